@@ -1,0 +1,59 @@
+"""Candor: one definition of a feature, decisions that can be replayed bit for bit.
+
+This module is the declaration language: what a lender's definitions import.
+"""
+
+from candor.contracts import Checkout
+from candor.features.aggregations import (
+    Count,
+    Distinct,
+    First,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Sum,
+    TimeSinceLast,
+    Variance,
+)
+from candor.features.predicates import field, type_is
+from candor.features.views import (
+    Definitions,
+    Entity,
+    EventType,
+    FeatureView,
+    Integer,
+    Json,
+    Label,
+    Money,
+    OnDemand,
+    Text,
+)
+from candor.reasons import Reason
+
+__all__ = [
+    "Checkout",
+    "Count",
+    "Definitions",
+    "Distinct",
+    "Entity",
+    "EventType",
+    "FeatureView",
+    "First",
+    "Integer",
+    "Json",
+    "Label",
+    "Last",
+    "Max",
+    "Mean",
+    "Min",
+    "Money",
+    "OnDemand",
+    "Reason",
+    "Sum",
+    "Text",
+    "TimeSinceLast",
+    "Variance",
+    "field",
+    "type_is",
+]

@@ -1,0 +1,59 @@
+"""Time is data: whoever needs a moment is given a clock. All moments are int milliseconds, UTC."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+class Clock(Protocol):
+    """Where "now" comes from."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since the epoch, UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+
+class FixedClock:
+    """A clock that stands still until it is moved; for replay, simulation and tests."""
+
+    def __init__(self, now_ms: int) -> None:
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def advance(self, ms: int) -> None:
+        """Move the clock by ``ms`` milliseconds."""
+        self._now_ms += ms
+
+
+def parse_rfc3339(text: str) -> int:
+    """RFC 3339 text with an offset → milliseconds UTC; digits beyond the millisecond are cut.
+
+    Raises ``ValueError`` for anything else, a missing offset included.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs an offset or Z")
+    since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return since_epoch.days * DAY + since_epoch.seconds * SECOND + since_epoch.microseconds // 1_000
+
+
+def format_rfc3339(ms: int) -> str:
+    """Milliseconds UTC → ``2026-11-23T16:41:07.120Z``."""
+    whole, milli = divmod(ms, SECOND)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"

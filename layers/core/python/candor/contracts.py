@@ -1,0 +1,199 @@
+"""What may come in and what goes out: checkouts, events, decisions, problems.
+
+Parsing is strict: integers are integers, unknown fields are refused, money is integer minor units.
+Every refusal is an ``InvalidInput`` whose text never repeats the offending value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from candor.clock import parse_rfc3339
+from candor.errors import InvalidInput
+
+MAX_AMOUNT = 10**12
+"""Bound of every amount, in minor units; sums of it stay exact in 128 bits."""
+
+MAX_BODY_BYTES = 64 * 1024
+SCHEMA_VERSION = 1
+
+CURRENCIES = frozenset(
+    """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP
+    CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR
+    ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT
+    MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD
+    SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VED VES
+    VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG""".split()
+)
+"""ISO 4217 alphabetic codes in use."""
+
+Token = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+Text = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One line of the basket; ``unit_price`` in minor units."""
+
+    sku: Token
+    unit_price: Amount
+    qty: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    category: Text | None = None
+
+
+class Applicant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who wants to pay later, by tokens only."""
+
+    token: Token
+    email_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    shipping_matches_billing: bool | None = None
+
+
+class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The product asked for: ``installments`` payments, ``period_days`` apart; ``finance_charge`` in minor units."""
+
+    product: Token
+    installments: Annotated[int, msgspec.Meta(ge=1, le=60)]
+    period_days: Annotated[int, msgspec.Meta(ge=1, le=366)]
+    finance_charge: Amount = 0
+
+
+class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the checkout page knows about the device."""
+
+    fingerprint: Token | None = None
+    ip_prefix: Text | None = None
+    session_age_s: Annotated[int, msgspec.Meta(ge=0, le=10**9)] | None = None
+
+
+class Checkout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /v1/decisions``. All money is integer minor units of ``currency``."""
+
+    checkout_id: Token
+    merchant_order_id: Token
+    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    currency: str
+    total: Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
+    items: Annotated[list[Item], msgspec.Meta(min_length=1, max_length=500)]
+    applicant: Applicant
+    offer: Offer
+    tax_amount: Amount = 0
+    shipping_amount: Amount = 0
+    discount_amount: Amount = 0
+    device: Device | None = None
+    occurred_at: str | None = None
+
+
+class Application(msgspec.Struct, frozen=True):
+    """A checkout plus what only the platform knows: the merchant behind the key that called."""
+
+    checkout: Checkout
+    merchant_id: str
+    livemode: bool = False
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened at the lender; ``occurred_at`` in ms UTC."""
+
+    id: str
+    type: str
+    occurred_at: int
+    entities: dict[str, str]
+    data: dict[str, Any]
+
+
+class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An event as it travels."""
+
+    event_id: Token
+    type: Token
+    occurred_at: str
+    entities: dict[Token, Token]
+    data: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """RFC 9457 problem details with the members merchants act on."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | None
+    request_id: str
+
+
+T = TypeVar("T")
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`", re.DOTALL)
+_CHECKOUT = msgspec.json.Decoder(Checkout)
+_EVENT = msgspec.json.Decoder(EventBody)
+
+
+def parse_checkout(body: bytes) -> Checkout:
+    """The request's bytes → Checkout, or ``InvalidInput`` that names the field."""
+    checkout = _decode(_CHECKOUT, body)
+    if checkout.currency not in CURRENCIES:
+        raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "currency")
+    goods = sum(item.unit_price * item.qty for item in checkout.items)
+    expected = goods + checkout.tax_amount + checkout.shipping_amount - checkout.discount_amount
+    if checkout.total != expected:
+        raise InvalidInput(
+            "total_mismatch", "total must equal the items plus tax and shipping less discount.", "total"
+        )
+    if checkout.occurred_at is not None:
+        _moment(checkout.occurred_at, "occurred_at")
+    return checkout
+
+
+def parse_event(body: bytes) -> Event:
+    """The event's bytes → Event, or ``InvalidInput`` that names the field."""
+    return _event(_decode(_EVENT, body))
+
+
+def convert_event(body: Mapping[str, Any]) -> Event:
+    """As ``parse_event``, for JSON that is already decoded."""
+    try:
+        return _event(msgspec.convert(body, EventBody))
+    except msgspec.ValidationError as error:
+        raise _refusal(error) from None
+
+
+def _event(wire: EventBody) -> Event:
+    if wire.schema_version != SCHEMA_VERSION:
+        raise InvalidInput("unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version")
+    return Event(wire.event_id, wire.type, _moment(wire.occurred_at, "occurred_at"), wire.entities, wire.data)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _refusal(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise InvalidInput("malformed_json", "The body is not JSON in UTF-8.") from None
+
+
+def _refusal(error: msgspec.ValidationError) -> InvalidInput:
+    found = _PATH.match(str(error))
+    what, path = (found["what"], found["path"]) if found else (str(error), None)
+    named = _NAMED.search(what)
+    if named:
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return InvalidInput("invalid_field", what.split(":")[0] + ".", path)
+
+
+def _moment(text: str, field: str) -> int:
+    try:
+        moment = parse_rfc3339(text)
+    except ValueError:
+        raise InvalidInput("invalid_timestamp", "Use RFC 3339 with an offset.", field) from None
+    if moment < 0:
+        raise InvalidInput("invalid_timestamp", "Moments before 1970 are refused.", field)
+    return moment

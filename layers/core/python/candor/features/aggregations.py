@@ -1,0 +1,298 @@
+"""Aggregations: one algebra for the online item, the offline engine and the documentation.
+
+``prepare(event)`` takes from an event what the aggregation needs, ``update`` and ``merge`` combine partials in any
+order, ``parts`` reduces a partial to exact integers and ``value`` finalises them. The offline engine computes
+the same parts set-based and calls the same ``value``: equal parts give equal bits.
+
+Partials are JSON-like (ints, lists, None), so an item's codec needs nothing more. The shape of the algebra follows
+Chronon's ``BaseAggregator`` (prepare, update, merge, finalize).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from candor.clock import SECOND
+from candor.contracts import Event
+from candor.features.predicates import Predicate
+
+Input = tuple[int, str, Any]
+"""What update sees of one event: (occurred_at ms, event id, prepared value)."""
+
+Parts = Sequence[int | None]
+
+NAN = math.nan
+REGISTRY: dict[str, type[Aggregation]] = {}
+"""Every aggregation by its operation; the check battery runs over it."""
+
+
+class Aggregation:
+    """Base of all aggregations. ``empty`` is the neutral partial; partials are never mutated."""
+
+    op: ClassVar[str]
+    part_names: ClassVar[tuple[str, ...]]
+    empty: ClassVar[Any] = None
+
+    def __init__(self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None) -> None:
+        self.field = field
+        self.where = where
+        self.label = name or "_".join(
+            word for word in (self.op, field, where.label if where else None) if word
+        )
+
+    def __init_subclass__(cls) -> None:
+        if "op" in cls.__dict__:
+            REGISTRY[cls.op] = cls
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the summary parts, in the order ``value`` takes them."""
+        return self.part_names
+
+    def spec(self) -> list[Any]:
+        """JSON form that is hashed; equal specs may share their partial."""
+        return [self.op, self.field, self.where.spec() if self.where else None]
+
+    def prepare(self, event: Event) -> Any:
+        """The event's contribution, or None if it does not count (filtered out, field missing)."""
+        if self.where is not None and not self.where.matches(event):
+            return None
+        return 1 if self.field is None else event.data.get(self.field)
+
+    def update(self, partial: Any, event: Input) -> Any:
+        """Partial with one more event."""
+        raise NotImplementedError  # abstract: each aggregation answers
+
+    def merge(self, left: Any, right: Any) -> Any:
+        """Partial of both; associative and commutative."""
+        raise NotImplementedError  # abstract: each aggregation answers
+
+    def summary(self, partial: Any) -> Parts:
+        """Partial → exact integer parts, None where nothing was seen."""
+        raise NotImplementedError  # abstract: each aggregation answers
+
+    def value(self, parts: Parts, q: int) -> float:
+        """Parts → the feature at moment ``q`` (ms). The only finaliser, online and offline."""
+        raise NotImplementedError  # abstract: each aggregation answers
+
+
+class Count(Aggregation):
+    """Number of events."""
+
+    op = "count"
+    part_names = ("n",)
+    empty = 0
+
+    def __init__(self, *, where: Predicate | None = None, name: str | None = None) -> None:
+        super().__init__(None, where=where, name=name)
+
+    def update(self, partial: int, event: Input) -> int:
+        return partial + 1
+
+    def merge(self, left: int, right: int) -> int:
+        return left + right
+
+    def summary(self, partial: int) -> Parts:
+        return (partial,)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return float(parts[0] or 0)
+
+
+class Sum(Aggregation):
+    """Sum of an integer field; 0 for no events."""
+
+    op = "sum"
+    part_names = ("sum",)
+    empty = 0
+
+    def update(self, partial: int, event: Input) -> int:
+        return partial + int(event[2])
+
+    def merge(self, left: int, right: int) -> int:
+        return left + right
+
+    def summary(self, partial: int) -> Parts:
+        return (partial,)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return float(parts[0] or 0)
+
+
+class Mean(Aggregation):
+    """Arithmetic mean of an integer field, correctly rounded once; NaN for no events."""
+
+    op = "mean"
+    part_names = ("n", "sum")
+    empty = (0, 0)
+
+    def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
+        return (partial[0] + 1, partial[1] + event[2])
+
+    def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
+        return (left[0] + right[0], left[1] + right[1])
+
+    def summary(self, partial: Sequence[int]) -> Parts:
+        return tuple(partial)
+
+    def value(self, parts: Parts, q: int) -> float:
+        n, total = parts
+        return (total or 0) / n if n else NAN
+
+
+class Variance(Aggregation):
+    """Population variance of an integer field: (n·Σx² − (Σx)²) / n² in integers, rounded once; NaN for no events."""
+
+    op = "variance"
+    part_names = ("n", "sum", "sumsq")
+    empty = (0, 0, 0)
+
+    def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
+        x = event[2]
+        return (partial[0] + 1, partial[1] + x, partial[2] + x * x)
+
+    def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
+        return (left[0] + right[0], left[1] + right[1], left[2] + right[2])
+
+    def summary(self, partial: Sequence[int]) -> Parts:
+        return tuple(partial)
+
+    def value(self, parts: Parts, q: int) -> float:
+        n, total, squares = parts
+        return (n * (squares or 0) - (total or 0) ** 2) / (n * n) if n else NAN
+
+
+class _Extreme(Aggregation):
+    """Shared by min and max: the partial is the integer itself or None."""
+
+    choose: ClassVar[Any]
+
+    def update(self, partial: int | None, event: Input) -> Any:
+        return event[2] if partial is None else self.choose(partial, event[2])
+
+    def merge(self, left: int | None, right: int | None) -> Any:
+        if left is None or right is None:
+            return right if left is None else left
+        return self.choose(left, right)
+
+    def summary(self, partial: int | None) -> Parts:
+        return (partial,)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return NAN if parts[0] is None else float(parts[0])
+
+
+class Min(_Extreme):
+    """Smallest value of an integer field; NaN for no events."""
+
+    op = "min"
+    part_names = ("min",)
+    choose = staticmethod(min)
+
+
+class Max(_Extreme):
+    """Largest value of an integer field; NaN for no events."""
+
+    op = "max"
+    part_names = ("max",)
+    choose = staticmethod(max)
+
+
+class _Edge(Aggregation):
+    """Shared by first and last: the partial is (occurred_at, event id, value) or None.
+
+    Ties of occurred_at break by event id as UTF-8 bytes, the order SQL engines use too.
+    """
+
+    takes_later: ClassVar[bool]
+
+    def update(self, partial: Sequence[Any] | None, event: Input) -> Sequence[Any]:
+        return self._pick(partial, event)
+
+    def merge(self, left: Sequence[Any] | None, right: Sequence[Any] | None) -> Sequence[Any] | None:
+        return left if right is None else self._pick(left, right)
+
+    def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
+        if one is None:
+            return other
+        return other if (_moment(other) > _moment(one)) is self.takes_later else one
+
+    def summary(self, partial: Sequence[Any] | None) -> Parts:
+        return (None if partial is None else partial[2],)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return NAN if parts[0] is None else float(parts[0])
+
+
+def _moment(event: Sequence[Any]) -> tuple[int, bytes]:
+    return event[0], event[1].encode()
+
+
+class First(_Edge):
+    """Value of the earliest event; NaN for no events."""
+
+    op = "first"
+    part_names = ("first",)
+    takes_later = False
+
+
+class Last(_Edge):
+    """Value of the latest event; NaN for no events."""
+
+    op = "last"
+    part_names = ("last",)
+    takes_later = True
+
+
+class TimeSinceLast(Aggregation):
+    """Seconds from the latest event to the moment of the decision; NaN for no events."""
+
+    op = "time_since_last"
+    part_names = ("last_at",)
+
+    def __init__(self, *, where: Predicate | None = None, name: str | None = None) -> None:
+        super().__init__(None, where=where, name=name)
+
+    def update(self, partial: int | None, event: Input) -> int:
+        return event[0] if partial is None else max(partial, event[0])
+
+    def merge(self, left: int | None, right: int | None) -> int | None:
+        if left is None or right is None:
+            return right if left is None else left
+        return max(left, right)
+
+    def summary(self, partial: int | None) -> Parts:
+        return (partial,)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return NAN if parts[0] is None else (q - parts[0]) / SECOND
+
+
+class Distinct(Aggregation):
+    """Number of distinct values of a text or integer field; values are kept as 64-bit BLAKE2b digests."""
+
+    op = "distinct"
+    part_names = ("n_distinct",)
+    empty = ()
+
+    def prepare(self, event: Event) -> Any:
+        value = super().prepare(event)
+        if value is None:
+            return None
+        digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big", signed=True)
+
+    def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
+        return partial if event[2] in partial else sorted({*partial, event[2]})
+
+    def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
+        return sorted({*left, *right})
+
+    def summary(self, partial: Sequence[int]) -> Parts:
+        return (len(partial),)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return float(parts[0] or 0)

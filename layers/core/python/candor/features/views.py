@@ -1,0 +1,297 @@
+"""Declarations: what a lender writes once and everything else is derived from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+from candor.clock import DAY
+from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Checkout, Event
+from candor.errors import DefinitionError, InvalidInput
+from candor.features.aggregations import Aggregation
+from candor.features.windows import Window, duration, parse
+
+ON_DEMAND_PREFIX = "request."
+FORMAT = 1
+"""Version of the semantics below the declarations; part of every hash."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """Kind of one data field of an event: integer bounds, or text, or any JSON."""
+
+    kind: str
+    optional: bool = False
+    low: int = -(2**63)
+    high: int = 2**63 - 1
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ``InvalidInput`` unless ``value`` fits."""
+        if value is None:
+            if not self.optional:
+                raise InvalidInput("missing_field", "A required field is missing.", f"data.{name}")
+        elif self.kind == "integer":
+            if type(value) is not int:
+                raise InvalidInput("invalid_field", "Expected an integer.", f"data.{name}")
+            if not self.low <= value <= self.high:
+                raise InvalidInput("out_of_range", "The integer is outside the declared bounds.", f"data.{name}")
+        elif self.kind == "text" and (type(value) is not str or len(value) > 256):
+            raise InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}")
+
+
+def Money(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Integer minor units, at most 10¹² either way."""
+    return Field("integer", optional, -MAX_AMOUNT, MAX_AMOUNT)
+
+
+def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Any integer of at most 10¹⁵ either way; moments are ms UTC."""
+    return Field("integer", optional, -(10**15), 10**15)
+
+
+def Text(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Text for filters and distinct counts, at most 256 characters."""
+    return Field("text", optional)
+
+
+def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Any JSON; carried and archived, never aggregated."""
+    return Field("json", optional)
+
+
+@dataclass(frozen=True)
+class Entity:
+    """Who features are about. ``key`` is the dotted path to its token on an Application.
+
+    ``hot`` declares that one key sees so many events that the ids of recent ones do not fit in its item.
+    """
+
+    name: str
+    key: str
+    hot: bool = False
+
+    def key_of(self, application: Application) -> str | None:
+        """The entity's token in this application, or None where it names none."""
+        found: Any = application
+        for step in self.key.split("."):
+            if found is None:
+                return None
+            found = getattr(found, step)
+        return None if found is None else str(found)
+
+
+@dataclass(frozen=True)
+class EventType:
+    """A kind of event: the entities it must name and its data fields. Unknown fields are carried, not used."""
+
+    name: str
+    entities: Sequence[Entity]
+    fields: Mapping[str, Field] = field(default_factory=dict)
+
+    def check(self, event: Event) -> None:
+        """Raise ``InvalidInput`` unless ``event`` is one of these."""
+        if not any(entity.name in event.entities for entity in self.entities):
+            raise InvalidInput("missing_entity", "The event names none of the entities it is about.", "entities")
+        for name, kind in self.fields.items():
+            kind.check(name, event.data.get(name))
+        currency = event.data.get("currency")
+        if currency is not None and currency not in CURRENCIES:
+            raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One aggregation over one window."""
+
+    name: str
+    aggregation: Aggregation
+    window: Window
+
+
+@dataclass(frozen=True)
+class FeatureView:
+    """Aggregations over windows of one entity's events."""
+
+    name: str
+    entity: Entity
+    events: Sequence[EventType]
+    aggregations: Sequence[Aggregation]
+    windows: Sequence[str]
+
+    def __post_init__(self) -> None:
+        for aggregation in self.aggregations:
+            self._check_field(aggregation)
+
+    def _check_field(self, aggregation: Aggregation) -> None:
+        if aggregation.field is None:
+            return
+        kinds = {kind.kind for event in self.events if (kind := event.fields.get(aggregation.field))}
+        wanted = {"integer", "text"} if aggregation.op == "distinct" else {"integer"}
+        if not kinds or not kinds <= wanted:
+            raise DefinitionError(
+                f'view "{self.name}": {aggregation.op} needs an integer field "{aggregation.field}" on its events'
+            )
+
+    @cached_property
+    def features(self) -> list[Feature]:
+        """Aggregation-major, windows in declared order."""
+        windows = [parse(label) for label in self.windows]
+        return [Feature(f"{self.name}.{a.label}.{w.label}", a, w) for a in self.aggregations for w in windows]
+
+    @cached_property
+    def event_types(self) -> frozenset[str]:
+        return frozenset(event.name for event in self.events)
+
+    @cached_property
+    def retention(self) -> int:
+        """How far back (ms) the longest finite window can reach; 0 if there is only the lifetime window."""
+        finite = [parse(label) for label in self.windows]
+        return max(((w.length or 0) + (w.hop or 0) for w in finite), default=0)
+
+    def spec(self) -> dict[str, Any]:
+        """JSON form: everything that changes a value, nothing else."""
+        return {
+            "name": self.name,
+            "entity": [self.entity.name, self.entity.key],
+            "events": sorted(self.event_types),
+            "features": [[f.name, f.aggregation.spec(), f.window.length, f.window.hop] for f in self.features],
+        }
+
+    @cached_property
+    def version(self) -> str:
+        """First 8 hex digits of the definition's hash; part of every stored key."""
+        return digest(self.spec())[:8]
+
+    def item_key(self, entity_key: str) -> str:
+        """Key of the stored item of one entity."""
+        return f"{self.name}@{self.version}#{entity_key}"
+
+
+OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """A feature computed from the request and the windowed features by a pure function.
+
+    Raise ``version`` whenever the function's meaning changes: it is part of the definition's hash.
+    """
+
+    name: str
+    fn: OnDemandFunction
+    version: int = 1
+
+    @property
+    def feature(self) -> str:
+        return ON_DEMAND_PREFIX + self.name
+
+    def value(self, checkout: Checkout, features: Mapping[str, float]) -> float:
+        """The feature; NaN where the function has no answer."""
+        found = self.fn(checkout, features)
+        return math.nan if found is None else float(found)
+
+
+@dataclass(frozen=True)
+class Label:
+    """When a checkout turned out bad: its loan was not closed by the first due date plus ``grace``.
+
+    ``origin`` links loan and checkout (``checkout_id``, ``loan_id``, ``due_field`` in ms); ``closed`` ends the loan.
+    A good end is known when it happens, a bad one at due date plus grace.
+    """
+
+    origin: str
+    closed: str
+    due_field: str
+    grace: str
+
+    @property
+    def grace_ms(self) -> int:
+        return duration(self.grace)
+
+
+class Definitions:
+    """All declarations of a lender, checked against each other. Immutable."""
+
+    def __init__(
+        self,
+        *,
+        entities: Iterable[Entity],
+        events: Iterable[EventType],
+        views: Iterable[FeatureView],
+        on_demand: Iterable[OnDemand] = (),
+        label: Label | None = None,
+        max_future_skew_ms: int = 300_000,
+    ) -> None:
+        self.entities = _by_name(entities)
+        self.event_types = _by_name(events)
+        self.views = tuple(_by_name(views).values())
+        self.on_demand = tuple(on_demand)
+        self.label = label
+        self.max_future_skew_ms = max_future_skew_ms
+        self.features: tuple[str, ...] = tuple(
+            chain((f.name for view in self.views for f in view.features), (o.feature for o in self.on_demand))
+        )
+        self._check()
+        self.views_by_event = {
+            name: tuple(view for view in self.views if name in view.event_types) for name in self.event_types
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of everything that changes a value."""
+        return digest(
+            {
+                "format": FORMAT,
+                "views": [view.spec() for view in self.views],
+                "on_demand": [[o.feature, o.version] for o in self.on_demand],
+            }
+        )
+
+    @cached_property
+    def online_retention_ms(self) -> int:
+        """How long an item can matter after its last event; items are kept for ever by no one."""
+        return max((view.retention for view in self.views), default=DAY)
+
+    def check_event(self, event: Event, now_ms: int) -> None:
+        """Raise ``InvalidInput`` unless the event may be applied at ``now_ms``."""
+        kind = self.event_types.get(event.type)
+        if kind is None:
+            raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
+        if event.occurred_at > now_ms + self.max_future_skew_ms:
+            raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
+        kind.check(event)
+
+    def _check(self) -> None:
+        seen: set[str] = set()
+        for name in self.features:
+            if name in seen:
+                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
+            if set(name) & set('",:[]{}'):
+                raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
+            seen.add(name)
+        for view in self.views:
+            if self.entities.get(view.entity.name) is not view.entity:
+                raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
+            for event in view.events:
+                if self.event_types.get(event.name) is not event:
+                    raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
+
+
+def digest(spec: Any) -> str:
+    """SHA-256 (hex) of the canonical JSON of ``spec``."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _by_name(declared: Iterable[Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for one in declared:
+        if one.name in named:
+            raise DefinitionError(f'"{one.name}" is declared twice')
+        named[one.name] = one
+    return named

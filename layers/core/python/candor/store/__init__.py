@@ -1,0 +1,1 @@
+"""Where state lives: one protocol, an in-memory twin and DynamoDB."""
