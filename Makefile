@@ -1,0 +1,57 @@
+# Everything a developer or the CI runs. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+python := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/core/python:$(CURDIR)/layers/lender/python
+# Without bytecode every worker process that the local system starts would compile its imports again.
+unexport PYTHONDONTWRITEBYTECODE
+unexport VIRTUAL_ENV
+
+# Variables of `make run`, given on the command line: make run PORT=8090 ONCE=1
+PORT ?= 8080
+export PORT DATA ONCE SIZE
+
+.PHONY: help install run test test-fast check synth bench lock clean distclean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run takes PORT=8080, DATA=<folder of real data>, SIZE=<of the simulated lender>, ONCE=1 (stop after the report)"
+
+install:  ## Create .venv and install the locked requirements (when they changed)
+	@scripts/bootstrap
+
+run: install  ## Start the synthesized system here, load history, retrain, decide checkouts, serve
+	@scripts/synth-when-changed
+	@$(python) -m local run
+
+test: install  ## All tests, with branch coverage of the libraries
+	@$(python) -m pytest --cov --cov-report=term:skip-covered
+
+test-fast: install  ## The inner loop: no synthesis, no local system
+	@$(python) -m pytest -q -m "not infra and not system"
+
+check: install  ## Formatting, lint, types and import rules
+	@echo "ruff check"; ruff check
+	@echo "ruff format"; ruff format --check
+	@echo "mypy --strict"; mypy
+	@echo "import rules"; lint-imports
+
+synth: install  ## Synthesize the CDK app into cdk.out
+	@$(python) app.py
+
+bench: install  ## Measure the budgets; the table goes to the screen, JSON to benchmarks/results
+	@$(python) -m benchmarks
+
+lock:  ## Resolve requirements.in into requirements.txt again (needs uv)
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet requirements.in -o requirements.txt
+
+clean:  ## Forget the local system's state, the synthesized app and all caches
+	@rm -rf .local cdk.out .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## clean, and remove .venv as well
+	@rm -rf .venv
