@@ -1,0 +1,1 @@
+"""The embedded AWS: starts on one machine what the synthesized templates declare."""

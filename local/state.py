@@ -1,0 +1,143 @@
+"""The state folder: everything that must be there again after Ctrl-C, a crash or a kill -9."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from local.errors import StateInUse, StateMismatch
+
+FORMAT = "1"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS messages (
+    seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, attributes TEXT NOT NULL,
+    sent_at INTEGER NOT NULL, available_at INTEGER NOT NULL, received INTEGER NOT NULL DEFAULT 0,
+    first_received_at INTEGER
+);
+CREATE TABLE IF NOT EXISTS records (
+    seq INTEGER PRIMARY KEY, stream TEXT NOT NULL, arrived_at INTEGER NOT NULL, data BLOB NOT NULL, object_key TEXT
+);
+CREATE TABLE IF NOT EXISTS objects (
+    bucket TEXT NOT NULL, key TEXT NOT NULL, file TEXT NOT NULL, PRIMARY KEY (bucket, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS parameters (name TEXT PRIMARY KEY, type TEXT NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS shapes (name TEXT PRIMARY KEY, shape TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class Journal:
+    """One SQLite file in WAL mode: a committed transaction survives the death of this process at any moment.
+
+    It does not fsync on every commit: a power cut may lose the last moments, a kill -9 may not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+        self._last = self._first_number()
+
+    def _first_number(self) -> int:
+        """Each opening counts from a range of its own, so no number returns even after a kill -9."""
+        stored = self._db.execute("SELECT value FROM meta WHERE name = 'openings'").fetchone()
+        openings = int(stored[0]) + 1 if stored else 1
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('openings', ?)", (str(openings),))
+        return openings << 36
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; one writer at a time. Never take a queue's lock inside."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+        """Everything a query finds."""
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def numbers(self, count: int) -> range:
+        """The next `count` sequence numbers, never used before in this folder."""
+        with self._lock:
+            first = self._last + 1
+            self._last += count
+            return range(first, first + count)
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+
+class StateFolder:
+    """`.local`: the journal, mirrored objects, tables and logs; held by one local system at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.path / "lock")
+        try:
+            self.journal = Journal(self.path / "journal.sqlite")
+            self._check_format()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _check_format(self) -> None:
+        stored = self.journal.rows("SELECT value FROM meta WHERE name = 'format'")
+        if stored and stored[0][0] != FORMAT:
+            raise StateMismatch(
+                f"{self.path} was written by another version of the local system: run `make clean`"
+            )
+        with self.journal.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
+
+    def remember_shape(self, name: str, shape: str) -> None:
+        """Refuse a stateful resource that changed in a way its stored content cannot follow."""
+        stored = self.journal.rows("SELECT shape FROM shapes WHERE name = ?", name)
+        if stored and stored[0][0] != shape:
+            raise StateMismatch(
+                f"{name} in {self.path} has another key than the template declares: run `make clean`"
+            )
+        with self.journal.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO shapes VALUES (?, ?)", (name, shape))
+
+    def folder(self, name: str) -> Path:
+        """A subfolder, made when missing."""
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        self.journal.close()
+        os.close(self._lock)
+
+
+def _lock(path: Path) -> int:
+    """The lock of a dead process is free at once: the kernel drops it with the process."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise StateInUse(
+            f"{path.parent} is in use by process {holder}: stop it first, or name another state folder"
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
