@@ -56,6 +56,11 @@ class Aggregation:
         """JSON form that is hashed; equal specs may share their partial."""
         return [self.op, self.field, self.where.spec() if self.where else None]
 
+    @property
+    def source(self) -> str:
+        """What ``prepare`` depends on; aggregations of the same source share the prepared value."""
+        return repr([self.field, self.where.spec() if self.where else None])
+
     def prepare(self, event: Event) -> Any:
         """The event's contribution, or None if it does not count (filtered out, field missing)."""
         if self.where is not None and not self.where.matches(event):
@@ -70,6 +75,14 @@ class Aggregation:
         """Partial of both; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
 
+    def pack(self, partial: Any) -> Any:
+        """Partial → what the item's codec stores (64-bit integers, text, lists, bytes)."""
+        return partial
+
+    def unpack(self, stored: Any) -> Any:
+        """Inverse of ``pack``."""
+        return stored
+
     def summary(self, partial: Any) -> Parts:
         """Partial → exact integer parts, None where nothing was seen."""
         raise NotImplementedError  # abstract: each aggregation answers
@@ -77,6 +90,15 @@ class Aggregation:
     def value(self, parts: Parts, q: int) -> float:
         """Parts → the feature at moment ``q`` (ms). The only finaliser, online and offline."""
         raise NotImplementedError  # abstract: each aggregation answers
+
+
+def _narrow(value: int) -> int | bytes:
+    """The integer itself while 64 bits hold it, else big-endian bytes: sums of squares need up to 128 bits."""
+    return value if -(2**63) <= value < 2**63 else value.to_bytes(24, "big", signed=True)
+
+
+def _widen(stored: int | bytes) -> int:
+    return stored if isinstance(stored, int) else int.from_bytes(stored, "big", signed=True)
 
 
 class Count(Aggregation):
@@ -115,6 +137,12 @@ class Sum(Aggregation):
     def merge(self, left: int, right: int) -> int:
         return left + right
 
+    def pack(self, partial: int) -> Any:
+        return _narrow(partial)
+
+    def unpack(self, stored: Any) -> int:
+        return _widen(stored)
+
     def summary(self, partial: int) -> Parts:
         return (partial,)
 
@@ -134,6 +162,12 @@ class Mean(Aggregation):
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1])
+
+    def pack(self, partial: Sequence[int]) -> Any:
+        return [_narrow(part) for part in partial]
+
+    def unpack(self, stored: Any) -> Sequence[int]:
+        return [_widen(part) for part in stored]
 
     def summary(self, partial: Sequence[int]) -> Parts:
         return tuple(partial)
@@ -156,6 +190,12 @@ class Variance(Aggregation):
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1], left[2] + right[2])
+
+    def pack(self, partial: Sequence[int]) -> Any:
+        return [_narrow(part) for part in partial]
+
+    def unpack(self, stored: Any) -> Sequence[int]:
+        return [_widen(part) for part in stored]
 
     def summary(self, partial: Sequence[int]) -> Parts:
         return tuple(partial)
@@ -277,6 +317,10 @@ class Distinct(Aggregation):
     op = "distinct"
     part_names = ("n_distinct",)
     empty = ()
+
+    @property
+    def source(self) -> str:
+        return "digest of " + super().source
 
     def prepare(self, event: Event) -> Any:
         value = super().prepare(event)

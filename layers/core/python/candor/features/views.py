@@ -114,7 +114,7 @@ class Feature:
     window: Window
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureView:
     """Aggregations over windows of one entity's events."""
 
@@ -255,7 +255,7 @@ class Definitions:
 
     @cached_property
     def online_retention_ms(self) -> int:
-        """How long an item can matter after its last event; items are kept for ever by no one."""
+        """How far back (ms) the longest finite window of any view reaches."""
         return max((view.retention for view in self.views), default=DAY)
 
     def check_event(self, event: Event, now_ms: int) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
+import struct
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
+
+from candor.errors import CandorError
 
 _FILE: Final = "lib_lightgbm.so"
 _LAYER: Final = Path("/opt/lib")
@@ -23,11 +26,11 @@ _CONTRIBUTIONS: Final = 3
 _PARAMETERS: Final = b"num_threads=1 verbosity=-1"
 
 
-class EngineUnavailable(RuntimeError):
+class EngineUnavailable(CandorError):
     """The LightGBM library, or one that it needs, cannot be loaded; the message says what to install."""
 
 
-class ModelRefused(ValueError):
+class ModelRefused(CandorError):
     """LightGBM does not accept the model text, or a row does not have the model's number of values."""
 
 
@@ -75,6 +78,24 @@ def _library() -> ctypes.CDLL:
     return load_library(library_path())
 
 
+def _require_whole(text: bytes) -> None:
+    """ModelRefused for a text that is cut or no model: LightGBM would end the process, not return an error.
+
+    It parses the trees in parallel and an exception there cannot be caught; the header says each tree's size.
+    """
+    header, found, _ = text.partition(b"\n\nTree=0\n")
+    sizes = next((line[11:].split() for line in header.splitlines() if line.startswith(b"tree_sizes=")), [])
+    if not header.startswith(b"tree\n") or not found or not all(size.isdigit() for size in sizes):
+        raise ModelRefused("the text is not a LightGBM model with at least one tree")
+    place = len(header) + 2
+    for number, size in enumerate(sizes):
+        if not text.startswith(b"Tree=%d\n" % number, place):
+            raise ModelRefused(f"the model text is damaged at tree {number}")
+        place += int(size)
+    if not text.startswith(b"end of trees", place):
+        raise ModelRefused(f"the model text is cut: {len(sizes)} trees are announced")
+
+
 class Booster:
     """One LightGBM model, scored one row at a time.
 
@@ -86,24 +107,20 @@ class Booster:
 
     def __init__(self, model_text: str) -> None:
         """Load `model_text` (what `lightgbm.Booster.model_to_string` writes). Raises ModelRefused, EngineUnavailable."""
-        # LightGBM's parser divides by this count; it must not see a text that is no model at all.
-        if not model_text.startswith("tree\n"):
-            raise ModelRefused("the model text does not begin with 'tree': it is not a LightGBM model")
+        text = model_text.encode()
+        _require_whole(text)
         self._lib = _library()
         self._handle = c_void_p()
         self._configs: dict[int, c_void_p] = {}
         iterations = c_int()
-        self._check(
-            self._lib.LGBM_BoosterLoadModelFromString(
-                model_text.encode(), byref(iterations), byref(self._handle)
-            )
-        )
+        self._check(self._lib.LGBM_BoosterLoadModelFromString(text, byref(iterations), byref(self._handle)))
         if self._integer(self._lib.LGBM_BoosterGetNumClasses) != 1:
             self.close()
             raise ModelRefused("the model has more than one class: Candor scores the risk of one outcome")
         self._width = self._integer(self._lib.LGBM_BoosterGetNumFeature)
         self.feature_names = self._names()
         self._row = (c_double * self._width)()
+        self._pack = struct.Struct(f"={self._width}d").pack_into
         self._result = (c_double * (self._width + 1))()
         self._length = c_int64()
         self._score = self._lib.LGBM_BoosterPredictForMatSingleRowFast
@@ -152,7 +169,7 @@ class Booster:
             if not self._handle:
                 raise ModelRefused("the model is closed")
             raise ModelRefused(f"the row has {len(values)} values, the model {self._width}")
-        self._row[:] = values
+        self._pack(self._row, 0, *values)
 
     def _arguments(self, predict_type: int) -> tuple[object, ...]:
         """What the fast call takes; LightGBM prepares its state for one kind of prediction once."""

@@ -1,0 +1,272 @@
+"""The state of one (view, entity): what the online store keeps and how events enter and features leave it.
+
+The newest events stay raw, so the right edge of every window is exact. Older ones are folded into tiles on the hop
+ladder. A tile is as coarse as the windows that can still reach it allow, so every event is held once
+and every left edge falls on a tile's edge. The folded state is a function of the *set* of applied events: neither their
+order nor their batches matter (ADR 0002).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from candor.clock import SECOND
+from candor.contracts import Event
+from candor.errors import CorruptItem
+from candor.features.aggregations import Aggregation
+from candor.features.views import FeatureView
+
+HEAD_EVENTS = 32
+"""So many newest events always stay raw."""
+
+MAX_SKEW = 300_000
+"""Events younger than this (ms), seen from the newest, stay raw: a reader's moment is never earlier."""
+
+RING_IDS = 256
+"""Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
+
+CODEC = 1
+LIFETIME_TILE = (0, 0)
+
+Row = list[Any]
+"""One raw event: [occurred_at, event id, prepared value of every source]."""
+
+Tile = tuple[int, int]
+"""(start ms, length ms); ``LIFETIME_TILE`` holds all that only the lifetime window reaches."""
+
+
+class Plan:
+    """What a view's declaration means for its state; compiled once."""
+
+    def __init__(self, view: FeatureView) -> None:
+        self.view = view
+        unique: dict[str, Aggregation] = {}
+        places = []
+        for feature in view.features:
+            spec = repr(feature.aggregation.spec())
+            unique.setdefault(spec, feature.aggregation)
+            places.append((list(unique).index(spec), feature.window))
+        self.aggregations = tuple(unique.values())
+        sources = {aggregation.source: aggregation for aggregation in self.aggregations}
+        self.sources = tuple(sources.values())
+        self.columns = tuple(2 + list(sources).index(a.source) for a in self.aggregations)
+        windows = sorted({window for _, window in places}, key=lambda w: w.length or 2**62)
+        self.windows = tuple(windows)
+        self.outputs = tuple((place, windows.index(window)) for place, window in places)
+        finite = [(w.hop, w.length + w.hop) for w in windows if w.length is not None and w.hop is not None]
+        self.levels = tuple(
+            (hop, max(reach for step, reach in finite if step <= hop)) for hop in sorted({hop for hop, _ in finite})
+        )
+        self.reach = dict(self.levels)
+        self.lifetime = any(window.length is None for window in windows)
+
+    def row(self, event: Event) -> Row:
+        """The event as the head keeps it."""
+        return [event.occurred_at, event.id, *(a.prepare(event) for a in self.sources)]
+
+    def tile_of(self, start: int, line: int) -> Tile | None:
+        """The tile that holds a moment once everything before ``line`` may be folded; None: out of every window."""
+        for length, reach in self.levels:
+            tile = start // length * length
+            if tile + length > line - reach:
+                return tile, length
+        return LIFETIME_TILE if self.lifetime else None
+
+
+plan_of = lru_cache(maxsize=256)(Plan)
+"""The compiled plan of a view; declarations are compared by identity."""
+
+
+@dataclass
+class ViewState:
+    """State of one (view, entity). ``apply`` changes it, ``values`` reads it."""
+
+    plan: Plan
+    born: int | None = None
+    watermark: int = 0
+    head: list[Row] = field(default_factory=list)
+    tiles: dict[Tile, list[Any]] = field(default_factory=dict)
+    ring: dict[int, int] = field(default_factory=dict)
+    markers: bool = False
+    late: int = 0
+
+    @classmethod
+    def new(cls, view: FeatureView) -> ViewState:
+        """State of an entity never seen."""
+        return cls(plan_of(view), markers=view.entity.hot)
+
+    def apply(self, events: Iterable[Event], now_ms: int, horizon_ms: int) -> list[Event]:
+        """Take in events; returns those that were new.
+
+        An id applied within the last ``horizon_ms`` (wall clock) is a duplicate. When the ring would overflow, ``markers``
+        turns on: then the caller must commit a marker item for each new event in the same transaction.
+        """
+        self._forget(now_ms, horizon_ms)
+        fresh = {key: event for event in events if (key := id_hash(event.id)) not in self.ring}
+        if len(self.ring) + len(fresh) > RING_IDS:
+            self.markers = True
+        if not self.markers:
+            self.ring.update(dict.fromkeys(fresh, now_ms // SECOND))
+        self._insert(list(fresh.values()))
+        return list(fresh.values())
+
+    def _forget(self, now_ms: int, horizon_ms: int) -> None:
+        oldest = (now_ms - horizon_ms) // SECOND
+        self.ring = {key: at for key, at in self.ring.items() if at >= oldest}
+
+    def _insert(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        first = min(event.occurred_at for event in events)
+        self.born = first if self.born is None else min(self.born, first)
+        self.watermark = max(self.watermark, max(event.occurred_at for event in events))
+        self.late += sum(self.plan.tile_of(e.occurred_at, self.line) is None for e in events)
+        self.head.extend(self.plan.row(event) for event in events)
+        self.head.sort(key=lambda row: (row[0], row[1].encode()))
+        self._fold()
+
+    @property
+    def line(self) -> int:
+        """Everything before this moment (ms) may be folded."""
+        return self.watermark - MAX_SKEW
+
+    def _fold(self) -> None:
+        surplus = max(len(self.head) - HEAD_EVENTS, 0)
+        folded = 0
+        while folded < surplus and self.head[folded][0] < self.line:
+            folded += 1
+        for row in self.head[:folded]:
+            self._fold_row(row)
+        del self.head[:folded]
+        self._coarsen()
+
+    def _fold_row(self, row: Row) -> None:
+        tile = self.plan.tile_of(row[0], self.line)
+        if tile is None:
+            return
+        self.tiles[tile] = self._with_row(self.tiles.get(tile) or self._empty(), row)
+
+    def _coarsen(self) -> None:
+        for tile in [t for t in self.tiles if t != LIFETIME_TILE]:
+            target = self._target(tile)
+            if target != tile:
+                self._move(tile, target)
+
+    def _target(self, tile: Tile) -> Tile | None:
+        start, length = tile
+        if start + length > self.line - self.plan.reach[length]:
+            return tile
+        return self.plan.tile_of(start, self.line)
+
+    def _move(self, tile: Tile, target: Tile | None) -> None:
+        partials = self.tiles.pop(tile)
+        if target is None:
+            return
+        other = self.tiles.get(target)
+        self.tiles[target] = partials if other is None else self._merged(other, partials)
+
+    def _merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+        return [a.merge(x, y) for a, x, y in zip(self.plan.aggregations, left, right, strict=True)]
+
+    def answers(self, q: int) -> bool:
+        """True if moment ``q`` (ms) can be answered exactly: nothing that ``q`` must not see has been folded."""
+        return len(self.head) < HEAD_EVENTS or q >= self.line
+
+    def seen_before(self, q: int) -> bool:
+        """True if the entity had an event before ``q``."""
+        return self.born is not None and self.born < q
+
+    def values(self, q: int) -> list[float]:
+        """All features of the view at ``q`` (ms), in the view's order. Events at or after ``q`` do not count."""
+        grid = [
+            [aggregation.value(aggregation.summary(partial), q) for aggregation, partial in self._paired(partials)]
+            for partials in self._by_window(q)
+        ]
+        return [grid[window][place] for place, window in self.plan.outputs]
+
+    def _paired(self, partials: Sequence[Any]) -> Iterator[tuple[Aggregation, Any]]:
+        return zip(self.plan.aggregations, partials, strict=True)
+
+    def _by_window(self, q: int) -> Iterator[list[Any]]:
+        """Partials of every window, shortest first: each continues where the shorter one stopped."""
+        rows = [row for row in self.head if row[0] < q]
+        tiles = sorted(self.tiles.items())
+        running = self._empty()
+        for window in self.plan.windows:
+            start = window.start(q)
+            while rows and (start is None or rows[-1][0] >= start):
+                running = self._with_row(running, rows.pop())
+            while tiles and (start is None or tiles[-1][0][0] >= start):
+                running = self._merged(running, tiles.pop()[1])
+            yield running
+
+    def _empty(self) -> list[Any]:
+        return [aggregation.empty for aggregation in self.plan.aggregations]
+
+    def _with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
+        moment, event_id = row[0], row[1]
+        return [
+            partial if row[column] is None else aggregation.update(partial, (moment, event_id, row[column]))
+            for aggregation, partial, column in zip(self.plan.aggregations, partials, self.plan.columns, strict=True)
+        ]
+
+    def encode(self) -> bytes:
+        """The item's bytes: MessagePack and a CRC-32."""
+        aggregations = self.plan.aggregations
+        body = _ENCODER.encode(
+            [
+                CODEC,
+                self.plan.view.version,
+                self.born,
+                self.watermark,
+                [[self.watermark - row[0], *row[1:]] for row in self.head],
+                [
+                    [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
+                    for tile, partials in sorted(self.tiles.items())
+                ],
+                [part for entry in self.ring.items() for part in entry],
+                self.markers,
+                self.late,
+            ]
+        )
+        return body + zlib.crc32(body).to_bytes(4, "big")
+
+    @classmethod
+    def decode(cls, view: FeatureView, blob: bytes) -> ViewState:
+        """Inverse of ``encode``. Raises ``CorruptItem`` for anything that ``encode`` did not write."""
+        body, checksum = blob[:-4], blob[-4:]
+        if zlib.crc32(body).to_bytes(4, "big") != checksum:
+            raise CorruptItem(f'an item of view "{view.name}" fails its checksum')
+        codec, version, born, watermark, head, tiles, ring, markers, late = _DECODER.decode(body)
+        if (codec, version) != (CODEC, view.version):
+            raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
+        plan = plan_of(view)
+        return cls(
+            plan,
+            born,
+            watermark,
+            [[watermark - row[0], *row[1:]] for row in head],
+            {
+                (tile[0], tile[1]): [a.unpack(p) for a, p in zip(plan.aggregations, tile[2:], strict=True)]
+                for tile in tiles
+            },
+            dict(zip(ring[::2], ring[1::2], strict=True)),
+            markers,
+            late,
+        )
+
+
+def id_hash(event_id: str) -> int:
+    """64-bit BLAKE2b of an event id, as the ring keeps it."""
+    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list)

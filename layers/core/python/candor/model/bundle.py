@@ -1,0 +1,153 @@
+"""A bundle: the model and everything that must never drift from it, in one file named by its own SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any, Final
+
+from candor.errors import BundleRefused
+from candor.features.views import Definitions
+from candor.reasons import Reason
+
+FORMAT: Final = 1
+_KEPT: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Platt scaling: PD = sigmoid(slope · raw + intercept), both in log odds."""
+
+    slope: float
+    intercept: float
+
+    def probability(self, raw: float) -> float:
+        """Probability that the checkout turns bad. `math` only: the same bits wherever it runs; never overflows."""
+        odds = self.slope * raw + self.intercept
+        if odds >= 0.0:
+            return 1.0 / (1.0 + math.exp(-odds))
+        grown = math.exp(odds)
+        return grown / (1.0 + grown)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """Model, calibration, cut-off, policy and reasons that serve together.
+
+    `model` is LightGBM's text and `features` its columns in order; `cutoff` is the highest PD still approved;
+    `reason_reference` holds the mean contribution (log odds) of each factor for applicants near the cut-off;
+    `policy` is the zen decision table. Never mutate what it holds: it is shared by all decisions of a process.
+    """
+
+    model: str
+    features: tuple[str, ...]
+    definition_hash: str
+    calibration: Calibration
+    cutoff: float
+    reason_reference: Mapping[str, float]
+    policy: Mapping[str, Any]
+    reasons: tuple[Reason, ...]
+    metrics: Mapping[str, Any]
+    lineage: Mapping[str, Any]
+
+    @classmethod
+    def from_bytes(cls, data: bytes, expected_sha: str | None = None) -> Bundle:
+        """Read a bundle file. BundleRefused if it is not the file named `expected_sha` or not a whole, valid bundle."""
+        if expected_sha is not None and sha256(data) != expected_sha:
+            raise BundleRefused(f"bundle {expected_sha[:12]}: the bytes have another SHA-256; restore the file")
+        try:
+            wire = json.loads(data)
+            if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
+                raise BundleRefused(f"not a bundle of format {FORMAT}")
+            bundle = cls._from_wire(wire)
+        except (ValueError, TypeError, KeyError) as error:
+            raise BundleRefused(f"not a bundle: {type(error).__name__}: {error}") from error
+        bundle._check()
+        return bundle
+
+    @classmethod
+    def _from_wire(cls, wire: dict[str, Any]) -> Bundle:
+        expected = {field.name for field in fields(cls)}
+        if set(wire) != expected:
+            raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(wire) ^ expected))}")
+        wire["calibration"] = Calibration(**wire["calibration"])
+        wire["reasons"] = tuple(Reason(**reason | {"features": tuple(reason["features"])}) for reason in wire["reasons"])
+        wire["features"] = tuple(wire["features"])
+        for name in ("reason_reference", "policy", "metrics", "lineage"):
+            wire[name] = MappingProxyType(dict(wire[name]))
+        return cls(**wire)
+
+    def to_bytes(self) -> bytes:
+        """The canonical file: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes."""
+        wire = {field.name: getattr(self, field.name) for field in fields(self)}
+        wire["format"] = FORMAT
+        wire["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
+        wire["reasons"] = [
+            {"code": r.code, "text": r.text, "factor": r.factor, "features": list(r.features)} for r in self.reasons
+        ]
+        for name in ("reason_reference", "policy", "metrics", "lineage"):
+            wire[name] = dict(wire[name])
+        text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        return text.encode()
+
+    @cached_property
+    def sha(self) -> str:
+        """SHA-256 (hex) of the canonical file: the bundle's name."""
+        return sha256(self.to_bytes())
+
+    def score(self, raw: float) -> float:
+        """Probability that the checkout turns bad, from the model's raw score (log odds)."""
+        return self.calibration.probability(raw)
+
+    def require(self, definitions: Definitions) -> None:
+        """BundleRefused unless the bundle was trained on exactly these definitions."""
+        if self.features != definitions.features:
+            differing = sorted(set(self.features) ^ set(definitions.features))
+            raise BundleRefused(
+                f"the bundle's features differ from the definitions ({', '.join(differing[:3]) or 'order'}): retrain"
+            )
+        if self.definition_hash != definitions.hash:
+            raise BundleRefused(
+                f"the bundle is of definitions {self.definition_hash[:12]}, this code of {definitions.hash[:12]}: retrain"
+            )
+
+    def _check(self) -> None:
+        columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
+        if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:
+            raise BundleRefused("the model's columns are not the bundle's features")
+        numbers = (self.calibration.slope, self.calibration.intercept, self.cutoff, *self.reason_reference.values())
+        if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
+            raise BundleRefused("calibration, cut-off and reason reference must be finite numbers")
+        if self.calibration.slope <= 0.0 or not 0.0 < self.cutoff < 1.0:
+            raise BundleRefused("the calibration's slope must be above 0 and the cut-off between 0 and 1")
+
+
+class BundleCache:
+    """Bundles by name, the last few kept, so that a change of champion and a rollback cost one load each."""
+
+    def __init__(self, load: Callable[[str], bytes], keep: int = _KEPT) -> None:
+        self._load = load
+        self._keep = keep
+        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
+
+    def get(self, sha: str) -> Bundle:
+        """The bundle named `sha`, verified when it is loaded. Raises BundleRefused and what `load` raises."""
+        bundle = self._bundles.get(sha)
+        if bundle is None:
+            bundle = Bundle.from_bytes(self._load(sha), sha)
+            self._bundles[sha] = bundle
+            while len(self._bundles) > self._keep:
+                self._bundles.popitem(last=False)
+        self._bundles.move_to_end(sha)
+        return bundle
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data` as hex."""
+    return hashlib.sha256(data).hexdigest()

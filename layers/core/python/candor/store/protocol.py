@@ -1,0 +1,94 @@
+"""The seam to storage. Every implementation passes the same contract suite (tests/store)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from candor.features.vector import Read, Version
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The scorer's one read: items by key (a key that could not be read is ``unavailable``) and the champion's name.
+
+    ``champion`` is None if no bundle was promoted or the pointer could not be read.
+    """
+
+    reads: Mapping[str, Read]
+    champion: str | None
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The commit is durable under this version."""
+
+    version: Version
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Someone else committed first; ``current`` is what now stands (``ABSENT`` if it is gone)."""
+
+    current: Read
+
+
+class Duplicates(msgspec.Struct, frozen=True):
+    """These event ids already have a marker; nothing was written."""
+
+    event_ids: frozenset[str]
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One conditional write of one item: replaces exactly the version ``seen`` (None: must not exist)."""
+
+    key: str
+    blob: bytes
+    seen: Version | None
+    event_ids: Sequence[str]
+    applied_at: int
+    expires_at: int
+    marker_expiry: int | None = None
+    """Epoch s; if set, every event id is also written as a marker item in the same transaction."""
+
+
+class FeatureStore(Protocol):
+    """Feature items, for the updater."""
+
+    def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
+        """Strongly consistent read of every key; what could not be read is ``unavailable``."""
+        ...
+
+    def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        """Write, or say why not. Raises ``StoreUnavailable`` when it is unknown whether it was written."""
+        ...
+
+
+class StoredDecision(msgspec.Struct, frozen=True):
+    """A decision as stored: its record, the merchant's answer byte for byte, and the request's fingerprint."""
+
+    id: str
+    merchant_id: str
+    fingerprint: str
+    record: bytes
+    answer: bytes
+    q: int
+    expires_at: int
+
+
+class DecisionStore(Protocol):
+    """The scorer's two calls."""
+
+    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
+        """Items and champion pointer in one call; never raises, failures are ``unavailable``."""
+        ...
+
+    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
+        """Write unless the id exists: None if written, else what was stored before.
+
+        Raises ``StoreUnavailable`` if neither is certain.
+        """
+        ...
+
+
+MARKERS_PER_COMMIT = 99
+"""DynamoDB takes 100 actions in a transaction: the item and its markers."""
