@@ -54,4 +54,4 @@ clean:  ## Forget the local system's state, the synthesized app and all caches
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv as well
-	@rm -rf .venv
+	@rm -rf .venv local/dynoxide/node_modules
