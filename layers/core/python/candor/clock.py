@@ -57,3 +57,14 @@ def format_rfc3339(ms: int) -> str:
     """Milliseconds UTC → ``2026-11-23T16:41:07.120Z``."""
     whole, milli = divmod(ms, SECOND)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+
+
+class Deadline:
+    """A time budget that is carried through every call of a request."""
+
+    def __init__(self, seconds: float) -> None:
+        self._ends = time.monotonic() + seconds
+
+    def remaining(self) -> float:
+        """Seconds left, never negative."""
+        return max(self._ends - time.monotonic(), 0.0)

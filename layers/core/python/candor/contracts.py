@@ -167,7 +167,9 @@ def convert_event(body: Mapping[str, Any]) -> Event:
 
 def _event(wire: EventBody) -> Event:
     if wire.schema_version != SCHEMA_VERSION:
-        raise InvalidInput("unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version")
+        raise InvalidInput(
+            "unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version"
+        )
     return Event(wire.event_id, wire.type, _moment(wire.occurred_at, "occurred_at"), wire.entities, wire.data)
 
 

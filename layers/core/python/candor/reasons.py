@@ -45,7 +45,9 @@ class Catalogue:
             if any(fnmatchcase(feature, glob) for glob in reason.features)
         ]
         if len(found) != 1:
-            raise DefinitionError(f'feature "{feature}" belongs to {len(found)} reasons; it needs exactly one')
+            raise DefinitionError(
+                f'feature "{feature}" belongs to {len(found)} reasons; it needs exactly one'
+            )
         return found[0]
 
     def by_factor(self, contributions: Sequence[float]) -> dict[str, float]:

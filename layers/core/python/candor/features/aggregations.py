@@ -36,7 +36,9 @@ class Aggregation:
     part_names: ClassVar[tuple[str, ...]]
     empty: ClassVar[Any] = None
 
-    def __init__(self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None) -> None:
+    def __init__(
+        self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None
+    ) -> None:
         self.field = field
         self.where = where
         self.label = name or "_".join(

@@ -62,7 +62,8 @@ class Plan:
         self.outputs = tuple((place, windows.index(window)) for place, window in places)
         finite = [(w.hop, w.length + w.hop) for w in windows if w.length is not None and w.hop is not None]
         self.levels = tuple(
-            (hop, max(reach for step, reach in finite if step <= hop)) for hop in sorted({hop for hop, _ in finite})
+            (hop, max(reach for step, reach in finite if step <= hop))
+            for hop in sorted({hop for hop, _ in finite})
         )
         self.reach = dict(self.levels)
         self.lifetime = any(window.length is None for window in windows)
@@ -126,7 +127,7 @@ class ViewState:
             return
         first = min(event.occurred_at for event in events)
         self.born = first if self.born is None else min(self.born, first)
-        self.watermark = max(self.watermark, max(event.occurred_at for event in events))
+        self.watermark = max(self.watermark, *(event.occurred_at for event in events))
         self.late += sum(self.plan.tile_of(e.occurred_at, self.line) is None for e in events)
         self.head.extend(self.plan.row(event) for event in events)
         self.head.sort(key=lambda row: (row[0], row[1].encode()))
@@ -186,7 +187,10 @@ class ViewState:
     def values(self, q: int) -> list[float]:
         """All features of the view at ``q`` (ms), in the view's order. Events at or after ``q`` do not count."""
         grid = [
-            [aggregation.value(aggregation.summary(partial), q) for aggregation, partial in self._paired(partials)]
+            [
+                aggregation.value(aggregation.summary(partial), q)
+                for aggregation, partial in self._paired(partials)
+            ]
             for partials in self._by_window(q)
         ]
         return [grid[window][place] for place, window in self.plan.outputs]
@@ -214,7 +218,9 @@ class ViewState:
         moment, event_id = row[0], row[1]
         return [
             partial if row[column] is None else aggregation.update(partial, (moment, event_id, row[column]))
-            for aggregation, partial, column in zip(self.plan.aggregations, partials, self.plan.columns, strict=True)
+            for aggregation, partial, column in zip(
+                self.plan.aggregations, partials, self.plan.columns, strict=True
+            )
         ]
 
     def encode(self) -> bytes:

@@ -40,7 +40,9 @@ class Field:
             if type(value) is not int:
                 raise InvalidInput("invalid_field", "Expected an integer.", f"data.{name}")
             if not self.low <= value <= self.high:
-                raise InvalidInput("out_of_range", "The integer is outside the declared bounds.", f"data.{name}")
+                raise InvalidInput(
+                    "out_of_range", "The integer is outside the declared bounds.", f"data.{name}"
+                )
         elif self.kind == "text" and (type(value) is not str or len(value) > 256):
             raise InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}")
 
@@ -97,7 +99,9 @@ class EventType:
     def check(self, event: Event) -> None:
         """Raise ``InvalidInput`` unless ``event`` is one of these."""
         if not any(entity.name in event.entities for entity in self.entities):
-            raise InvalidInput("missing_entity", "The event names none of the entities it is about.", "entities")
+            raise InvalidInput(
+                "missing_entity", "The event names none of the entities it is about.", "entities"
+            )
         for name, kind in self.fields.items():
             kind.check(name, event.data.get(name))
         currency = event.data.get("currency")
@@ -160,7 +164,9 @@ class FeatureView:
             "name": self.name,
             "entity": [self.entity.name, self.entity.key],
             "events": sorted(self.event_types),
-            "features": [[f.name, f.aggregation.spec(), f.window.length, f.window.hop] for f in self.features],
+            "features": [
+                [f.name, f.aggregation.spec(), f.window.length, f.window.hop] for f in self.features
+            ],
         }
 
     @cached_property

@@ -49,7 +49,9 @@ def parse(label: str) -> Window:
     spelling = _SPELLING.fullmatch(label)
     length = int(spelling[1]) * _UNITS[spelling[2]] if spelling else 0
     if not MINUTE <= length <= LONGEST:
-        raise DefinitionError(f'window "{label}" is not between 1m and 731d; write e.g. "10m", "24h", "90d", "lifetime"')
+        raise DefinitionError(
+            f'window "{label}" is not between 1m and 731d; write e.g. "10m", "24h", "90d", "lifetime"'
+        )
     return Window(label, length, hop(length))
 
 

@@ -6,8 +6,16 @@ import itertools
 import threading
 from collections.abc import Mapping, Sequence
 
-from candor.features.vector import ABSENT, Read, Version
-from candor.store.protocol import Commit, Committed, Conflict, Duplicates, Snapshot, StoredDecision
+from candor.features.vector import ABSENT, Read
+from candor.store.protocol import (
+    Commit,
+    Committed,
+    Conflict,
+    Duplicates,
+    Snapshot,
+    StoredDecision,
+    next_version,
+)
 
 
 class MemoryFeatureStore:
@@ -53,8 +61,3 @@ class MemoryDecisionStore:
         with self._lock:
             stored = self.decisions.setdefault(decision.id, decision)
         return None if stored is decision else stored
-
-
-def next_version(seen: Version | None, birth: int) -> Version:
-    """The version a commit gets: the next of its item, or the first of a new birth."""
-    return Version(birth, 1) if seen is None else Version(seen.birth, seen.n + 1)

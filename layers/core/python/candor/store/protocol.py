@@ -92,3 +92,8 @@ class DecisionStore(Protocol):
 
 MARKERS_PER_COMMIT = 99
 """DynamoDB takes 100 actions in a transaction: the item and its markers."""
+
+
+def next_version(seen: Version | None, birth: int) -> Version:
+    """The version a commit gets: the next of its item, or the first of a new birth."""
+    return Version(birth, 1) if seen is None else Version(seen.birth, seen.n + 1)

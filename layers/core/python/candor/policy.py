@@ -1,0 +1,105 @@
+"""Policy: a versioned decision table (GoRules JDM, evaluated by zen-engine) over score, features and states.
+
+The table collects every row that fires; this module turns the rows into one verdict. A hard rule carries its own
+reason, and reasons come only from the component that failed (Regulation B, comment 9(b)(2)-7 and -8).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+import zen
+
+from candor.errors import PolicyError
+from candor.features.vector import FeatureVector
+from candor.reasons import MAX_REASONS
+
+Outcome = Literal["approved", "declined", "action_required"]
+Component = Literal["policy", "model"]
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One row of the table that fired."""
+
+    rule: str
+    outcome: Outcome
+    component: Component = "policy"
+    reason: str | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the policy decided: the outcome, who failed the applicant (None if approved) and which rules fired."""
+
+    outcome: Outcome
+    component: Component | None
+    rules: list[str]
+    reasons: list[str]
+    """Codes of the hard rules, in table order; empty when the model declined."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the table may look at. ``score`` and ``cutoff`` are probabilities, None without a model; ``amount`` in minor units."""
+
+    score: float | None
+    cutoff: float | None
+    amount: int
+    currency: str
+    vector: FeatureVector
+    feature_names: tuple[str, ...]
+
+    def context(self) -> dict[str, Any]:
+        """The table's input: missing values are null, so no comparison with them holds."""
+        values = (None if math.isnan(value) else value for value in self.vector.values)
+        return {
+            "score": self.score,
+            "cutoff": self.cutoff,
+            "amount": self.amount,
+            "currency": self.currency,
+            "degraded": self.vector.degraded or self.score is None,
+            "features": dict(zip(self.feature_names, values, strict=True)),
+            "states": self.vector.states,
+        }
+
+
+class Policy:
+    """A compiled decision table. Raises ``PolicyError`` for a table that cannot be evaluated."""
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        try:
+            self._decision = zen.ZenEngine().create_decision(json.dumps(dict(table)))
+            self._decision.validate()
+        except (RuntimeError, ValueError) as error:
+            raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
+
+    def decide(self, facts: Facts) -> Verdict:
+        """Every row that fires, combined: a decline outweighs a review, a review an approval."""
+        try:
+            found: Any = self._decision.evaluate(facts.context())["result"]
+            rows = msgspec.convert(found if isinstance(found, list) else [found], list[Row])
+        except (RuntimeError, ValueError, msgspec.ValidationError) as error:
+            raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
+        return combine(rows)
+
+
+def combine(rows: list[Row]) -> Verdict:
+    """Rows that fired → verdict. A hard rule takes precedence over the score in the reasons."""
+    rules = [row.rule for row in rows]
+    declines = [row for row in rows if row.outcome == "declined"]
+    hard = [row for row in declines if row.component == "policy"]
+    if hard:
+        codes = dict.fromkeys(row.reason for row in hard if row.reason is not None)
+        return Verdict("declined", "policy", rules, list(codes)[:MAX_REASONS])
+    if declines:
+        return Verdict("declined", "model", rules, [])
+    if any(row.outcome == "action_required" for row in rows):
+        return Verdict("action_required", "policy", rules, [])
+    return Verdict("approved", None, rules, [])
+
+
+def _first_line(error: Exception) -> str:
+    """Zen's messages carry a native stack trace below their first line."""
+    return str(error).split("\n", 1)[0]

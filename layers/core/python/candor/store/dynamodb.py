@@ -1,0 +1,238 @@
+"""DynamoDB by pynamodb: table models and every access off the scorer's two hot calls."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
+
+from pynamodb.attributes import BinaryAttribute, BooleanAttribute, NumberAttribute, UnicodeAttribute
+from pynamodb.connection import Connection
+from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.models import Model
+from pynamodb.transactions import TransactWrite
+
+from candor.errors import StoreUnavailable
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store.protocol import (
+    Commit,
+    Committed,
+    Conflict,
+    Duplicates,
+    Snapshot,
+    StoredDecision,
+    next_version,
+)
+
+CONNECT_TIMEOUT_S = 1
+READ_TIMEOUT_S = 5
+ATTEMPTS = 2
+KEYS_PER_READ = 100
+"""What BatchGetItem takes."""
+
+M = TypeVar("M", bound=Model)
+
+
+class _Settings:
+    """House settings of every table: the library's defaults wait 15 and 30 seconds."""
+
+    billing_mode = "PAY_PER_REQUEST"
+    connect_timeout_seconds = CONNECT_TIMEOUT_S
+    read_timeout_seconds = READ_TIMEOUT_S
+    max_retry_attempts = ATTEMPTS
+
+
+class FeatureItem(Model):
+    """One (view, entity), or one marker of an applied event."""
+
+    class Meta(_Settings):
+        table_name = "features"
+
+    pk = UnicodeAttribute(hash_key=True)
+    b = BinaryAttribute(null=True, legacy_encoding=False)
+    vb = NumberAttribute(null=True)
+    vn = NumberAttribute(null=True)
+    u = NumberAttribute(null=True)
+    ids = BinaryAttribute(null=True, legacy_encoding=False)
+    ttl = NumberAttribute(null=True)
+
+
+class DecisionItem(Model):
+    """One decision record."""
+
+    class Meta(_Settings):
+        table_name = "decisions"
+
+    pk = UnicodeAttribute(hash_key=True)
+    m = UnicodeAttribute()
+    f = UnicodeAttribute()
+    r = BinaryAttribute(legacy_encoding=False)
+    a = BinaryAttribute(legacy_encoding=False)
+    q = NumberAttribute()
+    ttl = NumberAttribute()
+
+
+class MerchantItem(Model):
+    """One merchant key: its SHA-256 is the hash key, the key itself is stored nowhere."""
+
+    class Meta(_Settings):
+        table_name = "merchants"
+
+    pk = UnicodeAttribute(hash_key=True)
+    merchant_id = UnicodeAttribute()
+    status = UnicodeAttribute()
+    livemode = BooleanAttribute()
+
+
+def bound(model: type[M], table: str) -> type[M]:
+    """The model on a table of another name: names come from the environment, not from code."""
+
+    class Bound(model):  # type: ignore[misc, valid-type] # the base is an argument
+        class Meta(model.Meta):  # type: ignore[misc, name-defined] # as above
+            table_name = table
+
+    return Bound
+
+
+class DynamoFeatureStore:
+    """Feature items and markers in one table."""
+
+    def __init__(self, table: str) -> None:
+        self._item = bound(FeatureItem, table)
+
+    def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
+        reads = dict.fromkeys(keys, UNAVAILABLE)
+        for start in range(0, len(keys), KEYS_PER_READ):
+            page = keys[start : start + KEYS_PER_READ]
+            try:
+                found = {item.pk: _read(item) for item in self._item.batch_get(page, consistent_read=True)}
+            except PynamoDBException:
+                continue  # these keys stay unavailable: their events are redelivered
+            reads |= {key: found.get(key, ABSENT) for key in page}
+        return reads
+
+    def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        version = next_version(commit.seen, time.time_ns())
+        item = self._item(
+            commit.key,
+            b=commit.blob,
+            vb=version.birth,
+            vn=version.n,
+            u=commit.applied_at,
+            ids="\n".join(commit.event_ids).encode(),
+            ttl=commit.expires_at,
+        )
+        if commit.marker_expiry is None:
+            return self._put(item, commit, version)
+        return self._transact(item, commit, version)
+
+    def _put(self, item: FeatureItem, commit: Commit, version: Version) -> Committed | Conflict:
+        try:
+            item.save(condition=self._unchanged(commit.seen))
+        except PutError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise StoreUnavailable(f"the item was not written: {error.cause_response_code}") from error
+            return Conflict(self.load([commit.key])[commit.key])
+        return Committed(version)
+
+    def _transact(
+        self, item: FeatureItem, commit: Commit, version: Version
+    ) -> Committed | Conflict | Duplicates:
+        try:
+            with TransactWrite(connection=_connection()) as transaction:
+                transaction.save(item, condition=self._unchanged(commit.seen))
+                for event_id in commit.event_ids:
+                    marker = self._item(marker_key(commit.key, event_id), ttl=commit.marker_expiry)
+                    transaction.save(marker, condition=FeatureItem.pk.does_not_exist())
+        except TransactWriteError as error:
+            return self._cancelled(commit, error)
+        return Committed(version)
+
+    def _cancelled(self, commit: Commit, error: TransactWriteError) -> Conflict | Duplicates:
+        failed = [bool(r and r.code == "ConditionalCheckFailed") for r in error.cancellation_reasons]
+        known = frozenset(event for event, was in zip(commit.event_ids, failed[1:], strict=False) if was)
+        if known:
+            return Duplicates(known)
+        contended = any(r and r.code == "TransactionConflict" for r in error.cancellation_reasons)
+        if contended or any(failed[:1]):
+            return Conflict(self.load([commit.key])[commit.key])
+        raise StoreUnavailable(f"the transaction failed: {error.cause_response_code}") from error
+
+    @staticmethod
+    def _unchanged(seen: Version | None) -> Condition:
+        if seen is None:
+            return FeatureItem.pk.does_not_exist()
+        same: Condition = (FeatureItem.vb == seen.birth) & (FeatureItem.vn == seen.n)
+        return same
+
+
+class DynamoDecisionStore:
+    """The scorer's seam by pynamodb: the reference implementation, and what tools and tests read decisions with."""
+
+    def __init__(self, features: str, decisions: str, champion: Callable[[], str | None]) -> None:
+        self._features = DynamoFeatureStore(features)
+        self._item = bound(DecisionItem, decisions)
+        self._champion = champion
+
+    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
+        return Snapshot(self._features.load(keys), self._champion())
+
+    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
+        item = self._item(
+            decision.id,
+            m=decision.merchant_id,
+            f=decision.fingerprint,
+            r=decision.record,
+            a=decision.answer,
+            q=decision.q,
+            ttl=decision.expires_at,
+        )
+        try:
+            item.save(condition=DecisionItem.pk.does_not_exist())
+        except PutError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise StoreUnavailable(
+                    f"the decision was not written: {error.cause_response_code}"
+                ) from error
+            stored = self.get(decision.id)
+            return None if stored is not None and stored.record == decision.record else stored
+        return None
+
+    def get(self, decision_id: str) -> StoredDecision | None:
+        """The stored decision, or None."""
+        try:
+            item = self._item.get(decision_id, consistent_read=True)
+        except DoesNotExist:
+            return None
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"the decision could not be read: {error.cause_response_code}") from error
+        return _stored(item)
+
+    def get_many(self, decision_ids: Sequence[str]) -> dict[str, StoredDecision]:
+        """Stored decisions by id; ids that are not stored are left out."""
+        return {item.pk: _stored(item) for item in self._item.batch_get(decision_ids, consistent_read=True)}
+
+
+def marker_key(item_key: str, event_id: str) -> str:
+    """Key of the marker that says: this event is in this item."""
+    return f"marker#{item_key}#{event_id}"
+
+
+def _read(item: FeatureItem) -> Read:
+    return Read("present", item.b, Version(int(item.vb), int(item.vn)))
+
+
+def _stored(item: DecisionItem) -> StoredDecision:
+    return StoredDecision(item.pk, item.m, item.f, item.r, item.a, int(item.q), int(item.ttl))
+
+
+@lru_cache(maxsize=1)
+def _connection() -> Connection:
+    """One connection for transactions, with the house's time-outs."""
+    return Connection(
+        connect_timeout_seconds=CONNECT_TIMEOUT_S,
+        read_timeout_seconds=READ_TIMEOUT_S,
+        max_retry_attempts=ATTEMPTS,
+    )

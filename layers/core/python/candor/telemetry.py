@@ -1,0 +1,65 @@
+"""The scorer's one log line a decision: metrics in CloudWatch's embedded format, no personal data.
+
+Powertools does this everywhere else; on the scorer its import alone is over the cold-start budget (ADR 0003).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from candor.clock import Clock
+from candor.decide import Decision
+
+NAMESPACE = "Candor"
+
+
+def _metrics(
+    now_ms: int, stage: str, values: Mapping[str, float], units: Mapping[str, str]
+) -> dict[str, object]:
+    return {
+        "_aws": {
+            "Timestamp": now_ms,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["service", "stage"]],
+                    "Metrics": [{"Name": name, "Unit": units.get(name, "Count")} for name in values],
+                }
+            ],
+        },
+        "service": "score",
+        "stage": stage,
+        **values,
+    }
+
+
+def decision_line(decision: Decision, stage: str, clock: Clock, latency_ms: float) -> dict[str, object]:
+    """What is told about one new decision."""
+    values = {
+        "Decisions": 1,
+        "Approved": int(decision.outcome == "approved"),
+        "Degraded": int(decision.degraded),
+        "LatencyMs": latency_ms,
+    }
+    line = _metrics(clock.now_ms(), stage, values, {"LatencyMs": "Milliseconds"})
+    return line | {
+        "decision_id": decision.id,
+        "outcome": decision.outcome,
+        "rules": decision.rules,
+        "bundle": decision.bundle,
+        "states": decision.vector.states,
+    }
+
+
+def failure_line(code: str, status: int, request_id: str, stage: str, clock: Clock) -> dict[str, object]:
+    """What is told about a request that was not decided: its code, never its content."""
+    line = _metrics(clock.now_ms(), stage, {"Problems": 1, "Unwritable": int(status == 503)}, {})
+    return line | {"code": code, "status": status, "request_id": request_id}
+
+
+def emit(line: Mapping[str, object]) -> None:
+    """One JSON line on standard output."""
+    sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
