@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339
-from candor.contracts import Application
+from candor.contracts import Application, Checkout
 from candor.errors import BundleRefused, InvalidInput, PolicyError, StoreUnavailable
 from candor.features.vector import ABSENT, FeatureVector, build
 from candor.features.views import Definitions
@@ -45,6 +45,10 @@ class Champion:
         self.policy = Policy(bundle.policy)
         self.catalogue = Catalogue(bundle.reasons, bundle.features)
 
+    def score(self, values: Sequence[float]) -> float:
+        """Probability that the checkout turns bad."""
+        return self.bundle.score(self.booster.raw(values))
+
     def reasons(self, values: Sequence[float]) -> list[str]:
         """Codes of the model's principal reasons against this applicant."""
         contributions = self.booster.contributions(values)[:-1]
@@ -52,14 +56,188 @@ class Champion:
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One call: an application under an Idempotency-Key. ``replay_at`` (ms UTC) replaces the clock where that is allowed."""
+    """One call: an application under an Idempotency-Key.
+
+    ``replay_at`` (ms UTC) stands in for the clock, on stages that allow it.
+    """
 
     application: Application
     key: str
     replay_at: int | None = None
 
     @property
-    def answer(decision: Decision) -> bytes:
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the request in canonical form."""
+        canonical = msgspec.json.encode([self.application.checkout, self.replay_at], order="sorted")
+        return hashlib.sha256(canonical).hexdigest()
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The decision record: all that replay needs. Moments in ms UTC."""
+
+    id: str
+    merchant_id: str
+    livemode: bool
+    q: int
+    replay_clock: bool
+    request: Checkout
+    vector: FeatureVector
+    definition_hash: str
+    bundle: str | None
+    score: float | None
+    cutoff: float | None
+    outcome: str
+    component: str | None
+    rules: list[str]
+    reasons: list[str]
+    degraded: bool
+    regulation_profile: str
+    propensity: float = 1.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The merchant's body, byte for byte; ``decision`` is None when the answer was stored before."""
+
+    body: bytes
+    decision: Decision | None
+
+    @property
+    def replayed(self) -> bool:
+        return self.decision is None
+
+
+class Decider:
+    """Decides checkouts. ``load_bundle`` gives a bundle's bytes by name; ``fallback_policy`` serves without a bundle."""
+
+    def __init__(
+        self,
+        *,
+        definitions: Definitions,
+        store: DecisionStore,
+        load_bundle: Callable[[str], bytes],
+        fallback_policy: Mapping[str, Any],
+        regulation_profile: str,
+        id_key: bytes,
+        clock: Clock,
+        retention_days: int,
+    ) -> None:
+        self._definitions = definitions
+        self._store = store
+        self._load_bundle = load_bundle
+        self._fallback = Policy(fallback_policy)
+        self._profile = regulation_profile
+        self._id_key = id_key
+        self._clock = clock
+        self._retention = retention_days * DAY
+        self._champion: Champion | None = None
+        self._ready = lru_cache(maxsize=3)(self._load)
+        self._refused: set[str] = set()
+
+    def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
+        """Decide once per (merchant, key).
+
+        Raises ``InvalidInput`` if the key was used with another request, ``StoreUnavailable`` if the record could
+        not be written: then nothing is decided and the same key is safe to retry.
+        """
+        keys = self._keys(attempt.application)
+        snapshot = self._store.read(list(keys.values()), deadline.remaining() * READ_SHARE)
+        q = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
+        reads = {
+            v.name: snapshot.reads[keys[v.name]] if v.name in keys else ABSENT
+            for v in self._definitions.views
+        }
+        vector = build(self._definitions, reads, attempt.application.checkout, q)
+        decision = self._decide(attempt, q, vector, self._serving(snapshot.champion))
+        return self._record(decision, attempt.fingerprint, deadline)
+
+    def _keys(self, application: Application) -> dict[str, str]:
+        """Item keys by view name, for the entities that the application names."""
+        found = {name: entity.key_of(application) for name, entity in self._definitions.entities.items()}
+        return {
+            view.name: view.item_key(token)
+            for view in self._definitions.views
+            if (token := found[view.entity.name]) is not None
+        }
+
+    def _serving(self, sha: str | None) -> Champion | None:
+        """The champion named by the pointer; the previous one where the new one cannot be loaded."""
+        if sha is not None and sha not in self._refused:
+            try:
+                self._champion = self._ready(sha)
+            except (BundleRefused, PolicyError):
+                self._refused.add(sha)
+            except StoreUnavailable:
+                return self._champion
+        return self._champion
+
+    def _load(self, sha: str) -> Champion:
+        return Champion(sha, Bundle.from_bytes(self._load_bundle(sha), sha), self._definitions)
+
+    def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, champion: Champion | None) -> Decision:
+        application, checkout = attempt.application, attempt.application.checkout
+        score = champion.score(vector.values) if champion else None
+        cutoff = champion.bundle.cutoff if champion else None
+        facts = Facts(score, cutoff, checkout.total, checkout.currency, vector, self._definitions.features)
+        verdict = self._verdict(champion, facts)
+        return Decision(
+            id=decision_id(self._id_key, application.merchant_id, attempt.key),
+            merchant_id=application.merchant_id,
+            livemode=application.livemode,
+            q=q,
+            replay_clock=attempt.replay_at is not None,
+            request=checkout,
+            vector=vector,
+            definition_hash=self._definitions.hash,
+            bundle=champion.sha if champion else None,
+            score=score,
+            cutoff=cutoff,
+            outcome=verdict.outcome,
+            component=verdict.component,
+            rules=verdict.rules,
+            reasons=reasons(verdict, champion, vector),
+            degraded=facts.degraded,
+            regulation_profile=self._profile,
+        )
+
+    def _verdict(self, champion: Champion | None, facts: Facts) -> Verdict:
+        """The policy's verdict; a person looks where the table itself fails on these facts."""
+        try:
+            return (champion.policy if champion else self._fallback).decide(facts)
+        except PolicyError:
+            return Verdict("action_required", None, ["policy_failed"], [])
+
+    def _record(self, decision: Decision, fingerprint: str, deadline: Deadline) -> Answer:
+        new = StoredDecision(
+            id=decision.id,
+            merchant_id=decision.merchant_id,
+            fingerprint=fingerprint,
+            record=msgspec.json.encode(decision),
+            answer=answer(decision),
+            q=decision.q,
+            expires_at=(self._clock.now_ms() + self._retention) // SECOND,
+        )
+        stored = self._store.record(new, deadline.remaining())
+        if stored is None:
+            return Answer(new.answer, decision)
+        if stored.fingerprint != fingerprint:
+            raise InvalidInput("idempotency_key_reused", "This key was used with a different request.")
+        return Answer(stored.answer, None)
+
+
+def reasons(verdict: Verdict, champion: Champion | None, vector: FeatureVector) -> list[str]:
+    """Reason codes of a decline, from the component that failed; none otherwise."""
+    if verdict.component == "model" and champion is not None:
+        return champion.reasons(vector.values)
+    return verdict.reasons
+
+
+def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
+    """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
+    message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
+    return "dec_" + b32encode(hmac.new(key, message, hashlib.sha256).digest())[:26].decode().lower()
+
+
+def answer(decision: Decision) -> bytes:
     """The merchant's body: never a score, a reason or a feature."""
     checkout = decision.request
     approved = decision.outcome == "approved"

@@ -51,6 +51,11 @@ class Facts(msgspec.Struct, frozen=True):
     vector: FeatureVector
     feature_names: tuple[str, ...]
 
+    @property
+    def degraded(self) -> bool:
+        """True if a view could not be read or there is no model."""
+        return self.vector.degraded or self.score is None
+
     def context(self) -> dict[str, Any]:
         """The table's input: missing values are null, so no comparison with them holds."""
         values = (None if math.isnan(value) else value for value in self.vector.values)
@@ -59,7 +64,7 @@ class Facts(msgspec.Struct, frozen=True):
             "cutoff": self.cutoff,
             "amount": self.amount,
             "currency": self.currency,
-            "degraded": self.vector.degraded or self.score is None,
+            "degraded": self.degraded,
             "features": dict(zip(self.feature_names, values, strict=True)),
             "states": self.vector.states,
         }
