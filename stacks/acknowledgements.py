@@ -1,0 +1,128 @@
+"""Every cdk-nag finding that stays, one by one, with its reason. All others stop the synthesis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import aws_cdk as cdk
+from constructs import IConstruct
+
+from stacks.settings import StageSettings
+
+_TRACES = "X-Ray's two write actions know no resource to be narrowed to"
+_RUNTIME = "Deploys the Python that every test runs, 3.13; a newer one comes with the tests' own"
+_OBJECTS = "Every object below one prefix of one bucket, and only the verbs that the role needs"
+_INVOKE = "Step Functions calls the function by its ARN; CDK also names its versions, of the same code"
+_OWN_JOBS = "Jobs are named by their run; only this stage's prefix is covered"
+_KEYS_NOT_USERS = (
+    "Callers are merchants' servers with keys, checked by our authoriser; there are no users to pool"
+)
+_NO_RECOVERY = "This stage's data can be loaded again; stages that keep data turn recovery on"
+
+
+class Acknowledged(NamedTuple):
+    """One finding: where, which rule (without its pack), why it stays."""
+
+    path: str
+    rule: str
+    reason: str
+
+
+_FUNCTIONS = {
+    "ingestion": ("UpdateFeatures",),
+    "serving": ("Score", "Authorize", "PublishEvents"),
+    "training": ("PrepareTraining", "RegisterModel", "PromoteModel"),
+}
+
+_FIXED = (
+    Acknowledged(
+        "storage/DecisionKey",
+        "SMG4",
+        "The key names decisions: a rotated one would decide again what an old Idempotency-Key has decided",
+    ),
+    Acknowledged("ingestion/Undelivered", "SQS3", "It is the dead-letter queue of the bus's rules"),
+    Acknowledged(
+        "serving/Api", "APIG2", "One contract validates bodies, here and locally, and names the field"
+    ),
+    Acknowledged(
+        "serving/Api/CloudWatchRole",
+        "IAM4[Policy::arn:<AWS::Partition>:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs]",
+        "API Gateway's account role for its logs, which AWS documents with this policy",
+    ),
+    Acknowledged("serving/Api/Default/v1/decisions/POST", "COG4", _KEYS_NOT_USERS),
+    Acknowledged(
+        "serving/Api/Default/v1/events/POST", "COG4", "The lender's own services sign with IAM, not as users"
+    ),
+    Acknowledged(
+        "serving/Api/DeploymentStage.{stage}",
+        "APIG3",
+        "Callers hold keys and the stage is throttled; a firewall rule's false alarm would refuse a checkout",
+    ),
+    Acknowledged(
+        "training/Jobs/Role", "IAM5[Resource::*]", "Image login and metrics, the latter by namespace"
+    ),
+    Acknowledged(
+        "training/Jobs/Role",
+        "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
+        "SageMaker names the log groups of its jobs itself",
+    ),
+    Acknowledged(
+        "training/Retrain/Role",
+        "IAM5[Resource::*]",
+        "Log delivery and X-Ray know no resource to be narrowed to",
+    ),
+    Acknowledged("training/Retrain/Role", "IAM5[Resource::<PrepareTraining0AF988E3.Arn>:*]", _INVOKE),
+    Acknowledged("training/Retrain/Role", "IAM5[Resource::<RegisterModel49B8E918.Arn>:*]", _INVOKE),
+    *(
+        Acknowledged(
+            "training/Retrain/Role",
+            "IAM5[Resource::arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:"
+            f"{kind}-job/candor-{{stage}}-*]",
+            _OWN_JOBS,
+        )
+        for kind in ("processing", "training")
+    ),
+)
+
+# The export's name, as cdk-nag spells it, follows from the bucket's logical id, which a test pins.
+_ARCHIVE = "candor-{stage}-storage:ExportsOutputFnGetAttArchiveDA4CB258ArnBE8F3792"
+_BUNDLES = "candor-{stage}-storage:ExportsOutputFnGetAttBundles3FB864E8ArnBFC9039D"
+_TRAINING = "candor-{stage}-storage:ExportsOutputFnGetAttTraining1DBE9C16Arn863F5C88"
+
+_READS = (
+    ("ingestion/ArchiveRole", f"{_ARCHIVE}/*"),
+    ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
+    ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
+    ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),
+    ("training/PromoteModelRole", f"{_BUNDLES}/bundles/*"),
+    ("training/Jobs/Role", f"{_ARCHIVE}/events/*"),
+    ("training/Jobs/Role", f"{_TRAINING}/runs/*"),
+)
+
+
+def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
+    """The findings that this stage keeps."""
+    yield from _FIXED
+    for path, resource in _READS:
+        yield Acknowledged(path, f"IAM5[Resource::{resource}]", _OBJECTS)
+    for unit, names in _FUNCTIONS.items():
+        for name in names:
+            yield Acknowledged(f"{unit}/{name}", "L1", _RUNTIME)
+            yield Acknowledged(f"{unit}/{name}Role", "IAM5[Resource::*]", _TRACES)
+    if not settings.point_in_time_recovery:
+        for table in ("Features", "Decisions", "Registry", "Merchants"):
+            yield Acknowledged(f"storage/{table}", "DDB3", _NO_RECOVERY)
+    if settings.promotion == "policy":
+        rule = "IAM5[Resource::<PromoteModelDC917CB5.Arn>:*]"
+        yield Acknowledged("training/Retrain/Role", rule, _INVOKE)
+
+
+def acknowledge(app: cdk.App, settings: StageSettings) -> None:
+    """Record each acknowledgement on its construct; fails when the construct is gone."""
+    for path, rule, reason in acknowledged(settings):
+        construct: IConstruct = app
+        for step in f"candor-{settings.stage}-{path.format(stage=settings.stage)}".split("/"):
+            construct = construct.node.find_child(step)
+        name = f"AwsSolutions::AwsSolutions-{rule.replace('{stage}', settings.stage)}"
+        cdk.Validations.of(construct).acknowledge(cdk.Acknowledgment(id=name, reason=reason))

@@ -1,0 +1,1 @@
+"""Constructs that carry the house defaults: functions, layers, queues and buckets."""

@@ -1,0 +1,85 @@
+"""The one way a function is deployed here: Python 3.13 on arm64, its own role, its own log group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import aws_cdk as cdk
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.constructs.layers import source_code
+from stacks.constructs.retention import log_retention
+from stacks.settings import StageSettings
+from stacks.toolchain import ROOT
+
+
+class HouseFunction(lambda_.Function):
+    """The function of `functions/<name>`, allowed to write its own logs and traces and nothing else yet.
+
+    `environment` comes on top of what every function gets. Grants are added by `allow`, so that each
+    function's permissions are read in one place, next to what it does.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        name: str,
+        settings: StageSettings,
+        layers: Sequence[lambda_.ILayerVersion],
+        environment: Mapping[str, str],
+        timeout_s: int,
+        memory_mb: int | None = None,
+    ) -> None:
+        log_group = logs.LogGroup(
+            scope,
+            f"{construct_id}Logs",
+            retention=log_retention(settings.log_retention_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        role = iam.Role(
+            scope,
+            f"{construct_id}Role",
+            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
+            description=f"candor {settings.stage}: function {name}",
+        )
+        log_group.grant_write(role)
+        super().__init__(
+            scope,
+            construct_id,
+            description=f"candor {settings.stage}: {name}",
+            runtime=lambda_.Runtime.PYTHON_3_13,
+            architecture=lambda_.Architecture.ARM_64,
+            handler="handler.handler",
+            code=source_code(ROOT / "functions" / name),
+            layers=list(layers),
+            environment={**_common_environment(name, settings), **environment},
+            memory_size=memory_mb or settings.memory_mb,
+            timeout=cdk.Duration.seconds(timeout_s),
+            role=role,
+            log_group=log_group,
+            logging_format=lambda_.LoggingFormat.JSON,
+            application_log_level_v2=lambda_.ApplicationLogLevel[
+                settings.log_level.replace("WARNING", "WARN")
+            ],
+            system_log_level_v2=lambda_.SystemLogLevel.WARN,
+            tracing=lambda_.Tracing.ACTIVE,
+        )
+
+    def allow(self, *actions: str, on: str | Sequence[str]) -> None:
+        """Permit `actions` on exactly the resource ARNs `on`."""
+        resources = [on] if isinstance(on, str) else list(on)
+        self.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=resources))
+
+
+def _common_environment(name: str, settings: StageSettings) -> dict[str, str]:
+    return {
+        "STAGE": settings.stage,
+        "POWERTOOLS_SERVICE_NAME": name,
+        "POWERTOOLS_METRICS_NAMESPACE": "Candor",
+        "POWERTOOLS_LOG_LEVEL": settings.log_level,
+    }

@@ -1,0 +1,158 @@
+"""Build what the layers carry, without Docker: wheels of the target platform, taken apart into a folder."""
+
+from __future__ import annotations
+
+import compileall
+import fcntl
+import hashlib
+import importlib.util
+import os
+import py_compile
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stacks.toolchain import ROOT
+
+TARGET_PYTHON = (3, 13)
+RECIPE = "2"
+"""Raise it when this file builds something else out of the same requirements."""
+
+_PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
+_CACHE = ROOT / ".cache" / "layers"
+_UNSHIPPED = ("__pycache__", "*.pyc", "tests", "test", "examples", "bin", "RECORD", "*.pyi", "py.typed")
+
+
+class LayerBuildError(RuntimeError):
+    """A layer cannot be built; the message is one line with the remedy."""
+
+
+def ships_bytecode() -> bool:
+    """Whether the running Python is the functions' Python, so that what it compiles loads there."""
+    return sys.version_info[:2] == TARGET_PYTHON
+
+
+def requirements_hash(requirements: Path) -> str:
+    """Names what `requirements` builds into: same pins, recipe and target, same layer."""
+    parts = (RECIPE, *_PLATFORMS, str(TARGET_PYTHON), str(ships_bytecode()), requirements.read_text("utf-8"))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def source_hash(folder: Path) -> str:
+    """Names our own code in `folder`, stray bytecode apart."""
+    digest = hashlib.sha256(f"{RECIPE} {ships_bytecode()}".encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix != ".pyc":
+            digest.update(f"\n{path.relative_to(folder).as_posix()}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def runtime_layer(requirements: Path) -> Path:
+    """The folder with `python/` holding every wheel of `requirements`, trimmed and compiled."""
+    return _cached(requirements, _install_packages)
+
+
+def lightgbm_layer(requirements: Path) -> Path:
+    """The folder with `lib/lib_lightgbm.so` and the `lib/libgomp.so.1` it needs, and nothing else."""
+    return _cached(requirements, _extract_engine)
+
+
+def copy_source(source: Path, target: Path) -> None:
+    """Copy our own code from `source` into the existing folder `target`, with bytecode that matches it."""
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
+    compile_tree(target)
+
+
+def compile_tree(folder: Path) -> None:
+    """Compile where the target Python runs; unchecked, since a zip's timestamps would make it stale."""
+    if not ships_bytecode():
+        return
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    if not compileall.compile_dir(str(folder), quiet=1, stripdir=str(folder), invalidation_mode=mode):
+        raise LayerBuildError(f"{folder.name}: a module does not compile for Python 3.13, see above")
+
+
+def _cached(requirements: Path, build: Callable[[Path, Path], None]) -> Path:
+    """Build once per hash, whoever asks and however many at once; an interrupted build leaves nothing."""
+    name = f"layers/{requirements.parent.name}"
+    finished = _CACHE / requirements_hash(requirements)
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    with _locked(finished.with_suffix(".lock")):
+        if finished.is_dir():
+            return finished
+        sys.stderr.write(f"{name}: fetching wheels for Python 3.13 on arm64\n")
+        with tempfile.TemporaryDirectory(dir=_CACHE, prefix="building-") as scratch:
+            target = Path(scratch, "layer")
+            target.mkdir()
+            build(requirements, target)
+            target.rename(finished)
+    return finished
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install_packages(requirements: Path, target: Path) -> None:
+    packages = target / "python"
+    _pip("install", "--no-compile", "--target", str(packages), requirements=requirements)
+    for pattern in _UNSHIPPED:
+        for path in list(packages.rglob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    compile_tree(packages)
+
+
+def _extract_engine(requirements: Path, target: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        _pip("download", "--no-deps", "--dest", folder, requirements=requirements)
+        library = target / "lib"
+        library.mkdir()
+        _extract(Path(folder), "lightgbm-*.whl", "lightgbm/lib/lib_lightgbm.so", library / "lib_lightgbm.so")
+        # The loader looks for this very name; scikit-learn's wheel carries the library under a mangled one.
+        _extract(Path(folder), "scikit_learn-*.whl", "scikit_learn.libs/libgomp-", library / "libgomp.so.1")
+
+
+def _extract(folder: Path, wheel: str, prefix: str, target: Path) -> None:
+    found = next(folder.glob(wheel), None)
+    if found is None:
+        raise LayerBuildError(f"layers/lightgbm: no {wheel} was downloaded; check its requirements.txt")
+    with zipfile.ZipFile(found) as archive:
+        members = [name for name in archive.namelist() if name.startswith(prefix)]
+        if len(members) != 1:
+            raise LayerBuildError(
+                f"layers/lightgbm: {found.name} holds {len(members)} files {prefix}*, not one"
+            )
+        target.write_bytes(archive.read(members[0]))
+    target.chmod(0o755)
+
+
+def _pip(command: str, *arguments: str, requirements: Path) -> None:
+    name = f"layers/{requirements.parent.name}"
+    if importlib.util.find_spec("pip") is None:
+        raise LayerBuildError(f"{name}: this Python has no pip; run: python -m ensurepip")
+    platforms = [part for platform in _PLATFORMS for part in ("--platform", f"{platform}_aarch64")]
+    version = ".".join(map(str, TARGET_PYTHON))
+    line = [sys.executable, "-m", "pip", command, "--quiet", "--no-input", "--disable-pip-version-check"]
+    line += ["--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--python-version", version]
+    line += [*platforms, *arguments, "-r", str(requirements)]
+    environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
+    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    if done.returncode:
+        raise LayerBuildError(
+            f"{name}: {_cause(done.stderr)}; check the package index of pip and its network"
+        )
+
+
+def _cause(stderr: str) -> str:
+    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
+    return errors[-1].rstrip(".") if errors else "pip failed without a reason"

@@ -1,0 +1,92 @@
+"""The layers: our two libraries and two sets of third-party code, bundled by this machine's Python."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import aws_cdk as cdk
+import jsii
+from aws_cdk import aws_lambda as lambda_
+from constructs import Construct
+
+from stacks.constructs import layer_build
+from stacks.toolchain import ROOT
+
+
+@jsii.implements(cdk.ILocalBundling)
+class _Fill:
+    """Lets a function of ours fill an asset's folder where CDK would start Docker."""
+
+    def __init__(self, fill: Callable[[Path], None]) -> None:
+        self._fill = fill
+
+    def try_bundle(self, output_dir: str, options: Any = None, **_: Any) -> bool:
+        self._fill(Path(output_dir))
+        return True
+
+
+def _asset(path: Path, fingerprint: str, fill: Callable[[Path], None]) -> lambda_.AssetCode:
+    # The fingerprint is ours: CDK's own would not see the target platform, nor ignore stray bytecode.
+    return lambda_.Code.from_asset(
+        str(path),
+        asset_hash=fingerprint,
+        asset_hash_type=cdk.AssetHashType.CUSTOM,
+        bundling=cdk.BundlingOptions(image=cdk.DockerImage.from_registry("unused"), local=_Fill(fill)),
+    )
+
+
+def source_code(path: Path) -> lambda_.AssetCode:
+    """Our own code as it lies in `path`, with bytecode when this Python is the functions' own."""
+    return _asset(path, layer_build.source_hash(path), partial(layer_build.copy_source, path))
+
+
+class HouseLayers(Construct):
+    """The layers that one stack's functions ask for, each made at its first use.
+
+    Every stack has its own: a version shared across stacks would be an export in use, and CloudFormation
+    refuses to replace one, so no library could ever be updated. The uploaded asset is the same one.
+    """
+
+    @cached_property
+    def core(self) -> lambda_.LayerVersion:
+        """The platform library `candor`."""
+        return self._layer("Core", source_code(ROOT / "layers" / "core"))
+
+    @cached_property
+    def lender(self) -> lambda_.LayerVersion:
+        """The lender's definitions, policy and reasons."""
+        return self._layer("Lender", source_code(ROOT / "layers" / "lender"))
+
+    @cached_property
+    def runtime(self) -> lambda_.LayerVersion:
+        """Third-party Python that the functions import."""
+        return self._layer("Runtime", self._built("runtime", layer_build.runtime_layer))
+
+    @cached_property
+    def lightgbm(self) -> lambda_.LayerVersion:
+        """The scoring engine's shared libraries."""
+        return self._layer("Lightgbm", self._built("lightgbm", layer_build.lightgbm_layer))
+
+    def _built(self, name: str, build: Callable[[Path], Path]) -> lambda_.AssetCode:
+        requirements = ROOT / "layers" / name / "requirements.txt"
+        if cdk.Stack.of(self).bundling_required:
+            build(requirements)  # here, and not only in the callback: an error stays one line
+
+        def fill(target: Path) -> None:
+            shutil.copytree(build(requirements), target, dirs_exist_ok=True)
+
+        return _asset(requirements.parent, layer_build.requirements_hash(requirements), fill)
+
+    def _layer(self, name: str, code: lambda_.AssetCode) -> lambda_.LayerVersion:
+        return lambda_.LayerVersion(
+            self,
+            name,
+            code=code,
+            compatible_architectures=[lambda_.Architecture.ARM_64],
+            compatible_runtimes=[lambda_.Runtime.PYTHON_3_13],
+            description=f"candor {name.lower()}",
+        )

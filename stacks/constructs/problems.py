@@ -1,0 +1,70 @@
+"""The gateway's own errors in the API's one error format, application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from aws_cdk import aws_apigateway as apigateway
+
+
+class Problem(NamedTuple):
+    """One answer that API Gateway gives without asking a function."""
+
+    kind: str
+    status: int
+    code: str
+    title: str
+    detail: str
+
+
+PROBLEMS = (
+    Problem("BAD_REQUEST_BODY", 400, "bad_request", "Bad request", "The body cannot be read."),
+    Problem("BAD_REQUEST_PARAMETERS", 400, "bad_request", "Bad request", "A parameter cannot be read."),
+    Problem("UNAUTHORIZED", 401, "unauthorized", "Unauthorized", "Send a valid merchant key."),
+    Problem("ACCESS_DENIED", 403, "forbidden", "Forbidden", "This key may not do this."),
+    Problem("INVALID_SIGNATURE", 403, "forbidden", "Forbidden", "The request's signature is not valid."),
+    Problem("EXPIRED_TOKEN", 403, "forbidden", "Forbidden", "The request's credentials have expired."),
+    Problem("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", "Not found", "There is no such route."),
+    Problem("RESOURCE_NOT_FOUND", 404, "not_found", "Not found", "There is no such route."),
+    Problem("REQUEST_TOO_LARGE", 413, "too_large", "Too large", "The body is too large."),
+    Problem("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "Unsupported type", "Send JSON."),
+    Problem(
+        "THROTTLED", 429, "too_many_requests", "Too many requests", "Wait, then send the same key again."
+    ),
+    Problem("INTEGRATION_TIMEOUT", 504, "timeout", "Timeout", "The same Idempotency-Key is safe to retry."),
+    Problem("DEFAULT_5XX", 500, "internal", "Internal error", "The same Idempotency-Key is safe to retry."),
+)
+
+_RETRY_AFTER = ("THROTTLED", "INTEGRATION_TIMEOUT", "DEFAULT_5XX")
+
+
+def add_gateway_responses(api: apigateway.RestApi) -> None:
+    """Make every answer of the gateway itself a problem that carries its request id."""
+    for problem in PROBLEMS:
+        headers = {"Content-Type": "'application/problem+json'"}
+        if problem.kind in _RETRY_AFTER:
+            headers["Retry-After"] = "'1'"
+        if problem.kind == "UNAUTHORIZED":
+            headers["WWW-Authenticate"] = "'Basic realm=\"candor\"'"
+        api.add_gateway_response(
+            "Problem" + problem.kind.title().replace("_", ""),
+            type=apigateway.ResponseType.of(problem.kind),
+            status_code=str(problem.status),
+            response_headers=headers,
+            templates={"application/json": template(problem)},
+        )
+
+
+def template(problem: Problem) -> str:
+    """The body; API Gateway puts the request's id where it finds $context.requestId."""
+    body = {
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": problem.detail,
+        "code": problem.code,
+        "field": None,
+        "request_id": "$context.requestId",
+    }
+    return json.dumps(body, separators=(",", ":"))

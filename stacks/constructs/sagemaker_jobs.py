@@ -1,0 +1,182 @@
+"""What SageMaker needs to run our containers, and what may start them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_ecr as ecr
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from stacks.constructs.retention import removal_policy
+from stacks.settings import StageSettings
+from stacks.storage import StorageStack
+
+PROCESSING = "/opt/ml/processing"
+
+
+class SageMakerJobs(Construct):
+    """The image's repository, the jobs' role and the parameters of the two jobs of a run.
+
+    The image is named by repository and tag, so that synthesis needs no Docker; CI builds and pushes it.
+    """
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, settings: StageSettings, storage: StorageStack
+    ) -> None:
+        super().__init__(scope, construct_id)
+        self._settings = settings
+        self.prefix = f"candor-{settings.stage}-"
+        self.repository = ecr.Repository(
+            self,
+            "Images",
+            image_scan_on_push=True,
+            image_tag_mutability=ecr.TagMutability.IMMUTABLE,
+            removal_policy=removal_policy(settings),
+        )
+        self.image = self.repository.repository_uri_for_tag(settings.training_image_tag)
+        self.role = self._role(storage)
+
+    def _role(self, storage: StorageStack) -> iam.Role:
+        stack = cdk.Stack.of(self)
+        role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"))
+        archive, training = storage.archive, storage.training
+
+        def allow(*actions: str, on: list[str], **conditions: Any) -> None:
+            role.add_to_policy(
+                iam.PolicyStatement(actions=list(actions), resources=on, conditions=conditions or None)
+            )
+
+        allow("s3:GetObject", on=[archive.arn_for_objects("events/*")])
+        allow("s3:GetObject", "s3:PutObject", on=[training.arn_for_objects("runs/*")])
+        allow("s3:ListBucket", on=[archive.bucket_arn, training.bucket_arn])
+        group = stack.format_arn(
+            service="logs",
+            resource="log-group",
+            resource_name="/aws/sagemaker/*",
+            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
+        )
+        write = (
+            "logs:CreateLogGroup",
+            "logs:CreateLogStream",
+            "logs:DescribeLogStreams",
+            "logs:PutLogEvents",
+        )
+        allow(*write, on=[group])
+        namespaces = ["/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"]
+        allow("cloudwatch:PutMetricData", on=["*"], StringEquals={"cloudwatch:namespace": namespaces})
+        self.repository.grant_pull(role)
+        return role
+
+    def dataset_job(self) -> dict[str, Any]:
+        """CreateProcessingJob: archived events in, point-in-time data set out (JSONPath on the run's state)."""
+        return {
+            "ProcessingJobName.$": self._job_name("dataset"),
+            "RoleArn": self.role.role_arn,
+            "AppSpecification": {
+                "ImageUri": self.image,
+                "ContainerEntrypoint": ["python", "-m", "training.dataset"],
+                "ContainerArguments.$": "States.Array('--as-of', $.as_of, '--run', $.run)",
+            },
+            "ProcessingInputs": [_processing_input()],
+            "ProcessingOutputConfig": {"Outputs": [_processing_output()]},
+            "ProcessingResources": {"ClusterConfig": self._cluster()},
+            "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
+            "NetworkConfig": {"EnableNetworkIsolation": True},
+        }
+
+    def training_job(self) -> dict[str, Any]:
+        """CreateTrainingJob: the data set in, model.tar.gz out (JSONPath on the run's state)."""
+        return {
+            "TrainingJobName.$": self._job_name("train"),
+            "RoleArn": self.role.role_arn,
+            "AlgorithmSpecification": {
+                "TrainingImage": self.image,
+                "TrainingInputMode": "File",
+                "ContainerEntrypoint": ["python", "-m", "training.train"],
+            },
+            "HyperParameters": {"run.$": "$.run", "as_of.$": "$.as_of", "seeds.$": "$.seeds"},
+            "InputDataConfig": [_training_input()],
+            "OutputDataConfig": {"S3OutputPath.$": "$.model_uri"},
+            "ResourceConfig": self._cluster(),
+            "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
+            "EnableNetworkIsolation": True,
+        }
+
+    @property
+    def _max_seconds(self) -> int:
+        return self._settings.training_max_hours * 3600
+
+    def _job_name(self, kind: str) -> str:
+        return f"States.Format('{self.prefix}{{}}-{kind}', $.run)"
+
+    def _cluster(self) -> Mapping[str, Any]:
+        return {
+            "InstanceCount": 1,
+            "InstanceType": self._settings.training_instance,
+            "VolumeSizeInGB": self._settings.training_volume_gb,
+        }
+
+    def grant_run(self, machine: sfn.StateMachine) -> None:
+        """Let `machine` run this construct's jobs and wait for them, and hand them this role and no other."""
+        for kind in ("Processing", "Training"):
+            machine.add_to_role_policy(self._run_statement(kind))
+            rule = f"StepFunctionsGetEventsForSageMaker{kind}JobsRule"
+            machine.add_to_role_policy(
+                iam.PolicyStatement(
+                    actions=["events:DescribeRule", "events:PutRule", "events:PutTargets"],
+                    resources=[self._arn("events", "rule", rule)],
+                )
+            )
+        machine.add_to_role_policy(
+            iam.PolicyStatement(
+                actions=["iam:PassRole"],
+                resources=[self.role.role_arn],
+                conditions={"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
+            )
+        )
+
+    def _run_statement(self, kind: str) -> iam.PolicyStatement:
+        # .sync tags the job with the execution that waits for it: without AddTags it is refused at run time.
+        verbs = (f"Create{kind}Job", f"Describe{kind}Job", f"Stop{kind}Job", "AddTags")
+        resource = self._arn("sagemaker", f"{kind.lower()}-job", f"{self.prefix}*")
+        return iam.PolicyStatement(actions=[f"sagemaker:{verb}" for verb in verbs], resources=[resource])
+
+    def _arn(self, service: str, resource: str, name: str) -> str:
+        return cdk.Stack.of(self).format_arn(service=service, resource=resource, resource_name=name)
+
+
+def _processing_input() -> dict[str, Any]:
+    return {
+        "InputName": "archive",
+        "S3Input": {
+            "S3Uri.$": "$.archive_uri",
+            "LocalPath": f"{PROCESSING}/input/archive",
+            "S3DataType": "S3Prefix",
+            "S3InputMode": "File",
+            "S3DataDistributionType": "FullyReplicated",
+        },
+    }
+
+
+def _processing_output() -> dict[str, Any]:
+    return {
+        "OutputName": "dataset",
+        "S3Output": {
+            "S3Uri.$": "$.dataset_uri",
+            "LocalPath": f"{PROCESSING}/output/dataset",
+            "S3UploadMode": "EndOfJob",
+        },
+    }
+
+
+def _training_input() -> dict[str, Any]:
+    source = {
+        "S3DataType": "S3Prefix",
+        "S3Uri.$": "$.dataset_uri",
+        "S3DataDistributionType": "FullyReplicated",
+    }
+    return {"ChannelName": "dataset", "InputMode": "File", "DataSource": {"S3DataSource": source}}

@@ -1,0 +1,166 @@
+"""Events: bus to queue to online features, and bus to archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_events as events
+from aws_cdk import aws_events_targets as targets
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kinesisfirehose as firehose
+from aws_cdk import aws_lambda_event_sources as sources
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.constructs.function import HouseFunction
+from stacks.constructs.layers import HouseLayers
+from stacks.constructs.retention import log_retention
+from stacks.settings import StageSettings
+from stacks.storage import StorageStack
+
+SOURCE = "candor.lender"
+"""The EventBridge source of the lender's events."""
+
+MAX_RECEIVE_COUNT = 5
+UPDATE_TIMEOUT_S = 30
+
+
+class IngestionStack(cdk.Stack):
+    """One bus with two rules: the queue that feeds `update_features`, and the archive of raw events."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        storage: StorageStack,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self._settings = settings
+        self.bus = events.EventBus(self, "Bus", description=f"candor {settings.stage}: the lender's events")
+        self.undelivered = self._queue("Undelivered", retention_days=settings.dlq_retention_days)
+        self.events_dlq = self._queue("EventsDlq", retention_days=settings.dlq_retention_days)
+        self.events_queue = self._queue(
+            "Events",
+            retention_days=settings.events_retention_days,
+            # Lambda's advice: six times the function's timeout, so that no event is handed out twice at once.
+            visibility_timeout=cdk.Duration.seconds(6 * UPDATE_TIMEOUT_S),
+            dead_letter_queue=sqs.DeadLetterQueue(queue=self.events_dlq, max_receive_count=MAX_RECEIVE_COUNT),
+        )
+        self._rule("ToQueue", targets.SqsQueue(self.events_queue, dead_letter_queue=self.undelivered))
+        self._keep_undelivered(self._rule("ToArchive", self._archive_target(storage)))
+        self.update_features = self._update_features(storage)
+        cdk.CfnOutput(self, "EventBusName", value=self.bus.event_bus_name)
+        cdk.CfnOutput(self, "EventsQueueUrl", value=self.events_queue.queue_url)
+        cdk.CfnOutput(self, "EventsDlqUrl", value=self.events_dlq.queue_url)
+
+    def _queue(self, name: str, *, retention_days: int, **kwargs: Any) -> sqs.Queue:
+        return sqs.Queue(
+            self,
+            name,
+            retention_period=cdk.Duration.days(retention_days),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            **kwargs,
+        )
+
+    def _rule(self, name: str, target: events.IRuleTarget) -> events.Rule:
+        pattern = events.EventPattern(source=[SOURCE])
+        return events.Rule(self, name, event_bus=self.bus, event_pattern=pattern, targets=[target])
+
+    def _keep_undelivered(self, rule: events.Rule) -> None:
+        """Give the rule's only target a DLQ; CDK's Firehose target has no argument for it."""
+        resource = rule.node.default_child
+        assert isinstance(resource, events.CfnRule)
+        resource.add_property_override("Targets.0.DeadLetterConfig.Arn", self.undelivered.queue_arn)
+        self.undelivered.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sqs:SendMessage"],
+                resources=[self.undelivered.queue_arn],
+                principals=[iam.ServicePrincipal("events.amazonaws.com")],
+                conditions={"ArnEquals": {"aws:SourceArn": rule.rule_arn}},
+            )
+        )
+
+    def _archive_target(self, storage: StorageStack) -> events.IRuleTarget:
+        log_group = logs.LogGroup(
+            self,
+            "ArchiveLogs",
+            retention=log_retention(self._settings.log_retention_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        role = self._archive_role(storage, log_group)
+        destination = firehose.S3Bucket(
+            storage.archive,
+            compression=firehose.Compression.GZIP,
+            data_output_prefix="events/",
+            error_output_prefix="undelivered/",
+            buffering_interval=cdk.Duration.seconds(60),
+            buffering_size=cdk.Size.mebibytes(16),
+            processors=[firehose.AppendDelimiterToRecordProcessor()],
+            logging_config=firehose.EnableLogging(log_group),
+            # CDK would grant deletion as well.
+            role=role.without_policy_updates(),
+        )
+        self.archive_stream = firehose.DeliveryStream(
+            self,
+            "ArchiveStream",
+            destination=destination,
+            encryption=firehose.StreamEncryption.aws_owned_key(),
+        )
+        self.node.try_remove_child("@aws-cdk--aws-kinesisfirehose.CidrBlocks")  # for streams into a VPC
+        return targets.FirehoseDeliveryStream(self.archive_stream)
+
+    def _archive_role(self, storage: StorageStack, log_group: logs.LogGroup) -> iam.Role:
+        bucket = storage.archive
+        objects = iam.PolicyStatement(
+            actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
+            resources=[bucket.arn_for_objects("*")],
+        )
+        listing = iam.PolicyStatement(
+            actions=["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
+            resources=[bucket.bucket_arn],
+        )
+        write = iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[log_group.log_group_arn])
+        return iam.Role(
+            self,
+            "ArchiveRole",
+            assumed_by=iam.ServicePrincipal("firehose.amazonaws.com"),
+            inline_policies={"Archive": iam.PolicyDocument(statements=[objects, listing, write])},
+        )
+
+    def _update_features(self, storage: StorageStack) -> HouseFunction:
+        layers = HouseLayers(self, "Layers")
+        function = HouseFunction(
+            self,
+            "UpdateFeatures",
+            name="update_features",
+            settings=self._settings,
+            layers=[layers.core, layers.lender, layers.runtime],
+            timeout_s=UPDATE_TIMEOUT_S,
+            environment={
+                "FEATURES_TABLE": storage.features.table_name,
+                "EVENTS_DLQ_URL": self.events_dlq.queue_url,
+                "FEATURE_RETENTION_DAYS": str(self._settings.feature_retention_days),
+                "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
+            },
+        )
+        # TransactWriteItems, for marker items, is authorised as the writes that it holds.
+        function.allow(
+            "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", on=storage.features.table_arn
+        )
+        function.allow("sqs:SendMessage", on=self.events_dlq.queue_arn)
+        function.add_event_source(
+            sources.SqsEventSource(
+                self.events_queue,
+                batch_size=100,
+                max_batching_window=cdk.Duration.seconds(1),
+                max_concurrency=2,
+                report_batch_item_failures=True,
+            )
+        )
+        return function

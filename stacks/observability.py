@@ -1,0 +1,99 @@
+"""What wakes somebody: lost or late events, failing or slow decisions, failed retrainings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_cloudwatch_actions as actions
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.ingestion import IngestionStack
+from stacks.serving import ServingStack
+from stacks.settings import StageSettings
+from stacks.training import TrainingStack
+
+_MINUTE = cdk.Duration.minutes(1)
+_FIVE_MINUTES = cdk.Duration.minutes(5)
+
+
+class ObservabilityStack(cdk.Stack):
+    """Alarms of the other stacks' resources, and the topic that they speak on."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        ingestion: IngestionStack,
+        serving: ServingStack,
+        training: TrainingStack,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self.alarms = sns.Topic(self, "Alarms", enforce_ssl=True)
+        if settings.alarm_email:
+            for topic in (self.alarms, training.notices):
+                topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
+        self._events(ingestion)
+        self._decisions(serving, settings)
+        failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
+        self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
+
+    def _events(self, ingestion: IngestionStack) -> None:
+        self._dlq("EventsDlq", ingestion.events_dlq, "Events were refused: read their reason, fix, redrive.")
+        self._dlq("Undelivered", ingestion.undelivered, "The bus could not deliver events: redrive them.")
+        late = ingestion.events_queue.metric_approximate_age_of_oldest_message(period=_MINUTE)
+        self._alarm("EventsLate", late, "Online features are stale.", threshold=900, periods=3)
+        errors = ingestion.update_features.metric_errors(period=_FIVE_MINUTES)
+        self._alarm("UpdateErrors", errors, "Batches of events fail as a whole.", periods=3)
+        behind = ingestion.archive_stream.metric(
+            "DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES
+        )
+        self._alarm("ArchiveLate", behind, "Events do not reach the archive.", threshold=1800, periods=3)
+
+    def _decisions(self, serving: ServingStack, settings: StageSettings) -> None:
+        alias = serving.score_alias
+        errors = alias.metric_errors(period=_MINUTE)
+        self._alarm("ScoreErrors", errors, "Checkouts are answered by an error: consider a rollback.")
+        slow = alias.metric_duration(statistic="p99", period=_FIVE_MINUTES)
+        self._alarm(
+            "ScoreSlow", slow, "Decisions pass their deadline.", threshold=settings.deadline_ms, periods=3
+        )
+        for name, function in (
+            ("Score", alias),
+            ("Authorize", serving.authorize),
+            ("PublishEvents", serving.publish_events),
+        ):
+            throttles = function.metric_throttles(period=_MINUTE)
+            self._alarm(f"{name}Throttled", throttles, "The account's concurrency is used up.")
+        refused = serving.authorize.metric_errors(period=_FIVE_MINUTES)
+        self._alarm(
+            "AuthorizeErrors", refused, "Many keys are refused, or the table cannot be read.", threshold=100
+        )
+        broken = serving.api.metric_server_error(statistic="Sum", period=_MINUTE)
+        self._alarm("ApiServerErrors", broken, "The API answers 5xx.")
+
+    def _dlq(self, name: str, queue: sqs.Queue, text: str) -> None:
+        depth = queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")
+        self._alarm(f"{name}NotEmpty", depth, text)
+
+    def _alarm(
+        self, name: str, metric: cloudwatch.IMetric, text: str, *, threshold: float = 1, periods: int = 1
+    ) -> None:
+        alarm = cloudwatch.Alarm(
+            self,
+            name,
+            metric=metric,
+            threshold=threshold,
+            evaluation_periods=periods,
+            comparison_operator=cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD,
+            treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
+            alarm_description=text,
+        )
+        alarm.add_alarm_action(actions.SnsAction(self.alarms))

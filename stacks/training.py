@@ -1,0 +1,123 @@
+"""A retraining: data set, training, gate and, where policy says so, promotion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sns as sns
+from aws_cdk import aws_stepfunctions as sfn
+from constructs import Construct
+
+from stacks.constructs.function import HouseFunction
+from stacks.constructs.layers import HouseLayers
+from stacks.constructs.retention import log_retention
+from stacks.constructs.retraining import RetrainingFunctions, retraining
+from stacks.constructs.sagemaker_jobs import SageMakerJobs
+from stacks.settings import StageSettings
+from stacks.storage import StorageStack
+
+
+class TrainingStack(cdk.Stack):
+    """The retrain state machine, what it calls, and the notices that it sends when it fails."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        storage: StorageStack,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self._settings = settings
+        self._layers = HouseLayers(self, "Layers")
+        self.jobs = SageMakerJobs(self, "Jobs", settings=settings, storage=storage)
+        self.notices = sns.Topic(self, "RetrainNotices", enforce_ssl=True)
+        self.prepare_training = self._prepare_training(storage)
+        self.register_model = self._register_model(storage)
+        self.promote_model = self._promote_model(storage)
+        self.retrain = self._state_machine()
+        cdk.CfnOutput(self, "RetrainStateMachineArn", value=self.retrain.state_machine_arn)
+
+    def _function(self, construct_id: str, name: str, *, timeout_s: int, **environment: str) -> HouseFunction:
+        layers = self._layers
+        return HouseFunction(
+            self,
+            construct_id,
+            name=name,
+            settings=self._settings,
+            layers=[layers.core, layers.lender, layers.runtime],
+            timeout_s=timeout_s,
+            environment=environment,
+        )
+
+    def _prepare_training(self, storage: StorageStack) -> HouseFunction:
+        return self._function(
+            "PrepareTraining",
+            "prepare_training",
+            timeout_s=60,
+            ARCHIVE_BUCKET=storage.archive.bucket_name,
+            TRAINING_BUCKET=storage.training.bucket_name,
+        )
+
+    def _register_model(self, storage: StorageStack) -> HouseFunction:
+        function = self._function(
+            "RegisterModel",
+            "register_model",
+            timeout_s=300,
+            BUNDLES_BUCKET=storage.bundles.bucket_name,
+            REGISTRY_TABLE=storage.registry.table_name,
+            TRAINING_BUCKET=storage.training.bucket_name,
+            GATE_MIN_AUC=str(self._settings.gate_min_auc),
+        )
+        function.allow("s3:GetObject", on=storage.training.arn_for_objects("runs/*"))
+        function.allow("s3:ListBucket", on=storage.training.bucket_arn)
+        function.allow("s3:PutObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
+        return function
+
+    def _promote_model(self, storage: StorageStack) -> HouseFunction:
+        function = self._function(
+            "PromoteModel",
+            "promote_model",
+            timeout_s=60,
+            REGISTRY_TABLE=storage.registry.table_name,
+            BUNDLES_BUCKET=storage.bundles.bucket_name,
+        )
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
+        function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        return function
+
+    def _state_machine(self) -> sfn.StateMachine:
+        functions = RetrainingFunctions(self.prepare_training, self.register_model, self.promote_model)
+        definition = retraining(
+            Construct(self, "Steps"),
+            functions=functions,
+            jobs=self.jobs,
+            notices=self.notices,
+            settings=self._settings,
+        )
+        machine = sfn.StateMachine(
+            self,
+            "Retrain",
+            definition_body=sfn.DefinitionBody.from_chainable(definition),
+            query_language=sfn.QueryLanguage.JSON_PATH,
+            timeout=cdk.Duration.hours(2 * self._settings.training_max_hours + 1),
+            tracing_enabled=True,
+            logs=sfn.LogOptions(
+                destination=logs.LogGroup(
+                    self,
+                    "RetrainLogs",
+                    # Step Functions writes only to groups whose name begins so, without a policy per group.
+                    log_group_name=f"/aws/vendedlogs/states/candor-{self._settings.stage}-retrain",
+                    retention=log_retention(self._settings.log_retention_days),
+                    removal_policy=cdk.RemovalPolicy.DESTROY,
+                ),
+                level=sfn.LogLevel.ALL,
+            ),
+        )
+        self.jobs.grant_run(machine)
+        return machine
