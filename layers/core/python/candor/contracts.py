@@ -117,6 +117,12 @@ class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     schema_version: int = SCHEMA_VERSION
 
 
+class Envelope(msgspec.Struct, frozen=True):
+    """What EventBridge wraps around an event; its other members do not matter here."""
+
+    detail: msgspec.Raw
+
+
 class Problem(msgspec.Struct, frozen=True):
     """RFC 9457 problem details with the members merchants act on."""
 
@@ -134,6 +140,7 @@ _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`", re.DOTALL)
 _CHECKOUT = msgspec.json.Decoder(Checkout)
 _EVENT = msgspec.json.Decoder(EventBody)
+_ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
 def parse_checkout(body: bytes) -> Checkout:
@@ -155,6 +162,11 @@ def parse_checkout(body: bytes) -> Checkout:
 def parse_event(body: bytes) -> Event:
     """The event's bytes → Event, or ``InvalidInput`` that names the field."""
     return _event(_decode(_EVENT, body))
+
+
+def parse_envelope(body: bytes) -> Event:
+    """EventBridge's envelope → the Event inside, or ``InvalidInput``."""
+    return parse_event(bytes(_decode(_ENVELOPE, body).detail))
 
 
 def convert_event(body: Mapping[str, Any]) -> Event:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339
+from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339, parse_rfc3339
 from candor.contracts import Application, Checkout
 from candor.errors import BundleRefused, InvalidInput, PolicyError, StoreUnavailable
 from candor.features.vector import ABSENT, FeatureVector, build
@@ -23,7 +23,7 @@ from candor.features.views import Definitions
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster
 from candor.policy import Facts, Policy, Verdict
-from candor.reasons import Catalogue
+from candor.reasons import MAX_REASONS, Catalogue
 from candor.store.protocol import DecisionStore, StoredDecision
 
 ROUTE = "POST /v1/decisions"
@@ -139,6 +139,7 @@ class Decider:
         Raises ``InvalidInput`` if the key was used with another request, ``StoreUnavailable`` if the record could
         not be written: then nothing is decided and the same key is safe to retry.
         """
+        self._check_moment(attempt)
         keys = self._keys(attempt.application)
         snapshot = self._store.read(list(keys.values()), deadline.remaining() * READ_SHARE)
         q = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
@@ -149,6 +150,13 @@ class Decider:
         vector = build(self._definitions, reads, attempt.application.checkout, q)
         decision = self._decide(attempt, q, vector, self._serving(snapshot.champion))
         return self._record(decision, attempt.fingerprint, deadline)
+
+    def _check_moment(self, attempt: Attempt) -> None:
+        """A checkout dated later than now, beyond the declared skew, comes from a wrong clock."""
+        dated = attempt.application.checkout.occurred_at
+        now = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
+        if dated is not None and parse_rfc3339(dated) > now + self._definitions.max_future_skew_ms:
+            raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
 
     def _keys(self, application: Application) -> dict[str, str]:
         """Item keys by view name, for the entities that the application names."""
@@ -177,7 +185,15 @@ class Decider:
         application, checkout = attempt.application, attempt.application.checkout
         score = champion.score(vector.values) if champion else None
         cutoff = champion.bundle.cutoff if champion else None
-        facts = Facts(score, cutoff, checkout.total, checkout.currency, vector, self._definitions.features)
+        facts = Facts(
+            score=score,
+            cutoff=cutoff,
+            amount=checkout.total,
+            currency=checkout.currency,
+            degraded=vector.degraded or champion is None,
+            features=dict(zip(self._definitions.features, vector.values, strict=True)),
+            states=vector.states,
+        )
         verdict = self._verdict(champion, facts)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key),
@@ -228,7 +244,7 @@ def reasons(verdict: Verdict, champion: Champion | None, vector: FeatureVector) 
     """Reason codes of a decline, from the component that failed; none otherwise."""
     if verdict.component == "model" and champion is not None:
         return champion.reasons(vector.values)
-    return verdict.reasons
+    return verdict.reasons[:MAX_REASONS]
 
 
 def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:

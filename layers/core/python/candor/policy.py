@@ -15,8 +15,6 @@ import msgspec
 import zen
 
 from candor.errors import PolicyError
-from candor.features.vector import FeatureVector
-from candor.reasons import MAX_REASONS
 
 Outcome = Literal["approved", "declined", "action_required"]
 Component = Literal["policy", "model"]
@@ -42,32 +40,24 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the table may look at. ``score`` and ``cutoff`` are probabilities, None without a model; ``amount`` in minor units."""
+    """What the table may look at.
+
+    ``score`` and ``cutoff`` are probabilities, None without a model; ``amount`` is in minor units; ``features`` are
+    values by name (NaN is missing), ``states`` how each view was read.
+    """
 
     score: float | None
     cutoff: float | None
     amount: int
     currency: str
-    vector: FeatureVector
-    feature_names: tuple[str, ...]
-
-    @property
-    def degraded(self) -> bool:
-        """True if a view could not be read or there is no model."""
-        return self.vector.degraded or self.score is None
+    degraded: bool
+    features: Mapping[str, float]
+    states: Mapping[str, str]
 
     def context(self) -> dict[str, Any]:
         """The table's input: missing values are null, so no comparison with them holds."""
-        values = (None if math.isnan(value) else value for value in self.vector.values)
-        return {
-            "score": self.score,
-            "cutoff": self.cutoff,
-            "amount": self.amount,
-            "currency": self.currency,
-            "degraded": self.degraded,
-            "features": dict(zip(self.feature_names, values, strict=True)),
-            "states": self.vector.states,
-        }
+        features = {name: None if math.isnan(value) else value for name, value in self.features.items()}
+        return {name: getattr(self, name) for name in self.__struct_fields__} | {"features": features}
 
 
 class Policy:
@@ -97,7 +87,7 @@ def combine(rows: list[Row]) -> Verdict:
     hard = [row for row in declines if row.component == "policy"]
     if hard:
         codes = dict.fromkeys(row.reason for row in hard if row.reason is not None)
-        return Verdict("declined", "policy", rules, list(codes)[:MAX_REASONS])
+        return Verdict("declined", "policy", rules, list(codes))
     if declines:
         return Verdict("declined", "model", rules, [])
     if any(row.outcome == "action_required" for row in rows):

@@ -60,7 +60,9 @@ class Bundle:
     def from_bytes(cls, data: bytes, expected_sha: str | None = None) -> Bundle:
         """Read a bundle file. BundleRefused if it is not the file named `expected_sha` or not a whole, valid bundle."""
         if expected_sha is not None and sha256(data) != expected_sha:
-            raise BundleRefused(f"bundle {expected_sha[:12]}: the bytes have another SHA-256; restore the file")
+            raise BundleRefused(
+                f"bundle {expected_sha[:12]}: the bytes have another SHA-256; restore the file"
+            )
         try:
             wire = json.loads(data)
             if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
@@ -77,7 +79,9 @@ class Bundle:
         if set(wire) != expected:
             raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(wire) ^ expected))}")
         wire["calibration"] = Calibration(**wire["calibration"])
-        wire["reasons"] = tuple(Reason(**reason | {"features": tuple(reason["features"])}) for reason in wire["reasons"])
+        wire["reasons"] = tuple(
+            Reason(**reason | {"features": tuple(reason["features"])}) for reason in wire["reasons"]
+        )
         wire["features"] = tuple(wire["features"])
         for name in ("reason_reference", "policy", "metrics", "lineage"):
             wire[name] = MappingProxyType(dict(wire[name]))
@@ -89,7 +93,8 @@ class Bundle:
         wire["format"] = FORMAT
         wire["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
         wire["reasons"] = [
-            {"code": r.code, "text": r.text, "factor": r.factor, "features": list(r.features)} for r in self.reasons
+            {"code": r.code, "text": r.text, "factor": r.factor, "features": list(r.features)}
+            for r in self.reasons
         ]
         for name in ("reason_reference", "policy", "metrics", "lineage"):
             wire[name] = dict(wire[name])
@@ -121,7 +126,12 @@ class Bundle:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
         if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:
             raise BundleRefused("the model's columns are not the bundle's features")
-        numbers = (self.calibration.slope, self.calibration.intercept, self.cutoff, *self.reason_reference.values())
+        numbers = (
+            self.calibration.slope,
+            self.calibration.intercept,
+            self.cutoff,
+            *self.reason_reference.values(),
+        )
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
             raise BundleRefused("calibration, cut-off and reason reference must be finite numbers")
         if self.calibration.slope <= 0.0 or not 0.0 < self.cutoff < 1.0:

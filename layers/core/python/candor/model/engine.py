@@ -180,7 +180,14 @@ class Booster:
             config = c_void_p()
             self._check(
                 self._lib.LGBM_BoosterPredictForMatSingleRowFastInit(
-                    self._handle, predict_type, 0, -1, _FLOAT64, c_int(self._width), _PARAMETERS, byref(config)
+                    self._handle,
+                    predict_type,
+                    0,
+                    -1,
+                    _FLOAT64,
+                    c_int(self._width),
+                    _PARAMETERS,
+                    byref(config),
                 )
             )
             self._configs[predict_type] = config

@@ -1,0 +1,29 @@
+"""API Gateway's authoriser: a merchant key → the merchant it belongs to."""
+
+import os
+from typing import Any
+
+from aws_lambda_powertools import Logger
+
+from candor.store.dynamodb import MerchantItem, bound
+from candor.store.merchants import key_in, merchant_of
+
+LOGGER = Logger()
+MERCHANTS = bound(MerchantItem, os.environ["MERCHANTS_TABLE"])
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Allow the caller's merchant, or answer 401 as API Gateway wants it said."""
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+    key = key_in(headers.get("authorization"))
+    merchant = merchant_of(MERCHANTS, key) if key else None
+    if merchant is None:
+        LOGGER.info("refused", extra={"reason": "unknown_key" if key else "no_key"})
+        raise Exception("Unauthorized")  # noqa: TRY002 - the exact exception that API Gateway turns into 401
+    api, stage = event["methodArn"].split("/")[:2]
+    statement = {"Action": "execute-api:Invoke", "Effect": "Allow", "Resource": f"{api}/{stage}/*"}
+    return {
+        "principalId": merchant.merchant_id,
+        "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "context": {"merchant_id": merchant.merchant_id, "livemode": str(merchant.livemode).lower()},
+    }

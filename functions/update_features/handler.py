@@ -1,0 +1,49 @@
+"""SQS → feature items: applies a batch of the lender's events."""
+
+import os
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from candor.clock import DAY, SystemClock
+from candor.edge.messages import Message, ingest_messages
+from candor.ingest import Retention
+from candor.store.dynamodb import DynamoFeatureStore
+from lender import DEFINITIONS
+
+LOGGER = Logger()
+METRICS = Metrics()
+STORE = DynamoFeatureStore(os.environ["FEATURES_TABLE"])
+RETENTION = Retention(
+    items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
+    event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
+)
+DLQ_URL = os.environ["EVENTS_DLQ_URL"]
+SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 2}))
+
+
+@METRICS.log_metrics
+@LOGGER.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Apply what can be applied, send what never can to the DLQ with its reason, ask for the rest again."""
+    messages = [Message(record["messageId"], record["body"].encode()) for record in event["Records"]]
+    outcome = ingest_messages(messages, DEFINITIONS, STORE, SystemClock(), RETENTION)
+    for message, reason in outcome.refused:
+        LOGGER.warning(
+            "refused", extra={"message_id": message.id, "code": reason.code, "field": reason.field}
+        )
+        attributes = {"code": reason.code, "detail": reason.detail, "field": reason.field or "-"}
+        SQS.send_message(
+            QueueUrl=DLQ_URL,
+            MessageBody=message.body.decode(),
+            MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
+        )
+    for message, cause in outcome.failed:
+        LOGGER.warning("failed", extra={"message_id": message.id, "cause": cause})
+    METRICS.add_metric("EventsRefused", MetricUnit.Count, len(outcome.refused))
+    METRICS.add_metric("EventsFailed", MetricUnit.Count, len(outcome.failed))
+    return {"batchItemFailures": [{"itemIdentifier": message.id} for message, _ in outcome.failed]}

@@ -1,0 +1,49 @@
+"""A merchant's request → the attempt to decide it, or the reason why it cannot be one."""
+
+from __future__ import annotations
+
+from candor.clock import parse_rfc3339
+from candor.contracts import Application, parse_checkout
+from candor.decide import Attempt
+from candor.edge.rest import Request
+from candor.errors import InvalidInput
+
+MAX_KEY_LENGTH = 255
+REPLAY_HEADER = "Candor-Replay-At"
+
+
+def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:
+    """Headers and body → Attempt. The merchant comes from the authoriser, never from the body.
+
+    Raises ``InvalidInput``.
+    """
+    merchant_id = request.authorizer.get("merchant_id")
+    if not merchant_id:
+        raise InvalidInput("unauthorized", "No merchant belongs to this key.")
+    key = _idempotency_key(request)
+    replay_at = _replay_moment(request, replay_allowed=replay_allowed)
+    livemode = request.authorizer.get("livemode") == "true"
+    return Attempt(Application(parse_checkout(request.body()), merchant_id, livemode), key, replay_at)
+
+
+def _idempotency_key(request: Request) -> str:
+    key = request.header("Idempotency-Key")
+    if key is None or not key.strip():
+        raise InvalidInput("missing_idempotency_key", "Send an Idempotency-Key header.", "Idempotency-Key")
+    if len(key) > MAX_KEY_LENGTH or not key.isprintable():
+        raise InvalidInput(
+            "invalid_idempotency_key", "Use at most 255 printable characters.", "Idempotency-Key"
+        )
+    return key
+
+
+def _replay_moment(request: Request, *, replay_allowed: bool) -> int | None:
+    text = request.header(REPLAY_HEADER)
+    if text is None:
+        return None
+    if not replay_allowed:
+        raise InvalidInput("replay_clock_refused", "This stage decides at its own clock only.", REPLAY_HEADER)
+    try:
+        return parse_rfc3339(text)
+    except ValueError:
+        raise InvalidInput("invalid_replay_moment", "Use RFC 3339 with an offset.", REPLAY_HEADER) from None

@@ -1,0 +1,50 @@
+"""SQS messages → ingest, and back: which messages are refused for good and which should come again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from candor.clock import Clock
+from candor.contracts import Event, parse_envelope
+from candor.errors import InvalidInput
+from candor.features.views import Definitions
+from candor.ingest import Retention, ingest
+from candor.store.protocol import FeatureStore
+
+
+class Message(NamedTuple):
+    """One queue message; the body is EventBridge's envelope."""
+
+    id: str
+    body: bytes
+
+
+class MessageOutcome(NamedTuple):
+    """Messages that can never be applied, with the reason, and messages to deliver again, with the cause."""
+
+    refused: Sequence[tuple[Message, InvalidInput]]
+    failed: Sequence[tuple[Message, str]]
+
+
+def ingest_messages(
+    messages: Sequence[Message],
+    definitions: Definitions,
+    store: FeatureStore,
+    clock: Clock,
+    retention: Retention,
+) -> MessageOutcome:
+    """Apply a batch of messages; one that cannot be read does not hold up its neighbours."""
+    parsed: list[tuple[Message, Event]] = []
+    refused: list[tuple[Message, InvalidInput]] = []
+    for message in messages:
+        try:
+            parsed.append((message, parse_envelope(message.body)))
+        except InvalidInput as reason:
+            refused.append((message, reason))
+    outcome = ingest([event for _, event in parsed], definitions, store, clock, retention)
+    refused += [
+        (message, outcome.refused[event.id]) for message, event in parsed if event.id in outcome.refused
+    ]
+    failed = [(message, outcome.failed[event.id]) for message, event in parsed if event.id in outcome.failed]
+    return MessageOutcome(refused, failed)
