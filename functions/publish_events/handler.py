@@ -36,7 +36,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
         LOGGER.info("refused", extra={"code": error.code, "field": error.field})
         return rest.refusal(error, request.request_id)
     except (BotoCoreError, ClientError, StoreUnavailable) as error:
-        LOGGER.error("not published", extra={"cause": type(error).__name__})
+        LOGGER.exception("not published", extra={"cause": type(error).__name__})
         return rest.problem(503, "unavailable", "Send the same events again.", request.request_id)
     METRICS.add_metric("EventsAccepted", MetricUnit.Count, len(entries))
     return rest.answer(202, b'{"accepted":%d}' % len(entries))
