@@ -1,0 +1,62 @@
+"""Features of the request itself, alone or against what is remembered. Money is minor units, rates are fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from candor import Checkout, OnDemand
+
+Features = Mapping[str, float]
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
+def amount(checkout: Checkout, features: Features) -> int:
+    """What is asked for."""
+    return checkout.total
+
+
+def term_days(checkout: Checkout, features: Features) -> int:
+    """Days until the last instalment."""
+    return checkout.offer.installments * checkout.offer.period_days
+
+
+def finance_charge_rate(checkout: Checkout, features: Features) -> float | None:
+    """Price of the loan per unit borrowed."""
+    return _ratio(checkout.offer.finance_charge, checkout.total)
+
+
+def amount_to_usual(checkout: Checkout, features: Features) -> float | None:
+    """What is asked for per unit of the customer's mean loan; none without a loan."""
+    return _ratio(checkout.total, features["customer_loans.mean_amount.lifetime"])
+
+
+def exposure(checkout: Checkout, features: Features) -> float:
+    """Open principal if this loan is granted. Charged-off principal is still open."""
+    originated = features["customer_loans.originated_amount.lifetime"]
+    return checkout.total + originated - features["customer_loans.closed_amount.lifetime"]
+
+
+def late_share(checkout: Checkout, features: Features) -> float | None:
+    """Share of the customer's payments that came late; none without a payment."""
+    return _ratio(
+        features["customer_repayments.late.lifetime"], features["customer_repayments.paid.lifetime"]
+    )
+
+
+def unpaid_installments(checkout: Checkout, features: Features) -> float:
+    """Instalments due so far less payments so far; negative for a customer who pays ahead."""
+    return features["customer_repayments.due.lifetime"] - features["customer_repayments.paid.lifetime"]
+
+
+ON_DEMAND = (
+    OnDemand("amount", amount),
+    OnDemand("term_days", term_days),
+    OnDemand("finance_charge_rate", finance_charge_rate),
+    OnDemand("amount_to_usual", amount_to_usual),
+    OnDemand("exposure", exposure),
+    OnDemand("late_share", late_share),
+    OnDemand("unpaid_installments", unpaid_installments),
+)

@@ -1,0 +1,81 @@
+"""Where a population comes from: events in time order, and checkouts to decide among them.
+
+A source knows nothing of the system that decides. Its events are JSON as they travel, its checkouts are bodies of
+``POST /v1/decisions``; both are a pure function of what the source was built from.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from candor.clock import format_rfc3339, parse_rfc3339
+
+Event = dict[str, Any]
+"""An event as it travels: event_id, type, occurred_at (RFC 3339), schema_version, entities, data."""
+
+
+class SourceError(Exception):
+    """The data of a source are missing or malformed; the text says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A checkout to decide at ``q_ms``; ``label`` is 1 if its loan turned bad, 0 if good, None if nobody knows."""
+
+    id: str
+    q_ms: int
+    body: dict[str, Any]
+    label: int | None
+    merchant: str
+
+
+class Source(Protocol):
+    """A population around the moment ``as_of`` (ms): before it history, from it on checkouts to decide."""
+
+    name: str
+    as_of: int
+    merchants: tuple[str, ...]
+
+    def history(self) -> Iterator[Event]:
+        """Events before ``as_of``, in time order."""
+        ...
+
+    def checkouts(self) -> Iterator[Decided]:
+        """Checkouts from ``as_of`` on, in time order."""
+        ...
+
+    def timeline(self) -> Iterator[Event | Decided]:
+        """Events from ``as_of`` to the last checkout and the checkouts, in time order; a checkout leads its moment."""
+        ...
+
+
+def make_event(
+    event_id: str, kind: str, at: int, entities: Mapping[str, str], data: Mapping[str, Any]
+) -> Event:
+    """The event as it travels; ``at`` in ms UTC."""
+    return {
+        "event_id": event_id,
+        "type": kind,
+        "occurred_at": format_rfc3339(at),
+        "schema_version": 1,
+        "entities": dict(entities),
+        "data": dict(data),
+    }
+
+
+def moment(event: Event) -> tuple[int, str]:
+    """Order of events: by time (ms), then by id."""
+    return parse_rfc3339(event["occurred_at"]), event["event_id"]
+
+
+def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterator[Event | Decided]:
+    """Two streams in time order → one; at the same moment the checkout comes first, as its event does not count."""
+    timed_events = ((*moment(event), event) for event in events)
+    timed_checkouts = ((checkout.q_ms, "", checkout) for checkout in checkouts)
+    merged: Iterator[tuple[int, str, Any]] = heapq.merge(
+        timed_checkouts, timed_events, key=lambda timed: timed[:2]
+    )
+    return (found for _, _, found in merged)
