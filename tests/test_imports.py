@@ -1,0 +1,60 @@
+"""What a cold start pays for: importing the scorer loads nothing that scoring does not need."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = (ROOT / "layers" / "core" / "python", ROOT / "layers" / "lender" / "python")
+HEAVY = (
+    "aws_lambda_powertools",
+    "boto3",
+    "botocore",
+    "lightgbm",
+    "numpy",
+    "pandas",
+    "pydantic",
+    "pynamodb",
+    "scipy",
+    "sklearn",
+)
+ELSEWHERE = ("aws_cdk", "local", "moto", "stacks", "training")
+
+
+def imported_by(function: str) -> set[str]:
+    """Top-level packages in a fresh interpreter that imported the handler and nothing else."""
+    program = "import sys, handler; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    folder = ROOT / "functions" / function
+    required = re.findall(r'os\.environ\["(\w+)"\]', (folder / "handler.py").read_text(encoding="utf-8"))
+    environment = {
+        **dict.fromkeys(required, "1"),
+        "AWS_DEFAULT_REGION": "us-east-1",  # Lambda sets both
+        "AWS_REGION": "us-east-1",
+        "PATH": os.environ["PATH"],
+        "POWERTOOLS_METRICS_NAMESPACE": "Candor",
+        "POWERTOOLS_SERVICE_NAME": function,
+        "PYTHONPATH": os.pathsep.join(map(str, (folder, *LIBRARIES))),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_the_scorer_imports_neither_clients_nor_numerics():
+    loaded = imported_by("score")
+
+    assert "candor" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/handler.py")))
+def test_no_function_imports_what_is_not_deployed_with_it(function):
+    assert imported_by(function).isdisjoint(
+        (*ELSEWHERE, "lightgbm", "numpy", "pandas", "pydantic", "scipy", "sklearn")
+    )
