@@ -1,0 +1,574 @@
+"""The gateway over real HTTP; functions are plain Python, except in the last section."""
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import socket
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from local.authorization import AuthorizerCache, Refused
+from local.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
+from local.proxy import HttpRequest, MalformedAnswer, proxy_answer
+from local.rest_api import RouteTable
+from local.runtime import FunctionSpec, Invocation, LambdaService
+
+KEY = {"Authorization": "Bearer mk_good"}
+SIGNATURE = (
+    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261123/eu-west-1/execute-api/aws4_request, "
+    f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
+)
+PROBLEM = '{"status":%d,"code":"%s","detail":$context.error.messageString,"request_id":"$context.requestId"}'
+
+
+def declared(status: int, code: str) -> GatewayResponse:
+    return GatewayResponse.of_template(
+        {
+            "StatusCode": str(status),
+            "ResponseParameters": {"gatewayresponse.header.Content-Type": "'application/problem+json'"},
+            "ResponseTemplates": {"application/json": PROBLEM % (status, code)},
+        }
+    )
+
+
+RESPONSES = {
+    "UNAUTHORIZED": declared(401, "unauthorized"),
+    "ACCESS_DENIED": declared(403, "forbidden"),
+    "MISSING_AUTHENTICATION_TOKEN": declared(404, "no_such_route"),
+    "DEFAULT_5XX": GatewayResponse(
+        headers={"Content-Type": "'application/problem+json'"},
+        templates={"application/json": '{"code":"internal","request_id":"$context.requestId"}'},
+    ),
+}
+ROUTES = [
+    Route("POST", "/v1/decisions", "score", authorizer="keys", auth="CUSTOM"),
+    Route("GET", "/v1/decisions/{id}", "score", authorizer="keys", auth="CUSTOM"),
+    Route("POST", "/v1/events", "publish", auth="AWS_IAM"),
+    Route("ANY", "/open/{proxy+}", "open"),
+]
+
+
+def api(**settings: Any) -> RestApi:
+    return RestApi(ROUTES, {"keys": Authorizer("authorize", ttl_s=300)}, RESPONSES, **settings)
+
+
+def policy(effect: str = "Allow", resource: str = "*", **context: Any) -> dict[str, Any]:
+    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource}
+    document = {"Version": "2012-10-17", "Statement": [statement]}
+    return {"principalId": "mer_1", "policyDocument": document, "context": context}
+
+
+class Functions:
+    """Stands in for the Lambda service: what each function answers, and the events it was given."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "authorize": lambda event: policy(merchant_id="mer_1", livemode=False, limit=3),
+            "score": lambda event: {"statusCode": 200, "body": "{}"},
+            "publish": lambda event: {"statusCode": 202, "body": "{}"},
+            "open": lambda event: {"statusCode": 200, "body": json.dumps(event)},
+        }
+        self.events: dict[str, list[dict[str, Any]]] = {name: [] for name in self.answers}
+
+    def __call__(self, name: str, payload: bytes) -> Invocation:
+        event = json.loads(payload)
+        self.events[name].append(event)
+        try:
+            answer = self.answers[name](event)
+        except RuntimeError as error:
+            text = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)})
+            return Invocation(text.encode(), type(error).__name__, "r")
+        return Invocation(answer if isinstance(answer, bytes) else json.dumps(answer).encode(), None, "r")
+
+
+@contextmanager
+def serving(gateway: Gateway) -> Iterator[httpx.Client]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(gateway.app, log_level="warning", proxy_headers=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        limits = httpx.Limits(max_connections=200)
+        try:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=address, timeout=30, limits=limits, trust_env=False) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Functions, httpx.Client]]:
+    functions = Functions()
+    with serving(Gateway(api(), functions)) as client:
+        yield functions, client
+
+
+@pytest.fixture
+def functions(shared: tuple[Functions, httpx.Client]) -> Functions:
+    shared[0].__init__()  # type: ignore[misc]
+    return shared[0]
+
+
+@pytest.fixture
+def client(shared: tuple[Functions, httpx.Client], functions: Functions) -> httpx.Client:
+    return shared[1]
+
+
+def key() -> dict[str, str]:
+    """A merchant key that no other test has used, so that no policy is kept for it."""
+    return {"Authorization": f"Bearer mk_{time.monotonic_ns()}"}
+
+
+# The event
+
+
+def test_the_proxy_event_has_the_shape_of_payload_version_1(client: httpx.Client) -> None:
+    headers = [("X-Tag", "a"), ("X-Tag", "b"), ("User-Agent", "till/1.0")]
+    answer = client.post("/open/a/b?x=1&x=2&y=", content=b'{"total": 1}', headers=headers)
+    event = answer.json()
+    assert event["resource"] == "/open/{proxy+}"
+    assert event["path"] == "/open/a/b"
+    assert event["httpMethod"] == "POST"
+    assert event["pathParameters"] == {"proxy": "a/b"}
+    assert event["queryStringParameters"] == {"x": "2", "y": ""}
+    assert event["multiValueQueryStringParameters"] == {"x": ["1", "2"], "y": [""]}
+    assert event["headers"]["x-tag"] == "b"
+    assert event["multiValueHeaders"]["x-tag"] == ["a", "b"]
+    assert event["headers"]["X-Forwarded-For"] == "127.0.0.1"
+    assert event["body"] == '{"total": 1}'
+    assert event["isBase64Encoded"] is False
+    context = event["requestContext"]
+    assert context["requestId"] == answer.headers["x-amzn-requestid"]
+    assert context["identity"]["sourceIp"] == "127.0.0.1"
+    assert context["identity"]["userAgent"] == "till/1.0"
+    assert context["stage"] == "dev"
+    assert context["path"] == "/dev/open/a/b"
+    assert abs(context["requestTimeEpoch"] - time.time() * 1000) < 60_000
+
+
+def test_without_query_and_body_the_fields_are_null(client: httpx.Client) -> None:
+    event = client.get("/open/a").json()
+    assert event["queryStringParameters"] is None
+    assert event["multiValueQueryStringParameters"] is None
+    assert event["body"] is None
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe\x00", b"\x80" * 1000, b'{"a": "\xe9"}'])
+def test_a_body_that_is_not_utf8_arrives_in_base64(client: httpx.Client, body: bytes) -> None:
+    event = client.post("/open/a", content=body).json()
+    assert event["isBase64Encoded"] is True
+    assert base64.b64decode(event["body"]) == body
+
+
+@pytest.mark.parametrize("body", [b"not json", b"{", b"\x00", "é€😀".encode(), b'"' * 9_000])
+def test_any_text_arrives_as_it_was_sent(client: httpx.Client, body: bytes) -> None:
+    event = client.post("/open/a", content=body).json()
+    assert event["isBase64Encoded"] is False
+    assert event["body"].encode() == body
+
+
+# Authorisation
+
+
+def test_the_authorisers_context_reaches_the_function_as_text(
+    client: httpx.Client, functions: Functions
+) -> None:
+    assert client.post("/v1/decisions", content=b"{}", headers=key()).status_code == 200
+    given = functions.events["score"][0]["requestContext"]["authorizer"]
+    assert given == {"merchant_id": "mer_1", "livemode": "false", "limit": "3", "principalId": "mer_1"}
+    asked = functions.events["authorize"][0]
+    assert asked["type"] == "REQUEST"
+    assert asked["methodArn"] == "arn:aws:execute-api:eu-west-1:123456789012:local/dev/POST/v1/decisions"
+    assert "body" not in asked
+    assert asked["headers"]["authorization"].startswith("Bearer mk_")
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}])
+def test_without_the_identity_source_the_authoriser_is_not_asked(
+    client: httpx.Client, functions: Functions, headers: dict[str, str]
+) -> None:
+    answer = client.post("/v1/decisions", content=b"{}", headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "status": 401,
+        "code": "unauthorized",
+        "detail": "Unauthorized",
+        "request_id": answer.headers["x-amzn-requestid"],
+    }
+    assert functions.events["authorize"] == []
+
+
+def test_policies_are_kept_per_identity(client: httpx.Client, functions: Functions) -> None:
+    first, second = key(), key()
+    for headers in (first, first, second, first):
+        assert client.post("/v1/decisions", headers=headers).status_code == 200
+    assert len(functions.events["authorize"]) == 2
+
+
+def test_a_kept_policy_is_evaluated_for_each_method(client: httpx.Client, functions: Functions) -> None:
+    functions.answers["authorize"] = lambda event: policy(resource="arn:aws:execute-api:*:*:*/dev/GET/*")
+    headers = key()
+    assert client.post("/v1/decisions", headers=headers).status_code == 403
+    assert client.get("/v1/decisions/dec_1", headers=headers).status_code == 200
+    assert len(functions.events["authorize"]) == 1
+
+
+def refuse(message: str) -> Callable[[dict[str, Any]], Any]:
+    def handler(event: dict[str, Any]) -> Any:
+        raise RuntimeError(message)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("authorize", "status"),
+    [
+        (refuse("Unauthorized"), 401),
+        (refuse("Unauthorized by the till"), 500),
+        (lambda event: policy("Deny"), 403),
+        (lambda event: policy(resource="arn:aws:execute-api:other"), 403),
+        (lambda event: policy(limits={"a": 1}), 500),
+        (lambda event: None, 500),
+        (lambda event: [1], 500),
+        (lambda event: {"principalId": "mer_1", "policyDocument": {"Statement": ["Allow"]}}, 500),
+        (lambda event: b"not json", 500),
+    ],
+    ids="unauthorized fails denies elsewhere nested-context null list no-statement no-json".split(),
+)
+def test_what_an_authoriser_may_answer(
+    client: httpx.Client, functions: Functions, authorize: Callable[[dict[str, Any]], Any], status: int
+) -> None:
+    functions.answers["authorize"] = authorize
+    answer = client.post("/v1/decisions", headers=key())
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert functions.events["score"] == []
+
+
+def http_request(**headers: str) -> HttpRequest:
+    return HttpRequest("GET", "/v1", "", [*headers.items()], b"", "127.0.0.1", 80)
+
+
+def test_policies_are_forgotten_after_their_time_and_failures_at_once() -> None:
+    functions, now = Functions(), [1000.0]
+    cache = AuthorizerCache(Authorizer("authorize", ttl_s=60), functions, lambda: now[0])
+
+    def ask() -> None:
+        cache.grant(http_request(authorization="k"), {}, dict)
+
+    functions.answers["authorize"] = refuse("Unauthorized")
+    for _ in range(2):
+        with pytest.raises(Refused):
+            ask()
+    assert len(functions.events["authorize"]) == 2
+    functions.answers["authorize"] = lambda event: policy()
+    for moment, calls in [(1000.0, 3), (1059.9, 3), (1060.0, 4), (1119.9, 4), (1120.0, 5)]:
+        now[0] = moment
+        ask()
+        assert len(functions.events["authorize"]) == calls
+
+
+def test_a_ttl_of_zero_keeps_nothing() -> None:
+    functions = Functions()
+    cache = AuthorizerCache(Authorizer("authorize", ttl_s=0), functions)
+    for _ in range(3):
+        cache.grant(http_request(authorization="k"), {}, dict)
+    assert len(functions.events["authorize"]) == 3
+
+
+def test_an_identity_source_of_another_kind_is_an_error() -> None:
+    with pytest.raises(ValueError, match="is not known"):
+        AuthorizerCache(Authorizer("authorize", ["stageVariables.x"]), Functions())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": SIGNATURE},
+        {"X-Amz-Date": "20261123T000000Z"},
+        {"Authorization": "Bearer mk_good", "X-Amz-Date": "20261123T000000Z"},
+        {"Authorization": SIGNATURE[:-1], "X-Amz-Date": "20261123T000000Z"},
+        {"Authorization": SIGNATURE.replace("execute-api", "s3"), "X-Amz-Date": "20261123T000000Z"},
+    ],
+)
+def test_an_iam_route_needs_a_well_formed_signature(
+    client: httpx.Client, functions: Functions, headers: dict[str, str]
+) -> None:
+    answer = client.post("/v1/events", content=b"{}", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+    assert functions.events["publish"] == []
+
+
+def test_a_signed_request_passes_with_its_access_key(client: httpx.Client, functions: Functions) -> None:
+    headers = {"Authorization": SIGNATURE, "X-Amz-Date": "20261123T000000Z"}
+    assert client.post("/v1/events", content=b"{}", headers=headers).status_code == 202
+    assert functions.events["publish"][0]["requestContext"]["identity"]["accessKey"] == "AKIDEXAMPLE"
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/"), ("GET", "/v1/decisions"), ("POST", "/v2"), ("PUT", "/v1/events")]
+)
+def test_an_unknown_route_gets_its_declared_answer(client: httpx.Client, method: str, path: str) -> None:
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_such_route")
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"not json",
+        None,
+        [],
+        {},
+        {"statusCode": "ok"},
+        {"statusCode": True},
+        {"statusCode": 99},
+        {"statusCode": 200, "body": {"a": 1}},
+        {"statusCode": 200, "headers": ["x-a"]},
+        {"statusCode": 200, "headers": {"x-a": "b\r\nset-cookie: c"}},
+        {"statusCode": 200, "headers": {"x a": "b"}},
+        {"statusCode": 200, "headers": {"x-a": None}},
+        {"statusCode": 200, "headers": {"x-a": "€"}},
+        {"statusCode": 200, "multiValueHeaders": {"x-a": "b"}},
+        {"statusCode": 200, "body": "&", "isBase64Encoded": True},
+    ],
+)
+def test_a_malformed_answer_is_a_502_that_tells_the_client_nothing(
+    client: httpx.Client, functions: Functions, broken: Any
+) -> None:
+    functions.answers["open"] = lambda event: broken
+    answer = client.get("/open/a")
+    assert answer.status_code == 502
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {"code": "internal", "request_id": answer.headers["x-amzn-requestid"]}
+
+
+def test_a_failing_function_is_a_502_and_its_message_stays_inside(
+    client: httpx.Client, functions: Functions, caplog: pytest.LogCaptureFixture
+) -> None:
+    functions.answers["open"] = refuse("secret of the lender")
+    answer = client.get("/open/a")
+    assert answer.status_code == 502
+    assert "secret" not in answer.text
+    assert "secret of the lender" in caplog.text
+
+
+def test_a_gateway_that_fails_itself_is_a_500_without_a_stack_trace() -> None:
+    def invoke(name: str, payload: bytes) -> Invocation:
+        raise LookupError("no function open is registered")
+
+    with serving(Gateway(api(), invoke)) as client:
+        answer = client.get("/open/a")
+    assert answer.status_code == 500
+    assert "registered" not in answer.text
+    assert answer.json()["code"] == "internal"
+
+
+def test_a_function_slower_than_the_limit_is_a_504_and_delays_nobody() -> None:
+    functions, release = Functions(), threading.Event()
+
+    def slow(event: dict[str, Any]) -> Any:
+        if event["path"] == "/open/slow":
+            release.wait(20)
+        return {"statusCode": 200}
+
+    functions.answers["open"] = slow
+    with serving(Gateway(api(timeout_s=0.3), functions)) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.get, "/open/slow")
+        assert client.get("/open/fast").status_code == 200
+        assert waiting.result().status_code == 504
+        assert waiting.result().json()["code"] == "internal"
+        release.set()
+
+
+def test_headers_and_status_of_the_function_reach_the_client(
+    client: httpx.Client, functions: Functions
+) -> None:
+    functions.answers["open"] = lambda event: {
+        "statusCode": "201",
+        "headers": {"Idempotent-Replayed": True, "Content-Length": "999", "X-Tag": "lost"},
+        "multiValueHeaders": {"X-Tag": ["a", "b"], "Content-Type": ["text/plain"]},
+        "body": "YWJj",
+        "isBase64Encoded": True,
+    }
+    answer = client.get("/open/a")
+    assert answer.status_code == 201
+    assert answer.content == b"abc"
+    assert answer.headers["idempotent-replayed"] == "true"
+    assert answer.headers.get_list("x-tag") == ["a", "b"]
+    assert answer.headers.get_list("content-type") == ["text/plain"]
+    assert answer.headers.get_list("content-length") == ["3"]
+
+
+def test_an_answer_without_content_has_none(client: httpx.Client, functions: Functions) -> None:
+    functions.answers["open"] = lambda event: {"statusCode": 204, "body": "ignored"}
+    answer = client.delete("/open/a")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert client.head("/open/a").status_code == 204
+
+
+def test_undeclared_responses_are_those_of_api_gateway() -> None:
+    with serving(Gateway(RestApi(ROUTES, {"keys": Authorizer("authorize")}), Functions())) as client:
+        unknown = client.get("/nowhere")
+        assert (unknown.status_code, unknown.json()) == (403, {"message": "Missing Authentication Token"})
+        refused = client.post("/v1/decisions")
+        assert (refused.status_code, refused.json()) == (401, {"message": "Unauthorized"})
+        assert refused.headers["content-type"] == "application/json"
+
+
+def test_context_variables_never_break_the_json_of_a_response() -> None:
+    template = '{"path":"$context.path","kind":"$context.error.responseType","none":"$context.authorizer.x."}'
+    responses = {
+        "DEFAULT_4XX": GatewayResponse(headers={"X-Id": "context.requestId"}, templates={"a/b": template})
+    }
+    with serving(Gateway(RestApi([], responses=responses), Functions())) as client:
+        answer = client.get('/a"b%0A')
+    expected = {"path": '/dev/a"b\n', "kind": "MISSING_AUTHENTICATION_TOKEN", "none": "."}
+    assert json.loads(answer.content) == expected
+    assert answer.headers["content-type"] == "a/b"
+    assert answer.headers["x-id"] == answer.headers["x-amzn-requestid"]
+
+
+def test_more_than_ten_megabytes_are_refused_and_exactly_ten_are_not(
+    client: httpx.Client, functions: Functions
+) -> None:
+    functions.answers["open"] = lambda event: {"statusCode": 200, "body": str(len(event["body"]))}
+    limit = 10 * 1024 * 1024
+    assert client.post("/open/a", content=b"x" * limit).text == str(limit)
+    assert client.post("/open/a", content=b"x" * (limit + 1)).status_code == 413
+    assert client.post("/open/a", content=iter([b"x" * limit, b"y"])).status_code == 413
+
+
+def test_a_body_too_large_for_a_function_is_a_413() -> None:
+    def invoke(name: str, payload: bytes) -> Invocation:
+        return Invocation(b"{}", "RequestEntityTooLargeException", "r")
+
+    with serving(Gateway(api(), invoke)) as client:
+        assert client.get("/open/a").status_code == 413
+
+
+def test_literal_segments_win_and_a_named_method_wins_over_any() -> None:
+    routes = [
+        Route("ANY", "/v1/{proxy+}", "any"),
+        Route("GET", "/v1/decisions/{id}", "one"),
+        Route("GET", "/v1/decisions/latest", "latest"),
+        Route("ANY", "/v1/decisions/latest", "any-latest"),
+    ]
+    table = RouteTable(routes)
+
+    def function(method: str, path: str) -> str | None:
+        found = table.find(method, path)
+        return found[0].function if found else None
+
+    assert function("GET", "/v1/decisions/latest") == "latest"
+    assert function("PUT", "/v1/decisions/latest") == "any-latest"
+    assert function("GET", "/v1/decisions/dec_1") == "one"
+    assert function("GET", "/v1/decisions/dec_1/x") == "any"
+    assert function("GET", "/v1") is None
+    assert function("GET", "/v1/decisions.latest") == "any"
+
+
+def test_a_route_with_an_undeclared_authoriser_is_an_error() -> None:
+    with pytest.raises(ValueError, match="POST /a: CUSTOM"):
+        RestApi([Route("POST", "/a", "f", authorizer="none", auth="CUSTOM")])
+
+
+def test_a_client_that_leaves_before_the_end_of_its_body_is_forgotten() -> None:
+    functions, sent = Functions(), []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    gateway = Gateway(api(), functions)
+    asyncio.run(gateway.app({"type": "http"}, receive, send))
+    asyncio.run(gateway.app({"type": "websocket"}, receive, send))
+    gateway.close()
+    assert sent == [{"type": "websocket.close"}]
+
+
+def test_lone_surrogates_cannot_break_an_answer() -> None:
+    assert proxy_answer(b'{"statusCode": 200, "body": "\\ud800"}').body == b"?"
+    with pytest.raises(MalformedAnswer):
+        proxy_answer(b'{"statusCode": 200, "headers": {"x-a": "\\ud800"}}')
+
+
+# With real functions in their own processes
+
+HANDLER = """
+    import json, os, time
+
+    def handler(event, context):
+        if event["path"].endswith("/sleep"):
+            time.sleep(60)
+        if event["path"].endswith("/exit"):
+            os._exit(1)
+        return {"statusCode": 200, "body": json.dumps({"pid": os.getpid(), "got": event["body"]})}
+
+    def authorize(event, context):
+        if event["headers"]["authorization"] != "Bearer mk_good":
+            raise Exception("Unauthorized")
+        statement = {"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": event["methodArn"]}
+        return {"principalId": "m", "policyDocument": {"Statement": [statement]}, "context": {}}
+"""
+
+
+@pytest.fixture
+def lambdas(tmp_path: Path) -> Iterator[LambdaService]:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "handler.py").write_text(textwrap.dedent(HANDLER))
+    with LambdaService(tmp_path / "logs") as service:
+        for name, entry in [("score", "handler"), ("open", "handler"), ("authorize", "authorize")]:
+            spec = FunctionSpec(name, f"handler.{entry}", code, timeout_s=1, concurrency=2)
+            service.register(spec)
+        yield service
+
+
+def test_64_parallel_clients_each_get_their_own_answer(lambdas: LambdaService) -> None:
+    with serving(Gateway(api(), lambdas.invoke)) as client, ThreadPoolExecutor(64) as pool:
+
+        def post(number: int) -> tuple[int, str]:
+            answer = client.post("/v1/decisions", content=str(number).encode(), headers=KEY)
+            return answer.status_code, answer.json()["got"]
+
+        assert list(pool.map(post, range(640))) == [(200, str(number)) for number in range(640)]
+        assert len(lambdas.pids("score")) <= 2
+
+
+def test_a_wrong_key_is_a_401_through_the_real_runtime(lambdas: LambdaService) -> None:
+    with serving(Gateway(api(), lambdas.invoke)) as client:
+        answer = client.post("/v1/decisions", headers={"Authorization": "Bearer mk_bad"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+        assert client.post("/v1/decisions", headers=KEY).status_code == 200
+
+
+def test_killed_crashed_and_hanging_functions_cost_one_request_at_most(lambdas: LambdaService) -> None:
+    with serving(Gateway(api(), lambdas.invoke)) as client:
+        pid = client.post("/open/a").json()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert client.post("/open/a").json()["pid"] != pid
+        for path in ("/open/exit", "/open/sleep"):
+            answer = client.post(path)
+            assert (answer.status_code, answer.json()["code"]) == (502, "internal")
+            assert client.post("/open/a").status_code == 200
