@@ -46,8 +46,7 @@ class MotoQueue(models.Queue):
             if message.delayed_until
             else 0.0
         )
-        attributes = {"message": message.message_attributes, "system": message.system_attributes}
-        stored = self._store.send([message.body], attributes if any(attributes.values()) else None, delay)
+        stored = self._store.send([message.body], message.message_attributes, delay)
         message.id = stored[0].id
 
     def delete_message(self, receipt_handle: str) -> None:
@@ -71,8 +70,8 @@ class MotoQueue(models.Queue):
 
 def as_moto(message: Message, attribute_names: list[str]) -> models.Message:
     """A received message as moto's responses read it."""
-    found = models.Message(message.id, message.body, dict(message.attributes.get("system") or {}))
-    found.message_attributes = dict(message.attributes.get("message") or {})
+    found = models.Message(message.id, message.body)
+    found.message_attributes = dict(message.attributes)
     models._filter_message_attributes(found, attribute_names)  # noqa: SLF001
     found.sent_timestamp = message.sent_at  # type: ignore[assignment]
     found.approximate_first_receive_timestamp = message.first_received_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import heapq
 import json
 import threading
@@ -27,7 +28,7 @@ def now_ms() -> int:
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """One message; times in milliseconds. `receipt` is that of the latest receive."""
+    """One message; times in milliseconds. `attributes` are its message attributes, `receipt` the latest receive's."""
 
     seq: int
     id: str
@@ -38,6 +39,11 @@ class Message:
     received: int = 0
     first_received_at: int | None = None
     receipt: str = ""
+
+
+def _text(value: object) -> str:
+    """Binary attributes as SQS writes them."""
+    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload]
 
 
 class UnknownReceipt(Exception):
@@ -101,7 +107,7 @@ class DurableQueue:
             Message(seq, str(uuid.uuid4()), body, sent_at, kept, available_at)
             for seq, body in zip(self._journal.numbers(len(bodies)), bodies, strict=True)
         ]
-        text = json.dumps(kept)
+        text = json.dumps(kept, default=_text)
         db.executemany(
             _INSERT, [(m.seq, self.name, m.id, m.body, text, sent_at, available_at) for m in messages]
         )

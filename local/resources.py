@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from local.errors import TemplateError, UnknownResource
 from local.firehose import Destination
@@ -84,35 +84,14 @@ class Provisioner:
         self._resolver = Resolver(stack, exports, self._resource)
         self._layers: dict[str, Path] = {}
         self._paths: dict[str, str] = {}
-        self._methods: dict[str, Callable[[str, dict[str, Any]], Resource]] = {
-            "AWS::ApiGateway::Authorizer": self._authorizer,
-            "AWS::ApiGateway::GatewayResponse": self._gateway_response,
-            "AWS::ApiGateway::Method": self._method,
-            "AWS::ApiGateway::Resource": self._path,
-            "AWS::ApiGateway::RestApi": self._rest_api,
-            "AWS::DynamoDB::Table": self._table,
-            "AWS::Events::EventBus": self._event_bus,
-            "AWS::Events::Rule": self._rule,
-            "AWS::KinesisFirehose::DeliveryStream": self._delivery_stream,
-            "AWS::Lambda::Alias": self._alias,
-            "AWS::Lambda::EventSourceMapping": self._event_source,
-            "AWS::Lambda::Function": self._function,
-            "AWS::Lambda::LayerVersion": self._layer,
-            "AWS::Lambda::Version": self._version,
-            "AWS::S3::Bucket": self._bucket,
-            "AWS::SNS::Topic": self._topic,
-            "AWS::SQS::Queue": self._queue,
-            "AWS::SSM::Parameter": self._parameter,
-            "AWS::SecretsManager::Secret": self._secret,
-            "AWS::StepFunctions::StateMachine": self._state_machine,
-        }
 
-    def check(self) -> None:
+    @staticmethod
+    def check(stack: Stack) -> None:
         """Refuse what is not known before anything starts."""
-        for logical_id, declared in self._stack.resources.items():
+        for logical_id, declared in stack.resources.items():
             kind = declared["Type"]
-            if kind not in self._methods and kind not in ACKNOWLEDGED:
-                raise UnknownResource(kind, logical_id, self._stack.name)
+            if kind not in Provisioner.KNOWN and kind not in ACKNOWLEDGED:
+                raise UnknownResource(kind, logical_id, stack.name)
 
     def start(self) -> dict[str, Any]:
         """Start everything; the stack's outputs by logical id. Exports are added to those of earlier stacks."""
@@ -146,10 +125,9 @@ class Provisioner:
         kind = declared["Type"]
         if kind in ACKNOWLEDGED:
             return self._acknowledged(logical_id, kind, declared.get("Properties", {}))
-        method = self._methods.get(kind)
-        if method is None:
+        if kind not in self.KNOWN:
             raise UnknownResource(kind, logical_id, self._stack.name)
-        return method(logical_id, self._resolver.value(declared.get("Properties", {})))
+        return self.KNOWN[kind](self, logical_id, self._resolver.value(declared.get("Properties", {})))
 
     def _refuse(self, logical_id: str, detail: str) -> UnknownResource:
         return UnknownResource(
@@ -358,6 +336,29 @@ class Provisioner:
     def _gateway_response(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         self._services.api_part(properties["RestApiId"], "response", logical_id, properties)
         return Resource(logical_id, {"Id": logical_id})
+
+    KNOWN: ClassVar[dict[str, Callable[[Any, str, dict[str, Any]], Resource]]] = {
+        "AWS::ApiGateway::Authorizer": _authorizer,
+        "AWS::ApiGateway::GatewayResponse": _gateway_response,
+        "AWS::ApiGateway::Method": _method,
+        "AWS::ApiGateway::Resource": _path,
+        "AWS::ApiGateway::RestApi": _rest_api,
+        "AWS::DynamoDB::Table": _table,
+        "AWS::Events::EventBus": _event_bus,
+        "AWS::Events::Rule": _rule,
+        "AWS::KinesisFirehose::DeliveryStream": _delivery_stream,
+        "AWS::Lambda::Alias": _alias,
+        "AWS::Lambda::EventSourceMapping": _event_source,
+        "AWS::Lambda::Function": _function,
+        "AWS::Lambda::LayerVersion": _layer,
+        "AWS::Lambda::Version": _version,
+        "AWS::S3::Bucket": _bucket,
+        "AWS::SNS::Topic": _topic,
+        "AWS::SQS::Queue": _queue,
+        "AWS::SSM::Parameter": _parameter,
+        "AWS::SecretsManager::Secret": _secret,
+        "AWS::StepFunctions::StateMachine": _state_machine,
+    }
 
 
 def function_name(reference: str) -> str:

@@ -1,0 +1,200 @@
+"""The whole system on one machine, started from an unmodified cloud assembly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import uvicorn
+
+from local.aws import EmbeddedAws
+from local.deployment import Deployment
+from local.errors import LocalError, PortBusy
+from local.expiry import ExpirySweep
+from local.gateway import Gateway
+from local.queues import DurableQueue
+from local.resources import Provisioner
+from local.runtime import Invocation, LambdaService
+from local.state import StateFolder
+from local.template import Stack, load_assembly
+
+PORT = 8080
+_ROOT = Path(__file__).resolve().parent.parent
+_CODE = (_ROOT, _ROOT / "layers/core/python", _ROOT / "layers/lender/python")
+
+
+class LocalSystem:
+    """Starts everything the assembly declares and keeps its state; use it as a context manager.
+
+    `url` is where the API is served, `endpoints` the environment by which any AWS client finds the account,
+    `outputs` the stacks' outputs by name. `port` 0 takes a free one. `say` hears what the user should know.
+    Raises LocalError, in one line: an unknown resource type, a busy port, a state folder in use or of another shape.
+    """
+
+    def __init__(
+        self,
+        assembly: Path | str = "cdk.out",
+        state: Path | str = ".local",
+        port: int = PORT,
+        *,
+        stage: str = "dev",
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._assembly, self._state_path, self._port, self._stage = Path(assembly), Path(state), port, stage
+        self._say = say
+        self._closing = contextlib.ExitStack()
+        self.outputs: dict[str, str] = {}
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        try:
+            stacks = load_assembly(self._assembly, self._stage)
+            listener = self._listen()
+            self._prepare(stacks)
+            self._provision(stacks)
+            self._serve(listener)
+        except BaseException:
+            self._closing.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    def _listen(self) -> socket.socket:
+        """The socket that is served last is taken first, so that a busy port costs nothing."""
+        listener = _listening(self._port)
+        self._closing.callback(listener.close)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        return listener
+
+    def _prepare(self, stacks: Sequence[Stack]) -> None:
+        if not stacks:
+            raise LocalError(f"{self._assembly} declares no stack: run `make synth`")
+        for stack in stacks:
+            Provisioner.check(stack)
+        self._state = StateFolder(self._state_path)
+        self._closing.callback(self._state.close)
+        self._aws = EmbeddedAws(
+            self._state,
+            stacks[0].region,
+            self.invoke,
+            lambda name: name in self._deployment.names,
+            list(_CODE),
+        )
+        self._closing.callback(self._aws.close)
+        self._aws.start(self._say)
+        self._functions = LambdaService(self._state.folder("logs/functions"), self.endpoints)
+        self._closing.callback(self._functions.close)
+        self._deployment = Deployment(self._aws, self._functions)
+
+    def _provision(self, stacks: Sequence[Stack]) -> None:
+        exports: dict[str, Any] = {}
+        for stack in stacks:
+            self.outputs |= Provisioner(stack, self._deployment, exports).start()
+        self._aws.restore_parameters()
+        for api in self._deployment.apis:
+            deployed = re.compile(rf"https://{re.escape(api)}\.execute-api\.[^/]+/[^/]+/?")
+            self.outputs = {name: deployed.sub(self.url, str(value)) for name, value in self.outputs.items()}
+
+    def _serve(self, listener: socket.socket) -> None:
+        """From here on things move: deliveries, pollers, expiry, requests."""
+        for stream in self._aws.streams.values():
+            stream.start()
+        for _, poller in self._deployment.pollers:
+            self._closing.callback(poller.stop)
+            poller.start()
+        sweep = ExpirySweep(self.client("dynamodb"))
+        self._closing.callback(sweep.stop)
+        sweep.start()
+        api = self._deployment.rest_api(self._aws.region, self._stage)
+        if api is not None:
+            self._closing.enter_context(_served(Gateway(api, self.invoke), listener))
+        found = {**self.endpoints, "API_URL": self.url}
+        (self._state.path / "endpoints.json").write_text(json.dumps(found, indent=1))
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        return self._aws.endpoints
+
+    def invoke(self, function: str, payload: bytes) -> Invocation:
+        """Invoke a function by its name and wait; thread-safe."""
+        return self._functions.invoke(function, payload)
+
+    def functions(self) -> list[str]:
+        """The names of all functions."""
+        return sorted(self._deployment.names)
+
+    def pids(self, function: str) -> list[int]:
+        """The processes of one function."""
+        return self._functions.pids(function)
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this account."""
+        return self._aws.client(service)
+
+    def publish(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+        """PutEvents without HTTP and without its limit of ten; the results in order, durable when it returns."""
+        return self._aws.buses.put_events(entries) if entries else []
+
+    def queue(self, name: str) -> DurableQueue:
+        """A queue by its name, ARN or URL."""
+        return self._aws.durable_queue(name.rpartition("/")[2])
+
+    def drain(self, timeout_s: float = 600) -> None:
+        """Wait until every polled queue is empty, in flight included. Raises LocalError after `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        for queue, _ in self._deployment.pollers:
+            if not queue.wait_until_empty(max(0.0, deadline - time.monotonic())):
+                logs = self._state.path / "logs" / "functions"
+                raise LocalError(
+                    f"{queue.name} still holds {len(queue)} messages after {timeout_s:g} s: read {logs}"
+                )
+
+    def flush(self) -> int:
+        """Deliver what the delivery streams buffer; the number of objects written."""
+        return sum(stream.flush() for stream in self._aws.streams.values())
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno or 0).lower()
+        raise PortBusy(
+            f"port {port} cannot be served ({reason}): choose another, as in PORT={port + 10}"
+        ) from None
+    return listener
+
+
+@contextlib.contextmanager
+def _served(gateway: Gateway, listener: socket.socket) -> Iterator[None]:
+    """The gateway under uvicorn, on a thread of its own, where it leaves the signals alone."""
+    config = uvicorn.Config(
+        gateway.app, log_level="warning", access_log=False, proxy_headers=False, http="h11", ws="none"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.002)
+    if not server.started:
+        raise LocalError("the gateway did not start")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        gateway.close()
