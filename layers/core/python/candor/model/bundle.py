@@ -67,11 +67,9 @@ class Bundle:
             wire = json.loads(data)
             if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
                 raise BundleRefused(f"not a bundle of format {FORMAT}")
-            bundle = cls._from_wire(wire)
+            return cls._from_wire(wire)
         except (ValueError, TypeError, KeyError) as error:
             raise BundleRefused(f"not a bundle: {type(error).__name__}: {error}") from error
-        bundle._check()
-        return bundle
 
     @classmethod
     def _from_wire(cls, wire: dict[str, Any]) -> Bundle:
@@ -122,11 +120,11 @@ class Bundle:
                 f"the bundle is of definitions {self.definition_hash[:12]}, this code of {definitions.hash[:12]}: retrain"
             )
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
         if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:
             raise BundleRefused("the model's columns are not the bundle's features")
-        numbers = (
+        numbers: tuple[Any, ...] = (
             self.calibration.slope,
             self.calibration.intercept,
             self.cutoff,

@@ -10,10 +10,10 @@ import importlib.util
 import os
 import struct
 from collections.abc import Sequence
-from ctypes import POINTER, byref, c_char_p, c_double, c_int, c_int64, c_void_p
+from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from candor.errors import CandorError
 
@@ -154,7 +154,7 @@ class Booster:
             self._lib.LGBM_BoosterFree(self._handle)
             self._handle = c_void_p()
 
-    def __enter__(self) -> Booster:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,0 +1,131 @@
+"""A bundle is whole, belongs to the code that reads it, and has one spelling."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candor import Count, Definitions, Entity, EventType, FeatureView, Reason
+from candor.errors import BundleRefused
+from candor.model.bundle import Bundle, BundleCache, Calibration, sha256
+
+CUSTOMER = Entity("customer", "checkout.applicant.token")
+PAID = EventType("payment.succeeded", [CUSTOMER])
+DEFINITIONS = Definitions(
+    entities=[CUSTOMER],
+    events=[PAID],
+    views=[FeatureView("customer", CUSTOMER, [PAID], [Count()], ["24h", "7d"])],
+)
+
+
+def bundle(**changes) -> Bundle:
+    members = {
+        "model": f"tree\nversion=v4\nfeature_names={' '.join(DEFINITIONS.features)}\n",
+        "features": DEFINITIONS.features,
+        "definition_hash": DEFINITIONS.hash,
+        "calibration": Calibration(slope=1.1, intercept=-0.2),
+        "cutoff": 0.2,
+        "reason_reference": {"repayment": -0.25},
+        "policy": {"nodes": []},
+        "reasons": (Reason("R1", "Repayment of earlier loans é", "repayment", ("customer.*",)),),
+        "metrics": {"auc": 0.7},
+        "lineage": {"run": "r1"},
+    }
+    return Bundle(**(members | changes))
+
+
+def test_what_is_written_is_read_back_and_spelled_the_same():
+    data = bundle().to_bytes()
+    again = Bundle.from_bytes(data, sha256(data))
+    assert again.to_bytes() == data
+    assert again.sha == sha256(data)
+    assert again == bundle()
+    assert b", " not in data.replace(b"earlier loans", b"")
+    assert list(json.loads(data)) == sorted(json.loads(data))
+
+
+def test_other_bytes_under_the_same_name_are_refused():
+    data = bundle().to_bytes()
+    with pytest.raises(BundleRefused, match="another SHA-256"):
+        Bundle.from_bytes(data.replace(b"0.7", b"0.8"), sha256(data))
+
+
+DAMAGES = {
+    "another format": lambda wire: wire.update(format=2),
+    "a member missing": lambda wire: wire.pop("cutoff"),
+    "a member too many": lambda wire: wire.update(extra=1),
+    "columns in another order": lambda wire: wire.update(features=wire["features"][::-1]),
+    "a cut-off above 1": lambda wire: wire.update(cutoff=1.5),
+    "a cut-off that is text": lambda wire: wire.update(cutoff="0.5"),
+    "a falling calibration": lambda wire: wire["calibration"].update(slope=-1.0),
+    "half a calibration": lambda wire: wire["calibration"].pop("slope"),
+    "no reference": lambda wire: wire["reason_reference"].update(repayment=None),
+    "half a reason": lambda wire: wire.update(reasons=[{"code": "R"}]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_bundle_is_refused(damage):
+    wire = json.loads(bundle().to_bytes())
+    DAMAGES[damage](wire)
+    with pytest.raises(BundleRefused):
+        Bundle.from_bytes(json.dumps(wire).encode())
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"\xff", b"null", b"{}"], ids=["empty", "list", "binary", "null", "object"]
+)
+def test_what_is_no_bundle_is_refused(data):
+    with pytest.raises(BundleRefused):
+        Bundle.from_bytes(data)
+
+
+def test_a_bundle_serves_only_its_own_definitions():
+    bundle().require(DEFINITIONS)
+    other = Definitions(
+        entities=[CUSTOMER],
+        events=[PAID],
+        views=[FeatureView("customer", CUSTOMER, [PAID], [Count()], ["24h"])],
+    )
+    with pytest.raises(BundleRefused, match=r"customer.count.7d"):
+        bundle().require(other)
+    with pytest.raises(BundleRefused, match="retrain"):
+        bundle(definition_hash="0" * 64).require(DEFINITIONS)
+
+
+def test_nan_has_no_canonical_form():
+    with pytest.raises(ValueError, match="Out of range"):
+        bundle(metrics={"auc": math.nan}).to_bytes()
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(0.01, 100), st.floats(-100, 100))
+def test_a_probability_is_one_for_every_raw_score(raw, slope, intercept):
+    assert 0.0 <= Calibration(slope=slope, intercept=intercept).probability(raw) <= 1.0
+
+
+def test_the_probability_is_the_logistic_function():
+    assert bundle(calibration=Calibration(slope=2.0, intercept=1.0)).score(0.25) == 1 / (1 + math.exp(-1.5))
+    assert bundle(calibration=Calibration(slope=2.0, intercept=-1.0)).score(0.25) == pytest.approx(
+        1 / (1 + math.exp(0.5))
+    )
+
+
+def test_the_cache_loads_once_verifies_and_keeps_the_last_few():
+    files = {one.sha: one.to_bytes() for one in (bundle(cutoff=n / 10) for n in range(1, 5))}
+    names, loaded = list(files), []
+
+    def load(sha: str) -> bytes:
+        loaded.append(sha)
+        return files[sha]
+
+    cache = BundleCache(load, keep=2)
+    for sha in (names[0], names[0], names[1], names[0], names[2], names[0], names[1]):
+        assert cache.get(sha).sha == sha
+    assert loaded == [names[0], names[1], names[2], names[1]]
+    files[names[3]] = files[names[0]]
+    with pytest.raises(BundleRefused):
+        cache.get(names[3])
