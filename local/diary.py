@@ -1,0 +1,58 @@
+"""How far a journey came, on disk, so that the next run continues instead of starting again."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from local.errors import LocalError
+
+
+class Diary:
+    """Progress of one source: events published, timeline items decided, the run that trained, and every answer."""
+
+    def __init__(self, folder: Path, source: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "progress.json"
+        self._answers = folder / "answers.jsonl"
+        self._source = source
+        self.published = 0
+        self.decided = 0
+        self.run = ""
+        if self._file.exists():
+            self._resume(json.loads(self._file.read_text()))
+
+    def _resume(self, found: dict[str, str | int]) -> None:
+        if found["source"] != self._source:
+            raise LocalError(
+                f'this state belongs to the population "{found["source"]}", not "{self._source}": run `make clean` first'
+            )
+        self.published, self.decided = int(found["published"]), int(found["decided"])
+        self.run = str(found["run"])
+
+    def save(self) -> None:
+        """Write the progress; a reader sees the old or the new one, never half of it."""
+        found = {
+            "source": self._source,
+            "published": self.published,
+            "decided": self.decided,
+            "run": self.run,
+        }
+        new = self._file.with_suffix(".new")
+        new.write_text(json.dumps(found))
+        os.replace(new, self._file)
+
+    def add(self, checkout_id: str, decision_id: str, latency_ms: float) -> None:
+        """Note an answer."""
+        with self._answers.open("a") as lines:
+            lines.write(json.dumps([checkout_id, decision_id, round(latency_ms, 3)]) + "\n")
+
+    def answers(self) -> dict[str, tuple[str, float]]:
+        """(decision id, ms) by checkout id; the first answer counts, a repeated one is a replay."""
+        found: dict[str, tuple[str, float]] = {}
+        if self._answers.exists():
+            for line in self._answers.read_text().splitlines():
+                checkout_id, decision_id, latency_ms = json.loads(line)
+                found.setdefault(checkout_id, (decision_id, latency_ms))
+        return found

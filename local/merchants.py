@@ -1,0 +1,31 @@
+"""Keys of the local merchants: made once, kept beside the state, stored in the table as hashes only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from candor.store.dynamodb import MerchantItem, bound
+from candor.store.merchants import new_key, register
+
+
+class MerchantKeys:
+    """Test-mode keys by merchant id."""
+
+    def __init__(self, file: Path, table: str) -> None:
+        self._file = file
+        self._table = bound(MerchantItem, table)
+        self._keys: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
+
+    def register(self, merchants: Iterable[str]) -> None:
+        """Make a key for every merchant that has none, and make sure that the table knows all of them."""
+        for merchant in merchants:
+            self._keys.setdefault(merchant, new_key(livemode=False))
+            register(self._table, self._keys[merchant], merchant, livemode=False)
+        self._file.touch(mode=0o600)
+        self._file.write_text(json.dumps(self._keys, indent=1))
+
+    def key_of(self, merchant: str) -> str:
+        """The merchant's key."""
+        return self._keys[merchant]
