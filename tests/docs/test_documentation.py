@@ -1,0 +1,62 @@
+import re
+from pathlib import Path
+
+import pytest
+
+import lender
+from candor.edge.rest import STATUS_OF
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path):
+    links = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_reachable_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        links = LINK.findall(page.read_text(encoding="utf-8"))
+        waiting += [
+            (page.parent / link).resolve() for link in links if link.endswith(".md") and "://" not in link
+        ]
+
+    assert set(PAGES) - reached == {ROOT / "docs" / "index.md"}
+
+
+def _row(event) -> str:
+    about = ", ".join(entity.name for entity in event.entities)
+    fields = ", ".join(f"`{name}` {field.kind}{'?' * field.optional}" for name, field in event.fields.items())
+    return f"| `{event.name}` | {about} | {fields} |"
+
+
+def test_the_events_page_says_what_the_declarations_say():
+    page = (ROOT / "docs" / "reference" / "events.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+
+    assert rows == [_row(event) for event in lender.DEFINITIONS.event_types.values()]
+
+
+def test_the_problems_page_names_every_code_with_its_status():
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    documented = {
+        (code, int(status))
+        for statuses, codes in re.findall(r"^\| ([\d, ]+) \| ([^|]+) \|", page, re.MULTILINE)
+        for status in statuses.split(", ")
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+    sources = ROOT.glob("layers/core/python/candor/**/*.py")
+    raised = set(
+        re.findall(r'InvalidInput\(\s*"(\w+)"', "".join(path.read_text(encoding="utf-8") for path in sources))
+    )
+
+    assert {(code, STATUS_OF.get(code, 422)) for code in raised} <= documented
