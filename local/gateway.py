@@ -78,7 +78,11 @@ class Gateway:
 
     @property
     def app(self) -> Gateway:
-        """The ASGI application; serve it without uvicorn's `proxy_headers`, so that sourceIp is the peer."""
+        """The ASGI application.
+
+        Serve it without uvicorn's `proxy_headers`, so that sourceIp is the peer, and on a socket opened with
+        IPPROTO_TCP: for one of protocol 0 asyncio leaves Nagle's algorithm on, and each answer waits 40 ms.
+        """
         return self
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
