@@ -62,6 +62,7 @@ class ServingStack(cdk.Stack):
         self.api = self._api()
         add_gateway_responses(self.api)
         self._routes()
+        self.api.node.try_remove_child("Endpoint")  # CDK's own output of what ApiUrl says
         url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{self.url_suffix}"
         cdk.CfnOutput(self, "ApiUrl", value=f"{url}/{settings.stage}")
 

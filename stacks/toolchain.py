@@ -45,7 +45,7 @@ def _major(node: str) -> str:
 
 
 def context(arguments: Sequence[str]) -> dict[str, Any]:
-    """The context of cdk.json, with `-c key=value` on top.
+    """The context of cdk.json, with `-c key=value` on top; a value in brackets is JSON.
 
     Only the CDK CLI loads cdk.json by itself; this makes `python app.py -c stage=prod` say the same.
     """
@@ -56,7 +56,7 @@ def context(arguments: Sequence[str]) -> dict[str, Any]:
         key, separator, value = pair.partition("=")
         if flag not in ("-c", "--context") or not separator:
             raise SystemExit(f"unknown argument {flag} {pair}".rstrip() + ": use -c key=value")
-        values[key] = value
+        values[key] = json.loads(value) if value.startswith(("[", "{")) else value
     return values
 
 

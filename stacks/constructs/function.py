@@ -68,6 +68,8 @@ class HouseFunction(lambda_.Function):
             ],
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
             tracing=lambda_.Tracing.ACTIVE,
+            # The version before stays: a rollback points the alias at it.
+            current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
 
     def allow(self, *actions: str, on: str | Sequence[str]) -> None:

@@ -45,8 +45,6 @@ def add_gateway_responses(api: apigateway.RestApi) -> None:
         headers = {"Content-Type": "'application/problem+json'"}
         if problem.kind in _RETRY_AFTER:
             headers["Retry-After"] = "'1'"
-        if problem.kind == "UNAUTHORIZED":
-            headers["WWW-Authenticate"] = "'Basic realm=\"candor\"'"
         api.add_gateway_response(
             "Problem" + problem.kind.title().replace("_", ""),
             type=apigateway.ResponseType.of(problem.kind),

@@ -1,0 +1,79 @@
+"""No event is lost on its way: bus, queue, dead-letter queues, archive, and an alarm for each of them."""
+
+import pytest
+
+pytestmark = pytest.mark.infra
+
+
+def _dead_letter_queues(assembly):
+    found = set()
+    for queue in assembly.resources("AWS::SQS::Queue").values():
+        redrive = queue["Properties"].get("RedrivePolicy")
+        if redrive:
+            found.add(redrive["deadLetterTargetArn"]["Fn::GetAtt"][0])
+    for rule in assembly.resources("AWS::Events::Rule").values():
+        for target in rule["Properties"]["Targets"]:
+            found.add(target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0])
+    return found
+
+
+def test_each_dead_letter_queue_has_an_alarm_that_speaks(assembly):
+    watched = {}
+    for alarm in assembly.resources("AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        if properties["MetricName"] == "ApproximateNumberOfMessagesVisible":
+            queue = assembly.plain(properties["Dimensions"][0]["Value"]).strip("<>").partition(".")[0]
+            watched[queue] = properties
+    assert set(watched) == _dead_letter_queues(assembly)
+    for properties in watched.values():
+        assert (properties["Threshold"], properties["EvaluationPeriods"]) == (1, 1)
+        assert properties["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+        assert properties["AlarmActions"]
+
+
+def test_what_wakes_somebody(assembly):
+    metrics = {
+        each["Properties"]["MetricName"] for each in assembly.resources("AWS::CloudWatch::Alarm").values()
+    }
+    assert metrics >= {"Errors", "Duration", "Throttles", "5XXError", "ExecutionsFailed"}
+
+
+def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):
+    queues = {key[10:-8]: each["Properties"] for key, each in assembly.resources("AWS::SQS::Queue").items()}
+    assert set(queues) == {"Events", "EventsDlq", "Undelivered"}
+    assert queues["Events"]["RedrivePolicy"]["maxReceiveCount"] == 5
+    assert queues["EventsDlq"]["MessageRetentionPeriod"] >= queues["Events"]["MessageRetentionPeriod"]
+    timeout = assembly.functions()["update_features"]["Timeout"]
+    assert queues["Events"]["VisibilityTimeout"] >= 6 * timeout
+
+
+def test_events_are_applied_in_batches_that_may_fail_in_part(assembly):
+    [mapping] = assembly.resources("AWS::Lambda::EventSourceMapping").values()
+    properties = mapping["Properties"]
+    assert properties["BatchSize"] == 100
+    assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert properties["ScalingConfig"] == {"MaximumConcurrency": 2}
+
+
+def test_an_event_id_is_remembered_as_long_as_it_can_come_back(assembly):
+    days = 1  # the bus itself
+    for key, queue in assembly.resources("AWS::SQS::Queue").items():
+        if "Undelivered" not in key:
+            days += queue["Properties"]["MessageRetentionPeriod"] // 86_400
+    variables = assembly.functions()["update_features"]["Environment"]["Variables"]
+    assert int(variables["REDELIVERY_HORIZON_DAYS"]) == days
+
+
+def test_the_lenders_events_reach_queue_and_archive(assembly):
+    rules = [rule["Properties"] for rule in assembly.resources("AWS::Events::Rule").values()]
+    assert [rule["EventPattern"] for rule in rules] == 2 * [{"source": ["candor.lender"]}]
+    targets = sorted(assembly.plain(rule["Targets"][0]["Arn"])[1:-13] for rule in rules)
+    assert targets == ["ArchiveStream", "Events"]
+
+
+def test_the_archive_holds_gzipped_lines_below_events(assembly):
+    [stream] = assembly.resources("AWS::KinesisFirehose::DeliveryStream").values()
+    destination = stream["Properties"]["ExtendedS3DestinationConfiguration"]
+    assert (destination["Prefix"], destination["CompressionFormat"]) == ("events/", "GZIP")
+    [processor] = destination["ProcessingConfiguration"]["Processors"]
+    assert processor["Type"] == "AppendDelimiterToRecord"
