@@ -38,6 +38,13 @@ settings.register_profile("deep", parent=settings.get_profile("dev"), max_exampl
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A folder that is named as a marker carries it: tests/infra, tests/system."""
+    for item in items:
+        for marker in {"infra", "system"} & set(item.path.parts):
+            item.add_marker(marker)
+
+
 def _stays_here(family: int, address: Any) -> bool:
     if family not in (socket.AF_INET, socket.AF_INET6):
         return True
