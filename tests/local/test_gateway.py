@@ -5,109 +5,24 @@ import base64
 import json
 import os
 import signal
-import socket
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
-from local.authorization import AuthorizerCache, Refused
 from local.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
-from local.proxy import HttpRequest, MalformedAnswer, proxy_answer
+from local.proxy import MalformedAnswer, proxy_answer
 from local.rest_api import RouteTable
 from local.runtime import FunctionSpec, Invocation, LambdaService
+from tests.local.served import ROUTES, Functions, api, refuse, serving
 
 KEY = {"Authorization": "Bearer mk_good"}
-SIGNATURE = (
-    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20261123/eu-west-1/execute-api/aws4_request, "
-    f"SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
-)
-PROBLEM = '{"status":%d,"code":"%s","detail":$context.error.messageString,"request_id":"$context.requestId"}'
-
-
-def declared(status: int, code: str) -> GatewayResponse:
-    return GatewayResponse.of_template(
-        {
-            "StatusCode": str(status),
-            "ResponseParameters": {"gatewayresponse.header.Content-Type": "'application/problem+json'"},
-            "ResponseTemplates": {"application/json": PROBLEM % (status, code)},
-        }
-    )
-
-
-RESPONSES = {
-    "UNAUTHORIZED": declared(401, "unauthorized"),
-    "ACCESS_DENIED": declared(403, "forbidden"),
-    "MISSING_AUTHENTICATION_TOKEN": declared(404, "no_such_route"),
-    "DEFAULT_5XX": GatewayResponse(
-        headers={"Content-Type": "'application/problem+json'"},
-        templates={"application/json": '{"code":"internal","request_id":"$context.requestId"}'},
-    ),
-}
-ROUTES = [
-    Route("POST", "/v1/decisions", "score", authorizer="keys", auth="CUSTOM"),
-    Route("GET", "/v1/decisions/{id}", "score", authorizer="keys", auth="CUSTOM"),
-    Route("POST", "/v1/events", "publish", auth="AWS_IAM"),
-    Route("ANY", "/open/{proxy+}", "open"),
-]
-
-
-def api(**settings: Any) -> RestApi:
-    return RestApi(ROUTES, {"keys": Authorizer("authorize", ttl_s=300)}, RESPONSES, **settings)
-
-
-def policy(effect: str = "Allow", resource: str = "*", **context: Any) -> dict[str, Any]:
-    statement = {"Effect": effect, "Action": "execute-api:Invoke", "Resource": resource}
-    document = {"Version": "2012-10-17", "Statement": [statement]}
-    return {"principalId": "mer_1", "policyDocument": document, "context": context}
-
-
-class Functions:
-    """Stands in for the Lambda service: what each function answers, and the events it was given."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "authorize": lambda event: policy(merchant_id="mer_1", livemode=False, limit=3),
-            "score": lambda event: {"statusCode": 200, "body": "{}"},
-            "publish": lambda event: {"statusCode": 202, "body": "{}"},
-            "open": lambda event: {"statusCode": 200, "body": json.dumps(event)},
-        }
-        self.events: dict[str, list[dict[str, Any]]] = {name: [] for name in self.answers}
-
-    def __call__(self, name: str, payload: bytes) -> Invocation:
-        event = json.loads(payload)
-        self.events[name].append(event)
-        try:
-            answer = self.answers[name](event)
-        except RuntimeError as error:
-            text = json.dumps({"errorType": type(error).__name__, "errorMessage": str(error)})
-            return Invocation(text.encode(), type(error).__name__, "r")
-        return Invocation(answer if isinstance(answer, bytes) else json.dumps(answer).encode(), None, "r")
-
-
-@contextmanager
-def serving(gateway: Gateway) -> Iterator[httpx.Client]:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(gateway.app, log_level="warning", proxy_headers=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        limits = httpx.Limits(max_connections=200)
-        try:
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, timeout=30, limits=limits, trust_env=False) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +41,6 @@ def functions(shared: tuple[Functions, httpx.Client]) -> Functions:
 @pytest.fixture
 def client(shared: tuple[Functions, httpx.Client], functions: Functions) -> httpx.Client:
     return shared[1]
-
-
-def key() -> dict[str, str]:
-    """A merchant key that no other test has used, so that no policy is kept for it."""
-    return {"Authorization": f"Bearer mk_{time.monotonic_ns()}"}
 
 
 # The event
@@ -179,146 +89,6 @@ def test_any_text_arrives_as_it_was_sent(client: httpx.Client, body: bytes) -> N
     event = client.post("/open/a", content=body).json()
     assert event["isBase64Encoded"] is False
     assert event["body"].encode() == body
-
-
-# Authorisation
-
-
-def test_the_authorisers_context_reaches_the_function_as_text(
-    client: httpx.Client, functions: Functions
-) -> None:
-    assert client.post("/v1/decisions", content=b"{}", headers=key()).status_code == 200
-    given = functions.events["score"][0]["requestContext"]["authorizer"]
-    assert given == {"merchant_id": "mer_1", "livemode": "false", "limit": "3", "principalId": "mer_1"}
-    asked = functions.events["authorize"][0]
-    assert asked["type"] == "REQUEST"
-    assert asked["methodArn"] == "arn:aws:execute-api:eu-west-1:123456789012:local/dev/POST/v1/decisions"
-    assert "body" not in asked
-    assert asked["headers"]["authorization"].startswith("Bearer mk_")
-
-
-@pytest.mark.parametrize("headers", [{}, {"Authorization": ""}])
-def test_without_the_identity_source_the_authoriser_is_not_asked(
-    client: httpx.Client, functions: Functions, headers: dict[str, str]
-) -> None:
-    answer = client.post("/v1/decisions", content=b"{}", headers=headers)
-    assert answer.status_code == 401
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json() == {
-        "status": 401,
-        "code": "unauthorized",
-        "detail": "Unauthorized",
-        "request_id": answer.headers["x-amzn-requestid"],
-    }
-    assert functions.events["authorize"] == []
-
-
-def test_policies_are_kept_per_identity(client: httpx.Client, functions: Functions) -> None:
-    first, second = key(), key()
-    for headers in (first, first, second, first):
-        assert client.post("/v1/decisions", headers=headers).status_code == 200
-    assert len(functions.events["authorize"]) == 2
-
-
-def test_a_kept_policy_is_evaluated_for_each_method(client: httpx.Client, functions: Functions) -> None:
-    functions.answers["authorize"] = lambda event: policy(resource="arn:aws:execute-api:*:*:*/dev/GET/*")
-    headers = key()
-    assert client.post("/v1/decisions", headers=headers).status_code == 403
-    assert client.get("/v1/decisions/dec_1", headers=headers).status_code == 200
-    assert len(functions.events["authorize"]) == 1
-
-
-def refuse(message: str) -> Callable[[dict[str, Any]], Any]:
-    def handler(event: dict[str, Any]) -> Any:
-        raise RuntimeError(message)
-
-    return handler
-
-
-@pytest.mark.parametrize(
-    ("authorize", "status"),
-    [
-        (refuse("Unauthorized"), 401),
-        (refuse("Unauthorized by the till"), 500),
-        (lambda event: policy("Deny"), 403),
-        (lambda event: policy(resource="arn:aws:execute-api:other"), 403),
-        (lambda event: policy(limits={"a": 1}), 500),
-        (lambda event: None, 500),
-        (lambda event: [1], 500),
-        (lambda event: {"principalId": "mer_1", "policyDocument": {"Statement": ["Allow"]}}, 500),
-        (lambda event: b"not json", 500),
-    ],
-    ids="unauthorized fails denies elsewhere nested-context null list no-statement no-json".split(),
-)
-def test_what_an_authoriser_may_answer(
-    client: httpx.Client, functions: Functions, authorize: Callable[[dict[str, Any]], Any], status: int
-) -> None:
-    functions.answers["authorize"] = authorize
-    answer = client.post("/v1/decisions", headers=key())
-    assert answer.status_code == status
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert functions.events["score"] == []
-
-
-def http_request(**headers: str) -> HttpRequest:
-    return HttpRequest("GET", "/v1", "", [*headers.items()], b"", "127.0.0.1", 80)
-
-
-def test_policies_are_forgotten_after_their_time_and_failures_at_once() -> None:
-    functions, now = Functions(), [1000.0]
-    cache = AuthorizerCache(Authorizer("authorize", ttl_s=60), functions, lambda: now[0])
-
-    def ask() -> None:
-        cache.grant(http_request(authorization="k"), {}, dict)
-
-    functions.answers["authorize"] = refuse("Unauthorized")
-    for _ in range(2):
-        with pytest.raises(Refused):
-            ask()
-    assert len(functions.events["authorize"]) == 2
-    functions.answers["authorize"] = lambda event: policy()
-    for moment, calls in [(1000.0, 3), (1059.9, 3), (1060.0, 4), (1119.9, 4), (1120.0, 5)]:
-        now[0] = moment
-        ask()
-        assert len(functions.events["authorize"]) == calls
-
-
-def test_a_ttl_of_zero_keeps_nothing() -> None:
-    functions = Functions()
-    cache = AuthorizerCache(Authorizer("authorize", ttl_s=0), functions)
-    for _ in range(3):
-        cache.grant(http_request(authorization="k"), {}, dict)
-    assert len(functions.events["authorize"]) == 3
-
-
-def test_an_identity_source_of_another_kind_is_an_error() -> None:
-    with pytest.raises(ValueError, match="is not known"):
-        AuthorizerCache(Authorizer("authorize", ["stageVariables.x"]), Functions())
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Authorization": SIGNATURE},
-        {"X-Amz-Date": "20261123T000000Z"},
-        {"Authorization": "Bearer mk_good", "X-Amz-Date": "20261123T000000Z"},
-        {"Authorization": SIGNATURE[:-1], "X-Amz-Date": "20261123T000000Z"},
-        {"Authorization": SIGNATURE.replace("execute-api", "s3"), "X-Amz-Date": "20261123T000000Z"},
-    ],
-)
-def test_an_iam_route_needs_a_well_formed_signature(
-    client: httpx.Client, functions: Functions, headers: dict[str, str]
-) -> None:
-    answer = client.post("/v1/events", content=b"{}", headers=headers)
-    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
-    assert functions.events["publish"] == []
-
-
-def test_a_signed_request_passes_with_its_access_key(client: httpx.Client, functions: Functions) -> None:
-    headers = {"Authorization": SIGNATURE, "X-Amz-Date": "20261123T000000Z"}
-    assert client.post("/v1/events", content=b"{}", headers=headers).status_code == 202
-    assert functions.events["publish"][0]["requestContext"]["identity"]["accessKey"] == "AKIDEXAMPLE"
 
 
 # Answers
