@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from candor.clock import DAY, parse_rfc3339
-
 from local.sources import Decided, Event, SourceError, interleave, make_event, moment
 
 AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
@@ -76,11 +75,11 @@ class SuperLender:
         current = _read(folder / DECIDED, _current)
         decided = sorted((loan for loan in current if loan.created_at >= AS_OF), key=_order)
         if not decided:
-            raise SourceError(f"{folder / DECIDED} has no loan from 22 July 2017 on; fetch the whole file again")
+            raise SourceError(
+                f"{folder / DECIDED} has no loan from 22 July 2017 on; fetch the whole file again"
+            )
         self._decided = decided
-        self._events = sorted(
-            (event for loan in earlier + current for event in _events(loan)), key=moment
-        )
+        self._events = sorted((event for loan in earlier + current for event in _events(loan)), key=moment)
 
     def history(self) -> Iterator[Event]:
         return (event for event in self._events if moment(event)[0] < AS_OF)
@@ -220,7 +219,9 @@ def _terms(row: Mapping[str, str]) -> dict[str, Any]:
     principal, total_due = _kobo(row, "loanamount"), _kobo(row, "totaldue")
     term_days = _column(row, "termdays", int)
     if principal <= 0 or total_due < principal or term_days <= 0:
-        raise ValueError("loanamount, totaldue and termdays must be positive and totaldue at least loanamount")
+        raise ValueError(
+            "loanamount, totaldue and termdays must be positive and totaldue at least loanamount"
+        )
     return {
         "id": row["systemloanid"],
         "customer": row["customerid"],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from candor import Definitions, Label
-
 from lender.entities import customer, device, merchant
 from lender.events import EVENTS
 from lender.requests import ON_DEMAND

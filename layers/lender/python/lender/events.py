@@ -7,7 +7,6 @@ rounded down: negative when early. Every event of a loan or a payment carries ``
 from __future__ import annotations
 
 from candor import EventType, Integer, Json, Money, Text
-
 from lender.entities import customer, device, merchant
 
 _payment = {

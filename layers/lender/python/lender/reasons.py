@@ -62,8 +62,15 @@ MODEL_REASONS = (
         "terms",
         ("request.term_days", "request.finance_charge_rate", "customer_loans.mean_finance_charge.*"),
     ),
-    Reason("R09", "Number of recent applications for credit", "recent_applications", ("customer_checkouts.*",)),
-    Reason("R10", "Payments refused or taken back", "failed_payments", ("customer_failures.*",)),
+    Reason(
+        "R09", "Number of recent applications for credit", "recent_applications", ("customer_checkouts.*",)
+    ),
+    Reason(
+        "R10",
+        "Payments refused or taken back",
+        "failed_payments",
+        ("customer_failures.*", "customer_repayments.reversed.*"),
+    ),
     Reason("R11", "Loans with us that were not repaid", "charged_off", ("customer_loans.charged_off.*",)),
     Reason(
         "R12",

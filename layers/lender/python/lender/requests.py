@@ -13,17 +13,17 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def amount(checkout: Checkout, features: Features) -> int:
+def amount(checkout: Checkout, _features: Features) -> int:
     """What is asked for."""
     return checkout.total
 
 
-def term_days(checkout: Checkout, features: Features) -> int:
+def term_days(checkout: Checkout, _features: Features) -> int:
     """Days until the last instalment."""
     return checkout.offer.installments * checkout.offer.period_days
 
 
-def finance_charge_rate(checkout: Checkout, features: Features) -> float | None:
+def finance_charge_rate(checkout: Checkout, _features: Features) -> float | None:
     """Price of the loan per unit borrowed."""
     return _ratio(checkout.offer.finance_charge, checkout.total)
 
@@ -39,16 +39,17 @@ def exposure(checkout: Checkout, features: Features) -> float:
     return checkout.total + originated - features["customer_loans.closed_amount.lifetime"]
 
 
-def late_share(checkout: Checkout, features: Features) -> float | None:
+def late_share(_checkout: Checkout, features: Features) -> float | None:
     """Share of the customer's payments that came late; none without a payment."""
     return _ratio(
         features["customer_repayments.late.lifetime"], features["customer_repayments.paid.lifetime"]
     )
 
 
-def unpaid_installments(checkout: Checkout, features: Features) -> float:
-    """Instalments due so far less payments so far; negative for a customer who pays ahead."""
-    return features["customer_repayments.due.lifetime"] - features["customer_repayments.paid.lifetime"]
+def unpaid_installments(_checkout: Checkout, features: Features) -> float:
+    """Instalments due so far less payments that stood; negative for a customer who pays ahead."""
+    stood = features["customer_repayments.paid.lifetime"] - features["customer_repayments.reversed.lifetime"]
+    return features["customer_repayments.due.lifetime"] - stood
 
 
 ON_DEMAND = (

@@ -19,7 +19,6 @@ from candor import (
     field,
     type_is,
 )
-
 from lender.entities import customer, device, merchant
 from lender.events import (
     account_cleared,
@@ -71,12 +70,13 @@ customer_loans = FeatureView(
 customer_repayments = FeatureView(
     name="customer_repayments",
     entity=customer,
-    events=[payment_due, payment_succeeded],
+    events=[payment_due, payment_succeeded, payment_reversed],
     aggregations=[
         Count(where=_due, name="due"),
         TimeSinceLast(where=_due, name="since_due"),
         Count(where=_paid, name="paid"),
         TimeSinceLast(where=_paid, name="since_paid"),
+        Count(where=type_is("payment.reversed"), name="reversed"),
         Mean("days_late"),
         Max("days_late"),
         Last("days_late"),
@@ -124,7 +124,7 @@ device_sharing = FeatureView(
     name="device_sharing",
     entity=device,
     events=[checkout_started],
-    aggregations=[Count(), Distinct("applicant")],
+    aggregations=[Distinct("applicant")],
     windows=["24h"],
 )
 
