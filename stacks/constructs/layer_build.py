@@ -88,7 +88,9 @@ def _cached(requirements: Path, build: Callable[[Path, Path], None]) -> Path:
         if finished.is_dir():
             return finished
         sys.stderr.write(f"{name}: fetching wheels for Python 3.13 on arm64\n")
-        with tempfile.TemporaryDirectory(dir=_CACHE, prefix="building-") as scratch:
+        for killed in _CACHE.glob(f"{finished.name}-building-*"):
+            shutil.rmtree(killed, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=_CACHE, prefix=f"{finished.name}-building-") as scratch:
             target = Path(scratch, "layer")
             target.mkdir()
             build(requirements, target)

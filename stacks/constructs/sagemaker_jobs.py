@@ -21,7 +21,8 @@ PROCESSING = "/opt/ml/processing"
 class SageMakerJobs(Construct):
     """The image's repository, the jobs' role and the parameters of the two jobs of a run.
 
-    The image is named by repository and tag, so that synthesis needs no Docker; CI builds and pushes it.
+    The image is named by repository and tag, so that synthesis needs no Docker; it is pushed there before
+    the first retraining, and tags are never reused.
     """
 
     def __init__(

@@ -129,7 +129,13 @@ def test_an_interrupted_build_leaves_nothing_to_mistake_for_a_layer(cache):
 
     with pytest.raises(KeyboardInterrupt):
         layer_build._cached(cache, build)
-    assert [path.suffix for path in cache.parents[1].joinpath("cache").iterdir()] == [".lock"]
+    assert [path.suffix for path in layer_build._CACHE.iterdir()] == [".lock"]
+
+
+def test_what_a_killed_build_left_is_swept(cache):
+    _made(layer_build._CACHE / f"{layer_build.requirements_hash(cache)}-building-killed")
+    finished = layer_build._cached(cache, lambda requirements, target: None)
+    assert {path.suffix for path in layer_build._CACHE.iterdir() if path != finished} == {".lock"}
 
 
 def test_an_index_out_of_reach_is_told_in_one_line(cache, monkeypatch):
