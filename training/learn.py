@@ -1,0 +1,126 @@
+"""The learning itself: a time split, LightGBM with fixed parameters, Platt calibration, cut-off, reason reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from candor.model.bundle import Calibration
+from candor.model.engine import Booster
+from candor.reasons import Catalogue
+
+Floats = NDArray[np.float64]
+
+PARAMETERS: Final[Mapping[str, Any]] = {
+    "objective": "binary",
+    "num_leaves": 7,
+    "learning_rate": 0.03,
+    "min_data_in_leaf": 40,
+    "feature_fraction": 0.4,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "max_bin": 255,
+    "deterministic": True,
+    "force_col_wise": True,
+    "num_threads": 2,
+    "verbosity": -1,
+}
+"""Shallow trees and few columns a tree, because a lender's signal is spread thin over its features.
+
+Chosen on three earlier time splits of real short-term loans (17,000 rows, 40 features). The optimum is flat: 5 to 15
+leaves, 250 to 500 rounds and rates of 0.02 to 0.03 are within 0.003 AUC, so the rounds are fixed and nothing is
+stopped early. No class weights: they would spoil the calibration. Column-wise and deterministic, the trees do not
+depend on the number of threads.
+"""
+
+ROUNDS: Final = 400
+MIN_OF_EACH: Final = 10
+_NEIGHBOURS: Final = (30, 500)
+_NEIGHBOUR_SHARE: Final = 0.05
+
+
+class CannotLearn(Exception):
+    """The data set does not carry a model; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row numbers: `early` to fit on, `late` to validate and calibrate on, and the moment between them (ms)."""
+
+    early: NDArray[np.int64]
+    late: NDArray[np.int64]
+    at: int
+
+
+def split_by_time(q: NDArray[np.int64], known_at: NDArray[np.int64], late_share: float) -> Split:
+    """The latest `late_share` of the checkouts against those that came, and whose end was known, before them."""
+    at = int(np.sort(q)[int(len(q) * (1.0 - late_share))])
+    return Split(np.flatnonzero((q < at) & (known_at < at)), np.flatnonzero(q >= at), at)
+
+
+def require_both(bad: NDArray[np.int8], what: str) -> None:
+    """CannotLearn unless there are a few bads and a few goods."""
+    bads = int(bad.sum())
+    if min(bads, len(bad) - bads) < MIN_OF_EACH:
+        raise CannotLearn(
+            f"{what}: {bads} bad of {len(bad)} checkouts; at least {MIN_OF_EACH} bads and goods are needed: load more history"
+        )
+
+
+def fit(values: Floats, bad: NDArray[np.int8], features: Sequence[str], seed: int) -> lightgbm.Booster:
+    """One model; the same rows and seed give the same text."""
+    data = lightgbm.Dataset(values, bad, feature_name=list(features), free_raw_data=True)
+    return lightgbm.train({**PARAMETERS, "seed": seed}, data, ROUNDS)
+
+
+def raw_scores(model: lightgbm.Booster, values: Floats) -> Floats:
+    """Log odds, one a row."""
+    return np.asarray(model.predict(values, raw_score=True, num_threads=PARAMETERS["num_threads"]))
+
+
+def calibrate(raw: Floats, bad: NDArray[np.int8]) -> Calibration:
+    """Platt scaling of raw scores that the model has not been fitted on. CannotLearn if it ranks them backwards."""
+    regression = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1_000).fit(raw.reshape(-1, 1), bad)
+    slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    if slope <= 0.0:
+        raise CannotLearn("the model ranks the validation period backwards: there is no signal that lasts")
+    return Calibration(slope=slope, intercept=intercept)
+
+
+def break_even(amount: NDArray[np.int64], charge: NDArray[np.int64], fee: float, loss: float) -> float:
+    """The PD above which a loan is expected to lose money: income · (1 − PD) = `loss` · PD.
+
+    Income is what a good loan brings per unit lent: the mean finance charge plus the merchant's `fee`; `loss` is what a
+    bad one costs per unit lent. Both as shares of the amount.
+    """
+    income = fee + float(charge.sum()) / float(amount.sum())
+    return income / (income + loss)
+
+
+def expected_profit(bad: NDArray[np.int8], pd: Floats, cutoff: float, income: float, loss: float) -> float:
+    """Realised profit per checkout and unit lent if all at or below the cut-off had been approved."""
+    approved = pd <= cutoff
+    gain = np.where(bad == 1, -loss, income)
+    return float(np.where(approved, gain, 0.0).mean())
+
+
+def reason_reference(
+    engine: Booster, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
+) -> dict[str, float]:
+    """Mean contribution (log odds) of each factor for applicants at or slightly better than the cut-off.
+
+    Regulation B, comment 9(b)(2)-5 (a). The nearest 5 % (30 to 500 applicants); where nobody passes, the nearest at all.
+    """
+    distance = np.where(pd <= cutoff, cutoff - pd, 1.0 + pd - cutoff)
+    low, high = _NEIGHBOURS
+    wanted = min(max(low, int(len(pd) * _NEIGHBOUR_SHARE)), high, max(low, int((pd <= cutoff).sum())))
+    nearest = np.argsort(distance, kind="stable")[:wanted]
+    factors = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[nearest].tolist()]
+    return {name: sum(one[name] for one in factors) / len(factors) for name in factors[0]}
