@@ -165,7 +165,8 @@ class LocalSystem:
 
 
 def _listening(port: int) -> socket.socket:
-    listener = socket.socket()
+    # asyncio turns off Nagle only on sockets that say TCP: an answer would wait 40 ms for its acknowledgement.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

@@ -22,6 +22,8 @@ RETENTION = Retention(
     items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
     event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
 )
+WRITERS = 8
+"""Items written at a time: a batch waits for DynamoDB, not for Python."""
 DLQ_URL = os.environ["EVENTS_DLQ_URL"]
 SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 2}))
 
@@ -31,7 +33,7 @@ SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retri
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Apply what can be applied, send what never can to the DLQ with its reason, ask for the rest again."""
     messages = [Message(record["messageId"], record["body"].encode()) for record in event["Records"]]
-    outcome = ingest_messages(messages, DEFINITIONS, STORE, SystemClock(), RETENTION)
+    outcome = ingest_messages(messages, DEFINITIONS, STORE, SystemClock(), RETENTION, writers=WRITERS)
     for message, reason in outcome.refused:
         LOGGER.warning(
             "refused", extra={"message_id": message.id, "code": reason.code, "field": reason.field}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from candor.clock import SECOND, Clock
@@ -42,22 +43,33 @@ class _Group:
 
 
 def ingest(
-    events: Iterable[Event], definitions: Definitions, store: FeatureStore, clock: Clock, retention: Retention
+    events: Iterable[Event],
+    definitions: Definitions,
+    store: FeatureStore,
+    clock: Clock,
+    retention: Retention,
+    *,
+    writers: int = 1,
 ) -> Outcome:
-    """Apply events to every view they concern, each exactly once.
+    """Apply events to every view they concern, each exactly once; ``writers`` items are written at a time.
 
     An event counts as failed if any of its groups failed; redelivery is safe because the other groups know its id.
     """
     accepted, refused = _checked(events, definitions, clock.now_ms())
     groups = list(_groups(accepted, definitions))
-    reads = dict(store.load(list(dict.fromkeys(group.key for group in groups))))
-    failed: dict[str, str] = {}
-    for group in groups:
+    reads = store.load([group.key for group in groups])
+
+    def cause_of_failure(group: _Group) -> str | None:
         try:
-            reads[group.key] = _apply(group, reads[group.key], store, clock.now_ms(), retention)
+            _apply(group, reads[group.key], store, clock.now_ms(), retention)
         except (StoreUnavailable, CorruptItem) as cause:
-            failed.update((event.id, str(cause)) for event in group.events)
-    return Outcome(refused, failed)
+            return str(cause)
+        return None
+
+    with ThreadPoolExecutor(writers) as pool:
+        causes = list(pool.map(cause_of_failure, groups))
+    failures = {event.id: cause for group, cause in zip(groups, causes, strict=True) if cause for event in group.events}
+    return Outcome(refused, failures)
 
 
 def _checked(
@@ -75,20 +87,25 @@ def _checked(
 
 
 def _groups(events: Iterable[Event], definitions: Definitions) -> Iterator[_Group]:
-    """Events by (view, entity), at most one commit's worth each."""
+    """Events by (view, entity)."""
     grouped: dict[tuple[FeatureView, str], list[Event]] = defaultdict(list)
     for event in events:
         for view in definitions.views_by_event[event.type]:
             entity_key = event.entities.get(view.entity.name)
             if entity_key is not None:
                 grouped[view, view.item_key(entity_key)].append(event)
-    for (view, key), found in grouped.items():
-        for start in range(0, len(found), MARKERS_PER_COMMIT):
-            yield _Group(view, key, found[start : start + MARKERS_PER_COMMIT])
+    return (_Group(view, key, found) for (view, key), found in grouped.items())
 
 
-def _apply(group: _Group, read: Read, store: FeatureStore, now_ms: int, retention: Retention) -> Read:
-    """Read-apply-write of one group until it is committed; returns what then stands."""
+def _apply(group: _Group, read: Read, store: FeatureStore, now_ms: int, retention: Retention) -> None:
+    """Apply a group in commits that DynamoDB takes."""
+    for start in range(0, len(group.events), MARKERS_PER_COMMIT):
+        page = group.events[start : start + MARKERS_PER_COMMIT]
+        read = _commit(_Group(group.view, group.key, page), read, store, now_ms, retention)
+
+
+def _commit(group: _Group, read: Read, store: FeatureStore, now_ms: int, retention: Retention) -> Read:
+    """Apply and write one commit's worth until it is committed; returns what then stands."""
     events = group.events
     for _ in range(ATTEMPTS):
         if read.state == "unavailable":

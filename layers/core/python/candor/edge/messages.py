@@ -33,6 +33,8 @@ def ingest_messages(
     store: FeatureStore,
     clock: Clock,
     retention: Retention,
+    *,
+    writers: int = 1,
 ) -> MessageOutcome:
     """Apply a batch of messages; one that cannot be read does not hold up its neighbours."""
     parsed: list[tuple[Message, Event]] = []
@@ -42,7 +44,7 @@ def ingest_messages(
             parsed.append((message, parse_envelope(message.body)))
         except InvalidInput as reason:
             refused.append((message, reason))
-    outcome = ingest([event for _, event in parsed], definitions, store, clock, retention)
+    outcome = ingest([event for _, event in parsed], definitions, store, clock, retention, writers=writers)
     refused += [
         (message, outcome.refused[event.id]) for message, event in parsed if event.id in outcome.refused
     ]
