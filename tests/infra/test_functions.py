@@ -3,10 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.infra
-
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMON = {"STAGE", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}

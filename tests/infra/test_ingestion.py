@@ -1,9 +1,5 @@
 """No event is lost on its way: bus, queue, dead-letter queues, archive, and an alarm for each of them."""
 
-import pytest
-
-pytestmark = pytest.mark.infra
-
 
 def _dead_letter_queues(assembly):
     found = set()

@@ -37,7 +37,6 @@ def _machine(library):
     return int.from_bytes(header[18:20], "little")
 
 
-@pytest.mark.infra
 def test_the_engine_is_two_arm64_libraries_and_nothing_else(built):
     files = {str(path.relative_to(built["lightgbm"])): path for path in built["lightgbm"].rglob("*.*")}
     assert set(files) == {"lib/lib_lightgbm.so", "lib/libgomp.so.1"}
@@ -45,14 +44,12 @@ def test_the_engine_is_two_arm64_libraries_and_nothing_else(built):
     assert _size(built["lightgbm"]) <= 15 * MB
 
 
-@pytest.mark.infra
 def test_all_layers_together_leave_room_in_a_function(built, tmp_path):
     for name in ("core", "lender"):
         layer_build.copy_source(ROOT / "layers" / name, _made(tmp_path / name))
     assert sum(map(_size, built.values())) + _size(tmp_path) <= 120 * MB
 
 
-@pytest.mark.infra
 def test_the_runtime_layer_carries_what_functions_import(built):
     packages = built["runtime"] / "python"
     for name in ("aws_lambda_powertools", "boto3", "botocore", "pynamodb", "zen", "msgspec"):
@@ -63,7 +60,6 @@ def test_the_runtime_layer_carries_what_functions_import(built):
     assert not list(packages.rglob("tests"))
 
 
-@pytest.mark.infra
 @pytest.mark.skipif(not layer_build.ships_bytecode(), reason="bytecode ships when Python 3.13 builds")
 def test_bytecode_is_shipped_and_never_checked_against_a_timestamp(built):
     module = built["runtime"] / "python" / "pynamodb" / "__pycache__" / "models.cpython-313.pyc"

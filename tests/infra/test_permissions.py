@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.infra
-
 GOLDEN = Path(__file__).parent / "golden" / "iam.json"
 
 # Actions that AWS authorises on no resource at all.

@@ -2,10 +2,6 @@
 
 import json
 
-import pytest
-
-pytestmark = pytest.mark.infra
-
 
 def _routes(assembly):
     parts = {

@@ -93,7 +93,6 @@ def test_any_other_argument_is_refused(arguments):
         toolchain.context(arguments)
 
 
-@pytest.mark.infra
 def test_an_unknown_stage_ends_the_synthesis_in_one_line(tmp_path):
     line = [sys.executable, "app.py", "-c", "stage=test"]
     environment = os.environ | {"CDK_OUTDIR": str(tmp_path)}

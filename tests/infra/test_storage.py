@@ -4,8 +4,6 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.infra
-
 # A changed id makes CloudFormation replace the resource, with its data. Change a line only with a migration.
 STATEFUL = {
     "AWS::DynamoDB::Table": {

@@ -5,10 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.infra
-
 
 def test_cfn_lint_finds_nothing(assemblies):
     paths = [

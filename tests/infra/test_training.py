@@ -1,9 +1,5 @@
 """The retraining's steps, in order, with what happens when one fails."""
 
-import pytest
-
-pytestmark = pytest.mark.infra
-
 STEPS = ["PrepareTraining", "BuildDataset", "TrainModel", "RegisterModel", "Gate"]
 
 
