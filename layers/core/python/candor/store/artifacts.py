@@ -1,0 +1,71 @@
+"""Files of a training run in S3: the packed model that a job leaves, and bundles under their own hash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from candor.errors import BundleRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+PACKED: Final = "/model.tar.gz"
+_CONFIG: Final = Config(
+    connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"}
+)
+
+
+def s3_client() -> S3Client:
+    """A client whose patience is stated: botocore's own default is a minute for a connection."""
+    return boto3.client("s3", config=_CONFIG)
+
+
+def newest_model(s3: S3Client, model_uri: str) -> bytes:
+    """The latest `model.tar.gz` below `s3://bucket/prefix`; SageMaker puts each job's in a folder of its own.
+
+    Raises BundleRefused if there is none, StoreUnavailable if S3 does not answer.
+    """
+    bucket, _, prefix = model_uri.removeprefix("s3://").partition("/")
+    try:
+        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix.rstrip("/") + "/")
+        found = [one for page in pages for one in page.get("Contents", ()) if one["Key"].endswith(PACKED)]
+        if not found:
+            raise BundleRefused(f"no model.tar.gz below {model_uri}: the training job left none")
+        latest = max(found, key=lambda one: (one["LastModified"], one["Key"]))
+        return s3.get_object(Bucket=bucket, Key=latest["Key"])["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(f"{model_uri} could not be read: {error}") from error
+
+
+def keep_bundle(s3: S3Client, bucket: str, sha: str, data: bytes) -> None:
+    """Write `bundles/<sha>.json` once. It is named by its content: what is already there is the same."""
+    try:
+        s3.put_object(
+            Bucket=bucket, Key=bundle_key(sha), Body=data, ContentType="application/json", IfNoneMatch="*"
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "PreconditionFailed":
+            raise StoreUnavailable(f"bundle {sha[:12]} was not written: {error}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"bundle {sha[:12]} was not written: {error}") from error
+
+
+def require_bundle(s3: S3Client, bucket: str, sha: str) -> None:
+    """BundleRefused unless the bundle's file is there. S3 answers 403 for a missing key that may not be listed."""
+    try:
+        s3.head_object(Bucket=bucket, Key=bundle_key(sha))
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "403", "NoSuchKey"):
+            raise BundleRefused(f"bundle {sha[:12]} has no file in {bucket}: register it again") from error
+        raise StoreUnavailable(f"bundle {sha[:12]} could not be looked up: {error}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"bundle {sha[:12]} could not be looked up: {error}") from error
+
+
+def bundle_key(sha: str) -> str:
+    """Where a bundle lies in its bucket."""
+    return f"bundles/{sha}.json"
