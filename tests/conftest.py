@@ -48,8 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _stays_here(family: int, address: Any) -> bool:
     if family not in (socket.AF_INET, socket.AF_INET6):
         return True
-    host = address[0]
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:  # a name
+        return bool(address[0] == "localhost")
 
 
 @pytest.fixture(autouse=True)
