@@ -7,8 +7,7 @@ reason, and reasons come only from the component that failed (Regulation B, comm
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -43,7 +42,8 @@ class Facts(msgspec.Struct, frozen=True):
     """What the table may look at.
 
     ``score`` and ``cutoff`` are probabilities, None without a model; ``amount`` is in minor units; ``features`` are
-    values by name (NaN is missing), ``states`` how each view was read.
+    values by name, ``states`` how each view was read. A missing value (NaN) is null in the table: it is neither above
+    nor below nor equal to a number, so such a row does not fire; ``!=`` and ``not in`` do.
     """
 
     score: float | None
@@ -54,10 +54,9 @@ class Facts(msgspec.Struct, frozen=True):
     features: Mapping[str, float]
     states: Mapping[str, str]
 
-    def context(self) -> dict[str, Any]:
-        """The table's input: missing values are null, so no comparison with them holds."""
-        features = {name: None if math.isnan(value) else value for name, value in self.features.items()}
-        return {name: getattr(self, name) for name in self.__struct_fields__} | {"features": features}
+
+NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
+"""What a table must be able to judge before it serves."""
 
 
 class Policy:
@@ -69,11 +68,16 @@ class Policy:
             self._decision.validate()
         except (RuntimeError, ValueError) as error:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
+        for node in table["nodes"]:
+            if node["type"] == "decisionTableNode":
+                _require_expressions(node["content"])
+        self.decide(NOTHING_KNOWN)
 
     def decide(self, facts: Facts) -> Verdict:
         """Every row that fires, combined: a decline outweighs a review, a review an approval."""
         try:
-            found: Any = self._decision.evaluate(facts.context())["result"]
+            # As text: zen keeps every digit of it, and rounds Python's floats to about 15.
+            found: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
             rows = msgspec.convert(found if isinstance(found, list) else [found], list[Row])
         except (RuntimeError, ValueError, msgspec.ValidationError) as error:
             raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
@@ -93,6 +97,27 @@ def combine(rows: list[Row]) -> Verdict:
     if any(row.outcome == "action_required" for row in rows):
         return Verdict("action_required", "policy", rules, [])
     return Verdict("approved", None, rules, [])
+
+
+def _require_expressions(table: Mapping[str, Any]) -> None:
+    """PolicyError for an expression that does not compile: zen would let such a rule never fire, and say nothing."""
+    for where, compiles, text in _expressions(table):
+        try:
+            compiles(text)
+        except RuntimeError as error:
+            raise PolicyError(f"the policy table is not valid: {where}: {_first_line(error)}") from error
+
+
+def _expressions(table: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str], Any], str]]:
+    """Every expression of a table: where it stands and what compiles it. A condition on a field is unary."""
+    fields = {column["id"]: column["field"] for column in table["inputs"] if column.get("field")}
+    for text in fields.values():
+        yield f"input {text}", zen.compile_expression, text
+    for number, rule in enumerate(table["rules"], start=1):
+        for column in [*table["inputs"], *table["outputs"]]:
+            if text := rule.get(column["id"], "").strip():
+                compiles = zen.compile_unary_expression if column["id"] in fields else zen.compile_expression
+                yield f"row {number}, {column['name']}", compiles, text
 
 
 def _first_line(error: Exception) -> str:
