@@ -17,11 +17,11 @@ import msgspec
 
 from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339, parse_rfc3339
 from candor.contracts import Application, Checkout
-from candor.errors import BundleRefused, InvalidInput, PolicyError, StoreUnavailable
+from candor.errors import BundleRefused, DefinitionError, InvalidInput, PolicyError, StoreUnavailable
 from candor.features.vector import ABSENT, FeatureVector, build
 from candor.features.views import Definitions
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster
+from candor.model.engine import Booster, ModelRefused
 from candor.policy import Facts, Policy, Verdict
 from candor.reasons import MAX_REASONS, Catalogue
 from candor.store.protocol import DecisionStore, StoredDecision
@@ -35,15 +35,18 @@ READ_SHARE = 0.5
 
 
 class Champion:
-    """A bundle made ready to serve."""
+    """A bundle made ready to serve. Raises ``BundleRefused`` if any part of it could not."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
         bundle.require(definitions)
         self.sha = sha
         self.bundle = bundle
-        self.booster = Booster(bundle.model)
-        self.policy = Policy(bundle.policy)
-        self.catalogue = Catalogue(bundle.reasons, bundle.features)
+        try:
+            self.booster = Booster(bundle.model)
+            self.policy = Policy(bundle.policy)
+            self.catalogue = Catalogue(bundle.reasons, bundle.features)
+        except (ModelRefused, PolicyError, DefinitionError) as error:
+            raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
 
     def score(self, values: Sequence[float]) -> float:
         """Probability that the checkout turns bad."""
@@ -172,7 +175,7 @@ class Decider:
         if sha is not None and sha not in self._refused:
             try:
                 self._champion = self._ready(sha)
-            except (BundleRefused, PolicyError):
+            except BundleRefused:
                 self._refused.add(sha)
             except StoreUnavailable:
                 return self._champion
