@@ -136,8 +136,11 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_NAMED = re.compile(r"(?:required|unknown) field `(?P<name>.*)`", re.DOTALL)
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
+_SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z_]{0,63}")
+"""An unknown field is named back only if its name is a plain word: it may be anything, personal data too."""
 _CHECKOUT = msgspec.json.Decoder(Checkout)
 _EVENT = msgspec.json.Decoder(EventBody)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
@@ -197,10 +200,15 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 def _refusal(error: msgspec.ValidationError) -> InvalidInput:
     found = _PATH.match(str(error))
     what, path = (found["what"], found["path"]) if found else (str(error), None)
-    named = _NAMED.search(what)
-    if named:
-        path = f"{path}.{named['name']}" if path else named["name"]
-    return InvalidInput("invalid_field", what.split(":")[0] + ".", path)
+    name = None
+    if missing := _MISSING.fullmatch(what):
+        what, name = "A required field is missing", missing["name"]
+    elif unknown := _UNKNOWN.fullmatch(what):
+        what = "The object has an unknown field"
+        name = unknown["name"] if _SPEAKABLE.fullmatch(unknown["name"]) else None
+    if name is not None:
+        path = f"{path}.{name}" if path else name
+    return InvalidInput("invalid_field", f"{what}.", path)
 
 
 def _moment(text: str, field: str) -> int:
