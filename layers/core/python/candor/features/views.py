@@ -96,6 +96,11 @@ class EventType:
     entities: Sequence[Entity]
     fields: Mapping[str, Field] = field(default_factory=dict)
 
+    @cached_property
+    def plain_fields(self) -> frozenset[str]:
+        """Names of the fields that can be aggregated or filtered on."""
+        return frozenset(name for name, kind in self.fields.items() if kind.kind != "json")
+
     def check(self, event: Event) -> None:
         """Raise ``InvalidInput`` unless ``event`` is one of these."""
         if not any(entity.name in event.entities for entity in self.entities):
@@ -105,7 +110,7 @@ class EventType:
         for name, kind in self.fields.items():
             kind.check(name, event.data.get(name))
         currency = event.data.get("currency")
-        if currency is not None and currency not in CURRENCIES:
+        if currency is not None and (type(currency) is not str or currency not in CURRENCIES):
             raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency")
 
 
@@ -198,9 +203,9 @@ class OnDemand:
         return ON_DEMAND_PREFIX + self.name
 
     def value(self, checkout: Checkout, features: Mapping[str, float]) -> float:
-        """The feature; NaN where the function has no answer."""
+        """The feature; NaN where the function has no finite answer: neither JSON nor a policy table knows infinity."""
         found = self.fn(checkout, features)
-        return math.nan if found is None else float(found)
+        return float(found) if found is not None and math.isfinite(found) else math.nan
 
 
 @dataclass(frozen=True)
