@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from candor.clock import parse_rfc3339
+from candor.clock import DAY, parse_rfc3339
 from candor.contracts import Application, parse_checkout
 from candor.decide import Attempt
 from candor.edge.rest import Request
@@ -10,6 +10,8 @@ from candor.errors import InvalidInput
 
 MAX_KEY_LENGTH = 255
 REPLAY_HEADER = "Candor-Replay-At"
+LAST_MOMENT = parse_rfc3339("9999-12-31T23:59:59Z") - DAY
+"""ms UTC; what expires after it can still be written as RFC 3339."""
 
 
 def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:
@@ -44,6 +46,9 @@ def _replay_moment(request: Request, *, replay_allowed: bool) -> int | None:
     if not replay_allowed:
         raise InvalidInput("replay_clock_refused", "This stage decides at its own clock only.", REPLAY_HEADER)
     try:
-        return parse_rfc3339(text)
+        moment = parse_rfc3339(text)
     except ValueError:
         raise InvalidInput("invalid_replay_moment", "Use RFC 3339 with an offset.", REPLAY_HEADER) from None
+    if not 0 <= moment <= LAST_MOMENT:
+        raise InvalidInput("invalid_replay_moment", "Use a moment from 1970 to 9999.", REPLAY_HEADER)
+    return moment
