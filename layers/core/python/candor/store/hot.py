@@ -90,7 +90,7 @@ class HotStore:
         request = Request("POST", "/", headers, payload)
         for attempt in range(_ATTEMPTS):
             status, found = self._client.request(request, deadline.remaining())
-            answer: dict[str, Any] = msgspec.json.decode(found)
+            answer = _json(operation, status, found)
             if status == 200:
                 return answer
             kind = str(answer.get("__type", "")).rpartition("#")[2]
@@ -99,6 +99,13 @@ class HotStore:
             if not kind.startswith(_RETRYABLE) or attempt == _ATTEMPTS - 1:
                 raise StoreUnavailable(f"dynamodb {operation}: {status} {kind}")
         raise AssertionError("unreachable")
+
+
+def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(found, type=dict[str, Any])
+    except msgspec.DecodeError as error:  # something between here and DynamoDB answered
+        raise StoreUnavailable(f"dynamodb {operation}: {status}, not JSON") from error
 
 
 class _ConditionFailed(Exception):
