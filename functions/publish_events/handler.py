@@ -34,9 +34,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
         put(EVENTS.put_events, entries)
     except InvalidInput as error:
         LOGGER.info("refused", extra={"code": error.code, "field": error.field})
+        METRICS.add_metric("RequestsRefused", MetricUnit.Count, 1)
         return rest.refusal(error, request.request_id)
     except (BotoCoreError, ClientError, StoreUnavailable) as error:
         LOGGER.exception("not published", extra={"cause": type(error).__name__})
+        METRICS.add_metric("RequestsFailed", MetricUnit.Count, 1)
         return rest.problem(503, "unavailable", "Send the same events again.", request.request_id)
     METRICS.add_metric("EventsAccepted", MetricUnit.Count, len(entries))
     return rest.answer(202, b'{"accepted":%d}' % len(entries))
