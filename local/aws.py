@@ -26,6 +26,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from local.bus import Buses, EventBus, Rule, Target
 from local.containers import ContainerJobs
 from local.dynoxide import Dynoxide, supported
+from local.errors import LocalError
 from local.firehose import DeliveryStream, Destination
 from local.objects import ObjectMirror
 from local.plugs import Answer, Hooks, Plugs
@@ -44,6 +45,9 @@ _TABLE_SETTINGS = (
     "GlobalSecondaryIndexes",
     "ProvisionedThroughput",
 )
+
+
+_ONE_PER_PROCESS = threading.Lock()  # moto's resources belong to the process
 
 
 class _Handler(MotoRequestHandler):
@@ -95,6 +99,8 @@ class EmbeddedAws:
         knows_function: Callable[[str], bool],
         code: list[Path],
     ) -> None:
+        if not _ONE_PER_PROCESS.acquire(blocking=False):
+            raise LocalError("this process already runs a local system: close that one first")
         self._state, self.region = state, region
         self.mirror = ObjectMirror(state.folder("s3"), state.journal)
         self.buses = Buses()
@@ -122,7 +128,9 @@ class EmbeddedAws:
         self._server: BaseWSGIServer = make_server(
             "127.0.0.1", 0, _Front(self.buses), threaded=True, request_handler=_Handler
         )
-        self._thread = threading.Thread(target=self._server.serve_forever, name="aws", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="aws", daemon=True
+        )
 
     def start(self, say: Callable[[str], None]) -> None:
         """Answer requests. Where the DynamoDB engine is not published, moto's tables stand in, in memory."""
@@ -301,6 +309,7 @@ class EmbeddedAws:
         moto_api_backend.reset()
         if self._engine is not None:
             self._engine.close()
+        _ONE_PER_PROCESS.release()
 
 
 def _unquoted(attributes: Mapping[str, str]) -> dict[str, Any]:

@@ -136,7 +136,8 @@ class DeliveryStream:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._closed or self._due(), self._patience())
+                if not self._closed and not self._due():
+                    self._wake.wait(self._patience())
                 if self._closed:
                     return
                 due = self._due()

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -129,6 +130,10 @@ overwrite tags data_type tier policies
         """,
     ),
     *_points(_TASKS, "state_task_service_for service_name"),
+    *_points(
+        "moto.stepfunctions.parser.models",
+        "StepFunctionsParserBackend.start_execution self state_machine_arn name execution_input trace_header",
+    ),
     *_points(
         "moto.stepfunctions.parser.asl.utils.boto_client", "boto_client_for region service state_credentials"
     ),
@@ -347,7 +352,21 @@ class Plugs:
             return original(service_name)
 
         self._replace(factory, "state_task_service_for", service_for)
+        self._name_executions()
         self._replace_client_factory(lambda **wanted: hooks.client(wanted["service"]))
+
+    def _name_executions(self) -> None:
+        """An execution that the caller does not name gets a UUID, as on AWS, and not the name "None"."""
+        from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+        start = StepFunctionsParserBackend.start_execution
+
+        def start_execution(
+            backend: Any, arn: str, name: str | None = None, *rest: Any, **kwargs: Any
+        ) -> Any:
+            return start(backend, arn, name or str(uuid.uuid4()), *rest, **kwargs)
+
+        self._replace(StepFunctionsParserBackend, "start_execution", start_execution)
 
     def _replace_client_factory(self, replacement: Callable[..., Any]) -> None:
         """Every module of the interpreter holds a name of its own for the factory."""
