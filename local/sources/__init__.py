@@ -9,15 +9,17 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from candor.clock import format_rfc3339, parse_rfc3339
+from local.errors import LocalError
 
 Event = dict[str, Any]
 """An event as it travels: event_id, type, occurred_at (RFC 3339), schema_version, entities, data."""
 
 
-class SourceError(Exception):
+class SourceError(LocalError):
     """The data of a source are missing or malformed; the text says which and what to do."""
 
 
@@ -37,7 +39,11 @@ class Source(Protocol):
 
     name: str
     as_of: int
-    merchants: tuple[str, ...]
+
+    @property
+    def merchants(self) -> tuple[str, ...]:
+        """Ids of the merchants whose checkouts are decided."""
+        ...
 
     def history(self) -> Iterator[Event]:
         """Events before ``as_of``, in time order."""
@@ -79,3 +85,16 @@ def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterato
         timed_checkouts, timed_events, key=lambda timed: timed[:2]
     )
     return (found for _, _, found in merged)
+
+
+def from_folder(folder: Path) -> Source:
+    """The source whose files ``folder`` holds. Raises ``SourceError`` for a folder no importer knows."""
+    from local.sources import superlender
+
+    if (folder / superlender.EARLIER).exists() or (folder / superlender.DECIDED).exists():
+        return superlender.SuperLender(folder)
+    if not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder; DATA= names the folder of the data")
+    raise SourceError(
+        f"{folder} holds no data known here; DATA= takes a folder with {superlender.EARLIER} and {superlender.DECIDED}"
+    )

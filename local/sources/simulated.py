@@ -34,7 +34,7 @@ BASE_LOG_ODDS = -3.05
 LOG_ODDS_PER_RISK = 1.7
 
 
-class Simulated:
+class SimulatedLender:
     """The population as a source: ``customers`` people and at most ``checkouts`` checkouts to decide."""
 
     name = "simulated"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from candor.clock import DAY, parse_rfc3339
+from candor.contracts import MAX_AMOUNT
 from local.sources import Decided, Event, SourceError, interleave, make_event, moment
 
 AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
@@ -68,7 +69,7 @@ class SuperLender:
 
     name = "superlender"
     as_of = AS_OF
-    merchants = (MERCHANT,)
+    merchants: tuple[str, ...] = (MERCHANT,)
 
     def __init__(self, folder: Path) -> None:
         earlier = _read(folder / EARLIER, _earlier)
@@ -192,11 +193,17 @@ def _read(path: Path, parse: Callable[[Mapping[str, str]], Loan]) -> list[Loan]:
 
 def _row(path: Path, line: int, row: Mapping[str, str], parse: Callable[[Mapping[str, str]], Loan]) -> Loan:
     try:
-        return parse(row)
+        return parse(_whole(row))
     except KeyError as error:
         raise SourceError(f"{path} has no column {error}; fetch the file again") from error
     except (ValueError, TypeError, InvalidOperation) as error:
         raise SourceError(f"{path}, line {line}: {error}; repair the row or fetch the file again") from error
+
+
+def _whole(row: Mapping[str, str]) -> Mapping[str, str]:
+    if None in row or None in row.values():
+        raise ValueError("the row has not as many values as the header has columns")
+    return row
 
 
 def _earlier(row: Mapping[str, str]) -> Loan:
@@ -219,9 +226,9 @@ def _terms(row: Mapping[str, str]) -> dict[str, Any]:
     principal, total_due = _kobo(row, "loanamount"), _kobo(row, "totaldue")
     term_days = _column(row, "termdays", int)
     if principal <= 0 or total_due < principal or term_days <= 0:
-        raise ValueError(
-            "loanamount, totaldue and termdays must be positive and totaldue at least loanamount"
-        )
+        raise ValueError("loanamount and termdays must be positive and totaldue at least loanamount")
+    if not row["systemloanid"] or not row["customerid"]:
+        raise ValueError("systemloanid or customerid is empty")
     return {
         "id": row["systemloanid"],
         "customer": row["customerid"],
@@ -238,7 +245,10 @@ def _time(row: Mapping[str, str], name: str) -> int:
 
 
 def _kobo(row: Mapping[str, str], name: str) -> int:
-    amount = _column(row, name, Decimal) * 100
+    naira = _column(row, name, Decimal)
+    if not naira.is_finite() or abs(naira) > MAX_AMOUNT // 100:
+        raise ValueError(f"{name} is not an amount of money")
+    amount = naira * 100
     if amount != int(amount):
         raise ValueError(f"{name} is not a whole number of kobo")
     return int(amount)

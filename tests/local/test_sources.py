@@ -1,0 +1,252 @@
+"""Sources: what they say is valid, in time order, the same every time, and never ahead of what was known."""
+
+import csv
+import itertools
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import lender
+from candor.clock import DAY, parse_rfc3339
+from candor.contracts import convert_event, parse_checkout
+from local.sources import Decided, SourceError, from_folder, moment
+from local.sources.simulated import SimulatedLender
+from local.sources.superlender import DECIDED, EARLIER, SuperLender
+
+FAR_AHEAD = 2**52
+REPOSITORY = Path(__file__).parents[2]
+LABEL = lender.DEFINITIONS.label
+
+
+def split(timeline):
+    items = list(timeline)
+    checkouts = [item for item in items if isinstance(item, Decided)]
+    return [item for item in items if not isinstance(item, Decided)], checkouts
+
+
+def place(item):
+    return (item.q_ms, 0) if isinstance(item, Decided) else (moment(item)[0], 1)
+
+
+def assert_sound(source):
+    """What holds for every source."""
+    history = list(source.history())
+    later, checkouts = split(source.timeline())
+    events = history + later
+    assert checkouts == list(source.checkouts())
+    assert checkouts
+    assert history == sorted(history, key=moment)
+    assert all(moment(event)[0] < source.as_of for event in history)
+    steps = [place(item) for item in source.timeline()]
+    assert steps == sorted(steps)
+    assert steps[0][0] >= source.as_of
+    for event in events:
+        lender.DEFINITIONS.check_event(convert_event(event), FAR_AHEAD)
+    for checkout in checkouts:
+        parse_checkout(json.dumps(checkout.body).encode())
+        assert checkout.merchant in source.merchants
+    for ids in ([event["event_id"] for event in events], [checkout.id for checkout in checkouts]):
+        assert len(set(ids)) == len(ids)
+
+
+def labels_from(events):
+    """Ends of loans by the lender's own label, from events alone; None while open before the last due date."""
+    closed = {e["data"]["loan_id"]: moment(e)[0] for e in events if e["type"] == LABEL.closed}
+    return {
+        e["data"]["checkout_id"]: closed.get(e["data"]["loan_id"], FAR_AHEAD)
+        > e["data"][LABEL.due_field] + LABEL.grace_ms
+        for e in events
+        if e["type"] == LABEL.origin
+    }
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return SimulatedLender()
+
+
+class TestSimulated:
+    def test_is_sound(self, simulated):
+        assert_sound(simulated)
+
+    def test_default_size(self, simulated):
+        assert 12_000 <= len(list(simulated.history())) <= 20_000
+        checkouts = list(simulated.checkouts())
+        assert len(checkouts) == 500
+        known = [checkout.label for checkout in checkouts if checkout.label is not None]
+        assert len(known) > 400
+        assert 0.05 < sum(known) / len(known) < 0.25
+
+    def test_seed_and_size_decide_everything(self):
+        def told(**kwargs):
+            source = SimulatedLender(customers=40, **kwargs)
+            return list(source.history()), list(source.timeline())
+
+        assert told(seed=3) == told(seed=3)
+        assert told(seed=3) != told(seed=4)
+
+    def test_more_customers_leave_the_others_as_they_are(self):
+        small, large = (
+            {event["event_id"] for event in SimulatedLender(customers=size).history()} for size in (20, 40)
+        )
+        assert small < large
+
+    def test_smallest_lender_still_has_checkouts(self):
+        assert_sound(SimulatedLender(customers=1, checkouts=3))
+
+    @pytest.mark.parametrize("size", [{"customers": 0}, {"checkouts": 0}])
+    def test_refuses_nothing_at_all(self, size):
+        with pytest.raises(SourceError, match="at least one"):
+            SimulatedLender(**size)
+
+    def test_tells_every_kind_of_event(self, simulated):
+        kinds = Counter(event["type"] for event in simulated.history())
+        assert set(kinds) == set(lender.DEFINITIONS.event_types)
+
+    def test_labels_are_what_became_of_the_loans(self):
+        source = SimulatedLender(customers=150, checkouts=10**6)
+        later, checkouts = split(source.timeline())
+        end = moment(later[-1])[0]
+        by_events = labels_from(later)
+        mature = {
+            e["data"]["checkout_id"]
+            for e in later
+            if e["type"] == LABEL.origin and e["data"][LABEL.due_field] + LABEL.grace_ms < end
+        }
+        told = {c.body["checkout_id"]: c.label for c in checkouts}
+        assert len(mature) > 50
+        assert all(told[checkout_id] == by_events[checkout_id] for checkout_id in mature)
+        assert {c for c, label in told.items() if label is not None} == set(by_events)
+
+    def test_a_burst_of_strangers_shares_a_device_among_the_checkouts(self, simulated):
+        by_device = {}
+        for checkout in simulated.checkouts():
+            device = checkout.body["device"]["fingerprint"]
+            by_device.setdefault(device, set()).add(checkout.body["applicant"]["token"])
+        assert max(len(tokens) for tokens in by_device.values()) >= 5
+
+
+HEADER = "customerid systemloanid creationdate loanamount totaldue termdays".split()
+EARLIER_HEADER = [*HEADER, "closeddate", "firstduedate", "firstrepaiddate"]
+DECIDED_HEADER = [*HEADER, "good_bad_flag"]
+LOAN = ("ada", "1", "2017-05-01 10:00:00.000000", "20000.0000", "23000.0000", "60")
+ENDED = ("2017-07-03 09:00:00", "2017-05-31 00:00:00", "2017-06-02 06:30:00")
+NOW = ("ada", "2", "2017-07-22 08:00:00", "30000.0", "34500.0", "30", "Bad")
+JUST_BEFORE = ("bo", "3", "2017-07-21 23:59:59", "10000.0", "11500.0", "15", "Good")
+
+
+def folder(where, earlier=((*LOAN, *ENDED),), decided=(NOW, JUST_BEFORE)):
+    """A folder in the form of the data; every row made up."""
+    for name, header, rows in ((EARLIER, EARLIER_HEADER, earlier), (DECIDED, DECIDED_HEADER, decided)):
+        with (where / name).open("w", newline="", encoding="utf-8") as lines:
+            csv.writer(lines).writerows([header, *rows])
+    return where
+
+
+class TestSuperLender:
+    def test_is_sound(self, tmp_path):
+        assert_sound(from_folder(folder(tmp_path)))
+
+    def test_an_earlier_loan_becomes_events(self, tmp_path):
+        events = list(SuperLender(folder(tmp_path)).history())
+        ada = {event["type"]: event for event in events if event["entities"]["customer"] == "ada"}
+        assert {kind: event["occurred_at"] for kind, event in ada.items()} == {
+            "checkout.started": "2017-05-01T10:00:00.000Z",
+            "loan.originated": "2017-05-01T10:00:00.000Z",
+            "payment.due": "2017-05-31T00:00:00.000Z",
+            "payment.succeeded": "2017-06-02T06:30:00.000Z",
+            "loan.closed": "2017-07-03T09:00:00.000Z",
+        }
+        terms = ada["loan.originated"]["data"]
+        assert (terms["amount"], terms["finance_charge"], terms["installments"]) == (2_000_000, 300_000, 2)
+        assert terms["first_due_at"] == parse_rfc3339("2017-05-31T00:00:00Z")
+        assert terms["final_due_at"] == terms["first_due_at"] + 30 * DAY
+        assert ada["payment.succeeded"]["data"]["days_late"] == 2
+        assert ada["payment.succeeded"]["data"]["amount"] == 1_150_000
+        assert ada["loan.closed"]["data"]["days_late"] == 3
+
+    def test_a_payment_nobody_knows_of_is_no_event(self, tmp_path):
+        unpaid = (*LOAN, *ENDED[:2], "")
+        kinds = {event["type"] for event in SuperLender(folder(tmp_path, earlier=(unpaid,))).history()}
+        assert "payment.succeeded" not in kinds
+        assert "loan.closed" in kinds
+
+    def test_only_the_last_days_are_decided_and_labelled(self, tmp_path):
+        source = SuperLender(folder(tmp_path))
+        assert [(c.id, c.label, c.body["total"]) for c in source.checkouts()] == [("2", 1, 3_000_000)]
+        bo = [event["type"] for event in source.history() if event["entities"]["customer"] == "bo"]
+        assert sorted(bo) == ["checkout.started", "loan.originated"]
+
+    def test_no_event_carries_an_outcome_flag(self, tmp_path):
+        source = SuperLender(folder(tmp_path))
+        later, _ = split(source.timeline())
+        assert "good_bad_flag" not in json.dumps([*source.history(), *later])
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({2: "yesterday"}, "creationdate cannot be read"),
+            ({3: "20000.001"}, "whole number of kobo"),
+            ({3: "NaN"}, "loanamount is not an amount"),
+            ({3: ""}, "loanamount cannot be read"),
+            ({3: "9e999999"}, "loanamount is not an amount"),
+            ({4: "19999"}, "totaldue at least loanamount"),
+            ({5: "0"}, "termdays must be positive"),
+            ({1: ""}, "systemloanid or customerid is empty"),
+        ],
+    )
+    def test_malformed_rows_are_named(self, tmp_path, change, message):
+        row = [change.get(place, value) for place, value in enumerate((*LOAN, *ENDED))]
+        with pytest.raises(SourceError, match=rf"{EARLIER}, line 2: .*{message}"):
+            SuperLender(folder(tmp_path, earlier=(row,)))
+
+    def test_short_rows_unknown_flags_and_missing_columns_are_named(self, tmp_path):
+        with pytest.raises(SourceError, match="line 2: the row has not as many values"):
+            SuperLender(folder(tmp_path, earlier=(LOAN,)))
+        with pytest.raises(SourceError, match="line 2: good_bad_flag"):
+            SuperLender(folder(tmp_path, decided=((*NOW[:-1], "Ugly"),)))
+        (tmp_path / DECIDED).write_text("customerid\nada\n", encoding="utf-8")
+        with pytest.raises(SourceError, match="has no column 'good_bad_flag'"):
+            SuperLender(tmp_path)
+
+    def test_a_file_that_is_missing_or_empty_is_named(self, tmp_path):
+        with pytest.raises(SourceError, match="no loan from 22 July"):
+            SuperLender(folder(tmp_path, decided=(JUST_BEFORE,)))
+        (tmp_path / EARLIER).unlink()
+        with pytest.raises(SourceError, match=rf"{EARLIER} cannot be read"):
+            from_folder(tmp_path)
+
+    def test_a_folder_of_something_else_is_refused(self, tmp_path):
+        with pytest.raises(SourceError, match="holds no data known here"):
+            from_folder(tmp_path)
+        with pytest.raises(SourceError, match="is not a folder"):
+            from_folder(tmp_path / "nowhere")
+
+
+@pytest.fixture(scope="module")
+def real():
+    data = Path(os.environ.get("CANDOR_DATA") or REPOSITORY.parent / "shared" / "data") / "superlender"
+    if not data.is_dir():
+        pytest.skip(f"no SuperLender data in {data}; CANDOR_DATA names the folder that holds superlender/")
+    return SuperLender(data)
+
+
+class TestRealLoans:
+    def test_are_sound(self, real):
+        assert_sound(real)
+
+    def test_population(self, real):
+        checkouts = list(real.checkouts())
+        assert len(checkouts) == 1338
+        assert sum(checkout.label for checkout in checkouts) == 288
+        days = {checkout.q_ms // DAY - real.as_of // DAY for checkout in checkouts}
+        assert days == set(range(9))
+
+    def test_late_closes_wait_for_their_day(self, real):
+        later = [item for item in real.timeline() if not isinstance(item, Decided)]
+        assert any(event["type"] == "loan.closed" for event in later)
+        last = max(checkout.q_ms for checkout in real.checkouts())
+        assert all(moment(event)[0] <= last for event in itertools.islice(reversed(later), 10))
