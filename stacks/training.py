@@ -43,13 +43,15 @@ class TrainingStack(cdk.Stack):
         cdk.CfnOutput(self, "RetrainStateMachineArn", value=self.retrain.state_machine_arn)
 
     def _function(self, construct_id: str, name: str, *, timeout_s: int, **environment: str) -> HouseFunction:
-        layers = self._layers
+        layers = [self._layers.core, self._layers.runtime]
+        if name == "register_model":  # it holds a bundle against the lender's definitions
+            layers.append(self._layers.lender)
         return HouseFunction(
             self,
             construct_id,
             name=name,
             settings=self._settings,
-            layers=[layers.core, layers.lender, layers.runtime],
+            layers=layers,
             timeout_s=timeout_s,
             environment=environment,
         )

@@ -82,14 +82,16 @@ def _after_gate(
 
 
 def _call(scope: Construct, name: str, function: HouseFunction, **kwargs: Any) -> tasks.LambdaInvoke:
-    """A function's step; CDK adds the retries that Lambda's own faults deserve."""
-    return tasks.LambdaInvoke(
+    """A function's step: Lambda's own faults (by CDK) and a store that does not answer are tried again."""
+    step = tasks.LambdaInvoke(
         scope,
         name,
         lambda_function=function,
         task_timeout=sfn.Timeout.duration(function.timeout or cdk.Duration.minutes(15)),
         **kwargs,
     )
+    step.add_retry(errors=["StoreUnavailable"], interval=cdk.Duration.seconds(5), max_attempts=3)
+    return step
 
 
 def _job(scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int) -> sfn.CustomState:
