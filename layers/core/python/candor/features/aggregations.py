@@ -63,6 +63,12 @@ class Aggregation:
         """What ``prepare`` depends on; aggregations of the same source share the prepared value."""
         return repr([self.field, self.where.spec() if self.where else None])
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the data fields that ``prepare`` looks at."""
+        own = frozenset({self.field} if self.field else ())
+        return own | self.where.fields if self.where else own
+
     def prepare(self, event: Event) -> Any:
         """The event's contribution, or None if it does not count (filtered out, field missing)."""
         if self.where is not None and not self.where.matches(event):

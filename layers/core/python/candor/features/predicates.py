@@ -34,6 +34,11 @@ class Predicate:
         """JSON form: what is hashed and what the offline engine compiles."""
         raise NotImplementedError  # abstract: each kind below answers
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of the data fields that it looks at."""
+        return frozenset()
+
     def matches(self, event: Event) -> bool:
         """True if the event passes. A missing field never matches."""
         raise NotImplementedError  # abstract: each kind below answers
@@ -61,7 +66,7 @@ class TypeIs(Predicate):
 
 @dataclass(frozen=True, eq=False)
 class Compare(Predicate):
-    """``event.data[field] <op> value``; int with int, text with text."""
+    """``event.data[field] <op> value``; int with int, text with text, anything else never matches."""
 
     field: str
     op: str
@@ -74,9 +79,13 @@ class Compare(Predicate):
     def spec(self) -> Spec:
         return ["cmp", self.field, self.op, self.value]
 
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset({self.field})
+
     def matches(self, event: Event) -> bool:
         found = event.data.get(self.field)
-        return found is not None and _COMPARE[self.op](found, self.value)
+        return type(found) is type(self.value) and _COMPARE[self.op](found, self.value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +101,10 @@ class And(Predicate):
 
     def spec(self) -> Spec:
         return ["and", self.left.spec(), self.right.spec()]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return self.left.fields | self.right.fields
 
     def matches(self, event: Event) -> bool:
         return self.left.matches(event) and self.right.matches(event)

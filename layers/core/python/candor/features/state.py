@@ -67,9 +67,15 @@ class Plan:
         )
         self.reach = dict(self.levels)
         self.lifetime = any(window.length is None for window in windows)
+        used = frozenset[str]().union(*(aggregation.fields for aggregation in self.aggregations))
+        self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
 
     def row(self, event: Event) -> Row:
-        """The event as the head keeps it."""
+        """The event as the head keeps it. Data that its type does not declare are carried, not used."""
+        strange = self.undeclared[event.type]
+        if not strange.isdisjoint(event.data):
+            data = {name: value for name, value in event.data.items() if name not in strange}
+            event = msgspec.structs.replace(event, data=data)
         return [event.occurred_at, event.id, *(a.prepare(event) for a in self.sources)]
 
     def tile_of(self, start: int, line: int) -> Tile | None:
@@ -110,7 +116,10 @@ class ViewState:
         turns on: then the caller must commit a marker item for each new event in the same transaction.
         """
         self._forget(now_ms, horizon_ms)
-        fresh = {key: event for event in events if (key := id_hash(event.id)) not in self.ring}
+        fresh: dict[int, Event] = {}
+        for event in events:
+            if (key := id_hash(event.id)) not in self.ring:
+                fresh.setdefault(key, event)  # the copy that arrived first counts, offline too
         if len(self.ring) + len(fresh) > RING_IDS:
             self.markers = True
         if not self.markers:
@@ -250,9 +259,10 @@ class ViewState:
         body, checksum = blob[:-4], blob[-4:]
         if zlib.crc32(body).to_bytes(4, "big") != checksum:
             raise CorruptItem(f'an item of view "{view.name}" fails its checksum')
-        codec, version, born, watermark, head, tiles, ring, markers, late = _DECODER.decode(body)
+        codec, version, *members = _members(view, body)
         if (codec, version) != (CODEC, view.version):
             raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
+        born, watermark, head, tiles, ring, markers, late = members
         plan = plan_of(view)
         return cls(
             plan,
@@ -267,6 +277,17 @@ class ViewState:
             markers,
             late,
         )
+
+
+def _members(view: FeatureView, body: bytes) -> list[Any]:
+    """An item's members, whatever codec wrote them: its number and the definition come first."""
+    try:
+        found = _DECODER.decode(body)
+    except msgspec.DecodeError as error:
+        raise CorruptItem(f'an item of view "{view.name}" is not MessagePack') from error
+    if len(found) < 2:
+        raise CorruptItem(f'an item of view "{view.name}" has no codec')
+    return found
 
 
 def id_hash(event_id: str) -> int:

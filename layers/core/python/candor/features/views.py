@@ -135,7 +135,16 @@ class FeatureView:
 
     def __post_init__(self) -> None:
         for aggregation in self.aggregations:
+            self._check_filter(aggregation)
             self._check_field(aggregation)
+
+    def _check_filter(self, aggregation: Aggregation) -> None:
+        declared = frozenset[str]().union(*(event.plain_fields for event in self.events))
+        asked = aggregation.where.fields if aggregation.where else frozenset[str]()
+        for name in sorted(asked - declared):
+            raise DefinitionError(
+                f'view "{self.name}": a filter asks for "{name}", which no event of the view declares as integer or text'
+            )
 
     def _check_field(self, aggregation: Aggregation) -> None:
         if aggregation.field is None:
