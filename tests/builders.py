@@ -1,0 +1,133 @@
+"""Declarations and events that the tests share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from candor import (
+    Count,
+    Definitions,
+    Distinct,
+    Entity,
+    EventType,
+    FeatureView,
+    First,
+    Json,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Money,
+    Sum,
+    Text,
+    TimeSinceLast,
+    Variance,
+    field,
+    type_is,
+)
+from candor.clock import DAY, FixedClock
+from candor.contracts import Event
+from candor.features.aggregations import Aggregation
+from candor.features.views import Field
+from candor.ingest import Retention, ingest
+from candor.store.protocol import FeatureStore
+
+NOW = 1_800_000_000_000
+"""15 Jan 2027, 08:00 UTC."""
+
+RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+
+customer = Entity("customer", "checkout.applicant.token")
+shop = Entity("shop", "merchant_id", hot=True)
+paid = EventType(
+    "payment.succeeded",
+    entities=[customer, shop],
+    fields={"amount": Money(optional=True), "kind": Text(optional=True), "note": Json(optional=True)},
+)
+failed = EventType("payment.failed", entities=[customer, shop], fields={"amount": Money(optional=True)})
+
+
+def all_aggregations() -> list[Aggregation]:
+    """Every operation at least once, with and without filters."""
+    large = field("amount") > 50
+    return [
+        Count(),
+        Count(where=type_is("payment.failed")),
+        Sum("amount"),
+        Sum("amount", where=type_is("payment.succeeded") & large),
+        Mean("amount"),
+        Variance("amount"),
+        Min("amount"),
+        Max("amount", where=field("kind") == "a"),
+        First("amount"),
+        Last("amount"),
+        Last("amount", where=large),
+        TimeSinceLast(),
+        Distinct("kind"),
+        Distinct("amount"),
+    ]
+
+
+def view_of(windows: Sequence[str], entity: Entity = customer) -> FeatureView:
+    return FeatureView(
+        name=f"{entity.name}_payments",
+        entity=entity,
+        events=[paid, failed],
+        aggregations=all_aggregations(),
+        windows=windows,
+    )
+
+
+def definitions_of(*views: FeatureView) -> Definitions:
+    return Definitions(entities=[customer, shop], events=[paid, failed], views=views)
+
+
+def event(
+    event_id: str,
+    occurred_at: int,
+    *,
+    type: str = "payment.succeeded",  # noqa: A002 - the field's own name
+    entities: dict[str, str] | None = None,
+    **data: Any,
+) -> Event:
+    return Event(event_id, type, occurred_at, entities or {"customer": "ann"}, data)
+
+
+def take_in(
+    events: Sequence[Event], definitions: Definitions, store: FeatureStore, batch: int = 100, now: int = NOW
+) -> None:
+    """Ingest in batches of this size; all must be applied."""
+    for start in range(0, len(events), batch):
+        outcome = ingest(events[start : start + batch], definitions, store, FixedClock(now), RETENTION)
+        assert not outcome.refused
+        assert not outcome.failed
+
+
+def bits(values: Iterable[float]) -> list[str]:
+    """Floats to compare bit for bit: NaN equals NaN, -0.0 differs from 0.0."""
+    return [value.hex() for value in values]
+
+
+def random_event(number: int, definitions: Definitions, moments: Sequence[int], rng: random.Random) -> Event:
+    """A valid event of a random declared type, with other types' fields carried as undeclared data."""
+    kind = rng.choice(list(definitions.event_types.values()))
+    data = {name: _random_value(field, rng) for name, field in kind.fields.items()}
+    data = {name: value for name, value in data.items() if value is not None}
+    for other in definitions.event_types.values():
+        for name in other.fields.keys() - kind.fields.keys() - {"currency"}:
+            if rng.random() < 0.1:
+                data[name] = rng.choice(["stray", 7, 1.5, [1], None])
+    if "currency" in kind.fields:
+        data["currency"] = "USD"
+    keys = {entity.name: f"{entity.name}_{rng.randrange(2)}" for entity in kind.entities}
+    return Event(f"evt_{number}", kind.name, rng.choice(moments), keys, data)
+
+
+def _random_value(declared: Field, rng: random.Random) -> Any:
+    if declared.optional and rng.random() < 0.3:
+        return None
+    if declared.kind == "integer":
+        return rng.choice([0, rng.randrange(-50, 100), declared.low, declared.high])
+    return rng.choice(["a", "b", "ü", ""]) if declared.kind == "text" else {"any": [1.5, None]}

@@ -1,0 +1,203 @@
+"""One check battery for every registered aggregation: the laws of the algebra, and values equal to the oracle."""
+
+import copy
+import math
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candor import field, type_is
+from candor.contracts import MAX_AMOUNT, Event
+from candor.features.aggregations import REGISTRY, Aggregation, Distinct, Last, Max, Mean, Min, Sum, Variance
+from tests.builders import NOW, bits
+from tests.oracle import aggregate
+
+FIELDLESS = ("count", "time_since_last")
+EMPTY_IS_ZERO = ("count", "sum", "distinct")
+FILTERS = {
+    "all": None,
+    "large": field("x") > 50,
+    "type": type_is("b", "c"),
+    "both": type_is("a") & (field("k") != "p"),
+    "none": field("missing") == 1,
+}
+
+every = pytest.mark.parametrize("op", list(REGISTRY))
+amounts = st.one_of(
+    st.integers(-100, 100), st.integers(-MAX_AMOUNT, MAX_AMOUNT), st.sampled_from([-MAX_AMOUNT, MAX_AMOUNT])
+)
+
+
+def build(op: str, where=None) -> Aggregation:
+    return REGISTRY[op](where=where) if op in FIELDLESS else REGISTRY[op]("x", where=where)
+
+
+@st.composite
+def histories(draw, max_size=9):
+    """Events with unique ids, few distinct moments (ties) and fields that may be missing or null."""
+    ids = draw(st.lists(st.text("abéz~😀", min_size=1, max_size=3), unique=True, max_size=max_size))
+    found = []
+    for event_id in ids:
+        data = {"k": draw(st.sampled_from("pq"))}
+        if draw(st.booleans()):
+            data["x"] = draw(st.none() | amounts)
+        found.append(Event(event_id, draw(st.sampled_from("abc")), NOW - draw(st.integers(1, 3)), {}, data))
+    return found
+
+
+def fold(aggregation: Aggregation, events) -> object:
+    partial = aggregation.empty
+    for event in events:
+        prepared = aggregation.prepare(event)
+        if prepared is not None:
+            partial = aggregation.update(partial, (event.occurred_at, event.id, prepared))
+    return partial
+
+
+def stored(aggregation: Aggregation, partial) -> bytes:
+    return msgspec.msgpack.encode(aggregation.pack(partial))
+
+
+def value(aggregation: Aggregation, partial) -> float:
+    return aggregation.value(aggregation.summary(partial), NOW)
+
+
+@every
+@settings(max_examples=40)
+@given(events=histories(), data=st.data())
+def test_values_equal_the_oracle_bit_for_bit_in_any_order(op, events, data):
+    where = data.draw(st.sampled_from(list(FILTERS.values())))
+    aggregation = build(op, where)
+    mixed = data.draw(st.permutations(events))
+    assert bits([value(aggregation, fold(aggregation, mixed))]) == bits(
+        [aggregate(aggregation.spec(), events, NOW)]
+    )
+
+
+@every
+@settings(max_examples=40)
+@given(one=histories(), two=histories(), three=histories())
+def test_merge_is_associative_and_commutative_with_a_neutral_element(op, one, two, three):
+    aggregation = build(op)
+    a, b, c = (fold(aggregation, part) for part in _apart(one, two, three))
+    merge = aggregation.merge
+    assert stored(aggregation, merge(merge(a, b), c)) == stored(aggregation, merge(a, merge(b, c)))
+    assert stored(aggregation, merge(a, b)) == stored(aggregation, merge(b, a))
+    assert stored(aggregation, merge(a, aggregation.empty)) == stored(aggregation, a)
+    assert stored(aggregation, merge(aggregation.empty, a)) == stored(aggregation, a)
+
+
+def _apart(*histories):
+    """The same events can be in two tiles never: ids are unique over all parts."""
+    return [
+        [Event(f"{event.id}{place}", event.type, event.occurred_at, {}, event.data) for event in history]
+        for place, history in enumerate(histories)
+    ]
+
+
+@every
+@settings(max_examples=40)
+@given(events=histories(), data=st.data())
+def test_merging_parts_equals_folding_the_whole(op, events, data):
+    aggregation = build(op)
+    cut = data.draw(st.integers(0, len(events)))
+    parts = fold(aggregation, events[:cut]), fold(aggregation, events[cut:])
+    before = copy.deepcopy(parts)
+    merged = aggregation.merge(*parts)
+    assert stored(aggregation, merged) == stored(aggregation, fold(aggregation, events))
+    assert parts == before, "merge changed a partial"
+
+
+@every
+@settings(max_examples=40)
+@given(events=histories())
+def test_partials_survive_the_codec_and_go_on_from_there(op, events):
+    aggregation = build(op)
+    half = len(events) // 2
+    partial = fold(aggregation, events[:half])
+    revived = aggregation.unpack(msgspec.msgpack.decode(stored(aggregation, partial)))
+    rest = fold(aggregation, events[half:])
+    assert stored(aggregation, revived) == stored(aggregation, partial)
+    assert stored(aggregation, aggregation.merge(revived, rest)) == stored(
+        aggregation, aggregation.merge(partial, rest)
+    )
+    assert bits([value(aggregation, revived)]) == bits([value(aggregation, partial)])
+
+
+@every
+@settings(max_examples=20)
+@given(events=histories())
+def test_summaries_are_exact_integers_named_by_parts(op, events):
+    aggregation = build(op)
+    summary = aggregation.summary(fold(aggregation, events))
+    assert len(summary) == len(aggregation.parts)
+    assert all(part is None or type(part) is int for part in summary)
+
+
+@every
+def test_nothing_seen_and_nothing_matching_give_the_value_of_emptiness(op):
+    nothing = 0.0 if op in EMPTY_IS_ZERO else math.nan
+    aggregation = build(op, FILTERS["none"])
+    events = [Event("e", "a", NOW - 1, {}, {"x": 5})]
+    assert bits([value(aggregation, fold(aggregation, events))]) == bits([nothing])
+    assert bits([value(build(op), build(op).empty)]) == bits([nothing])
+    assert bits([aggregation.value((None,) * len(aggregation.parts), NOW)]) == bits([nothing])
+
+
+@every
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_extreme_amounts_stay_exact(op, sign):
+    aggregation = build(op)
+    events = [
+        Event(f"e{n}", "a", NOW - 50 + n, {}, {"x": sign * (MAX_AMOUNT - n % 3)})
+        for n in range(30)
+    ]  # fmt: skip
+    partial = aggregation.unpack(msgspec.msgpack.decode(stored(aggregation, fold(aggregation, events))))
+    assert bits([value(aggregation, partial)]) == bits([aggregate(aggregation.spec(), events, NOW)])
+
+
+def test_sums_of_squares_beyond_64_and_128_bits_survive_the_codec():
+    variance = Variance("x")
+    for squares in (2**63 - 1, 2**63, 2**64, 2**127, 10**45, -(2**63), -(2**63) - 1):
+        packed = msgspec.msgpack.encode(variance.pack((1, squares, squares)))
+        assert variance.unpack(msgspec.msgpack.decode(packed)) == [1, squares, squares]
+
+
+def test_variance_of_nearly_equal_large_amounts_does_not_cancel():
+    variance = Variance("x")
+    events = [Event(f"e{n}", "a", NOW - 9, {}, {"x": MAX_AMOUNT - n % 2}) for n in range(10)]
+    assert value(variance, fold(variance, events)) == 0.25
+
+
+@pytest.mark.parametrize("op", ["first", "last"])
+def test_ties_break_by_the_bytes_of_the_event_id(op):
+    # UTF-16 order, which Java and JavaScript use, would put the emoji first.
+    ids = ["\uff5e", "😀"]
+    events = [Event(event_id, "a", NOW - 1, {}, {"x": place}) for place, event_id in enumerate(ids)]
+    aggregation = build(op)
+    wanted = {"first": 0.0, "last": 1.0}[op]
+    assert value(aggregation, fold(aggregation, events)) == wanted
+    assert value(aggregation, fold(aggregation, events[::-1])) == wanted
+
+
+def test_distinct_tells_integers_from_text_and_merges_equal_values():
+    distinct = Distinct("x")
+    events = [Event(str(n), "a", NOW - 1, {}, {"x": x}) for n, x in enumerate([1, "1", 1, "", 0, "1"])]
+    assert value(distinct, fold(distinct, events)) == 4.0
+
+
+def test_labels_name_operation_field_and_filter():
+    large = field("amount") > 50
+    assert Sum("amount").label == "sum_amount"
+    assert Last("amount", where=large).label == "last_amount_amount_above_50"
+    assert Mean("amount", where=type_is("payment.failed") & (field("days") <= -3)).label == (
+        "mean_amount_payment_failed_days_at_most_minus_3"
+    )
+    assert Max("amount", name="largest").label == "largest"
+
+
+def test_names_do_not_change_the_spec_and_filters_do():
+    assert Min("x", name="least").spec() == Min("x").spec()
+    assert Min("x", where=field("x") > 1).spec() != Min("x").spec()

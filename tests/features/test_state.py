@@ -1,0 +1,323 @@
+"""Whole views through ingest: what a state answers equals the oracle, whatever way its events came."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candor.clock import DAY, HOUR, MINUTE, SECOND, FixedClock
+from candor.errors import CorruptItem
+from candor.features import state as state_module
+from candor.features.state import MAX_SKEW, ViewState, id_hash
+from candor.ingest import Retention, ingest
+from candor.store.memory import MemoryFeatureStore
+from tests.builders import NOW, RETENTION, bits, definitions_of, event, shop, take_in, view_of
+from tests.oracle import expected, hop_of, left_edge, length_of, seen_before
+
+LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "731d", "lifetime"]
+EVERYTHING = view_of(LABELS)
+VIEWS = [
+    EVERYTHING,
+    view_of(["lifetime"]),
+    view_of(["1m"]),
+    view_of(["1h", "24h"]),
+    view_of(["10m", "90d"]),
+    view_of(["7d", "30d", "lifetime"]),
+    view_of(["731d"]),
+]
+KEY = "ann"
+GRAINS = [1, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY]
+SPANS = [30 * SECOND, MAX_SKEW, HOUR, DAY, 40 * DAY, 200 * DAY, 900 * DAY]
+
+
+def stored_state(view, store) -> ViewState:
+    read = store.items[view.item_key(KEY)]
+    revived = ViewState.decode(view, read.blob)
+    assert revived.encode() == read.blob
+    return revived
+
+
+def state_after(view, events, batch=100) -> ViewState:
+    store = MemoryFeatureStore()
+    take_in(events, definitions_of(view), store, batch)
+    return stored_state(view, store)
+
+
+def without_history(state: ViewState) -> bytes:
+    """The state's bytes without what depends on the way it came about: ring, marker mode and lateness count."""
+    state.ring, state.markers, state.late = {}, False, 0
+    return state.encode()
+
+
+def assert_never_lies(view, state, events, moments):
+    """Where the state says that it can answer, it answers as the oracle does; and from the line on it can."""
+    for q in moments:
+        if state.answers(q):
+            assert bits(state.values(q)) == bits(expected(view, events, KEY, q)), q
+            assert state.seen_before(q) is seen_before(view, events, KEY, q)
+        else:
+            assert q < state.line
+
+
+def telling_moments(view, state, events, rng, count=6):
+    """Moments where an error would show: on the newest event, the folding line, and windows' edges on events."""
+    found = {state.line, state.line - 1, state.watermark, state.watermark + 1, NOW}
+    for _ in range(count):
+        label = rng.choice(view.windows)
+        at = rng.choice(events).occurred_at
+        length = length_of(label) or DAY
+        hop = hop_of(length)
+        on_the_edge = -(-at // hop) * hop + length
+        found |= {at + rng.choice([0, 1]), on_the_edge + rng.choice([-1, 0, 1, hop - 1, hop])}
+    return sorted(q for q in found if q >= 0)
+
+
+@st.composite
+def moments(draw):
+    """A moment in ms: near now, on a window's left edge at now, or anywhere in the past on some grid."""
+    jitter = draw(st.sampled_from([-1, 0, 1]))
+    match draw(st.sampled_from(["now", "skew", "edge", "grid"])):
+        case "now":
+            return NOW + jitter
+        case "skew":
+            return NOW + MAX_SKEW - draw(st.integers(0, 2 * MAX_SKEW))
+        case "edge":
+            edge = left_edge(draw(st.sampled_from(LABELS)), NOW)
+            return (edge if edge is not None else 0) + (jitter if edge else 0)
+    grain = draw(st.sampled_from(GRAINS))
+    return (NOW - draw(st.integers(0, draw(st.sampled_from(SPANS))))) // grain * grain
+
+
+payments = st.builds(
+    lambda at, kind, amount, word: (at, kind, {"amount": amount, "kind": word}),
+    moments(),
+    st.sampled_from(["payment.succeeded", "payment.failed"]),
+    st.none() | st.integers(-100, 100) | st.sampled_from([-(10**12), 10**12]),
+    st.sampled_from(["a", "b", None]),
+)
+
+
+@st.composite
+def histories(draw):
+    rows = draw(st.lists(payments, min_size=1, max_size=12))
+    return [event(f"e{n}", at, type=kind, **data) for n, (at, kind, data) in enumerate(rows)]
+
+
+@settings(max_examples=120)
+@given(
+    view=st.sampled_from(VIEWS), events=histories(), head=st.sampled_from([0, 2, 32]), data=st.data(),
+    asked=st.lists(moments(), max_size=4),
+)  # fmt: skip
+def test_small_histories_in_any_order_with_duplicates_and_early_folding(view, events, head, data, asked):
+    """A head of 0 or 2 events instead of 32 makes folding and coarsening happen in examples that shrink."""
+    again = data.draw(st.lists(st.sampled_from(events), max_size=4))
+    stream = data.draw(st.permutations(events + again))
+    batch = data.draw(st.integers(1, len(stream)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state_module, "HEAD_EVENTS", head)
+        state = state_after(view, stream, batch)
+        rng = random.Random(len(stream))
+        assert_never_lies(view, state, events, [*asked, *telling_moments(view, state, events, rng)])
+        assert without_history(state) == without_history(state_after(view, events))
+
+
+def dense_history(rng: random.Random, size: int):
+    span, grain = rng.choice(SPANS), rng.choice(GRAINS)
+    kinds = ["payment.succeeded", "payment.failed"]
+    return [
+        event(
+            f"e{n}",
+            (NOW - rng.randrange(span)) // grain * grain if n % 2 else NOW - rng.randrange(span),
+            type=rng.choice(kinds),
+            amount=rng.choice([rng.randrange(-100, 100), 10**12, None]),
+            kind=rng.choice(["a", "b", "c", None]),
+        )
+        for n in range(size)
+    ]
+
+
+def disordered(events, rng: random.Random):
+    """Some order: in time with a few stragglers, reversed, or shuffled; a third of the events twice."""
+    stream = sorted(events, key=lambda e: e.occurred_at)
+    match rng.randrange(3):
+        case 0:
+            stream.reverse()
+        case 1:
+            rng.shuffle(stream)
+    for duplicate in rng.sample(events, len(events) // 3):
+        stream.insert(rng.randrange(len(stream) + 1), duplicate)
+    return stream
+
+
+@settings(max_examples=40)
+@given(view=st.sampled_from(VIEWS), size=st.sampled_from([31, 32, 33, 100, 150]), seed=st.integers(0, 2**32))
+def test_dense_histories_fold_and_coarsen(view, size, seed):
+    rng = random.Random(seed)
+    events = dense_history(rng, size)
+    state = state_after(view, disordered(events, rng), rng.randrange(1, 60))
+    assert_never_lies(view, state, events, telling_moments(view, state, events, rng))
+    assert without_history(state) == without_history(state_after(view, events))
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**32), batch=st.sampled_from([40, 99, 100, 250]))
+def test_more_ids_than_the_ring_holds_turn_to_markers_and_still_count_once(seed, batch):
+    rng = random.Random(seed)
+    events = dense_history(rng, 400)
+    stream = disordered(events, rng) + rng.sample(events, 150)
+    store = MemoryFeatureStore()
+    take_in(stream, definitions_of(EVERYTHING), store, batch)
+    state = stored_state(EVERYTHING, store)
+    assert state.markers
+    assert len(state.ring) + len(store.markers) == len(events)
+    assert_never_lies(EVERYTHING, state, events, telling_moments(EVERYTHING, state, events, rng, 3))
+
+
+def test_a_hot_entity_starts_with_markers():
+    view = view_of(["1h", "lifetime"], shop)
+    events = [event(f"e{n}", NOW - n * MINUTE, entities={"shop": KEY}, amount=n) for n in range(5)]
+    store = MemoryFeatureStore()
+    take_in(events + events, definitions_of(view), store, batch=3)
+    state = stored_state(view, store)
+    assert state.markers
+    assert not state.ring
+    assert store.markers == {(view.item_key(KEY), e.id) for e in events}
+    assert bits(state.values(NOW)) == bits(expected(view, events, KEY, NOW))
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("fillers", [0, 40])
+def test_an_event_counts_exactly_from_its_left_edge_to_its_right_edge(label, fillers):
+    view = view_of([label])
+    edge = left_edge(label, NOW)
+    inside = [NOW - 1] if edge is None else [NOW - 1, edge, edge + 1]
+    outside = [NOW, NOW + 1] if edge is None else [NOW, NOW + 1, edge - 1]
+    events = [event(f"e{n}", at, amount=1) for n, at in enumerate(inside + outside)]
+    fill = [event(f"f{n}", NOW - 2, amount=1) for n in range(fillers)]
+    state = state_after(view, events + fill)
+    count = dict(zip((f.name for f in view.features), state.values(NOW), strict=True))
+    assert count[f"{view.name}.count.{label}"] == len(inside) + fillers
+
+
+def test_an_event_exactly_at_the_left_edge_stays_until_the_window_moves_by_a_hop():
+    view = view_of(["24h"])
+    q = NOW // HOUR * HOUR
+    events = [event("edge", q - DAY, amount=7)] + [event(f"f{n}", q - MINUTE, amount=1) for n in range(40)]
+    state = state_after(view, events)
+    assert [state.values(at)[0] for at in (q, q + HOUR - 1, q + HOUR)] == [41, 41, 40]
+
+
+def test_late_events_reach_the_tiles_they_belong_to():
+    recent = [event(f"r{n}", NOW - n * MINUTE, amount=n) for n in range(60)]
+    late = [event(f"l{n}", NOW - n * DAY - 1, amount=n, kind="a") for n in range(1, 100)]
+    state = state_after(EVERYTHING, recent + late, batch=7)
+    assert_never_lies(EVERYTHING, state, recent + late, [NOW + 1, NOW + DAY, NOW + 80 * DAY])
+    assert without_history(state) == without_history(state_after(EVERYTHING, late + recent))
+
+
+def test_events_dated_ahead_within_the_skew_count_only_once_their_time_has_come():
+    past = [event(f"p{n}", NOW - n * SECOND, amount=1) for n in range(1, 50)]
+    ahead = [event(f"a{n}", NOW + n * SECOND, amount=1) for n in range(0, 301, 10)]
+    view = view_of(["1h", "lifetime"])
+    state = state_after(view, past + ahead)
+    assert state.answers(NOW), "the moment of a live decision is always answered"
+    assert state.values(NOW)[0] == 49
+    assert state.values(NOW + 1)[0] == 50
+    assert_never_lies(view, state, past + ahead, range(NOW - 60_000, NOW + 360_000, 7_001))
+
+
+def test_ties_of_first_and_last_break_by_id_in_head_and_tiles():
+    view = view_of(["1h", "30d", "lifetime"])
+    events = [event(f"e{n:03}", NOW - DAY, amount=n) for n in range(50)]
+    rng = random.Random(1)
+    rng.shuffle(events)
+    state = state_after(view, events, batch=9)
+    found = dict(zip((f.name for f in view.features), state.values(NOW), strict=True))
+    assert (found[f"{view.name}.first_amount.30d"], found[f"{view.name}.last_amount.30d"]) == (0.0, 49.0)
+
+
+def test_of_two_events_with_one_id_the_first_to_arrive_counts():
+    view = view_of(["lifetime"])
+    same = [event("e", NOW - 2, amount=1), event("e", NOW - 1, amount=2)]
+    for batch in (1, 2):
+        assert bits(state_after(view, same, batch).values(NOW)) == bits(expected(view, same, KEY, NOW))
+
+
+def test_undeclared_data_are_carried_and_never_used():
+    """The offline engine makes no column of them: using them online would be a skew, and text would break sums."""
+    view = view_of(["lifetime"])
+    for stray in ("text", 1.5, [1], {"a": 1}, True, 7):
+        events = [
+            event("e1", NOW - 2, type="payment.failed", amount=3, kind=stray),
+            event("e2", NOW - 1, kind="a"),
+        ]
+        assert bits(state_after(view, events).values(NOW)) == bits(expected(view, events, KEY, NOW))
+
+
+def test_an_id_is_forgotten_after_the_horizon_and_not_before():
+    view = view_of(["lifetime"])
+    definitions, store, clock = definitions_of(view), MemoryFeatureStore(), FixedClock(NOW)
+    once = [event("e", NOW - 1, amount=1)]
+    retention = Retention(items=900 * DAY, event_ids=DAY)
+    for wait, count in ((0, 1), (DAY, 1), (SECOND, 2)):
+        clock.advance(wait)
+        ingest(once, definitions, store, clock, retention)
+        assert stored_state(view, store).values(clock.now_ms())[0] == count
+
+
+def test_what_no_window_reaches_leaves_the_state():
+    view = view_of(["1h", "24h"])
+    old = [event(f"o{n}", NOW - 90 * DAY + n * DAY // 2, amount=1) for n in range(150)]
+    state = state_after(view, old + [event(f"n{n}", NOW - n, amount=1) for n in range(40)])
+    assert all(start + length > NOW - 26 * HOUR for start, length in state.tiles)
+
+
+def test_a_state_of_years_stays_small():
+    rng = random.Random(4)
+    events = [event(f"e{n}", NOW - rng.randrange(900 * DAY), amount=n) for n in range(1200)]
+    view = view_of(["1h", "24h", "7d", "30d", "90d"])
+    assert len(state_after(view, sorted(events, key=lambda e: e.occurred_at)).tiles) < 150
+
+
+def test_the_empty_state_answers_every_moment():
+    fresh = ViewState.new(EVERYTHING)
+    assert_never_lies(EVERYTHING, fresh, [], [0, 1, NOW])
+    assert ViewState.decode(EVERYTHING, fresh.encode()) == fresh
+
+
+@pytest.mark.parametrize(
+    "blob", [b"", b"\0", b"\0\0\0\0", b"x" * 50], ids=["empty", "one byte", "crc of nothing", "noise"]
+)
+def test_bytes_that_encode_did_not_write_are_corrupt(blob):
+    with pytest.raises(CorruptItem):
+        ViewState.decode(EVERYTHING, blob)
+
+
+def test_an_item_of_a_later_codec_is_corrupt_and_not_a_crash():
+    """After a roll-back the table holds items of the newer release, which may have more members."""
+    body = state_module._ENCODER.encode([2, EVERYTHING.version, *range(12)])
+    with pytest.raises(CorruptItem, match="codec 2"):
+        ViewState.decode(EVERYTHING, body + state_module.zlib.crc32(body).to_bytes(4, "big"))
+
+
+@given(place=st.integers(0), flip=st.integers(1, 255))
+def test_a_flipped_byte_never_passes_the_checksum(place, flip):
+    blob = bytearray(_SAMPLE)
+    blob[place % len(blob)] ^= flip
+    with pytest.raises(CorruptItem):
+        ViewState.decode(EVERYTHING, bytes(blob))
+
+
+_SAMPLE = state_after(EVERYTHING, [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(40)]).encode()
+
+
+def test_another_definition_does_not_read_the_item():
+    with pytest.raises(CorruptItem, match="definition"):
+        ViewState.decode(view_of(["1h"]), _SAMPLE)
+
+
+def test_ids_are_kept_as_64_bits():
+    assert -(2**63) <= id_hash("evt_1") < 2**63
+    assert id_hash("evt_1") != id_hash("evt_2")
+    assert RETENTION.event_ids < RETENTION.items

@@ -1,0 +1,184 @@
+"""Declarations: what is refused, what is named how, and what changes a version."""
+
+import pytest
+
+from candor import (
+    Checkout,
+    Count,
+    Definitions,
+    Distinct,
+    Entity,
+    EventType,
+    FeatureView,
+    Integer,
+    Json,
+    Mean,
+    Money,
+    OnDemand,
+    Sum,
+    Text,
+    field,
+)
+from candor.clock import DAY
+from candor.contracts import Application
+from candor.errors import DefinitionError, InvalidInput
+from tests.builders import NOW, customer, definitions_of, event, failed, paid, view_of
+
+
+def view(**changed) -> FeatureView:
+    settled = {
+        "name": "payments", "entity": customer, "events": [paid], "aggregations": [Count()], "windows": ["1h", "30d"]
+    }  # fmt: skip
+    return FeatureView(**settled | changed)
+
+
+def definitions(**changed) -> Definitions:
+    settled = {"entities": [customer], "events": [paid, failed], "views": [view()]}
+    return Definitions(**settled | changed)
+
+
+def test_features_are_named_view_aggregation_window_in_declared_order():
+    two = view(aggregations=[Sum("amount"), Count()])
+    assert [feature.name for feature in two.features] == [
+        "payments.sum_amount.1h",
+        "payments.sum_amount.30d",
+        "payments.count.1h",
+        "payments.count.30d",
+    ]
+    asked = definitions(views=[two], on_demand=[OnDemand("amount", lambda checkout, features: 1)])
+    assert asked.features == (*(feature.name for feature in two.features), "request.amount")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"aggregations": [Sum("amonut")]}, "sum needs an integer field"),
+        ({"aggregations": [Sum("kind")]}, "sum needs an integer field"),
+        ({"aggregations": [Distinct("note")]}, "distinct needs an integer field"),
+        ({"aggregations": [Count(where=field("amonut") > 1)]}, 'filter asks for "amonut"'),
+        ({"aggregations": [Count(where=(field("amount") > 1) & (field("note") == "x"))]}, '"note"'),
+    ],
+)
+def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
+    with pytest.raises(DefinitionError, match=message):
+        view(**changed)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"views": [view(aggregations=[Count(), Count()])]}, 'two features are named "payments.count.1h"'),
+        ({"views": [view(), view()]}, "declared twice"),
+        ({"entities": [customer, Entity("customer", "merchant_id")]}, "declared twice"),
+        ({"entities": [Entity("customer", "checkout.applicant.token")]}, "undeclared entity"),
+        ({"events": [failed]}, "undeclared event type"),
+        ({"views": [view(aggregations=[Count(name="a:b")])]}, "LightGBM refuses"),
+        ({"on_demand": [OnDemand("x", lambda c, f: 1), OnDemand("x", lambda c, f: 2)]}, '"request.x"'),
+    ],
+)
+def test_definitions_are_checked_against_each_other(changed, message):
+    with pytest.raises(DefinitionError, match=message):
+        definitions(**changed)
+
+
+def test_a_window_is_checked_when_features_are_asked_for():
+    with pytest.raises(DefinitionError, match="between 1m and 731d"):
+        definitions(views=[view(windows=["1w"])])
+
+
+def test_the_version_follows_meaning_and_not_spelling():
+    assert view(aggregations=[Count(where=field("amount") > 1, name="big")]).version != view().version
+    assert view(windows=["1h"]).version != view().version
+    assert view(events=[paid, failed]).version != view().version
+    assert view().version == view().version
+    assert view(events=[failed, paid]).version == view(events=[paid, failed]).version
+    assert view().item_key("ann") == f"payments@{view().version}#ann"
+
+
+def test_the_hash_covers_views_and_on_demand_versions():
+    first = definitions(on_demand=[OnDemand("x", lambda c, f: 1)])
+    assert len(first.hash) == 64
+    assert first.hash == definitions(on_demand=[OnDemand("x", lambda c, f: 2)]).hash
+    assert first.hash != definitions(on_demand=[OnDemand("x", lambda c, f: 1, version=2)]).hash
+    assert first.hash != definitions().hash
+
+
+def test_retention_is_the_longest_finite_window_and_its_hop():
+    assert view(windows=["1h", "30d", "lifetime"]).retention == 31 * DAY
+    assert definitions_of(view_of(["lifetime"])).online_retention_ms == 0
+
+
+def test_entities_are_found_by_path_or_not_at_all(checkout: Checkout):
+    application = Application(checkout, "mer_1")
+    device = Entity("device", "checkout.device.fingerprint")
+    assert customer.key_of(application) == "app_tok_1"
+    assert Entity("merchant", "merchant_id").key_of(application) == "mer_1"
+    assert device.key_of(application) is None, "a checkout without a device names none"
+
+
+@pytest.fixture
+def checkout() -> Checkout:
+    from candor.contracts import parse_checkout
+
+    return parse_checkout(
+        b'{"checkout_id":"c","merchant_order_id":"o","country":"US","currency":"USD","total":1,'
+        b'"items":[{"sku":"s","unit_price":1,"qty":1}],"applicant":{"token":"app_tok_1"},'
+        b'"offer":{"product":"pay_in_4","installments":4,"period_days":14}}'
+    )
+
+
+loan = EventType(
+    "loan.closed",
+    entities=[customer],
+    fields={"amount": Money(), "days": Integer(optional=True), "flag": Text(), "raw": Json(optional=True)},
+)
+LOANS = Definitions(
+    entities=[customer],
+    events=[loan],
+    views=[FeatureView("loans", customer, [loan], [Mean("amount")], ["lifetime"])],
+)
+GOOD = {"amount": 10**12, "flag": "x"}
+
+
+@pytest.mark.parametrize("more", [{}, {"days": None}, {"days": -(10**15)}, {"raw": [1.5]}, {"other": 1.5}])
+def test_events_as_declared_are_accepted(more):
+    LOANS.check_event(event("e", NOW, type="loan.closed", **GOOD | more), NOW)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "where"),
+    [
+        ({"amount": None}, "missing_field", "data.amount"),
+        ({"amount": 10**12 + 1}, "out_of_range", "data.amount"),
+        ({"amount": -(10**12) - 1}, "out_of_range", "data.amount"),
+        ({"amount": 10**40}, "out_of_range", "data.amount"),
+        ({"amount": 1.0}, "invalid_field", "data.amount"),
+        ({"amount": True}, "invalid_field", "data.amount"),
+        ({"amount": "1"}, "invalid_field", "data.amount"),
+        ({"days": 10**15 + 1}, "out_of_range", "data.days"),
+        ({"flag": 1}, "invalid_field", "data.flag"),
+        ({"flag": "x" * 257}, "invalid_field", "data.flag"),
+        ({"currency": "usd"}, "unknown_currency", "data.currency"),
+        ({"currency": "XXX"}, "unknown_currency", "data.currency"),
+        ({"currency": ["USD"]}, "unknown_currency", "data.currency"),
+        ({"currency": {}}, "unknown_currency", "data.currency"),
+        ({"currency": 840}, "unknown_currency", "data.currency"),
+    ],
+)
+def test_events_that_break_their_declaration_are_refused_with_the_field(more, code, where):
+    with pytest.raises(InvalidInput) as refusal:
+        LOANS.check_event(event("e", NOW, type="loan.closed", **GOOD | more), NOW)
+    assert (refusal.value.code, refusal.value.field) == (code, where)
+
+
+def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew():
+    good = {"type": "loan.closed", **GOOD}
+    LOANS.check_event(event("e", NOW + 300_000, **good), NOW)
+    for bad, code in [
+        (event("e", NOW + 300_001, **good), "occurred_in_future"),
+        (event("e", NOW, type="loan.opened"), "unknown_event_type"),
+        (event("e", NOW, entities={"loan": "l"}, **good), "missing_entity"),
+    ]:
+        with pytest.raises(InvalidInput) as refusal:
+            LOANS.check_event(bad, NOW)
+        assert refusal.value.code == code

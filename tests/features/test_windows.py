@@ -1,0 +1,71 @@
+"""Windows against the design's formula, restated in the oracle."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from candor.clock import DAY, MINUTE
+from candor.errors import DefinitionError
+from candor.features.windows import LIFETIME, duration, parse
+from tests.oracle import UNIT_MS, hop_of, left_edge, length_of
+
+labels = st.builds(
+    lambda length, unit: f"{length // UNIT_MS[unit]}{unit}",
+    st.integers(MINUTE, 731 * DAY),
+    st.sampled_from("smhd"),
+).filter(lambda label: label[0] != "0" and len(label) <= 7 and length_of(label) >= MINUTE)
+
+
+@given(labels, st.integers(0, 10**13))
+def test_edges_follow_the_formula(label, q):
+    window = parse(label)
+    assert (window.length, window.hop) == (length_of(label), hop_of(length_of(label)))
+    assert window.start(q) == left_edge(label, q)
+
+
+@given(labels, st.integers(0, 10**13))
+def test_the_left_edge_reaches_back_by_the_length_and_less_than_a_hop(label, q):
+    window = parse(label)
+    assert 0 <= q - window.length - window.start(q) < window.hop
+
+
+@given(labels)
+def test_windows_of_four_minutes_and_more_include_at_most_a_24th_too_much(label):
+    window = parse(label)
+    assert window.length < 4 * MINUTE or window.hop * 24 <= window.length
+
+
+@pytest.mark.parametrize(
+    ("label", "hop"),
+    [
+        ("1m", "10s"),
+        ("4m", "10s"),
+        ("24m", "1m"),
+        ("6h", "15m"),
+        ("24h", "1h"),
+        ("6d", "6h"),
+        ("7d", "6h"),
+        ("30d", "1d"),
+        ("731d", "1d"),
+    ],
+)
+def test_hops_of_the_ladder(label, hop):
+    assert parse(label).hop == length_of(hop)
+
+
+def test_lifetime_has_no_left_edge():
+    assert parse(LIFETIME).start(10**12) is None
+
+
+@pytest.mark.parametrize(
+    "label", ["", "0d", "59s", "732d", "1w", "1.5h", "-1d", "1D", " 1d", "1d\n", "lifetimes", "٣d"]
+)
+def test_other_spellings_are_refused_with_the_remedy(label):
+    with pytest.raises(DefinitionError, match="between 1m and 731d"):
+        parse(label)
+
+
+def test_a_duration_has_no_upper_bound_and_no_lifetime():
+    assert duration("900d") == 900 * DAY
+    with pytest.raises(DefinitionError):
+        duration("lifetime")

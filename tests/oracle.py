@@ -1,0 +1,137 @@
+"""The naive oracle: plain loops over the whole list of events.
+
+It restates the design's formula of a window and finalises with fractions of its own; of candor it uses declarations
+alone (names, specs, labels).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from candor.contracts import Event
+from candor.features.views import EventType, FeatureView
+
+UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+LADDER_MS = (86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
+
+
+def length_of(label: str) -> int | None:
+    """Length of a window in ms; None for lifetime."""
+    if label == "lifetime":
+        return None
+    number, unit = re.fullmatch(r"(\d+)([smhd])", label).groups()
+    return int(number) * UNIT_MS[unit]
+
+
+def hop_of(length: int) -> int:
+    """Largest ladder step not above a 24th of the length, or the smallest step."""
+    fitting = [step for step in LADDER_MS if step <= Fraction(length, 24)]
+    return max(fitting, default=min(LADDER_MS))
+
+
+def left_edge(label: str, q: int) -> int | None:
+    """First moment inside the window at ``q``; None where there is no left edge."""
+    length = length_of(label)
+    if length is None:
+        return None
+    hop = hop_of(length)
+    return math.floor(Fraction(q - length, hop)) * hop
+
+
+def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
+    """Every feature of the view at ``q`` for one entity, from all events in order of arrival."""
+    mine = _relevant(view, events, key)
+    return [
+        aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
+        for feature in view.features
+    ]
+
+
+def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
+    """Whether the entity had any event of the view before ``q``."""
+    return any(event.occurred_at < q for event in _relevant(view, events, key))
+
+
+def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
+    """One aggregation, given as its spec, over exactly these events."""
+    op, field, where = spec
+    counted = [event for event in events if where is None or _holds(where, event)]
+    if field is not None:
+        counted = [event for event in counted if event.data.get(field) is not None]
+    counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
+    values = [event.data[field] for event in counted] if field is not None else [1] * len(counted)
+    return _FINAL[op](values, counted, q)
+
+
+def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Event]:
+    types = {kind.name: kind for kind in view.events}
+    first_copies: dict[str, Event] = {}
+    for event in events:
+        if event.type in types and event.entities.get(view.entity.name) == key:
+            first_copies.setdefault(event.id, event)
+    return [_declared(event, types[event.type]) for event in first_copies.values()]
+
+
+def _declared(event: Event, kind: EventType) -> Event:
+    usable = {name for name, field in kind.fields.items() if field.kind != "json"}
+    data = {name: value for name, value in event.data.items() if name in usable}
+    return Event(event.id, event.type, event.occurred_at, event.entities, data)
+
+
+def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:
+    start = left_edge(label, q)
+    return [
+        event for event in events if event.occurred_at < q and (start is None or event.occurred_at >= start)
+    ]
+
+
+def _holds(spec: Sequence[Any], event: Event) -> bool:
+    if spec[0] == "and":
+        return _holds(spec[1], event) and _holds(spec[2], event)
+    if spec[0] == "type":
+        return event.type in spec[1]
+    _, field, op, value = spec
+    found = event.data.get(field)
+    if found is None or isinstance(found, str) != isinstance(value, str):
+        return False
+    sign = (found > value) - (found < value)
+    return {"==": sign == 0, "!=": sign != 0, "<": sign < 0, "<=": sign <= 0, ">": sign > 0, ">=": sign >= 0}[
+        op
+    ]
+
+
+def _mean(values: list[int], events: list[Event], q: int) -> float:
+    return float(Fraction(sum(values), len(values))) if values else math.nan
+
+
+def _variance(values: list[int], events: list[Event], q: int) -> float:
+    if not values:
+        return math.nan
+    mean = Fraction(sum(values), len(values))
+    return float(sum((value - mean) ** 2 for value in values) / len(values))
+
+
+def _or_nan(choose: Callable[[list[int]], int]) -> Callable[[list[int], list[Event], int], float]:
+    return lambda values, events, q: float(choose(values)) if values else math.nan
+
+
+def _since(values: list[int], events: list[Event], q: int) -> float:
+    return float(Fraction(q - events[-1].occurred_at, 1_000)) if events else math.nan
+
+
+_FINAL: dict[str, Callable[[list[Any], list[Event], int], float]] = {
+    "count": lambda values, events, q: float(len(events)),
+    "sum": lambda values, events, q: float(sum(values)),
+    "mean": _mean,
+    "variance": _variance,
+    "min": _or_nan(min),
+    "max": _or_nan(max),
+    "first": _or_nan(lambda values: values[0]),
+    "last": _or_nan(lambda values: values[-1]),
+    "time_since_last": _since,
+    "distinct": lambda values, events, q: float(len({(type(value), value) for value in values})),
+}
