@@ -20,12 +20,16 @@ Component = Literal["policy", "model"]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row of the table that fired."""
+    """One row of the table that fired. ValueError for a hard rule that declines without a reason to tell."""
 
     rule: str
     outcome: Outcome
     component: Component = "policy"
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.outcome == "declined" and self.component == "policy" and not self.reason:
+            raise ValueError("a hard rule that declines needs its reason")
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -68,9 +72,11 @@ class Policy:
             self._decision.validate()
         except (RuntimeError, ValueError) as error:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
-        for node in table["nodes"]:
-            if node["type"] == "decisionTableNode":
-                _require_expressions(node["content"])
+        tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
+        if not any({"rule", "outcome"} <= {column["field"] for column in one["outputs"]} for one in tables):
+            raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
+        for one in tables:
+            _require_expressions(one)
         self.decide(NOTHING_KNOWN)
 
     def decide(self, facts: Facts) -> Verdict:
@@ -90,7 +96,7 @@ def combine(rows: list[Row]) -> Verdict:
     declines = [row for row in rows if row.outcome == "declined"]
     hard = [row for row in declines if row.component == "policy"]
     if hard:
-        codes = dict.fromkeys(row.reason for row in hard if row.reason is not None)
+        codes = dict.fromkeys(row.reason for row in hard if row.reason)
         return Verdict("declined", "policy", rules, list(codes))
     if declines:
         return Verdict("declined", "model", rules, [])

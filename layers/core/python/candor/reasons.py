@@ -36,6 +36,9 @@ class Catalogue:
         self.by_code = {reason.code: reason for reason in self.reasons}
         if len(self.by_code) != len(self.reasons):
             raise DefinitionError("two reasons share a code")
+        factors = [reason.factor for reason in self.reasons if reason.features]
+        if len(set(factors)) != len(factors):
+            raise DefinitionError("two reasons share a factor: both would be told for the same contributions")
         self.factor_of = tuple(self._factor(name) for name in features)
 
     def _factor(self, feature: str) -> int:
