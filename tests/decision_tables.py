@@ -1,0 +1,50 @@
+"""Decision tables as short as their tests: one row a line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+OUTPUTS = ("rule", "outcome", "component", "reason")
+
+
+def row(
+    name: str, outcome: str = "declined", component: str = "policy", reason: str | None = None, **when: str
+) -> dict[str, str]:
+    """A row that fires ``when`` every named input meets its condition."""
+    return {
+        "_id": name,
+        **when,
+        "rule": f'"{name}"',
+        "outcome": f'"{outcome}"',
+        "component": f'"{component}"',
+        "reason": "null" if reason is None else f'"{reason}"',
+    }
+
+
+def table(
+    rows: Sequence[Mapping[str, str]], inputs: Mapping[str, str], hit_policy: str = "collect"
+) -> dict[str, Any]:
+    """The JDM graph around one table; ``inputs`` maps a column's id to its expression."""
+    content = {
+        "hitPolicy": hit_policy,
+        "inputs": [
+            {"id": key, "name": key, "type": "expression", "field": text} for key, text in inputs.items()
+        ],
+        "outputs": [{"id": name, "name": name, "type": "expression", "field": name} for name in OUTPUTS],
+        "rules": [dict(one) for one in rows],
+    }
+    kinds = {
+        "in": ("inputNode", {}),
+        "table": ("decisionTableNode", {"content": content}),
+        "out": ("outputNode", {}),
+    }
+    nodes = [
+        {"id": name, "type": kind, "name": name, "position": {"x": 0, "y": 0}, **more}
+        for name, (kind, more) in kinds.items()
+    ]
+    edges = [
+        {"id": f"{source}-{target}", "sourceId": source, "targetId": target, "type": "edge"}
+        for source, target in (("in", "table"), ("table", "out"))
+    ]
+    return {"contentType": "application/vnd.gorules.decision", "nodes": nodes, "edges": edges}
