@@ -11,8 +11,8 @@ import json
 import os
 import threading
 import time
-from base64 import b64encode
 from argparse import Namespace
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from local.diary import Diary
 from local.errors import LocalError
 from local.merchants import MerchantKeys
 from local.report import models_in, report
-from local.sources import Decided, Event, Source, SourceError, from_folder
+from local.sources import Decided, Event, Source, from_folder
 from local.sources.simulated import SimulatedLender
 from local.system import LocalSystem
 
@@ -55,10 +55,9 @@ class Journey:
         self._source = source
         self._console = console
         self.outputs = system.outputs
-        self.folder = Path(system.state.path) / "journey"
+        self.folder = system.folder("journey")
         self.diary = Diary(self.folder, source.name)
-        self.keys = MerchantKeys(
-            Path(system.state.path) / "merchant_keys.json", system.outputs["MerchantsTableName"]
+        self.keys = MerchantKeys(system.folder("journey") / "merchant_keys.json", system.outputs["MerchantsTableName"]
         )
 
     def load(self) -> None:
@@ -99,7 +98,7 @@ class Journey:
             while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
         if found["status"] != "SUCCEEDED":
-            logs = self._system.state.path / "logs"
+            logs = self._system.folder("logs")
             raise LocalError(
                 f"retraining ended {found['status']}: {found.get('cause') or found.get('error')}; see {logs}"
             )

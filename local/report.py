@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from lender import DEFINITIONS
 
 from candor.clock import format_rfc3339
 from candor.contracts import Application, Checkout
 from candor.model.engine import Booster
 from candor.store.dynamodb import DynamoDecisionStore
+from lender import DEFINITIONS
 from training.archive import accepted_events, read_envelopes
-from training.evaluate import auc, bootstrap_auc
+from training.evaluate import auc, auc_interval
 from training.point_in_time import FeatureTable, Question, point_in_time
 
 if TYPE_CHECKING:
@@ -123,11 +123,11 @@ def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> Iter
         return
     by_seed = {seed: np.array(found)[known] for seed, found in scores.items()}
     each = {seed: auc(labels, found) for seed, found in by_seed.items()}
-    low, high = bootstrap_auc(labels, list(by_seed.values()))
+    interval = auc_interval(labels, list(by_seed.values()))
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in each.items())
     yield (
         f"auc={sum(each.values()) / len(each):.4f} (mean of {len(each)} training seeds: {seeds}; "
-        f"95 % bootstrap {low:.3f} to {high:.3f}; {len(known)} checkouts with known outcome, {int(labels.sum())} bad)"
+        f"95 % bootstrap {interval.low:.3f} to {interval.high:.3f}; {len(known)} checkouts with known outcome, {int(labels.sum())} bad)"
     )
 
 

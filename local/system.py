@@ -129,6 +129,10 @@ class LocalSystem:
         """Invoke a function by its name and wait; thread-safe."""
         return self._functions.invoke(function, payload)
 
+    def folder(self, name: str) -> Path:
+        """A subfolder of the state folder, made when missing."""
+        return self._state.folder(name)
+
     def functions(self) -> list[str]:
         """The names of all functions."""
         return sorted(self._deployment.names)

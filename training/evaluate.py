@@ -41,12 +41,15 @@ def auc_interval(
 ) -> Interval:
     """Percentile bootstrap of the AUC, stratified: bads and goods are resampled apart, so both are always there.
 
+    `scores` may hold several models, one a row: then it is the mean of their AUCs, on the same resamples.
     Each round is one pass over the ranks (Mann–Whitney), equal to the AUC of the resample.
     """
-    bads, goods = _by_label(labels, scores)
+    models = np.atleast_2d(np.asarray(scores, dtype=float))
+    bads, goods = _by_label(labels)
     generator = np.random.default_rng(seed)
     rounds_of = [
-        _auc_of(generator.choice(bads, len(bads)), generator.choice(goods, len(goods))) for _ in range(rounds)
+        _mean_auc(models, generator.choice(bads, len(bads)), generator.choice(goods, len(goods)))
+        for _ in range(rounds)
     ]
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(rounds_of, [tail, 1.0 - tail])
@@ -94,12 +97,17 @@ def summary(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
     }
 
 
-def _by_label(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    outcome, score = np.asarray(labels), np.asarray(scores, dtype=float)
-    bads, goods = score[outcome == 1], score[outcome == 0]
+def _by_label(labels: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the bads and of the goods."""
+    outcome = np.asarray(labels)
+    bads, goods = np.flatnonzero(outcome == 1), np.flatnonzero(outcome == 0)
     if not len(bads) or not len(goods):
         raise ValueError("an AUC needs bads and goods")
     return bads, goods
+
+
+def _mean_auc(models: Floats, bads: NDArray[np.intp], goods: NDArray[np.intp]) -> float:
+    return float(np.mean([_auc_of(scores[bads], scores[goods]) for scores in models]))
 
 
 def _auc_of(bads: Floats, goods: Floats) -> float:
