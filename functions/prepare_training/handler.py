@@ -20,7 +20,7 @@ TRAINING = os.environ["TRAINING_BUCKET"]
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """What the next steps need; a wrong input fails the run before anything is started."""
+    METRICS.add_metric("RetrainingsAsked", MetricUnit.Count, 1)
     run = prepare_run(event, ARCHIVE, TRAINING, SystemClock().now_ms())
     LOGGER.info("prepared", extra={"run": run})
-    METRICS.add_metric("RetrainingsStarted", MetricUnit.Count, 1)
     return run

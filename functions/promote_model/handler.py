@@ -22,8 +22,8 @@ BUNDLES = os.environ["BUNDLES_BUCKET"]
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """`bundle` becomes the champion by the word of `by`; an unknown or refused bundle fails the call."""
+    METRICS.add_metric("PromotionsAsked", MetricUnit.Count, 1)
     require_bundle(S3, BUNDLES, event["bundle"])
     champion = REGISTRY.promote(event["bundle"], by=event["by"], at=SystemClock().now_ms())
     LOGGER.info("promoted", extra={"bundle": champion.bundle, "by": champion.by})
-    METRICS.add_metric("Promotions", MetricUnit.Count, 1)
     return {"bundle": champion.bundle, "promoted_at": champion.promoted_at, "by": champion.by}

@@ -25,6 +25,7 @@ MIN_AUC = float(os.environ["GATE_MIN_AUC"])
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Name, verdict and metrics of the run's bundle. Safe to call again: the same bundle has the same name."""
+    METRICS.add_metric("ModelsOffered", MetricUnit.Count, 1)
     bundle = unpack(newest_model(S3, event["model_uri"]))
     bundle.require(DEFINITIONS)
     passed, metrics = gate(bundle, MIN_AUC), dict(bundle.metrics)
@@ -32,5 +33,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     state = REGISTERED if passed else REFUSED
     REGISTRY.register(Registration(bundle.sha, state, metrics, event["run"], SystemClock().now_ms()))
     LOGGER.info(state, extra={"run": event["run"], "bundle": bundle.sha, "auc": metrics.get("auc")})
-    METRICS.add_metric("ModelsRegistered" if passed else "ModelsRefused", MetricUnit.Count, 1)
+    METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(passed))
     return {"bundle": bundle.sha, "passed": passed, "metrics": metrics}

@@ -225,7 +225,7 @@ def expected(defined: Definitions, events, asked: Question, leak: int = 0) -> li
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(worlds(), st.booleans())
 def test_equals_a_naive_loop_bit_for_bit(world, leaky):

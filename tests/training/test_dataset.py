@@ -1,0 +1,136 @@
+"""Labels as they were known at the time, in a file that says what it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+
+import pyarrow.parquet as pq
+import pytest
+
+from candor.clock import DAY, format_rfc3339
+from candor.contracts import convert_event
+from candor.errors import DefinitionError
+from candor.features.views import Definitions
+from tests.training.conftest import (
+    AS_OF,
+    CUSTOMER,
+    T0,
+    checkout_body,
+    event,
+    loan,
+    small_lender,
+    write_archive,
+)
+from training import dataset
+from training.dataset import NothingToLearn, build
+from training.labels import labelled_checkouts
+
+DUE = 30 * DAY
+GRACE = 3 * DAY
+
+
+def labels(events: list[dict], as_of: int = AS_OF) -> dict[str, tuple[bool, int]]:
+    found, _ = labelled_checkouts(small_lender(), [convert_event(one) for one in events], as_of)
+    return {one.question.row_id: (one.bad, one.known_at) for one in found}
+
+
+@pytest.mark.parametrize(
+    ("days_late", "bad", "known_after"),
+    [(-5, False, DUE - 5 * DAY), (3, False, DUE + GRACE), (4, True, DUE + GRACE), (None, True, DUE + GRACE)],
+)
+def test_bad_is_not_closed_by_due_plus_grace_and_known_from_then(days_late, bad, known_after):
+    assert labels(loan("1", "a", T0, days_late=days_late)) == {"chk_1": (bad, T0 + known_after)}
+
+
+def test_a_late_closing_does_not_move_the_moment_at_which_bad_was_known():
+    events = loan("1", "a", T0, days_late=60)
+    assert labels(events, T0 + DUE + GRACE + 1) == {"chk_1": (True, T0 + DUE + GRACE)}
+
+
+@pytest.mark.parametrize(("days_late", "known_after"), [(-5, DUE - 5 * DAY), (None, DUE + GRACE)])
+def test_an_end_known_at_the_moment_itself_is_not_used(days_late, known_after):
+    events = loan("1", "a", T0, days_late=days_late)
+    assert labels(events, T0 + known_after) == {}
+    assert len(labels(events, T0 + known_after + 1)) == 1
+
+
+def test_a_checkout_without_a_loan_or_a_due_date_has_no_label():
+    events = loan("1", "a", T0, days_late=None)
+    assert labels(events[:1]) == {}
+    del events[1]["data"]["first_due_at"]
+    assert labels(events) == {}
+
+
+def test_of_two_closings_the_earlier_decides_whatever_arrives_first():
+    events = loan("1", "a", T0, days_late=9)
+    early = event("early", "loan.closed", T0 + DUE, "a", loan_id="loan_1", days_late=0)
+    assert labels([*events, early]) == labels([early, *events]) == {"chk_1": (False, T0 + DUE)}
+
+
+def test_definitions_without_a_label_cannot_train():
+    bare = Definitions(entities=[CUSTOMER], events=[], views=[])
+    with pytest.raises(DefinitionError, match="declare Label"):
+        labelled_checkouts(bare, [], AS_OF)
+
+
+def test_a_body_that_is_no_checkout_is_counted_not_trained_on():
+    events = loan("1", "a", T0, days_late=0)
+    events[0]["data"]["checkout"] = checkout_body("1", "a", 5_000) | {"total": 1}
+    found, unreadable = labelled_checkouts(small_lender(), [convert_event(one) for one in events], AS_OF)
+    assert (found, unreadable) == ([], 1)
+
+
+def test_the_data_set_holds_each_checkout_once_with_its_past(tmp_path):
+    events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0, total=7_000)]
+    write_archive(tmp_path / "in", [*events, *events])
+    manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
+    rows = pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
+    assert [row["row_id"] for row in rows] == ["chk_1", "chk_2"]
+    assert [row["bad"] for row in rows] == [1, 0]
+    second = rows[1]
+    assert second["loans.count.lifetime"] == 1.0
+    assert second["loans.max_days_late.90d"] == 5.0
+    assert second["tries.count.7d"] == 0.0
+    assert second["request.amount"] == 7_000.0
+    assert second["finance_charge"] == 700
+    assert math.isnan(rows[0]["loans.max_days_late.90d"])
+    assert manifest == json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (
+        manifest["sha256"] == hashlib.sha256((tmp_path / "out" / "dataset.parquet").read_bytes()).hexdigest()
+    )
+    assert (manifest["rows"], manifest["bads"], manifest["events"]) == (2, 1, 12)
+
+
+def test_nothing_after_as_of_is_used(tmp_path):
+    events = [*loan("1", "a", T0, days_late=0), *loan("2", "a", AS_OF - DAY, days_late=-29)]
+    write_archive(tmp_path / "in", events)
+    assert build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")["rows"] == 1
+
+
+def test_the_same_archive_gives_the_same_bytes(tmp_path, history):
+    write_archive(tmp_path / "in", history[:600])
+    first, second = (
+        build(small_lender(), tmp_path / "in", tmp_path / out, as_of=AS_OF, run="r1")["sha256"]
+        for out in ("a", "b")
+    )
+    assert first == second
+
+
+def test_an_archive_without_ends_says_so(tmp_path):
+    with pytest.raises(NothingToLearn, match="load the lender's history first"):
+        build(small_lender(), tmp_path, tmp_path / "out", as_of=AS_OF, run="r1")
+
+
+def test_the_container_entry_follows_the_processing_contract(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROCESSING_ROOT", str(tmp_path))
+    monkeypatch.setattr("lender.DEFINITIONS", small_lender())
+    arguments = ["--as-of", format_rfc3339(AS_OF), "--run", "r1"]
+    assert dataset.main(arguments) == 1
+    assert capsys.readouterr().err.startswith("error: no checkout has a known end before")
+    write_archive(tmp_path / "input/archive", loan("1", "a", T0, days_late=0))
+    assert dataset.main(arguments) == 0
+    assert (tmp_path / "output/dataset/manifest.json").is_file()
+    with pytest.raises(SystemExit):
+        dataset.main(["--as-of", "yesterday"])
