@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from base64 import b32encode
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -76,7 +77,10 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """The decision record: all that replay needs. Moments in ms UTC."""
+    """The decision record: all that replay needs. Moments in ms UTC.
+
+    ``attempt`` is random: a write that is sent again knows its own record from that of a like request at the same moment.
+    """
 
     id: str
     merchant_id: str
@@ -95,6 +99,7 @@ class Decision(msgspec.Struct, frozen=True):
     reasons: list[str]
     degraded: bool
     regulation_profile: str
+    attempt: str
     propensity: float = 1.0
 
 
@@ -216,6 +221,7 @@ class Decider:
             reasons=reasons(verdict, champion, vector),
             degraded=facts.degraded,
             regulation_profile=self._profile,
+            attempt=os.urandom(8).hex(),
         )
 
     def _verdict(self, champion: Champion | None, facts: Facts) -> Verdict:
