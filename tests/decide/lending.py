@@ -1,0 +1,184 @@
+"""A small lender for the tests of a decision: three entities, one table, one trained champion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from candor import (
+    Count,
+    Definitions,
+    Entity,
+    EventType,
+    FeatureView,
+    Integer,
+    Max,
+    Mean,
+    Money,
+    OnDemand,
+    Reason,
+    Sum,
+    Variance,
+)
+from candor.clock import DAY, Clock, Deadline, FixedClock
+from candor.contracts import Application, Event, parse_checkout
+from candor.decide import Answer, Attempt, Decider
+from candor.ingest import Retention, ingest
+from candor.model.bundle import Bundle
+from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
+from candor.store.protocol import DecisionStore
+from tests.decision_tables import row, table
+from tests.trained import train
+
+NOW = 1_800_000_000_000
+RETENTION_DAYS = 90
+
+customer = Entity("customer", "checkout.applicant.token")
+merchant = Entity("merchant", "merchant_id")
+device = Entity("device", "checkout.device.fingerprint")
+paid = EventType(
+    "payment.succeeded", [customer, merchant], {"amount": Money(), "days_late": Integer(optional=True)}
+)
+failed = EventType("payment.failed", [customer, merchant])
+started = EventType("checkout.started", [device])
+
+DEFINITIONS = Definitions(
+    entities=[customer, merchant, device],
+    events=[paid, failed, started],
+    views=[
+        FeatureView(
+            "paid",
+            customer,
+            [paid],
+            [Mean("amount"), Variance("amount"), Max("days_late")],
+            ["30d", "lifetime"],
+        ),
+        FeatureView("failed", customer, [failed], [Count()], ["7d"]),
+        FeatureView("sales", merchant, [paid], [Sum("amount")], ["24h"]),
+        FeatureView("device", device, [started], [Count()], ["1h"]),
+    ],
+    on_demand=[
+        OnDemand("amount", lambda checkout, features: checkout.total),
+        OnDemand("third", lambda checkout, features: checkout.total / 3 if checkout.total % 2 else None),
+    ],
+)
+REASONS = (
+    Reason("H1", "Payments were refused", "refused"),
+    Reason("H2", "Amount of this purchase", "limit"),
+    Reason("R1", "Earlier payments", "payments", ("paid.*",)),
+    Reason("R2", "Failed payments", "failures", ("failed.*",)),
+    Reason("R3", "Shop", "shop", ("sales.*",)),
+    Reason("R4", "Device", "device", ("device.*",)),
+    Reason("R5", "Amount requested", "amount", ("request.*",)),
+)
+POLICY_CODES = {"H1", "H2"}
+MODEL_CODES = {"R1", "R2", "R3", "R4", "R5"}
+POLICY = table(
+    [
+        row("failures", reason="H1", failures=">= 3"),
+        row("limit", reason="H2", amount="> 90000"),
+        row("device", "action_required", devices=">= 5"),
+        row("unverified", "action_required", degraded="true", amount="> 5000"),
+        row("score", component="model", score="> cutoff"),
+        row("broken", "maybe", amount="77777"),
+    ],
+    {
+        "failures": 'features["failed.count.7d"]',
+        "devices": 'features["device.count.1h"]',
+        "amount": "amount",
+        "degraded": "degraded",
+        "score": "score",
+    },
+)
+SAFE, RISKY = 4_000, 80_000
+"""Amounts that the trained model approves and declines, whoever asks."""
+
+
+@lru_cache(maxsize=4)
+def champion(seed: int = 7) -> Bundle:
+    return train(DEFINITIONS, POLICY, REASONS, {"request.amount": 100_000.0}, seed)
+
+
+def body(total: int = SAFE, token: str = "ann", **changes: Any) -> dict[str, Any]:
+    """A checkout as the merchant posts it."""
+    return {
+        "checkout_id": "chk_1",
+        "merchant_order_id": "A-1",
+        "country": "US",
+        "currency": "USD",
+        "total": total,
+        "items": [{"sku": "SKU-1", "unit_price": total, "qty": 1}],
+        "applicant": {"token": token},
+        "offer": {"product": "pay_in_4", "installments": 4, "period_days": 14},
+        "device": {"fingerprint": "dev_1"},
+    } | changes
+
+
+def attempt(
+    key: str = "k1", *, merchant_id: str = "mer_1", replay_at: int | None = None, **checkout: Any
+) -> Attempt:
+    parsed = parse_checkout(json.dumps(body(**checkout)).encode())
+    return Attempt(Application(parsed, merchant_id), key, replay_at)
+
+
+def happened(event_id: str, at: int, kind: str = "payment.failed", token: str = "ann", **data: Any) -> Event:
+    return Event(event_id, kind, at, {"customer": token, "merchant": "mer_1", "device": "dev_1"}, data)
+
+
+def take_in(features: MemoryFeatureStore, *events: Event) -> None:
+    outcome = ingest(events, DEFINITIONS, features, FixedClock(NOW + DAY), Retention(800 * DAY, 20 * DAY))
+    assert not outcome.refused
+    assert not outcome.failed
+
+
+class Shelf:
+    """Bundles by name; counts what is taken."""
+
+    def __init__(self, *bundles: Bundle) -> None:
+        self.files: dict[str, bytes | Exception] = {one.sha: one.to_bytes() for one in bundles}
+        self.taken: list[str] = []
+
+    def __call__(self, sha: str) -> bytes:
+        self.taken.append(sha)
+        found = self.files[sha]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def decider(store: DecisionStore, shelf: Shelf | None = None, **changes: Any) -> Decider:
+    settings: dict[str, Any] = {
+        "definitions": DEFINITIONS,
+        "store": store,
+        "load_bundle": shelf or Shelf(champion()),
+        "fallback_policy": POLICY,
+        "regulation_profile": "US-federal/test",
+        "id_key": b"secret",
+        "clock": FixedClock(NOW),
+        "retention_days": RETENTION_DAYS,
+    }
+    return Decider(**(settings | changes))
+
+
+class Till:
+    """One scorer over one store, with what its tests look at."""
+
+    def __init__(
+        self, store: MemoryDecisionStore | None = None, shelf: Shelf | None = None, clock: Clock | None = None
+    ):
+        self.store = store or MemoryDecisionStore(MemoryFeatureStore(), champion().sha)
+        self.shelf = shelf or Shelf(champion())
+        self.clock = clock or FixedClock(NOW)
+        self.decider = decider(self.store, self.shelf, clock=self.clock)
+
+    def decide(self, key: str = "k1", **asked: Any) -> Answer:
+        return self.decider.decide(attempt(key, **asked), Deadline(60.0))
+
+    def record(self, key: str = "k1", **asked: Any) -> Mapping[str, Any]:
+        """Decide, and read the record as JSON."""
+        decision = self.decide(key, **asked).decision
+        assert decision is not None
+        found: Mapping[str, Any] = json.loads(self.store.decisions[decision.id].record)
+        return found
