@@ -197,7 +197,9 @@ class DynamoDecisionStore:
                     f"the decision was not written: {error.cause_response_code}"
                 ) from error
             stored = self.get(decision.id)
-            return None if stored is not None and stored.record == decision.record else stored
+            if stored is None:
+                raise StoreUnavailable("the decision that stood in the way has expired meanwhile") from error
+            return None if stored.record == decision.record else stored
         return None
 
     def get(self, decision_id: str) -> StoredDecision | None:

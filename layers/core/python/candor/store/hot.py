@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -136,7 +137,8 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     client = SignedClient("secretsmanager", region, credentials)
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
     request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
-    answer = client.request(request, _BUNDLE_TIMEOUT_S)
+    with closing(client):
+        answer = client.request(request, _BUNDLE_TIMEOUT_S)
     if answer.status != 200:
         raise StoreUnavailable(f"secretsmanager answers {answer.status}")
     return str(msgspec.json.decode(answer.body)["SecretString"]).encode()

@@ -93,13 +93,13 @@ class SignedClient:
         try:
             return self._send(request, ends - time.monotonic())
         except (OSError, HTTPException) as error:
-            self._close()
+            self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
         try:
             return self._send(request, ends - time.monotonic())
         except (OSError, HTTPException) as error:
-            self._close()
+            self.close()
             raise self._unavailable(error) from error
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
@@ -131,7 +131,8 @@ class SignedClient:
         self._connection.sock.settimeout(timeout_s)
         return self._connection
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Give the connection back; the next request opens another."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

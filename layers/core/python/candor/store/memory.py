@@ -60,4 +60,4 @@ class MemoryDecisionStore:
     def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
         with self._lock:
             stored = self.decisions.setdefault(decision.id, decision)
-        return None if stored is decision else stored
+        return None if stored.record == decision.record else stored
