@@ -1,0 +1,271 @@
+"""The lean client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
+
+import threading
+from base64 import b64encode
+
+import pytest
+
+from candor.errors import StoreUnavailable
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store.hot import BundleSource, read_secret
+from candor.store.lean import Credentials, Request, SignedClient
+from candor.store.protocol import Snapshot
+from tests.store.conftest import CREDENTIALS, REGION, point_at
+from tests.store.scripted import DROP, HANG, Answer, ScriptedServer, answer, error
+
+KEYS = ["view@1#ann", "view@1#bob"]
+AMPLE_S = 5.0
+SHORT_S = 0.15
+PRESENT = Read("present", b"blob", Version(7, 3))
+LOST = Snapshot(dict.fromkeys(KEYS, UNAVAILABLE), None)
+FOUND = Snapshot({KEYS[0]: PRESENT, KEYS[1]: ABSENT}, "sha")
+THROTTLED = error("ProvisionedThroughputExceededException")
+
+
+def keys(*names):
+    return {"Keys": [{"pk": {"S": name}} for name in names]}
+
+
+def batch(*items, champion="sha", unprocessed=None, **more):
+    registry = [{"pk": {"S": "champion"}, "bundle": {"S": champion}}] if champion else []
+    responses = {"features": list(items), "registry": registry}
+    return answer({"Responses": responses, "UnprocessedKeys": unprocessed or {}}, **more)
+
+
+def item(key, blob=b"blob", birth=7, n=3):
+    return {
+        "pk": {"S": key},
+        "b": {"B": b64encode(blob).decode()},
+        "vb": {"N": str(birth)},
+        "vn": {"N": str(n)},
+    }
+
+
+ALL_FOUND = batch(item(KEYS[0]))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = ScriptedServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    point_at(server.url, monkeypatch)
+    for service in ("S3", "SECRETSMANAGER"):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def store(server, lean):
+    return lean()
+
+
+def test_one_request_reads_everything_and_later_ones_use_the_same_connection(server, store):
+    server.script = [ALL_FOUND]
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert (len(server.requests), server.connections) == (2, 1)
+    assert [key["pk"]["S"] for key in server.requests[0]["RequestItems"]["features"]["Keys"]] == KEYS
+
+
+def test_a_refused_connection_is_unavailable(monkeypatch, unused_port, lean, decision):
+    point_at(f"http://127.0.0.1:{unused_port}", monkeypatch)
+    store = lean()
+    assert store.read(KEYS, AMPLE_S) == LOST
+    with pytest.raises(StoreUnavailable, match="ConnectionRefusedError"):
+        store.record(decision(), AMPLE_S)
+
+
+def test_silence_ends_with_the_time_limit_and_the_next_call_starts_afresh(server, store, decision):
+    server.script = [HANG, HANG, ALL_FOUND]
+    assert store.read(KEYS, SHORT_S) == LOST
+    with pytest.raises(StoreUnavailable, match="TimeoutError"):
+        store.record(decision(), SHORT_S)
+    assert store.read(KEYS, AMPLE_S) == FOUND
+
+
+def test_silence_on_a_kept_connection_is_not_asked_twice(server, store):
+    server.script = [ALL_FOUND, HANG]
+    store.read(KEYS, AMPLE_S)
+    assert store.read(KEYS, SHORT_S) == LOST
+    assert len(server.requests) == 2
+
+
+def test_no_time_left_is_no_request(server, store, decision):
+    server.script = [ALL_FOUND]
+    assert store.read(KEYS, 0.0) == LOST
+    with pytest.raises(StoreUnavailable):
+        store.record(decision(), -1.0)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "ProvisionedThroughputExceededException",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "InternalServerError",
+    ],
+)
+def test_a_throttled_call_is_sent_again_once(server, store, decision, kind):
+    server.script = [error(kind), ALL_FOUND]
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    server.script = [error(kind, 500), answer({})]
+    assert store.record(decision(), AMPLE_S) is None
+    server.script = [error(kind)]
+    assert store.read(KEYS, AMPLE_S) == LOST
+    with pytest.raises(StoreUnavailable, match=kind):
+        store.record(decision(), AMPLE_S)
+
+
+@pytest.mark.parametrize(
+    "kind", ["ValidationException", "AccessDeniedException", "ResourceNotFoundException"]
+)
+def test_what_cannot_get_better_is_not_sent_again(server, store, kind):
+    server.script = [error(kind)]
+    assert store.read(KEYS, AMPLE_S) == LOST
+    assert len(server.requests) == 1
+
+
+def test_unprocessed_keys_are_asked_for_again(server, store):
+    server.script = [
+        batch(unprocessed={"features": keys(KEYS[0])}),
+        batch(item(KEYS[0]), champion=None),
+    ]
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert server.requests[1]["RequestItems"] == {"features": keys(KEYS[0])}
+
+
+def test_an_unprocessed_champion_is_asked_for_again(server, store):
+    server.script = [
+        batch(item(KEYS[0]), champion=None, unprocessed={"registry": keys("champion")}),
+        batch(),
+    ]
+    assert store.read(KEYS, AMPLE_S) == FOUND
+
+
+def test_keys_never_processed_are_unavailable_and_never_absent(server, store):
+    server.script = [batch(unprocessed={"features": keys(KEYS[0])})]
+    assert store.read(KEYS, SHORT_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}, "sha")
+
+
+def test_keys_left_over_when_the_second_call_fails_are_unavailable(server, store):
+    server.script = [batch(unprocessed={"features": keys(KEYS[0])}), error("ValidationException")]
+    assert store.read(KEYS, AMPLE_S).reads == {KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}
+
+
+@pytest.mark.parametrize("ending", [DROP, ALL_FOUND])
+def test_a_connection_closed_while_idle_is_opened_again(server, store, ending):
+    server.script = [batch(item(KEYS[0]), then_close=True), ALL_FOUND]
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert server.connections == 2
+    server.script = [DROP, ending]
+    assert store.read(KEYS, AMPLE_S) == (FOUND if ending == ALL_FOUND else LOST)
+
+
+def test_a_first_connection_that_is_dropped_is_not_tried_again(server, store):
+    server.script = [DROP, ALL_FOUND]
+    assert store.read(KEYS, AMPLE_S) == LOST
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        Answer(200, ALL_FOUND.body, {"x-amz-crc32": "1"}),
+        Answer(200, ALL_FOUND.body[:-9], {"content-length": str(len(ALL_FOUND.body))}, then_close=True),
+        Answer(200, b"\x00" * 9),
+        Answer(503, b"<html>no DynamoDB here</html>"),
+        Answer(502, b""),
+        Answer(200, b"[]"),
+    ],
+    ids=["checksum", "cut off", "noise", "a page", "nothing", "another shape"],
+)
+def test_an_answer_that_is_not_dynamodbs_is_no_answer(server, store, decision, damaged):
+    server.script = [damaged]
+    assert store.read(KEYS, AMPLE_S) == LOST
+    with pytest.raises(StoreUnavailable):
+        store.record(decision(), AMPLE_S)
+
+
+def test_a_damaged_answer_on_a_kept_connection_is_asked_for_again(server, store):
+    server.script = [ALL_FOUND, Answer(200, ALL_FOUND.body, {"x-amz-crc32": "1"}), ALL_FOUND]
+    store.read(KEYS, AMPLE_S)
+    assert store.read(KEYS, AMPLE_S) == FOUND
+
+
+def stored(record: bytes):
+    return {
+        "pk": {"S": "dec_1"},
+        "m": {"S": "mer_1"},
+        "f": {"S": "f" * 64},
+        "r": {"B": b64encode(record).decode()},
+        "a": {"B": b64encode(b'{"outcome":"approved"}').decode()},
+        "q": {"N": "1800000000000"},
+        "ttl": {"N": "4000000000"},
+    }
+
+
+def test_a_write_whose_answer_is_lost_is_sent_again_and_meets_itself(server, store, decision):
+    server.script = [
+        ALL_FOUND,
+        DROP,
+        error("ConditionalCheckFailedException", Item=stored(decision().record)),
+    ]
+    store.read(KEYS, AMPLE_S)
+    assert store.record(decision(), AMPLE_S) is None
+    assert server.requests[1] == server.requests[2]
+    assert server.requests[1]["ConditionExpression"] == "attribute_not_exists(pk)"
+
+
+def test_a_write_that_meets_another_record_gives_that_one(server, store, decision):
+    server.script = [error("ConditionalCheckFailedException", Item=stored(b"theirs"))]
+    assert store.record(decision(), AMPLE_S) == decision(record=b"theirs")
+
+
+def test_bundles_and_secrets_come_or_the_service_is_unavailable(server):
+    source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
+    server.script = [Answer(200, b"the bundle"), Answer(404, b""), Answer(503, b"slow down")]
+    assert source.load("ab" * 32) == b"the bundle"
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="s3: bundle abababababab answers"):
+            source.load("ab" * 32)
+    source._client.close()
+
+
+def test_the_secret_is_text(server):
+    server.script = [
+        answer({"SecretString": "schlüssel"}, then_close=True),
+        Answer(400, b"", then_close=True),
+    ]
+    assert read_secret("arn", REGION, CREDENTIALS) == "schlüssel".encode()
+    with pytest.raises(StoreUnavailable, match="secretsmanager answers 400"):
+        read_secret("arn", REGION, CREDENTIALS)
+
+
+def test_credentials_come_from_the_standard_variables(monkeypatch):
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "s", "SESSION_TOKEN": ""}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    assert Credentials.from_environment() == Credentials("a", "s", None)
+
+
+def test_without_an_endpoint_variable_the_service_is_awss_over_tls(monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"):
+        monkeypatch.delenv(name, raising=False)
+    client = SignedClient("dynamodb", "eu-central-1", CREDENTIALS)
+    assert (client._host, client._secure) == ("dynamodb.eu-central-1.amazonaws.com", True)
+
+
+def test_the_general_endpoint_variable_counts_where_no_service_has_its_own(monkeypatch, server):
+    monkeypatch.delenv("AWS_ENDPOINT_URL_DYNAMODB")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+    server.script = [Answer(200, b"x")]
+    client = SignedClient("dynamodb", REGION, CREDENTIALS)
+    assert client.request(Request("POST", "/", {}, b"{}"), AMPLE_S).body == b"x"
+    client.close()
