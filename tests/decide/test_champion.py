@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from candor.clock import Deadline, FixedClock
+from candor.clock import FixedClock
 from candor.errors import BundleRefused, PolicyError, StoreUnavailable
 from candor.model.bundle import Bundle, sha256
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
@@ -160,4 +160,3 @@ def test_shelves_of_two_scorers_are_their_own():
     first, second = Till(store, empty), Till(store, Shelf(champion()), FixedClock(NOW))
     assert first.record("a", total=SAFE)["bundle"] is None
     assert second.record("b", total=SAFE)["bundle"] == champion().sha
-    assert Deadline(0.0).remaining() == 0.0

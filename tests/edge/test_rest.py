@@ -1,0 +1,95 @@
+"""Proxy events in, answers and problems out."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from candor.contracts import MAX_BODY_BYTES
+from candor.edge import rest
+from candor.errors import InvalidInput
+
+
+def request(**event) -> rest.Request:
+    return rest.Request({"requestContext": {"requestId": "req_1"}} | event)
+
+
+def test_headers_are_found_in_any_case():
+    found = request(headers={"idempotency-KEY": "k"})
+    assert found.header("Idempotency-Key") == found.header("IDEMPOTENCY-KEY") == "k"
+    assert found.header("Other") is None
+
+
+@pytest.mark.parametrize("event", [{}, {"headers": None, "body": None}])
+def test_a_request_with_nothing_in_it(event):
+    found = request(**event)
+    assert (found.header("Authorization"), found.body(), found.authorizer) == (None, b"", {})
+    assert found.request_id == "req_1"
+
+
+def test_bodies_come_as_text_or_base64():
+    assert request(body="é").body() == "é".encode()
+    binary = b"\xff\x00"
+    assert request(body=base64.b64encode(binary).decode(), isBase64Encoded=True).body() == binary
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_64_kilobytes_of_bytes_are_the_limit(encoded):
+    def sent(length: int) -> rest.Request:
+        text = "é" * (length // 2)
+        return request(
+            body=base64.b64encode(text.encode()).decode() if encoded else text, isBase64Encoded=encoded
+        )
+
+    assert len(sent(MAX_BODY_BYTES).body()) == 64 * 1024
+    with pytest.raises(InvalidInput) as refused:
+        sent(MAX_BODY_BYTES + 2).body()
+    assert refused.value.code == "body_too_large"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("malformed_json", 400),
+        ("missing_idempotency_key", 400),
+        ("invalid_idempotency_key", 400),
+        ("replay_clock_refused", 400),
+        ("invalid_replay_moment", 400),
+        ("unauthorized", 401),
+        ("body_too_large", 413),
+        ("invalid_field", 422),
+        ("idempotency_key_reused", 422),
+        ("occurred_in_future", 422),
+    ],
+)
+def test_a_refusal_is_a_problem_with_code_field_and_request_id(code, status):
+    answer = rest.refusal(InvalidInput(code, "Mend it.", "items[0].qty"), "req_1")
+    assert answer["statusCode"] == status
+    assert answer["headers"] == {"Content-Type": "application/problem+json"}
+    problem = json.loads(answer["body"])
+    assert problem.pop("title")
+    assert problem == {
+        "type": f"https://candor.example/problems/{code}",
+        "status": status,
+        "detail": "Mend it.",
+        "code": code,
+        "field": "items[0].qty",
+        "request_id": "req_1",
+    }
+
+
+def test_a_problem_of_ours_says_when_to_come_back():
+    answer = rest.problem(503, "unavailable", "Retry.", "req_1")
+    assert answer["headers"]["Retry-After"] == "1"
+    assert json.loads(answer["body"])["field"] is None
+
+
+def test_an_answer_keeps_its_bytes():
+    answer = rest.answer(200, '{"a":"é"}'.encode(), {"Idempotent-Replayed": "true"})
+    assert answer == {
+        "statusCode": 200,
+        "headers": {"Content-Type": "application/json", "Idempotent-Replayed": "true"},
+        "body": '{"a":"é"}',
+    }
