@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import platform
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -78,6 +80,7 @@ class Dynoxide:
             self._process = spawn(command, env=dict(os.environ), output=output)
         try:
             self._wait_until_ready(port, log)
+            _index_stream(file)
         except BaseException:
             stop(self._process)
             raise
@@ -98,6 +101,18 @@ class Dynoxide:
 
     def close(self) -> None:
         stop(self._process)
+
+
+def _index_stream(file: Path) -> None:
+    """Give the engine's stream table the index that it lacks.
+
+    Version 1.2.1 looks for the highest sequence number at every write by reading all records: 0.5 ms after
+    1,500 writes, 7 ms after 6,000. With the index it stays at 0.5 ms.
+    """
+    with contextlib.closing(sqlite3.connect(file, timeout=_START_S)) as database, database:
+        database.execute(
+            "CREATE INDEX IF NOT EXISTS stream_head ON _stream_records (table_name, CAST(sequence_number AS INTEGER))"
+        )
 
 
 def _answers(port: int) -> bool:
