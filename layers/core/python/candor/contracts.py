@@ -35,6 +35,10 @@ Token = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
 Text = Annotated[str, msgspec.Meta(max_length=256)]
 
+# A pattern's $ also matches before a final newline; max_length closes that gap below.
+Country = Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$", max_length=2)]
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
+
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One line of the basket; ``unit_price`` in minor units."""
@@ -49,7 +53,7 @@ class Applicant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who wants to pay later, by tokens only."""
 
     token: Token
-    email_sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    email_sha256: Sha256 | None = None
     shipping_matches_billing: bool | None = None
 
 
@@ -75,7 +79,7 @@ class Checkout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     checkout_id: Token
     merchant_order_id: Token
-    country: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")]
+    country: Country
     currency: str
     total: Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
     items: Annotated[list[Item], msgspec.Meta(min_length=1, max_length=500)]
