@@ -1,119 +1,82 @@
-"""A batch of queue messages: applied, refused for good, or to come again."""
-
-from __future__ import annotations
+"""Queue messages and events: which messages come again, which never will."""
 
 import json
 
-import pytest
-
-from candor.clock import DAY, FixedClock, format_rfc3339
+from candor.clock import FixedClock
 from candor.edge.messages import Message, ingest_messages
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
-from candor.ingest import Retention
 from candor.store.memory import MemoryFeatureStore
-from tests.decide.lending import DEFINITIONS, NOW
+from tests.builders import NOW, RETENTION, bits, definitions_of, event, view_of
+from tests.oracle import expected
 
-RETENTION = Retention(800 * DAY, 20 * DAY)
-FAILED = next(view for view in DEFINITIONS.views if view.name == "failed")
+VIEW = view_of(["lifetime"])
+DEFINITIONS = definitions_of(VIEW)
 
 
-def message(name: str, token: str = "ann", raw: bytes | None = None, **changes) -> Message:
+def message(number, event_id="e1", **changed) -> Message:
     detail = {
-        "event_id": f"evt_{name}",
-        "type": "payment.failed",
-        "occurred_at": format_rfc3339(NOW - DAY),
-        "entities": {"customer": token},
-        "data": {},
-    } | changes
-    envelope = {"version": "0", "source": "candor.lender", "detail": detail, "time": "2027-01-15T08:00:00Z"}
-    return Message(name, json.dumps(envelope).encode() if raw is None else raw)
+        "event_id": event_id, "type": "payment.succeeded", "occurred_at": "2026-11-23T16:41:07.120Z",
+        "entities": {"customer": "ann"}, "data": {"amount": 1}, **changed,
+    }  # fmt: skip
+    envelope = {"version": "0", "source": "candor.lender", "detail-type": detail["type"], "detail": detail}
+    return Message(f"m{number}", json.dumps(envelope).encode())
 
 
-@pytest.fixture
-def store() -> MemoryFeatureStore:
-    return MemoryFeatureStore()
+def run(messages, store=None):
+    return ingest_messages(messages, DEFINITIONS, store or MemoryFeatureStore(), FixedClock(NOW), RETENTION)
 
 
-def take_in(store, *messages):
-    return ingest_messages(messages, DEFINITIONS, store, FixedClock(NOW), RETENTION)
+def ids(pairs):
+    return [one.id for one, _ in pairs]
 
 
-def count(store, token: str = "ann") -> float:
-    read = store.items.get(FAILED.item_key(token))
-    return ViewState.decode(FAILED, read.blob).values(NOW)[0] if read else 0.0
+def test_messages_that_are_applied_are_not_mentioned():
+    store = MemoryFeatureStore()
+    assert run([message(1, "e1"), message(2, "e2"), message(3, "e1")], store) == ([], [])
+    state = ViewState.decode(VIEW, store.items[VIEW.item_key("ann")].blob)
+    twice = [event(name, 1_795_452_067_120, amount=1) for name in ("e1", "e2", "e1")]
+    assert bits(state.values(NOW)) == bits(expected(VIEW, twice, "ann", NOW))
 
 
-def test_all_are_applied(store):
-    outcome = take_in(store, *[message(f"m{n}") for n in range(5)])
-    assert (list(outcome.refused), list(outcome.failed)) == ([], [])
-    assert count(store) == 5.0
+def test_messages_that_can_never_be_applied_are_refused_with_their_reason():
+    outcome = run(
+        [
+            Message("not json", b"{"),
+            Message("no detail", b"{}"),
+            message("shape", schema_version=2),
+            message("type", "e2", type="payment.imagined"),
+            message("good", "e3"),
+            message("float", "e4", data={"amount": 1.5}),
+        ]
+    )
+    assert {one.id: reason.code for one, reason in outcome.refused} == {
+        "not json": "malformed_json",
+        "no detail": "invalid_field",
+        "mshape": "unknown_schema_version",
+        "mtype": "unknown_event_type",
+        "mfloat": "invalid_field",
+    }
+    assert outcome.failed == []
 
 
-@pytest.mark.parametrize(
-    "raw", [b"", b"hello", b"null", b"{}", b'{"detail":7}', b"\xff", b'{"detail":{"type":"\xff"}}']
-)
-def test_a_message_that_cannot_be_read_is_refused_and_its_neighbours_are_applied(store, raw):
-    broken = message("bad", raw=raw)
-    outcome = take_in(store, message("m1"), broken, message("m2"))
-    assert [refused for refused, _ in outcome.refused] == [broken]
-    assert count(store) == 2.0
+def test_messages_of_a_failed_event_come_again_all_of_them():
+    store = MemoryFeatureStore()
+    committing = store.commit
+
+    def only_bobs(commit):
+        if commit.key != VIEW.item_key("bob"):
+            raise StoreUnavailable("no answer")
+        return committing(commit)
+
+    store.commit = only_bobs
+    bob = message(2, "e2", entities={"customer": "bob"})
+    outcome = run([message(1, "e1"), bob, message(3, "e1")], store)
+    assert ids(outcome.failed) == ["m1", "m3"]
+    assert {cause for _, cause in outcome.failed} == {"no answer"}
+    assert outcome.refused == []
+    assert set(store.items) == {VIEW.item_key("bob")}
 
 
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"type": "unheard.of"}, "unknown_event_type"),
-        ({"occurred_at": format_rfc3339(NOW + DAY)}, "occurred_in_future"),
-        ({"entities": {}}, "missing_entity"),
-        ({"data": {"currency": ["USD"]}}, "unknown_currency"),
-        ({"data": {"currency": "XXX"}}, "unknown_currency"),
-        ({"a\x00b": 1}, "invalid_field"),
-    ],
-)
-def test_an_event_that_can_never_be_applied_is_refused_with_its_reason(store, changes, code):
-    bad = message("bad", **changes)
-    outcome = take_in(store, message("m1"), bad, message("m2"))
-    ((refused, reason),) = outcome.refused
-    assert (refused, reason.code) == (bad, code)
-    assert not outcome.failed
-    assert count(store) == 2.0
-
-
-def test_reasons_fit_into_queue_attributes(store):
-    outcome = take_in(store, message("bad", **{"a\x00b": 1}), message("worse", **{"x" * 5000: 1}))
-    for _, reason in outcome.refused:
-        for text in (reason.code, reason.detail, reason.field or "-"):
-            assert text.isprintable()
-            assert 0 < len(text) < 300
-
-
-def test_the_same_event_twice_counts_once_in_a_batch_and_across_batches(store):
-    take_in(store, message("m1"), message("again", event_id="evt_m1"))
-    take_in(store, message("third", event_id="evt_m1"))
-    assert count(store) == 1.0
-
-
-def test_a_store_that_is_away_fails_only_who_needs_it(store):
-    away = FAILED.item_key("bob")
-    commit = store.commit
-
-    def flaky(wanted):
-        if wanted.key == away:
-            raise StoreUnavailable("the table is away")
-        return commit(wanted)
-
-    store.commit = flaky
-    bob = message("bob", token="bob")
-    outcome = take_in(store, message("m1"), bob, message("m2"))
-    assert [(failed, cause) for failed, cause in outcome.failed] == [(bob, "the table is away")]
-    assert not outcome.refused
-    assert (count(store), count(store, "bob")) == (2.0, 0.0)
-    store.commit = commit
-    assert not take_in(store, bob).failed
-    assert count(store, "bob") == 1.0
-
-
-def test_nothing_is_an_empty_batch(store):
-    outcome = take_in(store)
-    assert (list(outcome.refused), list(outcome.failed)) == ([], [])
+def test_an_empty_batch_is_no_work():
+    assert run([]) == ([], [])

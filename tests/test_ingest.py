@@ -1,0 +1,310 @@
+"""The event path around a store that fails, conflicts and forgets to answer: nothing lost, nothing counted twice."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candor.clock import DAY, SECOND, FixedClock
+from candor.errors import StoreUnavailable
+from candor.features.state import ViewState
+from candor.features.vector import UNAVAILABLE, Read, Version
+from candor.ingest import ATTEMPTS, ingest
+from candor.store.memory import MemoryFeatureStore
+from candor.store.protocol import MARKERS_PER_COMMIT, Committed
+from tests.builders import NOW, RETENTION, bits, customer, definitions_of, event, shop, view_of
+from tests.oracle import expected
+
+VIEW = view_of(["1h", "30d", "lifetime"])
+SHOP_VIEW = view_of(["lifetime"], shop)
+BOTH = definitions_of(VIEW, SHOP_VIEW)
+PAIR = {"customer": "ann", "shop": "mer"}
+
+
+class Recording(MemoryFeatureStore):
+    """Keeps every commit that was tried."""
+
+    def __init__(self):
+        super().__init__()
+        self.commits = []
+
+    def commit(self, commit):
+        self.commits.append(commit)
+        return super().commit(commit)
+
+
+class Troubled(Recording):
+    """Before a commit, draws one of: nothing, a competing writer, no answer before or after the write."""
+
+    def __init__(self, rng, competitor=None):
+        super().__init__()
+        self.rng = rng
+        self.competitor = competitor
+        self.calm = False
+
+    def load(self, keys):
+        reads = super().load(keys)
+        lost = self.rng.random() < 0.2 and not self.calm
+        return dict.fromkeys(keys, UNAVAILABLE) if lost else reads
+
+    def commit(self, commit):
+        trouble = "none" if self.calm else self.rng.choice(["none", "before", "after", "competitor"])
+        if trouble == "before":
+            raise StoreUnavailable("no answer")
+        if trouble == "competitor" and self.competitor:
+            self.competitor(self)
+        outcome = super().commit(commit)
+        if trouble == "after":
+            raise StoreUnavailable("the answer was lost")
+        return outcome
+
+
+def run(events, store, definitions=BOTH, now=NOW, **more):
+    return ingest(events, definitions, store, FixedClock(now), RETENTION, **more)
+
+
+def values_of(store, view=VIEW, key="ann", q=NOW):
+    return bits(ViewState.decode(view, store.items[view.item_key(key)].blob).values(q))
+
+
+def wanted(events, view=VIEW, key="ann", q=NOW):
+    return bits(expected(view, events, key, q))
+
+
+def test_one_commit_for_each_view_and_entity_whatever_the_number_of_events():
+    events = [event(f"e{n}", NOW - n, entities=PAIR, amount=n) for n in range(10)]
+    store = Recording()
+    outcome = run(events, store)
+    assert (outcome.refused, outcome.failed) == ({}, {})
+    assert sorted(commit.key for commit in store.commits) == [VIEW.item_key("ann"), SHOP_VIEW.item_key("mer")]
+    assert values_of(store) == wanted(events)
+    assert values_of(store, SHOP_VIEW, "mer") == wanted(events, SHOP_VIEW, "mer")
+
+
+def test_a_commit_carries_ids_moment_and_expiry_and_markers_only_where_needed():
+    store = Recording()
+    run([event("e1", NOW - DAY, entities=PAIR), event("e2", NOW, entities=PAIR)], store)
+    ring, markers = sorted(store.commits, key=lambda commit: commit.key)
+    for commit in (ring, markers):
+        assert (commit.event_ids, commit.applied_at, commit.seen) == (["e1", "e2"], NOW, None)
+        assert commit.expires_at == (NOW + RETENTION.items) // SECOND
+    assert ring.marker_expiry is None
+    assert markers.marker_expiry == (NOW + RETENTION.event_ids) // SECOND
+
+
+def test_more_events_than_a_transaction_takes_go_in_several_commits():
+    events = [event(f"e{n}", NOW - n, entities={"shop": "mer"}, amount=n) for n in range(250)]
+    store = Recording()
+    run(events + events, store)
+    assert max(len(commit.event_ids) for commit in store.commits) == MARKERS_PER_COMMIT
+    assert len(store.markers) == 250
+    assert values_of(store, SHOP_VIEW, "mer") == wanted(events, SHOP_VIEW, "mer")
+
+
+def test_nothing_new_writes_nothing():
+    events = [event("e1", NOW - 1, entities=PAIR, amount=1)]
+    store = Recording()
+    run(events, store)
+    before = dict(store.items)
+    assert run(events * 3, store).failed == {}
+    assert store.items == before
+
+
+def test_an_empty_batch_is_no_work():
+    store = Recording()
+    outcome = run([], store)
+    assert (outcome.refused, outcome.failed, store.commits) == ({}, {}, [])
+
+
+def test_an_event_of_no_view_or_without_the_views_entity_is_accepted_and_applied_nowhere():
+    store = Recording()
+    assert (
+        run([event("e", NOW, entities={"customer": "ann"})], store, definitions_of(SHOP_VIEW)).refused == {}
+    )
+    assert store.commits == []
+
+
+POISON = {
+    "unknown type": {"type": "payment.imagined"},
+    "future": {"occurred_at": NOW + 300_001},
+    "no entity": {"entities": {"loan": "x"}},
+    "float": {"amount": 1.5},
+    "bool": {"amount": True},
+    "huge": {"amount": 10**40},
+    "text": {"amount": "10"},
+    "currency": {"currency": "usd"},
+    "currency of another kind": {"currency": [{}]},
+}
+
+
+@pytest.mark.parametrize("poison", POISON.values(), ids=POISON.keys())
+def test_a_poisoned_event_is_refused_and_its_neighbours_are_applied(poison):
+    good = [event(f"e{n}", NOW - n, entities=PAIR, amount=n) for n in range(4)]
+    bad = event("bad", **{"occurred_at": NOW, "entities": PAIR, **poison})
+    store = MemoryFeatureStore()
+    outcome = run([*good[:2], bad, *good[2:]], store)
+    assert list(outcome.refused) == ["bad"]
+    assert outcome.failed == {}
+    assert values_of(store) == wanted(good)
+
+
+STRAY = [1.5, "text", [1], {"a": 1}, True, 10**40, None]
+
+
+@pytest.mark.parametrize("stray", STRAY, ids=repr)
+def test_data_that_no_declaration_knows_never_break_a_batch(stray):
+    good = event("good", NOW - 1, entities=PAIR, amount=5)
+    odd = event("odd", NOW - 2, type="payment.failed", entities=PAIR, amount=1, kind=stray, other=stray)
+    noted = event("noted", NOW - 3, entities=PAIR, amount=2, note=stray)
+    store = MemoryFeatureStore()
+    outcome = run([odd, good, noted], store)
+    assert (outcome.refused, outcome.failed) == ({}, {})
+    assert values_of(store) == wanted([odd, good, noted])
+
+
+def test_unreadable_items_fail_their_events_only_and_nothing_is_written_over_them():
+    ann, bob = (event(f"e-{name}", NOW - 1, entities={"customer": name}, amount=1) for name in ("ann", "bob"))
+    store = Recording()
+    everything = store.load
+    store.load = lambda keys: everything(keys) | {VIEW.item_key("ann"): UNAVAILABLE}
+    outcome = run([ann, bob], store)
+    assert outcome.failed == {"e-ann": "the item could not be read"}
+    assert set(store.items) == {VIEW.item_key("bob")}
+
+
+def test_a_damaged_item_fails_its_events_and_stays_as_it_is():
+    damaged = Read("present", b"damaged", Version(1, 1))
+    store = Recording()
+    store.items[VIEW.item_key("ann")] = damaged
+    outcome = run([event("e", NOW, entities=PAIR, amount=1)], store)
+    assert "checksum" in outcome.failed["e"]
+    assert store.items[VIEW.item_key("ann")] == damaged
+    assert SHOP_VIEW.item_key("mer") in store.items, "the event's other views are applied"
+
+
+def test_an_event_that_failed_in_one_view_is_counted_once_in_all_after_redelivery():
+    one = [event("e", NOW - 1, entities=PAIR, amount=1)]
+    store = Recording()
+    committing, broken = store.commit, VIEW.item_key("ann")
+
+    def commit(wanted_commit):
+        if wanted_commit.key == broken:
+            raise StoreUnavailable("no answer")
+        return committing(wanted_commit)
+
+    store.commit = commit
+    assert run(one, store).failed == {"e": "no answer"}
+    store.commit = committing
+    assert run(one, store).failed == {}
+    assert values_of(store) == wanted(one)
+    assert values_of(store, SHOP_VIEW, "mer") == wanted(one, SHOP_VIEW, "mer")
+
+
+@pytest.mark.parametrize("entity", [customer, shop], ids=["ring", "markers"])
+def test_a_commit_whose_answer_was_lost_is_not_applied_again(entity):
+    view = view_of(["lifetime"], entity)
+    definitions = definitions_of(view)
+    one = [event("e", NOW - 1, entities={entity.name: "x"}, amount=1)]
+    store = MemoryFeatureStore()
+    committing = store.commit
+
+    def lost(commit):
+        committing(commit)
+        raise StoreUnavailable("the answer was lost")
+
+    store.commit = lost
+    assert run(one, store, definitions).failed == {"e": "the answer was lost"}
+    store.commit = committing
+    assert run(one, store, definitions).failed == {}
+    assert values_of(store, view, "x") == wanted(one, view, "x")
+
+
+@pytest.mark.parametrize("entity", [customer, shop], ids=["ring", "markers"])
+def test_on_a_conflict_the_events_are_applied_to_what_stands(entity):
+    view = view_of(["lifetime"], entity)
+    definitions = definitions_of(view)
+    theirs = [event(f"t{n}", NOW - 9, entities={entity.name: "x"}, amount=n) for n in range(3)]
+    ours = [event(f"o{n}", NOW - 5, entities={entity.name: "x"}, amount=n) for n in range(3)]
+    store = Recording()
+    committing = store.commit
+
+    def overtaken(commit):
+        store.commit = committing
+        run([*theirs, ours[0]], store, definitions)
+        return committing(commit)
+
+    store.commit = overtaken
+    assert run(ours, store, definitions).failed == {}
+    assert values_of(store, view, "x") == wanted([*theirs, *ours], view, "x")
+    assert [len(commit.event_ids) for commit in store.commits][-1] == 2, "one was known already"
+
+
+def test_endless_conflicts_are_left_to_redelivery():
+    store = Recording()
+    numbers = iter(range(100))
+    committing = store.commit
+
+    def always_overtaken(commit):
+        current = store.items.get(commit.key)
+        birth = current.version if current else Version(1, 0)
+        store.items[commit.key] = Read(
+            "present", ViewState.new(VIEW).encode(), Version(birth.birth, birth.n + 1 + next(numbers))
+        )
+        return committing(commit)
+
+    store.commit = always_overtaken
+    outcome = run([event("e", NOW, amount=1)], store)
+    assert outcome.failed == {"e": f"{ATTEMPTS} conflicting writers on one item"}
+    assert len(store.commits) == ATTEMPTS
+
+
+def test_an_item_that_expired_between_read_and_write_is_born_again():
+    store = Recording()
+    first, second = event("e1", NOW - DAY, amount=1), event("e2", NOW - 1, amount=2)
+    run([first], store)
+    read = store.items.pop(VIEW.item_key("ann"))
+    store.load = lambda keys: dict.fromkeys(keys, read)
+    assert run([second], store).failed == {}
+    assert values_of(store) == wanted([second])
+    assert store.commits[-1].seen is None
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**32), writers=st.sampled_from([1, 3]))
+def test_under_any_trouble_redelivery_until_done_gives_the_oracles_state(seed, writers):
+    rng = random.Random(seed)
+    people = [{"customer": "ann", "shop": "mer"}, {"customer": "bob", "shop": "mer"}]
+    events = [
+        event(
+            f"e{n}", NOW - rng.randrange(40 * DAY), entities=rng.choice(people), amount=rng.randrange(-9, 99)
+        )
+        for n in range(60)
+    ]
+
+    def compete(store):
+        calm, store.calm = store.calm, True
+        run(rng.sample(events, 5), store)
+        store.calm = calm
+
+    store = Troubled(rng, compete if writers == 1 else None)
+    queue = events + rng.sample(events, 20)
+    for _ in range(200):
+        rng.shuffle(queue)
+        batch, queue = queue[:25], queue[25:]
+        outcome = run(batch, store, writers=writers)
+        assert not outcome.refused
+        queue += [one for one in batch if one.id in outcome.failed]
+        if not queue:
+            break
+    assert not queue
+    for view, key in ((VIEW, "ann"), (VIEW, "bob"), (SHOP_VIEW, "mer")):
+        assert values_of(store, view, key) == wanted(events, view, key)
+
+
+def test_versions_count_commits():
+    store = Recording()
+    for n in range(5):
+        run([event(f"e{n}", NOW - n, amount=n)], store)
+    assert store.items[VIEW.item_key("ann")].version == Version(1, 5)
+    assert store.commit(store.commits[-1]) != Committed(Version(1, 5))
