@@ -1,0 +1,89 @@
+"""A handler as Lambda loads it, and the events that it gets."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import boto3
+
+REQUEST_ID = "req_test"
+COMMON = {
+    "STAGE": "test",
+    "POWERTOOLS_METRICS_NAMESPACE": "Candor",
+    "POWERTOOLS_LOG_LEVEL": "INFO",
+}
+
+
+def load(name: str, monkeypatch: Any, environment: Mapping[str, str]) -> ModuleType:
+    """The handler's module, imported afresh with its template's environment."""
+    for variable, value in {**COMMON, "POWERTOOLS_SERVICE_NAME": name, **environment}.items():
+        monkeypatch.setenv(variable, value)
+    path = f"functions.{name}.handler"
+    sys.modules.pop(path, None)
+    return importlib.import_module(path)
+
+
+class Ears:
+    """Everything that a handler says: its own lines, its metrics, and what its libraries log."""
+
+    def __init__(self, module: ModuleType, monkeypatch: Any, capsys: Any, caplog: Any) -> None:
+        caplog.set_level(logging.INFO)
+        for handler in module.LOGGER.handlers if hasattr(module, "LOGGER") else ():
+            monkeypatch.setattr(handler, "stream", sys.stdout)
+        self._capsys, self._caplog = capsys, caplog
+
+    def heard(self) -> str:
+        """All that was said since the last call."""
+        out, err = self._capsys.readouterr()
+        logged = self._caplog.text
+        self._caplog.clear()
+        return f"{out}{err}{logged}"
+
+
+def context(name: str) -> SimpleNamespace:
+    """What Powertools reads of Lambda's context."""
+    return SimpleNamespace(
+        function_name=name,
+        memory_limit_in_mb=512,
+        invoked_function_arn=f"arn:aws:lambda:us-east-1:123456789012:function:{name}",
+        aws_request_id=REQUEST_ID,
+    )
+
+
+def proxied(body: Any, headers: Mapping[str, str] | None = None, **authorizer: str) -> dict[str, Any]:
+    """API Gateway's proxy event; a body that is no text is sent as JSON."""
+    return {
+        "resource": "/v1/any",
+        "httpMethod": "POST",
+        "headers": {"Content-Type": "application/json", **(headers or {})},
+        "body": body if isinstance(body, str) else json.dumps(body),
+        "isBase64Encoded": False,
+        "requestContext": {"requestId": REQUEST_ID, "authorizer": dict(authorizer)},
+    }
+
+
+def problem(answer: Mapping[str, Any]) -> tuple[int, str, str | None]:
+    """Status, code and field of a problem+json answer; fails where it is not one."""
+    assert answer["headers"]["Content-Type"] == "application/problem+json"
+    told = json.loads(answer["body"])
+    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "request_id"}
+    assert told["status"] == answer["statusCode"]
+    assert told["request_id"] == REQUEST_ID
+    assert told["type"].endswith(told["code"])
+    return told["status"], told["code"], told["field"]
+
+
+def create_table(name: str) -> None:
+    """A table of the storage stack's shape: one string key."""
+    boto3.client("dynamodb").create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
