@@ -17,7 +17,7 @@ CHECKOUT = "checkout.started"
 
 @dataclass(frozen=True)
 class Labelled:
-    """A checkout with its end: `bad`, known since `known_at` (ms UTC)."""
+    """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
 
     question: Question
     bad: bool
@@ -36,9 +36,10 @@ class Story:
 def labelled_checkouts(
     definitions: Definitions, events: Iterable[Event], as_of: int
 ) -> tuple[list[Labelled], int]:
-    """Checkouts whose end was known before `as_of` (ms), by moment; and how many bodies could not be read.
+    """Checkouts whose label was mature before `as_of` (ms), by moment; and how many bodies could not be read.
 
-    Bad: the loan was not closed by its due date plus grace, known from then on. Good: known since the closing.
+    Bad: the loan was not closed by its due date plus grace. Good and bad mature together, at that moment: counting a
+    good end as soon as it happens would fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label.
     """
     if definitions.label is None:
@@ -79,12 +80,10 @@ def _story(label: Label, events: Iterable[Event]) -> Story:
 
 
 def _end(label: Label, loan: Event, story: Story) -> tuple[bool, int] | None:
-    """Whether the loan turned bad and since when that is known; None for a loan without a due date."""
+    """Whether the loan turned bad and when that label is mature; None for a loan without a due date."""
     due = loan.data.get(label.due_field)
     if due is None:
         return None
-    last_moment = due + label.grace_ms
+    last_moment = int(due) + label.grace_ms
     closing = story.closings.get(loan.data.get("loan_id", ""))
-    if closing is not None and closing.occurred_at <= last_moment:
-        return False, closing.occurred_at
-    return True, int(last_moment)
+    return closing is None or closing.occurred_at > last_moment, last_moment

@@ -219,10 +219,10 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Label:
-    """When a checkout turned out bad: its loan was not closed by the first due date plus ``grace``.
+    """When a checkout turned out bad: its loan was not closed by the due date plus ``grace``.
 
     ``origin`` links loan and checkout (``checkout_id``, ``loan_id``, ``due_field`` in ms); ``closed`` ends the loan.
-    A good end is known when it happens, a bad one at due date plus grace.
+    Good and bad labels mature together, at due date plus grace.
     """
 
     origin: str
