@@ -22,13 +22,16 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _stop_on_sigterm() -> None:
-    """SIGTERM ends as Ctrl-C does: everything is put away."""
+def _stop_on_signals() -> None:
+    """SIGTERM ends as Ctrl-C does, also in the background, where a shell tells us to ignore Ctrl-C. Once is enough."""
 
     def interrupt(_number: int, _frame: object) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def up(arguments: argparse.Namespace) -> None:
@@ -41,7 +44,7 @@ def up(arguments: argparse.Namespace) -> None:
 def main(words: list[str]) -> int:
     """The exit code: 0 after Ctrl-C, 1 with one line when the system cannot start."""
     arguments = _arguments(words)
-    _stop_on_sigterm()
+    _stop_on_signals()
     try:
         if arguments.command == "run":
             from local.journey import main as journey

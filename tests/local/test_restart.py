@@ -24,7 +24,7 @@ pytestmark = pytest.mark.system
 ROOT = Path(__file__).resolve().parents[2]
 
 LOADER = """
-import json, sys
+import json, sys, time
 from local.system import LocalSystem
 
 with LocalSystem(sys.argv[1], sys.argv[2], 0) as system:
@@ -37,8 +37,9 @@ with LocalSystem(sys.argv[1], sys.argv[2], 0) as system:
         system.publish(entries)
         n += 10
         print(n, flush=True)
-        if n % 200 == 0:
+        if n % 100 == 0:
             system.flush()
+        time.sleep(0.005)
 """
 
 WORKER = """
@@ -134,7 +135,7 @@ def test_a_killed_system_loses_nothing_archives_nothing_twice_and_leaves_no_proc
     loader = start(LOADER, small_assembly, tmp_path)
     assert loader.stdout is not None
     accepted = 0
-    while accepted < 1500:
+    while accepted < 400:
         accepted = int(loader.stdout.readline())
     started = children(loader.pid)
     assert started
