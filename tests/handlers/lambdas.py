@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -87,3 +88,19 @@ def create_table(name: str) -> None:
         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
+
+
+@lru_cache(maxsize=1)
+def _queues() -> Any:
+    return boto3.client("sqs")
+
+
+def drain(queue_url: str) -> list[dict[str, Any]]:
+    """All messages of a queue, which is empty then."""
+    sqs, found = _queues(), []
+    wanted = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
+    while messages := sqs.receive_message(**wanted).get("Messages"):
+        for message in messages:
+            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+        found += messages
+    return found

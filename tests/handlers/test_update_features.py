@@ -1,0 +1,173 @@
+"""The queue's worker on moto: what can be applied is applied once, the rest is told apart."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from candor.clock import SystemClock
+from candor.features.state import ViewState
+from candor.store.dynamodb import DynamoFeatureStore
+from lender import DEFINITIONS
+from tests.handlers.lambdas import Ears, context, create_table, drain, load
+from tests.handlers.lending import BAD_EVENTS, CANARY, ago, canary_payment, envelope, payment
+
+TABLE = "features-test"
+STORE = DynamoFeatureStore(TABLE)
+FAILURES = next(view for view in DEFINITIONS.views if view.name == "customer_failures")
+TRUST = next(view for view in DEFINITIONS.views if view.name == "merchant_trust")
+
+
+@pytest.fixture(scope="module")
+def module():
+    with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
+        create_table(TABLE)
+        queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
+        environment = {
+            "FEATURES_TABLE": TABLE,
+            "EVENTS_DLQ_URL": queue,
+            "FEATURE_RETENTION_DAYS": "730",
+            "REDELIVERY_HORIZON_DAYS": "19",
+        }
+        yield load("update_features", monkeypatch, environment)
+
+
+@pytest.fixture
+def deliver(module):
+    """Hand bodies to the worker as messages m0, m1 …; returns the ids that must come again."""
+    drain(module.DLQ_URL)
+
+    def call(*bodies: str) -> list[str]:
+        records = [{"messageId": f"m{place}", "body": body} for place, body in enumerate(bodies)]
+        answer = module.handler({"Records": records}, context("update_features"))
+        assert answer.keys() == {"batchItemFailures"}
+        return [failure["itemIdentifier"] for failure in answer["batchItemFailures"]]
+
+    return call
+
+
+@pytest.fixture
+def dead(module):
+    return lambda: drain(module.DLQ_URL)
+
+
+def count(customer: str) -> float:
+    """Failed payments of the last 30 days, as the scorer would read them."""
+    return values(FAILURES, customer)["customer_failures.count.30d"]
+
+
+def values(view, token: str) -> dict[str, float]:
+    key = view.item_key(token)
+    read = STORE.load([key])[key]
+    state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
+    found = state.values(SystemClock().now_ms())
+    return dict(zip((feature.name for feature in view.features), found, strict=True))
+
+
+def test_events_reach_every_view_that_they_concern(deliver, dead):
+    refund = payment("r1", "cus_a", type="refund.created")
+    refund["entities"] = {"customer": "cus_a", "merchant": "mer_a"}
+    assert deliver(envelope(payment("p1", "cus_a")), envelope(payment("p2", "cus_b")), envelope(refund)) == []
+    assert (count("cus_a"), count("cus_b")) == (1.0, 1.0)
+    assert values(TRUST, "mer_a")["merchant_trust.refunds.30d"] == 1.0
+    assert dead() == []
+
+
+@pytest.mark.parametrize("hot", [False, True], ids=["ring", "markers"])
+def test_duplicates_count_once_in_a_batch_and_across_batches(deliver, dead, hot):
+    token = f"dup_{hot}"
+    event = payment(f"dup_{hot}", token, type="refund.created" if hot else "payment.failed")
+    event["entities"] = {"customer": token, "merchant": token}
+    body = envelope(event)
+    assert deliver(body, body, envelope(event)) == []
+    assert deliver(body) == []
+    found = values(TRUST, token)["merchant_trust.refunds.30d"] if hot else count(token)
+    assert found == 1.0
+    assert dead() == []
+
+
+@pytest.mark.parametrize(("bad", "code"), BAD_EVENTS.values(), ids=BAD_EVENTS)
+def test_what_can_never_be_applied_goes_to_the_dlq_and_its_neighbours_are_applied(
+    deliver, dead, request, bad, code
+):
+    customer = f"cus_{request.node.callspec.id}"
+    around = [envelope(payment(f"{customer}_{n}", customer)) for n in range(2)]
+    body = envelope(bad)
+    assert deliver(around[0], body, around[1]) == []
+    assert count(customer) == 2.0
+    (message,) = dead()
+    assert message["Body"] == body
+    told = {name: attribute["StringValue"] for name, attribute in message["MessageAttributes"].items()}
+    assert told.keys() == {"code", "detail", "field"}
+    assert told["code"] == code
+    assert all(told.values())
+
+
+@pytest.mark.parametrize("body", ["", "no JSON", "[]", "{}", '{"detail":', '{"detail":' + "[" * 5_000])
+def test_what_is_no_envelope_goes_to_the_dlq_as_it_came(deliver, dead, request, body):
+    customer = f"cus_{request.node.callspec.id[:20]}"
+    sent = body or " "
+    assert deliver(sent, envelope(payment(f"e_{customer}", customer))) == []
+    assert count(customer) == 1.0
+    assert [message["Body"] for message in dead()] == [sent]
+
+
+def test_a_redriven_message_is_applied_after_the_fix(deliver, dead):
+    early = payment("evt_early", "cus_redrive", occurred_at=ago(-3_600_000))
+    assert deliver(envelope(early)) == []
+    (message,) = dead()
+    mended = json.loads(message["Body"])
+    mended["detail"]["occurred_at"] = ago(1_000)
+    assert deliver(json.dumps(mended)) == []
+    assert deliver(json.dumps(mended)) == []
+    assert count("cus_redrive") == 1.0
+
+
+def test_a_store_that_is_away_asks_for_the_messages_again_and_loses_none(module, deliver, dead, monkeypatch):
+    bodies = [
+        envelope(payment("away_1", "cus_away")),
+        "no JSON",
+        envelope(payment("away_2", "cus_away", type="refund.created", entities={"merchant": "mer_away"})),
+    ]
+    with monkeypatch.context() as away:
+        away.setattr(module, "STORE", DynamoFeatureStore("gone"))
+        assert deliver(*bodies) == ["m0", "m2"]
+    assert [message["Body"] for message in dead()] == ["no JSON"]
+    assert deliver(bodies[0], bodies[2]) == []
+    assert count("cus_away") == 1.0
+    assert values(TRUST, "mer_away")["merchant_trust.refunds.30d"] == 1.0
+
+
+def test_a_corrupt_item_holds_up_its_own_events_only(deliver, dead):
+    key = FAILURES.item_key("cus_corrupt")
+    item = {"pk": {"S": key}, "b": {"B": b"\x00garbage\x00"}, "vb": {"N": "1"}, "vn": {"N": "1"}}
+    boto3.client("dynamodb").put_item(TableName=TABLE, Item=item)
+    bodies = [envelope(payment("corrupt_1", "cus_corrupt")), envelope(payment("whole_1", "cus_whole"))]
+    assert deliver(*bodies) == ["m0"]
+    assert count("cus_whole") == 1.0
+    assert dead() == []
+
+
+def test_items_carry_their_events_and_an_expiry_of_wall_clock(deliver):
+    deliver(envelope(payment("evt_item", "cus_item", occurred_at="2026-01-01T00:00:00Z")))
+    key = FAILURES.item_key("cus_item")
+    item = boto3.client("dynamodb").get_item(TableName=TABLE, Key={"pk": {"S": key}})["Item"]
+    assert item["ids"]["B"] == b"evt_item"
+    left_days = (int(item["ttl"]["N"]) - SystemClock().now_ms() // 1_000) / 86_400
+    assert 729 < left_days <= 730
+
+
+def test_nothing_of_an_event_is_logged(module, deliver, dead, monkeypatch, capsys, caplog):
+    ears = Ears(module, monkeypatch, capsys, caplog)
+    bad = [envelope(event) for event, _ in BAD_EVENTS.values()]
+    deliver(envelope(canary_payment()), *bad, CANARY)
+    monkeypatch.setattr(module, "STORE", DynamoFeatureStore("gone"))
+    assert deliver(envelope(canary_payment(event_id=f"{CANARY}2"))) == ["m0"]
+    heard = ears.heard()
+    assert heard.count('"refused"') >= len(bad)
+    assert '"failed"' in heard
+    assert '"EventsRefused"' in heard
+    assert CANARY not in heard
