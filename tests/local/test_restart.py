@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from local.__main__ import main
 from local.errors import LocalError, StateMismatch
 from local.queues import DurableQueue
 from local.state import Journal
@@ -151,44 +152,43 @@ def test_a_killed_system_loses_nothing_archives_nothing_twice_and_leaves_no_proc
         assert set(copies) == stored(system)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_end_the_system_and_all_its_processes(
-    number: int, small_assembly: Path, tmp_path: Path
+def up(assembly: Path, state: Path) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "local",
+        "up",
+        "--assembly",
+        str(assembly),
+        "--state",
+        str(state),
+        "--port",
+        "0",
+    ]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def test_signals_end_the_system_and_all_its_processes(small_assembly: Path, tmp_path: Path) -> None:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    systems = [up(small_assembly, tmp_path / number.name) for number in numbers]
+    for system, number in zip(systems, numbers, strict=True):
+        assert system.stdout is not None
+        assert system.stdout.readline().startswith("READY http://127.0.0.1:")
+        started = children(system.pid)
+        os.kill(system.pid, number)
+        assert system.communicate(timeout=20)[0] == "stopped\n"
+        assert system.returncode == 0
+        assert gone(started)
+
+
+def test_a_system_that_cannot_start_says_why_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "local",
-        "up",
-        "--assembly",
-        str(small_assembly),
-        "--state",
-        str(tmp_path),
-    ]
-    system = subprocess.Popen([*command, "--port", "0"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert system.stdout is not None
-    assert system.stdout.readline().startswith("READY http://127.0.0.1:")
-    started = children(system.pid)
-    os.kill(system.pid, number)
-    assert system.communicate(timeout=20)[0] == "stopped\n"
-    assert system.returncode == 0
-    assert gone(started)
-
-
-def test_a_system_that_cannot_start_says_why_in_one_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "local",
-        "up",
-        "--assembly",
-        str(tmp_path),
-        "--state",
-        str(tmp_path / "s"),
-    ]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr == f"error: {tmp_path} holds no synthesized app: run `make synth`\n"
+    monkeypatch.setattr("local.__main__._stop_on_signals", lambda: None)
+    assert main(["up", "--assembly", str(tmp_path), "--state", str(tmp_path / "s")]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"error: {tmp_path} holds no synthesized app: run `make synth`\n"
 
 
 def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
