@@ -35,6 +35,7 @@ class Ears:
 
     def __init__(self, module: ModuleType, monkeypatch: Any, capsys: Any, caplog: Any) -> None:
         caplog.set_level(logging.INFO)
+        caplog.set_level(logging.ERROR, logger="werkzeug")  # moto's server, not the handler
         for handler in module.LOGGER.handlers if hasattr(module, "LOGGER") else ():
             monkeypatch.setattr(handler, "stream", sys.stdout)
         self._capsys, self._caplog = capsys, caplog

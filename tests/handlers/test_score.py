@@ -1,0 +1,446 @@
+"""POST /v1/decisions over real HTTP to moto: the deployed scorer with the lender's own definitions and policy."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from candor.clock import DAY, HOUR, SystemClock
+from candor.contracts import MAX_BODY_BYTES, parse_envelope
+from candor.ingest import Retention, ingest
+from candor.model.bundle import Bundle
+from candor.store.dynamodb import DynamoFeatureStore
+from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
+from tests.handlers.lambdas import Ears, context, create_table, load, problem, proxied
+from tests.handlers.lending import CANARY, ago, envelope, payment
+from tests.trained import train
+
+SMALL, RISKY, ABOVE_FIRST_LOAN = 4_000, 90_000, 150_000
+AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+
+
+@pytest.fixture(scope="module")
+def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
+    """The template's environment of the scorer, over tables, bucket and secret that exist."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        for table in ("features", "decisions", "registry"):
+            create_table(table)
+        secrets = boto3.client("secretsmanager")
+        secret = secrets.create_secret(Name="decision-key", SecretString="s3cret")["ARN"]
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket="bundles")
+        s3.put_object(Bucket="bundles", Key=f"bundles/{bundle.sha}.json", Body=bundle.to_bytes())
+        point_at(bundle.sha)
+        yield {
+            "FEATURES_TABLE": "features",
+            "DECISIONS_TABLE": "decisions",
+            "REGISTRY_TABLE": "registry",
+            "BUNDLES_BUCKET": "bundles",
+            "DECISION_KEY_SECRET": secret,
+            "REPLAY_CLOCK": "refused",
+            "DEADLINE_MS": "20000",
+            "DECISION_RETENTION_DAYS": "90",
+        }
+    server.stop()
+
+
+def point_at(sha: str) -> None:
+    boto3.client("dynamodb").put_item(
+        TableName="registry", Item={"pk": {"S": "champion"}, "bundle": {"S": sha}, "promoted_at": {"N": "1"}}
+    )
+
+
+class Scorer:
+    """One sandbox: the module as Lambda loads it, and its connections, closed at the end."""
+
+    def __init__(self, environment: dict[str, str], **changes: str) -> None:
+        self._monkeypatch = pytest.MonkeyPatch()
+        self.module = load("score", self._monkeypatch, environment | changes)
+
+    def __call__(self, body: Any = None, key: str | None = "k1", **headers: str) -> dict[str, Any]:
+        sent = headers if key is None else {"Idempotency-Key": key, **headers}
+        event = proxied(checkout() if body is None else body, sent, **AUTHORIZER)
+        return self.handle(event)
+
+    def handle(self, event: dict[str, Any]) -> dict[str, Any]:
+        return self.module.handler(event, context("score"))
+
+    def close(self) -> None:
+        if self.module.decider.cache_info().currsize:
+            decider = self.module.decider()
+            decider._store._client.close()
+            decider._load_bundle.__self__._client.close()
+        self._monkeypatch.undo()
+
+
+@pytest.fixture(scope="module")
+def warm(environment) -> Iterator[Scorer]:
+    scorer = Scorer(environment)
+    yield scorer
+    scorer.close()
+
+
+@pytest.fixture
+def start(environment) -> Iterator[Any]:
+    """Start another sandbox, with another environment if wanted."""
+    started: list[Scorer] = []
+
+    def begin(**changes: str) -> Scorer:
+        started.append(Scorer(environment, **changes))
+        return started[-1]
+
+    yield begin
+    for scorer in started:
+        scorer.close()
+
+
+def checkout(total: int = SMALL, token: str = "cus_1", **changes: Any) -> dict[str, Any]:
+    return {
+        "checkout_id": "chk_1",
+        "merchant_order_id": "A-1",
+        "country": "US",
+        "currency": "USD",
+        "total": total,
+        "items": [{"sku": "SKU-1", "category": "shoes", "unit_price": total, "qty": 1}],
+        "applicant": {"token": token, "email_sha256": "0" * 64, "shipping_matches_billing": True},
+        "offer": {"product": "pay_in_4", "installments": 4, "period_days": 14, "finance_charge": 0},
+        "device": {"fingerprint": "dev_1", "ip_prefix": "203.0.113.0/24", "session_age_s": 410},
+    } | changes
+
+
+def recorded(answer: dict[str, Any]) -> dict[str, Any]:
+    pk = json.loads(answer["body"])["id"]
+    item = boto3.client("dynamodb").get_item(TableName="decisions", Key={"pk": {"S": pk}})["Item"]
+    assert item["a"]["B"] == answer["body"].encode()
+    return json.loads(item["r"]["B"])
+
+
+# Deciding
+
+
+def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
+    answer = warm(key="approve")
+    assert answer["statusCode"] == 200
+    assert answer["headers"] == {"Content-Type": "application/json"}
+    told = json.loads(answer["body"])
+    assert (told["outcome"], told["approved_amount_max"], told["livemode"]) == ("approved", SMALL, False)
+    record = recorded(answer)
+    assert (record["merchant_id"], record["bundle"], record["degraded"]) == ("mer_1", bundle.sha, False)
+    assert record["regulation_profile"] == REGULATION_PROFILE
+    assert set(record["vector"]["states"].values()) == {"absent"}
+
+
+@pytest.mark.parametrize(
+    ("total", "component", "codes"),
+    [
+        (RISKY, "model", {reason.code for reason in REASONS if reason.features}),
+        (ABOVE_FIRST_LOAN, "policy", {"H09"}),
+    ],
+)
+def test_a_decline_is_an_answer_with_its_reasons_kept_inside(warm, total, component, codes):
+    answer = warm(checkout(total), key=f"decline {total}")
+    assert (answer["statusCode"], json.loads(answer["body"])["outcome"]) == (200, "declined")
+    record = recorded(answer)
+    assert record["component"] == component
+    assert 1 <= len(record["reasons"]) <= 4
+    assert set(record["reasons"]) <= codes
+    assert not any(code in answer["body"] for code in record["reasons"])
+
+
+def test_what_the_updater_stored_is_what_the_scorer_reads(warm):
+    events = [
+        parse_envelope(envelope(payment(f"evt_{n}", "cus_failing", occurred_at=ago(n * HOUR))).encode())
+        for n in range(1, 4)
+    ]
+    store = DynamoFeatureStore("features")
+    outcome = ingest(events, DEFINITIONS, store, SystemClock(), Retention(800 * DAY, 20 * DAY))
+    assert not outcome.failed
+    record = recorded(warm(checkout(token="cus_failing"), key="failing"))
+    assert record["vector"]["states"]["customer_failures"] == "present"
+    assert (record["rules"], record["reasons"]) == (["payments_failed"], ["H03"])
+
+
+def test_the_same_again_is_byte_identical_and_says_so(warm, start):
+    first = warm(key="again")
+    again = warm(key="again")
+    assert again["body"] == first["body"]
+    assert again["headers"]["Idempotent-Replayed"] == "true"
+    assert "Idempotent-Replayed" not in first["headers"]
+    other_sandbox = start()(key="again")
+    assert (other_sandbox["body"], other_sandbox["headers"]) == (first["body"], again["headers"])
+
+
+def test_a_key_with_another_request_is_422(warm):
+    first = warm(key="reused")
+    assert problem(warm(checkout(SMALL + 1), key="reused")) == (422, "idempotency_key_reused", None)
+    assert warm(key="reused")["body"] == first["body"]
+
+
+def test_the_mode_and_the_merchant_are_the_authorisers(warm):
+    event = proxied(checkout(), {"Idempotency-Key": "live"}, merchant_id="mer_2", livemode="true")
+    answer = warm.handle(event)
+    assert json.loads(answer["body"])["livemode"] is True
+    assert recorded(answer)["merchant_id"] == "mer_2"
+
+
+# Bad input
+
+BAD = {
+    "not JSON": ("no JSON", 400, "malformed_json", None),
+    "no body": ("", 400, "malformed_json", None),
+    "not an object": ("[]", 422, "invalid_field", None),
+    "nested without end": ("[" * 50_000, 422, "invalid_field", None),
+    "nothing": ({}, 422, "invalid_field", "checkout_id"),
+    "an unknown currency": (checkout(currency="XXX"), 422, "unknown_currency", "currency"),
+    "a lower-case currency": (checkout(currency="usd"), 422, "unknown_currency", "currency"),
+    "a currency that is a list": (checkout(currency=["USD"]), 422, "invalid_field", "currency"),
+    "a negative total": (checkout(-5), 422, "invalid_field", "total"),
+    "a fractional total": (checkout(12.5), 422, "invalid_field", "total"),
+    "a total with a point": (checkout(4000.0), 422, "invalid_field", "total"),
+    "a total in text": (checkout("4000"), 422, "invalid_field", "total"),
+    "a total that is true": (checkout(True), 422, "invalid_field", "total"),
+    "nothing to pay": (checkout(0), 422, "invalid_field", "total"),
+    "too much": (checkout(10**12 + 1), 422, "invalid_field", "total"),
+    "beyond any integer": (checkout(10**30), 422, "invalid_field", "total"),
+    "a negative price": (
+        checkout(items=[{"sku": "s", "unit_price": -1, "qty": 1}]),
+        422,
+        "invalid_field",
+        "items[0].unit_price",
+    ),
+    "a fraction of a thing": (
+        checkout(items=[{"sku": "s", "unit_price": 4_000, "qty": 0.5}]),
+        422,
+        "invalid_field",
+        "items[0].qty",
+    ),
+    "no items": (checkout(items=[]), 422, "invalid_field", "items"),
+    "a total that does not add up": (checkout(tax_amount=1), 422, "total_mismatch", "total"),
+    "a negative discount": (checkout(discount_amount=-1), 422, "invalid_field", "discount_amount"),
+    "no applicant": (checkout(applicant={}), 422, "invalid_field", "applicant.token"),
+    "an empty applicant": (checkout(token=""), 422, "invalid_field", "applicant.token"),
+    "a plain e-mail address": (
+        checkout(applicant={"token": "t", "email_sha256": "ann@example.com"}),
+        422,
+        "invalid_field",
+        "applicant.email_sha256",
+    ),
+    "no instalments": (
+        checkout(offer={"product": "p", "installments": 0, "period_days": 14}),
+        422,
+        "invalid_field",
+        "offer.installments",
+    ),
+    "an unknown field": (checkout(tip=1), 422, "invalid_field", "tip"),
+    "an unknown field inside": (checkout(device={"imei": "1"}), 422, "invalid_field", "device.imei"),
+    "another merchant": (checkout(merchant_id="mer_2"), 422, "invalid_field", "merchant_id"),
+    "a clock in the future": (
+        checkout(occurred_at="2999-01-01T00:00:00Z"),
+        422,
+        "occurred_in_future",
+        "occurred_at",
+    ),
+    "a clock without offset": (
+        checkout(occurred_at="2026-01-01T00:00:00"),
+        422,
+        "invalid_timestamp",
+        "occurred_at",
+    ),
+    "a clock before 1970": (
+        checkout(occurred_at="1969-01-01T00:00:00Z"),
+        422,
+        "invalid_timestamp",
+        "occurred_at",
+    ),
+    "no clock at all": (checkout(occurred_at="now"), 422, "invalid_timestamp", "occurred_at"),
+}
+
+
+@pytest.mark.parametrize(("body", "status", "code", "field"), BAD.values(), ids=BAD)
+def test_a_bad_body_is_a_problem_that_names_the_field(warm, body, status, code, field):
+    assert problem(warm(body, key="bad")) == (status, code, field)
+
+
+def test_no_refused_request_used_its_key(warm):
+    assert warm(key="bad")["statusCode"] == 200
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"checkout_id":"\xff"}', b"\x00"])
+def test_bytes_that_are_not_json_in_utf_8_are_malformed(warm, content):
+    event = proxied(base64.b64encode(content).decode(), {"Idempotency-Key": "bytes"}, **AUTHORIZER)
+    assert problem(warm.handle(event | {"isBase64Encoded": True})) == (400, "malformed_json", None)
+
+
+def test_64_kilobytes_are_the_limit(warm):
+    text = json.dumps(checkout())
+    assert warm(text + " " * (MAX_BODY_BYTES - len(text)), key="64k")["statusCode"] == 200
+    too_large = warm(text + " " * (MAX_BODY_BYTES - len(text) + 1), key="64k+1")
+    assert problem(too_large) == (413, "body_too_large", None)
+
+
+@pytest.mark.parametrize(
+    ("key", "code"),
+    [
+        (None, "missing_idempotency_key"),
+        (" ", "missing_idempotency_key"),
+        ("k" * 256, "invalid_idempotency_key"),
+    ],
+)
+def test_a_request_needs_a_usable_key(warm, key, code):
+    assert problem(warm(key=key)) == (400, code, "Idempotency-Key")
+
+
+def test_a_request_without_a_known_merchant_is_401(warm):
+    assert problem(warm.handle(proxied(checkout(), {"Idempotency-Key": "k"}))) == (401, "unauthorized", None)
+
+
+def test_the_replay_clock_is_refused_by_stages_that_do_not_allow_it(warm):
+    replay = {"Candor-Replay-At": "2017-07-22T00:00:00Z"}
+    assert problem(warm(key="replay", **replay)) == (400, "replay_clock_refused", "Candor-Replay-At")
+
+
+def test_the_replay_clock_decides_at_its_moment_where_it_is_allowed(start):
+    scorer = start(REPLAY_CLOCK="allowed")
+    replay = {"candor-replay-at": "2017-07-22T12:00:00.5+02:00"}
+    first = scorer(key="replayed", **replay)
+    assert json.loads(first["body"])["expires_at"] == "2017-07-22T11:00:00.500Z"
+    record = recorded(first)
+    assert (record["q"], record["replay_clock"]) == (1_500_717_600_500, True)
+    again = scorer(key="replayed", **replay)
+    assert again["body"] == first["body"]
+    assert again["headers"]["Idempotent-Replayed"] == "true"
+    assert problem(scorer(key="other", **{"Candor-Replay-At": "noon"}))[1] == "invalid_replay_moment"
+    ahead = checkout(occurred_at="2017-07-22T10:05:00.501Z")
+    assert problem(scorer(ahead, key="ahead", **replay)) == (422, "occurred_in_future", "occurred_at")
+
+
+# What is away
+
+
+def test_unreadable_features_are_decided_without(start):
+    scorer = start(FEATURES_TABLE="gone")
+    small, larger = scorer(key="gone 1"), scorer(checkout(20_000), key="gone 2")
+    assert [json.loads(answer["body"])["outcome"] for answer in (small, larger)] == [
+        "approved",
+        "action_required",
+    ]
+    record = recorded(larger)
+    assert set(record["vector"]["states"].values()) == {"unavailable"}
+    assert (record["degraded"], record["rules"]) == (True, ["unverified_usd"])
+
+
+def test_an_unwritable_record_is_503_and_the_key_is_safe_to_retry(start, warm):
+    answer = start(DECISIONS_TABLE="gone")(key="unwritable")
+    assert problem(answer) == (503, "unavailable", None)
+    assert answer["headers"]["Retry-After"] == "1"
+    retried = warm(key="unwritable")
+    assert retried["statusCode"] == 200
+    assert "Idempotent-Replayed" not in retried["headers"]
+
+
+def test_without_its_secret_nothing_is_decided_until_it_is_there(start, environment, monkeypatch):
+    scorer = start(DECISION_KEY_SECRET="gone")
+    assert problem(scorer(key="secret")) == (503, "unavailable", None)
+    monkeypatch.setenv("DECISION_KEY_SECRET", environment["DECISION_KEY_SECRET"])
+    assert scorer(key="secret")["statusCode"] == 200
+
+
+@pytest.mark.parametrize("pointer", ["0" * 64, "no such bundle"])
+def test_a_bundle_that_is_not_there_leaves_the_policy_alone(start, bundle, pointer):
+    point_at(pointer)
+    try:
+        answers = [start()(checkout(total), key=f"{pointer} {total}") for total in (SMALL, RISKY)]
+    finally:
+        point_at(bundle.sha)
+    assert [json.loads(answer["body"])["outcome"] for answer in answers] == ["approved", "action_required"]
+    assert [recorded(answer)["bundle"] for answer in answers] == [None, None]
+
+
+def test_a_champion_that_cannot_be_read_leaves_the_one_before(start, bundle):
+    scorer = start()
+    scorer(key="before")
+    point_at("0" * 64)
+    try:
+        answer = scorer(key="after")
+    finally:
+        point_at(bundle.sha)
+    assert recorded(answer)["bundle"] == bundle.sha
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An endpoint that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=16) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_database_that_does_not_answer_is_a_problem_not_a_crash(start, silent, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", silent)
+    assert problem(start(DEADLINE_MS="200")(key="silent")) == (503, "unavailable", None)
+
+
+# Log lines
+
+
+def test_each_new_decision_and_each_problem_is_one_line(warm, monkeypatch, capsys, caplog):
+    ears = Ears(warm.module, monkeypatch, capsys, caplog)
+    warm(key="line")
+    (line,) = [json.loads(text) for text in ears.heard().splitlines()]
+    assert (line["Decisions"], line["outcome"], line["stage"]) == (1, "approved", "test")
+    warm(key="line")
+    assert ears.heard() == ""
+    warm("no JSON", key="line")
+    (line,) = [json.loads(text) for text in ears.heard().splitlines()]
+    assert (line["Problems"], line["code"], line["status"]) == (1, "malformed_json", 400)
+
+
+def planted() -> dict[str, Any]:
+    """A valid checkout with the canary in every field that takes text."""
+    return checkout(
+        checkout_id=CANARY,
+        merchant_order_id=CANARY,
+        items=[{"sku": CANARY, "category": CANARY, "unit_price": SMALL, "qty": 1}],
+        applicant={"token": CANARY},
+        offer={"product": CANARY, "installments": 4, "period_days": 14},
+        device={"fingerprint": CANARY, "ip_prefix": CANARY},
+    )
+
+
+def test_nothing_that_a_caller_sends_is_logged(start, monkeypatch, capsys, caplog):
+    scorer = start(REPLAY_CLOCK="allowed")
+    ears = Ears(scorer.module, monkeypatch, capsys, caplog)
+    headers = {"Authorization": CANARY, "X-Forwarded-For": CANARY}
+    assert scorer(planted(), key=CANARY, **headers)["statusCode"] == 200
+    assert scorer(planted(), key=CANARY, **headers)["statusCode"] == 200
+    assert scorer(planted() | {"country": "CA"}, key=CANARY, **headers)["statusCode"] == 422
+    whole = planted()
+    for field in whole:
+        assert scorer(whole | {field: CANARY * 100}, key=CANARY)["statusCode"] == 422
+        assert scorer(whole | {field: [CANARY]}, key=CANARY)["statusCode"] == 422
+    scorer(whole | {f"{CANARY} {CANARY}": 1}, key=CANARY)
+    scorer(whole | {CANARY: 1}, key=CANARY)
+    scorer(CANARY, key=CANARY)
+    scorer(whole, key=CANARY * 100)
+    scorer(whole, key=CANARY, **{"Candor-Replay-At": CANARY})
+    monkeypatch.setenv("DECISIONS_TABLE", "gone")
+    away = start(DECISIONS_TABLE="gone")
+    assert away(whole, key=f"{CANARY}2")["statusCode"] == 503
+    heard = ears.heard()
+    assert heard.count('"Problems"') > 20
+    assert CANARY not in heard
