@@ -63,9 +63,7 @@ def test_a_checkout_without_a_loan_or_a_due_date_has_no_label():
 def test_of_two_closings_the_earlier_decides_whatever_arrives_first():
     events = loan("1", "a", T0, days_late=9)
     early = event("early", "loan.closed", T0 + DUE, "a", loan_id="loan_1", days_late=0)
-    assert labels([*events, early]) == labels([early, *events]) == {
-        "chk_1": (False, T0 + DUE + GRACE)
-    }
+    assert labels([*events, early]) == labels([early, *events]) == {"chk_1": (False, T0 + DUE + GRACE)}
 
 
 def test_definitions_without_a_label_cannot_train():

@@ -68,7 +68,12 @@ def ingest(
 
     with ThreadPoolExecutor(writers) as pool:
         causes = list(pool.map(cause_of_failure, groups))
-    failures = {event.id: cause for group, cause in zip(groups, causes, strict=True) if cause for event in group.events}
+    failures = {
+        event.id: cause
+        for group, cause in zip(groups, causes, strict=True)
+        if cause
+        for event in group.events
+    }
     return Outcome(refused, failures)
 
 
