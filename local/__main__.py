@@ -6,7 +6,6 @@ import argparse
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from local.errors import LocalError
@@ -18,17 +17,17 @@ def _arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("command", choices=("up", "run"))
     parser.add_argument("--assembly", type=Path, default=Path("cdk.out"))
     parser.add_argument("--state", type=Path, default=Path(".local"))
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", PORT)))
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT", str(PORT)))
     return parser.parse_args(words)
 
 
 def _stop_on_signals() -> None:
     """SIGTERM ends as Ctrl-C does, also in the background, where a shell tells us to ignore Ctrl-C. Once is enough."""
 
-    def interrupt(_number: int, _frame: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    def interrupt(number: int, _frame: object) -> None:
+        for other in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
@@ -37,12 +36,12 @@ def _stop_on_signals() -> None:
 def up(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
     with LocalSystem(arguments.assembly, arguments.state, arguments.port) as system:
-        print(f"READY {system.url}", flush=True)
-        threading.Event().wait()
+        system.serve()
+    print("stopped", flush=True)
 
 
 def main(words: list[str]) -> int:
-    """The exit code: 0 after Ctrl-C, 1 with one line when the system cannot start."""
+    """The exit code: 0 after Ctrl-C while serving, 128 and the signal before that, 1 with one line when it cannot go on."""
     arguments = _arguments(words)
     _stop_on_signals()
     try:
@@ -51,8 +50,9 @@ def main(words: list[str]) -> int:
 
             return journey(arguments)
         up(arguments)
-    except KeyboardInterrupt:
-        print("stopped", flush=True)
+    except KeyboardInterrupt as stop:
+        print("stopped before it was ready; the same command continues", flush=True)
+        return 128 + int(stop.args[0])
     except LocalError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

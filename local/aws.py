@@ -199,10 +199,15 @@ class EmbeddedAws:
             if "StreamSpecification" in properties:
                 settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
             client.create_table(TableName=name, **settings)
-            expiry = properties.get("TimeToLiveSpecification")
-            if expiry and expiry.get("Enabled"):
-                client.update_time_to_live(TableName=name, TimeToLiveSpecification=expiry)
+        self._expire(client, name, properties.get("TimeToLiveSpecification"))
         return str(client.describe_table(TableName=name)["Table"].get("LatestStreamArn", ""))
+
+    def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
+        """Also for a table that is there: its maker may have been killed before this."""
+        if wanted and wanted.get("Enabled"):
+            found = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+            if found["TimeToLiveStatus"] != "ENABLED":
+                client.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
 
     def bucket(self, name: str, properties: Mapping[str, Any]) -> None:
         """Create a bucket with what it held before."""

@@ -10,38 +10,47 @@ from local.errors import LocalError
 
 
 class Diary:
-    """Progress of one source: events published, timeline items decided, the run that trained, and every answer."""
+    """Progress of one population: events published, timeline items decided, the run that trained, and every answer."""
 
-    def __init__(self, folder: Path, source: str) -> None:
+    def __init__(self, folder: Path, population: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "progress.json"
         self._answers = folder / "answers.jsonl"
-        self._source = source
+        self._population = population
         self.published = 0
         self.decided = 0
         self.run = ""
         if self._file.exists():
             self._resume(json.loads(self._file.read_text()))
+        self._mend()
 
     def _resume(self, found: dict[str, str | int]) -> None:
-        if found["source"] != self._source:
+        known = found.get("population")
+        if known != self._population:
             raise LocalError(
-                f'this state belongs to the population "{found["source"]}", not "{self._source}": run `make clean` first'
+                f"this state belongs to {known}, not to {self._population}: run `make clean` first"
             )
         self.published, self.decided = int(found["published"]), int(found["decided"])
         self.run = str(found["run"])
 
+    def _mend(self) -> None:
+        """Drop a line that a kill cut short: its checkout is posted again and answered the same."""
+        if self._answers.exists():
+            whole = self._answers.read_bytes().rpartition(b"\n")
+            if whole[2]:
+                os.truncate(self._answers, len(whole[0] + whole[1]))
+
     def save(self) -> None:
         """Write the progress; a reader sees the old or the new one, never half of it."""
         found = {
-            "source": self._source,
+            "population": self._population,
             "published": self.published,
             "decided": self.decided,
             "run": self.run,
         }
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(found))
-        os.replace(new, self._file)
+        new.replace(self._file)
 
     def add(self, checkout_id: str, decision_id: str, latency_ms: float) -> None:
         """Note an answer."""

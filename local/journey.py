@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
-import threading
+import shlex
 import time
 from argparse import Namespace
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from local.diary import Diary
 from local.errors import LocalError
 from local.merchants import MerchantKeys
 from local.report import models_in, report
-from local.sources import Decided, Event, Source, from_folder
+from local.sources import Decided, Event, Source, SourceError, described, from_folder
 from local.sources.simulated import SimulatedLender
 from local.system import LocalSystem
 
@@ -56,9 +57,8 @@ class Journey:
         self._console = console
         self.outputs = system.outputs
         self.folder = system.folder("journey")
-        self.diary = Diary(self.folder, source.name)
-        self.keys = MerchantKeys(system.folder("journey") / "merchant_keys.json", system.outputs["MerchantsTableName"]
-        )
+        self.diary = Diary(self.folder, described(source))
+        self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
         """History through the bus and the queue into the features; continues where an earlier run stopped."""
@@ -98,10 +98,8 @@ class Journey:
             while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
         if found["status"] != "SUCCEEDED":
-            logs = self._system.folder("logs")
-            raise LocalError(
-                f"retraining ended {found['status']}: {found.get('cause') or found.get('error')}; see {logs}"
-            )
+            why = _reason(states.get_execution_history(executionArn=execution)["events"])
+            raise LocalError(f"retraining ended {found['status']}: {why}; see {self._system.folder('logs')}")
         self._console.print(f"retrained and promoted: run {order['run']}")
 
     def decide(self) -> None:
@@ -169,7 +167,7 @@ class Journey:
         body = {name: value for name, value in checkout.body.items() if name != "occurred_at"}
         return (
             f"curl -si {self._system.url}/v1/decisions -u '{self.keys.key_of(checkout.merchant)}:' "
-            f"-H 'Idempotency-Key: try-1' -H 'Content-Type: application/json' -d '{json.dumps(body)}'"
+            f"-H 'Idempotency-Key: try-1' -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
         )
 
     def download_archive(self, folder: Path) -> None:
@@ -210,6 +208,19 @@ class Journey:
         return Progress(*columns, console=self._console)
 
 
+def _reason(history: Sequence[Mapping[str, Any]]) -> str:
+    """Why the first step failed, in its own words: a job's are in the description that it ended with."""
+    details = [found for event in history for found in event.values() if isinstance(found, Mapping)]
+    cause = next((str(found["cause"]) for found in details if found.get("cause")), "no cause was given")
+    try:
+        job = json.loads(cause)
+    except ValueError:
+        return cause
+    return (
+        str(job.get("FailureReason") or job.get("errorMessage") or cause) if isinstance(job, dict) else cause
+    )
+
+
 def _chunks(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
     return (events[start : start + size] for start in range(0, len(events), size))
 
@@ -218,12 +229,17 @@ def source_of(data: str | None, size: str | None) -> Source:
     """The folder of real data that DATA names, else the simulated lender, SIZE customers large."""
     if data:
         return from_folder(Path(data))
-    return SimulatedLender(customers=int(size)) if size else SimulatedLender()
+    if not size:
+        return SimulatedLender()
+    if not size.isdecimal():
+        raise SourceError(f"SIZE={size} is no number of customers: use one such as SIZE=480")
+    return SimulatedLender(customers=int(size))
 
 
 def main(arguments: Namespace) -> int:
     """Tell the whole story, then serve until interrupted (or stop, with ONCE)."""
     console = Console(highlight=False, soft_wrap=True)
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
     source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
     with LocalSystem(arguments.assembly, arguments.state, arguments.port) as system:
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
@@ -234,7 +250,9 @@ def main(arguments: Namespace) -> int:
         journey.decide()
         for line in report(journey):
             print(line)
-        print(f"READY {system.url}", flush=True)
-        if not os.environ.get("ONCE"):
-            threading.Event().wait()
+        if os.environ.get("ONCE"):
+            print(f"READY {system.url}", flush=True)
+            return 0
+        system.serve()
+    print("stopped", flush=True)
     return 0

@@ -22,9 +22,16 @@ class MerchantKeys:
         """Make a key for every merchant that has none, and make sure that the table knows all of them."""
         for merchant in merchants:
             self._keys.setdefault(merchant, new_key(livemode=False))
-            register(self._table, self._keys[merchant], merchant, livemode=False)
-        self._file.touch(mode=0o600)
-        self._file.write_text(json.dumps(self._keys, indent=1))
+        self._keep()
+        for merchant, key in self._keys.items():
+            register(self._table, key, merchant, livemode=False)
+
+    def _keep(self) -> None:
+        """On disk before any is used, whole or not at all, for the owner's eyes."""
+        new = self._file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(self._keys, indent=1))
+        new.replace(self._file)
 
     def key_of(self, merchant: str) -> str:
         """The merchant's key."""

@@ -121,6 +121,12 @@ class LocalSystem:
         found = {**self.endpoints, "API_URL": self.url}
         (self._state.path / "endpoints.json").write_text(json.dumps(found, indent=1))
 
+    def serve(self) -> None:
+        """Say that everything is ready, and return when interrupted."""
+        with contextlib.suppress(KeyboardInterrupt):
+            print(f"READY {self.url}", flush=True)
+            threading.Event().wait()
+
     @property
     def endpoints(self) -> dict[str, str]:
         return self._aws.endpoints
@@ -175,11 +181,12 @@ def _listening(port: int) -> socket.socket:
     try:
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
-        reason = os.strerror(error.errno or 0).lower()
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is above 65535"
+        other = port + 10 if port < 60_000 else PORT
         raise PortBusy(
-            f"port {port} cannot be served ({reason}): choose another, as in PORT={port + 10}"
+            f"port {port} cannot be served ({reason}): choose another, as in PORT={other}"
         ) from None
     return listener
 

@@ -6,6 +6,7 @@ A source knows nothing of the system that decides. Its events are JSON as they t
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,14 @@ def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterato
         timed_checkouts, timed_events, key=lambda timed: timed[:2]
     )
     return (found for _, _, found in merged)
+
+
+def described(source: Source) -> str:
+    """Which population a source gives, in one line: the same line only for the same events and checkouts."""
+    events = [event["event_id"] for event in source.history()]
+    checkouts = [checkout.id for checkout in source.checkouts()]
+    ids = hashlib.sha256("\n".join(events + checkouts).encode()).hexdigest()
+    return f"{source.name} ({len(events)} events, {len(checkouts)} checkouts, {ids[:8]})"
 
 
 def from_folder(folder: Path) -> Source:
