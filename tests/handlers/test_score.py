@@ -18,11 +18,11 @@ from candor.ingest import Retention, ingest
 from candor.model.bundle import Bundle
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
+from tests.handlers.checkouts import ABOVE_FIRST_LOAN, BAD_CHECKOUTS, RISKY, SMALL, checkout, planted
 from tests.handlers.lambdas import Ears, context, create_table, load, problem, proxied
 from tests.handlers.lending import CANARY, ago, envelope, payment
 from tests.trained import train
 
-SMALL, RISKY, ABOVE_FIRST_LOAN = 4_000, 90_000, 150_000
 AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
 
 
@@ -110,20 +110,6 @@ def start(environment) -> Iterator[Any]:
         scorer.close()
 
 
-def checkout(total: int = SMALL, token: str = "cus_1", **changes: Any) -> dict[str, Any]:
-    return {
-        "checkout_id": "chk_1",
-        "merchant_order_id": "A-1",
-        "country": "US",
-        "currency": "USD",
-        "total": total,
-        "items": [{"sku": "SKU-1", "category": "shoes", "unit_price": total, "qty": 1}],
-        "applicant": {"token": token, "email_sha256": "0" * 64, "shipping_matches_billing": True},
-        "offer": {"product": "pay_in_4", "installments": 4, "period_days": 14, "finance_charge": 0},
-        "device": {"fingerprint": "dev_1", "ip_prefix": "203.0.113.0/24", "session_age_s": 410},
-    } | changes
-
-
 def recorded(answer: dict[str, Any]) -> dict[str, Any]:
     pk = json.loads(answer["body"])["id"]
     item = boto3.client("dynamodb").get_item(TableName="decisions", Key={"pk": {"S": pk}})["Item"]
@@ -201,78 +187,8 @@ def test_the_mode_and_the_merchant_are_the_authorisers(warm):
 
 # Bad input
 
-BAD = {
-    "not JSON": ("no JSON", 400, "malformed_json", None),
-    "no body": ("", 400, "malformed_json", None),
-    "not an object": ("[]", 422, "invalid_field", None),
-    "nested without end": ("[" * 50_000, 422, "invalid_field", None),
-    "nothing": ({}, 422, "invalid_field", "checkout_id"),
-    "an unknown currency": (checkout(currency="XXX"), 422, "unknown_currency", "currency"),
-    "a lower-case currency": (checkout(currency="usd"), 422, "unknown_currency", "currency"),
-    "a currency that is a list": (checkout(currency=["USD"]), 422, "invalid_field", "currency"),
-    "a negative total": (checkout(-5), 422, "invalid_field", "total"),
-    "a fractional total": (checkout(12.5), 422, "invalid_field", "total"),
-    "a total with a point": (checkout(4000.0), 422, "invalid_field", "total"),
-    "a total in text": (checkout("4000"), 422, "invalid_field", "total"),
-    "a total that is true": (checkout(True), 422, "invalid_field", "total"),
-    "nothing to pay": (checkout(0), 422, "invalid_field", "total"),
-    "too much": (checkout(10**12 + 1), 422, "invalid_field", "total"),
-    "beyond any integer": (checkout(10**30), 422, "invalid_field", "total"),
-    "a negative price": (
-        checkout(items=[{"sku": "s", "unit_price": -1, "qty": 1}]),
-        422,
-        "invalid_field",
-        "items[0].unit_price",
-    ),
-    "a fraction of a thing": (
-        checkout(items=[{"sku": "s", "unit_price": 4_000, "qty": 0.5}]),
-        422,
-        "invalid_field",
-        "items[0].qty",
-    ),
-    "no items": (checkout(items=[]), 422, "invalid_field", "items"),
-    "a total that does not add up": (checkout(tax_amount=1), 422, "total_mismatch", "total"),
-    "a negative discount": (checkout(discount_amount=-1), 422, "invalid_field", "discount_amount"),
-    "no applicant": (checkout(applicant={}), 422, "invalid_field", "applicant.token"),
-    "an empty applicant": (checkout(token=""), 422, "invalid_field", "applicant.token"),
-    "a plain e-mail address": (
-        checkout(applicant={"token": "t", "email_sha256": "ann@example.com"}),
-        422,
-        "invalid_field",
-        "applicant.email_sha256",
-    ),
-    "no instalments": (
-        checkout(offer={"product": "p", "installments": 0, "period_days": 14}),
-        422,
-        "invalid_field",
-        "offer.installments",
-    ),
-    "an unknown field": (checkout(tip=1), 422, "invalid_field", "tip"),
-    "an unknown field inside": (checkout(device={"imei": "1"}), 422, "invalid_field", "device.imei"),
-    "another merchant": (checkout(merchant_id="mer_2"), 422, "invalid_field", "merchant_id"),
-    "a clock in the future": (
-        checkout(occurred_at="2999-01-01T00:00:00Z"),
-        422,
-        "occurred_in_future",
-        "occurred_at",
-    ),
-    "a clock without offset": (
-        checkout(occurred_at="2026-01-01T00:00:00"),
-        422,
-        "invalid_timestamp",
-        "occurred_at",
-    ),
-    "a clock before 1970": (
-        checkout(occurred_at="1969-01-01T00:00:00Z"),
-        422,
-        "invalid_timestamp",
-        "occurred_at",
-    ),
-    "no clock at all": (checkout(occurred_at="now"), 422, "invalid_timestamp", "occurred_at"),
-}
 
-
-@pytest.mark.parametrize(("body", "status", "code", "field"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("body", "status", "code", "field"), BAD_CHECKOUTS.values(), ids=BAD_CHECKOUTS)
 def test_a_bad_body_is_a_problem_that_names_the_field(warm, body, status, code, field):
     assert problem(warm(body, key="bad")) == (status, code, field)
 
@@ -408,18 +324,6 @@ def test_each_new_decision_and_each_problem_is_one_line(warm, monkeypatch, capsy
     warm("no JSON", key="line")
     (line,) = [json.loads(text) for text in ears.heard().splitlines()]
     assert (line["Problems"], line["code"], line["status"]) == (1, "malformed_json", 400)
-
-
-def planted() -> dict[str, Any]:
-    """A valid checkout with the canary in every field that takes text."""
-    return checkout(
-        checkout_id=CANARY,
-        merchant_order_id=CANARY,
-        items=[{"sku": CANARY, "category": CANARY, "unit_price": SMALL, "qty": 1}],
-        applicant={"token": CANARY},
-        offer={"product": CANARY, "installments": 4, "period_days": 14},
-        device={"fingerprint": CANARY, "ip_prefix": CANARY},
-    )
 
 
 def test_nothing_that_a_caller_sends_is_logged(start, monkeypatch, capsys, caplog):
