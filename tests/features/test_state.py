@@ -26,6 +26,9 @@ VIEWS = [
     view_of(["7d", "30d", "lifetime"]),
     view_of(["731d"]),
 ]
+LAYERED = [EVERYTHING, VIEWS[3], VIEWS[4], VIEWS[5]]
+"""Views whose windows have different hops: tiles pass from level to level."""
+
 KEY = "ann"
 GRAINS = [1, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY]
 SPANS = [30 * SECOND, MAX_SKEW, HOUR, DAY, 40 * DAY, 200 * DAY, 900 * DAY]
@@ -122,8 +125,8 @@ def test_small_histories_in_any_order_with_duplicates_and_early_folding(view, ev
         assert without_history(state) == without_history(state_after(view, events))
 
 
-def dense_history(rng: random.Random, size: int):
-    span, grain = rng.choice(SPANS), rng.choice(GRAINS)
+def dense_history(rng: random.Random, size: int, span: int | None = None):
+    span, grain = span or rng.choice(SPANS), rng.choice(GRAINS)
     kinds = ["payment.succeeded", "payment.failed"]
     return [
         event(
@@ -137,27 +140,57 @@ def dense_history(rng: random.Random, size: int):
     ]
 
 
-def disordered(events, rng: random.Random):
-    """Some order: in time with a few stragglers, reversed, or shuffled; a third of the events twice."""
-    stream = sorted(events, key=lambda e: e.occurred_at)
-    match rng.randrange(3):
-        case 0:
-            stream.reverse()
-        case 1:
-            rng.shuffle(stream)
+def arriving(events, order: str, rng: random.Random):
+    """The events in some order; a third of them twice."""
+    stream = sorted(events, key=lambda e: e.occurred_at, reverse=order == "reversed")
+    if order == "shuffled":
+        rng.shuffle(stream)
     for duplicate in rng.sample(events, len(events) // 3):
         stream.insert(rng.randrange(len(stream) + 1), duplicate)
     return stream
 
 
-@settings(max_examples=40)
-@given(view=st.sampled_from(VIEWS), size=st.sampled_from([31, 32, 33, 100, 150]), seed=st.integers(0, 2**32))
-def test_dense_histories_fold_and_coarsen(view, size, seed):
+@pytest.mark.parametrize("order", ["in time", "reversed", "shuffled"])
+@pytest.mark.parametrize("view", LAYERED, ids=lambda view: "-".join(view.windows[-3:]))
+@settings(max_examples=6)
+@given(size=st.integers(90, 160), seed=st.integers(0, 2**32))
+def test_dense_histories_fold_and_coarsen(view, order, size, seed):
     rng = random.Random(seed)
     events = dense_history(rng, size)
-    state = state_after(view, disordered(events, rng), rng.randrange(1, 60))
+    state = state_after(view, arriving(events, order, rng), rng.randrange(1, 60))
     assert_never_lies(view, state, events, telling_moments(view, state, events, rng))
     assert without_history(state) == without_history(state_after(view, events))
+
+
+def test_a_state_answers_before_the_codec_as_after_it():
+    events = [event(f"e{n}", NOW - n * 7 * HOUR, amount=n) for n in range(120)]
+    state = ViewState.new(EVERYTHING)
+    for start in range(110, -1, -10):
+        state.apply(events[start : start + 10], NOW, DAY)
+    assert bits(state.values(NOW + 1)) == bits(expected(EVERYTHING, events, KEY, NOW + 1))
+    assert ViewState.decode(EVERYTHING, state.encode()).encode() == state.encode()
+
+
+@pytest.mark.parametrize("size", [31, 32, 33])
+def test_the_first_fold_is_seamless(size):
+    events = [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(size)]
+    state = state_after(EVERYTHING, events)
+    assert bool(state.tiles) is (size > 32)
+    assert_never_lies(EVERYTHING, state, events, [NOW - DAY, NOW - MAX_SKEW, NOW, NOW + 1, NOW + DAY])
+
+
+@pytest.mark.parametrize("span", [2 * DAY, 40 * DAY, 900 * DAY], ids=lambda span: f"{span // DAY}d")
+def test_as_time_passes_every_batch_is_answered_like_the_oracle(span):
+    """In time order, as live: tiles become coarser under the windows' left edges and merge."""
+    rng = random.Random(span)
+    events = sorted(dense_history(rng, 240, span), key=lambda e: e.occurred_at)
+    store, definitions = MemoryFeatureStore(), definitions_of(EVERYTHING)
+    for start in range(0, len(events), 16):
+        take_in(events[start : start + 16], definitions, store)
+        known = events[: start + 16]
+        state = stored_state(EVERYTHING, store)
+        after = known[-1].occurred_at + 1
+        assert_never_lies(EVERYTHING, state, known, [after, after + rng.randrange(DAY)])
 
 
 @settings(max_examples=8)
@@ -165,13 +198,19 @@ def test_dense_histories_fold_and_coarsen(view, size, seed):
 def test_more_ids_than_the_ring_holds_turn_to_markers_and_still_count_once(seed, batch):
     rng = random.Random(seed)
     events = dense_history(rng, 400)
-    stream = disordered(events, rng) + rng.sample(events, 150)
+    stream = arriving(events, "shuffled", rng) + rng.sample(events, 150)
     store = MemoryFeatureStore()
     take_in(stream, definitions_of(EVERYTHING), store, batch)
     state = stored_state(EVERYTHING, store)
     assert state.markers
     assert len(state.ring) + len(store.markers) == len(events)
     assert_never_lies(EVERYTHING, state, events, telling_moments(EVERYTHING, state, events, rng, 3))
+
+
+@pytest.mark.parametrize(("number", "markers"), [(256, False), (257, True)])
+def test_the_ring_holds_256_ids(number, markers):
+    events = [event(f"e{n}", NOW - n * MINUTE, amount=n) for n in range(number)]
+    assert state_after(view_of(["1h"]), events, batch=50).markers is markers
 
 
 def test_a_hot_entity_starts_with_markers():
