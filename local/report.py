@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import struct
 import tarfile
@@ -23,12 +22,13 @@ from candor.contracts import Application, Checkout
 from candor.model.engine import Booster
 from candor.store.dynamodb import DynamoDecisionStore
 from lender import DEFINITIONS
+from local.errors import LocalError
 from training.archive import accepted_events, read_envelopes
 from training.evaluate import auc, auc_interval
 from training.point_in_time import FeatureTable, Question, point_in_time
 
 if TYPE_CHECKING:
-    from local.journey import Journey, Posted
+    from local.journey import Journey
 
 BITS = struct.Struct("<d")
 
@@ -73,24 +73,50 @@ class Parity:
         return exact if self.equal_vectors == self.vectors else min(exact, "99.99", key=float)
 
 
+@dataclass(frozen=True)
+class Evidence:
+    """What the report rests on: decided rows, every seed's raw scores, and the vectors computed from the archive."""
+
+    rows: Sequence[Row]
+    seed_scores: Mapping[str, Sequence[float]]
+    events: int
+    offline: FeatureTable
+    leaky: FeatureTable
+
+
 def report(journey: Journey) -> Iterator[str]:
-    """The lines of the report. Writes the rows as it goes."""
-    rows = [
-        row_of(posted, record) for posted, record in zip(journey.posted(), _records(journey), strict=True)
-    ]
-    scores = seed_scores(journey, rows)
+    """The lines of the report. Writes the rows as it goes. Raises LocalError if nothing was decided."""
+    evidence = gather(journey)
+    rows = evidence.rows
     outcomes = Counter(str(row.record["outcome"]) for row in rows)
     yield ""
     yield f"decisions={len(rows)} " + " ".join(f"{name}={count}" for name, count in sorted(outcomes.items()))
     yield f"approval_rate={outcomes['approved'] / len(rows):.3f} degraded={sum(r.record['degraded'] for r in rows)}"
-    yield from _quality(rows, scores)
-    yield from _parity(journey, rows)
+    yield _quality(rows, evidence.seed_scores)
+    yield from _parity(evidence)
     yield _speed([row.latency_ms for row in rows])
-    yield f"rows={write_rows(journey, rows, scores)}"
+    yield f"rows={write_rows(journey.folder / 'rows.jsonl', evidence)}"
     yield ""
     yield "Decide one checkout yourself:"
     yield journey.curl()
     yield ""
+
+
+def gather(journey: Journey) -> Evidence:
+    """Read back what was decided, and compute the same vectors from the archive, with and without a leak."""
+    rows = [
+        Row(posted.checkout.id, posted.checkout.label, posted.latency_ms, record)
+        for posted, record in zip(journey.posted(), _records(journey), strict=True)
+    ]
+    if not rows:
+        raise LocalError("no checkout was decided: choose a larger SIZE=")
+    questions = [row.question for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        journey.download_archive(Path(folder))
+        events = list(accepted_events(read_envelopes(Path(folder)), DEFINITIONS))
+    offline = point_in_time(DEFINITIONS, events, questions)
+    leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
+    return Evidence(rows, seed_scores(journey, rows), len(events), offline, leaky)
 
 
 def _records(journey: Journey) -> list[Mapping[str, Any]]:
@@ -99,11 +125,6 @@ def _records(journey: Journey) -> list[Mapping[str, Any]]:
     ids = [posted.decision_id for posted in journey.posted()]
     found = store.get_many(ids)
     return [msgspec.json.decode(found[decision_id].record) for decision_id in ids]
-
-
-def row_of(posted: Posted, record: Mapping[str, Any]) -> Row:
-    """What was posted beside what was decided."""
-    return Row(posted.checkout.id, posted.checkout.label, posted.latency_ms, record)
 
 
 def seed_scores(journey: Journey, rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -115,31 +136,25 @@ def seed_scores(journey: Journey, rows: Sequence[Row]) -> dict[str, list[float]]
     return scores
 
 
-def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> Iterator[str]:
+def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> str:
     known = [place for place, row in enumerate(rows) if row.label is not None]
     labels = np.array([rows[place].label for place in known])
     if len(set(labels.tolist())) < 2:
-        yield "auc=n/a (it needs good and bad checkouts with known outcome)"
-        return
+        return "auc=n/a (it needs good and bad checkouts with known outcome)"
     by_seed = {seed: np.array(found)[known] for seed, found in scores.items()}
     each = {seed: auc(labels, found) for seed, found in by_seed.items()}
     interval = auc_interval(labels, list(by_seed.values()))
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in each.items())
-    yield (
+    return (
         f"auc={sum(each.values()) / len(each):.4f} (mean of {len(each)} training seeds: {seeds}; "
         f"95 % bootstrap {interval.low:.3f} to {interval.high:.3f}; {len(known)} checkouts with known outcome, {int(labels.sum())} bad)"
     )
 
 
-def _parity(journey: Journey, rows: Sequence[Row]) -> Iterator[str]:
-    questions = [row.question for row in rows]
-    with tempfile.TemporaryDirectory() as folder:
-        journey.download_archive(Path(folder))
-        events = list(accepted_events(read_envelopes(Path(folder)), DEFINITIONS))
-    same = compare(rows, point_in_time(DEFINITIONS, events, questions))
-    leak = compare(rows, point_in_time(DEFINITIONS, events, questions, leaky=True))
+def _parity(evidence: Evidence) -> Iterator[str]:
+    same, leak = compare(evidence.rows, evidence.offline), compare(evidence.rows, evidence.leaky)
     yield (
-        f"parity={same} (logged at decision time against set-based from {len(events)} archived events: "
+        f"parity={same} (logged at decision time against set-based from {evidence.events} archived events: "
         f"{same.equal_vectors} of {same.vectors} vectors, {same.equal_values} of {same.values} values equal bit for bit)"
     )
     yield (
@@ -172,29 +187,32 @@ def _speed(latencies: Sequence[float]) -> str:
     )
 
 
-def write_rows(journey: Journey, rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> Path:
-    """One JSON line a checkout: enough to recompute every figure above."""
-    path = journey.folder / "rows.jsonl"
-    with path.open("w") as lines:
-        for place, row in enumerate(rows):
-            lines.write(
-                json.dumps(
-                    {
-                        "id": row.id,
-                        "q": format_rfc3339(row.record["q"]),
-                        "label": row.label,
-                        "score": row.record["score"],
-                        "seed_scores": {seed: found[place] for seed, found in scores.items()},
-                        "outcome": row.record["outcome"],
-                        "decision_id": row.record["id"],
-                        "vector": dict(
-                            zip(DEFINITIONS.features, row.record["vector"]["values"], strict=True)
-                        ),
-                    }
-                )
-                + "\n"
-            )
+def write_rows(path: Path, evidence: Evidence) -> Path:
+    """One JSON line a checkout, from which every figure above can be recomputed; NaN is null."""
+    with path.open("wb") as lines:
+        for place in range(len(evidence.rows)):
+            lines.write(msgspec.json.encode(_exported(evidence, place)) + b"\n")
     return path
+
+
+def _exported(evidence: Evidence, place: int) -> dict[str, Any]:
+    row = evidence.rows[place]
+    return {
+        "id": row.id,
+        "q": format_rfc3339(row.record["q"]),
+        "label": row.label,
+        "score": row.record["score"],
+        "seed_scores": {seed: found[place] for seed, found in evidence.seed_scores.items()},
+        "outcome": row.record["outcome"],
+        "decision_id": row.record["id"],
+        "vector": _named(row.vector),
+        "vector_from_archive": _named(evidence.offline.vector(place)),
+        "vector_from_leaky_join": _named(evidence.leaky.vector(place)),
+    }
+
+
+def _named(values: Sequence[float]) -> dict[str, float]:
+    return dict(zip(DEFINITIONS.features, values, strict=True))
 
 
 def models_in(archive: bytes) -> dict[str, str]:
