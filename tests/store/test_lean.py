@@ -151,7 +151,8 @@ def test_an_unprocessed_champion_is_asked_for_again(server, store):
 
 def test_keys_never_processed_are_unavailable_and_never_absent(server, store):
     server.script = [batch(unprocessed={"features": keys(KEYS[0])})]
-    assert store.read(KEYS, SHORT_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}, "sha")
+    assert store.read(KEYS, AMPLE_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}, "sha")
+    assert len(server.requests) == 3, "a table that throttles is not pressed until the deadline"
 
 
 def test_keys_left_over_when_the_second_call_fails_are_unavailable(server, store):

@@ -24,6 +24,8 @@ _RETRYABLE = (
 )
 _BUNDLE_TIMEOUT_S = 2.0
 _ATTEMPTS = 2
+_ROUNDS = 3
+"""Calls for keys that come back unprocessed: more would only press on a table that throttles."""
 
 Item = Mapping[str, Mapping[str, Any]]
 
@@ -49,7 +51,7 @@ class HotStore:
         }
         if not keys:
             del wanted[self._features]
-        while wanted:
+        for _ in range(_ROUNDS):
             try:
                 answer = self._call("BatchGetItem", {"RequestItems": wanted}, deadline)
             except StoreUnavailable:
@@ -61,6 +63,8 @@ class HotStore:
             for item in answer["Responses"].get(self._registry, ()):
                 champion = item["bundle"]["S"]
             wanted = unprocessed
+            if not wanted:
+                break
         return Snapshot(reads, champion)
 
     def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
