@@ -80,3 +80,11 @@ def test_messages_of_a_failed_event_come_again_all_of_them():
 
 def test_an_empty_batch_is_no_work():
     assert run([]) == ([], [])
+
+
+def test_a_bad_copy_of_an_id_is_refused_and_the_good_one_is_applied():
+    store = MemoryFeatureStore()
+    outcome = run([message("good", "e1"), message("bad", "e1", data={"amount": 1.5})], store)
+    assert [one.id for one, _ in outcome.refused] == ["mbad"]
+    assert outcome.failed == []
+    assert len(store.items) == 1

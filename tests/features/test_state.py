@@ -49,7 +49,7 @@ def state_after(view, events, batch=100) -> ViewState:
 
 def without_history(state: ViewState) -> bytes:
     """The state's bytes without what depends on the way it came about: ring, marker mode and lateness count."""
-    state.ring, state.markers, state.late = {}, False, 0
+    state.ring, state.markers = {}, False
     return state.encode()
 
 

@@ -129,7 +129,7 @@ def test_what_an_item_holds_is_the_documented_layout(use, commit):
         "vb": {"N": str(version.birth)},
         "vn": {"N": "1"},
         "u": {"N": "1234"},
-        "ids": {"B": b"e1\ne2"},
+        "ids": {"B": b'["e1","e2"]'},
         "ttl": {"N": "4000000000"},
     }
     assert items == {

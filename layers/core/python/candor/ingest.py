@@ -29,9 +29,9 @@ class Retention:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a batch, by event id: refused for good with the reason, or failed for now with the cause."""
+    """What became of a batch: refused for good with the reason, by place; failed for now with the cause, by event id."""
 
-    refused: Mapping[str, InvalidInput]
+    refused: Mapping[int, InvalidInput]
     failed: Mapping[str, str]
 
 
@@ -79,15 +79,15 @@ def ingest(
 
 def _checked(
     events: Iterable[Event], definitions: Definitions, now_ms: int
-) -> tuple[list[Event], dict[str, InvalidInput]]:
+) -> tuple[list[Event], dict[int, InvalidInput]]:
     accepted: list[Event] = []
-    refused: dict[str, InvalidInput] = {}
-    for event in events:
+    refused: dict[int, InvalidInput] = {}
+    for place, event in enumerate(events):
         try:
             definitions.check_event(event, now_ms)
             accepted.append(event)
         except InvalidInput as reason:
-            refused[event.id] = reason
+            refused[place] = reason
     return accepted, refused
 
 

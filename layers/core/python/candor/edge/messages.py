@@ -45,8 +45,6 @@ def ingest_messages(
         except InvalidInput as reason:
             refused.append((message, reason))
     outcome = ingest([event for _, event in parsed], definitions, store, clock, retention, writers=writers)
-    refused += [
-        (message, outcome.refused[event.id]) for message, event in parsed if event.id in outcome.refused
-    ]
+    refused += [(parsed[place][0], reason) for place, reason in outcome.refused.items()]
     failed = [(message, outcome.failed[event.id]) for message, event in parsed if event.id in outcome.failed]
     return MessageOutcome(refused, failed)

@@ -252,7 +252,7 @@ class Max(_Extreme):
 class _Edge(Aggregation):
     """Shared by first and last: the partial is (occurred_at, event id, value) or None.
 
-    Ties of occurred_at break by event id as UTF-8 bytes, the order SQL engines use too.
+    Ties of occurred_at break by event id in code point order, which is also that of UTF-8 bytes and of SQL engines.
     """
 
     takes_later: ClassVar[bool]
@@ -275,8 +275,8 @@ class _Edge(Aggregation):
         return NAN if parts[0] is None else float(parts[0])
 
 
-def _moment(event: Sequence[Any]) -> tuple[int, bytes]:
-    return event[0], event[1].encode()
+def _moment(event: Sequence[Any]) -> tuple[int, str]:
+    return event[0], event[1]
 
 
 class First(_Edge):

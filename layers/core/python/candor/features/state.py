@@ -21,13 +21,10 @@ from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import CorruptItem
 from candor.features.aggregations import Aggregation
-from candor.features.views import FeatureView
+from candor.features.views import MAX_SKEW, FeatureView
 
 HEAD_EVENTS = 32
 """So many newest events always stay raw."""
-
-MAX_SKEW = 300_000
-"""Events younger than this (ms), seen from the newest, stay raw: a reader's moment is never earlier."""
 
 RING_IDS = 256
 """Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
@@ -102,7 +99,6 @@ class ViewState:
     tiles: dict[Tile, list[Any]] = field(default_factory=dict)
     ring: dict[int, int] = field(default_factory=dict)
     markers: bool = False
-    late: int = 0
 
     @classmethod
     def new(cls, view: FeatureView) -> ViewState:
@@ -137,9 +133,8 @@ class ViewState:
         first = min(event.occurred_at for event in events)
         self.born = first if self.born is None else min(self.born, first)
         self.watermark = max(self.watermark, *(event.occurred_at for event in events))
-        self.late += sum(self.plan.tile_of(e.occurred_at, self.line) is None for e in events)
         self.head.extend(self.plan.row(event) for event in events)
-        self.head.sort(key=lambda row: (row[0], row[1].encode()))
+        self.head.sort(key=lambda row: (row[0], row[1]))
         self._fold()
 
     @property
@@ -248,7 +243,6 @@ class ViewState:
                 ],
                 [part for entry in self.ring.items() for part in entry],
                 self.markers,
-                self.late,
             ]
         )
         return body + zlib.crc32(body).to_bytes(4, "big")
@@ -262,7 +256,7 @@ class ViewState:
         codec, version, *members = _members(view, body)
         if (codec, version) != (CODEC, view.version):
             raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
-        born, watermark, head, tiles, ring, markers, late = members
+        born, watermark, head, tiles, ring, markers = members
         plan = plan_of(view)
         return cls(
             plan,
@@ -275,7 +269,6 @@ class ViewState:
             },
             dict(zip(ring[::2], ring[1::2], strict=True)),
             markers,
-            late,
         )
 
 

@@ -17,6 +17,10 @@ from candor.errors import DefinitionError, InvalidInput
 from candor.features.aggregations import Aggregation
 from candor.features.windows import Window, duration, parse
 
+MAX_SKEW = 300_000
+"""How far ahead (ms) an event may be dated at most. Events younger than this, seen from the newest, stay raw in their
+item, so that a reader's moment never falls before what was folded."""
+
 ON_DEMAND_PREFIX = "request."
 FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
@@ -246,7 +250,7 @@ class Definitions:
         views: Iterable[FeatureView],
         on_demand: Iterable[OnDemand] = (),
         label: Label | None = None,
-        max_future_skew_ms: int = 300_000,
+        max_future_skew_ms: int = MAX_SKEW,
     ) -> None:
         self.entities = _by_name(entities)
         self.event_types = _by_name(events)
@@ -288,6 +292,8 @@ class Definitions:
         kind.check(event)
 
     def _check(self) -> None:
+        if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
+            raise DefinitionError(f"max_future_skew_ms must be between 0 and {MAX_SKEW}")
         seen: set[str] = set()
         for name in self.features:
             if name in seen:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeVar
 
+import msgspec
 from pynamodb.attributes import BinaryAttribute, BooleanAttribute, NumberAttribute, UnicodeAttribute
 from pynamodb.connection import Connection
 from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException, TransactWriteError
@@ -121,7 +122,7 @@ class DynamoFeatureStore:
             vb=version.birth,
             vn=version.n,
             u=commit.applied_at,
-            ids="\n".join(commit.event_ids).encode(),
+            ids=msgspec.json.encode(commit.event_ids),
             ttl=commit.expires_at,
         )
         if commit.marker_expiry is None:
