@@ -1,0 +1,106 @@
+"""What a system that serves has kept: feature state, decisions, archive, queues."""
+
+import gzip
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from candor.features.state import ViewState, id_hash
+from lender import DEFINITIONS
+
+VIEWS = {view.name: view for view in DEFINITIONS.views}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """`features` by item key, `answers` and `records` by decision id, `archive`: the events by id, each copy."""
+
+    features: dict[str, dict[str, Any]]
+    answers: dict[str, bytes]
+    records: dict[str, dict[str, Any]]
+    archive: dict[str, list[dict[str, Any]]]
+    queued: dict[str, int]
+
+
+class Account:
+    """Clients of the account that a running system serves."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+        self._found = json.loads((state / "endpoints.json").read_text())
+
+    def client(self, service: str) -> Any:
+        kind = "_DYNAMODB" if service == "dynamodb" else ""
+        return boto3.client(
+            service,
+            region_name=self._found["AWS_REGION"],
+            endpoint_url=self._found[f"AWS_ENDPOINT_URL{kind}"],
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+        )
+
+    def items(self, table: str) -> list[dict[str, Any]]:
+        """Every item of the one table whose name holds this word."""
+        tables = self.client("dynamodb")
+        (name,) = (name for name in tables.list_tables()["TableNames"] if table in name.lower())
+        pages = tables.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
+
+    def queues(self) -> dict[str, int]:
+        """All messages of every queue: visible, in flight, delayed."""
+        sqs, counted = self.client("sqs"), {}
+        for url in sqs.list_queues()["QueueUrls"]:
+            numbers = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+            counted[url.rpartition("/")[2]] = sum(
+                int(text) for name, text in numbers.items() if name.startswith("ApproximateNumberOf")
+            )
+        return counted
+
+    def archived(self) -> Iterator[dict[str, Any]]:
+        """Every archived copy of every event."""
+        for file in sorted(self._state.glob("s3/*archive*/events/**/*.gz")):
+            for line in gzip.decompress(file.read_bytes()).splitlines():
+                yield json.loads(line)["detail"]
+
+    def contents(self) -> Contents:
+        archive = defaultdict(list)
+        for event in self.archived():
+            archive[event["event_id"]].append(event)
+        decisions = self.items("decisions")
+        return Contents(
+            features=folded(self.items("features")),
+            answers={item["pk"]["S"]: bytes(item["a"]["B"]) for item in decisions},
+            records={item["pk"]["S"]: json.loads(bytes(item["r"]["B"])) for item in decisions},
+            archive=dict(archive),
+            queued=self.queues(),
+        )
+
+
+def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What each item knows, whatever the batches were: its state, and the ids of its events from ring and markers.
+
+    Left out, because they tell of the writing and not of the events: when each id was applied, births and numbers of versions.
+    """
+    known: dict[str, set[int]] = defaultdict(set)
+    states: dict[str, ViewState] = {}
+    for item in items:
+        key = item["pk"]["S"]
+        if key.startswith("marker#"):
+            _, _, rest = key.partition("#")
+            owner, _, event_id = rest.rpartition("#")
+            known[owner].add(id_hash(event_id))
+        else:
+            states[key] = ViewState.decode(VIEWS[key.partition("@")[0]], bytes(item["b"]["B"]))
+    assert known.keys() <= states.keys()
+    return {key: {**_plain(state), "ids": known[key] | set(state.ring)} for key, state in states.items()}
+
+
+def _plain(state: ViewState) -> dict[str, Any]:
+    return {
+        each.name: getattr(state, each.name) for each in fields(state) if each.name not in ("plan", "ring")
+    }

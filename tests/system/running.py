@@ -1,0 +1,183 @@
+"""The local system as a user starts it: one command on a state folder, what it prints, and signals."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import Door, door_in
+from local.state import Journal
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
+PATIENCE_S = 240
+UNWANTED = ("AWS_", "ONCE", "SIZE", "DATA", "PORT", "PYTHONDONTWRITEBYTECODE", "COV_")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit code, the processes that it left behind, and what it said."""
+
+    code: int
+    orphans: list[int]
+    said: str
+    complained: str
+
+
+def environment(**given: str) -> dict[str, str]:
+    """What a user's shell holds: no account, no variables of the tests."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith(UNWANTED)}
+    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, CODE)), **given}
+
+
+class Running:
+    """`python -m local run` in the background."""
+
+    def __init__(
+        self, assembly: Path, state: Path, port: int = 0, logs: Path | None = None, **variables: str
+    ) -> None:
+        self.state = state
+        state.mkdir(parents=True, exist_ok=True)
+        self._out, self._err = (logs or state) / "said.txt", (logs or state) / "complained.txt"
+        command = [sys.executable, "-m", "local", "run"]
+        command += ["--assembly", str(assembly), "--state", str(state), "--port", str(port)]
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment(**variables), stdout=out, stderr=err
+            )
+
+    # What it says
+
+    @property
+    def said(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def complained(self) -> str:
+        return self._err.read_text()
+
+    def line(self, start: str) -> str:
+        """The first line that begins so."""
+        return next(line for line in self.said.splitlines() if line.startswith(start))
+
+    @property
+    def url(self) -> str:
+        return self.line("READY http://").removeprefix("READY ")
+
+    @property
+    def curl(self) -> str:
+        return self.line("curl ")
+
+    @property
+    def door(self) -> Door:
+        return door_in(self.curl)
+
+    # When
+
+    def until(self, reached: Callable[[], bool], what: str) -> None:
+        """Wait; a run that ends before is a failure that shows what it said."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            ended = self.process.poll() is not None
+            assert not ended, f"ended before {what}: {self.said[-1500:]}{self.complained[-1500:]}"
+            assert time.monotonic() < deadline, f"no {what} within {PATIENCE_S} s: {self.said[-1500:]}"
+            time.sleep(0.004)
+
+    def until_ready(self) -> "Running":
+        self.until(lambda: "\nREADY http://" in self.said and self.said.endswith("\n"), "READY")
+        return self
+
+    def applied(self) -> int:
+        """Events of the history that were sent and are not in the queue any more; at least so many."""
+        progress = self.state / "journey" / "progress.json"
+        if not progress.exists():
+            return 0
+        with closing(sqlite3.connect(f"file:{self.state}/journal.sqlite?mode=ro", uri=True)) as journal:
+            waiting = journal.execute("SELECT COUNT(*) FROM messages").fetchone()[0]
+        return int(json.loads(progress.read_text())["published"] - waiting)
+
+    def answered(self) -> int:
+        """Lines in the diary of answers."""
+        answers = self.state / "journey" / "answers.jsonl"
+        return answers.read_bytes().count(b"\n") if answers.exists() else 0
+
+    def training(self) -> bool:
+        """The training job of any run has begun and its model is not there."""
+        return any(self.state.glob("logs/jobs/*train.log")) and not any(self.state.glob("s3/*/runs/*/model"))
+
+    # Ending
+
+    def end(self, number: int) -> Ended:
+        """Send a signal to the main process alone. It is stopped first, so that no child escapes the count."""
+        if number == signal.SIGKILL:
+            self.process.send_signal(signal.SIGSTOP)
+        children = list(descendants(self.process.pid))
+        self.process.send_signal(number)
+        code = self.process.wait(30)
+        return Ended(code, left_of(children), self.said, self.complained)
+
+    def result(self) -> Ended:
+        """Wait for its own end."""
+        return Ended(self.process.wait(PATIENCE_S), [], self.said, self.complained)
+
+    def workers(self, function: str) -> list[int]:
+        """Process ids of one function."""
+        wanted = f"POWERTOOLS_SERVICE_NAME={function}".encode()
+        return [pid for pid in descendants(self.process.pid) if wanted in _environ(pid).split(b"\0")]
+
+
+def _environ(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """All processes below one, zombies left out."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if state != "Z":
+            parents.setdefault(int(parent), []).append(int(folder.name))
+    waiting = [pid]
+    while waiting:
+        found = parents.get(waiting.pop(), [])
+        waiting += found
+        yield from found
+
+
+def left_of(pids: list[int], seconds: float = 5) -> list[int]:
+    """Those that still live after a while."""
+    deadline = time.monotonic() + seconds
+    while (living := [pid for pid in pids if _lives(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return living
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def adopt_secrets(source: Path, target: Path) -> None:
+    """Give a new state folder the secrets of another, so that both derive the same decision ids."""
+    with closing(sqlite3.connect(f"file:{source}/journal.sqlite?mode=ro", uri=True)) as journal:
+        rows = journal.execute("SELECT name, value FROM secrets").fetchall()
+    target.mkdir(parents=True)
+    journal_of_target = Journal(target / "journal.sqlite")
+    with journal_of_target.transaction() as db:
+        db.executemany("INSERT INTO secrets VALUES (?, ?)", rows)
+    journal_of_target.close()

@@ -1,0 +1,296 @@
+"""The API of the running system over HTTP: the printed curl line, keys used twice, everything that can arrive."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from benchmarks.load import door_in
+from tests.system.conftest import Served
+from tests.system.running import left_of
+
+LIMIT = 64 * 1024
+Post = Callable[..., httpx.Response]
+
+
+def body_of(curl: str) -> dict[str, Any]:
+    words = shlex.split(curl)
+    body: dict[str, Any] = json.loads(words[words.index("-d") + 1])
+    return body
+
+
+def run_curl(curl: str) -> httpx.Response:
+    """The command as printed, by curl itself where there is one."""
+    if shutil.which("curl") is None:
+        door = door_in(curl)
+        words = shlex.split(curl)
+        headers = dict(words[place + 1].split(": ", 1) for place, word in enumerate(words) if word == "-H")
+        content = words[words.index("-d") + 1]
+        return httpx.post(f"{door.url}/v1/decisions", content=content, headers=headers, auth=(door.key, ""))
+    done = subprocess.run(["sh", "-c", curl], capture_output=True, check=True)
+    head, _, content = done.stdout.partition(b"\r\n\r\n")
+    status, *lines = head.decode().splitlines()
+    headers = dict(line.split(": ", 1) for line in lines)
+    return httpx.Response(int(status.split()[1]), headers=headers, content=content)
+
+
+@pytest.fixture(scope="module")
+def body(served: Served) -> dict[str, Any]:
+    return body_of(served.running.curl)
+
+
+@pytest.fixture(scope="module")
+def post(served: Served, body: dict[str, Any]) -> Post:
+    """Posts a checkout with a good merchant key, unless told otherwise; None leaves a header out."""
+    door = served.running.door
+
+    def send(
+        key: str | None, content: bytes | None = None, merchant_key: str | None = door.key, **headers: str
+    ) -> httpx.Response:
+        given = {"Content-Type": "application/json"} | {
+            name.replace("_", "-"): text for name, text in headers.items()
+        }
+        given |= {} if key is None else {"Idempotency-Key": key}
+        given |= {} if merchant_key is None else {"Authorization": f"Bearer {merchant_key}"}
+        payload = json.dumps(body).encode() if content is None else content
+        return httpx.post(f"{door.url}/v1/decisions", content=payload, headers=given, timeout=60)
+
+    return send
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str, field: str | None = None) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "detail", "code", "field", "request_id"}
+    assert (problem["status"], problem["code"], problem["field"]) == (status, code, field)
+    assert problem["request_id"] == answer.headers["x-amzn-requestid"]
+    assert problem["detail"]
+
+
+# ------------------------------------------------------------------------------------------ the printed line
+
+
+def test_the_printed_line_decides_and_the_same_again_replays(served: Served) -> None:
+    first = run_curl(served.running.curl)
+    assert first.status_code == 200
+    decision = first.json()
+    assert decision["outcome"] in ("approved", "declined", "action_required")
+    assert decision["livemode"] is False
+    assert "Idempotent-Replayed" not in first.headers
+    again = run_curl(served.running.curl)
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    other = run_curl(served.running.curl.replace('"merchant_order_id": "', '"merchant_order_id": "x'))
+    assert_problem(other, 422, "idempotency_key_reused")
+    assert run_curl(served.running.curl).content == first.content
+
+
+def test_no_key_of_any_kind(post: Post) -> None:
+    assert_problem(post(None), 400, "missing_idempotency_key", "Idempotency-Key")
+    assert_problem(post(""), 400, "missing_idempotency_key", "Idempotency-Key")
+    assert_problem(post("x" * 256), 400, "invalid_idempotency_key", "Idempotency-Key")
+    assert post("x" * 255).status_code == 200
+    assert_problem(post("k", merchant_key=None), 401, "unauthorized")
+    assert_problem(post("k", merchant_key="sk_test_of_nobody"), 401, "unauthorized")
+    assert_problem(post("k", merchant_key=None, Authorization="Basic %%%"), 401, "unauthorized")
+    assert_problem(post("k", merchant_key=None, Authorization=""), 401, "unauthorized")
+
+
+def test_unknown_routes_and_unsigned_publication(served: Served) -> None:
+    url = served.running.url
+    assert_problem(httpx.post(f"{url}/v1/decision", json={}), 404, "not_found")
+    assert_problem(httpx.put(f"{url}/v1/decisions", json={}), 404, "not_found")
+    unsigned = httpx.post(f"{url}/v1/events", json={"events": []})
+    assert unsigned.status_code in (403, 404)
+    assert_problem(unsigned, unsigned.status_code, unsigned.json()["code"])
+
+
+def test_a_merchant_in_the_body_is_refused_as_any_unknown_field(post: Post, body: dict[str, Any]) -> None:
+    content = json.dumps({**body, "merchant_id": "mer_other"}).encode()
+    assert_problem(post("merchant-in-body", content), 422, "invalid_field", "merchant_id")
+
+
+# ------------------------------------------------------------------------------------------------ bad input
+
+NOT_JSON = [
+    b"",
+    b"{",
+    b"not json",
+    b"\x00\xff\xfe\x80",
+    b'{"checkout_id": "\xff"}',
+    "{}".encode("utf-16"),
+    b'{"total": NaN}',
+]
+
+
+@pytest.mark.parametrize("content", NOT_JSON, ids=lambda content: repr(content[:12]))
+def test_bytes_that_are_not_json(post: Post, content: bytes) -> None:
+    assert_problem(post("not-json", content), 400, "malformed_json")
+
+
+CHANGES: list[tuple[dict[str, Any], str, str]] = [
+    ({"total": -5}, "invalid_field", "total"),
+    ({"total": 0}, "invalid_field", "total"),
+    ({"total": 10.5}, "invalid_field", "total"),
+    ({"total": "1000"}, "invalid_field", "total"),
+    ({"total": True}, "invalid_field", "total"),
+    ({"total": 10**30}, "invalid_field", "total"),
+    ({"total": None}, "invalid_field", "total"),
+    ({"tax_amount": -1}, "invalid_field", "tax_amount"),
+    ({"shipping_amount": 0.1}, "invalid_field", "shipping_amount"),
+    ({"tax_amount": 1}, "total_mismatch", "total"),
+    ({"items": []}, "invalid_field", "items"),
+    (
+        {"items": [{"sku": "a", "category": "b", "unit_price": -1, "qty": 1}]},
+        "invalid_field",
+        "items[0].unit_price",
+    ),
+    ({"currency": "XXQ"}, "unknown_currency", "currency"),
+    ({"currency": "ngn"}, "unknown_currency", "currency"),
+    ({"currency": 566}, "invalid_field", "currency"),
+    ({"country": "Nigeria"}, "invalid_field", "country"),
+    ({"applicant": {}}, "invalid_field", "applicant.token"),
+    ({"applicant": {"token": ""}}, "invalid_field", "applicant.token"),
+    ({"occurred_at": "2999-01-01T00:00:00Z"}, "occurred_in_future", "occurred_at"),
+    ({"occurred_at": "yesterday"}, "invalid_timestamp", "occurred_at"),
+    ({"surprise": 1}, "invalid_field", "surprise"),
+]
+
+
+@pytest.mark.parametrize(("change", "code", "field"), CHANGES, ids=lambda value: str(value)[:40])
+def test_a_field_that_cannot_be(
+    post: Post, body: dict[str, Any], change: dict[str, Any], code: str, field: str
+) -> None:
+    assert_problem(post("bad-field", json.dumps({**body, **change}).encode()), 422, code, field)
+
+
+@pytest.mark.parametrize(
+    "content", [b"[]", b"null", b'"text"', b"12", b"[" * 30_000], ids=lambda c: repr(c[:6])
+)
+def test_json_that_is_no_object(post: Post, content: bytes) -> None:
+    assert_problem(post("no-object", content), 422, "invalid_field")
+
+
+def test_refusals_decide_nothing_and_use_up_no_key(post: Post) -> None:
+    for key in ("not-json", "bad-field"):
+        answer = post(key)
+        assert answer.status_code == 200
+        assert "Idempotent-Replayed" not in answer.headers
+
+
+def test_64_kilobytes_are_the_limit(post: Post, body: dict[str, Any]) -> None:
+    content = json.dumps(body).encode()
+    assert_problem(post("large", content.ljust(LIMIT + 1)), 413, "body_too_large")
+    assert_problem(post("large", b"x" * (11 << 20)), 413, "too_large")
+    assert post("large", content.ljust(LIMIT)).status_code == 200
+
+
+def test_the_replay_clock_takes_moments_only(post: Post) -> None:
+    for moment in ("now", "2999", "1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z"):
+        answer = post("moment", Candor_Replay_At=moment)
+        assert_problem(answer, 400, "invalid_replay_moment", "Candor-Replay-At")
+    at = "2017-07-25T12:00:00Z"
+    first = post("moment", Candor_Replay_At=at)
+    assert first.status_code == 200
+    assert first.json()["expires_at"] in (None, "2017-07-25T13:00:00.000Z")
+    assert post("moment", Candor_Replay_At=at).content == first.content
+    assert_problem(post("moment", Candor_Replay_At="2017-07-25T12:00:01Z"), 422, "idempotency_key_reused")
+
+
+def test_a_killed_scorer_loses_nothing(served: Served, post: Post) -> None:
+    first = post("before-kill")
+    assert first.status_code == 200
+    workers = served.running.workers("score")
+    assert workers
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    again, following = post("before-kill"), post("after-kill")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert following.status_code == 200
+    assert "Idempotent-Replayed" not in following.headers
+    assert left_of(workers) == []
+    assert not set(served.running.workers("score")) & set(workers)
+
+
+# ------------------------------------------------------------------------------------------------- the queue
+
+
+def event(event_id: str, **changes: Any) -> dict[str, Any]:
+    amounts = {"loan_id": "loan_q", "installment": 1, "amount": 1000, "currency": "NGN", "days_late": 0}
+    return {
+        "event_id": event_id,
+        "type": "payment.succeeded",
+        "occurred_at": "2017-08-01T00:00:00Z",
+        "schema_version": 1,
+        "entities": {"customer": "queue_guest", "merchant": "mer_queue"},
+        "data": amounts,
+    } | changes
+
+
+def test_an_event_that_cannot_be_applied_goes_to_the_dead_letters_and_its_neighbours_are_applied(
+    served: Served,
+) -> None:
+    account = served.account
+    bus = next(
+        found["Name"]
+        for found in account.client("events").list_event_buses()["EventBuses"]
+        if found["Name"] != "default"
+    )
+    bad = {
+        "unknown type": event("evt_q1", type="weather.changed"),
+        "fraction": event("evt_q2", data={**event("x")["data"], "amount": 10.5}),
+        "future": event("evt_q3", occurred_at="2999-01-01T00:00:00Z"),
+        "no entities": {"event_id": "evt_q4"},
+    }
+    good = [event("evt_q5"), event("evt_q6"), event("evt_q5")]
+    details = [good[0], *bad.values(), *good[1:]]
+    answer = account.client("events").put_events(
+        Entries=[
+            {
+                "Source": "candor.lender",
+                "DetailType": "payment.succeeded",
+                "Detail": json.dumps(detail),
+                "EventBusName": bus,
+            }
+            for detail in details
+        ]
+    )
+    assert answer["FailedEntryCount"] == 0
+    deadline = time.monotonic() + 30
+    while sum(account.queues().values()) != len(bad) or not applied(served, "queue_guest"):
+        assert time.monotonic() < deadline, account.queues()
+        time.sleep(0.05)
+    for state in applied(served, "queue_guest"):
+        assert [row[1] for row in state["head"]] == ["evt_q5", "evt_q6"]
+    assert reasons(served, len(bad)) == {"evt_q1", "evt_q2", "evt_q3", "evt_q4"}
+
+
+def applied(served: Served, customer: str) -> list[dict[str, Any]]:
+    features = served.account.contents().features
+    return [state for key, state in features.items() if key.endswith(f"#{customer}")]
+
+
+def reasons(served: Served, count: int) -> set[str]:
+    """Ids of the dead letters, each of which says why; they are taken away."""
+    sqs, told = served.account.client("sqs"), set[str]()
+    (url,) = (url for url in sqs.list_queues()["QueueUrls"] if "dlq" in url.lower() or "dead" in url.lower())
+    while len(told) < count:
+        for letter in sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )["Messages"]:
+            attributes = {name: found["StringValue"] for name, found in letter["MessageAttributes"].items()}
+            assert attributes["code"]
+            assert attributes["detail"]
+            told.add(json.loads(letter["Body"])["detail"]["event_id"])
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
+    return told

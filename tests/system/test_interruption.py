@@ -1,0 +1,206 @@
+"""The same command after every kind of end: nothing lost, nothing counted twice, nobody left behind."""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.sources import Decided, from_folder
+from tests.system.conftest import Served
+from tests.system.contents import Account, Contents
+from tests.system.running import Ended, Running, adopt_secrets
+
+rng = random.Random(int(os.environ.get("KILL_SEED", "1")))
+"""Moments differ anyhow, by what the machine does meanwhile; KILL_SEED moves them further."""
+
+Reached = Callable[[Running], bool]
+
+
+def loaded(low: int, high: int) -> Reached:
+    events = rng.randint(low, high)
+    return lambda running: running.applied() >= events
+
+
+def answered(low: int, high: int) -> Reached:
+    checkouts = rng.randint(low, high)
+    return lambda running: running.answered() >= checkouts
+
+
+PLAN: dict[str, tuple[Reached, int]] = {
+    "first events": (loaded(1, 200), signal.SIGKILL),
+    "loading": (loaded(250, 550), signal.SIGTERM),
+    "still loading": (loaded(600, 1200), signal.SIGKILL),
+    "training": (Running.training, signal.SIGKILL),
+    "first checkouts": (answered(1, 12), signal.SIGKILL),
+    "deciding": (answered(14, 24), signal.SIGINT),
+    "last checkouts": (answered(26, 38), signal.SIGKILL),
+}
+
+
+@dataclass
+class Story:
+    """A system that was ended at each moment of the plan and then told its story to the end."""
+
+    state: Path
+    ends: dict[str, Ended] = field(default_factory=dict)
+    contents: Contents | None = None
+    said: str = ""
+    last: Ended | None = None
+    once: Ended | None = None
+    other_source: Ended | None = None
+
+
+@pytest.fixture(scope="module")
+def story(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    told = Story(tmp_path_factory.mktemp("interrupted") / "state")
+    adopt_secrets(served.running.state, told.state)
+    started: list[Running] = []
+
+    def start(**variables: str) -> Running:
+        started.append(Running(served.assembly, told.state, **variables))
+        return started[-1]
+
+    try:
+        for moment, (reached, number) in PLAN.items():
+            running = start(DATA=str(served.data))
+            running.until(lambda running=running, reached=reached: reached(running), moment)
+            told.ends[moment] = running.end(number)
+        running = start(DATA=str(served.data)).until_ready()
+        told.contents, told.said = Account(told.state).contents(), running.said
+        told.last = running.end(signal.SIGTERM)
+        told.once = start(DATA=str(served.data), ONCE="1").result()
+        told.other_source = start(SIZE="3").result()
+        yield told
+    finally:
+        for running in started:
+            running.process.kill()
+            running.process.wait()
+
+
+def test_no_process_outlives_the_system(story: Story) -> None:
+    assert {moment: end.orphans for moment, end in story.ends.items() if end.orphans} == {}
+    assert story.last is not None
+    assert story.last.orphans == []
+
+
+def test_exit_codes_say_how_it_ended(story: Story) -> None:
+    killed = -signal.SIGKILL
+    assert {moment: end.code for moment, end in story.ends.items()} == {
+        "first events": killed,
+        "loading": 128 + signal.SIGTERM,
+        "still loading": killed,
+        "training": killed,
+        "first checkouts": killed,
+        "deciding": 128 + signal.SIGINT,
+        "last checkouts": killed,
+    }
+    for moment in ("loading", "deciding"):
+        assert story.ends[moment].said.endswith("\nstopped before it was ready; the same command continues\n")
+        assert story.ends[moment].complained == ""
+    assert story.last is not None
+    assert (story.last.code, story.last.complained) == (0, "")
+    assert story.last.said.endswith("\nstopped\n")
+
+
+def test_features_equal_those_of_an_uninterrupted_run(served: Served, story: Story) -> None:
+    assert story.contents is not None
+    expected = served.contents.features
+    assert story.contents.features.keys() == expected.keys()
+    for key, state in expected.items():
+        assert story.contents.features[key] == state, key
+
+
+def test_the_archive_holds_every_event_whole(served: Served, story: Story) -> None:
+    """An event that was sent twice is archived twice, with the same content; deduplication is by id."""
+    assert story.contents is not None
+    source = from_folder(served.data)
+    sent = [*source.history(), *(item for item in source.timeline() if not isinstance(item, Decided))]
+    expected = {event["event_id"]: event for event in sent}
+    for contents in (served.contents, story.contents):
+        assert contents.archive.keys() == expected.keys()
+        assert all(copy == expected[name] for name, copies in contents.archive.items() for copy in copies)
+    assert all(len(copies) == 1 for copies in served.contents.archive.values())
+
+
+def test_no_queue_holds_anything(served: Served, story: Story) -> None:
+    assert story.contents is not None
+    assert set(story.contents.queued.values()) == {0}
+    assert served.contents.queued == story.contents.queued
+
+
+def decided(record: dict[str, Any]) -> dict[str, Any]:
+    """What was decided and why. Left out is what names the run: its bundle, its writes, the attempt."""
+    vector = {name: part for name, part in record["vector"].items() if name != "versions"}
+    return {**record, "vector": vector, "bundle": None, "attempt": None}
+
+
+def test_decisions_are_those_of_an_uninterrupted_run(served: Served, story: Story) -> None:
+    assert story.contents is not None
+    assert story.contents.answers == served.contents.answers
+    for decision, record in served.contents.records.items():
+        assert decided(story.contents.records[decision]) == decided(record)
+
+
+def test_who_was_answered_before_a_kill_was_answered_the_same_after_it(story: Story) -> None:
+    found = defaultdict(set)
+    for line in (story.state / "journey" / "answers.jsonl").read_text().splitlines():
+        checkout, decision, _ = json.loads(line)
+        found[checkout].add(decision)
+    assert story.contents is not None
+    assert {len(decisions) for decisions in found.values()} == {1}
+    assert set.union(*found.values()) == story.contents.answers.keys()
+
+
+def figures(said: str) -> list[str]:
+    """The report without its times, and without the number of archived copies."""
+    lines = [line for line in said.splitlines() if re.match(r"decisions=|approval|auc=|parity=|leaky", line)]
+    return [re.sub(r"from \d+ archived", "from archived", line) for line in lines]
+
+
+def test_the_report_is_the_same_but_for_the_times(served: Served, story: Story) -> None:
+    assert len(figures(story.said)) == 5
+    assert figures(story.said) == figures(served.running.said)
+    assert story.once is not None
+    assert figures(story.once.said) == figures(story.said)
+
+
+def test_once_more_and_it_ends_by_itself(story: Story) -> None:
+    assert story.once is not None
+    assert (story.once.code, story.once.complained) == (0, "")
+    assert "rows=" in story.once.said
+
+
+def test_another_population_is_refused_in_one_line(story: Story) -> None:
+    assert story.other_source is not None
+    assert story.other_source.code == 1
+    assert "READY" not in story.other_source.said
+    assert re.fullmatch(
+        r"error: this state belongs to superlender \(.*\), not to simulated \(.*\): run `make clean` first\n",
+        story.other_source.complained,
+    )
+
+
+def test_a_busy_port_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = Running(served.assembly, tmp_path, port, SIZE="3").result()
+    assert (ended.code, ended.said) == (1, "")
+    assert re.fullmatch(
+        rf"error: port {port} cannot be served \(.*\): choose another, as in PORT=\d+\n", ended.complained
+    )
+
+
+def test_a_state_folder_in_use_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
+    first = served.running
+    ended = Running(served.assembly, first.state, logs=tmp_path, DATA=str(served.data)).result()
+    assert (ended.code, ended.said) == (1, "")
+    assert re.fullmatch(rf"error: .* is in use by process {first.process.pid}: .*\n", ended.complained)
