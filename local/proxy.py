@@ -155,7 +155,7 @@ def proxy_answer(payload: bytes) -> HttpResponse:
         raise MalformedAnswer("the answer is not an object")
     status = _status(answer.get("statusCode"))
     headers = _headers(answer)
-    if not any(name == "content-type" for name, _ in headers):
+    if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
     body = _payload(answer.get("body"), encoded=answer.get("isBase64Encoded") is True)
     return HttpResponse(status, headers, b"" if status in _WITHOUT_BODY else body)
@@ -170,18 +170,18 @@ def _status(value: Any) -> int:
 
 
 def _headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Both header maps in one; a name in multiValueHeaders wins."""
+    """Both header maps in one; a name in multiValueHeaders wins. Names keep the function's spelling, as on AWS."""
     single, multiple = answer.get("headers") or {}, answer.get("multiValueHeaders") or {}
     if not isinstance(single, dict) or not isinstance(multiple, dict):
         raise MalformedAnswer("headers are not an object")
-    merged = {name.lower(): [value] for name, value in single.items()}
+    merged = {name.lower(): (name, [value]) for name, value in single.items()}
     for name, values in multiple.items():
         if not isinstance(values, list):
             raise MalformedAnswer(f"multiValueHeaders.{name} is not a list")
-        merged[name.lower()] = values
+        merged[name.lower()] = (name, values)
     for name in _OF_THE_SERVER:
         merged.pop(name, None)
-    return [(name, _header_text(name, value)) for name, values in merged.items() for value in values]
+    return [(name, _header_text(name, value)) for name, values in merged.values() for value in values]
 
 
 def _header_text(name: str, value: Any) -> str:
