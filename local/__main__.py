@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 from local.errors import LocalError
-from local.system import PORT, LocalSystem
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
+    from local.system import PORT
+
     parser = argparse.ArgumentParser(prog="python -m local")
     parser.add_argument("command", choices=("up", "run"))
     parser.add_argument("--assembly", type=Path, default=Path("cdk.out"))
@@ -35,6 +36,8 @@ def _stop_on_signals() -> None:
 
 def up(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
+    from local.system import LocalSystem
+
     with LocalSystem(arguments.assembly, arguments.state, arguments.port) as system:
         system.serve()
     print("stopped", flush=True)
@@ -42,9 +45,9 @@ def up(arguments: argparse.Namespace) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code: 0 after Ctrl-C while serving, 128 and the signal before that, 1 with one line when it cannot go on."""
-    arguments = _arguments(words)
-    _stop_on_signals()
+    _stop_on_signals()  # before the large imports: they take as long as many a start lasts
     try:
+        arguments = _arguments(words)
         if arguments.command == "run":
             from local.journey import main as journey
 
