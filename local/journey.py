@@ -28,7 +28,6 @@ from candor.edge.bus import SOURCE
 from local.diary import Diary
 from local.errors import LocalError
 from local.merchants import MerchantKeys
-from local.report import models_in, report
 from local.sources import Decided, Event, Source, SourceError, described, from_folder
 from local.sources.simulated import SimulatedLender
 from local.system import LocalSystem
@@ -180,6 +179,8 @@ class Journey:
 
     def seed_models(self) -> dict[str, str]:
         """Model texts by training seed, from the run that trained the champion."""
+        from local.report import models_in
+
         prefix = f"runs/{self.diary.run}/model/"
         found = [
             body
@@ -248,6 +249,8 @@ def main(arguments: Namespace) -> int:
         journey.load()
         journey.retrain()
         journey.decide()
+        from local.report import report  # its statistics take a second to load: only here are they needed
+
         for line in report(journey):
             print(line)
         if os.environ.get("ONCE"):
