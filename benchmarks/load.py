@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from local.sources.simulated import SimulatedLender
+from local.journey.sources.simulated import SimulatedLender
 
 RETRYABLE = (429, 500, 502, 503, 504)
 _TIMEOUT_S = 60

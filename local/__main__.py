@@ -49,7 +49,7 @@ def main(words: list[str]) -> int:
     try:
         arguments = _arguments(words)
         if arguments.command == "run":
-            from local.journey import main as journey
+            from local.journey.story import main as journey
 
             return journey(arguments)
         up(arguments)

@@ -12,9 +12,9 @@ import pytest
 import lender
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import convert_event, parse_checkout
-from local.sources import Decided, SourceError, from_folder, moment
-from local.sources.simulated import SimulatedLender
-from local.sources.superlender import DECIDED, EARLIER, SuperLender
+from local.journey.sources import Decided, SourceError, from_folder, moment
+from local.journey.sources.simulated import SimulatedLender
+from local.journey.sources.superlender import DECIDED, EARLIER, SuperLender
 
 FAR_AHEAD = 2**52
 REPOSITORY = Path(__file__).parents[2]

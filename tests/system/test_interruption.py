@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from local.sources import Decided, from_folder
+from local.journey.sources import Decided, from_folder
 from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
 from tests.system.running import Ended, Running, adopt_secrets

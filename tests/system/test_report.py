@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from candor.clock import parse_rfc3339
 from candor.contracts import Application, parse_checkout
 from lender import DEFINITIONS
-from local.sources import from_folder
+from local.journey.sources import from_folder
 from tests.builders import bits
 from tests.system.conftest import Served
 from tests.system.small_lender import CHECKOUTS

@@ -15,9 +15,18 @@ from operator import attrgetter
 from typing import Any
 
 from candor.clock import DAY, HOUR, MINUTE, parse_rfc3339
-from local.sources import Decided, Event, SourceError, interleave, lending, make_event, moment, population
-from local.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Loan, Product
-from local.sources.population import MERCHANTS, Customer, Merchant
+from local.journey.sources import (
+    Decided,
+    Event,
+    SourceError,
+    interleave,
+    lending,
+    make_event,
+    moment,
+    population,
+)
+from local.journey.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Loan, Product
+from local.journey.sources.population import MERCHANTS, Customer, Merchant
 
 OPENED = parse_rfc3339("2025-12-01T00:00:00Z")
 AS_OF = parse_rfc3339("2026-06-01T00:00:00Z")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import MAX_AMOUNT
-from local.sources import Decided, Event, SourceError, interleave, make_event, moment
+from local.journey.sources import Decided, Event, SourceError, interleave, make_event, moment
 
 AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
 MERCHANT = "mer_superlender"

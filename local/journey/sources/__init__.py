@@ -98,7 +98,7 @@ def described(source: Source) -> str:
 
 def from_folder(folder: Path) -> Source:
     """The source whose files ``folder`` holds. Raises ``SourceError`` for a folder no importer knows."""
-    from local.sources import superlender
+    from local.journey.sources import superlender
 
     if (folder / superlender.EARLIER).exists() or (folder / superlender.DECIDED).exists():
         return superlender.SuperLender(folder)

@@ -28,7 +28,7 @@ from training.evaluate import auc, auc_interval
 from training.point_in_time import FeatureTable, Question, point_in_time
 
 if TYPE_CHECKING:
-    from local.journey import Journey
+    from local.journey.story import Journey
 
 BITS = struct.Struct("<d")
 

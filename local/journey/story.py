@@ -25,11 +25,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import format_rfc3339
 from candor.edge.bus import SOURCE
-from local.diary import Diary
 from local.errors import LocalError
-from local.merchants import MerchantKeys
-from local.sources import Decided, Event, Source, SourceError, described, from_folder
-from local.sources.simulated import SimulatedLender
+from local.journey.diary import Diary
+from local.journey.merchants import MerchantKeys
+from local.journey.sources import Decided, Event, Source, SourceError, described, from_folder
+from local.journey.sources.simulated import SimulatedLender
 from local.system import LocalSystem
 
 CHUNK = 500
@@ -179,7 +179,7 @@ class Journey:
 
     def seed_models(self) -> dict[str, str]:
         """Model texts by training seed, from the run that trained the champion."""
-        from local.report import models_in
+        from local.journey.report import models_in
 
         prefix = f"runs/{self.diary.run}/model/"
         found = [
@@ -249,7 +249,9 @@ def main(arguments: Namespace) -> int:
         journey.load()
         journey.retrain()
         journey.decide()
-        from local.report import report  # its statistics take a second to load: only here are they needed
+        from local.journey.report import (
+            report,  # its statistics take a second to load: only here are they needed
+        )
 
         for line in report(journey):
             print(line)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from candor.clock import DAY, HOUR
-from local.sources import Event, make_event
+from local.journey.sources import Event, make_event
 
 CURRENCY = "USD"
 GRACE = 3 * DAY
