@@ -85,3 +85,34 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
 
 def test_a_vector_of_absent_entities_is_not_degraded():
     assert not build(definitions_of(VIEW), {VIEW.name: ABSENT}, CHECKOUT, NOW).degraded
+
+
+def _division(checkout, features):
+    return 1 / (checkout.total - 1)
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        _division,
+        lambda checkout, features: checkout.device.fingerprint,
+        lambda checkout, features: features["no.such.feature"],
+        lambda checkout, features: 10**400,
+        lambda checkout, features: "text",
+    ],
+    ids=["division by zero", "member of nothing", "unknown feature", "too large", "no number"],
+)
+def test_an_on_demand_function_that_fails_costs_its_value_and_says_so(fails):
+    broken = OnDemand("broken", fails)
+    definitions = Definitions(
+        entities=[customer],
+        events=[paid, failed],
+        views=[VIEW],
+        on_demand=[broken, OnDemand("total", lambda checkout, features: checkout.total)],
+    )
+    vector = build(definitions, {VIEW.name: ABSENT}, CHECKOUT, NOW)
+    assert math.isnan(vector.values[-2])
+    assert math.isnan(broken.value(CHECKOUT, {})), "offline the vector holds the same"
+    assert vector.values[-1] == 1.0
+    assert vector.states == {VIEW.name: "absent", "request": "unavailable"}
+    assert vector.degraded

@@ -73,6 +73,7 @@ def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
         ({"entities": [Entity("customer", "checkout.applicant.token")]}, "undeclared entity"),
         ({"events": [failed]}, "undeclared event type"),
         ({"views": [view(aggregations=[Count(name="a:b")])]}, "LightGBM refuses"),
+        ({"views": [view(name="request")]}, "name of the on-demand features"),
         ({"on_demand": [OnDemand("x", lambda c, f: 1), OnDemand("x", lambda c, f: 2)]}, '"request.x"'),
     ],
 )

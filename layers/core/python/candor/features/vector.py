@@ -11,7 +11,7 @@ import msgspec
 from candor.contracts import Checkout
 from candor.errors import CorruptItem
 from candor.features.state import ViewState
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import REQUEST, Definitions, FeatureView
 
 State = Literal["present", "absent", "unavailable"]
 """present: read; absent: the entity had no event before q; unavailable: could not be read, all values NaN."""
@@ -37,7 +37,10 @@ UNAVAILABLE = Read("unavailable")
 
 
 class FeatureVector(msgspec.Struct, frozen=True):
-    """Values (float64, NaN is missing) by position of ``Definitions.features``; states and versions by view name."""
+    """Values (float64, NaN is missing) by position of ``Definitions.features``; states and versions by view name.
+
+    A state ``request: unavailable`` is added where an on-demand function failed.
+    """
 
     values: list[float]
     states: dict[str, State]
@@ -45,7 +48,7 @@ class FeatureVector(msgspec.Struct, frozen=True):
 
     @property
     def degraded(self) -> bool:
-        """True if any view could not be read."""
+        """True if any view could not be read or any on-demand feature not be computed."""
         return "unavailable" in self.states.values()
 
 
@@ -56,7 +59,10 @@ def build(definitions: Definitions, reads: Mapping[str, Read], checkout: Checkou
     for view in definitions.views:
         states[view.name], found = view_values(view, reads[view.name], q)
         values.update(zip((feature.name for feature in view.features), found, strict=True))
-    ordered = [*values.values(), *(one.value(checkout, values) for one in definitions.on_demand)]
+    answers = [one.answer(checkout, values) for one in definitions.on_demand]
+    if None in answers:
+        states[REQUEST] = "unavailable"
+    ordered = [*values.values(), *(math.nan if answer is None else answer for answer in answers)]
     versions = {name: read.version for name, read in reads.items() if read.version is not None}
     return FeatureVector(ordered, states, versions)
 

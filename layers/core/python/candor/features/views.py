@@ -21,7 +21,9 @@ MAX_SKEW = 300_000
 """How far ahead (ms) an event may be dated at most. Events younger than this, seen from the newest, stay raw in their
 item, so that a reader's moment never falls before what was folded."""
 
-ON_DEMAND_PREFIX = "request."
+REQUEST = "request"
+"""Where on-demand features stand: first part of their names, as a view's name is of windowed ones."""
+
 FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
 
@@ -213,12 +215,24 @@ class OnDemand:
 
     @property
     def feature(self) -> str:
-        return ON_DEMAND_PREFIX + self.name
+        return f"{REQUEST}.{self.name}"
+
+    def answer(self, checkout: Checkout, features: Mapping[str, float]) -> float | None:
+        """The feature; NaN where the function has no finite answer; None where it fails on these inputs.
+
+        Neither JSON nor a policy table knows infinity. A failure is a slip in the definition: it may not cost an
+        applicant the answer, nor pass for a missing value.
+        """
+        try:
+            found = self.fn(checkout, features)
+            return float(found) if found is not None and math.isfinite(found) else math.nan
+        except Exception:  # noqa: BLE001 - the lender's own code: it may raise anything
+            return None
 
     def value(self, checkout: Checkout, features: Mapping[str, float]) -> float:
-        """The feature; NaN where the function has no finite answer: neither JSON nor a policy table knows infinity."""
-        found = self.fn(checkout, features)
-        return float(found) if found is not None and math.isfinite(found) else math.nan
+        """The number that stands in the vector, online and offline: NaN without an answer, for whatever reason."""
+        found = self.answer(checkout, features)
+        return math.nan if found is None else found
 
 
 @dataclass(frozen=True)
@@ -302,6 +316,10 @@ class Definitions:
                 raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
             seen.add(name)
         for view in self.views:
+            if view.name == REQUEST:
+                raise DefinitionError(
+                    f'view "{REQUEST}" has the name of the on-demand features; give it another'
+                )
             if self.entities.get(view.entity.name) is not view.entity:
                 raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
             for event in view.events:
