@@ -12,14 +12,20 @@ from local.errors import LocalError
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
-    from local.system import PORT
-
     parser = argparse.ArgumentParser(prog="python -m local")
     parser.add_argument("command", choices=("up", "run"))
     parser.add_argument("--assembly", type=Path, default=Path("cdk.out"))
     parser.add_argument("--state", type=Path, default=Path(".local"))
-    parser.add_argument("--port", type=int, default=os.environ.get("PORT", str(PORT)))
+    parser.add_argument("--port", type=_port, default=os.environ.get("PORT", ""))
     return parser.parse_args(words)
+
+
+def _port(text: str) -> int:
+    from local.system import PORT
+
+    if text and not (text.isascii() and text.isdecimal()):
+        raise LocalError(f"PORT={text} is no port: use a number such as PORT={PORT + 10}")
+    return int(text or PORT)
 
 
 def _stop_on_signals() -> None:

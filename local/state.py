@@ -137,7 +137,7 @@ def _lock(path: Path) -> int:
         holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
         os.close(descriptor)
         raise StateInUse(
-            f"{path.parent} is in use by process {holder}: stop it first, or name another state folder"
+            f"{path.parent} is in use by process {holder}: stop that one first, by Ctrl-C or `kill {holder}`"
         ) from None
     os.ftruncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())

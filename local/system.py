@@ -57,6 +57,8 @@ class LocalSystem:
     def __enter__(self) -> Self:
         try:
             stacks = load_assembly(self._assembly, self._stage)
+            self._state = StateFolder(self._state_path)
+            self._closing.callback(self._state.close)
             listener = self._listen()
             self._prepare(stacks)
             self._provision(stacks)
@@ -70,7 +72,7 @@ class LocalSystem:
         self._closing.close()
 
     def _listen(self) -> socket.socket:
-        """The socket that is served last is taken first, so that a busy port costs nothing."""
+        """The socket that is served last is taken early, so that a busy port costs nothing."""
         listener = _listening(self._port)
         self._closing.callback(listener.close)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -81,8 +83,6 @@ class LocalSystem:
             raise LocalError(f"{self._assembly} declares no stack: run `make synth`")
         for stack in stacks:
             Provisioner.check(stack)
-        self._state = StateFolder(self._state_path)
-        self._closing.callback(self._state.close)
         self._aws = EmbeddedAws(
             self._state,
             stacks[0].region,

@@ -97,7 +97,7 @@ def report(journey: Journey) -> Iterator[str]:
     yield _speed([row.latency_ms for row in rows])
     yield f"rows={write_rows(journey.folder / 'rows.jsonl', evidence)}"
     yield ""
-    yield "Decide one checkout yourself:"
+    yield "Decide one checkout yourself, while it serves:"
     yield journey.curl()
     yield ""
 

@@ -242,6 +242,8 @@ def main(arguments: Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
     source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
+    once = os.environ.get("ONCE", "0") not in ("", "0")
+    console.print("start what was synthesized")
     with LocalSystem(arguments.assembly, arguments.state, arguments.port) as system:
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
         journey = Journey(system, source, console)
@@ -253,9 +255,10 @@ def main(arguments: Namespace) -> int:
             report,  # its statistics take a second to load: only here are they needed
         )
 
-        for line in report(journey):
-            print(line)
-        if os.environ.get("ONCE"):
+        with console.status("report: the same vectors from the archive"):
+            lines = list(report(journey))
+        print(*lines, sep="\n", flush=True)
+        if once:
             print(f"READY {system.url}", flush=True)
             return 0
         system.serve()

@@ -191,6 +191,16 @@ def test_a_system_that_cannot_start_says_why_in_one_line(
     assert said.err == f"error: {tmp_path} holds no synthesized app: run `make synth`\n"
 
 
+@pytest.mark.parametrize("port", ["80x", "-1", "8080.0", "٨٠٨٠"])
+def test_a_port_that_is_no_number_is_told_in_one_line(
+    port: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.__main__._stop_on_signals", lambda: None)
+    monkeypatch.setenv("PORT", port)
+    assert main(["up"]) == 1
+    assert capsys.readouterr() == ("", f"error: PORT={port} is no port: use a number such as PORT=8090\n")
+
+
 def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
     keys = []
     for start in range(2):

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -168,9 +169,12 @@ def test_expired_items_are_swept(system: LocalSystem) -> None:
     assert "new" in stored(system)
 
 
-def test_a_state_folder_has_one_system(system: LocalSystem, small_assembly: Path) -> None:
-    with pytest.raises(StateInUse, match="is in use by process"):
-        LocalSystem(small_assembly, system._state.path, 0).__enter__()
+def test_a_state_folder_has_one_system_and_says_so_before_the_port_does(
+    system: LocalSystem, small_assembly: Path
+) -> None:
+    port = int(system.url.rpartition(":")[2])
+    with pytest.raises(StateInUse, match=rf"is in use by process {os.getpid()}: stop that one first"):
+        LocalSystem(small_assembly, system._state.path, port).__enter__()
 
 
 def test_a_busy_port_is_refused_in_one_line(small_assembly: Path, tmp_path: Path) -> None:
