@@ -1,11 +1,13 @@
 """Synthesize the CDK app: `python app.py [-c stage=prod]`, or through the CDK CLI."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 from stacks import toolchain
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it in silence: the next synthesis starts afresh
 toolchain.prepare()  # before the first import of aws_cdk, which starts Node
 
 import aws_cdk as cdk  # noqa: E402
