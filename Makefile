@@ -18,7 +18,10 @@ export PORT DATA ONCE SIZE
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make run takes PORT=8080, DATA=<folder of real data>, SIZE=<of the simulated lender>, ONCE=1 (stop after the report)"
+	@echo "  make run takes PORT=8080 (where to serve)"
+	@echo "                 ONCE=1 (stop after the report)"
+	@echo "                 SIZE=480 (customers of the simulated lender)"
+	@echo "                 DATA=<folder of real data> (instead of the simulated lender)"
 
 install:  ## Create .venv and install the locked requirements (when they changed)
 	@scripts/bootstrap
