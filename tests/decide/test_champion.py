@@ -9,8 +9,9 @@ import pytest
 from candor.clock import FixedClock
 from candor.errors import BundleRefused, PolicyError, StoreUnavailable
 from candor.model.bundle import Bundle, sha256
+from candor.policy import Policy
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
-from tests.decide.lending import NOW, REASONS, RISKY, SAFE, Shelf, Till, champion, decider
+from tests.decide.lending import NOW, POLICY, REASONS, RISKY, SAFE, Shelf, Till, champion, decider
 
 
 def other(**changes) -> Bundle:
@@ -139,6 +140,21 @@ def test_without_a_pointer_the_fallback_policy_decides_alone(till):
     assert small["bundle"] is large["bundle"] is None
     assert small["degraded"] is large["degraded"] is True
     assert till.record("c", total=95_000)["reasons"] == ["H2"]
+
+
+def test_every_record_names_the_policy_it_was_decided_by(till):
+    new = other(policy=cell("amount", "> 1"))
+    records = []
+    for key, bundle in enumerate([None, champion(), new]):
+        till.store.champion = bundle and put(till, bundle.to_bytes())
+        records.append(till.record(f"k{key}", total=SAFE))
+    assert [record["bundle"] for record in records] == [None, champion().sha, new.sha]
+    assert [record["policy"] for record in records] == [
+        Policy(POLICY).hash,
+        Policy(champion().policy).hash,
+        Policy(new.policy).hash,
+    ]
+    assert records[0]["policy"] == records[1]["policy"] != records[2]["policy"]
 
 
 def test_a_pointer_that_is_gone_leaves_the_one_before(till):

@@ -79,6 +79,7 @@ class Attempt(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """The decision record: all that replay needs. Moments in ms UTC.
 
+    ``bundle`` is None where none served; ``policy`` then is the hash of the fallback's table, else of the bundle's.
     ``attempt`` is random: a write that is sent again knows its own record from that of a like request at the same moment.
     """
 
@@ -91,6 +92,7 @@ class Decision(msgspec.Struct, frozen=True):
     vector: FeatureVector
     definition_hash: str
     bundle: str | None
+    policy: str
     score: float | None
     cutoff: float | None
     outcome: str
@@ -202,7 +204,8 @@ class Decider:
             features=dict(zip(self._definitions.features, vector.values, strict=True)),
             states=vector.states,
         )
-        verdict = self._verdict(champion, facts)
+        policy = champion.policy if champion else self._fallback
+        verdict = _verdict(policy, facts)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key),
             merchant_id=application.merchant_id,
@@ -213,6 +216,7 @@ class Decider:
             vector=vector,
             definition_hash=self._definitions.hash,
             bundle=champion.sha if champion else None,
+            policy=policy.hash,
             score=score,
             cutoff=cutoff,
             outcome=verdict.outcome,
@@ -223,13 +227,6 @@ class Decider:
             regulation_profile=self._profile,
             attempt=os.urandom(8).hex(),
         )
-
-    def _verdict(self, champion: Champion | None, facts: Facts) -> Verdict:
-        """The policy's verdict; a person looks where the table itself fails on these facts."""
-        try:
-            return (champion.policy if champion else self._fallback).decide(facts)
-        except PolicyError:
-            return Verdict("action_required", None, ["policy_failed"], [])
 
     def _record(self, decision: Decision, fingerprint: str, deadline: Deadline) -> Answer:
         new = StoredDecision(
@@ -247,6 +244,14 @@ class Decider:
         if stored.fingerprint != fingerprint:
             raise InvalidInput("idempotency_key_reused", "This key was used with a different request.")
         return Answer(stored.answer, None)
+
+
+def _verdict(policy: Policy, facts: Facts) -> Verdict:
+    """The policy's verdict; a person looks where the table itself fails on these facts."""
+    try:
+        return policy.decide(facts)
+    except PolicyError:
+        return Verdict("action_required", None, ["policy_failed"], [])
 
 
 def reasons(verdict: Verdict, champion: Champion | None, vector: FeatureVector) -> list[str]:

@@ -6,6 +6,7 @@ reason, and reasons come only from the component that failed (Regulation B, comm
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -64,9 +65,13 @@ NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
 
 
 class Policy:
-    """A compiled decision table. Raises ``PolicyError`` for a table that cannot be evaluated."""
+    """A compiled decision table. Raises ``PolicyError`` for a table that cannot be evaluated.
+
+    ``hash`` is the SHA-256 (hex) of the table as canonical JSON: keys sorted, no spaces.
+    """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
+        self.hash = hashlib.sha256(msgspec.json.encode(dict(table), order="sorted")).hexdigest()
         try:
             self._decision = zen.ZenEngine().create_decision(json.dumps(dict(table)))
             self._decision.validate()
