@@ -65,6 +65,14 @@ class ObservabilityStack(cdk.Stack):
         self._alarm(
             "ScoreSlow", slow, "Decisions pass their deadline.", threshold=settings.deadline_ms, periods=3
         )
+        bundles = cloudwatch.Metric(
+            namespace="Candor",
+            metric_name="BundlesFailed",
+            dimensions_map={"service": "score", "stage": settings.stage},
+            statistic="Sum",
+            period=_FIVE_MINUTES,
+        )
+        self._alarm("BundlesFailed", bundles, "The champion cannot serve: read the scorer's log, roll back.")
         for name, function in (
             ("Score", alias),
             ("Authorize", serving.authorize),

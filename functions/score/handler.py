@@ -5,11 +5,12 @@ import time
 from functools import lru_cache
 from typing import Any
 
+from candor.champion import Champions
 from candor.clock import Deadline, SystemClock
 from candor.decide import Decider
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
-from candor.errors import InvalidInput, StoreUnavailable
+from candor.errors import CandorError, InvalidInput, StoreUnavailable
 from candor.store.hot import BundleSource, HotStore, read_secret
 from candor.store.lean import Credentials
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
@@ -24,7 +25,8 @@ STAGE = os.environ["STAGE"]
 def decider() -> Decider:
     """Everything that outlives a request; built by the first one, so that a failure is answered, not a crash."""
     region, credentials = os.environ["AWS_REGION"], Credentials.from_environment()
-    return Decider(
+    bundles = BundleSource(region=region, bucket=os.environ["BUNDLES_BUCKET"], credentials=credentials)
+    ready = Decider(
         definitions=DEFINITIONS,
         store=HotStore(
             region=region,
@@ -33,15 +35,15 @@ def decider() -> Decider:
             registry=os.environ["REGISTRY_TABLE"],
             credentials=credentials,
         ),
-        load_bundle=BundleSource(
-            region=region, bucket=os.environ["BUNDLES_BUCKET"], credentials=credentials
-        ).load,
+        champions=Champions(DEFINITIONS, bundles.load, CLOCK, _bundle_failed),
         fallback_policy=policy(),
         regulation_profile=REGULATION_PROFILE,
         id_key=read_secret(os.environ["DECISION_KEY_SECRET"], region, credentials),
         clock=CLOCK,
         retention_days=int(os.environ["DECISION_RETENTION_DAYS"]),
     )
+    ready.warm_up()
+    return ready
 
 
 def handler(event: dict[str, Any], context: object) -> rest.Response:
@@ -62,6 +64,10 @@ def handler(event: dict[str, Any], context: object) -> rest.Response:
     latency_ms = (time.perf_counter() - started) * 1_000
     telemetry.emit(telemetry.decision_line(answer.decision, STAGE, CLOCK, latency_ms))
     return rest.answer(200, answer.body)
+
+
+def _bundle_failed(sha: str, error: CandorError) -> None:
+    telemetry.emit(telemetry.bundle_line(sha, error, STAGE, CLOCK))
 
 
 def _told(response: rest.Response, code: str, request_id: str) -> rest.Response:

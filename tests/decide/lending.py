@@ -22,9 +22,11 @@ from candor import (
     Sum,
     Variance,
 )
+from candor.champion import Champions
 from candor.clock import DAY, Clock, Deadline, FixedClock
 from candor.contracts import Application, Event, parse_checkout
 from candor.decide import Answer, Attempt, Decider
+from candor.errors import CandorError
 from candor.ingest import Retention, ingest
 from candor.model.bundle import Bundle
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
@@ -134,29 +136,38 @@ def take_in(features: MemoryFeatureStore, *events: Event) -> None:
 
 
 class Shelf:
-    """Bundles by name; counts what is taken."""
+    """Bundles by name; notes what is taken, what each taking may last, and what could not serve."""
 
     def __init__(self, *bundles: Bundle) -> None:
         self.files: dict[str, bytes | Exception] = {one.sha: one.to_bytes() for one in bundles}
         self.taken: list[str] = []
+        self.timeouts: list[float] = []
+        self.failures: list[tuple[str, CandorError]] = []
 
-    def __call__(self, sha: str) -> bytes:
+    def __call__(self, sha: str, timeout_s: float) -> bytes:
         self.taken.append(sha)
+        self.timeouts.append(timeout_s)
         found = self.files[sha]
         if isinstance(found, Exception):
             raise found
         return found
 
+    def failed(self, sha: str, error: CandorError) -> None:
+        self.failures.append((sha, error))
 
-def decider(store: DecisionStore, shelf: Shelf | None = None, **changes: Any) -> Decider:
+
+def decider(
+    store: DecisionStore, shelf: Shelf | None = None, clock: Clock | None = None, **changes: Any
+) -> Decider:
+    shelf, clock = shelf or Shelf(champion()), clock or FixedClock(NOW)
     settings: dict[str, Any] = {
         "definitions": DEFINITIONS,
         "store": store,
-        "load_bundle": shelf or Shelf(champion()),
+        "champions": Champions(DEFINITIONS, shelf, clock, shelf.failed),
         "fallback_policy": POLICY,
         "regulation_profile": "US-federal/test",
         "id_key": b"secret",
-        "clock": FixedClock(NOW),
+        "clock": clock,
         "retention_days": RETENTION_DAYS,
     }
     return Decider(**(settings | changes))

@@ -6,12 +6,15 @@ import dataclasses
 
 import pytest
 
-from candor.clock import FixedClock
+from candor.champion import KEPT, RETRY_AFTER
+from candor.clock import Deadline, FixedClock
+from candor.decide import START_TIMEOUT_S
 from candor.errors import BundleRefused, PolicyError, StoreUnavailable
 from candor.model.bundle import Bundle, sha256
+from candor.model.engine import EngineUnavailable
 from candor.policy import Policy
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
-from tests.decide.lending import NOW, POLICY, REASONS, RISKY, SAFE, Shelf, Till, champion, decider
+from tests.decide.lending import NOW, POLICY, REASONS, RISKY, SAFE, Shelf, Till, attempt, champion, decider
 
 
 def other(**changes) -> Bundle:
@@ -110,7 +113,11 @@ def test_an_unreadable_bundle_leaves_the_one_before_and_is_tried_again(till):
     till.store.champion = new.sha
     assert till.record("b", total=SAFE)["bundle"] == champion().sha
     till.shelf.files[new.sha] = new.to_bytes()
-    assert till.record("c", total=SAFE)["bundle"] == new.sha
+    till.clock.advance(RETRY_AFTER - 1)
+    assert till.record("c", total=SAFE)["bundle"] == champion().sha
+    assert till.shelf.taken == [champion().sha, new.sha], "an outage costs one wait, not one a request"
+    till.clock.advance(1)
+    assert till.record("d", total=SAFE)["bundle"] == new.sha
     assert till.shelf.taken == [champion().sha, new.sha, new.sha]
 
 
@@ -118,6 +125,47 @@ def test_an_unreadable_first_bundle_leaves_the_fallback_policy(till):
     till.shelf.files[champion().sha] = StoreUnavailable("s3 is away")
     assert till.record("a", total=SAFE)["rules"] == []
     assert till.record("b", total=RISKY)["rules"] == ["unverified"]
+
+
+def test_every_failure_of_a_bundle_is_told_once(till, refused):
+    name = put(till, refused)
+    away = "0" * 64
+    till.shelf.files[away] = StoreUnavailable("s3 is away")
+    for key, pointer in enumerate([name, away, name, away]):
+        till.store.champion = pointer
+        till.decide(f"k{key}", total=SAFE)
+    told = [(sha, type(error)) for sha, error in till.shelf.failures]
+    assert told == [(name, BundleRefused), (away, StoreUnavailable)]
+
+
+def test_a_new_champion_is_loaded_inside_the_deadline(till):
+    till.decider.decide(attempt("a"), Deadline(0.4))
+    (timeout,) = till.shelf.timeouts
+    assert 0.0 < timeout <= 0.2
+
+
+def test_a_start_makes_the_champion_ready_before_any_request(till):
+    till.decider.warm_up()
+    assert till.shelf.timeouts == [START_TIMEOUT_S]
+    assert till.record(total=SAFE)["bundle"] == champion().sha
+    assert till.shelf.taken == [champion().sha]
+
+
+def test_without_the_engine_the_fallback_policy_decides_and_it_is_told(till, monkeypatch):
+    def away(text):
+        raise EngineUnavailable("attach the layer")
+
+    monkeypatch.setattr("candor.champion.Booster", away)
+    assert till.record(total=SAFE)["bundle"] is None
+    assert [type(error) for _, error in till.shelf.failures] == [EngineUnavailable]
+
+
+def test_the_last_few_champions_stay_ready(till):
+    bundles = [other(cutoff=n / 10) for n in range(1, KEPT + 2)]
+    for key, bundle in enumerate([*bundles, bundles[1], bundles[0]]):
+        put(till, bundle.to_bytes())
+        assert till.record(f"k{key}", total=SAFE)["bundle"] == bundle.sha
+    assert till.shelf.taken == [one.sha for one in [*bundles, bundles[0]]]
 
 
 def test_a_promotion_and_its_rollback_load_each_bundle_once(till):

@@ -8,6 +8,7 @@ import pytest
 
 from candor.clock import FixedClock
 from candor.edge import telemetry
+from candor.errors import BundleRefused
 from tests.decide.lending import NOW, RISKY, SAFE, Till
 
 CLOCK = FixedClock(NOW)
@@ -68,3 +69,11 @@ def test_a_failure_is_counted_by_its_code(capsys, status, unwritable):
     line = emitted(capsys, telemetry.failure_line("some_code", status, "req_1", "prod", CLOCK))
     assert metrics_of(line) == {"Problems": 1, "Unwritable": unwritable}
     assert (line["code"], line["status"], line["request_id"]) == ("some_code", status, "req_1")
+
+
+def test_a_bundle_that_cannot_serve_is_counted_with_its_cause(capsys):
+    error = BundleRefused("the bytes have another SHA-256")
+    line = emitted(capsys, telemetry.bundle_line("ab" * 32, error, "prod", CLOCK))
+    assert metrics_of(line) == {"BundlesFailed": 1}
+    assert line["bundle"] == "ab" * 32
+    assert line["cause"] == "BundleRefused: the bytes have another SHA-256"

@@ -85,7 +85,7 @@ class Scorer:
         if self.module.decider.cache_info().currsize:
             decider = self.module.decider()
             decider._store._client.close()
-            decider._load_bundle.__self__._client.close()
+            decider._champions._load_bundle.__self__._client.close()
         self._monkeypatch.undo()
 
 

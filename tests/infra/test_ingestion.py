@@ -31,7 +31,7 @@ def test_what_wakes_somebody(assembly):
     metrics = {
         each["Properties"]["MetricName"] for each in assembly.resources("AWS::CloudWatch::Alarm").values()
     }
-    assert metrics >= {"Errors", "Duration", "Throttles", "5XXError", "ExecutionsFailed"}
+    assert metrics >= {"Errors", "Duration", "Throttles", "5XXError", "ExecutionsFailed", "BundlesFailed"}
 
 
 def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):

@@ -233,10 +233,10 @@ def test_a_write_that_meets_another_record_gives_that_one(server, store, decisio
 def test_bundles_and_secrets_come_or_the_service_is_unavailable(server):
     source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
     server.script = [Answer(200, b"the bundle"), Answer(404, b""), Answer(503, b"slow down")]
-    assert source.load("ab" * 32) == b"the bundle"
+    assert source.load("ab" * 32, AMPLE_S) == b"the bundle"
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="s3: bundle abababababab answers"):
-            source.load("ab" * 32)
+            source.load("ab" * 32, AMPLE_S)
     source._client.close()
 
 

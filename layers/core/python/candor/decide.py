@@ -10,21 +10,19 @@ import hashlib
 import hmac
 import os
 from base64 import b32encode
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from candor.champion import Champion, Champions
 from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339, parse_rfc3339
 from candor.contracts import Application, Checkout
-from candor.errors import BundleRefused, DefinitionError, InvalidInput, PolicyError, StoreUnavailable
+from candor.errors import InvalidInput, PolicyError
 from candor.features.vector import ABSENT, FeatureVector, build
 from candor.features.views import Definitions
-from candor.model.bundle import Bundle
-from candor.model.engine import Booster, ModelRefused
 from candor.policy import Facts, Policy, Verdict
-from candor.reasons import MAX_REASONS, Catalogue
+from candor.reasons import MAX_REASONS
 from candor.store.protocol import DecisionStore, StoredDecision
 
 ROUTE = "POST /v1/decisions"
@@ -34,29 +32,11 @@ VALID_FOR = HOUR
 READ_SHARE = 0.5
 """Share of the deadline that the read may use: enough must stay to write the record."""
 
+LOAD_SHARE = 0.5
+"""Share of what then is left that a new champion's bundle may take."""
 
-class Champion:
-    """A bundle made ready to serve. Raises ``BundleRefused`` if any part of it could not."""
-
-    def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
-        bundle.require(definitions)
-        self.sha = sha
-        self.bundle = bundle
-        try:
-            self.booster = Booster(bundle.model)
-            self.policy = Policy(bundle.policy)
-            self.catalogue = Catalogue(bundle.reasons, bundle.features)
-        except (ModelRefused, PolicyError, DefinitionError) as error:
-            raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
-
-    def score(self, values: Sequence[float]) -> float:
-        """Probability that the checkout turns bad."""
-        return self.bundle.score(self.booster.raw(values))
-
-    def reasons(self, values: Sequence[float]) -> list[str]:
-        """Codes of the model's principal reasons against this applicant."""
-        contributions = self.booster.contributions(values)[:-1]
-        return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
+START_TIMEOUT_S = 2.0
+"""What a start may wait for its pointer, and for its bundle: no request's deadline runs yet."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -117,14 +97,14 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Decides checkouts. ``load_bundle`` gives a bundle's bytes by name; ``fallback_policy`` serves without a bundle."""
+    """Decides checkouts; ``fallback_policy`` serves without a bundle."""
 
     def __init__(
         self,
         *,
         definitions: Definitions,
         store: DecisionStore,
-        load_bundle: Callable[[str], bytes],
+        champions: Champions,
         fallback_policy: Mapping[str, Any],
         regulation_profile: str,
         id_key: bytes,
@@ -133,15 +113,17 @@ class Decider:
     ) -> None:
         self._definitions = definitions
         self._store = store
-        self._load_bundle = load_bundle
+        self._champions = champions
         self._fallback = Policy(fallback_policy)
         self._profile = regulation_profile
         self._id_key = id_key
         self._clock = clock
         self._retention = retention_days * DAY
-        self._champion: Champion | None = None
-        self._ready = lru_cache(maxsize=3)(self._load)
-        self._refused: set[str] = set()
+
+    def warm_up(self) -> None:
+        """Make the champion ready before the first request; what fails here is left to the requests."""
+        pointer = self._store.read([], START_TIMEOUT_S).champion
+        self._champions.serving(pointer, START_TIMEOUT_S)
 
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
@@ -158,7 +140,8 @@ class Decider:
             for v in self._definitions.views
         }
         vector = build(self._definitions, reads, attempt.application.checkout, q)
-        decision = self._decide(attempt, q, vector, self._serving(snapshot.champion))
+        champion = self._champions.serving(snapshot.champion, deadline.remaining() * LOAD_SHARE)
+        decision = self._decide(attempt, q, vector, champion)
         return self._record(decision, attempt.fingerprint, deadline)
 
     def _check_moment(self, attempt: Attempt) -> None:
@@ -176,20 +159,6 @@ class Decider:
             for view in self._definitions.views
             if (token := found[view.entity.name]) is not None
         }
-
-    def _serving(self, sha: str | None) -> Champion | None:
-        """The champion named by the pointer; the previous one where the new one cannot be loaded."""
-        if sha is not None and sha not in self._refused:
-            try:
-                self._champion = self._ready(sha)
-            except BundleRefused:
-                self._refused.add(sha)
-            except StoreUnavailable:
-                return self._champion
-        return self._champion
-
-    def _load(self, sha: str) -> Champion:
-        return Champion(sha, Bundle.from_bytes(self._load_bundle(sha), sha), self._definitions)
 
     def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, champion: Champion | None) -> Decision:
         application, checkout = attempt.application, attempt.application.checkout

@@ -1,4 +1,4 @@
-"""The scorer's one log line a decision: metrics in CloudWatch's embedded format, no personal data.
+"""The scorer's log lines, one a decision: metrics in CloudWatch's embedded format, no personal data.
 
 Powertools does this everywhere else; on the scorer its import alone is over the cold-start budget (ADR 0003).
 """
@@ -12,6 +12,7 @@ import msgspec
 
 from candor.clock import Clock
 from candor.decide import Decision
+from candor.errors import CandorError
 
 NAMESPACE = "Candor"
 
@@ -52,6 +53,12 @@ def decision_line(decision: Decision, stage: str, clock: Clock, latency_ms: floa
         "bundle": decision.bundle,
         "states": decision.vector.states,
     }
+
+
+def bundle_line(sha: str, error: CandorError, stage: str, clock: Clock) -> dict[str, object]:
+    """What is told about a bundle that should serve and cannot: its name and the cause."""
+    line = _metrics(clock.now_ms(), stage, {"BundlesFailed": 1}, {})
+    return line | {"bundle": sha, "cause": f"{type(error).__name__}: {error}"}
 
 
 def failure_line(code: str, status: int, request_id: str, stage: str, clock: Clock) -> dict[str, object]:

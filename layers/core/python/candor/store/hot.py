@@ -22,7 +22,7 @@ _RETRYABLE = (
     "InternalServerError",
     "RequestLimitExceeded",
 )
-_BUNDLE_TIMEOUT_S = 2.0
+_SECRET_TIMEOUT_S = 2.0
 _ATTEMPTS = 2
 _ROUNDS = 3
 """Calls for keys that come back unprocessed: more would only press on a table that throttles."""
@@ -126,11 +126,9 @@ class BundleSource:
         self._client = SignedClient("s3", region, credentials)
         self._bucket = bucket
 
-    def load(self, sha: str) -> bytes:
-        """Bytes of the bundle. Raises ``StoreUnavailable``."""
-        answer = self._client.request(
-            Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), _BUNDLE_TIMEOUT_S
-        )
+    def load(self, sha: str, timeout_s: float) -> bytes:
+        """Bytes of the bundle within ``timeout_s``. Raises ``StoreUnavailable``."""
+        answer = self._client.request(Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
         if answer.status != 200:
             raise StoreUnavailable(f"s3: bundle {sha[:12]} answers {answer.status}")
         return answer.body
@@ -142,7 +140,7 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
     request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
     with closing(client):
-        answer = client.request(request, _BUNDLE_TIMEOUT_S)
+        answer = client.request(request, _SECRET_TIMEOUT_S)
     if answer.status != 200:
         raise StoreUnavailable(f"secretsmanager answers {answer.status}")
     return str(msgspec.json.decode(answer.body)["SecretString"]).encode()

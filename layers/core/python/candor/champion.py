@@ -1,0 +1,88 @@
+"""The champion: which bundle serves, made ready once, and the one before it for as long as it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from candor.clock import SECOND, Clock
+from candor.errors import BundleRefused, CandorError, DefinitionError, PolicyError
+from candor.features.views import Definitions
+from candor.model.bundle import Bundle
+from candor.model.engine import Booster, ModelRefused
+from candor.policy import Policy
+from candor.reasons import Catalogue
+
+KEPT: Final = 3
+"""Champions kept ready: a promotion and its rollback cost one load each."""
+
+RETRY_AFTER: Final = 5 * SECOND
+"""How long a bundle that could not be fetched is left alone: an outage of S3 may not cost every request its wait."""
+
+LoadBundle = Callable[[str, float], bytes]
+"""A bundle's bytes by name, within so many seconds. Raises ``StoreUnavailable``."""
+
+OnFailure = Callable[[str, CandorError], None]
+"""Told the name of a bundle that cannot serve, and why, each time it was tried."""
+
+
+class Champion:
+    """A bundle made ready to serve. Raises ``BundleRefused`` if any part of it could not."""
+
+    def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
+        bundle.require(definitions)
+        self.sha = sha
+        self.bundle = bundle
+        try:
+            self.booster = Booster(bundle.model)
+            self.policy = Policy(bundle.policy)
+            self.catalogue = Catalogue(bundle.reasons, bundle.features)
+        except (ModelRefused, PolicyError, DefinitionError) as error:
+            raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
+
+    def score(self, values: Sequence[float]) -> float:
+        """Probability that the checkout turns bad."""
+        return self.bundle.score(self.booster.raw(values))
+
+    def reasons(self, values: Sequence[float]) -> list[str]:
+        """Codes of the model's principal reasons against this applicant."""
+        contributions = self.booster.contributions(values)[:-1]
+        return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
+
+
+class Champions:
+    """The champion by the pointer's word. A refused bundle is tried once, an unreadable one again after a while."""
+
+    def __init__(
+        self, definitions: Definitions, load_bundle: LoadBundle, clock: Clock, on_failure: OnFailure
+    ) -> None:
+        self._definitions = definitions
+        self._load_bundle = load_bundle
+        self._clock = clock
+        self._on_failure = on_failure
+        self._serving: Champion | None = None
+        self._ready: dict[str, Champion] = {}
+        self._retry_at: dict[str, float] = {}
+
+    def serving(self, sha: str | None, timeout_s: float) -> Champion | None:
+        """The champion that the pointer names, or the one before where that cannot serve; None where none can."""
+        if sha is not None and (self._serving is None or self._serving.sha != sha):
+            self._serving = self._ready.get(sha) or self._loaded(sha, timeout_s) or self._serving
+        return self._serving
+
+    def _loaded(self, sha: str, timeout_s: float) -> Champion | None:
+        if self._clock.now_ms() < self._retry_at.get(sha, 0):
+            return None
+        try:
+            bundle = Bundle.from_bytes(self._load_bundle(sha, timeout_s), sha)
+            champion = Champion(sha, bundle, self._definitions)
+        except CandorError as error:
+            for_good = isinstance(error, BundleRefused)
+            self._retry_at[sha] = inf if for_good else self._clock.now_ms() + RETRY_AFTER
+            self._on_failure(sha, error)
+            return None
+        self._ready[sha] = champion
+        if len(self._ready) > KEPT:
+            del self._ready[next(iter(self._ready))]
+        return champion
