@@ -6,13 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candor import FeatureView
 from candor.clock import DAY, HOUR, MINUTE, SECOND, FixedClock
 from candor.errors import CorruptItem
 from candor.features import state as state_module
 from candor.features.state import MAX_SKEW, ViewState, id_hash
 from candor.ingest import Retention, ingest
 from candor.store.memory import MemoryFeatureStore
-from tests.builders import NOW, RETENTION, bits, definitions_of, event, shop, take_in, view_of
+from tests.builders import (
+    NOW,
+    RETENTION,
+    all_aggregations,
+    bits,
+    customer,
+    definitions_of,
+    event,
+    failed,
+    paid,
+    shop,
+    take_in,
+    view_of,
+)
 from tests.oracle import expected, hop_of, left_edge, length_of, seen_before
 
 LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "731d", "lifetime"]
@@ -175,7 +189,7 @@ def test_a_state_answers_before_the_codec_as_after_it():
 def test_the_first_fold_is_seamless(size):
     events = [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(size)]
     state = state_after(EVERYTHING, events)
-    assert bool(state.tiles) is (size > 32)
+    assert bool(state.singles) is (size > 32)
     assert_never_lies(EVERYTHING, state, events, [NOW - DAY, NOW - MAX_SKEW, NOW, NOW + 1, NOW + DAY])
 
 
@@ -309,14 +323,26 @@ def test_what_no_window_reaches_leaves_the_state():
     view = view_of(["1h", "24h"])
     old = [event(f"o{n}", NOW - 90 * DAY + n * DAY // 2, amount=1) for n in range(150)]
     state = state_after(view, old + [event(f"n{n}", NOW - n, amount=1) for n in range(40)])
-    assert all(start + length > NOW - 26 * HOUR for start, length in state.tiles)
+    assert all(start + length > NOW - 26 * HOUR for start, length in [*state.singles, *state.tiles])
 
 
 def test_a_state_of_years_stays_small():
     rng = random.Random(4)
     events = [event(f"e{n}", NOW - rng.randrange(900 * DAY), amount=n) for n in range(1200)]
     view = view_of(["1h", "24h", "7d", "30d", "90d"])
-    assert len(state_after(view, sorted(events, key=lambda e: e.occurred_at)).tiles) < 150
+    state = state_after(view, sorted(events, key=lambda e: e.occurred_at))
+    assert len(state.singles) + len(state.tiles) < 150
+
+
+@pytest.mark.parametrize(("aggregations", "kept"), [(7, False), (8, True)])
+def test_a_tile_of_one_event_keeps_the_event_where_that_is_cheaper(aggregations, kept):
+    declared = all_aggregations()[:aggregations]
+    view = FeatureView("payments", customer, [paid, failed], declared, ["1h", "90d", "lifetime"])
+    events = [event(f"e{n}", NOW - n * DAY // 2, amount=n, kind="a") for n in range(60)]
+    state = state_after(view, events)
+    assert bool(state.singles) is kept
+    assert state.singles.keys().isdisjoint(state.tiles)
+    assert_never_lies(view, state, events, [NOW + 1, NOW + DAY, NOW + 80 * DAY, NOW + 200 * DAY])
 
 
 def test_the_empty_state_answers_every_moment():
@@ -335,8 +361,8 @@ def test_bytes_that_encode_did_not_write_are_corrupt(blob):
 
 def test_an_item_of_a_later_codec_is_corrupt_and_not_a_crash():
     """After a roll-back the table holds items of the newer release, which may have more members."""
-    body = state_module._ENCODER.encode([2, EVERYTHING.version, *range(12)])
-    with pytest.raises(CorruptItem, match="codec 2"):
+    body = state_module._ENCODER.encode([state_module.CODEC + 1, EVERYTHING.version, *range(12)])
+    with pytest.raises(CorruptItem, match=f"codec {state_module.CODEC + 1}"):
         ViewState.decode(EVERYTHING, body + state_module.zlib.crc32(body).to_bytes(4, "big"))
 
 

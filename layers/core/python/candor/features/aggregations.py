@@ -59,9 +59,14 @@ class Aggregation:
         return [self.op, self.field, self.where.spec() if self.where else None]
 
     @property
+    def taken(self) -> str:
+        """What ``take`` depends on."""
+        return repr(self.field)
+
+    @property
     def source(self) -> str:
         """What ``prepare`` depends on; aggregations of the same source share the prepared value."""
-        return repr([self.field, self.where.spec() if self.where else None])
+        return repr([self.taken, self.where.spec() if self.where else None])
 
     @property
     def fields(self) -> frozenset[str]:
@@ -71,8 +76,10 @@ class Aggregation:
 
     def prepare(self, event: Event) -> Any:
         """The event's contribution, or None if it does not count (filtered out, field missing)."""
-        if self.where is not None and not self.where.matches(event):
-            return None
+        return None if self.where is not None and not self.where.matches(event) else self.take(event)
+
+    def take(self, event: Event) -> Any:
+        """``prepare`` of an event that passes the filter."""
         return 1 if self.field is None else event.data.get(self.field)
 
     def update(self, partial: Any, event: Input) -> Any:
@@ -327,11 +334,11 @@ class Distinct(Aggregation):
     empty = ()
 
     @property
-    def source(self) -> str:
-        return "digest of " + super().source
+    def taken(self) -> str:
+        return "digest of " + super().taken
 
-    def prepare(self, event: Event) -> Any:
-        value = super().prepare(event)
+    def take(self, event: Event) -> Any:
+        value = super().take(event)
         if value is None:
             return None
         digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()

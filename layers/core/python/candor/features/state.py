@@ -29,7 +29,10 @@ HEAD_EVENTS = 32
 RING_IDS = 256
 """Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
 
-CODEC = 1
+ROWS_FROM = 8
+"""A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
+
+CODEC = 2
 LIFETIME_TILE = (0, 0)
 
 Row = list[Any]
@@ -52,8 +55,16 @@ class Plan:
             places.append((list(unique).index(spec), feature.window))
         self.aggregations = tuple(unique.values())
         sources = {aggregation.source: aggregation for aggregation in self.aggregations}
-        self.sources = tuple(sources.values())
-        self.columns = tuple(2 + list(sources).index(a.source) for a in self.aggregations)
+        columns = [list(sources).index(a.source) for a in self.aggregations]
+        self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
+        filters = {repr(a.where and a.where.spec()): a.where for a in sources.values()}
+        takers = {a.taken: a.take for a in sources.values()}
+        self.filters = tuple(where.matches if where else None for where in filters.values())
+        self.takers = tuple(takers.values())
+        self.sources = tuple(
+            (list(filters).index(repr(a.where and a.where.spec())), list(takers).index(a.taken))
+            for a in sources.values()
+        )
         windows = sorted({window for _, window in places}, key=lambda w: w.length or 2**62)
         self.windows = tuple(windows)
         self.outputs = tuple((place, windows.index(window)) for place, window in places)
@@ -63,6 +74,7 @@ class Plan:
             for hop in sorted({hop for hop, _ in finite})
         )
         self.reach = dict(self.levels)
+        self.keeps_rows = len(self.aggregations) >= ROWS_FROM
         self.lifetime = any(window.length is None for window in windows)
         used = frozenset[str]().union(*(aggregation.fields for aggregation in self.aggregations))
         self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
@@ -73,7 +85,13 @@ class Plan:
         if not strange.isdisjoint(event.data):
             data = {name: value for name, value in event.data.items() if name not in strange}
             event = msgspec.structs.replace(event, data=data)
-        return [event.occurred_at, event.id, *(a.prepare(event) for a in self.sources)]
+        passes = [matches is None or matches(event) for matches in self.filters]
+        taken = [take(event) for take in self.takers]
+        return [
+            event.occurred_at,
+            event.id,
+            *[taken[taker] if passes[where] else None for where, taker in self.sources],
+        ]
 
     def tile_of(self, start: int, line: int) -> Tile | None:
         """The tile that holds a moment once everything before ``line`` may be folded; None: out of every window."""
@@ -96,6 +114,7 @@ class ViewState:
     born: int | None = None
     watermark: int = 0
     head: list[Row] = field(default_factory=list)
+    singles: dict[Tile, Row] = field(default_factory=dict)
     tiles: dict[Tile, list[Any]] = field(default_factory=dict)
     ring: dict[int, int] = field(default_factory=dict)
     markers: bool = False
@@ -134,7 +153,7 @@ class ViewState:
         self.born = first if self.born is None else min(self.born, first)
         self.watermark = max(self.watermark, *(event.occurred_at for event in events))
         self.head.extend(self.plan.row(event) for event in events)
-        self.head.sort(key=lambda row: (row[0], row[1]))
+        self.head.sort(key=_moment)
         self._fold()
 
     @property
@@ -156,26 +175,36 @@ class ViewState:
         tile = self.plan.tile_of(row[0], self.line)
         if tile is None:
             return
-        self.tiles[tile] = self._with_row(self.tiles.get(tile) or self._empty(), row)
+        if tile in self.tiles:
+            self.tiles[tile] = self._with_row(self.tiles[tile], row)
+        elif tile in self.singles:
+            first = self._with_row(self._empty(), self.singles.pop(tile))
+            self.tiles[tile] = self._with_row(first, row)
+        elif self.plan.keeps_rows:
+            self.singles[tile] = row
+        else:
+            self.tiles[tile] = self._with_row(self._empty(), row)
 
     def _coarsen(self) -> None:
-        for tile in [t for t in self.tiles if t != LIFETIME_TILE]:
-            target = self._target(tile)
-            if target != tile:
-                self._move(tile, target)
+        for tile in self._outgrown(self.singles):
+            self._fold_row(self.singles.pop(tile))
+        for tile in self._outgrown(self.tiles):
+            self._move(tile, self.plan.tile_of(tile[0], self.line))
 
-    def _target(self, tile: Tile) -> Tile | None:
-        start, length = tile
-        if start + length > self.line - self.plan.reach[length]:
-            return tile
-        return self.plan.tile_of(start, self.line)
+    def _outgrown(self, tiles: Iterable[Tile]) -> list[Tile]:
+        """Tiles that no window needs as fine as they are."""
+        expiry = {length: self.line - reach - length for length, reach in self.plan.levels}
+        return [tile for tile in tiles if tile != LIFETIME_TILE and tile[0] <= expiry[tile[1]]]
 
     def _move(self, tile: Tile, target: Tile | None) -> None:
         partials = self.tiles.pop(tile)
         if target is None:
             return
-        other = self.tiles.get(target)
-        self.tiles[target] = partials if other is None else self._merged(other, partials)
+        if target in self.tiles:
+            partials = self._merged(self.tiles[target], partials)
+        elif target in self.singles:
+            partials = self._with_row(partials, self.singles.pop(target))
+        self.tiles[target] = partials
 
     def _merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
         return [a.merge(x, y) for a, x, y in zip(self.plan.aggregations, left, right, strict=True)]
@@ -204,7 +233,8 @@ class ViewState:
 
     def _by_window(self, q: int) -> Iterator[list[Any]]:
         """Partials of every window, shortest first: each continues where the shorter one stopped."""
-        rows = [row for row in self.head if row[0] < q]
+        singles = sorted(self.singles.values(), key=_moment)
+        rows = [*singles, *(row for row in self.head if row[0] < q)]
         tiles = sorted(self.tiles.items())
         running = self._empty()
         for window in self.plan.windows:
@@ -219,12 +249,11 @@ class ViewState:
         return [aggregation.empty for aggregation in self.plan.aggregations]
 
     def _with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
-        moment, event_id = row[0], row[1]
+        moment, event_id, *prepared = row
+        inputs = [None if value is None else (moment, event_id, value) for value in prepared]
         return [
-            partial if row[column] is None else aggregation.update(partial, (moment, event_id, row[column]))
-            for aggregation, partial, column in zip(
-                self.plan.aggregations, partials, self.plan.columns, strict=True
-            )
+            partial if (found := inputs[column]) is None else update(partial, found)
+            for (update, column), partial in zip(self.plan.updates, partials, strict=True)
         ]
 
     def encode(self) -> bytes:
@@ -236,7 +265,8 @@ class ViewState:
                 self.plan.view.version,
                 self.born,
                 self.watermark,
-                [[self.watermark - row[0], *row[1:]] for row in self.head],
+                self._relative(self.head),
+                self._relative(sorted(self.singles.values(), key=_moment)),
                 [
                     [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
                     for tile, partials in sorted(self.tiles.items())
@@ -247,6 +277,9 @@ class ViewState:
         )
         return body + zlib.crc32(body).to_bytes(4, "big")
 
+    def _relative(self, rows: Iterable[Row]) -> list[Row]:
+        return [[self.watermark - row[0], *row[1:]] for row in rows]
+
     @classmethod
     def decode(cls, view: FeatureView, blob: bytes) -> ViewState:
         """Inverse of ``encode``. Raises ``CorruptItem`` for anything that ``encode`` did not write."""
@@ -256,20 +289,23 @@ class ViewState:
         codec, version, *members = _members(view, body)
         if (codec, version) != (CODEC, view.version):
             raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
-        born, watermark, head, tiles, ring, markers = members
+        born, watermark, head, singles, tiles, ring, markers = members
         plan = plan_of(view)
-        return cls(
-            plan,
-            born,
-            watermark,
-            [[watermark - row[0], *row[1:]] for row in head],
-            {
-                (tile[0], tile[1]): [a.unpack(p) for a, p in zip(plan.aggregations, tile[2:], strict=True)]
-                for tile in tiles
-            },
-            dict(zip(ring[::2], ring[1::2], strict=True)),
-            markers,
-        )
+        state = cls(plan, born, watermark, markers=markers)
+        state.head = state._relative(head)
+        state.singles = {state._place(row): row for row in state._relative(singles)}
+        state.tiles = {
+            (tile[0], tile[1]): [a.unpack(p) for a, p in zip(plan.aggregations, tile[2:], strict=True)]
+            for tile in tiles
+        }
+        state.ring = dict(zip(ring[::2], ring[1::2], strict=True))
+        return state
+
+    def _place(self, row: Row) -> Tile:
+        """The tile of a row that is kept: the one it would be folded into now."""
+        tile = self.plan.tile_of(row[0], self.line)
+        assert tile is not None
+        return tile
 
 
 def _members(view: FeatureView, body: bytes) -> list[Any]:
@@ -281,6 +317,11 @@ def _members(view: FeatureView, body: bytes) -> list[Any]:
     if len(found) < 2:
         raise CorruptItem(f'an item of view "{view.name}" has no codec')
     return found
+
+
+def _moment(row: Row) -> tuple[int, str]:
+    """Order of rows; ties of the moment break by id."""
+    return row[0], row[1]
 
 
 def id_hash(event_id: str) -> int:
