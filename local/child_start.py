@@ -1,6 +1,7 @@
 """First lines of any child process: tie its life to the local system's, then become the program asked for.
 
-Run as a script: `python -I -S child_start.py <parent pid> <program> <arguments…>`.
+Run as a script: `python -I -S child_start.py <parent pid> <program> <arguments…>`. A `preexec_fn` would do the same,
+but runs Python between fork and exec of a process full of threads, and rules out the cheap vfork.
 """
 
 import ctypes

@@ -19,7 +19,7 @@ def spawn(
     output: IO[bytes] | int,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` out of reach of the terminal's Ctrl-C; both its streams go to `output`.
+    """Start `command` in a session of its own, out of reach of the terminal's Ctrl-C; both its streams go to `output`.
 
     The kernel ends it together with the *thread* that called this: start long-lived children from long-lived threads.
     """

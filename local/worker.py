@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from local.processes import spawn
 from local.runtime_api import BODY_LIMIT, DeadlinePassed, Request, RuntimeApi, SandboxGone
 from local.sandbox import ACCOUNT, FunctionSpec
 
 INIT_LIMIT_S = 30.0  # AWS allows 10 s; a cold file cache on a small machine needs more
-_START = Path(__file__).with_name("sandbox_start.py")
 _PREFIX = "/2018-06-01/runtime"
 
 
@@ -66,18 +66,9 @@ class Worker:
             raise
 
     def _launch(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        """Its own session keeps a terminal's Ctrl-C away from it and lets `kill` reach its children."""
-        command = [sys.executable, "-P", str(_START), str(os.getpid()), self._spec.handler]
+        command = [sys.executable, "-P", "-m", "awslambdaric", self._spec.handler]
         with self._log.open("ab") as log:
-            return subprocess.Popen(
-                command,
-                env=environment,
-                cwd=self._spec.code,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            return spawn(command, env=environment, output=log, cwd=self._spec.code)
 
     @property
     def pid(self) -> int:
