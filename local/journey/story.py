@@ -232,7 +232,7 @@ def source_of(data: str | None, size: str | None) -> Source:
         return from_folder(Path(data))
     if not size:
         return SimulatedLender()
-    if not size.isdecimal():
+    if not size.isdecimal() or not int(size):
         raise SourceError(f"SIZE={size} is no number of customers: use one such as SIZE=480")
     return SimulatedLender(customers=int(size))
 
