@@ -19,10 +19,9 @@ from candor import (
     Text,
     field,
 )
-from candor.clock import DAY
 from candor.contracts import Application
 from candor.errors import DefinitionError, InvalidInput
-from tests.builders import NOW, customer, definitions_of, event, failed, paid, view_of
+from tests.builders import NOW, customer, event, failed, paid
 
 
 def view(**changed) -> FeatureView:
@@ -102,11 +101,6 @@ def test_the_hash_covers_views_and_on_demand_versions():
     assert first.hash == definitions(on_demand=[OnDemand("x", lambda c, f: 2)]).hash
     assert first.hash != definitions(on_demand=[OnDemand("x", lambda c, f: 1, version=2)]).hash
     assert first.hash != definitions().hash
-
-
-def test_retention_is_the_longest_finite_window_and_its_hop():
-    assert view(windows=["1h", "30d", "lifetime"]).retention == 31 * DAY
-    assert definitions_of(view_of(["lifetime"])).online_retention_ms == 0
 
 
 def test_entities_are_found_by_path_or_not_at_all(checkout: Checkout):

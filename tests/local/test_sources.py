@@ -11,7 +11,7 @@ import pytest
 
 import lender
 from candor.clock import DAY, parse_rfc3339
-from candor.contracts import convert_event, parse_checkout
+from candor.contracts import parse_checkout, parse_event
 from local.journey.sources import Decided, SourceError, from_folder, moment
 from local.journey.sources.simulated import SimulatedLender
 from local.journey.sources.superlender import DECIDED, EARLIER, SuperLender
@@ -44,7 +44,7 @@ def assert_sound(source):
     assert steps == sorted(steps)
     assert steps[0][0] >= source.as_of
     for event in events:
-        lender.DEFINITIONS.check_event(convert_event(event), FAR_AHEAD)
+        lender.DEFINITIONS.check_event(parse_event(json.dumps(event).encode()), FAR_AHEAD)
     for checkout in checkouts:
         parse_checkout(json.dumps(checkout.body).encode())
         assert checkout.merchant in source.merchants

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from candor import Count, Definitions, Entity, EventType, FeatureView, Reason
 from candor.errors import BundleRefused
-from candor.model.bundle import Bundle, BundleCache, Calibration, sha256
+from candor.model.bundle import Bundle, Calibration, sha256
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 PAID = EventType("payment.succeeded", [CUSTOMER])
@@ -112,20 +112,3 @@ def test_the_probability_is_the_logistic_function():
     assert bundle(calibration=Calibration(slope=2.0, intercept=-1.0)).score(0.25) == pytest.approx(
         1 / (1 + math.exp(0.5))
     )
-
-
-def test_the_cache_loads_once_verifies_and_keeps_the_last_few():
-    files = {one.sha: one.to_bytes() for one in (bundle(cutoff=n / 10) for n in range(1, 5))}
-    names, loaded = list(files), []
-
-    def load(sha: str) -> bytes:
-        loaded.append(sha)
-        return files[sha]
-
-    cache = BundleCache(load, keep=2)
-    for sha in (names[0], names[0], names[1], names[0], names[2], names[0], names[1]):
-        assert cache.get(sha).sha == sha
-    assert loaded == [names[0], names[1], names[2], names[1]]
-    files[names[3]] = files[names[0]]
-    with pytest.raises(BundleRefused):
-        cache.get(names[3])

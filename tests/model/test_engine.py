@@ -56,14 +56,6 @@ def test_contributions_are_bit_equal_and_sum_to_the_raw_score(booster, trained, 
         assert sum(found) == pytest.approx(booster.raw(row), abs=1e-12)
 
 
-def test_names_are_in_the_models_order_whatever_their_length(trained):
-    text = trained.model_to_string()
-    long = "view." + "x" * 300
-    renamed = text.replace(NAMES[3], long)
-    with Booster(renamed) as loaded:
-        assert loaded.feature_names == (*NAMES[:3], long, *NAMES[4:])
-
-
 def test_two_models_live_side_by_side(trained, rows):
     first, second = Booster(trained.model_to_string()), Booster(trained.model_to_string(num_iteration=5))
     row = rows[5].tolist()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from candor.clock import DAY, format_rfc3339
-from candor.contracts import convert_event
+from candor.contracts import parse_event
 from candor.errors import DefinitionError
 from candor.features.views import Definitions
 from tests.training.conftest import (
@@ -32,7 +32,9 @@ GRACE = 3 * DAY
 
 
 def labels(events: list[dict], as_of: int = AS_OF) -> dict[str, tuple[bool, int]]:
-    found, _ = labelled_checkouts(small_lender(), [convert_event(one) for one in events], as_of)
+    found, _ = labelled_checkouts(
+        small_lender(), [parse_event(json.dumps(one).encode()) for one in events], as_of
+    )
     return {one.question.row_id: (one.bad, one.known_at) for one in found}
 
 
@@ -75,7 +77,9 @@ def test_definitions_without_a_label_cannot_train():
 def test_a_body_that_is_no_checkout_is_counted_not_trained_on():
     events = loan("1", "a", T0, days_late=0)
     events[0]["data"]["checkout"] = checkout_body("1", "a", 5_000) | {"total": 1}
-    found, unreadable = labelled_checkouts(small_lender(), [convert_event(one) for one in events], AS_OF)
+    found, unreadable = labelled_checkouts(
+        small_lender(), [parse_event(json.dumps(one).encode()) for one in events], AS_OF
+    )
     assert (found, unreadable) == ([], 1)
 
 

@@ -7,7 +7,6 @@ Every refusal is an ``InvalidInput`` whose text never repeats the offending valu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -174,14 +173,6 @@ def parse_event(body: bytes) -> Event:
 def parse_envelope(body: bytes) -> Event:
     """EventBridge's envelope → the Event inside, or ``InvalidInput``."""
     return parse_event(bytes(_decode(_ENVELOPE, body).detail))
-
-
-def convert_event(body: Mapping[str, Any]) -> Event:
-    """As ``parse_event``, for JSON that is already decoded."""
-    try:
-        return _event(msgspec.convert(body, EventBody))
-    except msgspec.ValidationError as error:
-        raise _refusal(error) from None
 
 
 def _event(wire: EventBody) -> Event:

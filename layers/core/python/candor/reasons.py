@@ -33,8 +33,7 @@ class Catalogue:
 
     def __init__(self, reasons: Iterable[Reason], features: Sequence[str]) -> None:
         self.reasons = tuple(reasons)
-        self.by_code = {reason.code: reason for reason in self.reasons}
-        if len(self.by_code) != len(self.reasons):
+        if len({reason.code for reason in self.reasons}) != len(self.reasons):
             raise DefinitionError("two reasons share a code")
         factors = [reason.factor for reason in self.reasons if reason.features]
         if len(set(factors)) != len(factors):

@@ -11,7 +11,6 @@ from functools import cached_property
 from itertools import chain
 from typing import Any
 
-from candor.clock import DAY
 from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Checkout, Event
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.aggregations import Aggregation
@@ -172,12 +171,6 @@ class FeatureView:
     def event_types(self) -> frozenset[str]:
         return frozenset(event.name for event in self.events)
 
-    @cached_property
-    def retention(self) -> int:
-        """How far back (ms) the longest finite window can reach; 0 if there is only the lifetime window."""
-        finite = [parse(label) for label in self.windows]
-        return max(((w.length or 0) + (w.hop or 0) for w in finite), default=0)
-
     def spec(self) -> dict[str, Any]:
         """JSON form: everything that changes a value, nothing else."""
         return {
@@ -290,11 +283,6 @@ class Definitions:
                 "on_demand": [[o.feature, o.version] for o in self.on_demand],
             }
         )
-
-    @cached_property
-    def online_retention_ms(self) -> int:
-        """How far back (ms) the longest finite window of any view reaches."""
-        return max((view.retention for view in self.views), default=DAY)
 
     def check_event(self, event: Event, now_ms: int) -> None:
         """Raise ``InvalidInput`` unless the event may be applied at ``now_ms``."""

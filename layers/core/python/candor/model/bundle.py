@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
@@ -17,7 +16,6 @@ from candor.features.views import Definitions
 from candor.reasons import Reason
 
 FORMAT: Final = 1
-_KEPT: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,26 +132,6 @@ class Bundle:
             raise BundleRefused("calibration, cut-off and reason reference must be finite numbers")
         if self.calibration.slope <= 0.0 or not 0.0 < self.cutoff < 1.0:
             raise BundleRefused("the calibration's slope must be above 0 and the cut-off between 0 and 1")
-
-
-class BundleCache:
-    """Bundles by name, the last few kept, so that a change of champion and a rollback cost one load each."""
-
-    def __init__(self, load: Callable[[str], bytes], keep: int = _KEPT) -> None:
-        self._load = load
-        self._keep = keep
-        self._bundles: OrderedDict[str, Bundle] = OrderedDict()
-
-    def get(self, sha: str) -> Bundle:
-        """The bundle named `sha`, verified when it is loaded. Raises BundleRefused and what `load` raises."""
-        bundle = self._bundles.get(sha)
-        if bundle is None:
-            bundle = Bundle.from_bytes(self._load(sha), sha)
-            self._bundles[sha] = bundle
-            while len(self._bundles) > self._keep:
-                self._bundles.popitem(last=False)
-        self._bundles.move_to_end(sha)
-        return bundle
 
 
 def sha256(data: bytes) -> str:

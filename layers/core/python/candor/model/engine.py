@@ -103,8 +103,6 @@ class Booster:
     what makes a call cheap. A Lambda sandbox serves one request at a time; elsewhere use one Booster per thread.
     """
 
-    feature_names: tuple[str, ...]
-
     def __init__(self, model_text: str) -> None:
         """Load `model_text` (what `lightgbm.Booster.model_to_string` writes). Raises ModelRefused, EngineUnavailable."""
         text = model_text.encode()
@@ -118,7 +116,6 @@ class Booster:
             self.close()
             raise ModelRefused("the model has more than one class: Candor scores the risk of one outcome")
         self._width = self._integer(self._lib.LGBM_BoosterGetNumFeature)
-        self.feature_names = self._names()
         self._row = (c_double * self._width)()
         self._pack = struct.Struct(f"={self._width}d").pack_into
         self._result = (c_double * (self._width + 1))()
@@ -127,7 +124,7 @@ class Booster:
         self._raw_arguments = self._arguments(_RAW_SCORE)
 
     def raw(self, values: Sequence[float]) -> float:
-        """The raw score (log odds) of one row in the order of `feature_names`; NaN means missing."""
+        """The raw score (log odds) of one row in the order of the model's columns; NaN means missing."""
         self._fill(values)
         if self._score(*self._raw_arguments):
             self._fail()
@@ -192,17 +189,6 @@ class Booster:
             )
             self._configs[predict_type] = config
         return config, self._row, byref(self._length), self._result
-
-    def _names(self) -> tuple[str, ...]:
-        """Feature names in the model's order, with buffers as long as LightGBM says it needs."""
-        count, needed = c_int(), ctypes.c_size_t()
-        none = (c_char_p * 0)()
-        call = self._lib.LGBM_BoosterGetFeatureNames
-        self._check(call(self._handle, 0, byref(count), ctypes.c_size_t(0), byref(needed), none))
-        buffers = [ctypes.create_string_buffer(needed.value) for _ in range(self._width)]
-        pointers = (c_char_p * self._width)(*(ctypes.cast(buffer, c_char_p) for buffer in buffers))
-        self._check(call(self._handle, self._width, byref(count), needed, byref(needed), pointers))
-        return tuple(buffer.value.decode() for buffer in buffers)
 
     def _integer(self, call: object) -> int:
         out = c_int()
