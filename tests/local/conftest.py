@@ -33,210 +33,171 @@ STEP = """
 """
 
 SUB_ARN = {"Fn::Sub": "arn:${AWS::Partition}:iam::${AWS::AccountId}:role/any"}
+ROLE = "arn:aws:iam::123456789012:role/any"
+DATASET = "States.Format('s3://${bucket}/{}/dataset', $.run)"
+SCRIPT = {"ContainerEntrypoint": ["python", "-c"], "ContainerArguments.$": "States.Array($.script)"}
+
+
+def _resource(kind: str, **properties: Any) -> dict[str, Any]:
+    return {"Type": f"AWS::{kind}", "Properties": properties}
+
+
+def _arn(logical_id: str) -> dict[str, Any]:
+    return {"Fn::GetAtt": [logical_id, "Arn"]}
 
 
 def _function(key: str, **environment: Any) -> dict[str, Any]:
-    return {
-        "Type": "AWS::Lambda::Function",
-        "Properties": {
-            "Code": {"S3Bucket": {"Fn::Sub": "assets-${AWS::Region}"}, "S3Key": f"{key}.zip"},
-            "Handler": "handler.handler",
-            "Runtime": "python3.13",
-            "Role": SUB_ARN,
-            "Timeout": 20,
-            "Environment": {"Variables": environment},
-        },
-    }
+    return _resource(
+        "Lambda::Function",
+        Code={"S3Bucket": {"Fn::Sub": "assets-${AWS::Region}"}, "S3Key": f"{key}.zip"},
+        Handler="handler.handler",
+        Runtime="python3.13",
+        Role=SUB_ARN,
+        Timeout=20,
+        Environment={"Variables": environment},
+    )
 
 
 def _rule(target: str) -> dict[str, Any]:
+    return _resource(
+        "Events::Rule",
+        EventBusName={"Ref": "Bus"},
+        EventPattern={"source": ["test"]},
+        State="ENABLED",
+        Targets=[{"Id": "Target0", "Arn": _arn(target)}],
+    )
+
+
+def _task(service: str, parameters: dict[str, Any], caught: str, **rest: Any) -> dict[str, Any]:
+    catch = {"ErrorEquals": [caught], "ResultPath": "$.error", "Next": "Caught"}
+    resource = f"arn:aws:states:::{service}"
+    return {"Type": "Task", "Resource": resource, "Parameters": parameters, "Catch": [catch], **rest}
+
+
+def _processing_job() -> dict[str, Any]:
+    raw = {"S3Uri": "s3://${bucket}/raw/", "LocalPath": "/opt/ml/processing/input/raw"}
+    made = {"S3Uri.$": DATASET, "LocalPath": "/opt/ml/processing/output/dataset"}
     return {
-        "Type": "AWS::Events::Rule",
-        "Properties": {
-            "EventBusName": {"Ref": "Bus"},
-            "EventPattern": {"source": ["test"]},
-            "State": "ENABLED",
-            "Targets": [{"Id": "Target0", "Arn": {"Fn::GetAtt": [target, "Arn"]}}],
-        },
+        "ProcessingJobName.$": "States.Format('{}-prepare', $.run)",
+        "RoleArn": ROLE,
+        "AppSpecification": {"ImageUri": "image", **SCRIPT},
+        "Environment": {"WORD": "given"},
+        "ProcessingInputs": [{"InputName": "in", "S3Input": raw}],
+        "ProcessingOutputConfig": {"Outputs": [{"OutputName": "out", "S3Output": made}]},
+    }
+
+
+def _training_job() -> dict[str, Any]:
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri.$": DATASET}}
+    return {
+        "TrainingJobName.$": "States.Format('{}-train', $.run)",
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {"TrainingImage": "image", **SCRIPT},
+        "HyperParameters": {"depth": "3"},
+        "InputDataConfig": [{"ChannelName": "dataset", "DataSource": source}],
+        "OutputDataConfig": {"S3OutputPath": "s3://${bucket}/models"},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 60},
     }
 
 
 def _job_states() -> dict[str, Any]:
+    step = {"FunctionName": "${step}", "Payload.$": "$"}
+    ended = {"status.$": "$.TrainingJobStatus", "model.$": "$.ModelArtifacts.S3ModelArtifacts"}
+    prepare, train = "sagemaker:createProcessingJob.sync", "sagemaker:createTrainingJob.sync"
+    failed = "States.TaskFailed"
     return {
         "StartAt": "Step",
         "States": {
-            "Step": {
-                "Type": "Task",
-                "Resource": "arn:aws:states:::lambda:invoke",
-                "Parameters": {"FunctionName": "${step}", "Payload.$": "$"},
-                "OutputPath": "$.Payload",
-                "Catch": [{"ErrorEquals": ["ValueError"], "ResultPath": "$.error", "Next": "Caught"}],
-                "Next": "Prepare",
-            },
-            "Prepare": {
-                "Type": "Task",
-                "Resource": "arn:aws:states:::sagemaker:createProcessingJob.sync",
-                "Parameters": {
-                    "ProcessingJobName.$": "States.Format('{}-prepare', $.run)",
-                    "RoleArn": "arn:aws:iam::123456789012:role/any",
-                    "AppSpecification": {
-                        "ImageUri": "image",
-                        "ContainerEntrypoint": ["python", "-c"],
-                        "ContainerArguments.$": "States.Array($.script)",
-                    },
-                    "Environment": {"WORD": "given"},
-                    "ProcessingInputs": [
-                        {
-                            "InputName": "in",
-                            "S3Input": {
-                                "S3Uri": "s3://${bucket}/raw/",
-                                "LocalPath": "/opt/ml/processing/input/raw",
-                            },
-                        }
-                    ],
-                    "ProcessingOutputConfig": {
-                        "Outputs": [
-                            {
-                                "OutputName": "out",
-                                "S3Output": {
-                                    "S3Uri.$": "States.Format('s3://${bucket}/{}/dataset', $.run)",
-                                    "LocalPath": "/opt/ml/processing/output/dataset",
-                                },
-                            }
-                        ]
-                    },
-                },
-                "ResultPath": None,
-                "Next": "Train",
-            },
-            "Train": {
-                "Type": "Task",
-                "Resource": "arn:aws:states:::sagemaker:createTrainingJob.sync",
-                "Parameters": {
-                    "TrainingJobName.$": "States.Format('{}-train', $.run)",
-                    "RoleArn": "arn:aws:iam::123456789012:role/any",
-                    "AlgorithmSpecification": {
-                        "TrainingImage": "image",
-                        "ContainerEntrypoint": ["python", "-c"],
-                        "ContainerArguments.$": "States.Array($.script)",
-                    },
-                    "HyperParameters": {"depth": "3"},
-                    "InputDataConfig": [
-                        {
-                            "ChannelName": "dataset",
-                            "DataSource": {
-                                "S3DataSource": {
-                                    "S3DataType": "S3Prefix",
-                                    "S3Uri.$": "States.Format('s3://${bucket}/{}/dataset', $.run)",
-                                }
-                            },
-                        }
-                    ],
-                    "OutputDataConfig": {"S3OutputPath": "s3://${bucket}/models"},
-                    "StoppingCondition": {"MaxRuntimeInSeconds": 60},
-                },
-                "Catch": [{"ErrorEquals": ["States.TaskFailed"], "ResultPath": "$.error", "Next": "Caught"}],
-                "ResultSelector": {
-                    "status.$": "$.TrainingJobStatus",
-                    "model.$": "$.ModelArtifacts.S3ModelArtifacts",
-                },
-                "End": True,
-            },
+            "Step": _task("lambda:invoke", step, "ValueError", OutputPath="$.Payload", Next="Prepare"),
+            "Prepare": _task(prepare, _processing_job(), failed, ResultPath=None, Next="Train"),
+            "Train": _task(train, _training_job(), failed, ResultSelector=ended, End=True),
             "Caught": {"Type": "Fail", "Error": "Caught", "CausePath": "States.JsonToString($.error)"},
         },
     }
 
 
-def small_template() -> dict[str, Any]:
+def _stores() -> dict[str, Any]:
+    table = _resource(
+        "DynamoDB::Table",
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+        StreamSpecification={"StreamViewType": "NEW_IMAGE"},
+        TimeToLiveSpecification={"AttributeName": "ttl", "Enabled": True},
+    )
+    generated = {"PasswordLength": 40, "ExcludePunctuation": True}
     return {
-        "Resources": {
-            "Table": {
-                "Type": "AWS::DynamoDB::Table",
-                "Properties": {
-                    "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
-                    "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
-                    "BillingMode": "PAY_PER_REQUEST",
-                    "StreamSpecification": {"StreamViewType": "NEW_IMAGE"},
-                    "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
-                },
-            },
-            "Archive": {
-                "Type": "AWS::S3::Bucket",
-                "Properties": {"VersioningConfiguration": {"Status": "Enabled"}},
-            },
-            "Key": {
-                "Type": "AWS::SecretsManager::Secret",
-                "Properties": {"GenerateSecretString": {"PasswordLength": 40, "ExcludePunctuation": True}},
-            },
-            "Limit": {
-                "Type": "AWS::SSM::Parameter",
-                "Properties": {"Name": "/small/limit", "Type": "String", "Value": "7"},
-            },
-            "Bus": {"Type": "AWS::Events::EventBus", "Properties": {"Name": "small-bus"}},
-            "Letters": {"Type": "AWS::SQS::Queue", "Properties": {}},
-            "Queue": {
-                "Type": "AWS::SQS::Queue",
-                "Properties": {
-                    "VisibilityTimeout": 60,
-                    "RedrivePolicy": {
-                        "deadLetterTargetArn": {"Fn::GetAtt": ["Letters", "Arn"]},
-                        "maxReceiveCount": 2,
-                    },
-                },
-            },
-            "ToQueue": _rule("Queue"),
-            "ToArchive": _rule("Stream"),
-            "Stream": {
-                "Type": "AWS::KinesisFirehose::DeliveryStream",
-                "Properties": {
-                    "DeliveryStreamType": "DirectPut",
-                    "ExtendedS3DestinationConfiguration": {
-                        "BucketARN": {"Fn::GetAtt": ["Archive", "Arn"]},
-                        "Prefix": "events/",
-                        "CompressionFormat": "GZIP",
-                        "BufferingHints": {"IntervalInSeconds": 60, "SizeInMBs": 1},
-                        "ProcessingConfiguration": {
-                            "Enabled": True,
-                            "Processors": [{"Type": "AppendDelimiterToRecord", "Parameters": []}],
-                        },
-                    },
-                },
-            },
-            "Consume": _function("consume", TABLE={"Ref": "Table"}),
-            "Step": _function("step"),
-            "Poll": {
-                "Type": "AWS::Lambda::EventSourceMapping",
-                "Properties": {
-                    "BatchSize": 50,
-                    "EventSourceArn": {"Fn::GetAtt": ["Queue", "Arn"]},
-                    "FunctionName": {"Ref": "Consume"},
-                    "FunctionResponseTypes": ["ReportBatchItemFailures"],
-                    "ScalingConfig": {"MaximumConcurrency": 2},
-                },
-            },
-            "Role": {"Type": "AWS::IAM::Role", "Properties": {}},
-            "Machine": {
-                "Type": "AWS::StepFunctions::StateMachine",
-                "Properties": {
-                    "DefinitionString": json.dumps(_job_states()),
-                    "DefinitionSubstitutions": {
-                        "step": {"Fn::GetAtt": ["Step", "Arn"]},
-                        "bucket": {"Ref": "Archive"},
-                    },
-                    "RoleArn": {"Fn::GetAtt": ["Role", "Arn"]},
-                },
-            },
-        },
-        "Outputs": {
-            "TableName": {"Value": {"Ref": "Table"}},
-            "ArchiveName": {"Value": {"Ref": "Archive"}},
-            "QueueUrl": {"Value": {"Ref": "Queue"}},
-            "LettersUrl": {"Value": {"Ref": "Letters"}},
-            "KeyArn": {"Value": {"Ref": "Key"}},
-            "MachineArn": {"Value": {"Ref": "Machine"}},
-            "StepName": {"Value": {"Ref": "Step"}},
+        "Table": table,
+        "Archive": _resource("S3::Bucket", VersioningConfiguration={"Status": "Enabled"}),
+        "Key": _resource("SecretsManager::Secret", GenerateSecretString=generated),
+        "Limit": _resource("SSM::Parameter", Name="/small/limit", Type="String", Value="7"),
+    }
+
+
+def _delivery() -> dict[str, Any]:
+    redrive = {"deadLetterTargetArn": _arn("Letters"), "maxReceiveCount": 2}
+    destination = {
+        "BucketARN": _arn("Archive"),
+        "Prefix": "events/",
+        "CompressionFormat": "GZIP",
+        "BufferingHints": {"IntervalInSeconds": 60, "SizeInMBs": 1},
+        "ProcessingConfiguration": {
+            "Enabled": True,
+            "Processors": [{"Type": "AppendDelimiterToRecord", "Parameters": []}],
         },
     }
+    return {
+        "Bus": _resource("Events::EventBus", Name="small-bus"),
+        "Letters": _resource("SQS::Queue"),
+        "Queue": _resource("SQS::Queue", VisibilityTimeout=60, RedrivePolicy=redrive),
+        "ToQueue": _rule("Queue"),
+        "ToArchive": _rule("Stream"),
+        "Stream": _resource(
+            "KinesisFirehose::DeliveryStream",
+            DeliveryStreamType="DirectPut",
+            ExtendedS3DestinationConfiguration=destination,
+        ),
+    }
+
+
+def _programs() -> dict[str, Any]:
+    poll = _resource(
+        "Lambda::EventSourceMapping",
+        BatchSize=50,
+        EventSourceArn=_arn("Queue"),
+        FunctionName={"Ref": "Consume"},
+        FunctionResponseTypes=["ReportBatchItemFailures"],
+        ScalingConfig={"MaximumConcurrency": 2},
+    )
+    machine = _resource(
+        "StepFunctions::StateMachine",
+        DefinitionString=json.dumps(_job_states()),
+        DefinitionSubstitutions={"step": _arn("Step"), "bucket": {"Ref": "Archive"}},
+        RoleArn=_arn("Role"),
+    )
+    return {
+        "Consume": _function("consume", TABLE={"Ref": "Table"}),
+        "Step": _function("step"),
+        "Poll": poll,
+        "Role": _resource("IAM::Role"),
+        "Machine": machine,
+    }
+
+
+OUTPUTS = {
+    "TableName": "Table",
+    "ArchiveName": "Archive",
+    "QueueUrl": "Queue",
+    "LettersUrl": "Letters",
+    "KeyArn": "Key",
+    "MachineArn": "Machine",
+    "StepName": "Step",
+}
+
+
+def small_template() -> dict[str, Any]:
+    outputs = {name: {"Value": {"Ref": logical_id}} for name, logical_id in OUTPUTS.items()}
+    return {"Resources": {**_stores(), **_delivery(), **_programs()}, "Outputs": outputs}
 
 
 def write_assembly(
