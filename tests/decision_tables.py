@@ -11,7 +11,7 @@ OUTPUTS = ("rule", "outcome", "component", "reason")
 def row(
     name: str, outcome: str = "declined", component: str = "policy", reason: str | None = None, **when: str
 ) -> dict[str, str]:
-    """A row that fires ``when`` every named input meets its condition."""
+    """A row that fires `when` every named input meets its condition."""
     return {
         "_id": name,
         **when,
@@ -25,7 +25,7 @@ def row(
 def table(
     rows: Sequence[Mapping[str, str]], inputs: Mapping[str, str], hit_policy: str = "collect"
 ) -> dict[str, Any]:
-    """The JDM graph around one table; ``inputs`` maps a column's id to its expression."""
+    """The JDM graph around one table; `inputs` maps a column's id to its expression."""
     content = {
         "hitPolicy": hit_policy,
         "inputs": [

@@ -34,7 +34,7 @@ def hop_of(length: int) -> int:
 
 
 def left_edge(label: str, q: int) -> int | None:
-    """First moment inside the window at ``q``; None where there is no left edge."""
+    """First moment inside the window at `q`; None where there is no left edge."""
     length = length_of(label)
     if length is None:
         return None
@@ -43,7 +43,7 @@ def left_edge(label: str, q: int) -> int | None:
 
 
 def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
-    """Every feature of the view at ``q`` for one entity, from all events in order of arrival."""
+    """Every feature of the view at `q` for one entity, from all events in order of arrival."""
     mine = _relevant(view, events, key)
     return [
         aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
@@ -52,7 +52,7 @@ def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> li
 
 
 def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
-    """Whether the entity had any event of the view before ``q``."""
+    """Whether the entity had any event of the view before `q`."""
     return any(event.occurred_at < q for event in _relevant(view, events, key))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. ``then_close``: the server hangs up afterwards without having said so."""
+    """One answer. `then_close`: the server hangs up afterwards without having said so."""
 
     status: int
     body: bytes
@@ -36,7 +36,7 @@ def error(kind: str, status: int = 400, **more: Any) -> Answer:
 
 
 class ScriptedServer(ThreadingTCPServer):
-    """Plays ``script``; its last step is repeated for ever. ``requests`` are the bodies that came."""
+    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came."""
 
     daemon_threads = True
     allow_reuse_address = True

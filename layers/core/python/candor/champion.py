@@ -21,14 +21,14 @@ RETRY_AFTER: Final = 5 * SECOND
 """How long a bundle that could not be fetched is left alone: an outage of S3 may not cost every request its wait."""
 
 LoadBundle = Callable[[str, float], bytes]
-"""A bundle's bytes by name, within so many seconds. Raises ``StoreUnavailable``."""
+"""A bundle's bytes by name, within so many seconds. Raises `StoreUnavailable`."""
 
 OnFailure = Callable[[str, CandorError], None]
 """Told the name of a bundle that cannot serve, and why, each time it was tried."""
 
 
 class Champion:
-    """A bundle made ready to serve. Raises ``BundleRefused`` if any part of it could not."""
+    """A bundle made ready to serve. Raises `BundleRefused` if any part of it could not."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
         bundle.require(definitions)

@@ -41,14 +41,14 @@ class FixedClock:
         return self._now_ms
 
     def advance(self, ms: int) -> None:
-        """Move the clock by ``ms`` milliseconds."""
+        """Move the clock by `ms` milliseconds."""
         self._now_ms += ms
 
 
 def parse_rfc3339(text: str) -> int:
     """RFC 3339 text with an offset → milliseconds UTC; digits beyond the millisecond are cut.
 
-    Raises ``ValueError`` for anything else, a missing offset included.
+    Raises `ValueError` for anything else, a missing offset included.
     """
     if not _RFC3339.fullmatch(text):
         raise ValueError("not a moment of RFC 3339 with an offset or Z")
@@ -58,7 +58,7 @@ def parse_rfc3339(text: str) -> int:
 
 
 def format_rfc3339(ms: int) -> str:
-    """Milliseconds UTC → ``2026-11-23T16:41:07.120Z``."""
+    """Milliseconds UTC → `2026-11-23T16:41:07.120Z`."""
     whole, milli = divmod(ms, SECOND)
     return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
 

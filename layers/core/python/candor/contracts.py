@@ -1,7 +1,7 @@
 """What may come in and what goes out: checkouts, events, decisions, problems.
 
 Parsing is strict: integers are integers, unknown fields are refused, money is integer minor units.
-Every refusal is an ``InvalidInput`` whose text never repeats the offending value.
+Every refusal is an `InvalidInput` whose text never repeats the offending value.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One line of the basket; ``unit_price`` in minor units."""
+    """One line of the basket; `unit_price` in minor units."""
 
     sku: Token
     unit_price: Amount
@@ -57,7 +57,7 @@ class Applicant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The product asked for: ``installments`` payments, ``period_days`` apart; ``finance_charge`` in minor units."""
+    """The product asked for: `installments` payments, `period_days` apart; `finance_charge` in minor units."""
 
     product: Token
     installments: Annotated[int, msgspec.Meta(ge=1, le=60)]
@@ -74,7 +74,7 @@ class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Checkout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The body of ``POST /v1/decisions``. All money is integer minor units of ``currency``."""
+    """The body of `POST /v1/decisions`. All money is integer minor units of `currency`."""
 
     checkout_id: Token
     merchant_order_id: Token
@@ -100,7 +100,7 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened at the lender; ``occurred_at`` in ms UTC."""
+    """Something that happened at the lender; `occurred_at` in ms UTC."""
 
     id: str
     type: str
@@ -150,7 +150,7 @@ _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
 def parse_checkout(body: bytes) -> Checkout:
-    """The request's bytes → Checkout, or ``InvalidInput`` that names the field."""
+    """The request's bytes → Checkout, or `InvalidInput` that names the field."""
     checkout = _decode(_CHECKOUT, body)
     if checkout.currency not in CURRENCIES:
         raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "currency")
@@ -166,12 +166,12 @@ def parse_checkout(body: bytes) -> Checkout:
 
 
 def parse_event(body: bytes) -> Event:
-    """The event's bytes → Event, or ``InvalidInput`` that names the field."""
+    """The event's bytes → Event, or `InvalidInput` that names the field."""
     return _event(_decode(_EVENT, body))
 
 
 def parse_envelope(body: bytes) -> Event:
-    """EventBridge's envelope → the Event inside, or ``InvalidInput``."""
+    """EventBridge's envelope → the Event inside, or `InvalidInput`."""
     return parse_event(bytes(_decode(_ENVELOPE, body).detail))
 
 

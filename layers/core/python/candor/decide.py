@@ -42,7 +42,7 @@ START_TIMEOUT_S = 2.0
 class Attempt(msgspec.Struct, frozen=True):
     """One call: an application under an Idempotency-Key.
 
-    ``replay_at`` (ms UTC) stands in for the clock, on stages that allow it.
+    `replay_at` (ms UTC) stands in for the clock, on stages that allow it.
     """
 
     application: Application
@@ -59,8 +59,8 @@ class Attempt(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """The decision record: all that replay needs. Moments in ms UTC.
 
-    ``bundle`` is None where none served; ``policy`` then is the hash of the fallback's table, else of the bundle's.
-    ``attempt`` is random: a write that is sent again knows its own record from that of a like request at the same moment.
+    `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
+    `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
     """
 
     id: str
@@ -86,7 +86,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The merchant's body, byte for byte; ``decision`` is None when the answer was stored before."""
+    """The merchant's body, byte for byte; `decision` is None when the answer was stored before."""
 
     body: bytes
     decision: Decision | None
@@ -97,7 +97,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Decides checkouts; ``fallback_policy`` serves without a bundle."""
+    """Decides checkouts; `fallback_policy` serves without a bundle."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Decider:
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
 
-        Raises ``InvalidInput`` if the key was used with another request, ``StoreUnavailable`` if the record could
+        Raises `InvalidInput` if the key was used with another request, `StoreUnavailable` if the record could
         not be written: then nothing is decided and the same key is safe to retry.
         """
         self._check_moment(attempt)

@@ -14,7 +14,7 @@ class DefinitionError(CandorError):
 class InvalidInput(CandorError):
     """Input from outside breaks the contract.
 
-    ``code`` is stable and machine readable, ``field`` is the JSON path of the culprit or None.
+    `code` is stable and machine readable, `field` is the JSON path of the culprit or None.
     Messages never repeat the offending value: it may be personal data.
     """
 

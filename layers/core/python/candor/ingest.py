@@ -51,7 +51,7 @@ def ingest(
     *,
     writers: int = 1,
 ) -> Outcome:
-    """Apply events to every view they concern, each exactly once; ``writers`` items are written at a time.
+    """Apply events to every view they concern, each exactly once; `writers` items are written at a time.
 
     An event counts as failed if any of its groups failed; redelivery is safe because the other groups know its id.
     """

@@ -46,9 +46,9 @@ class Verdict(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """What the table may look at.
 
-    ``score`` and ``cutoff`` are probabilities, None without a model; ``amount`` is in minor units; ``features`` are
-    values by name, ``states`` how each view was read. A missing value (NaN) is null in the table: it is neither above
-    nor below nor equal to a number, so such a row does not fire; ``!=`` and ``not in`` do.
+    `score` and `cutoff` are probabilities, None without a model; `amount` is in minor units; `features` are
+    values by name, `states` how each view was read. A missing value (NaN) is null in the table: it is neither above
+    nor below nor equal to a number, so such a row does not fire; `!=` and `not in` do.
     """
 
     score: float | None
@@ -65,9 +65,9 @@ NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
 
 
 class Policy:
-    """A compiled decision table. Raises ``PolicyError`` for a table that cannot be evaluated.
+    """A compiled decision table. Raises `PolicyError` for a table that cannot be evaluated.
 
-    ``hash`` is the SHA-256 (hex) of the table as canonical JSON: keys sorted, no spaces.
+    `hash` is the SHA-256 (hex) of the table as canonical JSON: keys sorted, no spaces.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ MAX_REASONS = 4
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One entry of the catalogue: ``text`` names a factor, without thresholds; ``features`` are name globs."""
+    """One entry of the catalogue: `text` names a factor, without thresholds; `features` are name globs."""
 
     code: str
     text: str
@@ -28,7 +28,7 @@ class Reason(msgspec.Struct, frozen=True):
 class Catalogue:
     """The reasons of a bundle, with every feature assigned to exactly one factor.
 
-    Raises ``DefinitionError`` if a feature has no factor or two: a scored factor may not be hidden.
+    Raises `DefinitionError` if a feature has no factor or two: a scored factor may not be hidden.
     """
 
     def __init__(self, reasons: Iterable[Reason], features: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """What happens to a customer, a loan or a merchant, as the lender's services report it.
 
-Money is integer minor units of ``currency``, moments are ms UTC. ``days_late`` counts whole days after the due date,
-rounded down: negative when early. Every event of a loan or a payment carries ``loan_id``.
+Money is integer minor units of `currency`, moments are ms UTC. `days_late` counts whole days after the due date,
+rounded down: negative when early. Every event of a loan or a payment carries `loan_id`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class _Batch(msgspec.Struct):
 
 
 def entries_of(body: bytes, definitions: Definitions, clock: Clock, bus: str) -> list[Entry]:
-    """The request's bytes → entries, if every event may be applied. Raises ``InvalidInput`` naming the first that may not."""
+    """The request's bytes → entries, if every event may be applied. Raises `InvalidInput` naming the first that may not."""
     try:
         batch = msgspec.json.decode(body, type=_Batch)
     except (msgspec.DecodeError, RecursionError):
@@ -47,9 +47,9 @@ def _entry(place: int, raw: bytes, definitions: Definitions, clock: Clock, bus: 
 
 
 def put(put_events: Callable[..., Any], entries: Sequence[Entry]) -> None:
-    """Publish all entries by boto3's ``put_events``, again those that the bus failed.
+    """Publish all entries by boto3's `put_events`, again those that the bus failed.
 
-    Raises ``StoreUnavailable`` if some could not be published; sending all again is safe, ids deduplicate.
+    Raises `StoreUnavailable` if some could not be published; sending all again is safe, ids deduplicate.
     """
     for page in _pages(entries):
         waiting = page

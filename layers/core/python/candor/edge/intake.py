@@ -17,7 +17,7 @@ LAST_MOMENT = parse_rfc3339("9999-12-31T23:59:59Z") - DAY
 def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:
     """Headers and body → Attempt. The merchant comes from the authoriser, never from the body.
 
-    Raises ``InvalidInput``.
+    Raises `InvalidInput`.
     """
     merchant_id = request.authorizer.get("merchant_id")
     if not merchant_id:

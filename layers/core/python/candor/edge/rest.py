@@ -41,7 +41,7 @@ class Request:
         return self._headers.get(name.lower())
 
     def body(self) -> bytes:
-        """The body's bytes. Raises ``InvalidInput`` above 64 KB."""
+        """The body's bytes. Raises `InvalidInput` above 64 KB."""
         text: str = self._event.get("body") or ""
         body = b64decode(text) if self._event.get("isBase64Encoded") else text.encode()
         if len(body) > MAX_BODY_BYTES:

@@ -23,7 +23,7 @@ _WORDS = {"==": "is", "!=": "not", "<": "below", "<=": "at_most", ">": "above", 
 
 
 class Predicate:
-    """A condition on one event. Combine two with ``&``."""
+    """A condition on one event. Combine two with `&`."""
 
     @property
     def label(self) -> str:
@@ -49,7 +49,7 @@ class Predicate:
 
 @dataclass(frozen=True, eq=False)
 class TypeIs(Predicate):
-    """The event's type is one of ``types``."""
+    """The event's type is one of `types`."""
 
     types: tuple[str, ...]
 
@@ -66,7 +66,7 @@ class TypeIs(Predicate):
 
 @dataclass(frozen=True, eq=False)
 class Compare(Predicate):
-    """``event.data[field] <op> value``; int with int, text with text, anything else never matches."""
+    """`event.data[field] <op> value`; int with int, text with text, anything else never matches."""
 
     field: str
     op: str
@@ -111,7 +111,7 @@ class And(Predicate):
 
 
 class field:  # noqa: N801 - reads as a word of the declaration language: field("amount") > 0
-    """Names a data field; comparing it gives a predicate: ``field("days_late") > 3``."""
+    """Names a data field; comparing it gives a predicate: `field("days_late") > 3`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -143,7 +143,7 @@ class field:  # noqa: N801 - reads as a word of the declaration language: field(
 
 
 def type_is(*types: str) -> Predicate:
-    """The event is of one of these types: ``type_is("payment.failed")``."""
+    """The event is of one of these types: `type_is("payment.failed")`."""
     if not types:
         raise TypeError("type_is needs at least one event type")
     return TypeIs(types)

@@ -39,7 +39,7 @@ Row = list[Any]
 """One raw event: [occurred_at, event id, prepared value of every source]."""
 
 Tile = tuple[int, int]
-"""(start ms, length ms); ``LIFETIME_TILE`` holds all that only the lifetime window reaches."""
+"""(start ms, length ms); `LIFETIME_TILE` holds all that only the lifetime window reaches."""
 
 
 class Plan:
@@ -94,7 +94,7 @@ class Plan:
         ]
 
     def tile_of(self, start: int, line: int) -> Tile | None:
-        """The tile that holds a moment once everything before ``line`` may be folded; None: out of every window."""
+        """The tile that holds a moment once everything before `line` may be folded; None: out of every window."""
         for length, reach in self.levels:
             tile = start // length * length
             if tile + length > line - reach:
@@ -108,7 +108,7 @@ plan_of = lru_cache(maxsize=256)(Plan)
 
 @dataclass
 class ViewState:
-    """State of one (view, entity). ``apply`` changes it, ``values`` reads it."""
+    """State of one (view, entity). `apply` changes it, `values` reads it."""
 
     plan: Plan
     born: int | None = None
@@ -127,7 +127,7 @@ class ViewState:
     def apply(self, events: Iterable[Event], now_ms: int, horizon_ms: int) -> list[Event]:
         """Take in events; returns those that were new.
 
-        An id applied within the last ``horizon_ms`` (wall clock) is a duplicate. When the ring would overflow, ``markers``
+        An id applied within the last `horizon_ms` (wall clock) is a duplicate. When the ring would overflow, `markers`
         turns on: then the caller must commit a marker item for each new event in the same transaction.
         """
         self._forget(now_ms, horizon_ms)
@@ -210,15 +210,15 @@ class ViewState:
         return [a.merge(x, y) for a, x, y in zip(self.plan.aggregations, left, right, strict=True)]
 
     def answers(self, q: int) -> bool:
-        """True if moment ``q`` (ms) can be answered exactly: nothing that ``q`` must not see has been folded."""
+        """True if moment `q` (ms) can be answered exactly: nothing that `q` must not see has been folded."""
         return len(self.head) < HEAD_EVENTS or q >= self.line
 
     def seen_before(self, q: int) -> bool:
-        """True if the entity had an event before ``q``."""
+        """True if the entity had an event before `q`."""
         return self.born is not None and self.born < q
 
     def values(self, q: int) -> list[float]:
-        """All features of the view at ``q`` (ms), in the view's order. Events at or after ``q`` do not count."""
+        """All features of the view at `q` (ms), in the view's order. Events at or after `q` do not count."""
         grid = [
             [
                 aggregation.value(aggregation.summary(partial), q)
@@ -282,7 +282,7 @@ class ViewState:
 
     @classmethod
     def decode(cls, view: FeatureView, blob: bytes) -> ViewState:
-        """Inverse of ``encode``. Raises ``CorruptItem`` for anything that ``encode`` did not write."""
+        """Inverse of `encode`. Raises `CorruptItem` for anything that `encode` did not write."""
         body, checksum = blob[:-4], blob[-4:]
         if zlib.crc32(body).to_bytes(4, "big") != checksum:
             raise CorruptItem(f'an item of view "{view.name}" fails its checksum')

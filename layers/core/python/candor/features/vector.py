@@ -37,9 +37,9 @@ UNAVAILABLE = Read("unavailable")
 
 
 class FeatureVector(msgspec.Struct, frozen=True):
-    """Values (float64, NaN is missing) by position of ``Definitions.features``; states and versions by view name.
+    """Values (float64, NaN is missing) by position of `Definitions.features`; states and versions by view name.
 
-    A state ``request: unavailable`` is added where an on-demand function failed.
+    A state `request: unavailable` is added where an on-demand function failed.
     """
 
     values: list[float]
@@ -53,7 +53,7 @@ class FeatureVector(msgspec.Struct, frozen=True):
 
 
 def build(definitions: Definitions, reads: Mapping[str, Read], checkout: Checkout, q: int) -> FeatureVector:
-    """Reads by view name → the vector at moment ``q`` (ms)."""
+    """Reads by view name → the vector at moment `q` (ms)."""
     values: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
@@ -68,7 +68,7 @@ def build(definitions: Definitions, reads: Mapping[str, Read], checkout: Checkou
 
 
 def view_values(view: FeatureView, read: Read, q: int) -> tuple[State, Sequence[float]]:
-    """State and values of one view at ``q``. A corrupt item, or one that cannot answer ``q`` exactly, is unavailable."""
+    """State and values of one view at `q`. A corrupt item, or one that cannot answer `q` exactly, is unavailable."""
     if read.state == "unavailable":
         return "unavailable", _missing(view)
     try:

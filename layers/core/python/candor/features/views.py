@@ -37,7 +37,7 @@ class Field:
     high: int = 2**63 - 1
 
     def check(self, name: str, value: Any) -> None:
-        """Raise ``InvalidInput`` unless ``value`` fits."""
+        """Raise `InvalidInput` unless `value` fits."""
         if value is None:
             if not self.optional:
                 raise InvalidInput("missing_field", "A required field is missing.", f"data.{name}")
@@ -74,9 +74,9 @@ def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the
 
 @dataclass(frozen=True)
 class Entity:
-    """Who features are about. ``key`` is the dotted path to its token on an Application.
+    """Who features are about. `key` is the dotted path to its token on an Application.
 
-    ``hot`` declares that one key sees so many events that the ids of recent ones do not fit in its item.
+    `hot` declares that one key sees so many events that the ids of recent ones do not fit in its item.
     """
 
     name: str
@@ -107,7 +107,7 @@ class EventType:
         return frozenset(name for name, kind in self.fields.items() if kind.kind != "json")
 
     def check(self, event: Event) -> None:
-        """Raise ``InvalidInput`` unless ``event`` is one of these."""
+        """Raise `InvalidInput` unless `event` is one of these."""
         if not any(entity.name in event.entities for entity in self.entities):
             raise InvalidInput(
                 "missing_entity", "The event names none of the entities it is about.", "entities"
@@ -199,7 +199,7 @@ OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
 class OnDemand:
     """A feature computed from the request and the windowed features by a pure function.
 
-    Raise ``version`` whenever the function's meaning changes: it is part of the definition's hash.
+    Raise `version` whenever the function's meaning changes: it is part of the definition's hash.
     """
 
     name: str
@@ -230,9 +230,9 @@ class OnDemand:
 
 @dataclass(frozen=True)
 class Label:
-    """When a checkout turned out bad: its loan was not closed by the due date plus ``grace``.
+    """When a checkout turned out bad: its loan was not closed by the due date plus `grace`.
 
-    ``origin`` links loan and checkout (``checkout_id``, ``loan_id``, ``due_field`` in ms); ``closed`` ends the loan.
+    `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan.
     Good and bad labels mature together, at due date plus grace.
     """
 
@@ -285,7 +285,7 @@ class Definitions:
         )
 
     def check_event(self, event: Event, now_ms: int) -> None:
-        """Raise ``InvalidInput`` unless the event may be applied at ``now_ms``."""
+        """Raise `InvalidInput` unless the event may be applied at `now_ms`."""
         kind = self.event_types.get(event.type)
         if kind is None:
             raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
@@ -316,7 +316,7 @@ class Definitions:
 
 
 def digest(spec: Any) -> str:
-    """SHA-256 (hex) of the canonical JSON of ``spec``."""
+    """SHA-256 (hex) of the canonical JSON of `spec`."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Half-open sawtooth windows: ``[⌊(q−W)/h⌋·h, q)`` with hop ``h`` from a fixed ladder.
+"""Half-open sawtooth windows: `[⌊(q−W)/h⌋·h, q)` with hop `h` from a fixed ladder.
 
 The hop is the largest ladder step not above W/24, so a window of four minutes or more over-includes at
 most 1/24 = 4.2 % of its length on the left; shorter windows use the 10-second floor. The right edge is exact.
@@ -23,27 +23,27 @@ _SPELLING = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 
 @dataclass(frozen=True)
 class Window:
-    """One window. ``length`` and ``hop`` are milliseconds; both are None for the lifetime window."""
+    """One window. `length` and `hop` are milliseconds; both are None for the lifetime window."""
 
     label: str
     length: int | None
     hop: int | None
 
     def start(self, q: int) -> int | None:
-        """First moment inside the window at ``q`` (ms); None when there is no left edge."""
+        """First moment inside the window at `q` (ms); None when there is no left edge."""
         if self.length is None or self.hop is None:
             return None
         return (q - self.length) // self.hop * self.hop
 
 
 def hop(length: int) -> int:
-    """Largest ladder step not above ``length``/24, at least 10 seconds; all ms."""
+    """Largest ladder step not above `length`/24, at least 10 seconds; all ms."""
     return next((step for step in LADDER if step * 24 <= length), LADDER[-1])
 
 
 @lru_cache(maxsize=256)
 def parse(label: str) -> Window:
-    """``"10m"``, ``"24h"``, ``"90d"`` or ``"lifetime"`` → Window. Bounds: 1 minute to 731 days."""
+    """`"10m"`, `"24h"`, `"90d"` or `"lifetime"` → Window. Bounds: 1 minute to 731 days."""
     if label == LIFETIME:
         return Window(LIFETIME, None, None)
     spelling = _SPELLING.fullmatch(label)
@@ -56,7 +56,7 @@ def parse(label: str) -> Window:
 
 
 def duration(label: str) -> int:
-    """``"3d"`` → milliseconds; any positive length."""
+    """`"3d"` → milliseconds; any positive length."""
     spelling = _SPELLING.fullmatch(label)
     if not spelling:
         raise DefinitionError(f'duration "{label}" is not of the form "15m", "24h" or "3d"')

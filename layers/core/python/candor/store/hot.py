@@ -127,7 +127,7 @@ class BundleSource:
         self._bucket = bucket
 
     def load(self, sha: str, timeout_s: float) -> bytes:
-        """Bytes of the bundle within ``timeout_s``. Raises ``StoreUnavailable``."""
+        """Bytes of the bundle within `timeout_s`. Raises `StoreUnavailable`."""
         answer = self._client.request(Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
         if answer.status != 200:
             raise StoreUnavailable(f"s3: bundle {sha[:12]} answers {answer.status}")
@@ -135,7 +135,7 @@ class BundleSource:
 
 
 def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
-    """The secret's text, once at cold start. Raises ``StoreUnavailable``."""
+    """The secret's text, once at cold start. Raises `StoreUnavailable`."""
     client = SignedClient("secretsmanager", region, credentials)
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
     request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))

@@ -1,4 +1,4 @@
-"""A small signed client for the scorer's calls: ``http.client``, keep-alive, explicit timeouts, one resend.
+"""A small signed client for the scorer's calls: `http.client`, keep-alive, explicit timeouts, one resend.
 
 It exists because botocore costs more CPU per call than the whole rest of a decision and a third of a second of cold start
 (ADR 0003). Everything off the two hot calls uses pynamodb and boto3. The signer follows AWS Signature Version 4 and is
@@ -43,7 +43,7 @@ class Credentials(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is sent; ``path`` has no query."""
+    """What is sent; `path` has no query."""
 
     method: str
     path: str
@@ -52,7 +52,7 @@ class Request(NamedTuple):
 
 
 class Scope(NamedTuple):
-    """Where a signature is valid; ``moment`` is YYYYMMDDTHHMMSSZ."""
+    """Where a signature is valid; `moment` is YYYYMMDDTHHMMSSZ."""
 
     moment: str
     region: str
@@ -83,7 +83,7 @@ class SignedClient:
         self._connection: HTTPConnection | None = None
 
     def request(self, request: Request, timeout_s: float) -> Response:
-        """Send and read one answer within ``timeout_s``. Raises ``StoreUnavailable`` if there is none.
+        """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
 
         A connection that the other side closed while idle is opened again and the request sent once more; callers only
         send what is safe to send twice.

@@ -36,7 +36,7 @@ def merchant_of(table: type[MerchantItem], key: str) -> MerchantItem | None:
 
 
 def key_in(authorization: str | None) -> str | None:
-    """The key in an Authorization header: ``Bearer <key>`` or ``Basic base64(<key>:)``; None if there is none."""
+    """The key in an Authorization header: `Bearer <key>` or `Basic base64(<key>:)`; None if there is none."""
     scheme, _, value = (authorization or "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip() or None

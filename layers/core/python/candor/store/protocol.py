@@ -11,9 +11,9 @@ from candor.features.vector import Read, Version
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The scorer's one read: items by key (a key that could not be read is ``unavailable``) and the champion's name.
+    """The scorer's one read: items by key (a key that could not be read is `unavailable`) and the champion's name.
 
-    ``champion`` is None if no bundle was promoted or the pointer could not be read.
+    `champion` is None if no bundle was promoted or the pointer could not be read.
     """
 
     reads: Mapping[str, Read]
@@ -27,7 +27,7 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Someone else committed first; ``current`` is what now stands (``ABSENT`` if it is gone)."""
+    """Someone else committed first; `current` is what now stands (`ABSENT` if it is gone)."""
 
     current: Read
 
@@ -39,7 +39,7 @@ class Duplicates(msgspec.Struct, frozen=True):
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """One conditional write of one item: replaces exactly the version ``seen`` (None: must not exist)."""
+    """One conditional write of one item: replaces exactly the version `seen` (None: must not exist)."""
 
     key: str
     blob: bytes
@@ -55,11 +55,11 @@ class FeatureStore(Protocol):
     """Feature items, for the updater."""
 
     def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
-        """Strongly consistent read of every key; what could not be read is ``unavailable``."""
+        """Strongly consistent read of every key; what could not be read is `unavailable`."""
         ...
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
-        """Write, or say why not. Raises ``StoreUnavailable`` when it is unknown whether it was written."""
+        """Write, or say why not. Raises `StoreUnavailable` when it is unknown whether it was written."""
         ...
 
 
@@ -79,13 +79,13 @@ class DecisionStore(Protocol):
     """The scorer's two calls."""
 
     def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
-        """Items and champion pointer in one call; never raises, failures are ``unavailable``."""
+        """Items and champion pointer in one call; never raises, failures are `unavailable`."""
         ...
 
     def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
         """Write unless the id exists: None if written, else what was stored before.
 
-        Raises ``StoreUnavailable`` if neither is certain.
+        Raises `StoreUnavailable` if neither is certain.
         """
         ...
 
