@@ -56,11 +56,11 @@ class LocalSystem:
 
     def __enter__(self) -> Self:
         try:
-            stacks = load_assembly(self._assembly, self._stage)
+            stacks = self._read()
             self._state = StateFolder(self._state_path)
             self._closing.callback(self._state.close)
             listener = self._listen()
-            self._prepare(stacks)
+            self._prepare(stacks[0].region)
             self._provision(stacks)
             self._serve(listener)
         except BaseException:
@@ -71,6 +71,15 @@ class LocalSystem:
     def __exit__(self, *_: object) -> None:
         self._closing.close()
 
+    def _read(self) -> Sequence[Stack]:
+        """What will be started; nothing is, not even the state folder, when a part of it is not known."""
+        stacks = load_assembly(self._assembly, self._stage)
+        if not stacks:
+            raise LocalError(f"{self._assembly} declares no stack: run `make synth`")
+        for stack in stacks:
+            Provisioner.check(stack)
+        return stacks
+
     def _listen(self) -> socket.socket:
         """The socket that is served last is taken early, so that a busy port costs nothing."""
         listener = _listening(self._port)
@@ -78,14 +87,10 @@ class LocalSystem:
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         return listener
 
-    def _prepare(self, stacks: Sequence[Stack]) -> None:
-        if not stacks:
-            raise LocalError(f"{self._assembly} declares no stack: run `make synth`")
-        for stack in stacks:
-            Provisioner.check(stack)
+    def _prepare(self, region: str) -> None:
         self._aws = EmbeddedAws(
             self._state,
-            stacks[0].region,
+            region,
             self.invoke,
             lambda name: name in self._deployment.names,
             list(_CODE),
