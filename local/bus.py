@@ -15,7 +15,7 @@ from local.firehose import DeliveryStream
 from local.queues import DurableQueue, Message
 from local.state import Journal
 
-_MISSING = {"Source": "Source", "DetailType": "DetailType", "Detail": "Detail"}
+_REQUIRED = ("Source", "DetailType", "Detail")
 _ENTRY_LIMIT = 1 << 20
 _WHOLE_EVENT = ("<aws.events.event.json>", "<aws.events.event>")
 
@@ -88,7 +88,7 @@ class EventBus:
         return results
 
     def _envelope(self, entry: Mapping[str, Any]) -> Envelope:
-        for name in _MISSING:
+        for name in _REQUIRED:
             if not entry.get(name):
                 message = f"Parameter {name} is not valid. Reason: {name} is a required argument."
                 return {"ErrorCode": "InvalidArgument", "ErrorMessage": message}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from local.sandbox import ACCOUNT, REGION
+from local.template import ACCOUNT, REGION
 
 # Status and message of each response type (API Gateway developer guide, "Gateway response types").
 DEFAULTS: Mapping[str, tuple[int, str]] = {

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Self
 
 from local.runtime_api import BODY_LIMIT
-from local.sandbox import REGION, FunctionSpec, environment
+from local.sandbox import FunctionSpec, environment
+from local.template import REGION
 from local.worker import InitFailed, Invocation, NotHandedOver, Worker, error_payload
 
 __all__ = ["FunctionSpec", "Invocation", "LambdaService", "UnknownFunction"]

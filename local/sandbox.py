@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-REGION = "eu-west-1"
-ACCOUNT = "123456789012"
+from local.template import REGION
 
 _INHERITED = ("PATH", "HOME", "TMPDIR", "SSL_CERT_FILE")
 _ELF_MACHINE = {"x86_64": 62, "aarch64": 183, "arm64": 183}

@@ -14,6 +14,7 @@ from local.errors import TemplateError
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
+"""Where a stack goes that names no account and no region of its own."""
 
 _NO_VALUE: Any = object()
 _VARIABLE = re.compile(r"\$\{(!?)([^}]+)\}")

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from local.processes import spawn
 from local.runtime_api import BODY_LIMIT, DeadlinePassed, Request, RuntimeApi, SandboxGone
-from local.sandbox import ACCOUNT, FunctionSpec
+from local.sandbox import FunctionSpec
+from local.template import ACCOUNT
 
 INIT_LIMIT_S = 30.0  # AWS allows 10 s; a cold file cache on a small machine needs more
 _PREFIX = "/2018-06-01/runtime"
