@@ -12,14 +12,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `then_close`: the server hangs up afterwards without having said so."""
+    """One answer. `then_close`: the server hangs up afterwards without having said so.
+
+    `pause_s` is waited before every 64 KB of the body but the first.
+    """
 
     status: int
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     then_close: bool = False
+    pause_s: float = 0.0
 
 
+BLOCK = 64 * 1024
 DROP = "drop the connection without an answer"
 HANG = "take the request and stay silent"
 Step = Answer | str
@@ -84,4 +89,8 @@ class _Conversation(StreamRequestHandler):
     def _say(self, step: Answer) -> None:
         headers = {"content-length": str(len(step.body)), **step.headers}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.wfile.write(f"HTTP/1.1 {step.status} Scripted\r\n{lines}\r\n".encode() + step.body)
+        self.wfile.write(f"HTTP/1.1 {step.status} Scripted\r\n{lines}\r\n".encode() + step.body[:BLOCK])
+        for place in range(BLOCK, len(step.body), BLOCK):
+            if self.server.closing.wait(step.pause_s):
+                return
+            self.wfile.write(step.body[place : place + BLOCK])

@@ -11,7 +11,7 @@ from candor.store.hot import BundleSource, read_secret
 from candor.store.lean import Credentials, Request, SignedClient
 from candor.store.protocol import Snapshot
 from tests.store.conftest import CREDENTIALS, REGION, point_at
-from tests.store.scripted import DROP, HANG, Answer, ScriptedServer, answer, error
+from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error
 
 KEYS = ["view@1#ann", "view@1#bob"]
 AMPLE_S = 5.0
@@ -237,6 +237,24 @@ def test_bundles_and_secrets_come_or_the_service_is_unavailable(server):
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="s3: bundle abababababab answers"):
             source.load("ab" * 32, AMPLE_S)
+    source._client.close()
+
+
+def test_a_bundle_that_trickles_in_is_given_up_at_the_deadline(server):
+    source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
+    large = bytes(100 * BLOCK)
+    server.script = [Answer(200, large, pause_s=SHORT_S / 2), Answer(200, large)]
+    with pytest.raises(StoreUnavailable, match="s3: TimeoutError"):
+        source.load("ab" * 32, SHORT_S)
+    assert source.load("ab" * 32, AMPLE_S) == large
+    source._client.close()
+
+
+def test_a_bundle_that_breaks_off_is_unavailable_not_refused(server):
+    source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
+    server.script = [Answer(200, b"half", {"content-length": "8"}, then_close=True)]
+    with pytest.raises(StoreUnavailable, match="s3: IncompleteRead"):
+        source.load("ab" * 32, AMPLE_S)
     source._client.close()
 
 

@@ -15,13 +15,14 @@ import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from candor.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
+_BLOCK = 64 * 1024
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -108,12 +109,13 @@ class SignedClient:
     def _send(self, request: Request, timeout_s: float) -> Response:
         if timeout_s <= 0:
             raise TimeoutError
+        ends = time.monotonic() + timeout_s
         connection = self._connected(timeout_s)
         scope = Scope(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self._region, self._service)
         headers = sign(request, self._host, self._credentials, scope)
         connection.request(request.method, request.path, request.body, headers)
         answer = connection.getresponse()
-        found = answer.read()
+        found = _body(answer, ends)
         checksum = answer.getheader("x-amz-crc32")
         if checksum is not None and int(checksum) != zlib.crc32(found):
             raise HTTPException("checksum mismatch")
@@ -136,6 +138,18 @@ class SignedClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _body(answer: HTTPResponse, ends: float) -> bytes:
+    """The whole body before the moment `ends`: the socket's own time-out begins anew with every packet."""
+    found = answer.read(_BLOCK)
+    while block := answer.read(_BLOCK):
+        if time.monotonic() > ends:
+            raise TimeoutError
+        found += block
+    if answer.length:
+        raise IncompleteRead(found, answer.length)
+    return found
 
 
 def sign(request: Request, host: str, credentials: Credentials, scope: Scope) -> dict[str, str]:
