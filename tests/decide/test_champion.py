@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
@@ -158,6 +159,14 @@ def test_without_the_engine_the_fallback_policy_decides_and_it_is_told(till, mon
     monkeypatch.setattr("candor.champion.Booster", away)
     assert till.record(total=SAFE)["bundle"] is None
     assert [type(error) for _, error in till.shelf.failures] == [EngineUnavailable]
+
+
+@pytest.mark.parametrize("raw", [math.nan, math.inf, -math.inf])
+def test_a_model_without_a_finite_answer_approves_nobody_as_a_good_score_would(till, monkeypatch, raw):
+    monkeypatch.setattr("candor.model.engine.Booster.raw", lambda self, values: raw)
+    record = till.record(total=RISKY)
+    assert (record["bundle"], record["score"], record["degraded"]) == (champion().sha, None, True)
+    assert (record["outcome"], record["rules"]) == ("action_required", ["unverified"])
 
 
 def test_the_last_few_champions_stay_ready(till):

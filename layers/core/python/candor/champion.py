@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import inf
+from math import inf, isfinite
 from typing import Final
 
 from candor.clock import SECOND, Clock
@@ -41,9 +41,13 @@ class Champion:
         except (ModelRefused, PolicyError, DefinitionError) as error:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
 
-    def score(self, values: Sequence[float]) -> float:
-        """Probability that the checkout turns bad."""
-        return self.bundle.score(self.booster.raw(values))
+    def score(self, values: Sequence[float]) -> float | None:
+        """Probability that the checkout turns bad; None if the model gives no finite number.
+
+        A table sees such a number as null, and no row of a null score fires: it would pass for a good one.
+        """
+        raw = self.booster.raw(values)
+        return self.bundle.score(raw) if isfinite(raw) else None
 
     def reasons(self, values: Sequence[float]) -> list[str]:
         """Codes of the model's principal reasons against this applicant."""

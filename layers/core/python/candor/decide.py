@@ -169,7 +169,7 @@ class Decider:
             cutoff=cutoff,
             amount=checkout.total,
             currency=checkout.currency,
-            degraded=vector.degraded or champion is None,
+            degraded=vector.degraded or score is None,
             features=dict(zip(self._definitions.features, vector.values, strict=True)),
             states=vector.states,
         )
