@@ -16,10 +16,13 @@ from candor import (
     First,
     Json,
     Last,
+    LastCategory,
+    LastK,
     Max,
     Mean,
     Min,
     Money,
+    Ratio,
     Sum,
     Text,
     TimeSinceLast,
@@ -67,6 +70,11 @@ def all_aggregations() -> list[Aggregation]:
         TimeSinceLast(),
         Distinct("kind"),
         Distinct("amount"),
+        LastK(Mean("amount"), 3),
+        LastK(Max("amount", where=large), 2),
+        LastCategory("kind", ["b", "a"]),
+        Ratio(Count(where=type_is("payment.failed")), Count()),
+        Ratio(LastK(Sum("amount"), 2), Sum("amount"), name="recent_share"),
     ]
 
 

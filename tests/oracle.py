@@ -58,13 +58,27 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 
 def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
     """One aggregation, given as its spec, over exactly these events."""
-    op, field, where = spec
+    if spec[0] == "ratio":
+        events = list(events)
+        above, below = (aggregate(one, events, q) for one in spec[1:])
+        return math.nan if below == 0 or math.isnan(below) else above / below
+    op, field, where, *parameters = spec
     counted = [event for event in events if where is None or _holds(where, event)]
     if field is not None:
         counted = [event for event in counted if event.data.get(field) is not None]
     counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
     values = [event.data[field] for event in counted] if field is not None else [1] * len(counted)
+    if op == "last_k":
+        inner, k = parameters
+        return _FINAL[inner](values[-k:], counted[-k:], q)
+    if op == "last_category":
+        (categories,) = parameters
+        return float(_place(values[-1], categories)) if values else math.nan
     return _FINAL[op](values, counted, q)
+
+
+def _place(value: str, categories: Sequence[str]) -> int:
+    return categories.index(value) if value in categories else -1
 
 
 def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Event]:

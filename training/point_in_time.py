@@ -23,7 +23,8 @@ import pyarrow as pa
 
 from candor.clock import DAY
 from candor.contracts import Application, Event
-from candor.features.aggregations import Aggregation
+from candor.features.aggregations import Aggregation, LastCategory
+from candor.features.composed import LastK
 from candor.features.views import Definitions, EventType, FeatureView
 from candor.features.windows import Window
 
@@ -36,6 +37,11 @@ _EXACT: Final = "decimal(38, 0)"
 _PRODUCT: Final = "decimal(19, 0)"
 _QUESTION_SCHEMA: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
 _BATCH: Final = 20_000
+
+
+@ibis.udf.agg.builtin  # type: ignore[untyped-decorator] # ibis ships no types
+def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-body]
+    """DuckDB's own: values of the `k` highest places, highest first."""
 
 
 @dataclass(frozen=True)
@@ -118,11 +124,10 @@ def view_parts(view: FeatureView, events: ir.Table, asked: ir.Table, *, leaky: b
     """One view as an expression: `row` and a column per distinct part and window, only for rows with events."""
     pairs = _pairs(view, _distinct_events(view, events), asked, leaky=leaky)
     parts = {
-        _part_column(feature.aggregation, name, feature.window): _part(
-            view, feature.aggregation, name, feature.window, pairs
-        )
+        _part_column(leaf, name, feature.window): _part(view, leaf, name, feature.window, pairs)
         for feature in view.features
-        for name in feature.aggregation.parts
+        for leaf in feature.aggregation.leaves
+        for name in leaf.parts
     }
     return pairs.group_by("row").aggregate(**parts)
 
@@ -186,7 +191,7 @@ def _start(q: ir.IntegerValue, window: Window) -> ir.IntegerValue:
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
     """Equal parts share a column: the mean, the sum and the variance of a field are one sum."""
     where = aggregation.where.spec() if aggregation.where else None
-    return f"{part}|{aggregation.field}|{where}|{window.label}"
+    return f"{part}|{aggregation.field}|{where}|{aggregation.spec()[3:]}|{window.label}"
 
 
 def _part(
@@ -205,8 +210,22 @@ def _part(
         return sum((column.nunique(where=keep) for column in columns[1:]), columns[0].nunique(where=keep))
     if aggregation.field is None:
         return pairs.count(where=keep)
+    if isinstance(aggregation, LastCategory):
+        return _last_category(aggregation, pairs, keep)
+    return _integer_part(aggregation, part, pairs, keep)
+
+
+def _last_category(aggregation: LastCategory, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
+    text = pairs[_field_column(aggregation.field, "text")]
+    codes = [(text == category, code) for code, category in enumerate(aggregation.categories)]
+    return ibis.cases(*codes, else_=-1).argmax(pairs.place, where=keep & text.notnull())
+
+
+def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
     value = pairs[_field_column(aggregation.field, "integer")]
     keep = keep & value.notnull()
+    if isinstance(aggregation, LastK):
+        return max_by(value, pairs.place, aggregation.k, where=keep)[aggregation.parts.index(part)]
     if part == "sumsq":
         wide = value.cast(_PRODUCT)
         return (wide * wide).cast(_EXACT).sum(where=keep).cast(_EXACT)
@@ -259,7 +278,9 @@ def _finalise(view: FeatureView, answer: pa.Table, questions: Sequence[Question]
         empty = (None,) * len(feature.aggregation.parts)
         out[:, place] = [value(empty, question.q) for question in questions]
         names = [
-            _part_column(feature.aggregation, part, feature.window) for part in feature.aggregation.parts
+            _part_column(leaf, part, feature.window)
+            for leaf in feature.aggregation.leaves
+            for part in leaf.parts
         ]
         for row, *parts in zip(rows, *(columns[name] for name in names), strict=True):
             out[row, place] = value(parts, questions[row].q)

@@ -8,9 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor import field, type_is
+from candor import LastCategory, LastK, Ratio, field, type_is
 from candor.contracts import MAX_AMOUNT, Event
-from candor.features.aggregations import REGISTRY, Aggregation, Distinct, Last, Max, Mean, Min, Sum, Variance
+from candor.errors import DefinitionError
+from candor.features.aggregations import (
+    REGISTRY,
+    Aggregation,
+    Count,
+    Distinct,
+    Last,
+    Max,
+    Mean,
+    Min,
+    Sum,
+    Variance,
+)
 from tests.builders import NOW, bits
 from tests.oracle import aggregate
 
@@ -31,6 +43,13 @@ amounts = st.one_of(
 
 
 def build(op: str, where=None) -> Aggregation:
+    match op:
+        case "last_k":
+            return LastK(Mean("x", where=where), 3)
+        case "last_category":
+            return LastCategory("k", ["p", "r"], where=where)
+        case "ratio":
+            return Ratio(Mean("x", where=where), Sum("x"))
     return REGISTRY[op](where=where) if op in FIELDLESS else REGISTRY[op]("x", where=where)
 
 
@@ -140,7 +159,7 @@ def test_summaries_are_exact_integers_named_by_parts(op, events):
 def test_nothing_seen_and_nothing_matching_give_the_value_of_emptiness(op):
     nothing = 0.0 if op in EMPTY_IS_ZERO else math.nan
     aggregation = build(op, FILTERS["none"])
-    events = [Event("e", "a", NOW - 1, {}, {"x": 5})]
+    events = [Event("e", "a", NOW - 1, {}, {"x": 5, "k": "p"})]
     assert bits([value(aggregation, fold(aggregation, events))]) == bits([nothing])
     assert bits([value(build(op), build(op).empty)]) == bits([nothing])
     assert bits([aggregation.value((None,) * len(aggregation.parts), NOW)]) == bits([nothing])
@@ -180,6 +199,57 @@ def test_ties_break_by_the_bytes_of_the_event_id(op):
     wanted = {"first": 0.0, "last": 1.0}[op]
     assert value(aggregation, fold(aggregation, events)) == wanted
     assert value(aggregation, fold(aggregation, events[::-1])) == wanted
+
+
+@pytest.mark.parametrize("inner", [Sum, Mean, Variance, Min, Max])
+@pytest.mark.parametrize("k", [1, 2, 16])
+@settings(max_examples=20)
+@given(events=histories(max_size=20))
+def test_the_latest_k_events_of_every_inner_aggregation(inner, k, events):
+    aggregation = LastK(inner("x"), k)
+    assert bits([value(aggregation, fold(aggregation, events))]) == bits(
+        [aggregate(aggregation.spec(), events, NOW)]
+    )
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: LastK(Last("x"), 3),
+        lambda: LastK(Sum("x"), 0),
+        lambda: LastK(Sum("x"), 17),
+        lambda: LastCategory("k", []),
+        lambda: LastCategory("k", ["a", "a"]),
+    ],
+    ids=["inner", "none", "many", "no category", "twice"],
+)
+def test_parameters_that_mean_nothing_are_refused(refused):
+    with pytest.raises(DefinitionError):
+        refused()
+
+
+def test_a_ratio_has_no_value_where_the_denominator_is_zero():
+    ratio = Ratio(Count(), Sum("x"))
+    for found, wanted in (([5, -5], math.nan), ([0], math.nan), ([4, 4], 0.25)):
+        events = [Event(str(n), "a", NOW - 1, {}, {"x": x}) for n, x in enumerate(found)]
+        assert bits([value(ratio, fold(ratio, events))]) == bits([wanted])
+
+
+def test_a_category_is_its_place_and_any_other_is_minus_one():
+    latest = LastCategory("k", ["card", "bank"])
+    for text, wanted in (("card", 0.0), ("bank", 1.0), ("cash", -1.0)):
+        assert value(latest, fold(latest, [Event("e", "a", NOW - 1, {}, {"k": text})])) == wanted
+
+
+def test_every_parameter_is_part_of_the_spec():
+    specs = [
+        LastK(Mean("x"), 3), LastK(Mean("x"), 4), LastK(Max("x"), 3), LastK(Mean("x", where=field("x") > 1), 3),
+        LastCategory("x", ["a", "b"]), LastCategory("x", ["b", "a"]), Last("x"), Mean("x"),
+        Ratio(Sum("x"), Mean("x")), Ratio(Mean("x"), Sum("x")), Ratio(Sum("x"), Mean("y")),
+    ]  # fmt: skip
+    assert len({repr(one.spec()) for one in specs}) == len(specs)
+    assert LastK(Mean("x"), 3).label == "mean_x_of_last_3"
+    assert Ratio(Sum("x"), Mean("x")).label == "sum_x_per_mean_x"
 
 
 def test_distinct_tells_integers_from_text_and_merges_equal_values():

@@ -22,11 +22,14 @@ from candor import (
     Integer,
     Json,
     Last,
+    LastCategory,
+    LastK,
     Max,
     Mean,
     Min,
     Money,
     OnDemand,
+    Ratio,
     Sum,
     Text,
     TimeSinceLast,
@@ -78,6 +81,23 @@ AGGREGATIONS = st.one_of(
     ),
     st.builds(
         lambda name, where: Distinct(name, where=where), st.sampled_from(["category", "amount"]), WHERE
+    ),
+    st.builds(
+        lambda of, name, where, k: LastK(of(name, where=where), k),
+        st.sampled_from([Sum, Mean, Variance, Min, Max]),
+        st.sampled_from(["amount", "days_late"]),
+        WHERE,
+        st.integers(1, 4),
+    ),
+    st.builds(
+        lambda categories, where: LastCategory("category", categories, where=where),
+        st.permutations(["books", "é\u4e2d", "x"]),
+        WHERE,
+    ),
+    st.builds(
+        lambda where, of: Ratio(of, Count(where=where)),
+        WHERE,
+        st.sampled_from([Count(), Sum("amount"), LastK(Mean("amount"), 2), Distinct("category")]),
     ),
 )
 WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size=3, unique=True)
@@ -183,10 +203,20 @@ def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: 
 
 
 def naive(view, aggregation, window: str, events, asked: Question, leak: int = 0) -> float:
+    if aggregation.op == "ratio":
+        above, below = (naive(view, one, window, events, asked, leak) for one in aggregation.leaves)
+        return math.nan if below == 0 or math.isnan(below) else above / below
+    return naive_leaf(view, aggregation, window, events, asked, leak)
+
+
+def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: int) -> float:
     inside = naive_inputs(view, window, aggregation, events, asked, leak)
     values = [e.data[aggregation.field] for e in inside if e.data.get(aggregation.field) is not None]
+    op = aggregation.op
+    if op == "last_k":
+        op, values = aggregation.of.op, values[-aggregation.k :]
     n = len(values)
-    match aggregation.op:
+    match op:
         case "count":
             return float(len(inside))
         case "time_since_last":
@@ -197,6 +227,10 @@ def naive(view, aggregation, window: str, events, asked: Question, leak: int = 0
             return float(len(set(values)))
     if not values:
         return math.nan
+    category = None
+    if op == "last_category":
+        category = aggregation.categories.index(values[-1]) if values[-1] in aggregation.categories else -1
+        values = [0]
     mean = Fraction(sum(values), n)
     return float(
         {
@@ -204,9 +238,10 @@ def naive(view, aggregation, window: str, events, asked: Question, leak: int = 0
             "variance": sum((value - mean) ** 2 for value in values) / n,
             "min": min(values),
             "max": max(values),
+            "last_category": category,
             "first": values[0],
             "last": values[-1],
-        }[aggregation.op]
+        }[op]
     )
 
 

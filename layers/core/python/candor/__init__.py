@@ -9,6 +9,7 @@ from candor.features.aggregations import (
     Distinct,
     First,
     Last,
+    LastCategory,
     Max,
     Mean,
     Min,
@@ -16,6 +17,7 @@ from candor.features.aggregations import (
     TimeSinceLast,
     Variance,
 )
+from candor.features.composed import LastK, Ratio
 from candor.features.predicates import field, type_is
 from candor.features.views import (
     Definitions,
@@ -44,11 +46,14 @@ __all__ = [
     "Json",
     "Label",
     "Last",
+    "LastCategory",
+    "LastK",
     "Max",
     "Mean",
     "Min",
     "Money",
     "OnDemand",
+    "Ratio",
     "Reason",
     "Sum",
     "Text",

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from candor.clock import SECOND
 from candor.contracts import Event
+from candor.errors import DefinitionError
 from candor.features.predicates import Predicate
 
 Input = tuple[int, str, Any]
@@ -34,7 +35,10 @@ class Aggregation:
 
     op: ClassVar[str]
     part_names: ClassVar[tuple[str, ...]]
-    empty: ClassVar[Any] = None
+    kinds: ClassVar[frozenset[str]] = frozenset({"integer"})
+    """Kinds of field that `field` may name."""
+
+    empty: Any = None
 
     def __init__(
         self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None
@@ -57,6 +61,11 @@ class Aggregation:
     def spec(self) -> list[Any]:
         """JSON form that is hashed; equal specs may share their partial."""
         return [self.op, self.field, self.where.spec() if self.where else None]
+
+    @property
+    def leaves(self) -> tuple[Aggregation, ...]:
+        """Those that look at events themselves; their parts, one after the other, are this one's parts."""
+        return (self,)
 
     @property
     def taken(self) -> str:
@@ -273,7 +282,7 @@ class _Edge(Aggregation):
     def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
         if one is None:
             return other
-        return other if (_moment(other) > _moment(one)) is self.takes_later else one
+        return other if (moment(other) > moment(one)) is self.takes_later else one
 
     def summary(self, partial: Sequence[Any] | None) -> Parts:
         return (None if partial is None else partial[2],)
@@ -282,7 +291,8 @@ class _Edge(Aggregation):
         return NAN if parts[0] is None else float(parts[0])
 
 
-def _moment(event: Sequence[Any]) -> tuple[int, str]:
+def moment(event: Sequence[Any]) -> tuple[int, str]:
+    """Order of events; ties of the moment break by id."""
     return event[0], event[1]
 
 
@@ -300,6 +310,39 @@ class Last(_Edge):
     op = "last"
     part_names = ("last",)
     takes_later = True
+
+
+class LastCategory(Last):
+    """Latest value of a text field as its place in `categories`; −1 for any other text, NaN for no events."""
+
+    op = "last_category"
+    part_names = ("last_category",)
+    kinds = frozenset({"text"})
+
+    def __init__(
+        self,
+        field: str,
+        categories: Sequence[str],
+        *,
+        where: Predicate | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(field, where=where, name=name)
+        self.categories = list(categories)
+        self.codes = {category: code for code, category in enumerate(self.categories)}
+        if not self.codes or len(self.codes) != len(self.categories):
+            raise DefinitionError(f'last_category of "{field}" needs categories, each once')
+
+    def spec(self) -> list[Any]:
+        return [*super().spec(), self.categories]
+
+    @property
+    def taken(self) -> str:
+        return repr([self.field, self.categories])
+
+    def take(self, event: Event) -> Any:
+        text = super().take(event)
+        return None if text is None else self.codes.get(text, -1)
 
 
 class TimeSinceLast(Aggregation):
@@ -330,6 +373,7 @@ class Distinct(Aggregation):
     """Number of distinct values of a text or integer field; values are kept as 64-bit BLAKE2b digests."""
 
     op = "distinct"
+    kinds = frozenset({"integer", "text"})
     part_names = ("n_distinct",)
     empty = ()
 

@@ -20,7 +20,7 @@ import msgspec
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import CorruptItem
-from candor.features.aggregations import Aggregation
+from candor.features.aggregations import Aggregation, moment
 from candor.features.views import MAX_SKEW, FeatureView
 
 HEAD_EVENTS = 32
@@ -153,7 +153,7 @@ class ViewState:
         self.born = first if self.born is None else min(self.born, first)
         self.watermark = max(self.watermark, *(event.occurred_at for event in events))
         self.head.extend(self.plan.row(event) for event in events)
-        self.head.sort(key=_moment)
+        self.head.sort(key=moment)
         self._fold()
 
     @property
@@ -233,7 +233,7 @@ class ViewState:
 
     def _by_window(self, q: int) -> Iterator[list[Any]]:
         """Partials of every window, shortest first: each continues where the shorter one stopped."""
-        singles = sorted(self.singles.values(), key=_moment)
+        singles = sorted(self.singles.values(), key=moment)
         rows = [*singles, *(row for row in self.head if row[0] < q)]
         tiles = sorted(self.tiles.items())
         running = self._empty()
@@ -266,7 +266,7 @@ class ViewState:
                 self.born,
                 self.watermark,
                 self._relative(self.head),
-                self._relative(sorted(self.singles.values(), key=_moment)),
+                self._relative(sorted(self.singles.values(), key=moment)),
                 [
                     [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
                     for tile, partials in sorted(self.tiles.items())
@@ -317,11 +317,6 @@ def _members(view: FeatureView, body: bytes) -> list[Any]:
     if len(found) < 2:
         raise CorruptItem(f'an item of view "{view.name}" has no codec')
     return found
-
-
-def _moment(row: Row) -> tuple[int, str]:
-    """Order of rows; ties of the moment break by id."""
-    return row[0], row[1]
 
 
 def id_hash(event_id: str) -> int:

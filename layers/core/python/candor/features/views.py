@@ -139,7 +139,7 @@ class FeatureView:
     windows: Sequence[str]
 
     def __post_init__(self) -> None:
-        for aggregation in self.aggregations:
+        for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
             self._check_filter(aggregation)
             self._check_field(aggregation)
 
@@ -155,10 +155,10 @@ class FeatureView:
         if aggregation.field is None:
             return
         kinds = {kind.kind for event in self.events if (kind := event.fields.get(aggregation.field))}
-        wanted = {"integer", "text"} if aggregation.op == "distinct" else {"integer"}
-        if not kinds or not kinds <= wanted:
+        if not kinds or not kinds <= aggregation.kinds:
+            wanted = " or ".join(sorted(aggregation.kinds))
             raise DefinitionError(
-                f'view "{self.name}": {aggregation.op} needs an integer field "{aggregation.field}" on its events'
+                f'view "{self.name}": {aggregation.op} needs a field "{aggregation.field}" of {wanted} on its events'
             )
 
     @cached_property

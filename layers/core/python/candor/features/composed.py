@@ -1,0 +1,130 @@
+"""Aggregations made of others: of the latest events alone, and of two as a quotient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from candor.contracts import Event
+from candor.errors import DefinitionError
+from candor.features.aggregations import (
+    NAN,
+    Aggregation,
+    Input,
+    Max,
+    Mean,
+    Min,
+    Parts,
+    Sum,
+    Variance,
+    moment,
+)
+
+MOST_KEPT = 16
+"""So many events at most may `LastK` keep in each tile."""
+
+
+class LastK(Aggregation):
+    """A sum, mean, variance, minimum or maximum of the latest `k` events: `LastK(Mean("days_late"), 3)`.
+
+    Fewer than `k` events are all taken. Ties break by event id, as for `Last`.
+    """
+
+    op = "last_k"
+    empty = ()
+
+    def __init__(self, of: Aggregation, k: int, *, name: str | None = None) -> None:
+        if type(of) not in {Sum, Mean, Variance, Min, Max}:
+            raise DefinitionError(f"last_k is of a sum, mean, variance, min or max, not of {of.op}")
+        if not 1 <= k <= MOST_KEPT:
+            raise DefinitionError(f"last_k keeps 1 to {MOST_KEPT} events, not {k}")
+        super().__init__(of.field, where=of.where, name=name or f"{of.label}_of_last_{k}")
+        self.of = of
+        self.k = k
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(f"last_{place}" for place in range(1, self.k + 1))
+
+    def spec(self) -> list[Any]:
+        return [*super().spec(), self.of.op, self.k]
+
+    def update(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
+        if len(partial) == self.k and moment(event) < moment(partial[-1]):
+            return partial
+        return self.merge(partial, (event,))
+
+    def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
+        return sorted([*left, *right], key=moment, reverse=True)[: self.k]
+
+    def summary(self, partial: Sequence[Any]) -> Parts:
+        return [*(event[2] for event in partial), *[None] * (self.k - len(partial))]
+
+    def value(self, parts: Parts, q: int) -> float:
+        partial = self.of.empty
+        for value in parts:
+            if value is not None:
+                partial = self.of.update(partial, (0, "", value))
+        return self.of.value(self.of.summary(partial), q)
+
+
+class Ratio(Aggregation):
+    """One aggregation divided by another over the same window; NaN where the second is 0 or either is NaN.
+
+    `Ratio(Count(where=type_is("payment.failed")), Count())` is the share of failed payments.
+    """
+
+    op = "ratio"
+
+    def __init__(self, of: Aggregation, to: Aggregation, *, name: str | None = None) -> None:
+        super().__init__(name=name or f"{of.label}_per_{to.label}")
+        self.of = of
+        self.to = to
+        self.empty = (of.empty, to.empty)
+
+    @property
+    def leaves(self) -> tuple[Aggregation, ...]:
+        return (*self.of.leaves, *self.to.leaves)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (*self.of.parts, *self.to.parts)
+
+    @property
+    def taken(self) -> str:
+        return repr([self.op, self.of.source, self.to.source])
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return self.of.fields | self.to.fields
+
+    def spec(self) -> list[Any]:
+        return [self.op, self.of.spec(), self.to.spec()]
+
+    def take(self, event: Event) -> Any:
+        pair = [self.of.prepare(event), self.to.prepare(event)]
+        return None if pair == [None, None] else pair
+
+    def update(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
+        at, event_id, (one, other) = event
+        return (
+            partial[0] if one is None else self.of.update(partial[0], (at, event_id, one)),
+            partial[1] if other is None else self.to.update(partial[1], (at, event_id, other)),
+        )
+
+    def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
+        return self.of.merge(left[0], right[0]), self.to.merge(left[1], right[1])
+
+    def pack(self, partial: Sequence[Any]) -> Any:
+        return [self.of.pack(partial[0]), self.to.pack(partial[1])]
+
+    def unpack(self, stored: Any) -> Sequence[Any]:
+        return self.of.unpack(stored[0]), self.to.unpack(stored[1])
+
+    def summary(self, partial: Sequence[Any]) -> Parts:
+        return (*self.of.summary(partial[0]), *self.to.summary(partial[1]))
+
+    def value(self, parts: Parts, q: int) -> float:
+        cut = len(self.of.parts)
+        below = self.to.value(parts[cut:], q)
+        return self.of.value(parts[:cut], q) / below if below else NAN
