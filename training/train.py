@@ -62,10 +62,10 @@ class Settings:
     def parse(cls, given: Mapping[str, Any]) -> Settings:
         """From SageMaker's hyperparameters, whose values may be JSON text. CannotLearn for a wrong one."""
         unknown = sorted(set(given) - set(cls.__dataclass_fields__))
-        if unknown or "run" not in given or "as_of" not in given:
-            raise CannotLearn(
-                f"hyperparameters: need run and as_of, do not know {', '.join(unknown) or 'others'}"
-            )
+        if unknown:
+            raise CannotLearn(f"hyperparameters: do not know {', '.join(unknown)}")
+        if "run" not in given or "as_of" not in given:
+            raise CannotLearn("hyperparameters: give run and as_of")
         try:
             read = {name: float(given[name]) for name in given if name not in ("run", "as_of", "seeds")}
             seeds = given.get("seeds", cls.seeds)
