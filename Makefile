@@ -13,7 +13,10 @@ unexport VIRTUAL_ENV
 PORT ?= 8080
 export PORT DATA ONCE SIZE
 
-.PHONY: help install run test test-fast check synth bench lock clean distclean
+# Variables of `make simulate`.
+SEEDS ?= 200
+
+.PHONY: help install run test test-fast simulate check synth bench lock clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +38,9 @@ test: install  ## All tests, with branch coverage of the libraries
 
 test-fast: install  ## The inner loop: no synthesis, no local system
 	@$(python) -m pytest -q -m "not infra and not system"
+
+simulate: install  ## Live through SEEDS simulated worlds of the event path, or through one: SEED=17
+	@$(python) -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 check: install  ## Formatting, lint, types and import rules
 	@echo "ruff check"; ruff check

@@ -1,0 +1,136 @@
+"""What goes wrong in a world, how often, and five bugs that a check of this simulation must be able to see."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+from candor.errors import StoreUnavailable
+from candor.features.state import ViewState
+from candor.features.vector import Version
+from candor.features.windows import Window
+from candor.store.protocol import Commit, Committed, Conflict, Duplicates
+from simulation.store import Client, Table
+
+KINDS = (
+    "throttled",
+    "request lost",
+    "request late",
+    "answer lost",
+    "client retried",
+    "transaction conflict",
+    "read unavailable",
+    "killed",
+    "stalled",
+    "delivered twice",
+    "delete lost",
+)
+"""Faults of the surroundings; every world has some of them."""
+
+
+def drawn(rng: random.Random) -> dict[str, float]:
+    """Probability of each fault: a world without some kinds reaches states that a world with all of them does not."""
+    return {kind: rng.choice([0.0, rng.uniform(0.0, 0.15)]) for kind in KINDS}
+
+
+@contextmanager
+def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
+    """In most worlds limits are small, so that few events reach them; the rest runs with what ships."""
+    shipped = rng.random() < 0.25
+    limits = {
+        "candor.features.state.RING_IDS": rng.choice([4, 12, 40]),
+        "candor.features.state.HEAD_EVENTS": rng.choice([1, 4, 32]),
+        "candor.ingest.ATTEMPTS": rng.choice([2, 12]),
+        "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
+    }
+    patches = [] if shipped else [patch(name, limit) for name, limit in limits.items()]
+    for one in patches:
+        one.start()
+    try:
+        yield {} if shipped else limits
+    finally:
+        for one in patches:
+            one.stop()
+
+
+class NoMarkersTable(Table):
+    """Forgets which events have markers."""
+
+    def known(self, commit: Commit) -> frozenset[str]:
+        return frozenset()
+
+
+class SameBirthTable(Table):
+    """Every birth of an item gets the same number."""
+
+    def birth(self, now_ms: int) -> int:
+        return 1
+
+
+class DeafClient(Client):
+    """Takes a conflict for a success: the events are acknowledged, not applied again."""
+
+    def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        outcome = super().commit(commit)
+        return Committed(Version(1, 1)) if isinstance(outcome, Conflict) else outcome
+
+
+class SplitClient(Client):
+    """Writes the markers first and the item afterwards."""
+
+    def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        if commit.marker_expiry is None:
+            return super().write(commit, version)
+        if known := self.table.known(commit):
+            return Duplicates(known)
+        self.table.mark(commit)
+        self.process.io("wrote markers alone")
+        if not self.table.unchanged(commit):
+            raise StoreUnavailable("the item changed between markers and item")
+        self.table.put(commit, version)
+        return Committed(version)
+
+
+def _forgetful(state: ViewState, *arguments: Any) -> Any:
+    state.ring.clear()
+    return _apply(state, *arguments)
+
+
+def _narrow(window: Window, q: int) -> int | None:
+    start = _start(window, q)
+    return None if start is None else start + 1
+
+
+_apply, _start = ViewState.apply, Window.start
+
+
+class Plant:
+    """A bug: a table, a client, or an attribute of candor that is replaced while the world runs."""
+
+    def __init__(
+        self,
+        table: type[Table] = Table,
+        client: type[Client] = Client,
+        replaced: tuple[type, str, Any] | None = None,
+    ) -> None:
+        self.table = table
+        self.client = client
+        self._replaced = replaced
+
+    def active(self) -> Any:
+        """Context in which the replacement holds."""
+        return patch.object(*self._replaced) if self._replaced else nullcontext()
+
+
+HEALTHY = Plant()
+PLANTS = {
+    "no-dedupe": Plant(table=NoMarkersTable, replaced=(ViewState, "apply", _forgetful)),
+    "lost-conflict-retry": Plant(client=DeafClient),
+    "window-edge-off-by-one": Plant(replaced=(Window, "start", _narrow)),
+    "marker-without-transaction": Plant(client=SplitClient),
+    "version-reuse-after-expiry": Plant(table=SameBirthTable),
+}
+"""By the name that ``CANDOR_PLANTED_FAULT`` takes."""

@@ -1,0 +1,63 @@
+"""The naive oracle: plain loops over every event that was accepted. It restates what a window is; of candor it uses specs alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from candor.contracts import Event
+from candor.features.views import FeatureView
+
+HOPS_MS = (86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
+
+
+def left_edge(length: int | None, q: int) -> int:
+    """First moment of the window that ends at ``q``, ms; a lifetime has no length."""
+    if length is None:
+        return -(2**62)
+    hop = max((hop for hop in HOPS_MS if 24 * hop <= length), default=HOPS_MS[-1])
+    return (q - length) // hop * hop
+
+
+def expected(view: FeatureView, events: Iterable[Event], q: int) -> list[float]:
+    """Every feature of the view at ``q``, from the distinct events of one entity."""
+    ordered = sorted(events, key=lambda event: (event.occurred_at, event.id))
+    return [
+        _value(feature.aggregation.spec(), _inside(ordered, feature.window.length, q), q)
+        for feature in view.features
+    ]
+
+
+def _inside(events: Sequence[Event], length: int | None, q: int) -> list[Event]:
+    start = left_edge(length, q)
+    return [event for event in events if start <= event.occurred_at < q]
+
+
+def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:
+    op, field, where = spec[:3]
+    if where is not None:
+        assert where[0] == "type"
+        events = [event for event in events if event.type in where[1]]
+    if field is not None:
+        events = [event for event in events if event.data.get(field) is not None]
+    return _FINAL[op](events, [event.data[field] if field else 1 for event in events], q)
+
+
+_Final = Callable[[Sequence[Event], list[Any], int], float]
+
+
+def _or_nan(value: Callable[[Sequence[Event], list[Any], int], Any]) -> _Final:
+    return lambda events, values, q: float(value(events, values, q)) if events else math.nan
+
+
+_FINAL: dict[str, _Final] = {
+    "count": lambda events, values, q: float(len(events)),
+    "sum": lambda events, values, q: float(sum(values)),
+    "mean": _or_nan(lambda events, values, q: Fraction(sum(values), len(values))),
+    "max": _or_nan(lambda events, values, q: max(values)),
+    "last": _or_nan(lambda events, values, q: values[-1]),
+    "time_since_last": _or_nan(lambda events, values, q: Fraction(q - events[-1].occurred_at, 1_000)),
+    "distinct": lambda events, values, q: float(len(set(values))),
+}

@@ -1,0 +1,194 @@
+"""A feature store with DynamoDB's promises and its ways to fail. Every call sleeps, so others come between."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from candor.clock import DAY, SECOND
+from candor.errors import StoreUnavailable
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store.protocol import Commit, Committed, Conflict, Duplicates, next_version
+from simulation.scheduler import Scheduler
+
+LATEST_REQUEST = 20 * SECOND
+"""How late (ms) a request may arrive that its sender gave up."""
+
+
+class Violation(Exception):
+    """The world is not as it must be."""
+
+
+class Surroundings(Protocol):
+    """What the store asks of the world."""
+
+    scheduler: Scheduler
+
+    def happens(self, fault: str) -> bool:
+        """Draws whether a fault happens now."""
+        ...
+
+    def note(self, who: str, what: str) -> None:
+        """Writes a line of the trace."""
+        ...
+
+    def reach(self, what: str) -> None:
+        """Counts a rare situation."""
+        ...
+
+
+class Caller(Protocol):
+    """The process that calls the store."""
+
+    name: str
+
+    def now_ms(self) -> int:
+        """The process's own clock."""
+        ...
+
+    def io(self, what: str) -> None:
+        """A boundary: time passes, and the process may die here."""
+        ...
+
+
+class Table:
+    """Items and markers with their time to live, and the log of commits."""
+
+    def __init__(self, world: Surroundings) -> None:
+        self._world = world
+        self.items: dict[str, tuple[Read, int]] = {}
+        self.markers: dict[tuple[str, str], int] = {}
+        self.log: dict[str, list[Commit]] = defaultdict(list)
+        self.expired: set[str] = set()
+        self._versions: set[tuple[str, Version]] = set()
+
+    def get(self, key: str) -> Read:
+        """What stands."""
+        return self.items[key][0] if key in self.items else ABSENT
+
+    def birth(self, now_ms: int) -> int:
+        """Birth number of a new item: its writer's clock in ns."""
+        return now_ms * 1_000_000 + self._world.scheduler.rng.randrange(1_000_000)
+
+    def unchanged(self, commit: Commit) -> bool:
+        """The item's condition."""
+        return self.get(commit.key).version == commit.seen
+
+    def known(self, commit: Commit) -> frozenset[str]:
+        """Events of the commit that have a marker already."""
+        return frozenset(event for event in commit.event_ids if (commit.key, event) in self.markers)
+
+    def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        """One conditional put, or one transaction with the markers: all or nothing."""
+        if commit.marker_expiry is not None and (known := self.known(commit)):
+            return Duplicates(known)
+        if not self.unchanged(commit):
+            return Conflict(UNAVAILABLE)
+        if commit.marker_expiry is not None:
+            self.mark(commit)
+        self.put(commit, version)
+        return Committed(version)
+
+    def mark(self, commit: Commit) -> None:
+        """Write the markers; each goes some time after its expiry."""
+        assert commit.marker_expiry is not None
+        self._world.reach("markers written")
+        for event in commit.event_ids:
+            self.markers[commit.key, event] = commit.marker_expiry
+        self._world.scheduler.at(self._sweep(commit.marker_expiry), lambda: self._expire_markers(commit))
+
+    def put(self, commit: Commit, version: Version) -> None:
+        """Write the item. Raises ``Violation`` if it had this version before."""
+        if (commit.key, version) in self._versions:
+            raise Violation(f"version {version.birth}.{version.n} of {commit.key} was used before")
+        self._versions.add((commit.key, version))
+        self.items[commit.key] = Read("present", commit.blob, version), commit.expires_at
+        self.log[commit.key].append(commit)
+        self._world.scheduler.at(self._sweep(commit.expires_at), lambda: self._expire_item(commit.key))
+
+    def _sweep(self, expires_at: int) -> int:
+        """DynamoDB deletes what expired within two days."""
+        linger = self._world.scheduler.rng.choice([1, 1, 2 * DAY])
+        return expires_at * SECOND + self._world.scheduler.rng.randint(1, linger)
+
+    def _expire_item(self, key: str) -> None:
+        if key in self.items and self.items[key][1] * SECOND < self._world.scheduler.now:
+            del self.items[key]
+            del self.log[key]
+            self.expired.add(key)
+            self._world.note("ttl", f"deleted {key}")
+            self._world.reach("item expired")
+
+    def _expire_markers(self, commit: Commit) -> None:
+        for event in commit.event_ids:
+            if self.markers.get((commit.key, event)) == commit.marker_expiry:
+                del self.markers[commit.key, event]
+                self._world.reach("marker expired")
+
+
+class Client:
+    """The store as one process sees it: ``FeatureStore`` over the table, with faults."""
+
+    def __init__(self, world: Surroundings, process: Caller, table: Table) -> None:
+        self._world = world
+        self.process = process
+        self.table = table
+
+    def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
+        self.process.io("read")
+        reads = {key: self._one(key) for key in keys}
+        self.process.io("read answered")
+        return reads
+
+    def _one(self, key: str) -> Read:
+        return UNAVAILABLE if self._world.happens("read unavailable") else self.table.get(key)
+
+    def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        self.process.io("commit sent")
+        version = next_version(commit.seen, self.table.birth(self.process.now_ms()))
+        self._before(commit, version)
+        if commit.marker_expiry is not None and self._world.happens("transaction conflict"):
+            return self._current(commit.key)
+        outcome = self._written(commit, version)
+        if self._world.happens("client retried"):
+            self.process.io("retries the request")
+            outcome = self._written(commit, version)
+        self.process.io("commit answered")
+        if self._world.happens("answer lost"):
+            raise StoreUnavailable("the answer was lost")
+        return self._current(commit.key) if isinstance(outcome, Conflict) else outcome
+
+    def _before(self, commit: Commit, version: Version) -> None:
+        """What keeps a request from being answered; a late one arrives all the same."""
+        if self._world.happens("request late"):
+            delay = self._world.scheduler.rng.randrange(LATEST_REQUEST)
+            scheduler = self._world.scheduler
+            scheduler.at(scheduler.now + delay, lambda: self._arrive(commit, version))
+            raise StoreUnavailable("no answer, and the request still travels")
+        for fault in ("throttled", "request lost"):
+            if self._world.happens(fault):
+                raise StoreUnavailable(fault)
+
+    def _arrive(self, commit: Commit, version: Version) -> None:
+        outcome = self.table.write(commit, version)
+        self._note("late request", commit, outcome)
+
+    def _written(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        outcome = self.write(commit, version)
+        self._note(self.process.name, commit, outcome)
+        return outcome
+
+    def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        """The request arrives."""
+        return self.table.write(commit, version)
+
+    def _current(self, key: str) -> Conflict:
+        self.process.io("reads after the conflict")
+        return Conflict(self._one(key))
+
+    def _note(self, who: str, commit: Commit, outcome: Committed | Conflict | Duplicates) -> None:
+        kind = type(outcome).__name__
+        what = " with markers" if commit.marker_expiry is not None else ""
+        self._world.note(who, f"{kind}{what}: {commit.key} +[{' '.join(commit.event_ids)}]")
+        self._world.reach(f"{kind.lower()}{what}")

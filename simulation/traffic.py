@@ -1,0 +1,159 @@
+"""What the simulated lender declares and what its services send."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from candor import (
+    Count,
+    Definitions,
+    Distinct,
+    Entity,
+    EventType,
+    FeatureView,
+    Last,
+    Max,
+    Mean,
+    Money,
+    Sum,
+    Text,
+    TimeSinceLast,
+    type_is,
+)
+from candor.clock import DAY, HOUR, MINUTE, SECOND, format_rfc3339
+from candor.contracts import Event
+from candor.edge.messages import Message
+from candor.ingest import Retention
+
+CUSTOMER = Entity("customer", "checkout.applicant.token")
+SHOP = Entity("shop", "merchant_id", hot=True)
+FIELDS = {"amount": Money(optional=True), "kind": Text(optional=True)}
+PAID = EventType("payment.succeeded", entities=[CUSTOMER, SHOP], fields=FIELDS)
+FAILED = EventType("payment.failed", entities=[CUSTOMER, SHOP], fields=FIELDS)
+HORIZON = 2 * DAY
+"""How long an id must be known: nothing is sent or delivered again later than this."""
+
+
+@dataclass(frozen=True)
+class Lender:
+    """Declarations, and how long items and ids are kept for them."""
+
+    definitions: Definitions
+    retention: Retention
+    longest_ms: int
+
+
+def _lender(windows: Sequence[str], items_ms: int) -> Lender:
+    views = [
+        FeatureView(
+            name=f"{entity.name}_payments",
+            entity=entity,
+            events=[PAID, FAILED],
+            aggregations=[
+                Count(),
+                Count(where=type_is("payment.failed"), name="failures"),
+                Sum("amount"),
+                Mean("amount"),
+                Max("amount"),
+                Last("amount"),
+                Distinct("kind"),
+                TimeSinceLast(),
+            ],
+            windows=windows,
+        )
+        for entity in (CUSTOMER, SHOP)
+    ]
+    definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED], views=views)
+    finite = [window for feature in views[0].features if (window := feature.window).length]
+    longest = max((window.length or 0) for window in finite)
+    return Lender(definitions, Retention(items_ms, HORIZON), longest)
+
+
+# An item may go once nothing in it can be asked for: the longest window, its hop, and an hour for skewed clocks.
+LENDERS = (
+    _lender(["1h", "24h"], 3 * DAY),
+    _lender(["10m", "2d"], 3 * DAY),
+    _lender(["1h", "7d"], 9 * DAY),
+    _lender(["24h", "lifetime"], 800 * DAY),
+)
+
+
+class Producer:
+    """A service of the lender, with a clock of its own."""
+
+    def __init__(self, rng: random.Random, lender: Lender, max_skew_ms: int) -> None:
+        self._rng = rng
+        self._lender = lender
+        self._max_skew_ms = max_skew_ms
+        self._customers = [f"c{n}" for n in range(rng.randint(1, 3))]
+        self._shops = [f"s{n}" for n in range(rng.randint(1, 2))]
+        self._count = 0
+
+    def event(self, now_ms: int) -> Event:
+        """The next event; few entities, so that they are hot."""
+        self._count += 1
+        data: dict[str, Any] = {
+            "amount": self._rng.choice([None, 0, -5, self._rng.randrange(1000), 10**12]),
+            "kind": self._rng.choice([None, "a", "b", "c"]),
+        }
+        return Event(
+            f"e{self._count}",
+            self._rng.choice([PAID.name, PAID.name, FAILED.name]),
+            self._moment(now_ms),
+            self._entities(),
+            {name: value for name, value in data.items() if value is not None},
+        )
+
+    def _entities(self) -> dict[str, str]:
+        found = {"customer": self._rng.choice(self._customers), "shop": self._rng.choice(self._shops)}
+        if self._rng.random() < 0.2:
+            del found[self._rng.choice(["customer", "shop"])]
+        return found
+
+    def _moment(self, now_ms: int) -> int:
+        """Mostly about now; also late, beyond every window, ahead of the clock, and exactly on an edge."""
+        rng, longest = self._rng, self._lender.longest_ms
+        now = now_ms + rng.randint(-self._max_skew_ms, self._max_skew_ms)
+        late = -rng.randrange(2 * HOUR), -rng.randrange(2 * longest)
+        ahead = rng.randrange(5 * MINUTE), rng.randrange(20 * MINUTE)
+        moment = now + rng.choice([0, 0, -rng.randrange(MINUTE), *late, *ahead])
+        step = rng.choice([1, 1, 1, SECOND, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR])
+        return moment // step * step
+
+
+def message_of(event: Event, number: int) -> Message:
+    """The event as the bus delivers it."""
+    return Message(f"m{number}", _envelope(_body(event)))
+
+
+def poison_of(event: Event, number: int, rng: random.Random) -> Message:
+    """A message that can never be applied; it may carry the id of an event that can."""
+    body = _body(event)
+    broken: list[dict[str, Any]] = [
+        {**body, "type": "payment.imagined"},
+        {**body, "data": {"amount": 1.5}},
+        {**body, "entities": {"loan": "x"}},
+        {**body, "occurred_at": "yesterday"},
+    ]
+    place = rng.randrange(len(broken) + 1)
+    bytes_ = b"{not json" if place == len(broken) else _envelope(broken[place])
+    return Message(f"poison{number}", bytes_)
+
+
+def _body(event: Event) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "event_id": event.id,
+        "type": event.type,
+        "occurred_at": format_rfc3339(event.occurred_at),
+        "entities": event.entities,
+        "data": event.data,
+    }
+
+
+def _envelope(body: dict[str, Any]) -> bytes:
+    return json.dumps({"detail": body}).encode()

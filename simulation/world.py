@@ -1,0 +1,271 @@
+"""One world: epochs of traffic under faults; after each everything is delivered and must equal the naive oracle."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from unittest.mock import patch
+
+from candor.clock import DAY, HOUR, MINUTE, SECOND
+from candor.contracts import Event
+from candor.edge.messages import Message
+from candor.features.state import ViewState
+from candor.features.vector import view_values
+from candor.features.views import MAX_SKEW, FeatureView
+from candor.store.protocol import Commit
+from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
+from simulation.oracle import expected, left_edge
+from simulation.queue import Queue
+from simulation.scheduler import Scheduler
+from simulation.store import Violation
+from simulation.traffic import HORIZON, LENDERS, Producer, message_of, poison_of
+from simulation.workers import VISIBILITY, Pool, Workers
+
+BEGIN = 1_800_000_000_000
+CALM_AFTER, GIVE_UP_AFTER = 6, 60
+"""Rounds of five minutes after which faults cease, and after which a world that is not empty is stuck."""
+
+LATEST_COPY = HORIZON - 8 * HOUR
+"""A copy is sent so much later at most: its delivery, redrives included, must end inside the horizon."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a world ended; ``digest`` is the hash of its trace."""
+
+    seed: int
+    violation: str | None
+    digest: str
+    reached: Counter[str]
+    trace: list[str]
+
+
+def run(seed: int, planted: str | None = None) -> Result:
+    """The world of this seed, with a planted bug or without."""
+    rng = random.Random(seed)
+    plant = PLANTS[planted] if planted else HEALTHY
+    with knobs(rng) as limits, plant.active():
+        world = World(rng, planted)
+        world.note("world", f"seed {seed}, limits {limits or 'as shipped'}")
+        with patch("candor.ingest.ThreadPoolExecutor", partial(Pool, world.scheduler)):
+            violation = world.run()
+    digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
+    return Result(seed, violation, digest, world.reached, world.trace)
+
+
+class World:
+    """The clock, the queue, the table, the workers and what they are told to do."""
+
+    def __init__(self, rng: random.Random, planted: str | None) -> None:
+        plant = PLANTS[planted] if planted else HEALTHY
+        self.rng = rng
+        self.scheduler = Scheduler(rng, BEGIN)
+        self.trace: list[str] = []
+        self.reached: Counter[str] = Counter()
+        self.table = plant.table(self)
+        self._rates = drawn(rng)
+        self._calm = False
+        self._lender = rng.choice(LENDERS)
+        skew = rng.choice([0, 2 * SECOND, 2 * MINUTE])
+        self._producer = Producer(rng, self._lender, skew)
+        self._workers = Workers(
+            self,
+            self._lender,
+            lambda: self.queue,
+            lambda process: plant.client(self, process, self.table),
+            skew,
+        )
+        self.queue = Queue(self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5]))
+        self._accepted: dict[str, Event] = {}
+        self._poison: set[str] = set()
+        self._sent = 0
+        self._to_send = 0
+        self._alarmed = False
+
+    # What the parts of the world ask of it
+
+    def happens(self, fault: str) -> bool:
+        """Draw whether a fault happens now."""
+        hit = not self._calm and self.rng.random() < self._rates[fault]
+        if hit:
+            self.reached[fault] += 1
+        return hit
+
+    def note(self, who: str, what: str) -> None:
+        """Write a line of the trace."""
+        self.trace.append(f"{(self.scheduler.now - BEGIN) / SECOND:14.3f} s  {who:<12} {what}")
+
+    def reach(self, what: str) -> None:
+        """Count a situation."""
+        self.reached[what] += 1
+
+    # The course of events
+
+    def run(self) -> str | None:
+        """Live through every epoch; the violation, or None."""
+        rates = {kind: round(self._rates[kind], 3) for kind in KINDS if self._rates[kind]}
+        self.note("world", f"faults {rates}, windows {self._lender.definitions.views[0].windows}")
+        self._workers.start(self.rng.randint(1, 4), self.rng.choice([1, 1, 3]))
+        try:
+            for epoch in range(self.rng.randint(2, 4)):
+                self._epoch(epoch)
+        except Violation as violation:
+            self.note("VIOLATION", str(violation))
+            return str(violation)
+        finally:
+            self.scheduler.stop()
+        return None
+
+    def _epoch(self, number: int) -> None:
+        self._calm = False
+        if number:
+            pause = self.rng.choice([HOUR, 12 * HOUR, HORIZON + HOUR, self._idle_until_expiry()])
+            self.note("world", f"nothing new for {pause / HOUR:g} h")
+            self._let_pass(pause)
+        self._plan_traffic()
+        self.scheduler.run(lambda: self._to_send == 0)
+        self._drain()
+        self._check()
+
+    def _idle_until_expiry(self) -> int:
+        return min(self._lender.retention.items, 20 * DAY) + 3 * DAY
+
+    def _let_pass(self, ms: int) -> None:
+        end = self.scheduler.now + ms
+        self.scheduler.at(end, lambda: None)
+        self.scheduler.run(lambda: self.scheduler.now >= end)
+
+    def _plan_traffic(self) -> None:
+        moment = self.scheduler.now
+        number = self.rng.choice([5, 20, 20, 40] + [300] * (self.rng.random() < 0.06))
+        gap = self.rng.choice([5, 200, 20 * SECOND])
+        for _ in range(number):
+            moment += self.rng.randint(0, gap)
+            self._to_send += 1
+            self.scheduler.at(moment, self._publish)
+
+    def _publish(self) -> None:
+        self._to_send -= 1
+        event = self._producer.event(self.scheduler.now)
+        if self.rng.random() < 0.05:
+            self._send_poison(event)
+        self._accepted[event.id] = event
+        self._send(event)
+        while self.rng.random() < 0.2:
+            later = self.rng.choice([SECOND, HOUR, LATEST_COPY])
+            self.scheduler.at(
+                self.scheduler.now + self.rng.randrange(later), lambda: self._send(event, "copy")
+            )
+
+    def _send(self, event: Event, what: str = "event") -> None:
+        self._sent += 1
+        message = message_of(event, self._sent)
+        age = (self.scheduler.now - event.occurred_at) / SECOND
+        self.note(
+            "producer", f"{message.id} = {what} {event.id} {event.entities} {age:.3f} s old {event.data}"
+        )
+        self.queue.send(message)
+
+    def _send_poison(self, event: Event) -> None:
+        self._sent += 1
+        message = poison_of(event, self._sent, self.rng)
+        self._poison.add(message.id)
+        self.note("producer", f"{message.id} = a broken copy of {event.id}")
+        self.queue.send(message)
+
+    def _alarm(self, letter: Message) -> None:
+        """Dead letters that may still be applied are redriven soon; now and then the operator redrives all."""
+        if letter.id in self._poison or self._alarmed:
+            return
+        self._alarmed = True
+        self.scheduler.at(self.scheduler.now + 10 * MINUTE, self._redrive)
+
+    def _redrive(self) -> None:
+        self._alarmed = False
+        kept = () if self.rng.random() < 0.1 else self._poison
+        self.note("operator", f"redrives {self.queue.redrive(kept)} dead letters")
+        self.reach("redriven")
+
+    def _drain(self) -> None:
+        """Wait until only what can never be applied is left, in the DLQ. Faults cease after a while: then it must end."""
+        for round_ in range(GIVE_UP_AFTER):
+            self._calm = round_ >= CALM_AFTER
+            self._let_pass(5 * MINUTE)
+            if not len(self.queue) and {letter.id for letter in self.queue.dead} <= self._poison:
+                return
+        raise Violation(f"{len(self.queue)} messages and {len(self.queue.dead)} dead letters are never done")
+
+    # What must hold
+
+    def _check(self) -> None:
+        missing = self._poison - {letter.id for letter in self.queue.dead}
+        if missing:
+            raise Violation(f"refused messages are not in the DLQ: {sorted(missing)}")
+        for view in self._lender.definitions.views:
+            name = view.entity.name
+            entities = {event.entities[name] for event in self._accepted.values() if name in event.entities}
+            for key in sorted(entities):
+                mine = [event for event in self._accepted.values() if event.entities.get(name) == key]
+                self._check_values(view, key, mine)
+                self._check_replay(view, key)
+        self.note(
+            "world", f"equal to the oracle: {len(self._accepted)} events, {len(self.table.items)} items"
+        )
+
+    def _check_values(self, view: FeatureView, key: str, events: list[Event]) -> None:
+        item = view.item_key(key)
+        newest = max(event.occurred_at for event in events)
+        for q in self._moments(view, events):
+            state, values = view_values(view, self.table.get(item), q)
+            if state == "unavailable" and q < newest - MAX_SKEW:
+                continue
+            self._check_state(item, state, seen=any(event.occurred_at < q for event in events))
+            wanted = expected(view, events, q)
+            if [value.hex() for value in values] != [value.hex() for value in wanted]:
+                raise Violation(self._difference(view, key, q, wanted, list(values)))
+
+    def _check_state(self, item: str, state: str, *, seen: bool) -> None:
+        wanted = "present" if seen else "absent"
+        if state != wanted and item not in self.table.expired:
+            raise Violation(f"{item} is {state}, not {wanted}")
+
+    @staticmethod
+    def _difference(view: FeatureView, key: str, q: int, wanted: list[float], values: list[float]) -> str:
+        wrong = [
+            f"{feature.name} is {value:g}, not {want:g}"
+            for feature, value, want in zip(view.features, values, wanted, strict=True)
+            if value.hex() != want.hex()
+        ]
+        return f"{key} at {(q - BEGIN) / SECOND:g} s: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)"
+
+    def _moments(self, view: FeatureView, events: list[Event]) -> Iterator[int]:
+        """Now, soon, and moments at which an event lies on a window's left edge or just outside."""
+        now = self.scheduler.now
+        yield now
+        yield now + self.rng.randrange(HOUR)
+        for _ in range(3):
+            window = self.rng.choice(view.features).window
+            if window.length is None or window.hop is None:
+                continue
+            q = self.rng.choice(events).occurred_at + window.length
+            yield from (moment for moment in (q, q + window.hop) if moment >= now)
+            assert left_edge(window.length, q) <= q - window.length
+
+    def _check_replay(self, view: FeatureView, key: str) -> None:
+        """The log of commits gives the item again, byte for byte."""
+        item = view.item_key(key)
+        if item not in self.table.items:
+            return
+        state = ViewState.new(view)
+        for commit in self.table.log[item]:
+            self._replay(state, commit)
+        if state.encode() != self.table.get(item).blob:
+            raise Violation(f"the log of {item} does not give its item")
+
+    def _replay(self, state: ViewState, commit: Commit) -> None:
+        events = [self._accepted[event] for event in commit.event_ids]
+        state.apply(events, commit.applied_at, self._lender.retention.event_ids)

@@ -1,0 +1,109 @@
+"""The simulation replays, sees what it must see, goes where it must go, and finds nothing wrong."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from candor.clock import DAY
+from candor.contracts import Event
+from simulation import oracle
+from simulation.faults import KINDS, PLANTS
+from simulation.traffic import LENDERS, Producer
+from simulation.world import run
+from tests.builders import NOW, bits
+from tests.oracle import expected
+
+ROOT = Path(__file__).resolve().parents[2]
+SITUATIONS = {
+    *KINDS,
+    "committed",
+    "committed with markers",
+    "conflict",
+    "conflict with markers",
+    "duplicates with markers",
+    "item expired",
+    "marker expired",
+    "refused",
+    "redriven",
+}
+
+
+def simulate(*arguments, planted="", hash_seed="random"):
+    environment = os.environ | {
+        "CANDOR_PLANTED_FAULT": planted,
+        "PYTHONHASHSEED": hash_seed,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'layers/core/python'}",
+    }
+    return subprocess.run(
+        check=False,
+        args=[sys.executable, "-m", "simulation", *arguments],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_two_hundred_worlds_equal_the_oracle_and_every_fault_and_situation_occurs():
+    done = simulate("--seeds", "200", "--json")
+    report = json.loads(done.stdout)
+    assert report["violations"] == []
+    assert done.returncode == 0
+    assert SITUATIONS - report["reached"].keys() == set()
+
+
+@pytest.mark.parametrize("planted", PLANTS)
+def test_a_planted_fault_is_caught_within_fifty_seeds(planted):
+    assert any(run(seed, planted).violation for seed in range(50))
+
+
+def test_a_planted_fault_leaves_nothing_behind():
+    before = run(1).digest
+    for planted in PLANTS:
+        assert run(1, planted).digest != before
+    assert run(1).digest == before
+
+
+@pytest.mark.parametrize("seed", [1, 3, 33])
+def test_a_seed_takes_the_same_course_in_every_process(seed):
+    told = [json.loads(simulate("--seed", str(seed), "--json", hash_seed=salt).stdout) for salt in ("1", "2")]
+    assert told[0] == told[1]
+    assert told[0]["digest"] == run(seed).digest
+
+
+def test_another_seed_takes_another_course():
+    assert len({run(seed).digest for seed in range(5)}) == 5
+
+
+def test_a_failure_names_the_command_that_replays_it_and_its_last_steps():
+    done = simulate("--seeds", "2", "--jobs", "1", planted="no-dedupe")
+    assert done.returncode == 1
+    assert "CANDOR_PLANTED_FAULT=no-dedupe make simulate SEED=0" in done.stdout
+    assert "VIOLATION" in done.stdout
+    told = simulate("--seed", "0", planted="no-dedupe")
+    assert told.returncode == 1
+    assert told.stdout.splitlines()[-2].split("VIOLATION")[1].strip() in done.stdout
+
+
+def test_an_unknown_planted_fault_is_refused_with_the_known_ones():
+    done = simulate("--seeds", "1", planted="no-such")
+    assert done.returncode == 2
+    assert all(name in done.stderr for name in PLANTS)
+
+
+@pytest.mark.parametrize("lender", LENDERS, ids=lambda lender: lender.definitions.views[0].windows[-1])
+def test_its_oracle_says_what_the_other_oracle_says(lender):
+    producer = Producer(random.Random(7), lender, 60_000)
+    events: list[Event] = [producer.event(NOW - n * DAY // 12) for n in range(60)]
+    for view in lender.definitions.views:
+        for key in {
+            event.entities[view.entity.name] for event in events if view.entity.name in event.entities
+        }:
+            mine = [event for event in events if event.entities.get(view.entity.name) == key]
+            for q in (NOW, NOW - DAY, mine[0].occurred_at, mine[0].occurred_at + DAY):
+                assert bits(oracle.expected(view, mine, q)) == bits(expected(view, events, key, q))
