@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,12 +114,20 @@ class World:
         try:
             for epoch in range(self.rng.randint(2, 4)):
                 self._epoch(epoch)
-        except Violation as violation:
-            self.note("VIOLATION", str(violation))
-            return str(violation)
+        except Exception as error:  # noqa: BLE001 - a crash is a finding of this seed, not the end of all others
+            return self._found(error)
         finally:
             self.scheduler.stop()
         return None
+
+    def _found(self, error: Exception) -> str:
+        if isinstance(error, Violation):
+            found = str(error)
+        else:
+            found = f"{type(error).__name__}: {error}"
+            self.note("crash", "".join(traceback.format_exception(error)))
+        self.note("VIOLATION", found)
+        return found
 
     def _epoch(self, number: int) -> None:
         self._calm = False
@@ -263,6 +272,8 @@ class World:
         state = ViewState.new(view)
         for commit in self.table.log[item]:
             self._replay(state, commit)
+        if state.markers and not view.entity.hot:
+            self.reach("ring overflowed")
         if state.encode() != self.table.get(item).blob:
             raise Violation(f"the log of {item} does not give its item")
 

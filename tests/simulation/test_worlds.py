@@ -27,6 +27,7 @@ SITUATIONS = {
     "conflict with markers",
     "duplicates with markers",
     "item expired",
+    "ring overflowed",
     "marker expired",
     "refused",
     "redriven",
@@ -88,6 +89,16 @@ def test_a_failure_names_the_command_that_replays_it_and_its_last_steps():
     told = simulate("--seed", "0", planted="no-dedupe")
     assert told.returncode == 1
     assert told.stdout.splitlines()[-2].split("VIOLATION")[1].strip() in done.stdout
+
+
+def test_a_crash_of_the_product_is_a_violation_of_its_seed(monkeypatch):
+    def broken(*arguments):
+        raise ZeroDivisionError("no such luck")
+
+    monkeypatch.setattr("candor.ingest._groups", broken)
+    result = run(1)
+    assert result.violation == "ZeroDivisionError: no such luck"
+    assert any("test_worlds.py" in line for line in result.trace)
 
 
 def test_an_unknown_planted_fault_is_refused_with_the_known_ones():
