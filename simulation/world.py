@@ -14,6 +14,7 @@ from unittest.mock import patch
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event
 from candor.edge.messages import Message
+from candor.features import state as limits  # read when needed: a world may have set its own
 from candor.features.state import ViewState
 from candor.features.vector import view_values
 from candor.features.views import MAX_SKEW, FeatureView
@@ -49,9 +50,9 @@ def run(seed: int, planted: str | None = None) -> Result:
     """The world of this seed, with a planted bug or without."""
     rng = random.Random(seed)
     plant = PLANTS[planted] if planted else HEALTHY
-    with knobs(rng) as limits, plant.active():
+    with knobs(rng) as changed, plant.active():
         world = World(rng, planted)
-        world.note("world", f"seed {seed}, limits {limits or 'as shipped'}")
+        world.note("world", f"seed {seed}, limits {changed or 'as shipped'}")
         with patch("candor.ingest.ThreadPoolExecutor", partial(Pool, world.scheduler)):
             violation = world.run()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
@@ -272,6 +273,8 @@ class World:
         state = ViewState.new(view)
         for commit in self.table.log[item]:
             self._replay(state, commit)
+        if len(state.ring) > limits.RING_IDS:
+            raise Violation(f"{item} keeps {len(state.ring)} event ids")
         if state.markers and not view.entity.hot:
             self.reach("ring overflowed")
         if state.encode() != self.table.get(item).blob:
