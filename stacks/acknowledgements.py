@@ -90,8 +90,9 @@ _ARCHIVE = "candor-{stage}-storage:ExportsOutputFnGetAttArchiveDA4CB258ArnBE8F37
 _BUNDLES = "candor-{stage}-storage:ExportsOutputFnGetAttBundles3FB864E8ArnBFC9039D"
 _TRAINING = "candor-{stage}-storage:ExportsOutputFnGetAttTraining1DBE9C16Arn863F5C88"
 
-_READS = (
-    ("ingestion/ArchiveRole", f"{_ARCHIVE}/*"),
+_OBJECT_GRANTS = (
+    ("ingestion/ArchiveRole", f"{_ARCHIVE}/events/*"),
+    ("ingestion/ArchiveRole", f"{_ARCHIVE}/undelivered/*"),
     ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),
@@ -104,7 +105,7 @@ _READS = (
 def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
     """The findings that this stage keeps."""
     yield from _FIXED
-    for path, resource in _READS:
+    for path, resource in _OBJECT_GRANTS:
         yield Acknowledged(path, f"IAM5[Resource::{resource}]", _OBJECTS)
     for unit, names in _FUNCTIONS.items():
         for name in names:

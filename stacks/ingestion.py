@@ -23,6 +23,9 @@ from stacks.storage import StorageStack
 SOURCE = "candor.lender"
 """The EventBridge source of the lender's events."""
 
+EVENTS_PREFIX, UNDELIVERED_PREFIX = "events/", "undelivered/"
+"""Where the archive keeps events, and what the stream could not deliver as such."""
+
 MAX_RECEIVE_COUNT = 5
 UPDATE_TIMEOUT_S = 30
 
@@ -97,8 +100,8 @@ class IngestionStack(cdk.Stack):
         destination = firehose.S3Bucket(
             storage.archive,
             compression=firehose.Compression.GZIP,
-            data_output_prefix="events/",
-            error_output_prefix="undelivered/",
+            data_output_prefix=EVENTS_PREFIX,
+            error_output_prefix=UNDELIVERED_PREFIX,
             buffering_interval=cdk.Duration.seconds(60),
             buffering_size=cdk.Size.mebibytes(16),
             processors=[firehose.AppendDelimiterToRecordProcessor()],
@@ -119,7 +122,9 @@ class IngestionStack(cdk.Stack):
         bucket = storage.archive
         objects = iam.PolicyStatement(
             actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-            resources=[bucket.arn_for_objects("*")],
+            resources=[
+                bucket.arn_for_objects(f"{prefix}*") for prefix in (EVENTS_PREFIX, UNDELIVERED_PREFIX)
+            ],
         )
         listing = iam.PolicyStatement(
             actions=["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
