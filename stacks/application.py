@@ -31,7 +31,7 @@ def build(app: cdk.App) -> Application:
     stage = app.node.try_get_context("stage") or "dev"
     settings = StageSettings.from_context(app.node.try_get_context("stages"), stage)
     cdk.Tags.of(app).add("candor:stage", stage)
-    # Termination protection is every stack's: the API's address and the queues are state as well.
+    # Every stack whose loss is felt: the API's address and the queues are state as well. Alarms are made again.
     protect = settings.termination_protection
 
     def named(unit: str) -> str:
