@@ -170,7 +170,7 @@ class Journey:
         )
 
     def download_archive(self, folder: Path) -> None:
-        """Every object of the event archive, under its key below ``folder``."""
+        """Every object of the event archive, under its key below `folder`."""
         self._system.flush()
         for key, body in self._objects(self.outputs["ArchiveBucketName"], "events/"):
             target = folder / key

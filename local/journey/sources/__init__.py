@@ -1,7 +1,7 @@
 """Where a population comes from: events in time order, and checkouts to decide among them.
 
 A source knows nothing of the system that decides. Its events are JSON as they travel, its checkouts are bodies of
-``POST /v1/decisions``; both are a pure function of what the source was built from.
+`POST /v1/decisions`; both are a pure function of what the source was built from.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class SourceError(LocalError):
 
 @dataclass(frozen=True)
 class Decided:
-    """A checkout to decide at ``q_ms``; ``label`` is 1 if its loan turned bad, 0 if good, None if nobody knows."""
+    """A checkout to decide at `q_ms`; `label` is 1 if its loan turned bad, 0 if good, None if nobody knows."""
 
     id: str
     q_ms: int
@@ -36,7 +36,7 @@ class Decided:
 
 
 class Source(Protocol):
-    """A population around the moment ``as_of`` (ms): before it history, from it on checkouts to decide."""
+    """A population around the moment `as_of` (ms): before it history, from it on checkouts to decide."""
 
     name: str
     as_of: int
@@ -47,22 +47,22 @@ class Source(Protocol):
         ...
 
     def history(self) -> Iterator[Event]:
-        """Events before ``as_of``, in time order."""
+        """Events before `as_of`, in time order."""
         ...
 
     def checkouts(self) -> Iterator[Decided]:
-        """Checkouts from ``as_of`` on, in time order."""
+        """Checkouts from `as_of` on, in time order."""
         ...
 
     def timeline(self) -> Iterator[Event | Decided]:
-        """Events from ``as_of`` to the last checkout and the checkouts, in time order; a checkout leads its moment."""
+        """Events from `as_of` to the last checkout and the checkouts, in time order; a checkout leads its moment."""
         ...
 
 
 def make_event(
     event_id: str, kind: str, at: int, entities: Mapping[str, str], data: Mapping[str, Any]
 ) -> Event:
-    """The event as it travels; ``at`` in ms UTC."""
+    """The event as it travels; `at` in ms UTC."""
     return {
         "event_id": event_id,
         "type": kind,
@@ -97,7 +97,7 @@ def described(source: Source) -> str:
 
 
 def from_folder(folder: Path) -> Source:
-    """The source whose files ``folder`` holds. Raises ``SourceError`` for a folder no importer knows."""
+    """The source whose files `folder` holds. Raises `SourceError` for a folder no importer knows."""
     from local.journey.sources import superlender
 
     if (folder / superlender.EARLIER).exists() or (folder / superlender.DECIDED).exists():

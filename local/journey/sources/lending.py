@@ -24,7 +24,7 @@ CHARGE_OFF_AFTER = 45 * DAY
 
 @dataclass(frozen=True)
 class Product:
-    """``installments`` payments ``period_days`` apart, at ``rate`` of the amount."""
+    """`installments` payments `period_days` apart, at `rate` of the amount."""
 
     name: str
     installments: int
@@ -72,7 +72,7 @@ class Loan:
         }
 
     def event(self, kind: str, at: int, data: dict[str, Any], part: int = 0) -> Event:
-        """An event of this loan; ``part`` tells several of one kind apart."""
+        """An event of this loan; `part` tells several of one kind apart."""
         name = f"evt_{self.id}_{kind.replace('.', '_')}_{part}"
         return make_event(name, kind, at, self.entities, data)
 
@@ -101,7 +101,7 @@ class Course:
 
 
 def run(rng: random.Random, loan: Loan, risk: float, *, defaults: bool) -> Course:
-    """Draw the loan's course. ``risk`` moves lateness; a loan that ``defaults`` stops being paid at some instalment."""
+    """Draw the loan's course. `risk` moves lateness; a loan that `defaults` stops being paid at some instalment."""
     stops_at = rng.randint(1, loan.product.installments) if defaults else loan.product.installments + 1
     events = [_originated(loan)]
     paid_at = loan.created_at

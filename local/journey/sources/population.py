@@ -36,7 +36,7 @@ class Merchant:
 
 @dataclass(frozen=True)
 class Customer:
-    """A person: latent ``risk`` is standard normal and shows only in what they do; ``pace`` is checkouts a day."""
+    """A person: latent `risk` is standard normal and shows only in what they do; `pace` is checkouts a day."""
 
     token: str
     device: str
@@ -60,7 +60,7 @@ MERCHANTS = (
 
 
 def customer(rng: random.Random, number: int, opening: int, closing: int) -> Customer:
-    """One person, who joins at any moment between ``opening`` and ``closing`` (ms)."""
+    """One person, who joins at any moment between `opening` and `closing` (ms)."""
     return Customer(
         token=f"app_tok_{number:05d}_{rng.getrandbits(32):08x}",
         device=f"dev_{rng.getrandbits(48):012x}",

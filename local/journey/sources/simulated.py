@@ -2,7 +2,7 @@
 
 Risk is latent: it shows only in payments made late, refused or never made, and defaults are known weeks after the
 checkout. Demand has seasons; now and then a burst of strangers shares one device and never pays. The same
-``seed`` and ``customers`` give the same bytes; the dates are fixed, so that runs repeat.
+`seed` and `customers` give the same bytes; the dates are fixed, so that runs repeat.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LOG_ODDS_PER_RISK = 1.7
 
 
 class SimulatedLender:
-    """The population as a source: ``customers`` people and at most ``checkouts`` checkouts to decide."""
+    """The population as a source: `customers` people and at most `checkouts` checkouts to decide."""
 
     name = "simulated"
     as_of = AS_OF

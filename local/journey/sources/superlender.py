@@ -2,7 +2,7 @@
 
 Earlier loans become events, and each is a checkout with a known end. The loans of 22–30 July 2017 are the checkouts to
 decide; those of 1–21 July became loans whose end was not known by then, so they are events and carry no label.
-Amounts are kobo (NGN), times are taken as UTC. ``approveddate`` is a time-zone artefact and never used.
+Amounts are kobo (NGN), times are taken as UTC. `approveddate` is a time-zone artefact and never used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Loan:
 
 
 class SuperLender:
-    """The folder's loans as a source. Raises ``SourceError`` for a missing file or a malformed row."""
+    """The folder's loans as a source. Raises `SourceError` for a missing file or a malformed row."""
 
     name = "superlender"
     as_of = AS_OF
