@@ -70,6 +70,7 @@ def all_aggregations() -> list[Aggregation]:
         TimeSinceLast(),
         Distinct("kind"),
         Distinct("amount"),
+        Distinct("amount", exact=3, name="about"),
         LastK(Mean("amount"), 3),
         LastK(Max("amount", where=large), 2),
         LastCategory("kind", ["b", "a"]),

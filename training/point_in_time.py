@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
 
 import duckdb
@@ -25,6 +26,7 @@ from candor.clock import DAY
 from candor.contracts import Application, Event
 from candor.features.aggregations import Aggregation, LastCategory
 from candor.features.composed import LastK
+from candor.features.distinct import Distinct
 from candor.features.views import Definitions, EventType, FeatureView
 from candor.features.windows import Window
 
@@ -92,6 +94,7 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
 
     Only declared fields of the event's own type become columns; other data are carried, not used.
     """
+    counted = frozenset(_counted_fields(definitions))
     used = {name: _plain_fields(declared) for name, declared in definitions.event_types.items()}
     schema = _event_schema(definitions)
     batches: list[pa.RecordBatch] = []
@@ -105,6 +108,11 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
         }
         row.update((_entity_column(name), key) for name, key in event.entities.items())
         row.update((_field_column(field, kind), event.data.get(field)) for field, kind in used[event.type])
+        row.update(
+            (_field_column(field, "register"), _register(event.data.get(field)))
+            for field, _ in used[event.type]
+            if field in counted
+        )
         rows.append(row)
         if len(rows) == _BATCH:
             batches.append(pa.RecordBatch.from_pylist(rows, schema=schema))
@@ -127,9 +135,34 @@ def view_parts(view: FeatureView, events: ir.Table, asked: ir.Table, *, leaky: b
         _part_column(leaf, name, feature.window): _part(view, leaf, name, feature.window, pairs)
         for feature in view.features
         for leaf in feature.aggregation.leaves
-        for name in leaf.parts
+        for name in _sql_parts(leaf)
     }
     return pairs.group_by("row").aggregate(**parts)
+
+
+def _sql_parts(leaf: Aggregation) -> tuple[str, ...]:
+    """What SQL computes of a leaf; a distinct count beyond the exact ones is finished from its registers."""
+    return ("n_distinct", "registers") if isinstance(leaf, Distinct) else leaf.parts
+
+
+def _leaves(definitions: Definitions) -> Iterable[Aggregation]:
+    for view in definitions.views:
+        for aggregation in view.aggregations:
+            yield from aggregation.leaves
+
+
+def _counted_fields(definitions: Definitions) -> list[str]:
+    """Fields whose distinct values are counted."""
+    return sorted({str(leaf.field) for leaf in _leaves(definitions) if isinstance(leaf, Distinct)})
+
+
+def _register(value: int | str | None) -> int | None:
+    """Register (10 low bits of the digest) and rank (position of the first 1 in the 54 others) as one integer."""
+    if value is None:
+        return None
+    named = f"int:{value}" if isinstance(value, int) else f"str:{value}"
+    bits = f"{int.from_bytes(blake2b(named.encode(), digest_size=8).digest(), 'big'):064b}"
+    return int(bits[-10:], 2) * 64 + (bits[:-10] + "1").index("1") + 1
 
 
 def _plain_fields(declared: EventType) -> list[tuple[str, str]]:
@@ -145,6 +178,7 @@ def _event_schema(definitions: Definitions) -> pa.Schema:
         [("arrival", pa.int64()), ("id", pa.string()), ("type", pa.string()), ("at", pa.int64())]
         + [(_entity_column(name), pa.string()) for name in definitions.entities]
         + [(_field_column(*pair), pa.int64() if pair[1] == "integer" else pa.string()) for pair in fields]
+        + [(_field_column(field, "register"), pa.int64()) for field in _counted_fields(definitions)]
     )
 
 
@@ -205,14 +239,25 @@ def _part(
         keep = keep & _predicate(view, aggregation.where.spec(), pairs)
     if part == "last_at":
         return pairs.at.max(where=keep)
-    if part == "n_distinct":
-        columns = [pairs[_field_column(aggregation.field, kind)] for kind in _kinds(view, aggregation.field)]
-        return sum((column.nunique(where=keep) for column in columns[1:]), columns[0].nunique(where=keep))
+    if isinstance(aggregation, Distinct):
+        return _distinct_part(view, aggregation, part, pairs, keep)
     if aggregation.field is None:
         return pairs.count(where=keep)
     if isinstance(aggregation, LastCategory):
         return _last_category(aggregation, pairs, keep)
     return _integer_part(aggregation, part, pairs, keep)
+
+
+def _distinct_part(
+    view: FeatureView, aggregation: Distinct, part: str, pairs: ir.Table, keep: ir.BooleanValue
+) -> ir.Scalar:
+    columns = [pairs[_field_column(aggregation.field, kind)] for kind in _kinds(view, aggregation.field)]
+    n = sum((column.nunique(where=keep) for column in columns[1:]), columns[0].nunique(where=keep))
+    if part == "n_distinct":
+        return n
+    seen = pairs[_field_column(aggregation.field, "register")]
+    registers = seen.collect(where=keep & seen.notnull(), distinct=True)
+    return (n > aggregation.exact).ifelse(registers, ibis.null(registers.type()))
 
 
 def _last_category(aggregation: LastCategory, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
@@ -273,6 +318,7 @@ def _finalise(view: FeatureView, answer: pa.Table, questions: Sequence[Question]
     """A view's parts into its columns of the result; rows without events have empty parts."""
     columns = {name: _integers(answer[name]) for name in answer.column_names}
     rows = columns.pop("row")
+    _finish_registers(view, columns)
     for place, feature in enumerate(view.features):
         value = feature.aggregation.value
         empty = (None,) * len(feature.aggregation.parts)
@@ -284,6 +330,26 @@ def _finalise(view: FeatureView, answer: pa.Table, questions: Sequence[Question]
         ]
         for row, *parts in zip(rows, *(columns[name] for name in names), strict=True):
             out[row, place] = value(parts, questions[row].q)
+
+
+def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:
+    """Registers of distinct counts into the parts that the finaliser takes."""
+    for feature in view.features:
+        for leaf in feature.aggregation.leaves:
+            if isinstance(leaf, Distinct):
+                found = columns[_part_column(leaf, "registers", feature.window)]
+                ranks = [None if one is None else _highest_ranks(one) for one in found]
+                columns[_part_column(leaf, "zeros", feature.window)] = [
+                    None if one is None else 1024 - len(one) for one in ranks
+                ]
+                columns[_part_column(leaf, "harmonic", feature.window)] = [
+                    None if one is None else sum(2 ** (55 - rank) for rank in one.values()) for one in ranks
+                ]
+
+
+def _highest_ranks(found: Iterable[int]) -> dict[int, int]:
+    """Highest rank of every register seen; the last of ascending ones stays."""
+    return {one // 64: one % 64 for one in sorted(found)}
 
 
 def _integers(column: pa.ChunkedArray) -> list[Any]:

@@ -1,6 +1,7 @@
 """One check battery for every registered aggregation: the laws of the algebra, and values equal to the oracle."""
 
 import copy
+import hashlib
 import math
 
 import msgspec
@@ -8,14 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor import LastCategory, LastK, Ratio, field, type_is
+from candor import Distinct, LastCategory, LastK, Ratio, field, type_is
 from candor.contracts import MAX_AMOUNT, Event
 from candor.errors import DefinitionError
 from candor.features.aggregations import (
     REGISTRY,
     Aggregation,
     Count,
-    Distinct,
     Last,
     Max,
     Mean,
@@ -27,7 +27,7 @@ from tests.builders import NOW, bits
 from tests.oracle import aggregate
 
 FIELDLESS = ("count", "time_since_last")
-EMPTY_IS_ZERO = ("count", "sum", "distinct")
+EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch")
 FILTERS = {
     "all": None,
     "large": field("x") > 50,
@@ -36,7 +36,7 @@ FILTERS = {
     "none": field("missing") == 1,
 }
 
-every = pytest.mark.parametrize("op", list(REGISTRY))
+every = pytest.mark.parametrize("op", [*REGISTRY, "sketch"])
 amounts = st.one_of(
     st.integers(-100, 100), st.integers(-MAX_AMOUNT, MAX_AMOUNT), st.sampled_from([-MAX_AMOUNT, MAX_AMOUNT])
 )
@@ -48,6 +48,8 @@ def build(op: str, where=None) -> Aggregation:
             return LastK(Mean("x", where=where), 3)
         case "last_category":
             return LastCategory("k", ["p", "r"], where=where)
+        case "sketch":
+            return Distinct("x", exact=2, where=where)
         case "ratio":
             return Ratio(Mean("x", where=where), Sum("x"))
     return REGISTRY[op](where=where) if op in FIELDLESS else REGISTRY[op]("x", where=where)
@@ -219,9 +221,10 @@ def test_the_latest_k_events_of_every_inner_aggregation(inner, k, events):
         lambda: LastK(Sum("x"), 0),
         lambda: LastK(Sum("x"), 17),
         lambda: LastCategory("k", []),
+        lambda: Distinct("x", exact=0),
         lambda: LastCategory("k", ["a", "a"]),
     ],
-    ids=["inner", "none", "many", "no category", "twice"],
+    ids=["inner", "none", "many", "no category", "exact", "twice"],
 )
 def test_parameters_that_mean_nothing_are_refused(refused):
     with pytest.raises(DefinitionError):
@@ -245,6 +248,7 @@ def test_every_parameter_is_part_of_the_spec():
     specs = [
         LastK(Mean("x"), 3), LastK(Mean("x"), 4), LastK(Max("x"), 3), LastK(Mean("x", where=field("x") > 1), 3),
         LastCategory("x", ["a", "b"]), LastCategory("x", ["b", "a"]), Last("x"), Mean("x"),
+        Distinct("x"), Distinct("x", exact=127),
         Ratio(Sum("x"), Mean("x")), Ratio(Mean("x"), Sum("x")), Ratio(Sum("x"), Mean("y")),
     ]  # fmt: skip
     assert len({repr(one.spec()) for one in specs}) == len(specs)
@@ -271,3 +275,36 @@ def test_labels_name_operation_field_and_filter():
 def test_names_do_not_change_the_spec_and_filters_do():
     assert Min("x", name="least").spec() == Min("x").spec()
     assert Min("x", where=field("x") > 1).spec() != Min("x").spec()
+
+
+# The number of integers from 0, the registers' digest and the estimate of HyperLogLogPlusPlus(p=10) of datasketch 2.0.0
+# over the same BLAKE2b digests.
+DATASKETCH = [
+    (129, "dc690c07d9dfce15", 127.634),
+    (200, "e5ff3a6db8d00173", 199.173),
+    (500, "cbcbb3daa4abad94", 508.851),
+    (1_000, "154bcece615807f7", 984.945),
+    (2_500, "0f02043554b1e118", 2_381.839),
+    (5_000, "58284e06266cf612", 5_119.159),
+    (20_000, "712fadc556145f61", 20_281.421),
+]
+
+
+@pytest.mark.parametrize(("n", "registers", "estimate"), DATASKETCH)
+def test_registers_are_those_of_a_maintained_sketch_and_estimates_are_near(n, registers, estimate):
+    distinct = Distinct("x")
+    parts = [Event(str(x), "a", NOW - 1, {}, {"x": x}) for x in range(n)]
+    partial = distinct.merge(fold(distinct, parts[: n // 3]), fold(distinct, parts[n // 3 :]))
+    assert hashlib.blake2b(partial, digest_size=8).hexdigest() == registers
+    assert value(distinct, partial) == pytest.approx(estimate, rel=0.03)
+    assert value(distinct, partial) == pytest.approx(n, rel=3 * 0.0325)
+    assert bits([value(distinct, partial)]) == bits([aggregate(distinct.spec(), parts, NOW)])
+
+
+@pytest.mark.parametrize("n", [128, 129])
+def test_distinct_is_exact_to_the_declared_number_and_more_beyond(n):
+    distinct = Distinct("x")
+    events = [Event(f"{x}{again}", "a", NOW - 1, {}, {"x": x}) for x in range(n) for again in "ab"]
+    partial = fold(distinct, events)
+    assert isinstance(partial, bytes) is (n > 128)
+    assert value(distinct, partial) == n

@@ -38,6 +38,7 @@ from candor import (
     type_is,
 )
 from candor.contracts import Applicant, Application, Event, Offer
+from tests import oracle
 from training.point_in_time import LEAK_MS, Question, point_in_time
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -80,7 +81,10 @@ AGGREGATIONS = st.one_of(
         WHERE,
     ),
     st.builds(
-        lambda name, where: Distinct(name, where=where), st.sampled_from(["category", "amount"]), WHERE
+        lambda name, where, exact: Distinct(name, where=where, exact=exact),
+        st.sampled_from(["category", "amount"]),
+        WHERE,
+        st.sampled_from([1, 2, 128]),
     ),
     st.builds(
         lambda of, name, where, k: LastK(of(name, where=where), k),
@@ -224,7 +228,8 @@ def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: in
         case "sum":
             return float(sum(values))
         case "distinct":
-            return float(len(set(values)))
+            few = len(set(values)) <= aggregation.exact
+            return float(len(set(values))) if few else oracle.aggregate(aggregation.spec(), inside, asked.q)
     if not values:
         return math.nan
     category = None
@@ -340,3 +345,12 @@ def test_no_row_is_lost_and_an_application_without_the_entity_has_empty_windows(
 def test_no_events_and_no_questions():
     assert point_in_time(one_view(Count()), [], [question(0, T0, "a", "x")]).vector(0) == (0.0,)
     assert point_in_time(one_view(Count()), [paid("e", T0, 1)], []).values.shape == (0, 1)
+
+
+def test_distinct_counts_beyond_the_exact_ones_are_those_of_the_state():
+    events = [paid(f"e{n}", T0 - 1 - n, n % 700) for n in range(1_000)]
+    defined = one_view(Distinct("amount"), Distinct("amount", exact=1_024, name="exact"))
+    sketched, exact = point_in_time(defined, events, [question(0, T0, "a", "x")]).vector(0)
+    assert exact == 700.0
+    assert sketched == oracle.aggregate(Distinct("amount").spec(), events, T0)
+    assert sketched == pytest.approx(exact, rel=0.1)

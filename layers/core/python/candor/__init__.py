@@ -6,7 +6,6 @@ This module is the declaration language: what a lender's definitions import.
 from candor.contracts import Checkout
 from candor.features.aggregations import (
     Count,
-    Distinct,
     First,
     Last,
     LastCategory,
@@ -18,6 +17,7 @@ from candor.features.aggregations import (
     Variance,
 )
 from candor.features.composed import LastK, Ratio
+from candor.features.distinct import Distinct
 from candor.features.predicates import field, type_is
 from candor.features.views import (
     Definitions,

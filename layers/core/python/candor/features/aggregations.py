@@ -10,7 +10,6 @@ Chronon's ``BaseAggregator`` (prepare, update, merge, finalize).
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -367,35 +366,3 @@ class TimeSinceLast(Aggregation):
 
     def value(self, parts: Parts, q: int) -> float:
         return NAN if parts[0] is None else (q - parts[0]) / SECOND
-
-
-class Distinct(Aggregation):
-    """Number of distinct values of a text or integer field; values are kept as 64-bit BLAKE2b digests."""
-
-    op = "distinct"
-    kinds = frozenset({"integer", "text"})
-    part_names = ("n_distinct",)
-    empty = ()
-
-    @property
-    def taken(self) -> str:
-        return "digest of " + super().taken
-
-    def take(self, event: Event) -> Any:
-        value = super().take(event)
-        if value is None:
-            return None
-        digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
-
-    def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
-        return partial if event[2] in partial else sorted({*partial, event[2]})
-
-    def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
-        return sorted({*left, *right})
-
-    def summary(self, partial: Sequence[int]) -> Parts:
-        return (len(partial),)
-
-    def value(self, parts: Parts, q: int) -> float:
-        return float(parts[0] or 0)
