@@ -6,6 +6,7 @@ a run that was cut short continues: what is sent twice is applied once.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -243,17 +244,17 @@ def main(arguments: Namespace) -> int:
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
     source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
     once = os.environ.get("ONCE", "0") not in ("", "0")
-    console.print("start what was synthesized")
-    with LocalSystem(arguments.assembly, arguments.state, arguments.port) as system:
+    with contextlib.ExitStack() as closing:
+        with console.status("start what was synthesized"):
+            system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
         journey = Journey(system, source, console)
         journey.keys.register(source.merchants)
         journey.load()
         journey.retrain()
         journey.decide()
-        from local.journey.report import (
-            report,  # its statistics take a second to load: only here are they needed
-        )
+        # Its statistics take a second to load: only here are they needed.
+        from local.journey.report import report
 
         with console.status("report: the same vectors from the archive"):
             lines = list(report(journey))
