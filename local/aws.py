@@ -177,7 +177,7 @@ class EmbeddedAws:
         )
         endpoints = self.endpoints
         return boto3.session.Session().client(
-            service,  # type: ignore[call-overload]
+            service,  # type: ignore[call-overload] # the stubs want a literal
             region_name=self.region,
             endpoint_url=endpoints["AWS_ENDPOINT_URL_DYNAMODB" if tables else "AWS_ENDPOINT_URL"],
             aws_access_key_id="local",

@@ -72,8 +72,8 @@ def as_moto(message: Message, attribute_names: list[str]) -> models.Message:
     """A received message as moto's responses read it."""
     found = models.Message(message.id, message.body)
     found.message_attributes = dict(message.attributes)
-    models._filter_message_attributes(found, attribute_names)  # noqa: SLF001
-    found.sent_timestamp = message.sent_at  # type: ignore[assignment]
+    models._filter_message_attributes(found, attribute_names)  # noqa: SLF001 - moto's own answer, see plugs.py
+    found.sent_timestamp = message.sent_at  # type: ignore[assignment] # moto types it None at first
     found.approximate_first_receive_timestamp = message.first_received_at
     found.approximate_receive_count = message.received
     found.receipt_handle = message.receipt

@@ -188,7 +188,7 @@ class Plugs:
         journal = self._hooks.journal
 
         def make(name: str, region: str, account_id: str, **kwargs: Any) -> MotoQueue:
-            return MotoQueue(name, region, account_id, journal=journal, **kwargs)  # type: ignore[abstract]
+            return MotoQueue(name, region, account_id, journal=journal, **kwargs)  # type: ignore[abstract] # moto asks for nothing more
 
         def receive(
             backend: Any,

@@ -43,7 +43,7 @@ class Message:
 
 def _text(value: object) -> str:
     """Binary attributes as SQS writes them."""
-    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload]
+    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload] # binary or text, by its type
 
 
 class UnknownReceipt(Exception):
