@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from candor.clock import format_rfc3339, parse_rfc3339
 from candor.errors import CandorError
 from candor.features.views import Definitions
-from training.archive import ArchiveDamaged, Reading, accepted_events, read_envelopes
+from history.archive import ArchiveDamaged, Reading, accepted_events, read_envelopes
+from history.point_in_time import FeatureTable, point_in_time
 from training.labels import Labelled, labelled_checkouts
-from training.point_in_time import FeatureTable, point_in_time
 
 FORMAT: Final = 1
 DATASET: Final = "dataset.parquet"

@@ -10,7 +10,7 @@ import msgspec
 from candor.contracts import Application, Event, parse_checkout
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.views import Definitions, Label
-from training.point_in_time import Question
+from history.point_in_time import Question
 
 CHECKOUT = "checkout.started"
 

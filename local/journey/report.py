@@ -21,11 +21,11 @@ from candor.clock import format_rfc3339
 from candor.contracts import Application, Checkout
 from candor.model.engine import Booster
 from candor.store.dynamodb import DynamoDecisionStore
+from history.archive import accepted_events, read_envelopes
+from history.point_in_time import FeatureTable, Question, point_in_time
 from lender import DEFINITIONS
 from local.errors import LocalError
-from training.archive import accepted_events, read_envelopes
 from training.evaluate import auc, auc_interval
-from training.point_in_time import FeatureTable, Question, point_in_time
 
 if TYPE_CHECKING:
     from local.journey.story import Journey

@@ -7,8 +7,8 @@ import gzip
 import pytest
 
 from candor.clock import DAY
+from history.archive import ArchiveDamaged, Reading, accepted_events, read_envelopes
 from tests.training.conftest import T0, event, loan, small_lender, write_archive
-from training.archive import ArchiveDamaged, Reading, accepted_events, read_envelopes
 
 FUTURE = 1_800_000_000_000
 

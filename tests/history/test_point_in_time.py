@@ -38,8 +38,8 @@ from candor import (
     type_is,
 )
 from candor.contracts import Applicant, Application, Event, Offer
+from history.point_in_time import LEAK_MS, Question, point_in_time
 from tests import oracle
-from training.point_in_time import LEAK_MS, Question, point_in_time
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 LENGTHS = {"1m": MINUTE, "4m": 4 * MINUTE, "1h": HOUR, "24h": DAY, "7d": 7 * DAY, "90d": 90 * DAY}

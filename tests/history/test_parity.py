@@ -12,8 +12,8 @@ from candor.clock import DAY
 from candor.contracts import Applicant, Application, Checkout, Device, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
+from history.point_in_time import Question, point_in_time
 from tests.builders import NOW, bits, random_event, take_in
-from training.point_in_time import Question, point_in_time
 
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 

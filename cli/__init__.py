@@ -1,0 +1,1 @@
+"""The terminal program of the people who run the platform: `candor …`."""
