@@ -112,7 +112,7 @@ def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
             yield Acknowledged(f"{unit}/{name}", "L1", _RUNTIME)
             yield Acknowledged(f"{unit}/{name}Role", "IAM5[Resource::*]", _TRACES)
     if not settings.point_in_time_recovery:
-        for table in ("Features", "Decisions", "Registry", "Merchants"):
+        for table in ("Features", "SynchronousFeatures", "Decisions", "Registry", "Merchants"):
             yield Acknowledged(f"storage/{table}", "DDB3", _NO_RECOVERY)
     if settings.promotion == "policy":
         rule = "IAM5[Resource::<PromoteModelDC917CB5.Arn>:*]"

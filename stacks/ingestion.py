@@ -149,6 +149,7 @@ class IngestionStack(cdk.Stack):
             timeout_s=UPDATE_TIMEOUT_S,
             environment={
                 "FEATURES_TABLE": storage.features.table_name,
+                "SYNCHRONOUS_TABLE": storage.synchronous_features.table_name,
                 "EVENTS_DLQ_URL": self.events_dlq.queue_url,
                 "FEATURE_RETENTION_DAYS": str(self._settings.feature_retention_days),
                 "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
@@ -156,7 +157,10 @@ class IngestionStack(cdk.Stack):
         )
         # TransactWriteItems, for marker items, is authorised as the writes that it holds.
         function.allow(
-            "dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", on=storage.features.table_arn
+            "dynamodb:BatchGetItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            on=[storage.features.table_arn, storage.synchronous_features.table_arn],
         )
         function.allow("sqs:SendMessage", on=self.events_dlq.queue_arn)
         function.add_event_source(

@@ -79,6 +79,7 @@ class ServingStack(cdk.Stack):
             timeout_s=self._settings.deadline_ms // 1000 + 10,
             environment={
                 "FEATURES_TABLE": storage.features.table_name,
+                "SYNCHRONOUS_TABLE": storage.synchronous_features.table_name,
                 "DECISIONS_TABLE": storage.decisions.table_name,
                 "REGISTRY_TABLE": storage.registry.table_name,
                 "BUNDLES_BUCKET": storage.bundles.bucket_name,
@@ -88,9 +89,12 @@ class ServingStack(cdk.Stack):
                 "DECISION_RETENTION_DAYS": str(self._settings.decision_retention_days),
             },
         )
-        read = [storage.features.table_arn, storage.registry.table_arn]
+        synchronous = storage.synchronous_features.table_arn
+        read = [storage.features.table_arn, synchronous, storage.registry.table_arn]
         function.allow("dynamodb:BatchGetItem", on=read)
-        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.decisions.table_arn)
+        # TransactWriteItems, a decision with its synchronous items, is authorised as the writes that it holds.
+        write = [storage.decisions.table_arn, synchronous]
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=write)
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
         function.allow("secretsmanager:GetSecretValue", on=storage.decision_key.secret_arn)
         return function

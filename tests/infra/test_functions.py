@@ -9,6 +9,7 @@ COMMON = {"STAGE", "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "P
 ENVIRONMENT = {
     "score": {
         "FEATURES_TABLE",
+        "SYNCHRONOUS_TABLE",
         "DECISIONS_TABLE",
         "REGISTRY_TABLE",
         "BUNDLES_BUCKET",
@@ -21,6 +22,7 @@ ENVIRONMENT = {
     "publish_events": {"EVENT_BUS_NAME"},
     "update_features": {
         "FEATURES_TABLE",
+        "SYNCHRONOUS_TABLE",
         "EVENTS_DLQ_URL",
         "FEATURE_RETENTION_DAYS",
         "REDELIVERY_HORIZON_DAYS",

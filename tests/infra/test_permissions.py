@@ -89,14 +89,18 @@ def test_no_action_is_a_wildcard_and_no_resource_either_but_where_aws_knows_none
                 assert set(_listed(statement["Action"])) <= UNSCOPED, role
 
 
-def test_the_scorer_reads_features_and_never_writes_them(assembly):
+def test_the_scorer_reads_features_and_writes_only_the_synchronous_ones(assembly):
     [statements] = [
         each for role, each in _statements(assembly).items() if role.startswith("serving/ScoreRole")
     ]
-    on_features = {
-        action
-        for statement in statements
-        for action in _listed(statement["Action"])
-        if any("Features" in str(each) for each in _listed(assembly.plain(statement["Resource"])))
+    allowed = {
+        table: {
+            action
+            for statement in statements
+            for action in _listed(statement["Action"])
+            if any(str(each).startswith(f"<{table}") for each in _listed(assembly.plain(statement["Resource"])))
+        }
+        for table in ("Features", "SynchronousFeatures")
     }
-    assert on_features == {"dynamodb:BatchGetItem"}
+    both = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"}
+    assert allowed == {"Features": {"dynamodb:BatchGetItem"}, "SynchronousFeatures": both}

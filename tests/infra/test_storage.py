@@ -8,6 +8,7 @@ import pytest
 STATEFUL = {
     "AWS::DynamoDB::Table": {
         "Features3940F53C",
+        "SynchronousFeatures333437A6",
         "Decisions28C7D866",
         "Registry4DB9CCA5",
         "Merchants93CFE5E9",
@@ -31,12 +32,13 @@ def test_tables_are_keyed_and_expire_as_the_code_expects(assembly):
         assert table["AttributeDefinitions"] == [{"AttributeName": "pk", "AttributeType": "S"}]
         assert table["BillingMode"] == "PAY_PER_REQUEST"
     expiring = {name for name, table in tables.items() if "TimeToLiveSpecification" in table}
-    assert expiring == {"Features", "Decisions"}
+    assert expiring == {"Features", "SynchronousFeatures", "Decisions"}
     streams = {
         name: table.get("StreamSpecification", {}).get("StreamViewType") for name, table in tables.items()
     }
     expected = {
         "Features": "NEW_AND_OLD_IMAGES",
+        "SynchronousFeatures": "NEW_AND_OLD_IMAGES",
         "Decisions": "NEW_IMAGE",
         "Registry": None,
         "Merchants": None,
