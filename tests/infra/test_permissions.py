@@ -98,7 +98,9 @@ def test_the_scorer_reads_features_and_writes_only_the_synchronous_ones(assembly
             action
             for statement in statements
             for action in _listed(statement["Action"])
-            if any(str(each).startswith(f"<{table}") for each in _listed(assembly.plain(statement["Resource"])))
+            if any(
+                str(each).startswith(f"<{table}") for each in _listed(assembly.plain(statement["Resource"]))
+            )
         }
         for table in ("Features", "SynchronousFeatures")
     }
