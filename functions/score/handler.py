@@ -31,6 +31,7 @@ def decider() -> Decider:
         store=HotStore(
             region=region,
             features=os.environ["FEATURES_TABLE"],
+            synchronous=os.environ["SYNCHRONOUS_TABLE"],
             decisions=os.environ["DECISIONS_TABLE"],
             registry=os.environ["REGISTRY_TABLE"],
             credentials=credentials,

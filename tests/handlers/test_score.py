@@ -39,7 +39,7 @@ def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for table in ("features", "decisions", "registry"):
+        for table in ("features", "synchronous", "decisions", "registry"):
             create_table(table)
         secrets = boto3.client("secretsmanager")
         secret = secrets.create_secret(Name="decision-key", SecretString="s3cret")["ARN"]
@@ -49,6 +49,7 @@ def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
         point_at(bundle.sha)
         yield {
             "FEATURES_TABLE": "features",
+            "SYNCHRONOUS_TABLE": "synchronous",
             "DECISIONS_TABLE": "decisions",
             "REGISTRY_TABLE": "registry",
             "BUNDLES_BUCKET": "bundles",

@@ -26,7 +26,7 @@ from local import dynoxide
 
 REGION = "us-east-1"
 CREDENTIALS = Credentials("testing", "testing", "testing")
-TABLES = ("features", "decisions", "registry")
+TABLES = ("features", "synchronous", "decisions", "registry")
 _new_connection = dynamodb._connection.__wrapped__
 
 
@@ -37,6 +37,7 @@ class Engine:
     url: str
     client: Any
     _features: DynamoFeatureStore | None = None
+    _synchronous: DynamoFeatureStore | None = None
     _decisions: DynamoDecisionStore | None = None
 
     def __post_init__(self) -> None:
@@ -73,16 +74,23 @@ class Engine:
         return self._features
 
     @property
+    def synchronous(self) -> DynamoFeatureStore:
+        self._synchronous = self._synchronous or DynamoFeatureStore("synchronous")
+        return self._synchronous
+
+    @property
     def decisions(self) -> DynamoDecisionStore:
-        self._decisions = self._decisions or DynamoDecisionStore("features", "decisions", self.champion)
+        self._decisions = self._decisions or DynamoDecisionStore(
+            "features", "decisions", self.champion, "synchronous"
+        )
         return self._decisions
 
     def close(self) -> None:
         self.client.close()
-        if self._features:
-            disconnect(self._features._item)
+        for store in filter(None, (self._features, self._synchronous)):
+            disconnect(store._item)
         if self._decisions:
-            disconnect(self._decisions._item, self._decisions._features._item)
+            disconnect_decisions(self._decisions)
 
 
 def disconnect(*models: type[Model]) -> None:
@@ -90,6 +98,10 @@ def disconnect(*models: type[Model]) -> None:
     for model in models:
         if model._connection is not None:
             model._connection.connection.client.close()
+
+
+def disconnect_decisions(store: DynamoDecisionStore) -> None:
+    disconnect(store._item, store._features._item, store._synchronous._item)
 
 
 @pytest.fixture(scope="session")
@@ -154,11 +166,12 @@ class Features:
 
 @dataclass
 class Decisions:
-    """A decision store under test, the features it reads, and what else a test needs to arrange."""
+    """A decision store under test, the items it reads, and what else a test needs to arrange."""
 
     store: DecisionStore
     another: Callable[[], DecisionStore]
     features: FeatureStore
+    synchronous: FeatureStore
     promote: Callable[[str], None]
 
 
@@ -174,12 +187,16 @@ def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], Hot
     if name == "memory":
         memory = MemoryDecisionStore(MemoryFeatureStore())
         return Decisions(
-            memory, lambda: memory, memory.features, lambda sha: setattr(memory, "champion", sha)
+            memory,
+            lambda: memory,
+            memory.features,
+            memory.synchronous,
+            lambda sha: setattr(memory, "champion", sha),
         )
     client, engine_name = name.split("-")
     engine = use(engine_name)
     another = lean if client == "lean" else lambda: engine.decisions
-    return Decisions(another(), another, engine.features, engine.promote)
+    return Decisions(another(), another, engine.features, engine.synchronous, engine.promote)
 
 
 @pytest.fixture
@@ -192,6 +209,7 @@ def lean() -> Iterator[Callable[[], HotStore]]:
             HotStore(
                 region=REGION,
                 features="features",
+                synchronous="synchronous",
                 decisions="decisions",
                 registry="registry",
                 credentials=CREDENTIALS,

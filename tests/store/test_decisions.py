@@ -6,13 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.features.vector import ABSENT, UNAVAILABLE, Read
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.dynamodb import DynamoDecisionStore
 from candor.store.hot import HotStore
-from candor.store.protocol import Snapshot
-from tests.store.conftest import CREDENTIALS, REGION, disconnect, point_at
+from candor.store.protocol import Contended, Duplicates, Snapshot, marker_key
+from tests.store.conftest import CREDENTIALS, REGION, disconnect_decisions, point_at, read_one
 
-KEY = "view@1#ann"
+KEY, OTHER = "view@1#ann", "view@2#ann"
+EXPIRY = 4_000_000_000
 TIMEOUT_S = 5.0
 
 
@@ -93,23 +94,142 @@ def test_the_record_is_stored_in_the_documented_layout(use, lean, decision):
     assert engine.decisions.get_many(["dec_1", "dec_2"]) == {"dec_1": decision()}
 
 
+# With synchronous items
+
+
+def test_synchronous_items_are_read_from_their_own_table(decisions, commit):
+    decisions.features.commit(commit())
+    version = decisions.synchronous.commit(commit(OTHER, blob=b"own")).version
+    reads = decisions.store.read([OTHER], TIMEOUT_S, [OTHER.replace("2", "3")]).reads
+    assert reads == {OTHER: ABSENT, OTHER.replace("2", "3"): ABSENT}
+    assert decisions.store.read([KEY], TIMEOUT_S, [OTHER]).reads[OTHER] == Read("present", b"own", version)
+
+
+def test_record_and_items_are_written_together(decisions, decision, commit):
+    seen = decisions.synchronous.commit(commit()).version
+    commits = [commit(seen=seen, blob=b"next"), commit(OTHER, blob=b"first")]
+    assert decisions.store.record(decision(), TIMEOUT_S, commits) is None
+    assert read_one(decisions.synchronous) == Read("present", b"next", Version(seen.birth, 2))
+    first = read_one(decisions.synchronous, OTHER)
+    assert (first.blob, first.version.n) == (b"first", 1)
+    assert decisions.features.load([KEY, OTHER]) == {KEY: ABSENT, OTHER: ABSENT}
+    assert decisions.store.record(decision(record=b"other"), TIMEOUT_S) == decision()
+
+
+def test_a_stored_decision_is_answered_whatever_became_of_the_items(decisions, decision, commit):
+    assert decisions.store.record(decision(), TIMEOUT_S, [commit()]) is None
+    stands = read_one(decisions.synchronous)
+    for seen in (None, stands.version, Version(1, 1)):
+        again = [commit(seen=seen, blob=b"again")]
+        assert decisions.store.record(decision(record=b"other"), TIMEOUT_S, again) == decision()
+    assert read_one(decisions.synchronous) == stands
+
+
+def test_a_transaction_whose_answer_was_lost_meets_itself(decisions, decision, commit):
+    for _ in range(2):
+        assert decisions.store.record(decision(), TIMEOUT_S, [commit(), commit(OTHER)]) is None
+    assert read_one(decisions.synchronous).version.n == 1, "written once"
+
+
+def test_an_item_changed_by_someone_else_leaves_everything_as_it_was(decisions, decision, commit):
+    theirs = decisions.synchronous.commit(commit(blob=b"theirs")).version
+    for seen in (None, Version(theirs.birth, 2), Version(theirs.birth + 1, 1)):
+        commits = [commit(OTHER), commit(seen=seen, blob=b"mine")]
+        found = decisions.store.record(decision(), TIMEOUT_S, commits)
+        assert isinstance(found, Contended)
+        assert found.current[KEY] == Read("present", b"theirs", theirs)
+        assert found.current.get(OTHER, ABSENT) == ABSENT
+    assert decisions.synchronous.load([KEY, OTHER]) == {
+        KEY: Read("present", b"theirs", theirs),
+        OTHER: ABSENT,
+    }
+    assert decisions.store.record(decision(), TIMEOUT_S, [commit(seen=theirs)]) is None, "there was no record"
+
+
+def test_an_item_that_is_gone_is_told_as_absent(decisions, decision, commit):
+    found = decisions.store.record(decision(), TIMEOUT_S, [commit(seen=Version(5, 1))])
+    assert found == Contended({KEY: ABSENT})
+
+
+def test_markers_are_written_with_record_and_item(contended, decision, commit):
+    marked = commit(event_ids=["dec_1"], marker_expiry=EXPIRY)
+    assert contended.store.record(decision(), TIMEOUT_S, [marked]) is None
+    seen = read_one(contended.synchronous).version
+    copy = commit(seen=seen, blob=b"copy", event_ids=["dec_1"], marker_expiry=EXPIRY)
+    assert contended.synchronous.commit(copy) == Duplicates(frozenset({"dec_1"}))
+
+
+def test_a_marker_in_the_way_writes_nothing_and_tells_nothing_of_the_item(contended, decision, commit):
+    marked = commit(event_ids=["dec_1"], marker_expiry=EXPIRY)
+    seen = contended.synchronous.commit(marked).version
+    again = commit(seen=seen, blob=b"again", event_ids=["dec_1"], marker_expiry=EXPIRY)
+    found = contended.store.record(decision(), TIMEOUT_S, [again])
+    assert isinstance(found, Contended)
+    assert found.current.get(KEY, read_one(contended.synchronous)).blob == commit().blob
+    assert contended.store.record(decision(), TIMEOUT_S) is None, "there was no record"
+
+
+def test_of_concurrent_decisions_on_one_item_each_version_has_one_writer(contended, decision, commit):
+    """Six scorers that never give up: six records, six versions."""
+    start = threading.Barrier(6)
+    stores = [contended.another() for _ in range(6)]
+
+    def record(number: int) -> int:
+        start.wait()
+        attempts = 0
+        outcome: object = Contended({})
+        while isinstance(outcome, Contended):
+            attempts += 1
+            seen = contended.synchronous.load([KEY])[KEY].version
+            outcome = stores[number].record(decision(id=f"dec_{number}"), TIMEOUT_S, [commit(seen=seen)])
+        assert outcome is None
+        return attempts
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(record, range(6)))
+    assert read_one(contended.synchronous).version.n == 6
+
+
+def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commit):
+    engine = use("dynoxide")
+    mine = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
+    lean().record(decision(), TIMEOUT_S, [mine])
+    version = read_one(engine.synchronous).version
+    assert engine.items("synchronous") == {
+        KEY: {
+            "pk": {"S": KEY},
+            "b": {"B": mine.blob},
+            "vb": {"N": str(version.birth)},
+            "vn": {"N": "1"},
+            "u": {"N": "1234"},
+            "ids": {"B": b'["dec_1"]'},
+            "ttl": {"N": "4000000000"},
+        },
+        marker_key(KEY, "dec_1"): {"pk": {"S": marker_key(KEY, "dec_1")}, "ttl": {"N": "4100000000"}},
+    }
+
+
 @pytest.mark.parametrize("client", ["lean", "pynamodb"])
-def test_a_missing_table_is_unavailable(use, decision, client, broken):
+def test_a_missing_table_is_unavailable(use, decision, commit, client, broken):
     use("moto")
     store = broken(client)
     assert store.read([KEY], TIMEOUT_S) == Snapshot({KEY: UNAVAILABLE}, None)
-    with pytest.raises(StoreUnavailable):
-        store.record(decision(), TIMEOUT_S)
+    for commits in ([], [commit()]):
+        with pytest.raises(StoreUnavailable):
+            store.record(decision(), TIMEOUT_S, commits)
 
 
 @pytest.mark.parametrize("client", ["lean", "pynamodb"])
-def test_a_store_that_does_not_answer_is_unavailable(monkeypatch, unused_port, decision, client, broken):
+def test_a_store_that_does_not_answer_is_unavailable(
+    monkeypatch, unused_port, decision, commit, client, broken
+):
     point_at(f"http://127.0.0.1:{unused_port}", monkeypatch)
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
     store = broken(client)
     assert store.read([KEY], TIMEOUT_S) == Snapshot({KEY: UNAVAILABLE}, None)
-    with pytest.raises(StoreUnavailable):
-        store.record(decision(), TIMEOUT_S)
+    for commits in ([], [commit()]):
+        with pytest.raises(StoreUnavailable):
+            store.record(decision(), TIMEOUT_S, commits)
 
 
 @pytest.fixture
@@ -120,12 +240,17 @@ def broken():
     def build(client: str):
         if client == "lean":
             lean = HotStore(
-                region=REGION, features="no", decisions="no", registry="no", credentials=CREDENTIALS
+                region=REGION,
+                features="no",
+                synchronous="neither",
+                decisions="no",
+                registry="no",
+                credentials=CREDENTIALS,
             )
             closing.append(lean._client.close)
             return lean
         store = DynamoDecisionStore("no", "no", lambda: None)
-        closing.append(lambda: disconnect(store._item, store._features._item))
+        closing.append(lambda: disconnect_decisions(store))
         return store
 
     yield build

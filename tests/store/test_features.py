@@ -10,8 +10,8 @@ from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.ingest import ingest
-from candor.store.dynamodb import DynamoFeatureStore, marker_key
-from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates
+from candor.store.dynamodb import DynamoFeatureStore
+from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, marker_key
 from tests.builders import NOW, RETENTION, bits, customer, definitions_of, event, shop, view_of
 from tests.oracle import expected
 from tests.store.conftest import disconnect, point_at, read_one

@@ -9,11 +9,12 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.hot import BundleSource, read_secret
 from candor.store.lean import Credentials, Request, SignedClient
-from candor.store.protocol import Snapshot
+from candor.store.protocol import Contended, Snapshot
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error
 
 KEYS = ["view@1#ann", "view@1#bob"]
+SYNCHRONOUS = ["burst@1#ann", "burst@1#bob"]
 AMPLE_S = 5.0
 SHORT_S = 0.15
 PRESENT = Read("present", b"blob", Version(7, 3))
@@ -160,6 +161,38 @@ def test_keys_left_over_when_the_second_call_fails_are_unavailable(server, store
     assert store.read(KEYS, AMPLE_S).reads == {KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}
 
 
+def of_synchronous(*items, unprocessed=None):
+    return answer({"Responses": {"synchronous": list(items)}, "UnprocessedKeys": unprocessed or {}})
+
+
+def test_synchronous_items_are_read_strongly_in_the_same_call(server, store):
+    server.script = [of_synchronous(item(SYNCHRONOUS[0]))]
+    reads = store.read(KEYS, AMPLE_S, SYNCHRONOUS).reads
+    assert reads == {**dict.fromkeys(KEYS, ABSENT), SYNCHRONOUS[0]: PRESENT, SYNCHRONOUS[1]: ABSENT}
+    (request,) = server.requests
+    asked = request["RequestItems"]
+    assert {table: found.get("ConsistentRead", False) for table, found in asked.items()} == {
+        "features": False, "synchronous": True, "registry": False,
+    }  # fmt: skip
+    assert [key["pk"]["S"] for key in asked["synchronous"]["Keys"]] == SYNCHRONOUS
+
+
+def test_unprocessed_keys_of_both_tables_are_asked_for_again(server, store):
+    left = {"features": keys(KEYS[1]), "synchronous": keys(SYNCHRONOUS[0]) | {"ConsistentRead": True}}
+    server.script = [batch(item(KEYS[0]), unprocessed=left), of_synchronous(item(SYNCHRONOUS[0]))]
+    found = store.read(KEYS, AMPLE_S, SYNCHRONOUS)
+    wanted = {KEYS[0]: PRESENT, KEYS[1]: ABSENT, SYNCHRONOUS[0]: PRESENT, SYNCHRONOUS[1]: ABSENT}
+    assert found == Snapshot(wanted, "sha")
+    assert server.requests[1]["RequestItems"] == left
+
+
+def test_synchronous_keys_never_processed_are_unavailable_and_never_absent(server, store):
+    server.script = [batch(item(KEYS[0]), unprocessed={"synchronous": keys(SYNCHRONOUS[1])})]
+    wanted = {**FOUND.reads, SYNCHRONOUS[0]: ABSENT, SYNCHRONOUS[1]: UNAVAILABLE}
+    assert store.read(KEYS, AMPLE_S, SYNCHRONOUS) == Snapshot(wanted, "sha")
+    assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("ending", [DROP, ALL_FOUND])
 def test_a_connection_closed_while_idle_is_opened_again(server, store, ending):
     server.script = [batch(item(KEYS[0]), then_close=True), ALL_FOUND]
@@ -228,6 +261,82 @@ def test_a_write_whose_answer_is_lost_is_sent_again_and_meets_itself(server, sto
 def test_a_write_that_meets_another_record_gives_that_one(server, store, decision):
     server.script = [error("ConditionalCheckFailedException", Item=stored(b"theirs"))]
     assert store.record(decision(), AMPLE_S) == decision(record=b"theirs")
+
+
+def cancelled(*reasons):
+    return error("TransactionCanceledException", CancellationReasons=list(reasons))
+
+
+NO_REASON = {"Code": "None"}
+IN_CONFLICT = {"Code": "TransactionConflict"}
+
+
+def failed(**found):
+    return {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", **found}
+
+
+def test_a_transaction_names_every_condition(server, store, decision, commit):
+    server.script = [answer({})]
+    marked = commit(seen=Version(7, 3), marker_expiry=4_100_000_000)
+    assert store.record(decision(), AMPLE_S, [marked, commit(KEYS[1])]) is None
+    (request,) = server.requests
+    puts = [action["Put"] for action in request["TransactItems"]]
+    assert [(put["TableName"], put["Item"]["pk"]["S"], put["ConditionExpression"]) for put in puts] == [
+        ("decisions", "dec_1", "attribute_not_exists(pk)"),
+        ("synchronous", KEYS[0], "vb = :b AND vn = :n"),
+        ("synchronous", f"marker#{KEYS[0]}#e1", "attribute_not_exists(pk)"),
+        ("synchronous", KEYS[1], "attribute_not_exists(pk)"),
+    ]
+    assert puts[1]["ExpressionAttributeValues"] == {":b": {"N": "7"}, ":n": {"N": "3"}}
+    assert puts[1]["Item"]["vn"] == {"N": "4"}
+    assert {put["ReturnValuesOnConditionCheckFailure"] for put in puts} == {"ALL_OLD"}
+
+
+def test_a_transaction_whose_answer_is_lost_is_sent_again_and_meets_itself(server, store, decision, commit):
+    """A condition of each put fails then: the record says whose it is."""
+    server.script = [
+        ALL_FOUND,
+        DROP,
+        cancelled(failed(Item=stored(decision().record)), failed(Item=item(KEYS[0], n=4))),
+    ]
+    store.read(KEYS, AMPLE_S)
+    assert store.record(decision(), AMPLE_S, [commit(seen=Version(7, 3))]) is None
+    assert server.requests[1] == server.requests[2]
+
+
+def test_a_record_in_the_way_is_answered_before_any_item(server, store, decision, commit):
+    server.script = [cancelled(failed(Item=stored(b"theirs")), failed(Item=item(KEYS[0])))]
+    assert store.record(decision(), AMPLE_S, [commit()]) == decision(record=b"theirs")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "current"),
+    [
+        ((NO_REASON, failed(Item=item(KEYS[0])), NO_REASON), {KEYS[0]: PRESENT}),
+        ((NO_REASON, failed(), failed(Item=item(KEYS[1]))), {KEYS[0]: ABSENT, KEYS[1]: PRESENT}),
+        ((NO_REASON, IN_CONFLICT, failed(Item=item(KEYS[1]))), {KEYS[1]: PRESENT}),
+        ((IN_CONFLICT, NO_REASON, NO_REASON), {}),
+    ],
+    ids=["one item", "two items", "another transaction", "another attempt"],
+)
+def test_a_cancelled_transaction_tells_what_stands(server, store, decision, commit, reasons, current):
+    server.script = [cancelled(*reasons)]
+    commits = [commit(seen=Version(7, 2)), commit(KEYS[1], seen=Version(7, 2))]
+    assert store.record(decision(), AMPLE_S, commits) == Contended(current)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("code", ["ThrottlingError", "ProvisionedThroughputExceeded", "ValidationError"])
+def test_a_transaction_cancelled_for_another_reason_is_unavailable(server, store, decision, commit, code):
+    server.script = [cancelled(NO_REASON, {"Code": code})]
+    with pytest.raises(StoreUnavailable, match=code):
+        store.record(decision(), AMPLE_S, [commit()])
+
+
+def test_a_transaction_without_an_answer_is_unavailable(server, store, decision, commit):
+    server.script = [HANG]
+    with pytest.raises(StoreUnavailable, match="TimeoutError"):
+        store.record(decision(), SHORT_S, [commit()])
 
 
 def test_bundles_and_secrets_come_or_the_service_is_unavailable(server):

@@ -21,9 +21,11 @@ from candor.store.protocol import (
     Commit,
     Committed,
     Conflict,
+    Contended,
     Duplicates,
     Snapshot,
     StoredDecision,
+    marker_key,
     next_version,
 )
 
@@ -32,6 +34,10 @@ READ_TIMEOUT_S = 5
 ATTEMPTS = 2
 KEYS_PER_READ = 100
 """What BatchGetItem takes."""
+
+CONDITION_FAILED = "ConditionalCheckFailed"
+IN_CONFLICT = "TransactionConflict"
+"""Why DynamoDB cancels a transaction: a condition did not hold, or another transaction was at the same item."""
 
 M = TypeVar("M", bound=Model)
 
@@ -116,7 +122,37 @@ class DynamoFeatureStore:
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         version = next_version(commit.seen, time.time_ns())
-        item = self._item(
+        if commit.marker_expiry is None:
+            return self._put(commit, version)
+        return self._transact(commit, version)
+
+    def _put(self, commit: Commit, version: Version) -> Committed | Conflict:
+        try:
+            self._committed(commit, version).save(condition=_unchanged(commit.seen))
+        except PutError as error:
+            if error.cause_response_code != "ConditionalCheckFailedException":
+                raise StoreUnavailable(f"the item was not written: {error.cause_response_code}") from error
+            return Conflict(self.load([commit.key])[commit.key])
+        return Committed(version)
+
+    def _transact(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        try:
+            with TransactWrite(connection=_connection()) as transaction:
+                self.add(commit, version, transaction)
+        except TransactWriteError as error:
+            return self._cancelled(commit, error)
+        return Committed(version)
+
+    def add(self, commit: Commit, version: Version, transaction: TransactWrite) -> None:
+        """The item under its condition, then its markers, as parts of a transaction."""
+        item = self._committed(commit, version)
+        transaction.save(item, condition=_unchanged(commit.seen))
+        for event_id in commit.event_ids if commit.marker_expiry is not None else ():
+            marker = self._item(marker_key(commit.key, event_id), ttl=commit.marker_expiry)
+            transaction.save(marker, condition=FeatureItem.pk.does_not_exist())
+
+    def _committed(self, commit: Commit, version: Version) -> FeatureItem:
+        return self._item(
             commit.key,
             b=commit.blob,
             vb=version.birth,
@@ -125,63 +161,75 @@ class DynamoFeatureStore:
             ids=msgspec.json.encode(commit.event_ids),
             ttl=commit.expires_at,
         )
-        if commit.marker_expiry is None:
-            return self._put(item, commit, version)
-        return self._transact(item, commit, version)
-
-    def _put(self, item: FeatureItem, commit: Commit, version: Version) -> Committed | Conflict:
-        try:
-            item.save(condition=self._unchanged(commit.seen))
-        except PutError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
-                raise StoreUnavailable(f"the item was not written: {error.cause_response_code}") from error
-            return Conflict(self.load([commit.key])[commit.key])
-        return Committed(version)
-
-    def _transact(
-        self, item: FeatureItem, commit: Commit, version: Version
-    ) -> Committed | Conflict | Duplicates:
-        try:
-            with TransactWrite(connection=_connection()) as transaction:
-                transaction.save(item, condition=self._unchanged(commit.seen))
-                for event_id in commit.event_ids:
-                    marker = self._item(marker_key(commit.key, event_id), ttl=commit.marker_expiry)
-                    transaction.save(marker, condition=FeatureItem.pk.does_not_exist())
-        except TransactWriteError as error:
-            return self._cancelled(commit, error)
-        return Committed(version)
 
     def _cancelled(self, commit: Commit, error: TransactWriteError) -> Conflict | Duplicates:
-        failed = [bool(r and r.code == "ConditionalCheckFailed") for r in error.cancellation_reasons]
+        failed = [bool(r and r.code == CONDITION_FAILED) for r in error.cancellation_reasons]
         known = frozenset(event for event, was in zip(commit.event_ids, failed[1:], strict=False) if was)
         if known:
             return Duplicates(known)
-        contended = any(r and r.code == "TransactionConflict" for r in error.cancellation_reasons)
+        contended = any(r and r.code == IN_CONFLICT for r in error.cancellation_reasons)
         if contended or any(failed[:1]):
             return Conflict(self.load([commit.key])[commit.key])
         raise StoreUnavailable(f"the transaction failed: {error.cause_response_code}") from error
 
-    @staticmethod
-    def _unchanged(seen: Version | None) -> Condition:
-        if seen is None:
-            return FeatureItem.pk.does_not_exist()
-        same: Condition = (FeatureItem.vb == seen.birth) & (FeatureItem.vn == seen.n)
-        return same
-
 
 class DynamoDecisionStore:
-    """The scorer's seam by pynamodb: the reference implementation, and what tools and tests read decisions with."""
+    """The scorer's seam by pynamodb: the reference implementation, and what tools and tests read decisions with.
 
-    def __init__(self, features: str, decisions: str, champion: Callable[[], str | None]) -> None:
+    Items of synchronous views are in the table `synchronous`, or beside the others.
+    """
+
+    def __init__(
+        self,
+        features: str,
+        decisions: str,
+        champion: Callable[[], str | None],
+        synchronous: str | None = None,
+    ) -> None:
         self._features = DynamoFeatureStore(features)
+        self._synchronous = DynamoFeatureStore(synchronous or features)
         self._item = bound(DecisionItem, decisions)
         self._champion = champion
 
-    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
-        return Snapshot(self._features.load(keys), self._champion())
+    def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
+        reads = {**self._features.load(keys), **self._synchronous.load(synchronous)}
+        return Snapshot(reads, self._champion())
 
-    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
-        item = self._item(
+    def record(
+        self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
+    ) -> StoredDecision | Contended | None:
+        try:
+            if not commits:
+                self._decision_item(decision).save(condition=DecisionItem.pk.does_not_exist())
+            else:
+                self._transact(decision, commits)
+        except (PutError, TransactWriteError) as error:
+            return self._what_stood(decision, commits, error)
+        return None
+
+    def _transact(self, decision: StoredDecision, commits: Sequence[Commit]) -> None:
+        with TransactWrite(connection=_connection()) as transaction:
+            transaction.save(self._decision_item(decision), condition=DecisionItem.pk.does_not_exist())
+            for commit in commits:
+                self._synchronous.add(commit, next_version(commit.seen, time.time_ns()), transaction)
+
+    def _what_stood(
+        self, decision: StoredDecision, commits: Sequence[Commit], error: PutError | TransactWriteError
+    ) -> StoredDecision | Contended | None:
+        """The stored decision if there is one, else the items that someone else wrote first."""
+        codes = _codes(error)
+        if codes[0] == CONDITION_FAILED:
+            stored = self.get(decision.id)
+            if stored is None:
+                raise StoreUnavailable("the decision that stood in the way has expired meanwhile") from error
+            # A write whose answer was lost is sent again and then meets itself.
+            return None if stored.record == decision.record else stored
+        if not {CONDITION_FAILED, IN_CONFLICT}.intersection(codes):
+            raise StoreUnavailable(f"the decision was not written: {error.cause_response_code}") from error
+        return Contended(self._synchronous.load([commit.key for commit in commits]))
+
+    def _decision_item(self, decision: StoredDecision) -> DecisionItem:
+        return self._item(
             decision.id,
             m=decision.merchant_id,
             f=decision.fingerprint,
@@ -190,18 +238,6 @@ class DynamoDecisionStore:
             q=decision.q,
             ttl=decision.expires_at,
         )
-        try:
-            item.save(condition=DecisionItem.pk.does_not_exist())
-        except PutError as error:
-            if error.cause_response_code != "ConditionalCheckFailedException":
-                raise StoreUnavailable(
-                    f"the decision was not written: {error.cause_response_code}"
-                ) from error
-            stored = self.get(decision.id)
-            if stored is None:
-                raise StoreUnavailable("the decision that stood in the way has expired meanwhile") from error
-            return None if stored.record == decision.record else stored
-        return None
 
     def get(self, decision_id: str) -> StoredDecision | None:
         """The stored decision, or None."""
@@ -218,9 +254,18 @@ class DynamoDecisionStore:
         return {item.pk: _stored(item) for item in self._item.batch_get(decision_ids, consistent_read=True)}
 
 
-def marker_key(item_key: str, event_id: str) -> str:
-    """Key of the marker that says: this event is in this item."""
-    return f"marker#{item_key}#{event_id}"
+def _codes(error: PutError | TransactWriteError) -> list[str | None]:
+    """Why nothing was written: one code for each part of the write, None for a part that could have been."""
+    if isinstance(error, TransactWriteError) and error.cancellation_reasons:
+        return [reason.code if reason else None for reason in error.cancellation_reasons]
+    return [(error.cause_response_code or "").removesuffix("Exception")]
+
+
+def _unchanged(seen: Version | None) -> Condition:
+    if seen is None:
+        return FeatureItem.pk.does_not_exist()
+    same: Condition = (FeatureItem.vb == seen.birth) & (FeatureItem.vn == seen.n)
+    return same
 
 
 def _read(item: FeatureItem) -> Read:

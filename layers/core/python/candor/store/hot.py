@@ -1,9 +1,13 @@
-"""The scorer's store: one BatchGetItem and one conditional PutItem, through the lean client."""
+"""The scorer's store: one BatchGetItem and one conditional write, through the lean client.
+
+The write is a PutItem of the decision record, or one TransactWriteItems of the record and the synchronous items.
+"""
 
 from __future__ import annotations
 
+import time
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -13,7 +17,7 @@ from candor.clock import Deadline
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.lean import Credentials, Request, SignedClient
-from candor.store.protocol import Snapshot, StoredDecision
+from candor.store.protocol import Commit, Contended, Snapshot, StoredDecision, marker_key, next_version
 
 CHAMPION = "champion"
 _RETRYABLE = (
@@ -27,39 +31,50 @@ _ATTEMPTS = 2
 _ROUNDS = 3
 """Calls for keys that come back unprocessed: more would only press on a table that throttles."""
 
+_CONDITION_FAILED = "ConditionalCheckFailed"
+_IN_CONFLICT = "TransactionConflict"
+
 Item = Mapping[str, Mapping[str, Any]]
 
 
 class HotStore:
-    """Reads items and the champion pointer, writes decision records. Not thread-safe."""
+    """Reads items and the champion pointer, writes decisions and synchronous items. Not thread-safe."""
 
     def __init__(
-        self, *, region: str, features: str, decisions: str, registry: str, credentials: Credentials
+        self,
+        *,
+        region: str,
+        features: str,
+        synchronous: str,
+        decisions: str,
+        registry: str,
+        credentials: Credentials,
     ) -> None:
         self._client = SignedClient("dynamodb", region, credentials)
         self._features = features
+        self._synchronous = synchronous
         self._decisions = decisions
         self._registry = registry
 
-    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
+    def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         deadline = Deadline(timeout_s)
-        reads: dict[str, Read] = dict.fromkeys(keys, UNAVAILABLE)
+        reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
         champion = None
-        wanted: dict[str, Any] = {
-            self._features: {"Keys": [_key(key) for key in keys], "ProjectionExpression": "pk,b,vb,vn"},
-            self._registry: {"Keys": [_key(CHAMPION)]},
-        }
-        if not keys:
-            del wanted[self._features]
+        wanted: dict[str, Any] = {self._registry: {"Keys": [_key(CHAMPION)]}}
+        if keys:
+            wanted[self._features] = _items(keys, strongly=False)
+        if synchronous:
+            wanted[self._synchronous] = _items(synchronous, strongly=True)
         for _ in range(_ROUNDS):
             try:
                 answer = self._call("BatchGetItem", {"RequestItems": wanted}, deadline)
             except StoreUnavailable:
                 break
             unprocessed = answer.get("UnprocessedKeys") or {}
-            reads |= dict.fromkeys(_pks(wanted, self._features) - _pks(unprocessed, self._features), ABSENT)
-            for item in answer["Responses"].get(self._features, ()):
-                reads[item["pk"]["S"]] = read_of(item)
+            for table in (self._features, self._synchronous):
+                reads |= dict.fromkeys(_pks(wanted, table) - _pks(unprocessed, table), ABSENT)
+                for item in answer["Responses"].get(table, ()):
+                    reads[item["pk"]["S"]] = read_of(item)
             for item in answer["Responses"].get(self._registry, ()):
                 champion = item["bundle"]["S"]
             wanted = unprocessed
@@ -67,23 +82,39 @@ class HotStore:
                 break
         return Snapshot(reads, champion)
 
-    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
+    def record(
+        self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
+    ) -> StoredDecision | Contended | None:
+        puts = [_put_new(self._decisions, _decision_item(decision))]
+        puts += [put for commit in commits for put in self._puts(commit)]
+        deadline = Deadline(timeout_s)
         try:
-            self._call(
-                "PutItem",
-                {
-                    "TableName": self._decisions,
-                    "Item": _decision_item(decision),
-                    "ConditionExpression": "attribute_not_exists(pk)",
-                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                },
-                Deadline(timeout_s),
-            )
-        except _ConditionFailed as failed:
-            stored = _stored_decision(failed.item)
-            # A write whose answer was lost is sent again and then meets itself.
-            return None if stored.record == decision.record else stored
+            if commits:
+                body = {"TransactItems": [{"Put": put} for put in puts]}
+                self._call("TransactWriteItems", body, deadline)
+            else:
+                self._call("PutItem", puts[0], deadline)
+        except _Refused as refused:
+            return _what_stood(decision, puts, refused)
         return None
+
+    def _puts(self, commit: Commit) -> Iterator[dict[str, Any]]:
+        """The item under the condition that it is as it was seen, and its markers."""
+        item = _feature_item(commit)
+        if commit.seen is None:
+            yield _put_new(self._synchronous, item)
+        else:
+            seen = {":b": {"N": str(commit.seen.birth)}, ":n": {"N": str(commit.seen.n)}}
+            yield {
+                **_put_new(self._synchronous, item),
+                "ConditionExpression": "vb = :b AND vn = :n",
+                "ExpressionAttributeValues": seen,
+            }
+        if commit.marker_expiry is not None:
+            expiry = {"N": str(commit.marker_expiry)}
+            for event_id in commit.event_ids:
+                marker = {**_key(marker_key(commit.key, event_id)), "ttl": expiry}
+                yield _put_new(self._synchronous, marker)
 
     def _call(self, operation: str, body: Mapping[str, Any], deadline: Deadline) -> dict[str, Any]:
         """One operation, sent again within the deadline while DynamoDB throttles or fails inside."""
@@ -100,7 +131,9 @@ class HotStore:
                 return answer
             kind = str(answer.get("__type", "")).rpartition("#")[2]
             if kind == "ConditionalCheckFailedException":
-                raise _ConditionFailed(answer["Item"])
+                raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer["Item"]}])
+            if kind == "TransactionCanceledException":
+                raise _Refused(answer["CancellationReasons"])
             if not kind.startswith(_RETRYABLE) or attempt == _ATTEMPTS - 1:
                 raise StoreUnavailable(f"dynamodb {operation}: {status} {kind}")
         raise AssertionError("unreachable")
@@ -113,10 +146,32 @@ def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
         raise StoreUnavailable(f"dynamodb {operation}: {status}, not JSON") from error
 
 
-class _ConditionFailed(Exception):
-    def __init__(self, item: Item) -> None:
+class _Refused(Exception):
+    """Nothing was written; `reasons` say why, one for each put: its code, and the item that stood in the way."""
+
+    def __init__(self, reasons: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
-        self.item = item
+        self.reasons = reasons
+
+
+def _what_stood(
+    decision: StoredDecision, puts: Sequence[Mapping[str, Any]], refused: _Refused
+) -> StoredDecision | Contended | None:
+    """The stored decision if there is one, else the items that someone else wrote first."""
+    codes = {reason["Code"] for reason in refused.reasons}
+    if refused.reasons[0]["Code"] == _CONDITION_FAILED:
+        stored = _stored_decision(refused.reasons[0]["Item"])
+        # A write whose answer was lost is sent again and then meets itself.
+        return None if stored.record == decision.record else stored
+    if not codes & {_CONDITION_FAILED, _IN_CONFLICT}:
+        raise StoreUnavailable(f"dynamodb TransactWriteItems: {', '.join(sorted(codes))}") from refused
+    items = [
+        (put["Item"]["pk"]["S"], reason.get("Item"))
+        for put, reason in zip(puts, refused.reasons, strict=True)
+        # A marker in the way tells nothing of its item.
+        if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
+    ]
+    return Contended({key: ABSENT if item is None else read_of(item) for key, item in items})
 
 
 class BundleSource:
@@ -156,8 +211,41 @@ def _key(pk: str) -> dict[str, dict[str, str]]:
     return {"pk": {"S": pk}}
 
 
+def _items(keys: Sequence[str], *, strongly: bool) -> dict[str, Any]:
+    """What BatchGetItem is asked of one table of items."""
+    return {
+        "Keys": [_key(key) for key in keys],
+        "ProjectionExpression": "pk,b,vb,vn",
+        "ConsistentRead": strongly,
+    }
+
+
+def _put_new(table: str, item: Item) -> dict[str, Any]:
+    """A put that writes unless the key exists, and tells what stood there."""
+    return {
+        "TableName": table,
+        "Item": item,
+        "ConditionExpression": "attribute_not_exists(pk)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
 def _pks(request: Mapping[str, Any], table: str) -> set[str]:
     return {key["pk"]["S"] for key in request.get(table, {}).get("Keys", ())}
+
+
+def _feature_item(commit: Commit) -> dict[str, dict[str, str]]:
+    """The layout of `FeatureItem` (candor/store/dynamodb.py)."""
+    version = next_version(commit.seen, time.time_ns())
+    return {
+        "pk": {"S": commit.key},
+        "b": {"B": b64encode(commit.blob).decode()},
+        "vb": {"N": str(version.birth)},
+        "vn": {"N": str(version.n)},
+        "u": {"N": str(commit.applied_at)},
+        "ids": {"B": b64encode(msgspec.json.encode(commit.event_ids)).decode()},
+        "ttl": {"N": str(commit.expires_at)},
+    }
 
 
 def _decision_item(decision: StoredDecision) -> dict[str, dict[str, str]]:

@@ -6,11 +6,12 @@ import itertools
 import threading
 from collections.abc import Mapping, Sequence
 
-from candor.features.vector import ABSENT, Read
+from candor.features.vector import ABSENT, Read, Version
 from candor.store.protocol import (
     Commit,
     Committed,
     Conflict,
+    Contended,
     Duplicates,
     Snapshot,
     StoredDecision,
@@ -35,29 +36,65 @@ class MemoryFeatureStore:
             current = self.items.get(commit.key, ABSENT)
             if current.version != commit.seen:
                 return Conflict(current)
-            if commit.marker_expiry is not None:
-                marks = {(commit.key, event_id) for event_id in commit.event_ids}
-                if known := marks & self.markers:
-                    return Duplicates(frozenset(event_id for _, event_id in known))
-                self.markers |= marks
-            version = next_version(commit.seen, next(self._births))
-            self.items[commit.key] = Read("present", commit.blob, version)
-            return Committed(version)
+            marks = self._marks(commit)
+            if known := marks & self.markers:
+                return Duplicates(frozenset(event_id for _, event_id in known))
+            self.markers |= marks
+            return Committed(self._write(commit))
+
+    def commit_together(self, commits: Sequence[Commit]) -> Contended | None:
+        """All or none of them; None if written. A marker that stands in the way tells nothing of its item."""
+        with self._lock:
+            marks = {commit.key: self._marks(commit) for commit in commits}
+            now = {commit.key: self.items.get(commit.key, ABSENT) for commit in commits}
+            stale = {
+                commit.key: now[commit.key] for commit in commits if now[commit.key].version != commit.seen
+            }
+            if stale or any(found & self.markers for found in marks.values()):
+                return Contended(stale)
+            for commit in commits:
+                self.markers |= marks[commit.key]
+                self._write(commit)
+        return None
+
+    def _marks(self, commit: Commit) -> set[tuple[str, str]]:
+        if commit.marker_expiry is None:
+            return set()
+        return {(commit.key, event_id) for event_id in commit.event_ids}
+
+    def _write(self, commit: Commit) -> Version:
+        version = next_version(commit.seen, next(self._births))
+        self.items[commit.key] = Read("present", commit.blob, version)
+        return version
 
 
 class MemoryDecisionStore:
-    """Decisions in a dictionary, beside a feature store to read from. Thread-safe."""
+    """Decisions in a dictionary, beside the feature stores to read from. Thread-safe."""
 
-    def __init__(self, features: MemoryFeatureStore, champion: str | None = None) -> None:
+    def __init__(
+        self,
+        features: MemoryFeatureStore,
+        champion: str | None = None,
+        synchronous: MemoryFeatureStore | None = None,
+    ) -> None:
         self.features = features
+        self.synchronous = synchronous or MemoryFeatureStore()
         self.champion = champion
         self.decisions: dict[str, StoredDecision] = {}
         self._lock = threading.Lock()
 
-    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
-        return Snapshot(self.features.load(keys), self.champion)
+    def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
+        reads = {**self.features.load(keys), **self.synchronous.load(synchronous)}
+        return Snapshot(reads, self.champion)
 
-    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
+    def record(
+        self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
+    ) -> StoredDecision | Contended | None:
         with self._lock:
-            stored = self.decisions.setdefault(decision.id, decision)
-        return None if stored.record == decision.record else stored
+            stored = self.decisions.get(decision.id)
+            if stored is not None:
+                return None if stored.record == decision.record else stored
+            contended = self.synchronous.commit_together(commits)
+            if contended is None:
+                self.decisions[decision.id] = decision
+        return contended

@@ -75,17 +75,32 @@ class StoredDecision(msgspec.Struct, frozen=True):
     expires_at: int
 
 
+class Contended(msgspec.Struct, frozen=True):
+    """Someone wrote first to items that a decision was to change: nothing was written, its record neither.
+
+    `current` is what now stands (`ABSENT` if it is gone), as far as the store told; the rest must be read again.
+    """
+
+    current: Mapping[str, Read]
+
+
 class DecisionStore(Protocol):
     """The scorer's two calls."""
 
-    def read(self, keys: Sequence[str], timeout_s: float) -> Snapshot:
-        """Items and champion pointer in one call; never raises, failures are `unavailable`."""
+    def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
+        """Items and champion pointer in one call; never raises, failures are `unavailable`.
+
+        `synchronous` are keys of items that `record` writes: they are read strongly.
+        """
         ...
 
-    def record(self, decision: StoredDecision, timeout_s: float) -> StoredDecision | None:
-        """Write unless the id exists: None if written, else what was stored before.
+    def record(
+        self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
+    ) -> StoredDecision | Contended | None:
+        """Write the record and the synchronous items, all or nothing; None if written.
 
-        Raises `StoreUnavailable` if neither is certain.
+        An id that exists answers with what was stored before, whatever became of the items; the very same record
+        counts as written. Raises `StoreUnavailable` if it is not certain what is stored: the same id is safe to retry.
         """
         ...
 
@@ -97,3 +112,8 @@ MARKERS_PER_COMMIT = 99
 def next_version(seen: Version | None, birth: int) -> Version:
     """The version a commit gets: the next of its item, or the first of a new birth."""
     return Version(birth, 1) if seen is None else Version(seen.birth, seen.n + 1)
+
+
+def marker_key(item_key: str, event_id: str) -> str:
+    """Key of the marker that says: this event is in this item."""
+    return f"marker#{item_key}#{event_id}"
