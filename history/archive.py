@@ -1,14 +1,15 @@
-"""The archive: gzip'd JSON lines of the EventBridge envelopes that Firehose wrote, read back as accepted events."""
+"""The archive: gzip'd JSON lines that Firehose wrote. Those of the bus are envelopes, read back as accepted events."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from candor.clock import parse_rfc3339
 from candor.contracts import Event, parse_event
 from candor.errors import InvalidInput
 from candor.features.views import Definitions
+from history.objects import Folder, Objects
 
 
 class ArchiveDamaged(Exception):
@@ -37,23 +39,29 @@ class Reading:
     refused: Counter[str] = field(default_factory=Counter)
 
 
+T = TypeVar("T")
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
-def read_envelopes(root: Path) -> Iterator[Envelope]:
-    """Every envelope below `root` in order of arrival: by key, then by line.
+def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
+    """Every envelope of a folder or of objects in order of arrival: by key, then by line. Raises ArchiveDamaged."""
+    return read_lines(Folder(source) if isinstance(source, Path) else source, _ENVELOPE)
 
-    Raises ArchiveDamaged: a dataset from half an archive would look like any other.
+
+def read_lines(objects: Objects, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
+    """Every line of the objects, decoded.
+
+    Raises ArchiveDamaged: what is computed from half an archive would look like any other.
     """
-    for path in sorted(root.rglob("*.gz")):
+    for name, data in objects:
         number = 0
         try:
-            with gzip.open(path, "rb") as stream:
-                for number, line in enumerate(io.BufferedReader(stream), 1):  # noqa: B007 - named in the error
+            with gzip.open(BytesIO(data)) as stream:
+                for number, line in enumerate(stream, 1):  # noqa: B007 - named in the error
                     if line.strip():
-                        yield _ENVELOPE.decode(line)
+                        yield decoder.decode(line)
         except (msgspec.DecodeError, OSError, EOFError, zlib.error) as error:
-            raise ArchiveDamaged(f"{path.relative_to(root)}, line {number}: {error}") from error
+            raise ArchiveDamaged(f"{name}, line {number}: {error}") from error
 
 
 def accepted_events(
