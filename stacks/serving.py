@@ -87,6 +87,8 @@ class ServingStack(cdk.Stack):
                 "REPLAY_CLOCK": self._settings.replay_clock,
                 "DEADLINE_MS": str(self._settings.deadline_ms),
                 "DECISION_RETENTION_DAYS": str(self._settings.decision_retention_days),
+                "FEATURE_RETENTION_DAYS": str(self._settings.feature_retention_days),
+                "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
             },
         )
         synchronous = storage.synchronous_features.table_arn

@@ -17,6 +17,8 @@ ENVIRONMENT = {
         "REPLAY_CLOCK",
         "DEADLINE_MS",
         "DECISION_RETENTION_DAYS",
+        "FEATURE_RETENTION_DAYS",
+        "REDELIVERY_HORIZON_DAYS",
     },
     "authorize": {"MERCHANTS_TABLE"},
     "publish_events": {"EVENT_BUS_NAME"},
