@@ -99,6 +99,8 @@ class StorageStack(cdk.Stack):
             "ArchiveBucketName": self.archive.bucket_name,
             "BundlesBucketName": self.bundles.bucket_name,
             "TrainingBucketName": self.training.bucket_name,
+            # Replay needs it: it says whether an item had expired at a decision's moment.
+            "FeatureRetentionDays": str(self._settings.feature_retention_days),
         }
         for name, value in values.items():
             cdk.CfnOutput(self, name, value=value)
