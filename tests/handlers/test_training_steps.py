@@ -18,7 +18,7 @@ from candor.errors import BundleRefused, InvalidInput, StoreUnavailable
 from candor.model.bundle import Bundle, Calibration
 from candor.model.packed import unpack
 from candor.store.artifacts import keep_bundle, newest_model, s3_client
-from candor.store.registry import PromotionConflict, Registration, Registry, RegistryItem
+from candor.store.registry import Pointer, PromotionConflict, Registration, Registry, RegistryItem
 from lender import DEFINITIONS, REASONS, policy
 
 REGISTRY, ARCHIVE, TRAINING, BUNDLES = "registry", "archive", "training", "bundles"
@@ -206,7 +206,7 @@ def test_promotion_and_rollback_are_one_pointer_write_each(aws):
     assert call("promote_model", {"bundle": first.sha, "by": "policy:r1"})["bundle"] == first.sha
     promoted = call("promote_model", {"bundle": second.sha, "by": "ana"})
     assert promoted["by"] == "ana"
-    champion = Registry(REGISTRY).champion()
+    champion = Registry(REGISTRY).pointer()
     assert (champion.bundle, champion.promoted_at, champion.by) == (
         second.sha,
         promoted["promoted_at"],
@@ -221,7 +221,7 @@ def test_the_pointer_is_spelled_as_the_scorer_reads_it(aws):
     call("register_model", leave(aws, made))
     call("promote_model", {"bundle": made.sha, "by": "ana"})
     item = boto3.client("dynamodb").get_item(TableName=REGISTRY, Key={"pk": {"S": "champion"}})["Item"]
-    assert set(item) == {"pk", "bundle", "promoted_at", "by"}
+    assert set(item) == {"pk", "bundle", "promoted_at", "by", "moves"}
     assert item["bundle"] == {"S": made.sha}
 
 
@@ -231,7 +231,7 @@ def test_an_unknown_bundle_is_not_promoted(aws):
     keep_bundle(s3_client(), BUNDLES, "f" * 64, b"{}")
     with pytest.raises(BundleRefused, match="is unknown"):
         call("promote_model", {"bundle": "f" * 64, "by": "ana"})
-    assert Registry(REGISTRY).champion() is None
+    assert Registry(REGISTRY).pointer().bundle is None
 
 
 def test_two_promotions_at_once_conflict(aws, monkeypatch):
@@ -239,12 +239,12 @@ def test_two_promotions_at_once_conflict(aws, monkeypatch):
     for sha in ("a", "b", "c"):
         registry.register(Registration(sha, "registered", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
-    stale = registry.champion()
+    stale = registry.pointer()
     registry.promote("b", by="bob", at=2)
-    monkeypatch.setattr(registry, "champion", lambda: stale)
-    with pytest.raises(PromotionConflict, match="promote again"):
+    monkeypatch.setattr(registry, "pointer", lambda: stale)
+    with pytest.raises(PromotionConflict, match="try again"):
         registry.promote("c", by="ana", at=3)
-    assert Registry(REGISTRY).champion().bundle == "b"
+    assert Registry(REGISTRY).pointer().bundle == "b"
 
 
 def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
@@ -252,7 +252,7 @@ def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
     for sha in ("a", "b"):
         registry.register(Registration(sha, "registered", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
-    monkeypatch.setattr(registry, "champion", lambda: None)
+    monkeypatch.setattr(registry, "pointer", Pointer)
     with pytest.raises(PromotionConflict):
         registry.promote("b", by="bob", at=2)
 
@@ -266,7 +266,7 @@ def test_a_new_verdict_replaces_the_old_one(aws):
 
 def test_stores_that_do_not_answer_are_named(aws):
     for answer in (
-        lambda: Registry("missing").champion(),
+        lambda: Registry("missing").pointer(),
         lambda: Registry("missing").register(Registration("a", "registered", {}, "r", 1)),
         lambda: newest_model(s3_client(), "s3://missing/runs/r1/model"),
         lambda: keep_bundle(s3_client(), "missing", "a", b""),

@@ -1,10 +1,13 @@
-"""The registry: every bundle that a run made, and the one pointer that says which of them serves."""
+"""The registry: every bundle that a run made, and the one pointer that says what serves.
+
+That is a bundle, and the version of every view that does not serve as it is declared.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from pynamodb.attributes import NumberAttribute, UnicodeAttribute
@@ -20,12 +23,21 @@ REGISTERED: Final = "registered"
 REFUSED: Final = "refused"
 
 
+_RUNNING, _DONE = "running", "done"
+FLIPS_KEPT: Final = 20
+"""So many flips stay on the pointer; each rollback takes one back."""
+
+
 class PromotionConflict(CandorError):
-    """Someone else moved the champion pointer in the meantime: look at it, then promote again."""
+    """Someone else moved the champion pointer in the meantime: look at it, then try again."""
+
+
+class NothingToRollBack(CandorError):
+    """The view was never flipped, or every flip of it has been taken back."""
 
 
 class RegistryItem(Model):
-    """The champion pointer (bundle, promoted_at, by) or one bundle (state, metrics, run, created_at)."""
+    """The champion pointer (bundle, promoted_at, by, views, flips, moves) or one bundle (state, metrics, run, created_at)."""
 
     class Meta:
         table_name = "registry"
@@ -38,6 +50,9 @@ class RegistryItem(Model):
     bundle = UnicodeAttribute(null=True)
     promoted_at = NumberAttribute(null=True)
     by = UnicodeAttribute(null=True)
+    views = UnicodeAttribute(null=True)
+    flips = UnicodeAttribute(null=True)
+    moves = NumberAttribute(null=True)
     state = UnicodeAttribute(null=True)
     metrics = UnicodeAttribute(null=True)
     run = UnicodeAttribute(null=True)
@@ -45,12 +60,30 @@ class RegistryItem(Model):
 
 
 @dataclass(frozen=True)
-class Champion:
-    """Which bundle serves, since when (ms UTC) and by whose word."""
+class Flip:
+    """A view served version `before` (None: the declared one) until `at` (ms UTC), then `after`, by someone's word."""
 
-    bundle: str
-    promoted_at: int
+    view: str
+    before: str | None
+    after: str | None
+    at: int
     by: str
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """What serves: the bundle (None before the first promotion), since when (ms UTC) and by whose word.
+
+    `views` names the version of every view that does not serve as declared; `flips` how it came to, oldest first.
+    `moves` counts the pointer's writes: who moves it says from which count.
+    """
+
+    bundle: str | None = None
+    promoted_at: int = 0
+    by: str = ""
+    views: Mapping[str, str] = field(default_factory=dict)
+    flips: Sequence[Flip] = ()
+    moves: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +97,15 @@ class Registration:
     created_at: int
 
 
+@dataclass(frozen=True)
+class Backfill:
+    """A view's version being filled from the archive: begun when (ms UTC), and `done` once all of it is in."""
+
+    version: str
+    started_at: int
+    done: bool
+
+
 class Registry:
     """One registry table. Raises StoreUnavailable where DynamoDB does not answer."""
 
@@ -75,7 +117,7 @@ class Registry:
         item = self._item(
             _key(registration.bundle),
             state=registration.state,
-            metrics=json.dumps(dict(registration.metrics), sort_keys=True, separators=(",", ":")),
+            metrics=_compact(dict(registration.metrics)),
             run=registration.run,
             created_at=registration.created_at,
         )
@@ -90,12 +132,21 @@ class Registry:
             sha, str(item.state), json.loads(item.metrics or "{}"), str(item.run), int(item.created_at or 0)
         )
 
-    def champion(self) -> Champion | None:
-        """The bundle that serves, or None before the first promotion."""
+    def pointer(self) -> Pointer:
+        """What serves now."""
         item = self._get(CHAMPION)
-        return Champion(str(item.bundle), int(item.promoted_at or 0), str(item.by)) if item else None
+        if item is None:
+            return Pointer()
+        return Pointer(
+            item.bundle,
+            int(item.promoted_at or 0),
+            str(item.by or ""),
+            json.loads(item.views or "{}"),
+            [Flip(**flip) for flip in json.loads(item.flips or "[]")],
+            int(item.moves or 0),
+        )
 
-    def promote(self, sha: str, *, by: str, at: int) -> Champion:
+    def promote(self, sha: str, *, by: str, at: int) -> Pointer:
         """Point at a registered bundle; a rollback is the same call with an earlier one.
 
         Already champion: nothing changes. Raises BundleRefused for an unknown bundle or one whose gate failed,
@@ -106,17 +157,71 @@ class Registry:
             raise BundleRefused(
                 f"bundle {sha[:12]} is {known.state if known else 'unknown'}: it cannot serve"
             )
-        seen = self.champion()
-        if seen is not None and seen.bundle == sha:
+        seen = self.pointer()
+        if seen.bundle == sha:
             return seen
-        unmoved = RegistryItem.pk.does_not_exist()
-        if seen is not None:
-            unmoved = (RegistryItem.bundle == seen.bundle) & (RegistryItem.promoted_at == seen.promoted_at)
-        if not self._put(self._item(CHAMPION, bundle=sha, promoted_at=at, by=by), unmoved):
+        return self._move(replace(seen, bundle=sha, promoted_at=at, by=by))
+
+    def flip(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
+        """Serve another version of a view, None for the declared one. It serves already: nothing changes.
+
+        Raises PromotionConflict if the pointer moved between reading and writing.
+        """
+        seen = self.pointer()
+        before = seen.views.get(view)
+        if before == version:
+            return seen
+        flips = [*seen.flips, Flip(view, before, version, at, by)][-FLIPS_KEPT:]
+        return self._move(replace(seen, views=_with(seen.views, view, version), flips=flips))
+
+    def roll_back(self, view: str) -> Pointer:
+        """Take the latest flip of a view back. Raises NothingToRollBack, PromotionConflict."""
+        seen = self.pointer()
+        mine = [flip for flip in seen.flips if flip.view == view]
+        if not mine:
+            raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no flip to take back')
+        left = [flip for flip in seen.flips if flip is not mine[-1]]
+        return self._move(replace(seen, views=_with(seen.views, view, mine[-1].before), flips=left))
+
+    def begin_backfill(self, version: str, at: int) -> Backfill:
+        """Note that the filling of `view@version` begins; one that was begun before goes on as of then."""
+        key = f"backfill#{version}"
+        self._put(self._item(key, state=_RUNNING, created_at=at), RegistryItem.pk.does_not_exist())
+        found = self.backfill(version)
+        assert found is not None
+        return found
+
+    def finish_backfill(self, version: str) -> None:
+        """Note that `view@version` holds all of the archive."""
+        begun = self.backfill(version)
+        if begun is not None:
+            item = self._item(f"backfill#{version}", state=_DONE, created_at=begun.started_at)
+            self._put(item, RegistryItem.pk.exists())
+
+    def backfill(self, version: str) -> Backfill | None:
+        """What is known of the filling of `view@version`, or None."""
+        item = self._get(f"backfill#{version}")
+        return Backfill(version, int(item.created_at or 0), item.state == _DONE) if item else None
+
+    def _move(self, pointer: Pointer) -> Pointer:
+        """Write the pointer as the next after what it was read from."""
+        moved = replace(pointer, moves=pointer.moves + 1)
+        item = self._item(
+            CHAMPION,
+            bundle=moved.bundle,
+            promoted_at=moved.promoted_at,
+            by=moved.by,
+            views=_compact(dict(moved.views)) if moved.views else None,
+            flips=_compact([asdict(flip) for flip in moved.flips]) if moved.flips else None,
+            moves=moved.moves,
+        )
+        first = RegistryItem.moves.does_not_exist()
+        unmoved: Condition = (RegistryItem.moves == pointer.moves) if pointer.moves else first
+        if not self._put(item, unmoved):
             raise PromotionConflict(
-                "the champion changed while this promotion was decided; look at it and promote again"
+                "the pointer moved while this was decided; look at what serves now and try again"
             )
-        return Champion(sha, at, by)
+        return moved
 
     def _get(self, key: str) -> RegistryItem | None:
         try:
@@ -140,3 +245,13 @@ class Registry:
 
 def _key(sha: str) -> str:
     return f"bundle#{sha}"
+
+
+def _with(views: Mapping[str, str], view: str, version: str | None) -> dict[str, str]:
+    """The versions in service once `view` serves `version`."""
+    others = {name: serving for name, serving in views.items() if name != view}
+    return others if version is None else {**others, view: version}
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

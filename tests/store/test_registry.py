@@ -1,0 +1,90 @@
+"""What serves is one item: a bundle, and views that do not serve as declared; who moves it knows where it stood."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from candor.store.registry import (
+    FLIPS_KEPT,
+    Backfill,
+    Flip,
+    NothingToRollBack,
+    Pointer,
+    PromotionConflict,
+    Registration,
+    Registry,
+    RegistryItem,
+    bound,
+)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        bound(RegistryItem, "registry").create_table(wait=True)
+        found = Registry("registry")
+        found.register(Registration("a", "registered", {}, "run", 1))
+        yield found
+
+
+def test_before_the_first_move_nothing_serves(registry):
+    assert registry.pointer() == Pointer()
+
+
+def test_a_flip_keeps_the_bundle_and_a_promotion_keeps_the_flip(registry):
+    registry.flip("loans", "v2", by="ana", at=1)
+    registry.promote("a", by="bob", at=2)
+    registry.flip("tries", "w2", by="ana", at=3)
+    found = registry.pointer()
+    assert (found.bundle, found.by) == ("a", "bob")
+    assert found.views == {"loans": "v2", "tries": "w2"}
+    assert list(found.flips) == [Flip("loans", None, "v2", 1, "ana"), Flip("tries", None, "w2", 3, "ana")]
+
+
+def test_each_rollback_takes_one_flip_of_its_view_back(registry):
+    for at, version in enumerate(("v2", "v3"), 1):
+        registry.flip("loans", version, by="ana", at=at)
+    registry.flip("tries", "w2", by="ana", at=3)
+    assert registry.roll_back("loans").views == {"loans": "v2", "tries": "w2"}
+    assert registry.roll_back("loans").views == {"tries": "w2"}
+    with pytest.raises(NothingToRollBack, match="loans"):
+        registry.roll_back("loans")
+
+
+def test_a_flip_to_what_serves_changes_nothing(registry):
+    registry.flip("loans", "v2", by="ana", at=1)
+    assert registry.flip("loans", "v2", by="bob", at=2).flips == registry.pointer().flips
+    assert registry.pointer().moves == 1
+
+
+def test_only_so_many_flips_are_kept(registry):
+    for at in range(FLIPS_KEPT + 3):
+        registry.flip("loans", f"v{at}", by="ana", at=at)
+    assert [flip.at for flip in registry.pointer().flips] == list(range(3, FLIPS_KEPT + 3))
+
+
+def test_two_who_flip_at_once_do_not_overwrite_each_other(registry, monkeypatch):
+    registry.flip("loans", "v2", by="ana", at=1)
+    stale = registry.pointer()
+    registry.flip("tries", "w2", by="bob", at=2)
+    monkeypatch.setattr(registry, "pointer", lambda: stale)
+    with pytest.raises(PromotionConflict):
+        registry.flip("loans", None, by="ana", at=3)
+    assert Registry("registry").pointer().views == {"loans": "v2", "tries": "w2"}
+
+
+def test_a_pointer_written_before_moves_were_counted_can_be_moved(registry):
+    item = {"pk": {"S": "champion"}, "bundle": {"S": "a"}, "promoted_at": {"N": "1"}, "by": {"S": "ana"}}
+    boto3.client("dynamodb").put_item(TableName="registry", Item=item)
+    assert registry.flip("loans", "v2", by="bob", at=2).bundle == "a"
+
+
+def test_a_backfill_goes_on_as_of_its_beginning(registry):
+    assert registry.backfill("loans@v2") is None
+    assert registry.begin_backfill("loans@v2", 5) == Backfill("loans@v2", 5, done=False)
+    assert registry.begin_backfill("loans@v2", 9).started_at == 5
+    registry.finish_backfill("loans@v2")
+    assert registry.backfill("loans@v2") == Backfill("loans@v2", 5, done=True)
