@@ -67,17 +67,25 @@ def read_lines(objects: Objects, decoder: msgspec.json.Decoder[T]) -> Iterator[T
 def accepted_events(
     envelopes: Iterable[Envelope], definitions: Definitions, reading: Reading | None = None
 ) -> Iterator[Event]:
-    """The events that the online path accepts, duplicates included, in order of arrival.
+    """The events that the online path accepts, duplicates included, in order of arrival."""
+    return (event for _, event in arrivals(envelopes, definitions, reading))
 
-    The same validation as online; its clock is the envelope's time, when the bus took the event.
+
+def arrivals(
+    envelopes: Iterable[Envelope], definitions: Definitions, reading: Reading | None = None
+) -> Iterator[tuple[int, Event]]:
+    """As `accepted_events`, each with the moment (ms) when the bus took it.
+
+    The same validation as online, at that moment.
     """
     reading = reading or Reading()
     for envelope in envelopes:
         reading.envelopes += 1
+        taken_at = parse_rfc3339(envelope.time)
         try:
             event = parse_event(bytes(envelope.detail))
-            definitions.check_event(event, parse_rfc3339(envelope.time))
+            definitions.check_event(event, taken_at)
         except InvalidInput as refusal:
             reading.refused[refusal.code] += 1
             continue
-        yield event
+        yield taken_at, event

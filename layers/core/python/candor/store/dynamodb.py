@@ -63,6 +63,8 @@ class FeatureItem(Model):
     vn = NumberAttribute(null=True)
     u = NumberAttribute(null=True)
     ids = BinaryAttribute(null=True, legacy_encoding=False)
+    fb = NumberAttribute(null=True)
+    rb = BooleanAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -159,6 +161,8 @@ class DynamoFeatureStore:
             vn=version.n,
             u=commit.applied_at,
             ids=msgspec.json.encode(commit.event_ids),
+            fb=commit.filled_before,
+            rb=commit.rebuilt or None,
             ttl=commit.expires_at,
         )
 

@@ -50,6 +50,12 @@ class Commit(msgspec.Struct, frozen=True):
     marker_expiry: int | None = None
     """Epoch s; if set, every event id is also written as a marker item in the same transaction."""
 
+    filled_before: int | None = None
+    """Bus time (ms): if set, every archived event of the item that the bus took before it is in as well."""
+
+    rebuilt: bool = False
+    """If set, the item was computed anew from the events it held, without those that were voided."""
+
 
 class FeatureStore(Protocol):
     """Feature items, for the updater."""
