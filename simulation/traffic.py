@@ -27,7 +27,7 @@ from candor import (
 from candor.clock import DAY, HOUR, MINUTE, SECOND, format_rfc3339
 from candor.contracts import Event
 from candor.edge.messages import Message
-from candor.ingest import Retention
+from candor.store.commits import Retention
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 SHOP = Entity("shop", "merchant_id", hot=True)

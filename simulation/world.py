@@ -6,7 +6,7 @@ import hashlib
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
@@ -221,27 +221,34 @@ class World:
             for key in sorted(entities):
                 mine = [event for event in self._accepted.values() if event.entities.get(name) == key]
                 self._check_values(view, key, mine)
-                self._check_replay(view, key)
+                for item in view.item_keys(key):
+                    self._check_replay(view, item)
         self.note(
             "world", f"equal to the oracle: {len(self._accepted)} events, {len(self.table.items)} items"
         )
 
     def _check_values(self, view: FeatureView, key: str, events: list[Event]) -> None:
-        item = view.item_key(key)
+        items = view.item_keys(key)
         newest = max(event.occurred_at for event in events)
         for q in self._moments(view, events):
-            state, values = view_values(view, self.table.get(item), q)
+            reads = [self.table.get(item) for item in items]
+            state, values = view_values(view, reads, q, self._lender.retention.items)
             if state == "unavailable" and q < newest - MAX_SKEW:
                 continue
-            self._check_state(item, state, seen=any(event.occurred_at < q for event in events))
+            self._check_state(items, state, self._wanted_state(events, q))
             wanted = expected(view, events, q)
             if [value.hex() for value in values] != [value.hex() for value in wanted]:
                 raise Violation(self._difference(view, key, q, wanted, list(values)))
 
-    def _check_state(self, item: str, state: str, *, seen: bool) -> None:
-        wanted = "present" if seen else "absent"
-        if state != wanted and item not in self.table.expired:
-            raise Violation(f"{item} is {state}, not {wanted}")
+    def _wanted_state(self, events: list[Event], q: int) -> str:
+        if all(event.occurred_at >= q for event in events):
+            return "absent"
+        newest = max(event.occurred_at for event in events)
+        return "expired" if newest < q - self._lender.retention.items else "present"
+
+    def _check_state(self, items: Sequence[str], state: str, wanted: str) -> None:
+        if state != wanted and self.table.expired.isdisjoint(items):
+            raise Violation(f"{items[0]} is {state}, not {wanted}")
 
     @staticmethod
     def _difference(view: FeatureView, key: str, q: int, wanted: list[float], values: list[float]) -> str:
@@ -265,9 +272,8 @@ class World:
             yield from (moment for moment in (q, q + window.hop) if moment >= now)
             assert left_edge(window.length, q) <= q - window.length
 
-    def _check_replay(self, view: FeatureView, key: str) -> None:
+    def _check_replay(self, view: FeatureView, item: str) -> None:
         """The log of commits gives the item again, byte for byte."""
-        item = view.item_key(key)
         if item not in self.table.items:
             return
         state = ViewState.new(view)

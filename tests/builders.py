@@ -33,8 +33,10 @@ from candor import (
 from candor.clock import DAY, FixedClock
 from candor.contracts import Event
 from candor.features.aggregations import Aggregation
+from candor.features.vector import view_values
 from candor.features.views import Field
-from candor.ingest import Retention, ingest
+from candor.ingest import ingest
+from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
 
 NOW = 1_800_000_000_000
@@ -112,6 +114,20 @@ def take_in(
         outcome = ingest(events[start : start + batch], definitions, store, FixedClock(now), RETENTION)
         assert not outcome.refused
         assert not outcome.failed
+
+
+def only_key(view: FeatureView, entity_key: str) -> str:
+    """Key of the one item of an entity whose view has no shards."""
+    (key,) = view.item_keys(entity_key)
+    return key
+
+
+def stored_values(
+    store: FeatureStore, view: FeatureView, entity_key: str, q: int = NOW, retention_ms: int = RETENTION.items
+) -> Sequence[float]:
+    """What the store's items of one entity answer at `q`, all shards of it."""
+    reads = store.load(view.item_keys(entity_key))
+    return view_values(view, list(reads.values()), q, retention_ms)[1]
 
 
 def bits(values: Iterable[float]) -> list[str]:

@@ -42,6 +42,7 @@ def decider() -> Decider:
         id_key=read_secret(os.environ["DECISION_KEY_SECRET"], region, credentials),
         clock=CLOCK,
         retention_days=int(os.environ["DECISION_RETENTION_DAYS"]),
+        feature_retention_days=int(os.environ["FEATURE_RETENTION_DAYS"]),
     )
     ready.warm_up()
     return ready

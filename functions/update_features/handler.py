@@ -11,13 +11,14 @@ from botocore.config import Config
 
 from candor.clock import DAY, SystemClock
 from candor.edge.messages import Message, ingest_messages
-from candor.ingest import Retention
+from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS
 
 LOGGER = Logger()
 METRICS = Metrics()
 STORE = DynamoFeatureStore(os.environ["FEATURES_TABLE"])
+SYNCHRONOUS_STORE = DynamoFeatureStore(os.environ["SYNCHRONOUS_TABLE"])
 RETENTION = Retention(
     items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
     event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
@@ -33,7 +34,15 @@ SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retri
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Apply what can be applied, send what never can to the DLQ with its reason, ask for the rest again."""
     messages = [Message(record["messageId"], record["body"].encode()) for record in event["Records"]]
-    outcome = ingest_messages(messages, DEFINITIONS, STORE, SystemClock(), RETENTION, writers=WRITERS)
+    outcome = ingest_messages(
+        messages,
+        DEFINITIONS,
+        STORE,
+        SystemClock(),
+        RETENTION,
+        synchronous_store=SYNCHRONOUS_STORE,
+        writers=WRITERS,
+    )
     for message, reason in outcome.refused:
         LOGGER.warning(
             "refused", extra={"message_id": message.id, "code": reason.code, "field": reason.field}
@@ -48,4 +57,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         LOGGER.warning("failed", extra={"message_id": message.id, "cause": cause})
     METRICS.add_metric("EventsRefused", MetricUnit.Count, len(outcome.refused))
     METRICS.add_metric("EventsFailed", MetricUnit.Count, len(outcome.failed))
+    METRICS.add_metric("EventsTooLate", MetricUnit.Count, outcome.too_late)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message, _ in outcome.failed]}

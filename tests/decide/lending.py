@@ -27,8 +27,9 @@ from candor.clock import DAY, Clock, Deadline, FixedClock
 from candor.contracts import Application, Event, parse_checkout
 from candor.decide import Answer, Attempt, Decider
 from candor.errors import CandorError
-from candor.ingest import Retention, ingest
+from candor.ingest import ingest
 from candor.model.bundle import Bundle
+from candor.store.commits import Retention
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import DecisionStore
 from tests.decision_tables import row, table
@@ -169,6 +170,7 @@ def decider(
         "id_key": b"secret",
         "clock": clock,
         "retention_days": RETENTION_DAYS,
+        "feature_retention_days": 800,
     }
     return Decider(**(settings | changes))
 

@@ -125,8 +125,12 @@ def test_the_record_says_how_each_view_was_read(till):
     take_in(till.store.features, happened("e1", NOW - HOUR, "payment.succeeded", amount=1))
     vector = till.record(total=SAFE)["vector"]
     assert vector["states"] == {"paid": "present", "failed": "absent", "sales": "present", "device": "absent"}
-    assert vector["versions"].keys() == {"paid", "sales"}
-    assert vector["versions"]["paid"]["n"] == 1
+    named = {"customer": "ann", "merchant": "mer_1", "device": "dev_1"}
+    stood = {key for key, version in vector["versions"].items() if version is not None}
+    paid, failed, sales, device = (view.item_keys(named[view.entity.name])[0] for view in DEFINITIONS.views)
+    assert vector["versions"].keys() == {paid, failed, sales, device}, "every item that was read"
+    assert stood == {paid, sales}
+    assert vector["versions"][paid]["n"] == 1
 
 
 @pytest.mark.parametrize("total", [SAFE, RISKY, 95_000])

@@ -11,6 +11,7 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import UNAVAILABLE, Read, Version
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Snapshot
+from tests.builders import only_key
 from tests.decide.lending import DEFINITIONS, NOW, RISKY, SAFE, Till, attempt, champion, happened, take_in
 
 
@@ -78,7 +79,7 @@ def test_one_lost_view_is_missing_and_the_others_are_not(view):
 
 
 def test_a_corrupt_item_is_unavailable_not_absent(till):
-    key = DEFINITIONS.views[0].item_key("ann")
+    key = only_key(DEFINITIONS.views[0], "ann")
     till.store.features.items[key] = Read("present", b"\x00garbage\x00", Version(1, 1))
     record = till.record(total=SAFE)
     assert record["vector"]["states"]["paid"] == "unavailable"

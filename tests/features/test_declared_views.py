@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candor.clock import DAY, HOUR
-from candor.features.vector import ABSENT, view_values
+from candor.features.vector import view_values
 from candor.store.memory import MemoryFeatureStore
-from tests.builders import NOW, bits, random_event, take_in
+from tests.builders import NOW, RETENTION, bits, random_event, take_in
 from tests.oracle import expected, left_edge, seen_before
 
 lender = pytest.importorskip("lender")
@@ -37,9 +37,9 @@ def test_declared_views_equal_the_oracle(seed, size):
     for view in DEFINITIONS.views:
         for number in range(3):
             key = f"{view.entity.name}_{number}"
-            read = store.items.get(view.item_key(key), ABSENT)
+            reads = list(store.load(view.item_keys(key)).values())
             for q in (NOW, NOW + 1, NOW + DAY):
-                state, values = view_values(view, read, q)
+                state, values = view_values(view, reads, q, RETENTION.items)
                 assert bits(values) == bits(expected(view, events, key, q)), (view.name, key, q)
                 assert state == ("present" if seen_before(view, events, key, q) else "absent")
 

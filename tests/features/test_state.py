@@ -11,7 +11,8 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND, FixedClock
 from candor.errors import CorruptItem
 from candor.features import state as state_module
 from candor.features.state import MAX_SKEW, ViewState, id_hash
-from candor.ingest import Retention, ingest
+from candor.ingest import ingest
+from candor.store.commits import Retention
 from candor.store.memory import MemoryFeatureStore
 from tests.builders import (
     NOW,
@@ -22,8 +23,10 @@ from tests.builders import (
     definitions_of,
     event,
     failed,
+    only_key,
     paid,
     shop,
+    stored_values,
     take_in,
     view_of,
 )
@@ -49,7 +52,7 @@ SPANS = [30 * SECOND, MAX_SKEW, HOUR, DAY, 40 * DAY, 200 * DAY, 900 * DAY]
 
 
 def stored_state(view, store) -> ViewState:
-    read = store.items[view.item_key(KEY)]
+    read = store.items[only_key(view, KEY)]
     revived = ViewState.decode(view, read.blob)
     assert revived.encode() == read.blob
     return revived
@@ -232,11 +235,12 @@ def test_a_hot_entity_starts_with_markers():
     events = [event(f"e{n}", NOW - n * MINUTE, entities={"shop": KEY}, amount=n) for n in range(5)]
     store = MemoryFeatureStore()
     take_in(events + events, definitions_of(view), store, batch=3)
-    state = stored_state(view, store)
-    assert state.markers
-    assert not state.ring
-    assert store.markers == {(view.item_key(KEY), e.id) for e in events}
-    assert bits(state.values(NOW)) == bits(expected(view, events, KEY, NOW))
+    for read in store.items.values():
+        state = ViewState.decode(view, read.blob)
+        assert state.markers
+        assert not state.ring
+    assert store.markers == {(view.item_key(KEY, e.id), e.id) for e in events}
+    assert bits(stored_values(store, view, KEY)) == bits(expected(view, events, KEY, NOW))
 
 
 @pytest.mark.parametrize("label", LABELS)

@@ -10,11 +10,27 @@ from candor.contracts import parse_checkout
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, view_values
 from candor.features.views import Definitions
 from candor.store.memory import MemoryFeatureStore
-from tests.builders import NOW, bits, customer, definitions_of, event, failed, paid, shop, take_in, view_of
+from tests.builders import (
+    NOW,
+    RETENTION,
+    bits,
+    customer,
+    definitions_of,
+    event,
+    failed,
+    only_key,
+    paid,
+    shop,
+    take_in,
+    view_of,
+)
 from tests.oracle import expected
 
 VIEW = view_of(["1h", "lifetime"])
 SHOP_VIEW = view_of(["1h"], shop)
+ANN = only_key(VIEW, "ann")
+MER = SHOP_VIEW.item_keys("mer")
+KEPT = RETENTION.items
 CHECKOUT = parse_checkout(
     b'{"checkout_id":"c","merchant_order_id":"o","country":"US","currency":"USD","total":1,'
     b'"items":[{"sku":"s","unit_price":1,"qty":1}],"applicant":{"token":"ann"},'
@@ -25,27 +41,27 @@ CHECKOUT = parse_checkout(
 def read_after(events) -> Read:
     store = MemoryFeatureStore()
     take_in(events, definitions_of(VIEW), store)
-    return store.load([VIEW.item_key("ann")])[VIEW.item_key("ann")]
+    return store.items[ANN]
 
 
 def test_absent_is_emptiness_with_a_state_of_its_own():
-    state, values = view_values(VIEW, ABSENT, NOW)
+    state, values = view_values(VIEW, [ABSENT], NOW, KEPT)
     assert state == "absent"
     assert bits(values) == bits(expected(VIEW, [], "ann", NOW))
 
 
 def test_an_entity_whose_first_event_is_yet_to_come_is_absent():
     read = read_after([event("e", NOW + 1, amount=1)])
-    assert view_values(VIEW, read, NOW)[0] == "absent"
-    assert view_values(VIEW, read, NOW + 1)[0] == "absent"
-    assert view_values(VIEW, read, NOW + 2)[0] == "present"
+    assert view_values(VIEW, [read], NOW, KEPT)[0] == "absent"
+    assert view_values(VIEW, [read], NOW + 1, KEPT)[0] == "absent"
+    assert view_values(VIEW, [read], NOW + 2, KEPT)[0] == "present"
 
 
 @pytest.mark.parametrize(
     "read", [UNAVAILABLE, Read("present", b"noise", Version(1, 1)), Read("present", b"", Version(1, 1))]
 )
 def test_what_cannot_be_read_is_unavailable_and_never_absent(read):
-    state, values = view_values(VIEW, read, NOW)
+    state, values = view_values(VIEW, [read], NOW, KEPT)
     assert state == "unavailable"
     assert len(values) == len(VIEW.features)
     assert all(math.isnan(value) for value in values)
@@ -53,8 +69,8 @@ def test_what_cannot_be_read_is_unavailable_and_never_absent(read):
 
 def test_a_moment_before_what_was_folded_is_unavailable_rather_than_wrong():
     read = read_after([event(f"e{n}", NOW - n * MINUTE, amount=1) for n in range(60)])
-    assert view_values(VIEW, read, NOW)[0] == "present"
-    assert view_values(VIEW, read, NOW - HOUR)[0] == "unavailable"
+    assert view_values(VIEW, [read], NOW, KEPT)[0] == "present"
+    assert view_values(VIEW, [read], NOW - HOUR, KEPT)[0] == "unavailable"
 
 
 def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
@@ -70,11 +86,18 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
         on_demand=[OnDemand("total", lambda checkout, features: checkout.total), OnDemand("spy", spy)],
     )
     read = read_after([event("e", NOW - 1, amount=5)])
-    vector = build(definitions, {VIEW.name: read, SHOP_VIEW.name: UNAVAILABLE}, CHECKOUT, NOW)
+    vector = build(
+        definitions,
+        {ANN: read, **dict.fromkeys(MER, ABSENT), MER[2]: UNAVAILABLE},
+        {VIEW.name: [ANN], SHOP_VIEW.name: MER},
+        CHECKOUT,
+        NOW,
+        KEPT,
+    )
     named = dict(zip(definitions.features, vector.values, strict=True))
     assert list(named) == list(definitions.features)
     assert vector.states == {SHOP_VIEW.name: "unavailable", VIEW.name: "present"}
-    assert vector.versions == {VIEW.name: read.version}
+    assert vector.versions == {ANN: read.version, MER[0]: None, MER[1]: None, MER[3]: None}
     assert vector.degraded
     assert named["customer_payments.sum_amount.1h"] == 5.0
     assert math.isnan(named["shop_payments.count.1h"])
@@ -84,7 +107,7 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
 
 
 def test_a_vector_of_absent_entities_is_not_degraded():
-    assert not build(definitions_of(VIEW), {VIEW.name: ABSENT}, CHECKOUT, NOW).degraded
+    assert not build(definitions_of(VIEW), {ANN: ABSENT}, {VIEW.name: [ANN]}, CHECKOUT, NOW, KEPT).degraded
 
 
 def _division(checkout, features):
@@ -110,7 +133,7 @@ def test_an_on_demand_function_that_fails_costs_its_value_and_says_so(fails):
         views=[VIEW],
         on_demand=[broken, OnDemand("total", lambda checkout, features: checkout.total)],
     )
-    vector = build(definitions, {VIEW.name: ABSENT}, CHECKOUT, NOW)
+    vector = build(definitions, {}, {}, CHECKOUT, NOW, KEPT)
     assert math.isnan(vector.values[-2])
     assert math.isnan(broken.value(CHECKOUT, {})), "offline the vector holds the same"
     assert vector.values[-1] == 1.0

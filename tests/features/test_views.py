@@ -99,7 +99,7 @@ def test_the_version_follows_meaning_and_not_spelling():
     assert view(events=[paid, failed]).version != view().version
     assert view().version == view().version
     assert view(events=[failed, paid]).version == view(events=[paid, failed]).version
-    assert view().item_key("ann") == f"payments@{view().version}#ann"
+    assert view().item_keys("ann") == (f"payments@{view().version}#ann",)
 
 
 def test_the_hash_covers_views_and_on_demand_versions():

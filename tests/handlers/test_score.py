@@ -14,8 +14,9 @@ from moto.server import ThreadedMotoServer
 
 from candor.clock import DAY, HOUR, SystemClock
 from candor.contracts import MAX_BODY_BYTES, parse_envelope
-from candor.ingest import Retention, ingest
+from candor.ingest import ingest
 from candor.model.bundle import Bundle
+from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import ABOVE_FIRST_LOAN, BAD_CHECKOUTS, RISKY, SMALL, checkout, planted
@@ -57,6 +58,7 @@ def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
             "REPLAY_CLOCK": "refused",
             "DEADLINE_MS": "20000",
             "DECISION_RETENTION_DAYS": "90",
+            "FEATURE_RETENTION_DAYS": "800",
         }
     server.stop()
 

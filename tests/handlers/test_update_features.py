@@ -9,13 +9,13 @@ import pytest
 from moto import mock_aws
 
 from candor.clock import SystemClock
-from candor.features.state import ViewState
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS
+from tests.builders import only_key, stored_values
 from tests.handlers.lambdas import Ears, context, create_table, drain, load
 from tests.handlers.lending import BAD_EVENTS, CANARY, ago, canary_payment, envelope, payment
 
-TABLE = "features-test"
+TABLE, SYNCHRONOUS = "features-test", "synchronous-test"
 STORE = DynamoFeatureStore(TABLE)
 FAILURES = next(view for view in DEFINITIONS.views if view.name == "customer_failures")
 TRUST = next(view for view in DEFINITIONS.views if view.name == "merchant_trust")
@@ -25,9 +25,11 @@ TRUST = next(view for view in DEFINITIONS.views if view.name == "merchant_trust"
 def module():
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         create_table(TABLE)
+        create_table(SYNCHRONOUS)
         queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
         environment = {
             "FEATURES_TABLE": TABLE,
+            "SYNCHRONOUS_TABLE": SYNCHRONOUS,
             "EVENTS_DLQ_URL": queue,
             "FEATURE_RETENTION_DAYS": "730",
             "REDELIVERY_HORIZON_DAYS": "19",
@@ -60,10 +62,7 @@ def count(customer: str) -> float:
 
 
 def values(view, token: str) -> dict[str, float]:
-    key = view.item_key(token)
-    read = STORE.load([key])[key]
-    state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
-    found = state.values(SystemClock().now_ms())
+    found = stored_values(STORE, view, token, SystemClock().now_ms())
     return dict(zip((feature.name for feature in view.features), found, strict=True))
 
 
@@ -142,7 +141,7 @@ def test_a_store_that_is_away_asks_for_the_messages_again_and_loses_none(module,
 
 
 def test_a_corrupt_item_holds_up_its_own_events_only(deliver, dead):
-    key = FAILURES.item_key("cus_corrupt")
+    key = only_key(FAILURES, "cus_corrupt")
     item = {"pk": {"S": key}, "b": {"B": b"\x00garbage\x00"}, "vb": {"N": "1"}, "vn": {"N": "1"}}
     boto3.client("dynamodb").put_item(TableName=TABLE, Item=item)
     bodies = [envelope(payment("corrupt_1", "cus_corrupt")), envelope(payment("whole_1", "cus_whole"))]
@@ -153,7 +152,7 @@ def test_a_corrupt_item_holds_up_its_own_events_only(deliver, dead):
 
 def test_items_carry_their_events_and_an_expiry_of_wall_clock(deliver):
     deliver(envelope(payment("evt_item", "cus_item", occurred_at="2026-01-01T00:00:00Z")))
-    key = FAILURES.item_key("cus_item")
+    key = only_key(FAILURES, "cus_item")
     item = boto3.client("dynamodb").get_item(TableName=TABLE, Key={"pk": {"S": key}})["Item"]
     assert item["ids"]["B"] == b'["evt_item"]'
     left_days = (int(item["ttl"]["N"]) - SystemClock().now_ms() // 1_000) / 86_400

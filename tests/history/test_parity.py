@@ -13,7 +13,7 @@ from candor.contracts import Applicant, Application, Checkout, Device, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
 from history.point_in_time import Question, point_in_time
-from tests.builders import NOW, bits, random_event, take_in
+from tests.builders import NOW, RETENTION, bits, random_event, take_in
 
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 
@@ -35,9 +35,9 @@ def asked(number: int, q: int) -> Question:
 
 def online(store: MemoryFeatureStore, question: Question) -> list[float]:
     keys = {view.name: view.entity.key_of(question.application) for view in DEFINITIONS.views}
-    items = {view.name: view.item_key(str(keys[view.name])) for view in DEFINITIONS.views}
-    reads = {name: store.load([key])[key] for name, key in items.items()}
-    return build(DEFINITIONS, reads, question.application.checkout, question.q).values
+    items = {view.name: view.item_keys(str(keys[view.name])) for view in DEFINITIONS.views}
+    reads = store.load([key for found in items.values() for key in found])
+    return build(DEFINITIONS, reads, items, question.application.checkout, question.q, RETENTION.items).values
 
 
 @settings(max_examples=12)

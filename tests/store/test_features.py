@@ -7,12 +7,11 @@ import pytest
 
 from candor.clock import FixedClock
 from candor.errors import StoreUnavailable
-from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.ingest import ingest
 from candor.store.dynamodb import DynamoFeatureStore
 from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, marker_key
-from tests.builders import NOW, RETENTION, bits, customer, definitions_of, event, shop, view_of
+from tests.builders import NOW, RETENTION, bits, customer, definitions_of, event, shop, stored_values, view_of
 from tests.oracle import expected
 from tests.store.conftest import disconnect, point_at, read_one
 
@@ -176,9 +175,7 @@ def test_concurrent_updaters_count_every_event_once(transactional, entity):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(deliver, batches))
-    read = read_one(transactional.store, view.item_key("x"))
-    state = ViewState.decode(view, read.blob)
-    assert bits(state.values(NOW)) == bits(expected(view, events, "x", NOW))
+    assert bits(stored_values(transactional.store, view, "x")) == bits(expected(view, events, "x", NOW))
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from candor.features.views import (
     Money,
     OnDemand,
     Text,
+    decided_type,
 )
 from candor.reasons import Reason
 
@@ -59,6 +60,7 @@ __all__ = [
     "Text",
     "TimeSinceLast",
     "Variance",
+    "decided_type",
     "field",
     "type_is",
 ]

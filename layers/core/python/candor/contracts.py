@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from candor.clock import parse_rfc3339
+from candor.clock import format_rfc3339, parse_rfc3339
 from candor.errors import InvalidInput
 
 MAX_AMOUNT = 10**12
@@ -19,6 +19,8 @@ MAX_AMOUNT = 10**12
 
 MAX_BODY_BYTES = 64 * 1024
 SCHEMA_VERSION = 1
+VOID = "~void"
+"""What is added to an event's id for its void."""
 
 CURRENCIES = frozenset(
     """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP
@@ -100,13 +102,22 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened at the lender; `occurred_at` in ms UTC."""
+    """Something that happened at the lender; `occurred_at` in ms UTC.
+
+    With `voided_at` it is a void: the event of this id, repeated here in full, was taken back at that moment (ms UTC).
+    """
 
     id: str
     type: str
     occurred_at: int
     entities: dict[str, str]
     data: dict[str, Any]
+    voided_at: int | None = None
+
+    @property
+    def dedup_id(self) -> str:
+        """What a second copy is known by: an event and its void count once each."""
+        return self.id if self.voided_at is None else self.id + VOID
 
 
 class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -118,6 +129,7 @@ class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     entities: dict[Token, Token]
     data: dict[str, Any]
     schema_version: int = SCHEMA_VERSION
+    voided_at: str | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True):
@@ -170,6 +182,21 @@ def parse_event(body: bytes) -> Event:
     return _event(_decode(_EVENT, body))
 
 
+def encode_event(event: Event) -> bytes:
+    """The event as it travels, as JSON; inverse of `parse_event`."""
+    wire: dict[str, Any] = {
+        "event_id": event.id,
+        "type": event.type,
+        "occurred_at": format_rfc3339(event.occurred_at),
+        "entities": event.entities,
+        "data": event.data,
+        "schema_version": SCHEMA_VERSION,
+    }
+    if event.voided_at is not None:
+        wire["voided_at"] = format_rfc3339(event.voided_at)
+    return msgspec.json.encode(wire)
+
+
 def parse_envelope(body: bytes) -> Event:
     """EventBridge's envelope → the Event inside, or `InvalidInput`."""
     return parse_event(bytes(_decode(_ENVELOPE, body).detail))
@@ -180,7 +207,9 @@ def _event(wire: EventBody) -> Event:
         raise InvalidInput(
             "unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version"
         )
-    return Event(wire.event_id, wire.type, _moment(wire.occurred_at, "occurred_at"), wire.entities, wire.data)
+    occurred_at = _moment(wire.occurred_at, "occurred_at")
+    voided_at = None if wire.voided_at is None else _moment(wire.voided_at, "voided_at")
+    return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

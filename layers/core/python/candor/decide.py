@@ -11,6 +11,7 @@ import hmac
 import os
 from base64 import b32encode
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -19,7 +20,7 @@ from candor.champion import Champion, Champions
 from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339, parse_rfc3339
 from candor.contracts import Application, Checkout
 from candor.errors import InvalidInput, PolicyError
-from candor.features.vector import ABSENT, FeatureVector, build
+from candor.features.vector import FeatureVector, build
 from candor.features.views import Definitions
 from candor.policy import Facts, Policy, Verdict
 from candor.reasons import MAX_REASONS
@@ -97,9 +98,12 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Decides checkouts; `fallback_policy` serves without a bundle."""
+    """Decides checkouts; `fallback_policy` serves without a bundle.
 
-    def __init__(
+    Decisions are kept `retention_days`, feature items `feature_retention_days` after their last event.
+    """
+
+    def __init__(  # noqa: PLR0913 - each has its name at the call
         self,
         *,
         definitions: Definitions,
@@ -110,6 +114,7 @@ class Decider:
         id_key: bytes,
         clock: Clock,
         retention_days: int,
+        feature_retention_days: int,
     ) -> None:
         self._definitions = definitions
         self._store = store
@@ -119,6 +124,7 @@ class Decider:
         self._id_key = id_key
         self._clock = clock
         self._retention = retention_days * DAY
+        self._feature_retention = feature_retention_days * DAY
 
     def warm_up(self) -> None:
         """Make the champion ready before the first request; what fails here is left to the requests."""
@@ -133,13 +139,10 @@ class Decider:
         """
         self._check_moment(attempt)
         keys = self._keys(attempt.application)
-        snapshot = self._store.read(list(keys.values()), deadline.remaining() * READ_SHARE)
+        snapshot = self._store.read(list(chain(*keys.values())), deadline.remaining() * READ_SHARE)
         q = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
-        reads = {
-            v.name: snapshot.reads[keys[v.name]] if v.name in keys else ABSENT
-            for v in self._definitions.views
-        }
-        vector = build(self._definitions, reads, attempt.application.checkout, q)
+        checkout = attempt.application.checkout
+        vector = build(self._definitions, snapshot.reads, keys, checkout, q, self._feature_retention)
         champion = self._champions.serving(snapshot.champion, deadline.remaining() * LOAD_SHARE)
         decision = self._decide(attempt, q, vector, champion)
         return self._record(decision, attempt.fingerprint, deadline)
@@ -151,11 +154,11 @@ class Decider:
         if dated is not None and parse_rfc3339(dated) > now + self._definitions.max_future_skew_ms:
             raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
 
-    def _keys(self, application: Application) -> dict[str, str]:
+    def _keys(self, application: Application) -> dict[str, tuple[str, ...]]:
         """Item keys by view name, for the entities that the application names."""
         found = {name: entity.key_of(application) for name, entity in self._definitions.entities.items()}
         return {
-            view.name: view.item_key(token)
+            view.name: view.item_keys(token)
             for view in self._definitions.views
             if (token := found[view.entity.name]) is not None
         }

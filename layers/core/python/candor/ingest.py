@@ -5,41 +5,47 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from candor.clock import SECOND, Clock
+from candor.clock import Clock
 from candor.contracts import Event
 from candor.errors import CorruptItem, InvalidInput, StoreUnavailable
-from candor.features.state import ViewState
 from candor.features.vector import Read
 from candor.features.views import Definitions, FeatureView
-from candor.store.protocol import MARKERS_PER_COMMIT, Commit, Committed, Conflict, Duplicates, FeatureStore
+from candor.store.commits import Retention, prepare
+from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, FeatureStore
 
 ATTEMPTS = 12
 """Conflicts on one item before its events are left to redelivery."""
 
 
 @dataclass(frozen=True)
-class Retention:
-    """How long things are kept, ms of wall clock: items after their last event, event ids for deduplication."""
-
-    items: int
-    event_ids: int
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What became of a batch: refused for good with the reason, by place; failed for now with the cause, by event id."""
+    """What became of a batch.
+
+    `refused`: for good, the reason by place. `failed`: for now, the cause by `dedup_id`. `too_late`: by `dedup_id`, beyond
+    every window of some view and not applied there.
+    """
 
     refused: Mapping[int, InvalidInput]
     failed: Mapping[str, str]
+    too_late: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class _Group:
     view: FeatureView
     key: str
+    store: FeatureStore
     events: Sequence[Event]
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What became of a group: why it failed, or which events came too late."""
+
+    cause: str | None
+    too_late: Sequence[Event] = ()
 
 
 def ingest(
@@ -49,32 +55,33 @@ def ingest(
     clock: Clock,
     retention: Retention,
     *,
+    synchronous_store: FeatureStore | None = None,
     writers: int = 1,
 ) -> Outcome:
     """Apply events to every view they concern, each exactly once; `writers` items are written at a time.
 
-    An event counts as failed if any of its groups failed; redelivery is safe because the other groups know its id.
+    Items of synchronous views are in `synchronous_store`, or beside the others. An event counts as failed if any of its
+    groups failed; redelivery is safe because the other groups know its id.
     """
     accepted, refused = _checked(events, definitions, clock.now_ms())
-    groups = list(_groups(accepted, definitions))
-    reads = store.load([group.key for group in groups])
+    groups = list(_groups(accepted, definitions, store, synchronous_store or store))
+    reads = _reads(groups)
 
-    def cause_of_failure(group: _Group) -> str | None:
+    def written(group: _Group) -> _Written:
         try:
-            _apply(group, reads[group.key], store, clock.now_ms(), retention)
+            return _Written(None, _apply(group, reads[group.key], clock.now_ms(), retention))
         except (StoreUnavailable, CorruptItem) as cause:
-            return str(cause)
-        return None
+            return _Written(str(cause))
 
     with ThreadPoolExecutor(writers) as pool:
-        causes = list(pool.map(cause_of_failure, groups))
-    failures = {
-        event.id: cause
-        for group, cause in zip(groups, causes, strict=True)
-        if cause
+        results = list(pool.map(written, groups))
+    failed = {
+        event.dedup_id: result.cause
+        for group, result in zip(groups, results, strict=True)
+        if result.cause is not None
         for event in group.events
     }
-    return Outcome(refused, failures)
+    return Outcome(refused, failed, frozenset(event.dedup_id for one in results for event in one.too_late))
 
 
 def _checked(
@@ -91,48 +98,50 @@ def _checked(
     return accepted, refused
 
 
-def _groups(events: Iterable[Event], definitions: Definitions) -> Iterator[_Group]:
-    """Events by (view, entity)."""
+def _groups(
+    events: Iterable[Event], definitions: Definitions, store: FeatureStore, synchronous: FeatureStore
+) -> Iterator[_Group]:
+    """Events by item."""
     grouped: dict[tuple[FeatureView, str], list[Event]] = defaultdict(list)
     for event in events:
         for view in definitions.views_by_event[event.type]:
             entity_key = event.entities.get(view.entity.name)
             if entity_key is not None:
-                grouped[view, view.item_key(entity_key)].append(event)
-    return (_Group(view, key, found) for (view, key), found in grouped.items())
+                grouped[view, view.item_key(entity_key, event.id)].append(event)
+    for (view, key), found in grouped.items():
+        yield _Group(view, key, synchronous if view.synchronous else store, found)
 
 
-def _apply(group: _Group, read: Read, store: FeatureStore, now_ms: int, retention: Retention) -> None:
-    """Apply a group in commits that DynamoDB takes."""
+def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
+    """What stands, by item key: one read of each store."""
+    keys: dict[FeatureStore, list[str]] = defaultdict(list)
+    for group in groups:
+        keys[group.store].append(group.key)
+    return {key: read for store, wanted in keys.items() for key, read in store.load(wanted).items()}
+
+
+def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Event]:
+    """Apply a group in commits that DynamoDB takes; returns what came too late."""
+    too_late: list[Event] = []
     for start in range(0, len(group.events), MARKERS_PER_COMMIT):
-        page = group.events[start : start + MARKERS_PER_COMMIT]
-        read = _commit(_Group(group.view, group.key, page), read, store, now_ms, retention)
+        page = replace(group, events=group.events[start : start + MARKERS_PER_COMMIT])
+        read, late = _commit(page, read, now_ms, retention)
+        too_late += late
+    return too_late
 
 
-def _commit(group: _Group, read: Read, store: FeatureStore, now_ms: int, retention: Retention) -> Read:
-    """Apply and write one commit's worth until it is committed; returns what then stands."""
+def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Sequence[Event]]:
+    """Apply and write one commit's worth until it is committed; returns what then stands, and what came too late."""
     events = group.events
     for _ in range(ATTEMPTS):
-        if read.state == "unavailable":
-            raise StoreUnavailable("the item could not be read")
-        state = ViewState.new(group.view) if read.blob is None else ViewState.decode(group.view, read.blob)
-        fresh = state.apply(events, now_ms, retention.event_ids)
-        if not fresh:
-            return read
-        commit = Commit(
-            key=group.key,
-            blob=state.encode(),
-            seen=read.version,
-            event_ids=[event.id for event in fresh],
-            applied_at=now_ms,
-            expires_at=(now_ms + retention.items) // SECOND,
-            marker_expiry=(now_ms + retention.event_ids) // SECOND if state.markers else None,
-        )
-        match store.commit(commit):
+        prepared = prepare(group.view, group.key, read, events, now_ms, retention)
+        if prepared.commit is None:
+            return read, prepared.too_late
+        match group.store.commit(prepared.commit):
             case Committed(version):
-                return Read("present", commit.blob, version)
+                return Read("present", prepared.commit.blob, version), prepared.too_late
             case Conflict(current):
                 read = current
             case Duplicates(known):
-                events = [event for event in events if event.id not in known]
+                events = [event for event in events if event.dedup_id not in known]
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")

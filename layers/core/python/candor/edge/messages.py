@@ -9,7 +9,8 @@ from candor.clock import Clock
 from candor.contracts import Event, parse_envelope
 from candor.errors import InvalidInput
 from candor.features.views import Definitions
-from candor.ingest import Retention, ingest
+from candor.ingest import ingest
+from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
 
 
@@ -21,10 +22,14 @@ class Message(NamedTuple):
 
 
 class MessageOutcome(NamedTuple):
-    """Messages that can never be applied, with the reason, and messages to deliver again, with the cause."""
+    """Messages that can never be applied, with the reason, and messages to deliver again, with the cause.
+
+    `too_late` is the number of events that some view has no window for any more.
+    """
 
     refused: Sequence[tuple[Message, InvalidInput]]
     failed: Sequence[tuple[Message, str]]
+    too_late: int
 
 
 def ingest_messages(
@@ -34,6 +39,7 @@ def ingest_messages(
     clock: Clock,
     retention: Retention,
     *,
+    synchronous_store: FeatureStore | None = None,
     writers: int = 1,
 ) -> MessageOutcome:
     """Apply a batch of messages; one that cannot be read does not hold up its neighbours."""
@@ -44,7 +50,19 @@ def ingest_messages(
             parsed.append((message, parse_envelope(message.body)))
         except InvalidInput as reason:
             refused.append((message, reason))
-    outcome = ingest([event for _, event in parsed], definitions, store, clock, retention, writers=writers)
+    outcome = ingest(
+        [event for _, event in parsed],
+        definitions,
+        store,
+        clock,
+        retention,
+        synchronous_store=synchronous_store,
+        writers=writers,
+    )
     refused += [(parsed[place][0], reason) for place, reason in outcome.refused.items()]
-    failed = [(message, outcome.failed[event.id]) for message, event in parsed if event.id in outcome.failed]
-    return MessageOutcome(refused, failed)
+    failed = [
+        (message, outcome.failed[event.dedup_id])
+        for message, event in parsed
+        if event.dedup_id in outcome.failed
+    ]
+    return MessageOutcome(refused, failed, len(outcome.too_late))

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -101,9 +101,28 @@ class Plan:
                 return tile, length
         return LIFETIME_TILE if self.lifetime else None
 
+    def merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+        """Partials of both, by aggregation."""
+        return [a.merge(x, y) for a, x, y in zip(self.aggregations, left, right, strict=True)]
+
+    def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
+        """Partials of every window → all features of the view at `q` (ms), in the view's order."""
+        grid = [
+            [a.value(a.summary(partial), q) for a, partial in zip(self.aggregations, partials, strict=True)]
+            for partials in windows
+        ]
+        return [grid[window][place] for place, window in self.outputs]
+
 
 plan_of = lru_cache(maxsize=256)(Plan)
 """The compiled plan of a view; declarations are compared by identity."""
+
+
+class Applied(NamedTuple):
+    """What `apply` did with events: took in as new, or left out as beyond every window."""
+
+    fresh: Sequence[Event]
+    too_late: Sequence[Event] = ()
 
 
 @dataclass
@@ -124,8 +143,8 @@ class ViewState:
         """State of an entity never seen."""
         return cls(plan_of(view), markers=view.entity.hot)
 
-    def apply(self, events: Iterable[Event], now_ms: int, horizon_ms: int) -> list[Event]:
-        """Take in events; returns those that were new.
+    def apply(self, events: Iterable[Event], now_ms: int, horizon_ms: int) -> Applied:
+        """Take in events.
 
         An id applied within the last `horizon_ms` (wall clock) is a duplicate. When the ring would overflow, `markers`
         turns on: then the caller must commit a marker item for each new event in the same transaction.
@@ -133,14 +152,14 @@ class ViewState:
         self._forget(now_ms, horizon_ms)
         fresh: dict[int, Event] = {}
         for event in events:
-            if (key := id_hash(event.id)) not in self.ring:
+            if (key := id_hash(event.dedup_id)) not in self.ring:
                 fresh.setdefault(key, event)  # the copy that arrived first counts, offline too
         if len(self.ring) + len(fresh) > RING_IDS:
             self.markers = True
         if not self.markers:
             self.ring.update(dict.fromkeys(fresh, now_ms // SECOND))
         self._insert(list(fresh.values()))
-        return list(fresh.values())
+        return Applied(list(fresh.values()))
 
     def _forget(self, now_ms: int, horizon_ms: int) -> None:
         oldest = (now_ms - horizon_ms) // SECOND
@@ -201,13 +220,10 @@ class ViewState:
         if target is None:
             return
         if target in self.tiles:
-            partials = self._merged(self.tiles[target], partials)
+            partials = self.plan.merged(self.tiles[target], partials)
         elif target in self.singles:
             partials = self._with_row(partials, self.singles.pop(target))
         self.tiles[target] = partials
-
-    def _merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
-        return [a.merge(x, y) for a, x, y in zip(self.plan.aggregations, left, right, strict=True)]
 
     def answers(self, q: int) -> bool:
         """True if moment `q` (ms) can be answered exactly: nothing that `q` must not see has been folded."""
@@ -219,19 +235,9 @@ class ViewState:
 
     def values(self, q: int) -> list[float]:
         """All features of the view at `q` (ms), in the view's order. Events at or after `q` do not count."""
-        grid = [
-            [
-                aggregation.value(aggregation.summary(partial), q)
-                for aggregation, partial in self._paired(partials)
-            ]
-            for partials in self._by_window(q)
-        ]
-        return [grid[window][place] for place, window in self.plan.outputs]
+        return self.plan.finalized(self.by_window(q), q)
 
-    def _paired(self, partials: Sequence[Any]) -> Iterator[tuple[Aggregation, Any]]:
-        return zip(self.plan.aggregations, partials, strict=True)
-
-    def _by_window(self, q: int) -> Iterator[list[Any]]:
+    def by_window(self, q: int) -> Iterator[list[Any]]:
         """Partials of every window, shortest first: each continues where the shorter one stopped."""
         singles = sorted(self.singles.values(), key=moment)
         rows = [*singles, *(row for row in self.head if row[0] < q)]
@@ -242,7 +248,7 @@ class ViewState:
             while rows and (start is None or rows[-1][0] >= start):
                 running = self._with_row(running, rows.pop())
             while tiles and (start is None or tiles[-1][0][0] >= start):
-                running = self._merged(running, tiles.pop()[1])
+                running = self.plan.merged(running, tiles.pop()[1])
             yield running
 
     def _empty(self) -> list[Any]:
@@ -317,6 +323,15 @@ def _members(view: FeatureView, body: bytes) -> list[Any]:
     if len(found) < 2:
         raise CorruptItem(f'an item of view "{view.name}" has no codec')
     return found
+
+
+def values(shards: Sequence[ViewState], q: int) -> list[float]:
+    """All features of one entity at `q` (ms), from the states of all its shards."""
+    plan = shards[0].plan
+    windows, *others = [state.by_window(q) for state in shards]
+    for other in others:
+        windows = map(plan.merged, windows, other)
+    return plan.finalized(windows, q)
 
 
 def id_hash(event_id: str) -> int:

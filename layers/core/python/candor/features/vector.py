@@ -10,11 +10,15 @@ import msgspec
 
 from candor.contracts import Checkout
 from candor.errors import CorruptItem
-from candor.features.state import ViewState
+from candor.features.state import ViewState, values
 from candor.features.views import REQUEST, Definitions, FeatureView
 
-State = Literal["present", "absent", "unavailable"]
-"""present: read; absent: the entity had no event before q; unavailable: could not be read, all values NaN."""
+State = Literal["present", "absent", "unavailable", "expired"]
+"""How the values of a view came to be.
+
+present: read. absent: the entity had no event before q. expired: its last event is older than items are kept, so the
+values are those of no events, whether or not the item is still there. unavailable: could not be read, all NaN.
+"""
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
@@ -25,7 +29,7 @@ class Version(msgspec.Struct, frozen=True, order=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What the store answered for one view: the item's bytes and version, or nothing and why."""
+    """What the store answered for one item: its bytes and version, or nothing and why."""
 
     state: State
     blob: bytes | None = None
@@ -37,14 +41,15 @@ UNAVAILABLE = Read("unavailable")
 
 
 class FeatureVector(msgspec.Struct, frozen=True):
-    """Values (float64, NaN is missing) by position of `Definitions.features`; states and versions by view name.
+    """Values (float64, NaN is missing) by position of `Definitions.features`, and what they stand on.
 
-    A state `request: unavailable` is added where an on-demand function failed.
+    States are by view name; `request: unavailable` is added where an on-demand function failed. Versions are by item key,
+    for every item that was read: None where none stood.
     """
 
     values: list[float]
     states: dict[str, State]
-    versions: dict[str, Version]
+    versions: dict[str, Version | None]
 
     @property
     def degraded(self) -> bool:
@@ -52,32 +57,58 @@ class FeatureVector(msgspec.Struct, frozen=True):
         return "unavailable" in self.states.values()
 
 
-def build(definitions: Definitions, reads: Mapping[str, Read], checkout: Checkout, q: int) -> FeatureVector:
-    """Reads by view name → the vector at moment `q` (ms)."""
-    values: dict[str, float] = {}
+def build(
+    definitions: Definitions,
+    reads: Mapping[str, Read],
+    keys: Mapping[str, Sequence[str]],
+    checkout: Checkout,
+    q: int,
+    retention_ms: int,
+) -> FeatureVector:
+    """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent.
+
+    `retention_ms` is how long items are kept after their last event.
+    """
+    named: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
-        states[view.name], found = view_values(view, reads[view.name], q)
-        values.update(zip((feature.name for feature in view.features), found, strict=True))
-    answers = [one.answer(checkout, values) for one in definitions.on_demand]
+        found = [reads[key] for key in keys.get(view.name, ())]
+        states[view.name], numbers = view_values(view, found, q, retention_ms)
+        named.update(zip((feature.name for feature in view.features), numbers, strict=True))
+    answers = [one.answer(checkout, named) for one in definitions.on_demand]
     if None in answers:
         states[REQUEST] = "unavailable"
-    ordered = [*values.values(), *(math.nan if answer is None else answer for answer in answers)]
-    versions = {name: read.version for name, read in reads.items() if read.version is not None}
+    ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
+    versions = {key: read.version for key, read in reads.items() if read.state != "unavailable"}
     return FeatureVector(ordered, states, versions)
 
 
-def view_values(view: FeatureView, read: Read, q: int) -> tuple[State, Sequence[float]]:
-    """State and values of one view at `q`. A corrupt item, or one that cannot answer `q` exactly, is unavailable."""
-    if read.state == "unavailable":
-        return "unavailable", _missing(view)
+def view_values(
+    view: FeatureView, reads: Sequence[Read], q: int, retention_ms: int
+) -> tuple[State, Sequence[float]]:
+    """State and values of one view at `q`, from the reads of all its items.
+
+    A corrupt item, or one that cannot answer `q` exactly, is unavailable.
+    """
     try:
-        state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
+        shards = [_state(view, read) for read in reads]
     except CorruptItem:
         return "unavailable", _missing(view)
-    if not state.answers(q):
+    if not all(shard is not None and shard.answers(q) for shard in shards):
         return "unavailable", _missing(view)
-    return "present" if state.seen_before(q) else "absent", state.values(q)
+    known = [shard for shard in shards if shard is not None]
+    if not any(shard.seen_before(q) for shard in known):
+        return "absent", ViewState.new(view).values(q)
+    if max(shard.watermark for shard in known) < q - retention_ms:
+        return "expired", ViewState.new(view).values(q)
+    return "present", values(known, q)
+
+
+def _state(view: FeatureView, read: Read) -> ViewState | None:
+    """The item's state; None if it could not be read. Raises `CorruptItem`."""
+    if read.state == "unavailable":
+        return None
+    return ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
 
 
 def _missing(view: FeatureView) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,6 +23,12 @@ item, so that a reader's moment never falls before what was folded."""
 
 REQUEST = "request"
 """Where on-demand features stand: first part of their names, as a view's name is of windowed ones."""
+
+SHARDS = 4
+"""Items that the events of one hot entity are spread over; the reader merges them."""
+
+DECIDED = "checkout.decided"
+"""The core's own event: what became of a checkout."""
 
 FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
@@ -119,6 +126,22 @@ class EventType:
             raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency")
 
 
+def decided_type(entities: Sequence[Entity]) -> EventType:
+    """The event that every decision becomes: its id is the decision's, its moment the decision's q.
+
+    `total` and `approved_amount` (0 unless approved) in minor units of `currency`.
+    """
+    fields = {
+        "checkout_id": Text(),
+        "merchant": Text(),
+        "total": Money(),
+        "approved_amount": Money(),
+        "currency": Text(),
+        "outcome": Text(),
+    }
+    return EventType(DECIDED, entities, fields)
+
+
 @dataclass(frozen=True)
 class Feature:
     """One aggregation over one window."""
@@ -130,15 +153,23 @@ class Feature:
 
 @dataclass(frozen=True, eq=False)
 class FeatureView:
-    """Aggregations over windows of one entity's events."""
+    """Aggregations over windows of one entity's events.
+
+    The items of a `synchronous` view are committed with the decision itself: checkouts of one burst see each other.
+    """
 
     name: str
     entity: Entity
     events: Sequence[EventType]
     aggregations: Sequence[Aggregation]
     windows: Sequence[str]
+    synchronous: bool = False
 
     def __post_init__(self) -> None:
+        if self.synchronous and self.entity.hot:
+            raise DefinitionError(
+                f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
+            )
         for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
             self._check_filter(aggregation)
             self._check_field(aggregation)
@@ -184,12 +215,23 @@ class FeatureView:
 
     @cached_property
     def version(self) -> str:
-        """First 8 hex digits of the definition's hash; part of every stored key."""
-        return digest(self.spec())[:8]
+        """First 8 hex digits of the hash of definition and layout; part of every stored key."""
+        return digest(self.spec() if self.shards == 1 else [self.spec(), self.shards])[:8]
 
-    def item_key(self, entity_key: str) -> str:
-        """Key of the stored item of one entity."""
-        return f"{self.name}@{self.version}#{entity_key}"
+    @property
+    def shards(self) -> int:
+        """Number of items that hold one entity."""
+        return SHARDS if self.entity.hot else 1
+
+    def item_keys(self, entity_key: str) -> tuple[str, ...]:
+        """Keys of all stored items of one entity."""
+        key = f"{self.name}@{self.version}#{entity_key}"
+        return (key,) if self.shards == 1 else tuple(f"{key}/{shard}" for shard in range(self.shards))
+
+    def item_key(self, entity_key: str, event_id: str) -> str:
+        """Key of the item that holds an event of the entity; its void belongs there too."""
+        keys = self.item_keys(entity_key)
+        return keys[zlib.crc32(event_id.encode()) % len(keys)]
 
 
 OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
@@ -289,8 +331,11 @@ class Definitions:
         kind = self.event_types.get(event.type)
         if kind is None:
             raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
-        if event.occurred_at > now_ms + self.max_future_skew_ms:
+        latest = now_ms + self.max_future_skew_ms
+        if event.occurred_at > latest:
             raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
+        if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
+            raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
         kind.check(event)
 
     def _check(self) -> None:

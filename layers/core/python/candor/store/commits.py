@@ -1,0 +1,57 @@
+"""From events to a commit: what an updater and a scorer write is prepared in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from candor.clock import SECOND
+from candor.contracts import Event
+from candor.errors import StoreUnavailable
+from candor.features.state import ViewState
+from candor.features.vector import Read
+from candor.features.views import FeatureView
+from candor.store.protocol import Commit
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How long things are kept, ms of wall clock: items after their last event, event ids for deduplication."""
+
+    items: int
+    event_ids: int
+
+
+class Prepared(NamedTuple):
+    """An item's next state and the commit that writes it; None where no event is new."""
+
+    state: ViewState
+    commit: Commit | None
+    too_late: Sequence[Event]
+
+
+def prepare(
+    view: FeatureView, key: str, read: Read, events: Sequence[Event], now_ms: int, retention: Retention
+) -> Prepared:
+    """Apply events to what was read of their item.
+
+    Raises `StoreUnavailable` if nothing could be read: on top of nothing nothing is written; `CorruptItem` for an item
+    that cannot be decoded.
+    """
+    if read.state == "unavailable":
+        raise StoreUnavailable("the item could not be read")
+    state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
+    applied = state.apply(events, now_ms, retention.event_ids)
+    if not applied.fresh:
+        return Prepared(state, None, applied.too_late)
+    commit = Commit(
+        key=key,
+        blob=state.encode(),
+        seen=read.version,
+        event_ids=[event.dedup_id for event in applied.fresh],
+        applied_at=now_ms,
+        expires_at=(now_ms + retention.items) // SECOND,
+        marker_expiry=(now_ms + retention.event_ids) // SECOND if state.markers else None,
+    )
+    return Prepared(state, commit, applied.too_late)
