@@ -81,8 +81,8 @@ def stored(aggregation: Aggregation, partial) -> bytes:
     return msgspec.msgpack.encode(aggregation.pack(partial))
 
 
-def value(aggregation: Aggregation, partial) -> float:
-    return aggregation.value(aggregation.summary(partial), NOW)
+def value(aggregation: Aggregation, partial, q: int = NOW) -> float:
+    return aggregation.value(aggregation.summary(partial, q), q)
 
 
 @every
@@ -131,6 +131,61 @@ def test_merging_parts_equals_folding_the_whole(op, events, data):
     assert parts == before, "merge changed a partial"
 
 
+INVERTIBLE = ("count", "sum", "mean", "variance")
+
+
+def remove_all(aggregation: Aggregation, partial, events) -> object:
+    for event in events:
+        prepared = aggregation.prepare(event)
+        if prepared is not None:
+            partial = aggregation.remove(partial, (event.occurred_at, event.id, prepared))
+    return partial
+
+
+def test_what_is_invertible_says_so():
+    assert {op for op in REGISTRY if build(op).invertible} == {*INVERTIBLE, "ratio"}
+    assert Ratio(Count(), Mean("x")).invertible
+    assert not Ratio(Count(), Max("x")).invertible
+
+
+every_invertible = pytest.mark.parametrize(
+    "aggregation",
+    [*map(build, INVERTIBLE), Ratio(Sum("x", where=FILTERS["large"]), Count())],
+    ids=lambda aggregation: aggregation.label,
+)
+
+
+@every_invertible
+@settings(max_examples=40)
+@given(events=histories(), data=st.data())
+def test_removing_events_is_never_having_seen_them(aggregation, events, data):
+    gone = data.draw(
+        st.lists(st.sampled_from(events), unique_by=lambda event: event.id) if events else st.just([])
+    )
+    kept = [event for event in events if event not in gone]
+    after = remove_all(aggregation, fold(aggregation, events), gone)
+    assert stored(aggregation, after) == stored(aggregation, fold(aggregation, kept))
+    assert bits([value(aggregation, after)]) == bits([aggregate(aggregation.spec(), kept, NOW)])
+
+
+@every_invertible
+@settings(max_examples=40)
+@given(events=histories())
+def test_a_removal_may_come_before_its_event(aggregation, events):
+    negative = remove_all(aggregation, aggregation.empty, events)
+    revived = aggregation.unpack(msgspec.msgpack.decode(stored(aggregation, negative)))
+    after = aggregation.merge(revived, fold(aggregation, events))
+    assert stored(aggregation, after) == stored(aggregation, aggregation.empty)
+
+
+def test_fewer_than_no_events_are_none():
+    gone = [Event("e", "a", NOW - 1, {}, {"x": 5})]
+    values = [
+        value(build(op), remove_all(build(op), build(op).empty, gone)) for op in ("count", "mean", "variance")
+    ]
+    assert bits(values) == bits([0.0, math.nan, math.nan])
+
+
 @every
 @settings(max_examples=40)
 @given(events=histories())
@@ -152,7 +207,7 @@ def test_partials_survive_the_codec_and_go_on_from_there(op, events):
 @given(events=histories())
 def test_summaries_are_exact_integers_named_by_parts(op, events):
     aggregation = build(op)
-    summary = aggregation.summary(fold(aggregation, events))
+    summary = aggregation.summary(fold(aggregation, events), NOW)
     assert len(summary) == len(aggregation.parts)
     assert all(part is None or type(part) is int for part in summary)
 

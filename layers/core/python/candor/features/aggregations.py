@@ -1,7 +1,7 @@
 """Aggregations: one algebra for the online item, the offline engine and the documentation.
 
 ``prepare(event)`` takes from an event what the aggregation needs, ``update`` and ``merge`` combine partials in any
-order, ``parts`` reduces a partial to exact integers and ``value`` finalises them. The offline engine computes
+order, ``summary`` reduces a partial to exact integers and ``value`` finalises them. The offline engine computes
 the same parts set-based and calls the same ``value``: equal parts give equal bits.
 
 Partials are JSON-like (ints, lists, None), so an item's codec needs nothing more. The shape of the algebra follows
@@ -38,6 +38,8 @@ class Aggregation:
     """Kinds of field that `field` may name."""
 
     empty: Any = None
+    invertible: bool = False
+    """True if `remove` takes an event out again, whatever came in between."""
 
     def __init__(
         self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None
@@ -94,6 +96,13 @@ class Aggregation:
         """Partial with one more event."""
         raise NotImplementedError  # abstract: each aggregation answers
 
+    def remove(self, partial: Any, event: Input) -> Any:
+        """Partial with one event less: the exact inverse of `update`, for invertible aggregations.
+
+        The event may still be to come: then the partial is negative until `update` meets it.
+        """
+        raise NotImplementedError  # asked of invertible aggregations alone, and each of them answers
+
     def merge(self, left: Any, right: Any) -> Any:
         """Partial of both; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
@@ -106,8 +115,8 @@ class Aggregation:
         """Inverse of ``pack``."""
         return stored
 
-    def summary(self, partial: Any) -> Parts:
-        """Partial → exact integer parts, None where nothing was seen."""
+    def summary(self, partial: Any, q: int) -> Parts:
+        """Partial → exact integer parts at moment `q` (ms), None where nothing was seen."""
         raise NotImplementedError  # abstract: each aggregation answers
 
     def value(self, parts: Parts, q: int) -> float:
@@ -130,6 +139,7 @@ class Count(Aggregation):
     op = "count"
     part_names = ("n",)
     empty = 0
+    invertible = True
 
     def __init__(self, *, where: Predicate | None = None, name: str | None = None) -> None:
         super().__init__(None, where=where, name=name)
@@ -137,14 +147,17 @@ class Count(Aggregation):
     def update(self, partial: int, event: Input) -> int:
         return partial + 1
 
+    def remove(self, partial: int, event: Input) -> int:
+        return partial - 1
+
     def merge(self, left: int, right: int) -> int:
         return left + right
 
-    def summary(self, partial: int) -> Parts:
+    def summary(self, partial: int, q: int) -> Parts:
         return (partial,)
 
     def value(self, parts: Parts, q: int) -> float:
-        return float(parts[0] or 0)
+        return float(max(parts[0] or 0, 0))
 
 
 class Sum(Aggregation):
@@ -153,9 +166,13 @@ class Sum(Aggregation):
     op = "sum"
     part_names = ("sum",)
     empty = 0
+    invertible = True
 
     def update(self, partial: int, event: Input) -> int:
         return partial + int(event[2])
+
+    def remove(self, partial: int, event: Input) -> int:
+        return partial - int(event[2])
 
     def merge(self, left: int, right: int) -> int:
         return left + right
@@ -166,7 +183,7 @@ class Sum(Aggregation):
     def unpack(self, stored: Any) -> int:
         return _widen(stored)
 
-    def summary(self, partial: int) -> Parts:
+    def summary(self, partial: int, q: int) -> Parts:
         return (partial,)
 
     def value(self, parts: Parts, q: int) -> float:
@@ -179,9 +196,13 @@ class Mean(Aggregation):
     op = "mean"
     part_names = ("n", "sum")
     empty = (0, 0)
+    invertible = True
 
     def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         return (partial[0] + 1, partial[1] + event[2])
+
+    def remove(self, partial: Sequence[int], event: Input) -> Sequence[int]:
+        return (partial[0] - 1, partial[1] - event[2])
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1])
@@ -192,12 +213,12 @@ class Mean(Aggregation):
     def unpack(self, stored: Any) -> Sequence[int]:
         return [_widen(part) for part in stored]
 
-    def summary(self, partial: Sequence[int]) -> Parts:
+    def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)
 
     def value(self, parts: Parts, q: int) -> float:
         n, total = parts
-        return (total or 0) / n if n else NAN
+        return (total or 0) / n if n and n > 0 else NAN
 
 
 class Variance(Aggregation):
@@ -206,10 +227,15 @@ class Variance(Aggregation):
     op = "variance"
     part_names = ("n", "sum", "sumsq")
     empty = (0, 0, 0)
+    invertible = True
 
     def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         x = event[2]
         return (partial[0] + 1, partial[1] + x, partial[2] + x * x)
+
+    def remove(self, partial: Sequence[int], event: Input) -> Sequence[int]:
+        x = event[2]
+        return (partial[0] - 1, partial[1] - x, partial[2] - x * x)
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1], left[2] + right[2])
@@ -220,12 +246,12 @@ class Variance(Aggregation):
     def unpack(self, stored: Any) -> Sequence[int]:
         return [_widen(part) for part in stored]
 
-    def summary(self, partial: Sequence[int]) -> Parts:
+    def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)
 
     def value(self, parts: Parts, q: int) -> float:
         n, total, squares = parts
-        return (n * (squares or 0) - (total or 0) ** 2) / (n * n) if n else NAN
+        return (n * (squares or 0) - (total or 0) ** 2) / (n * n) if n and n > 0 else NAN
 
 
 class _Extreme(Aggregation):
@@ -241,7 +267,7 @@ class _Extreme(Aggregation):
             return right if left is None else left
         return self.choose(left, right)
 
-    def summary(self, partial: int | None) -> Parts:
+    def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)
 
     def value(self, parts: Parts, q: int) -> float:
@@ -283,7 +309,7 @@ class _Edge(Aggregation):
             return other
         return other if (moment(other) > moment(one)) is self.takes_later else one
 
-    def summary(self, partial: Sequence[Any] | None) -> Parts:
+    def summary(self, partial: Sequence[Any] | None, q: int) -> Parts:
         return (None if partial is None else partial[2],)
 
     def value(self, parts: Parts, q: int) -> float:
@@ -361,7 +387,7 @@ class TimeSinceLast(Aggregation):
             return right if left is None else left
         return max(left, right)
 
-    def summary(self, partial: int | None) -> Parts:
+    def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)
 
     def value(self, parts: Parts, q: int) -> float:

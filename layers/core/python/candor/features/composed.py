@@ -57,7 +57,7 @@ class LastK(Aggregation):
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
         return sorted([*left, *right], key=moment, reverse=True)[: self.k]
 
-    def summary(self, partial: Sequence[Any]) -> Parts:
+    def summary(self, partial: Sequence[Any], q: int) -> Parts:
         return [*(event[2] for event in partial), *[None] * (self.k - len(partial))]
 
     def value(self, parts: Parts, q: int) -> float:
@@ -65,7 +65,7 @@ class LastK(Aggregation):
         for value in parts:
             if value is not None:
                 partial = self.of.update(partial, (0, "", value))
-        return self.of.value(self.of.summary(partial), q)
+        return self.of.value(self.of.summary(partial, q), q)
 
 
 class Ratio(Aggregation):
@@ -81,6 +81,7 @@ class Ratio(Aggregation):
         self.of = of
         self.to = to
         self.empty = (of.empty, to.empty)
+        self.invertible = of.invertible and to.invertible
 
     @property
     def leaves(self) -> tuple[Aggregation, ...]:
@@ -112,6 +113,13 @@ class Ratio(Aggregation):
             partial[1] if other is None else self.to.update(partial[1], (at, event_id, other)),
         )
 
+    def remove(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
+        at, event_id, (one, other) = event
+        return (
+            partial[0] if one is None else self.of.remove(partial[0], (at, event_id, one)),
+            partial[1] if other is None else self.to.remove(partial[1], (at, event_id, other)),
+        )
+
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
         return self.of.merge(left[0], right[0]), self.to.merge(left[1], right[1])
 
@@ -121,8 +129,8 @@ class Ratio(Aggregation):
     def unpack(self, stored: Any) -> Sequence[Any]:
         return self.of.unpack(stored[0]), self.to.unpack(stored[1])
 
-    def summary(self, partial: Sequence[Any]) -> Parts:
-        return (*self.of.summary(partial[0]), *self.to.summary(partial[1]))
+    def summary(self, partial: Sequence[Any], q: int) -> Parts:
+        return (*self.of.summary(partial[0], q), *self.to.summary(partial[1], q))
 
     def value(self, parts: Parts, q: int) -> float:
         cut = len(self.of.parts)

@@ -77,7 +77,7 @@ class Distinct(Aggregation):
     def _settle(self, digests: Collection[int]) -> Sequence[int]:
         return sorted(digests) if len(digests) <= self.exact else _observe(bytes(REGISTERS), digests)
 
-    def summary(self, partial: Sequence[int]) -> Parts:
+    def summary(self, partial: Sequence[int], q: int) -> Parts:
         if not isinstance(partial, bytes):
             return len(partial), None, None
         harmonic = sum(partial.count(rank) << (RANKS - rank) for rank in range(1, RANKS + 1))

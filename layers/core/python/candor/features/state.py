@@ -108,7 +108,7 @@ class Plan:
     def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
         """Partials of every window → all features of the view at `q` (ms), in the view's order."""
         grid = [
-            [a.value(a.summary(partial), q) for a, partial in zip(self.aggregations, partials, strict=True)]
+            [a.value(a.summary(partial, q), q) for a, partial in zip(self.aggregations, partials, strict=True)]
             for partials in windows
         ]
         return [grid[window][place] for place, window in self.outputs]
