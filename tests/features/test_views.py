@@ -1,5 +1,7 @@
 """Declarations: what is refused, what is named how, and what changes a version."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from candor import (
@@ -184,3 +186,67 @@ def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew()
         with pytest.raises(InvalidInput) as refusal:
             LOANS.check_event(bad, NOW)
         assert refusal.value.code == code
+
+
+def two_versions():
+    """Declarations with a second version of a view on standby: another filter, the same names."""
+    entity = Entity("customer", "checkout.applicant.token")
+    paid = EventType("paid", [entity], {"amount": Money()})
+    first = FeatureView("loans", entity, [paid], [Count(name="n")], ["30d"])
+    second = FeatureView("loans", entity, [paid], [Count(where=field("amount") > 5, name="n")], ["30d"])
+    longer = FeatureView("loans", entity, [paid], [Count(name="n")], ["90d"])
+    other = FeatureView("tries", entity, [paid], [Count()], ["7d"])
+    found = Definitions(
+        entities=[entity],
+        events=[paid],
+        views=[first, other],
+        standby=[second, longer],
+        on_demand=[OnDemand("one", lambda *_: 1)],
+    )
+    return SimpleNamespace(all=found, first=first, second=second, longer=longer)
+
+
+def test_a_view_on_standby_is_kept_up_to_date_and_not_served():
+    kept = two_versions()
+    assert kept.second in kept.all.views_by_event["paid"]
+    assert kept.second not in kept.all.views
+    assert kept.all.features == ("loans.n.30d", "tries.count.7d", "request.one")
+
+
+def test_another_version_serves_where_its_features_have_the_same_names():
+    kept = two_versions()
+    flipped = kept.all.serving({"loans": kept.second.version})
+    assert flipped.views[0] is kept.second
+    assert kept.first in flipped.kept
+    assert flipped.hash != kept.all.hash
+    assert kept.all.serving({}).hash == kept.all.hash
+    with pytest.raises(DefinitionError, match="other features"):
+        kept.all.serving({"loans": kept.longer.version})
+    with pytest.raises(DefinitionError, match=f"not kept in version 00000000; kept: {kept.first.version}"):
+        kept.all.serving({"loans": "00000000"})
+
+
+def test_a_model_finds_the_declarations_that_it_was_trained_on():
+    kept = two_versions()
+    trained = Definitions(
+        entities=kept.all.entities.values(),
+        events=kept.all.event_types.values(),
+        views=[kept.longer],
+        on_demand=kept.all.on_demand,
+    )
+    assert kept.all.pinned(trained.features, trained.hash).views == (kept.longer,)
+    assert kept.all.pinned(kept.all.features, kept.all.hash).views == kept.all.views
+    assert kept.all.pinned(trained.features, "0" * 64) is None
+
+
+def test_a_view_is_not_on_standby_for_itself():
+    kept = two_versions()
+    first = kept.first
+    again = FeatureView(first.name, first.entity, first.events, first.aggregations, first.windows)
+    with pytest.raises(DefinitionError, match="already"):
+        Definitions(
+            entities=kept.all.entities.values(),
+            events=kept.all.event_types.values(),
+            views=[first],
+            standby=[again],
+        )

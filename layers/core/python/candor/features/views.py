@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Checkout, Event
@@ -289,7 +289,11 @@ class Label:
 
 
 class Definitions:
-    """All declarations of a lender, checked against each other. Immutable."""
+    """All declarations of a lender, checked against each other. Immutable.
+
+    `views` are those that a model is trained on and served with; `standby` other versions of them, or views to come or
+    to go: kept up to date like the others, and served where a bundle or the pointer names them.
+    """
 
     def __init__(
         self,
@@ -297,6 +301,7 @@ class Definitions:
         entities: Iterable[Entity],
         events: Iterable[EventType],
         views: Iterable[FeatureView],
+        standby: Iterable[FeatureView] = (),
         on_demand: Iterable[OnDemand] = (),
         label: Label | None = None,
         max_future_skew_ms: int = MAX_SKEW,
@@ -304,6 +309,7 @@ class Definitions:
         self.entities = _by_name(entities)
         self.event_types = _by_name(events)
         self.views = tuple(_by_name(views).values())
+        self.kept: tuple[FeatureView, ...] = (*self.views, *standby)
         self.on_demand = tuple(on_demand)
         self.label = label
         self.max_future_skew_ms = max_future_skew_ms
@@ -312,7 +318,7 @@ class Definitions:
         )
         self._check()
         self.views_by_event = {
-            name: tuple(view for view in self.views if name in view.event_types) for name in self.event_types
+            name: tuple(view for view in self.kept if name in view.event_types) for name in self.event_types
         }
 
     @cached_property
@@ -324,6 +330,59 @@ class Definitions:
                 "views": [view.spec() for view in self.views],
                 "on_demand": [[o.feature, o.version] for o in self.on_demand],
             }
+        )
+
+    def only(self, view: FeatureView) -> Definitions:
+        """One view alone, on its entities and events."""
+        return Definitions(
+            entities=self.entities.values(),
+            events=self.event_types.values(),
+            views=[view],
+            max_future_skew_ms=self.max_future_skew_ms,
+        )
+
+    def serving(self, versions: Mapping[str, str]) -> Definitions:
+        """These declarations with views in the versions that are named. Raises `DefinitionError` for one that is not kept.
+
+        A model must not notice: the features have the same names.
+        """
+        views = [self.view(view.name, versions.get(view.name, view.version)) for view in self.views]
+        found = self._with(views, self.on_demand)
+        if found.features != self.features:
+            raise DefinitionError(
+                "the other version has other features: train a model on it and promote that"
+            )
+        return found
+
+    def pinned(self, features: Sequence[str], definition_hash: str) -> Definitions | None:
+        """The declarations that a model was trained on, of all that are kept; None if they are not among them."""
+        named = {feature.partition(".")[0] for feature in features}
+        names = dict.fromkeys(view.name for view in self.kept if view.name in named)
+        on_demand = [one for one in self.on_demand if one.feature in features]
+        for views in product(*([view for view in self.kept if view.name == name] for name in names)):
+            found = self._with(views, on_demand)
+            if found.features == tuple(features) and found.hash == definition_hash:
+                return found
+        return None
+
+    def view(self, name: str, version: str) -> FeatureView:
+        """A view that is kept. Raises `DefinitionError`."""
+        for view in self.kept:
+            if (view.name, view.version) == (name, version):
+                return view
+        kept = ", ".join(view.version for view in self.kept if view.name == name) or "none"
+        raise DefinitionError(f'view "{name}" is not kept in version {version}; kept: {kept}')
+
+    def _with(self, views: Iterable[FeatureView], on_demand: Iterable[OnDemand]) -> Definitions:
+        chosen = tuple(views)
+        return Definitions(
+            entities=self.entities.values(),
+            events=self.event_types.values(),
+            views=chosen,
+            standby=[view for view in self.kept if view not in chosen],
+            on_demand=on_demand,
+            label=self.label,
+            max_future_skew_ms=self.max_future_skew_ms,
         )
 
     def check_event(self, event: Event, now_ms: int) -> None:
@@ -348,16 +407,19 @@ class Definitions:
             if set(name) & set('",:[]{}'):
                 raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
             seen.add(name)
-        for view in self.views:
-            if view.name == REQUEST:
-                raise DefinitionError(
-                    f'view "{REQUEST}" has the name of the on-demand features; give it another'
-                )
-            if self.entities.get(view.entity.name) is not view.entity:
-                raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
-            for event in view.events:
-                if self.event_types.get(event.name) is not event:
-                    raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
+        if len({(view.name, view.version) for view in self.kept}) < len(self.kept):
+            raise DefinitionError("a view on standby is what another one is already; take it away")
+        for view in self.kept:
+            self._check_view(view)
+
+    def _check_view(self, view: FeatureView) -> None:
+        if view.name == REQUEST:
+            raise DefinitionError(f'view "{REQUEST}" has the name of the on-demand features; give it another')
+        if self.entities.get(view.entity.name) is not view.entity:
+            raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
+        for event in view.events:
+            if self.event_types.get(event.name) is not event:
+                raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
 
 
 def digest(spec: Any) -> str:
