@@ -6,11 +6,12 @@ from functools import lru_cache
 from typing import Any
 
 from candor.champion import Champions
-from candor.clock import Deadline, SystemClock
+from candor.clock import DAY, Deadline, SystemClock
 from candor.decide import Decider
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
 from candor.errors import CandorError, InvalidInput, StoreUnavailable
+from candor.store.commits import Retention
 from candor.store.hot import BundleSource, HotStore, read_secret
 from candor.store.lean import Credentials
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
@@ -19,6 +20,10 @@ CLOCK = SystemClock()
 DEADLINE_S = int(os.environ["DEADLINE_MS"]) / 1_000
 REPLAY_ALLOWED = os.environ["REPLAY_CLOCK"] == "allowed"
 STAGE = os.environ["STAGE"]
+RETENTION = Retention(
+    items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
+    event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
+)
 
 
 @lru_cache(maxsize=1)
@@ -42,7 +47,7 @@ def decider() -> Decider:
         id_key=read_secret(os.environ["DECISION_KEY_SECRET"], region, credentials),
         clock=CLOCK,
         retention_days=int(os.environ["DECISION_RETENTION_DAYS"]),
-        feature_retention_days=int(os.environ["FEATURE_RETENTION_DAYS"]),
+        retention=RETENTION,
     )
     ready.warm_up()
     return ready

@@ -37,6 +37,7 @@ from tests.trained import train
 
 NOW = 1_800_000_000_000
 RETENTION_DAYS = 90
+RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
 
 customer = Entity("customer", "checkout.applicant.token")
 merchant = Entity("merchant", "merchant_id")
@@ -131,7 +132,7 @@ def happened(event_id: str, at: int, kind: str = "payment.failed", token: str = 
 
 
 def take_in(features: MemoryFeatureStore, *events: Event) -> None:
-    outcome = ingest(events, DEFINITIONS, features, FixedClock(NOW + DAY), Retention(800 * DAY, 20 * DAY))
+    outcome = ingest(events, DEFINITIONS, features, FixedClock(NOW + DAY), RETENTION)
     assert not outcome.refused
     assert not outcome.failed
 
@@ -170,7 +171,7 @@ def decider(
         "id_key": b"secret",
         "clock": clock,
         "retention_days": RETENTION_DAYS,
-        "feature_retention_days": 800,
+        "retention": RETENTION,
     }
     return Decider(**(settings | changes))
 

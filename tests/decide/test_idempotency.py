@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from candor.clock import DAY, Deadline
-from candor.decide import decision_id
+from candor.decision import decision_id
 from candor.errors import InvalidInput
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from tests.decide.lending import NOW, RISKY, SAFE, Till, attempt, champion, decider, happened, take_in

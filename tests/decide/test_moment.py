@@ -25,10 +25,10 @@ class SlowRead(MemoryDecisionStore):
         super().__init__(MemoryFeatureStore(), champion().sha)
         self.clock = clock
 
-    def read(self, keys, timeout_s):
+    def read(self, keys, timeout_s, synchronous=()):
         self.clock.advance(50)
         take_in(self.features, happened("during", NOW + 40))
-        return super().read(keys, timeout_s)
+        return super().read(keys, timeout_s, synchronous)
 
 
 def test_live_the_moment_is_taken_after_the_read_so_that_it_counts_what_it_read():

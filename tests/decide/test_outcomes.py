@@ -7,8 +7,11 @@ import json
 import lightgbm
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from candor.clock import DAY, HOUR, SECOND, format_rfc3339
+from candor.decision import parse_record
+from tests.builders import bits
 from tests.decide.lending import (
     DEFINITIONS,
     MODEL_CODES,
@@ -148,7 +151,16 @@ def test_the_merchant_never_sees_score_reasons_rules_or_features(till, total):
 def test_a_checkout_that_names_no_device_reads_none(till):
     asked = []
     read = till.store.read
-    till.store.read = lambda keys, timeout_s: asked.extend(keys) or read(keys, timeout_s)
+    till.store.read = lambda keys, *more: asked.extend(keys) or read(keys, *more)
     vector = till.record(total=SAFE, device=None)["vector"]
     assert [key.partition("@")[0] for key in asked] == ["paid", "failed", "sales"]
     assert vector["states"]["device"] == "absent"
+
+
+def test_a_record_is_read_back_as_the_decision_that_was_taken(till):
+    decision = till.decide(total=SAFE).decision
+    record = till.store.decisions[decision.id].record
+    assert b"null" in record, "a value that is missing"
+    again = parse_record(record)
+    assert bits(again.vector.values) == bits(decision.vector.values)
+    assert replace(again, vector=decision.vector) == decision

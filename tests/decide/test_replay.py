@@ -51,9 +51,9 @@ class SometimesUnreadable(MemoryDecisionStore):
         super().__init__(features, champion_name)
         self.reads = 0
 
-    def read(self, keys, timeout_s):
+    def read(self, keys, timeout_s, synchronous=()):
         self.reads += 1
-        snapshot = super().read(keys, timeout_s)
+        snapshot = super().read(keys, timeout_s, synchronous)
         if self.reads % 3:
             return snapshot
         lost = keys[self.reads % len(keys)]

@@ -24,17 +24,17 @@ class Faulty(MemoryDecisionStore):
         self.writable = True
         self.timeouts: list[float] = []
 
-    def read(self, keys, timeout_s):
+    def read(self, keys, timeout_s, synchronous=()):
         self.timeouts.append(timeout_s)
-        snapshot = super().read(keys, timeout_s)
+        snapshot = super().read(keys, timeout_s, synchronous)
         gone = {key: UNAVAILABLE for key in keys if key.startswith(self.lost)} if self.lost else {}
         return Snapshot({**snapshot.reads, **gone}, snapshot.champion)
 
-    def record(self, decision, timeout_s):
+    def record(self, decision, timeout_s, commits=()):
         self.timeouts.append(timeout_s)
         if not self.writable:
             raise StoreUnavailable("the table is away")
-        return super().record(decision, timeout_s)
+        return super().record(decision, timeout_s, commits)
 
 
 VIEWS = tuple(view.name for view in DEFINITIONS.views)

@@ -59,6 +59,7 @@ def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
             "DEADLINE_MS": "20000",
             "DECISION_RETENTION_DAYS": "90",
             "FEATURE_RETENTION_DAYS": "800",
+            "REDELIVERY_HORIZON_DAYS": "20",
         }
     server.stop()
 

@@ -1,40 +1,45 @@
 """The whole checkout path: keys, one read, vector, score, policy, one conditional write, answer.
 
 The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and who
-comes second answers with what is stored.
+comes second answers with what is stored. What synchronous views must know of a decision is written with its record, all or
+nothing: who finds that another checkout was faster decides again, on what now stands (ADR 0013).
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
-from base64 import b32encode
-from collections.abc import Mapping
-from itertools import chain
-from typing import Any
+import random
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain, count
+from typing import Any, NamedTuple
 
 import msgspec
 
 from candor.champion import Champion, Champions
-from candor.clock import DAY, HOUR, SECOND, Clock, Deadline, format_rfc3339, parse_rfc3339
-from candor.contracts import Application, Checkout
-from candor.errors import InvalidInput, PolicyError
+from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
+from candor.contracts import Application
+from candor.decision import Decision, answer, decided, decision_id
+from candor.errors import InvalidInput, PolicyError, StoreUnavailable
 from candor.features.vector import FeatureVector, build
 from candor.features.views import Definitions
 from candor.policy import Facts, Policy, Verdict
 from candor.reasons import MAX_REASONS
-from candor.store.protocol import DecisionStore, StoredDecision
+from candor.store.commits import Retention
+from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
+from candor.store.synchronous import Keys, Reads, SynchronousViews
 
-ROUTE = "POST /v1/decisions"
-VALID_FOR = HOUR
-"""How long an approval may be used."""
+__all__ = ["Answer", "Attempt", "Decider", "Decision", "decided"]
 
 READ_SHARE = 0.5
 """Share of the deadline that the read may use: enough must stay to write the record."""
 
 LOAD_SHARE = 0.5
 """Share of what then is left that a new champion's bundle may take."""
+
+PAUSE_S = 0.004
+"""Longest wait before items that another transaction holds are read again; it doubles with every turn, six times."""
 
 START_TIMEOUT_S = 2.0
 """What a start may wait for its pointer, and for its bundle: no request's deadline runs yet."""
@@ -57,33 +62,12 @@ class Attempt(msgspec.Struct, frozen=True):
         return hashlib.sha256(canonical).hexdigest()
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """The decision record: all that replay needs. Moments in ms UTC.
+class Proposal(NamedTuple):
+    """A decision that stands once the record and every commit are written together."""
 
-    `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
-    `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
-    """
-
-    id: str
-    merchant_id: str
-    livemode: bool
-    q: int
-    replay_clock: bool
-    request: Checkout
-    vector: FeatureVector
-    definition_hash: str
-    bundle: str | None
-    policy: str
-    score: float | None
-    cutoff: float | None
-    outcome: str
-    component: str | None
-    rules: list[str]
-    reasons: list[str]
-    degraded: bool
-    regulation_profile: str
-    attempt: str
-    propensity: float = 1.0
+    decision: Decision
+    record: StoredDecision
+    commits: Sequence[Commit]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -100,7 +84,7 @@ class Answer(msgspec.Struct, frozen=True):
 class Decider:
     """Decides checkouts; `fallback_policy` serves without a bundle.
 
-    Decisions are kept `retention_days`, feature items `feature_retention_days` after their last event.
+    Decisions are kept `retention_days`; `retention` is of feature items, as the updater has it.
     """
 
     def __init__(  # noqa: PLR0913 - each has its name at the call
@@ -114,17 +98,18 @@ class Decider:
         id_key: bytes,
         clock: Clock,
         retention_days: int,
-        feature_retention_days: int,
+        retention: Retention,
     ) -> None:
         self._definitions = definitions
+        self._synchronous = SynchronousViews(definitions, retention)
         self._store = store
         self._champions = champions
         self._fallback = Policy(fallback_policy)
         self._profile = regulation_profile
         self._id_key = id_key
         self._clock = clock
-        self._retention = retention_days * DAY
-        self._feature_retention = feature_retention_days * DAY
+        self._kept_ms = retention_days * DAY
+        self._retention = retention
 
     def warm_up(self) -> None:
         """Make the champion ready before the first request; what fails here is left to the requests."""
@@ -139,13 +124,36 @@ class Decider:
         """
         self._check_moment(attempt)
         keys = self._keys(attempt.application)
-        snapshot = self._store.read(list(chain(*keys.values())), deadline.remaining() * READ_SHARE)
-        q = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
-        checkout = attempt.application.checkout
-        vector = build(self._definitions, snapshot.reads, keys, checkout, q, self._feature_retention)
+        snapshot = self._read(keys, deadline)
         champion = self._champions.serving(snapshot.champion, deadline.remaining() * LOAD_SHARE)
-        decision = self._decide(attempt, q, vector, champion)
-        return self._record(decision, attempt.fingerprint, deadline)
+        reads = snapshot.reads
+        for turn in count():
+            proposal = self._propose(attempt, keys, reads, champion)
+            found = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
+            if not isinstance(found, Contended):
+                return _answered(proposal, found)
+            reads = self._read_again(found, keys, reads, turn, deadline)
+        raise AssertionError("unreachable")
+
+    def _read(self, keys: Keys, deadline: Deadline) -> Snapshot:
+        strongly = self._synchronous.keys(keys)
+        others = [key for key in chain(*keys.values()) if key not in strongly]
+        return self._store.read(others, deadline.remaining() * READ_SHARE, strongly)
+
+    def _read_again(
+        self, contended: Contended, keys: Keys, reads: Reads, turn: int, deadline: Deadline
+    ) -> Reads:
+        """What now stands: as the failure told it, else read again after a random wait.
+
+        A condition that failed says that someone else was done; a transaction under way is not done yet.
+        """
+        if not deadline.remaining():
+            raise StoreUnavailable("until the deadline others wrote to the same items")
+        if contended.current:
+            return {**reads, **contended.current}
+        wait_s = PAUSE_S * 2 ** min(turn, 6) * random.random()  # noqa: S311 - no secret
+        time.sleep(min(wait_s, deadline.remaining()))
+        return self._read(keys, deadline).reads
 
     def _check_moment(self, attempt: Attempt) -> None:
         """A checkout dated later than now, beyond the declared skew, comes from a wrong clock."""
@@ -163,6 +171,27 @@ class Decider:
             if (token := found[view.entity.name]) is not None
         }
 
+    def _propose(self, attempt: Attempt, keys: Keys, reads: Reads, champion: Champion | None) -> Proposal:
+        now_ms = self._clock.now_ms()
+        if attempt.replay_at is None:
+            q, reads = self._synchronous.live(keys, reads, now_ms)
+        else:
+            q = attempt.replay_at
+        checkout = attempt.application.checkout
+        vector = build(self._definitions, reads, keys, checkout, q, self._retention.items)
+        decision = self._decide(attempt, q, vector, champion)
+        record = StoredDecision(
+            id=decision.id,
+            merchant_id=decision.merchant_id,
+            fingerprint=attempt.fingerprint,
+            record=msgspec.json.encode(decision),
+            answer=answer(decision),
+            q=decision.q,
+            expires_at=(now_ms + self._kept_ms) // SECOND,
+        )
+        event = decided(decision, self._definitions)
+        return Proposal(decision, record, self._synchronous.commits(event, keys, reads, now_ms))
+
     def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, champion: Champion | None) -> Decision:
         application, checkout = attempt.application, attempt.application.checkout
         score = champion.score(vector.values) if champion else None
@@ -178,6 +207,8 @@ class Decider:
         )
         policy = champion.policy if champion else self._fallback
         verdict = _verdict(policy, facts)
+        if self._synchronous.unseen(vector.states):
+            verdict = unseen(verdict)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key),
             merchant_id=application.merchant_id,
@@ -200,22 +231,14 @@ class Decider:
             attempt=os.urandom(8).hex(),
         )
 
-    def _record(self, decision: Decision, fingerprint: str, deadline: Deadline) -> Answer:
-        new = StoredDecision(
-            id=decision.id,
-            merchant_id=decision.merchant_id,
-            fingerprint=fingerprint,
-            record=msgspec.json.encode(decision),
-            answer=answer(decision),
-            q=decision.q,
-            expires_at=(self._clock.now_ms() + self._retention) // SECOND,
-        )
-        stored = self._store.record(new, deadline.remaining())
-        if stored is None:
-            return Answer(new.answer, decision)
-        if stored.fingerprint != fingerprint:
-            raise InvalidInput("idempotency_key_reused", "This key was used with a different request.")
-        return Answer(stored.answer, None)
+
+def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:
+    """The answer of the decision that is written, or of the one that was before it."""
+    if stored is None:
+        return Answer(proposal.record.answer, proposal.decision)
+    if stored.fingerprint != proposal.record.fingerprint:
+        raise InvalidInput("idempotency_key_reused", "This key was used with a different request.")
+    return Answer(stored.answer, None)
 
 
 def _verdict(policy: Policy, facts: Facts) -> Verdict:
@@ -226,33 +249,15 @@ def _verdict(policy: Policy, facts: Facts) -> Verdict:
         return Verdict("action_required", None, ["policy_failed"], [])
 
 
+def unseen(verdict: Verdict) -> Verdict:
+    """Nothing is granted while it is not known what a burst was granted before: a person looks instead."""
+    if verdict.outcome != "approved":
+        return verdict
+    return Verdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
+
+
 def reasons(verdict: Verdict, champion: Champion | None, vector: FeatureVector) -> list[str]:
     """Reason codes of a decline, from the component that failed; none otherwise."""
     if verdict.component == "model" and champion is not None:
         return champion.reasons(vector.values)
     return verdict.reasons[:MAX_REASONS]
-
-
-def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
-    """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
-    message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
-    return "dec_" + b32encode(hmac.new(key, message, hashlib.sha256).digest())[:26].decode().lower()
-
-
-def answer(decision: Decision) -> bytes:
-    """The merchant's body: never a score, a reason or a feature."""
-    checkout = decision.request
-    approved = decision.outcome == "approved"
-    return msgspec.json.encode(
-        {
-            "id": decision.id,
-            "object": "decision",
-            "outcome": decision.outcome,
-            "approved_amount_max": checkout.total if approved else 0,
-            "currency": checkout.currency,
-            "expires_at": format_rfc3339(decision.q + VALID_FOR) if approved else None,
-            "terms": {"product": checkout.offer.product, "installments": checkout.offer.installments},
-            "next_action": None,
-            "livemode": decision.livemode,
-        }
-    )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from candor.clock import Clock
-from candor.decide import Decision
+from candor.decision import Decision
 from candor.errors import CandorError
 
 NAMESPACE = "Candor"

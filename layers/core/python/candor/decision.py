@@ -1,0 +1,103 @@
+"""What a decision is: the record, its id, the merchant's answer and the event that it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+from base64 import b32encode
+
+import msgspec
+
+from candor.clock import HOUR, format_rfc3339
+from candor.contracts import Application, Checkout, Event
+from candor.features.vector import FeatureVector
+from candor.features.views import DECIDED, Definitions
+
+ROUTE = "POST /v1/decisions"
+VALID_FOR = HOUR
+"""How long an approval may be used."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The decision record: all that replay needs. Moments in ms UTC.
+
+    `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
+    `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
+    """
+
+    id: str
+    merchant_id: str
+    livemode: bool
+    q: int
+    replay_clock: bool
+    request: Checkout
+    vector: FeatureVector
+    definition_hash: str
+    bundle: str | None
+    policy: str
+    score: float | None
+    cutoff: float | None
+    outcome: str
+    component: str | None
+    rules: list[str]
+    reasons: list[str]
+    degraded: bool
+    regulation_profile: str
+    attempt: str
+    propensity: float = 1.0
+
+
+def parse_record(record: bytes) -> Decision:
+    """The stored record's bytes → Decision; a null among its values is the NaN that JSON cannot write."""
+    found = msgspec.json.decode(record)
+    vector = found["vector"]
+    vector["values"] = [math.nan if value is None else value for value in vector["values"]]
+    return msgspec.convert(found, Decision)
+
+
+def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
+    """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
+    message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
+    return "dec_" + b32encode(hmac.new(key, message, hashlib.sha256).digest())[:26].decode().lower()
+
+
+def decided(decision: Decision, definitions: Definitions) -> Event:
+    """The event that a decision becomes: synchronous views take it with the record, the bus brings a copy."""
+    checkout = decision.request
+    application = Application(checkout, decision.merchant_id, decision.livemode)
+    named = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
+    data = {
+        "checkout_id": checkout.checkout_id,
+        "merchant": decision.merchant_id,
+        "total": checkout.total,
+        "approved_amount": approved_amount(decision),
+        "currency": checkout.currency,
+        "outcome": decision.outcome,
+    }
+    entities = {name: key for name, key in named.items() if key is not None}
+    return Event(decision.id, DECIDED, decision.q, entities, data)
+
+
+def approved_amount(decision: Decision) -> int:
+    """What may be borrowed, in minor units."""
+    return decision.request.total if decision.outcome == "approved" else 0
+
+
+def answer(decision: Decision) -> bytes:
+    """The merchant's body: never a score, a reason or a feature."""
+    checkout = decision.request
+    approved = decision.outcome == "approved"
+    return msgspec.json.encode(
+        {
+            "id": decision.id,
+            "object": "decision",
+            "outcome": decision.outcome,
+            "approved_amount_max": approved_amount(decision),
+            "currency": checkout.currency,
+            "expires_at": format_rfc3339(decision.q + VALID_FOR) if approved else None,
+            "terms": {"product": checkout.offer.product, "installments": checkout.offer.installments},
+            "next_action": None,
+            "livemode": decision.livemode,
+        }
+    )

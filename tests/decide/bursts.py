@@ -1,0 +1,107 @@
+"""A lender whose limits hold however many checkouts come at once: two synchronous views of a customer, one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from candor import Count, Definitions, Entity, FeatureView, OnDemand, Sum, decided_type
+from candor.champion import Champions
+from candor.clock import Clock, Deadline, FixedClock
+from candor.contracts import Event, encode_event, parse_event
+from candor.decide import Answer, Decider, Decision, decided
+from candor.decision import parse_record
+from candor.features.vector import view_values
+from candor.ingest import Outcome, ingest
+from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
+from candor.store.protocol import DecisionStore
+from tests.decide.lending import NOW, RETENTION, Shelf, attempt, decider
+from tests.decision_tables import row, table
+
+LIMIT = 10_000
+"""What one customer may be granted within an hour, with the checkout that asks."""
+
+VELOCITY = 30
+"""So many attempts within an hour, and the next is declined."""
+
+customer = Entity("customer", "checkout.applicant.token")
+device = Entity("device", "checkout.device.fingerprint")
+checkout_decided = decided_type([customer, device])
+attempts = FeatureView("attempts", customer, [checkout_decided], [Count()], ["1h"], synchronous=True)
+granted = FeatureView(
+    "granted", customer, [checkout_decided], [Sum("approved_amount", name="amount")], ["1h"], synchronous=True
+)
+by_device = FeatureView("by_device", device, [checkout_decided], [Count()], ["1h"])
+DEFINITIONS = Definitions(
+    entities=[customer, device],
+    events=[checkout_decided],
+    views=[attempts, granted, by_device],
+    on_demand=[OnDemand("exposure", lambda checkout, known: checkout.total + known["granted.amount.1h"])],
+)
+POLICY = table(
+    [
+        row("velocity", reason="H1", attempts=f">= {VELOCITY}"),
+        row("limit", reason="H2", exposure=f"> {LIMIT}"),
+    ],
+    {"attempts": 'features["attempts.count.1h"]', "exposure": 'features["request.exposure"]'},
+)
+
+
+class Counter:
+    """One scorer over a store, which may be shared with others."""
+
+    def __init__(self, store: DecisionStore, clock: Clock | None = None) -> None:
+        clock = clock or FixedClock(NOW)
+        champions = Champions(DEFINITIONS, Shelf(), clock, lambda sha, error: None)
+        self.decider: Decider = decider(
+            store, clock=clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
+        )
+
+    def decide(self, key: str, seconds: float = 60.0, **asked: Any) -> Answer:
+        return self.decider.decide(attempt(key, **asked), Deadline(seconds))
+
+    def decision(self, key: str, **asked: Any) -> Decision:
+        found = self.decide(key, **asked).decision
+        assert found is not None
+        return found
+
+
+def value(decision: Decision, feature: str) -> float:
+    return decision.vector.values[DEFINITIONS.features.index(feature)]
+
+
+def new_store() -> MemoryDecisionStore:
+    return MemoryDecisionStore(MemoryFeatureStore())
+
+
+def records(store: MemoryDecisionStore) -> list[Mapping[str, Any]]:
+    """Every stored record, by its moment."""
+    found = [json.loads(one.record) for one in store.decisions.values()]
+    return sorted(found, key=lambda record: record["q"])
+
+
+def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_000) -> tuple[float, float]:
+    """What the synchronous items hold of a customer: attempts, and amount granted."""
+    numbers = []
+    for view in (attempts, granted):
+        reads = store.synchronous.load(view.item_keys(token))
+        numbers.append(view_values(view, list(reads.values()), q, RETENTION.items)[1][0])
+    return numbers[0], numbers[1]
+
+
+def copies(store: MemoryDecisionStore) -> list[Event]:
+    """The events that the bus brings of the stored decisions, through their bytes."""
+    found = [decided(parse_record(one.record), DEFINITIONS) for one in store.decisions.values()]
+    return [parse_event(encode_event(event)) for event in found]
+
+
+def deliver(store: MemoryDecisionStore, *events: Event) -> Outcome:
+    return ingest(
+        events,
+        DEFINITIONS,
+        store.features,
+        FixedClock(NOW + 1_000),
+        RETENTION,
+        synchronous_store=store.synchronous,
+    )
