@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import Any
 
@@ -57,6 +58,12 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
     return any(event.occurred_at < q for event in _relevant(view, events, key))
 
 
+def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
+    """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
+    mine = _relevant(view, events, key)
+    return any(_inside(mine, label, q) for label in view.windows)
+
+
 def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
     """One aggregation, given as its spec, over exactly these events."""
     if spec[0] == "ratio":
@@ -69,17 +76,24 @@ def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
         counted = [event for event in counted if event.data.get(field) is not None]
     counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
     values = [event.data[field] for event in counted] if field is not None else [1] * len(counted)
-    if op == "last_k":
-        inner, k = parameters
-        return _FINAL[inner](values[-k:], counted[-k:], q)
-    if op == "last_category":
-        (categories,) = parameters
-        return float(_place(values[-1], categories)) if values else math.nan
-    if op == "distinct":
-        (exact,) = parameters
-        different = {f"{type(value).__name__}:{value}" for value in values}
-        return float(len(different)) if len(different) <= exact else max(_sketched(different), exact + 1.0)
+    if parameters:
+        return _PARAMETRIC[op](values, counted, q, *parameters)
     return _FINAL[op](values, counted, q)
+
+
+def _last_k(values: list[int], events: list[Event], q: int, inner: str, k: int) -> float:
+    return _FINAL[inner](values[-k:], events[-k:], q)
+
+
+def _last_category(values: list[str], events: list[Event], q: int, categories: Sequence[str]) -> float:
+    if not values:
+        return math.nan
+    return float(categories.index(values[-1]) if values[-1] in categories else -1)
+
+
+def _distinct(values: list[Any], events: list[Event], q: int, exact: int) -> float:
+    different = {f"{type(value).__name__}:{value}" for value in values}
+    return float(len(different)) if len(different) <= exact else max(_sketched(different), exact + 1.0)
 
 
 def _sketched(different: Iterable[str]) -> float:
@@ -95,8 +109,23 @@ def _sketched(different: Iterable[str]) -> float:
     return float(round(1024**2 / (2 * math.log(2)) / (float(harmonic) + 1024 * sigma)))
 
 
-def _place(value: str, categories: Sequence[str]) -> int:
-    return categories.index(value) if value in categories else -1
+def _decayed(values: list[int], events: list[Event], q: int, half_life: int) -> float:
+    """Every value times 2^(−age/8), of which 32 binary digits are kept; age is whole steps of an eighth of the half-life."""
+    step = Fraction(half_life, 8)
+    ages = [math.floor(q / step) - math.floor(event.occurred_at / step) for event in events]
+    with localcontext(prec=60):
+        weights = [round(2 ** (32 - Decimal(max(age, 0)) / 8)) if age <= 256 else 0 for age in ages]
+    return float(Fraction(sum(value * weight for value, weight in zip(values, weights, strict=True)), 2**32))
+
+
+def _change(values: list[int], events: list[Event], q: int, inner: str, period: int, hop: int) -> float:
+    assert inner in {"count", "sum"}
+    assert hop == hop_of(period)
+    first, middle = (math.floor(Fraction(q - n * period, hop)) * hop for n in (2, 1))
+    moments = [event.occurred_at for event in events]
+    later = sum(value for value, at in zip(values, moments, strict=True) if middle <= at)
+    earlier = sum(value for value, at in zip(values, moments, strict=True) if first <= at < middle)
+    return float(Fraction(later - earlier, earlier)) if earlier else math.nan
 
 
 def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Event]:
@@ -165,4 +194,12 @@ _FINAL: dict[str, Callable[[list[Any], list[Event], int], float]] = {
     "first": _or_nan(lambda values: values[0]),
     "last": _or_nan(lambda values: values[-1]),
     "time_since_last": _since,
+}
+
+_PARAMETRIC: dict[str, Callable[..., float]] = {
+    "last_k": _last_k,
+    "last_category": _last_category,
+    "distinct": _distinct,
+    "decayed_sum": _decayed,
+    "rate_of_change": _change,
 }

@@ -3,13 +3,29 @@
 import copy
 import hashlib
 import math
+from decimal import Decimal, localcontext
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor import Distinct, LastCategory, LastK, Ratio, field, type_is
+from candor import (
+    DecayedSum,
+    Distinct,
+    Entity,
+    EventType,
+    FeatureView,
+    LastCategory,
+    LastK,
+    Money,
+    RateOfChange,
+    Ratio,
+    Text,
+    field,
+    type_is,
+)
+from candor.clock import DAY, HOUR
 from candor.contracts import MAX_AMOUNT, Event
 from candor.errors import DefinitionError
 from candor.features.aggregations import (
@@ -21,13 +37,16 @@ from candor.features.aggregations import (
     Mean,
     Min,
     Sum,
+    TimeSinceLast,
     Variance,
 )
+from candor.features.decayed import weight
+from candor.features.state import ViewState
+from candor.features.windows import parse
 from tests.builders import NOW, bits
 from tests.oracle import aggregate
 
-FIELDLESS = ("count", "time_since_last")
-EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch")
+EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch", "decayed_sum")
 FILTERS = {
     "all": None,
     "large": field("x") > 50,
@@ -36,35 +55,47 @@ FILTERS = {
     "none": field("missing") == 1,
 }
 
-every = pytest.mark.parametrize("op", [*REGISTRY, "sketch"])
+AGES = [1, 2, 3, 5 * HOUR, 2 * DAY, 7 * DAY - 1, 7 * DAY, 8 * DAY, 13 * DAY]
+LATER = [0, 1, 6 * HOUR, 7 * DAY, 14 * DAY, 230 * DAY, 100 * 365 * DAY]
+
+CUSTOMER = Entity("customer", "checkout.applicant.token")
+KINDS = [EventType(name, [CUSTOMER], {"x": Money(optional=True), "k": Text()}) for name in "abc"]
+
+every = pytest.mark.parametrize("op", [*REGISTRY, "sketch", "change_of_count"])
 amounts = st.one_of(
     st.integers(-100, 100), st.integers(-MAX_AMOUNT, MAX_AMOUNT), st.sampled_from([-MAX_AMOUNT, MAX_AMOUNT])
 )
 
 
+BUILT = {
+    "last_k": lambda where: LastK(Mean("x", where=where), 3),
+    "last_category": lambda where: LastCategory("k", ["p", "r"], where=where),
+    "sketch": lambda where: Distinct("x", exact=2, where=where),
+    "rate_of_change": lambda where: RateOfChange(Sum("x", where=where)),
+    "change_of_count": lambda where: RateOfChange(Count(where=where)),
+    "ratio": lambda where: Ratio(Mean("x", where=where), Sum("x")),
+    "count": lambda where: Count(where=where),
+    "time_since_last": lambda where: TimeSinceLast(where=where),
+}
+"""How an operation is declared that is not simply of a field."""
+
+
 def build(op: str, where=None) -> Aggregation:
-    match op:
-        case "last_k":
-            return LastK(Mean("x", where=where), 3)
-        case "last_category":
-            return LastCategory("k", ["p", "r"], where=where)
-        case "sketch":
-            return Distinct("x", exact=2, where=where)
-        case "ratio":
-            return Ratio(Mean("x", where=where), Sum("x"))
-    return REGISTRY[op](where=where) if op in FIELDLESS else REGISTRY[op]("x", where=where)
+    return BUILT[op](where) if op in BUILT else REGISTRY[op]("x", where=where)
 
 
 @st.composite
 def histories(draw, max_size=9):
-    """Events with unique ids, few distinct moments (ties) and fields that may be missing or null."""
+    """Events with unique ids, few distinct moments (ties, and the edges of periods) and fields that may be missing or null."""
     ids = draw(st.lists(st.text("abéz~😀", min_size=1, max_size=3), unique=True, max_size=max_size))
     found = []
     for event_id in ids:
         data = {"k": draw(st.sampled_from("pq"))}
         if draw(st.booleans()):
             data["x"] = draw(st.none() | amounts)
-        found.append(Event(event_id, draw(st.sampled_from("abc")), NOW - draw(st.integers(1, 3)), {}, data))
+        found.append(
+            Event(event_id, draw(st.sampled_from("abc")), NOW - draw(st.sampled_from(AGES)), {}, data)
+        )
     return found
 
 
@@ -92,8 +123,9 @@ def test_values_equal_the_oracle_bit_for_bit_in_any_order(op, events, data):
     where = data.draw(st.sampled_from(list(FILTERS.values())))
     aggregation = build(op, where)
     mixed = data.draw(st.permutations(events))
-    assert bits([value(aggregation, fold(aggregation, mixed))]) == bits(
-        [aggregate(aggregation.spec(), events, NOW)]
+    q = NOW + data.draw(st.sampled_from(LATER))
+    assert bits([value(aggregation, fold(aggregation, mixed), q)]) == bits(
+        [aggregate(aggregation.spec(), events, q)]
     )
 
 
@@ -131,7 +163,25 @@ def test_merging_parts_equals_folding_the_whole(op, events, data):
     assert parts == before, "merge changed a partial"
 
 
-INVERTIBLE = ("count", "sum", "mean", "variance")
+@every
+@settings(max_examples=25, deadline=None)
+@given(events=histories(), data=st.data())
+def test_neither_order_nor_duplicates_nor_batches_change_an_item(op, events, data):
+    view = FeatureView("view", CUSTOMER, KINDS, [build(op, FILTERS["type"])], ["14d", "28d"])
+    copies = data.draw(st.lists(st.sampled_from(events), max_size=9)) if events else []
+    mixed = data.draw(st.permutations([*events, *copies]))
+    size = data.draw(st.integers(1, 9))
+    found, plain = ViewState.new(view), ViewState.new(view)
+    for start in range(0, len(mixed), size):
+        found.apply(mixed[start : start + size], NOW, 30 * DAY)
+    plain.apply(events, NOW, 30 * DAY)
+    wanted = [aggregate(view.aggregations[0].spec(), events, NOW)] * 2
+    assert bits(found.values(NOW)) == bits(plain.values(NOW)) == bits(wanted)
+    found.ring = plain.ring = {}  # which copy came when is all that the ring may tell
+    assert found.encode() == plain.encode()
+
+
+INVERTIBLE = ("count", "sum", "mean", "variance", "decayed_sum", "rate_of_change")
 
 
 def remove_all(aggregation: Aggregation, partial, events) -> object:
@@ -278,8 +328,11 @@ def test_the_latest_k_events_of_every_inner_aggregation(inner, k, events):
         lambda: LastCategory("k", []),
         lambda: Distinct("x", exact=0),
         lambda: LastCategory("k", ["a", "a"]),
+        lambda: RateOfChange(Mean("x")),
+        lambda: RateOfChange(Count(), "a week"),
+        lambda: DecayedSum("x", half_life="0d"),
     ],
-    ids=["inner", "none", "many", "no category", "exact", "twice"],
+    ids=["inner", "none", "many", "no category", "exact", "twice", "of", "period", "half-life"],
 )
 def test_parameters_that_mean_nothing_are_refused(refused):
     with pytest.raises(DefinitionError):
@@ -305,10 +358,76 @@ def test_every_parameter_is_part_of_the_spec():
         LastCategory("x", ["a", "b"]), LastCategory("x", ["b", "a"]), Last("x"), Mean("x"),
         Distinct("x"), Distinct("x", exact=127),
         Ratio(Sum("x"), Mean("x")), Ratio(Mean("x"), Sum("x")), Ratio(Sum("x"), Mean("y")),
+        Sum("x"), DecayedSum("x"), DecayedSum("x", half_life="1d"),
+        RateOfChange(Sum("x")), RateOfChange(Sum("x"), "1d"), RateOfChange(Sum("y")), RateOfChange(Count()),
     ]  # fmt: skip
     assert len({repr(one.spec()) for one in specs}) == len(specs)
     assert LastK(Mean("x"), 3).label == "mean_x_of_last_3"
     assert Ratio(Sum("x"), Mean("x")).label == "sum_x_per_mean_x"
+    assert DecayedSum("x").label == "decayed_sum_x_half_life_7d"
+    assert RateOfChange(Count(), "1d").label == "count_change_in_1d"
+
+
+def amounts_at(*pairs) -> list[Event]:
+    return [Event(f"e{n}", "a", at, {}, {"x": x}) for n, (at, x) in enumerate(pairs)]
+
+
+def test_a_decayed_sum_halves_with_every_half_life_and_steps_on_the_grid():
+    decayed, at = DecayedSum("x", half_life="8h"), NOW // HOUR * HOUR
+    for halves, wanted in ((0, 64.0), (1, 32.0), (2, 16.0), (20, 64 / 2**20), (33, 0.0)):
+        for happened in (at, at + HOUR - 1):
+            partial = fold(decayed, amounts_at((happened, 64)))
+            q = at + halves * 8 * HOUR
+            assert [value(decayed, partial, moment) for moment in (q, q + HOUR - 1)] == [wanted, wanted]
+
+
+def test_weights_are_rounded_powers_of_two():
+    with localcontext(prec=60):
+        wanted = [round(2 ** (32 - Decimal(age) / 8)) for age in range(257)]
+    assert [weight(age) for age in range(257)] == wanted
+    assert weight(257) == 0
+
+
+def test_a_rate_of_change_compares_a_period_with_the_one_before():
+    change, q = RateOfChange(Count()), NOW // DAY * DAY
+    for later, earlier, wanted in ((6, 4, 0.5), (0, 4, -1.0), (3, 0, math.nan), (0, 0, math.nan)):
+        found = amounts_at(*[(q - DAY, 1)] * later, *[(q - 8 * DAY, 1)] * earlier)
+        assert bits([value(change, fold(change, found), q)]) == bits([wanted])
+
+
+@pytest.mark.parametrize(("at", "later", "earlier"), [(-14, 0, 1), (-7, 1, 0)])
+def test_both_periods_begin_on_the_hop(at, later, earlier):
+    change, grid = RateOfChange(Count()), NOW // (6 * HOUR) * 6 * HOUR
+    for q in (grid, grid + 6 * HOUR - 1):
+        edge = grid + at * DAY
+        assert change.summary(fold(change, amounts_at((edge, 1))), q) == (later, earlier)
+        assert change.summary(fold(change, amounts_at((edge - 1, 1))), q) == (0, later)
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "windows", "refused"),
+    [
+        (DecayedSum("x", half_life="1d"), ["1h", "16d"], ["17d", "lifetime"]),
+        (RateOfChange(Sum("x"), "7d"), ["14d", "28d"], ["13d", "29d", "lifetime"]),
+        (Ratio(RateOfChange(Count(), "1d"), Count()), ["2d", "4d"], ["1d", "5d"]),
+    ],
+    ids=["decayed", "change", "inside a ratio"],
+)
+def test_windows_that_would_cut_or_swell_are_refused_with_a_remedy(aggregation, windows, refused):
+    FeatureView("view", CUSTOMER, KINDS, [aggregation], windows)
+    for window in refused:
+        with pytest.raises(DefinitionError, match="declare it in a view of"):
+            FeatureView("view", CUSTOMER, KINDS, [aggregation], [*windows, window])
+
+
+@pytest.mark.parametrize("op", ["decayed_sum", "change_of_count"])
+def test_bucketed_partials_are_bounded_by_the_window(op):
+    aggregation, window = build(op), parse({"decayed_sum": "112d", "change_of_count": "28d"}[op])
+    start = window.start(NOW)
+    span = range(start, NOW, 7 * HOUR // 4)
+    partial = fold(aggregation, amounts_at(*[(at, 10**12) for at in span]))
+    assert len(partial) <= 4 * 28 * 2
+    assert len(stored(aggregation, partial)) <= len(partial) * 12 + 16
 
 
 def test_distinct_tells_integers_from_text_and_merges_equal_values():

@@ -17,6 +17,7 @@ from candor.features.aggregations import (
     Variance,
 )
 from candor.features.composed import LastK, Ratio
+from candor.features.decayed import DecayedSum, RateOfChange
 from candor.features.distinct import Distinct
 from candor.features.predicates import field, type_is
 from candor.features.views import (
@@ -37,6 +38,7 @@ from candor.reasons import Reason
 __all__ = [
     "Checkout",
     "Count",
+    "DecayedSum",
     "Definitions",
     "Distinct",
     "Entity",
@@ -54,6 +56,7 @@ __all__ = [
     "Min",
     "Money",
     "OnDemand",
+    "RateOfChange",
     "Ratio",
     "Reason",
     "Sum",

@@ -18,6 +18,7 @@ from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import DefinitionError
 from candor.features.predicates import Predicate
+from candor.features.windows import Window
 
 Input = tuple[int, str, Any]
 """What update sees of one event: (occurred_at ms, event id, prepared value)."""
@@ -84,6 +85,9 @@ class Aggregation:
         own = frozenset({self.field} if self.field else ())
         return own | self.where.fields if self.where else own
 
+    def check_window(self, window: Window) -> None:
+        """Raise `DefinitionError` where the aggregation has no meaning, or no bound, over this window."""
+
     def prepare(self, event: Event) -> Any:
         """The event's contribution, or None if it does not count (filtered out, field missing)."""
         return None if self.where is not None and not self.where.matches(event) else self.take(event)
@@ -124,12 +128,13 @@ class Aggregation:
         raise NotImplementedError  # abstract: each aggregation answers
 
 
-def _narrow(value: int) -> int | bytes:
+def narrow(value: int) -> int | bytes:
     """The integer itself while 64 bits hold it, else big-endian bytes: sums of squares need up to 128 bits."""
     return value if -(2**63) <= value < 2**63 else value.to_bytes(24, "big", signed=True)
 
 
-def _widen(stored: int | bytes) -> int:
+def widen(stored: int | bytes) -> int:
+    """Inverse of `narrow`."""
     return stored if isinstance(stored, int) else int.from_bytes(stored, "big", signed=True)
 
 
@@ -178,10 +183,10 @@ class Sum(Aggregation):
         return left + right
 
     def pack(self, partial: int) -> Any:
-        return _narrow(partial)
+        return narrow(partial)
 
     def unpack(self, stored: Any) -> int:
-        return _widen(stored)
+        return widen(stored)
 
     def summary(self, partial: int, q: int) -> Parts:
         return (partial,)
@@ -208,10 +213,10 @@ class Mean(Aggregation):
         return (left[0] + right[0], left[1] + right[1])
 
     def pack(self, partial: Sequence[int]) -> Any:
-        return [_narrow(part) for part in partial]
+        return [narrow(part) for part in partial]
 
     def unpack(self, stored: Any) -> Sequence[int]:
-        return [_widen(part) for part in stored]
+        return [widen(part) for part in stored]
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)
@@ -241,10 +246,10 @@ class Variance(Aggregation):
         return (left[0] + right[0], left[1] + right[1], left[2] + right[2])
 
     def pack(self, partial: Sequence[int]) -> Any:
-        return [_narrow(part) for part in partial]
+        return [narrow(part) for part in partial]
 
     def unpack(self, stored: Any) -> Sequence[int]:
-        return [_widen(part) for part in stored]
+        return [widen(part) for part in stored]
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)

@@ -173,6 +173,8 @@ class FeatureView:
         for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
             self._check_filter(aggregation)
             self._check_field(aggregation)
+            for label in self.windows:
+                aggregation.check_window(parse(label))
 
     def _check_filter(self, aggregation: Aggregation) -> None:
         declared = frozenset[str]().union(*(event.plain_fields for event in self.events))

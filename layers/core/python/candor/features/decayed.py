@@ -1,0 +1,166 @@
+"""Aggregations that look at how old events are at the moment that is asked: decayed sums and rates of change.
+
+Their partials are sums by bucket of time: a list of (number of the bucket, exact integer), ascending, without zeros. A
+bucket's weight or side is known at the moment `q` alone; all that is added up is integers, so no order changes a bit.
+The bounds on windows bound the number of buckets, and with it the partial.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
+from math import isqrt
+from typing import Any
+
+from candor.errors import DefinitionError
+from candor.features.aggregations import NAN, Aggregation, Count, Input, Parts, Sum, narrow, widen
+from candor.features.predicates import Predicate
+from candor.features.windows import Window, duration, hop
+
+Buckets = Sequence[tuple[int, int]]
+
+BUCKETS_PER_HALF_LIFE = 8
+MOST_HALF_LIVES = 16
+"""So many half-lives at most may a window hold: what lies further back weighs less than 1/65536."""
+
+MOST_PERIODS = 4
+"""So many periods at most may the window of a rate of change hold, of which two are compared."""
+
+UNIT = 1 << 32
+"""Weight of an event of this very moment."""
+
+
+class _Bucketed(Aggregation):
+    """Shared by both: sums by bucket of `step` ms."""
+
+    empty = ()
+    invertible = True
+    step: int
+
+    def update(self, partial: Buckets, event: Input) -> Buckets:
+        return _added(partial, event[0] // self.step, event[2])
+
+    def remove(self, partial: Buckets, event: Input) -> Buckets:
+        return _added(partial, event[0] // self.step, -event[2])
+
+    def merge(self, left: Buckets, right: Buckets) -> Buckets:
+        if not left or not right:
+            return left or right
+        sums = dict(left)
+        for bucket, amount in right:
+            sums[bucket] = sums.get(bucket, 0) + amount
+        return [(bucket, sums[bucket]) for bucket in sorted(sums) if sums[bucket]]
+
+    def pack(self, partial: Buckets) -> Any:
+        """Flat, and each bucket as its distance from the one before."""
+        steps = (later - earlier for earlier, later in pairwise((0, *(bucket for bucket, _ in partial))))
+        sums = (narrow(amount) for _, amount in partial)
+        return list(chain.from_iterable(zip(steps, sums, strict=True)))
+
+    def unpack(self, stored: Any) -> Buckets:
+        return list(zip(accumulate(stored[::2]), map(widen, stored[1::2]), strict=True))
+
+
+def _added(partial: Buckets, bucket: int, amount: int) -> Buckets:
+    place = bisect_left(partial, (bucket,))
+    after = place
+    if place < len(partial) and partial[place][0] == bucket:
+        amount += partial[place][1]
+        after += 1
+    return [*partial[:place], *([(bucket, amount)] if amount else []), *partial[after:]]
+
+
+class DecayedSum(_Bucketed):
+    """Sum of an integer field in which an event counts half as much with every `half_life` of its age; 0 for no events.
+
+    Age is counted in whole eighths of the half-life, on a fixed grid: ⌊q/g⌋ − ⌊occurred_at/g⌋ steps of g = half_life/8, which
+    is whole milliseconds for every half-life that can be written. The weight of age k is 2^(−k/8), rounded to 32 binary digits.
+    Windows hold at most 16 half-lives.
+    """
+
+    op = "decayed_sum"
+    part_names = ("decayed",)
+
+    def __init__(
+        self, field: str, half_life: str = "7d", *, where: Predicate | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(field, where=where, name=name)
+        self.half_life = half_life
+        self.step = duration(half_life) // BUCKETS_PER_HALF_LIFE
+        if name is None:
+            self.label += f"_half_life_{half_life}"
+
+    def spec(self) -> list[Any]:
+        return [*super().spec(), self.step * BUCKETS_PER_HALF_LIFE]
+
+    def check_window(self, window: Window) -> None:
+        most = MOST_HALF_LIVES * BUCKETS_PER_HALF_LIFE * self.step
+        if window.length is None or window.length > most:
+            raise DefinitionError(
+                f"{self.label} over {window.label}: a decayed sum takes windows of at most {MOST_HALF_LIVES} half-lives; "
+                f"raise half_life={self.half_life}, or declare it in a view of shorter windows"
+            )
+
+    def summary(self, partial: Buckets, q: int) -> Parts:
+        now = q // self.step
+        return (sum(amount * weight(now - bucket) for bucket, amount in partial),)
+
+    def value(self, parts: Parts, q: int) -> float:
+        return (parts[0] or 0) / UNIT
+
+
+def weight(age: int) -> int:
+    """2^(32 − age/8) rounded to a whole number; `age` in eighths of a half-life, 0 beyond 32 of them."""
+    return WEIGHTS[max(age, 0)] if age < len(WEIGHTS) else 0
+
+
+def _eighth_root(number: int) -> int:
+    return isqrt(isqrt(isqrt(number)))
+
+
+# By integers alone, of twice the weight, so that the last binary digit tells which way to round.
+WEIGHTS = [(_eighth_root(1 << (33 * 8 - age)) + 1) // 2 for age in range(32 * 8 + 1)]
+
+
+class RateOfChange(_Bucketed):
+    """By how much a count or sum of the last `period` differs from that of the period before, as a share of the latter.
+
+    `RateOfChange(Count(), "7d")` of 6 events after 4 is 0.5; NaN where the period before gives 0. Both left edges are those of
+    windows of `period` and of twice the period, on the hop of `period`: later [⌊(q−P)/h⌋·h, q), earlier
+    [⌊(q−2P)/h⌋·h, ⌊(q−P)/h⌋·h). The view's windows must hold both, and at most 4 periods.
+    """
+
+    op = "rate_of_change"
+    part_names = ("later", "earlier")
+
+    def __init__(self, of: Aggregation, period: str = "7d", *, name: str | None = None) -> None:
+        if type(of) not in {Count, Sum}:
+            raise DefinitionError(f"rate_of_change is of a count or sum, not of {of.op}")
+        super().__init__(of.field, where=of.where, name=name or f"{of.label}_change_in_{period}")
+        self.of = of
+        self.period_label = period
+        self.period = duration(period)
+        self.step = hop(self.period)
+
+    def spec(self) -> list[Any]:
+        return [*super().spec(), self.of.op, self.period, self.step]
+
+    def check_window(self, window: Window) -> None:
+        # A window's hop is a multiple of the hop of anything shorter: from twice the period on, its left edge never lies
+        # inside the earlier period.
+        if window.length is None or not 2 * self.period <= window.length <= MOST_PERIODS * self.period:
+            raise DefinitionError(
+                f"{self.label} over {window.label}: a rate of change takes windows of 2 to {MOST_PERIODS} periods of "
+                f"{self.period_label}; change the period, or declare it in a view of such windows"
+            )
+
+    def summary(self, partial: Buckets, q: int) -> Parts:
+        middle, first = ((q - periods * self.period) // self.step for periods in (1, 2))
+        later = sum(amount for bucket, amount in partial if bucket >= middle)
+        earlier = sum(amount for bucket, amount in partial if first <= bucket < middle)
+        return later, earlier
+
+    def value(self, parts: Parts, q: int) -> float:
+        later, earlier = parts
+        return ((later or 0) - earlier) / earlier if earlier else NAN
