@@ -58,4 +58,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     METRICS.add_metric("EventsRefused", MetricUnit.Count, len(outcome.refused))
     METRICS.add_metric("EventsFailed", MetricUnit.Count, len(outcome.failed))
     METRICS.add_metric("EventsTooLate", MetricUnit.Count, outcome.too_late)
+    METRICS.add_metric("EventsErased", MetricUnit.Count, outcome.erased)
+    METRICS.add_metric("EntitiesStale", MetricUnit.Count, outcome.stale)
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message, _ in outcome.failed]}

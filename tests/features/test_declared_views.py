@@ -10,7 +10,7 @@ from candor.clock import DAY, HOUR
 from candor.features.vector import view_values
 from candor.store.memory import MemoryFeatureStore
 from tests.builders import NOW, RETENTION, bits, random_event, take_in
-from tests.oracle import expected, left_edge, seen_before
+from tests.oracle import expected, left_edge, seen_before, seen_lately
 
 lender = pytest.importorskip("lender")
 DEFINITIONS = lender.DEFINITIONS
@@ -41,7 +41,9 @@ def test_declared_views_equal_the_oracle(seed, size):
             for q in (NOW, NOW + 1, NOW + DAY):
                 state, values = view_values(view, reads, q, RETENTION.items)
                 assert bits(values) == bits(expected(view, events, key, q)), (view.name, key, q)
-                assert state == ("present" if seen_before(view, events, key, q) else "absent")
+                assert state in ("present", "absent")
+                present = state == "present"
+                assert seen_lately(view, events, key, q) <= present <= seen_before(view, events, key, q)
 
 
 def test_every_declared_view_is_fed_by_some_event():

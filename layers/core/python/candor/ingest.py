@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from candor.clock import Clock
 from candor.contracts import Event
 from candor.errors import CorruptItem, InvalidInput, StoreUnavailable
+from candor.features.state import Applied
 from candor.features.vector import Read
 from candor.features.views import Definitions, FeatureView
 from candor.store.commits import Retention, prepare
@@ -23,13 +24,16 @@ ATTEMPTS = 12
 class Outcome:
     """What became of a batch.
 
-    `refused`: for good, the reason by place. `failed`: for now, the cause by `dedup_id`. `too_late`: by `dedup_id`, beyond
-    every window of some view and not applied there.
+    `refused`: for good, the reason by place. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
+    beyond every window of it, and `erased`, of an entity that was erased after it occurred; both by `dedup_id`. `stale`:
+    keys of items that a void made wrong until they are rebuilt.
     """
 
     refused: Mapping[int, InvalidInput]
     failed: Mapping[str, str]
     too_late: frozenset[str] = frozenset()
+    erased: frozenset[str] = frozenset()
+    stale: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Written:
-    """What became of a group: why it failed, or which events came too late."""
+    """What became of a group: why it failed, or what was told of each of its pages."""
 
     cause: str | None
-    too_late: Sequence[Event] = ()
+    applied: Sequence[Applied] = ()
 
 
 def ingest(
@@ -81,7 +85,18 @@ def ingest(
         if result.cause is not None
         for event in group.events
     }
-    return Outcome(refused, failed, frozenset(event.dedup_id for one in results for event in one.too_late))
+    applied = [page for result in results for page in result.applied]
+    return Outcome(
+        refused,
+        failed,
+        too_late=frozenset(event.dedup_id for page in applied for event in page.too_late),
+        erased=frozenset(event.dedup_id for page in applied for event in page.erased),
+        stale=frozenset(
+            group.key
+            for group, result in zip(groups, results, strict=True)
+            if any(page.went_stale for page in result.applied)
+        ),
+    )
 
 
 def _checked(
@@ -120,26 +135,26 @@ def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
     return {key: read for store, wanted in keys.items() for key, read in store.load(wanted).items()}
 
 
-def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Event]:
-    """Apply a group in commits that DynamoDB takes; returns what came too late."""
-    too_late: list[Event] = []
+def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Applied]:
+    """Apply a group in commits that DynamoDB takes."""
+    applied: list[Applied] = []
     for start in range(0, len(group.events), MARKERS_PER_COMMIT):
         page = replace(group, events=group.events[start : start + MARKERS_PER_COMMIT])
-        read, late = _commit(page, read, now_ms, retention)
-        too_late += late
-    return too_late
+        read, told = _commit(page, read, now_ms, retention)
+        applied.append(told)
+    return applied
 
 
-def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Sequence[Event]]:
-    """Apply and write one commit's worth until it is committed; returns what then stands, and what came too late."""
+def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
+    """Apply and write one commit's worth until it is committed; returns what then stands, and what was applied."""
     events = group.events
     for _ in range(ATTEMPTS):
         prepared = prepare(group.view, group.key, read, events, now_ms, retention)
         if prepared.commit is None:
-            return read, prepared.too_late
+            return read, prepared.applied
         match group.store.commit(prepared.commit):
             case Committed(version):
-                return Read("present", prepared.commit.blob, version), prepared.too_late
+                return Read("present", prepared.commit.blob, version), prepared.applied
             case Conflict(current):
                 read = current
             case Duplicates(known):

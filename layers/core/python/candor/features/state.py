@@ -4,6 +4,10 @@ The newest events stay raw, so the right edge of every window is exact. Older on
 ladder. A tile is as coarse as the windows that can still reach it allow, so every event is held once
 and every left edge falls on a tile's edge. The folded state is a function of the *set* of applied events: neither their
 order nor their batches matter (ADR 0002).
+
+A void takes an event back. It waits in `voids` until no moment before it can be asked for, then the two cancel: exactly
+where the event is still raw or yet to come, else by removal from its tile. What an aggregation cannot give back makes
+the state `stale` until it is rebuilt.
 """
 
 from __future__ import annotations
@@ -12,7 +16,6 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,7 +23,8 @@ import msgspec
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import CorruptItem
-from candor.features.aggregations import Aggregation, moment
+from candor.features.aggregations import moment
+from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile, plan_of
 from candor.features.views import MAX_SKEW, FeatureView
 
 HEAD_EVENTS = 32
@@ -29,114 +33,49 @@ HEAD_EVENTS = 32
 RING_IDS = 256
 """Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
 
-ROWS_FROM = 8
-"""A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
+CODEC = 3
+READABLE = (2, CODEC)
+"""Codec 2 had a boolean for `markers` where the flags are, and nothing after it; what was folded showed in its head."""
 
-CODEC = 2
-LIFETIME_TILE = (0, 0)
-
-Row = list[Any]
-"""One raw event: [occurred_at, event id, prepared value of every source]."""
-
-Tile = tuple[int, int]
-"""(start ms, length ms); `LIFETIME_TILE` holds all that only the lifetime window reaches."""
-
-
-class Plan:
-    """What a view's declaration means for its state; compiled once."""
-
-    def __init__(self, view: FeatureView) -> None:
-        self.view = view
-        unique: dict[str, Aggregation] = {}
-        places = []
-        for feature in view.features:
-            spec = repr(feature.aggregation.spec())
-            unique.setdefault(spec, feature.aggregation)
-            places.append((list(unique).index(spec), feature.window))
-        self.aggregations = tuple(unique.values())
-        sources = {aggregation.source: aggregation for aggregation in self.aggregations}
-        columns = [list(sources).index(a.source) for a in self.aggregations]
-        self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
-        filters = {repr(a.where and a.where.spec()): a.where for a in sources.values()}
-        takers = {a.taken: a.take for a in sources.values()}
-        self.filters = tuple(where.matches if where else None for where in filters.values())
-        self.takers = tuple(takers.values())
-        self.sources = tuple(
-            (list(filters).index(repr(a.where and a.where.spec())), list(takers).index(a.taken))
-            for a in sources.values()
-        )
-        windows = sorted({window for _, window in places}, key=lambda w: w.length or 2**62)
-        self.windows = tuple(windows)
-        self.outputs = tuple((place, windows.index(window)) for place, window in places)
-        finite = [(w.hop, w.length + w.hop) for w in windows if w.length is not None and w.hop is not None]
-        self.levels = tuple(
-            (hop, max(reach for step, reach in finite if step <= hop))
-            for hop in sorted({hop for hop, _ in finite})
-        )
-        self.reach = dict(self.levels)
-        self.keeps_rows = len(self.aggregations) >= ROWS_FROM
-        self.lifetime = any(window.length is None for window in windows)
-        used = frozenset[str]().union(*(aggregation.fields for aggregation in self.aggregations))
-        self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
-
-    def row(self, event: Event) -> Row:
-        """The event as the head keeps it. Data that its type does not declare are carried, not used."""
-        strange = self.undeclared[event.type]
-        if not strange.isdisjoint(event.data):
-            data = {name: value for name, value in event.data.items() if name not in strange}
-            event = msgspec.structs.replace(event, data=data)
-        passes = [matches is None or matches(event) for matches in self.filters]
-        taken = [take(event) for take in self.takers]
-        return [
-            event.occurred_at,
-            event.id,
-            *[taken[taker] if passes[where] else None for where, taker in self.sources],
-        ]
-
-    def tile_of(self, start: int, line: int) -> Tile | None:
-        """The tile that holds a moment once everything before `line` may be folded; None: out of every window."""
-        for length, reach in self.levels:
-            tile = start // length * length
-            if tile + length > line - reach:
-                return tile, length
-        return LIFETIME_TILE if self.lifetime else None
-
-    def merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
-        """Partials of both, by aggregation."""
-        return [a.merge(x, y) for a, x, y in zip(self.aggregations, left, right, strict=True)]
-
-    def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
-        """Partials of every window → all features of the view at `q` (ms), in the view's order."""
-        grid = [
-            [a.value(a.summary(partial, q), q) for a, partial in zip(self.aggregations, partials, strict=True)]
-            for partials in windows
-        ]
-        return [grid[window][place] for place, window in self.outputs]
-
-
-plan_of = lru_cache(maxsize=256)(Plan)
-"""The compiled plan of a view; declarations are compared by identity."""
+MARKERS, FOLDED, STALE, FILLED = 1, 2, 4, 8
+"""Flags of an item."""
 
 
 class Applied(NamedTuple):
-    """What `apply` did with events: took in as new, or left out as beyond every window."""
+    """What `apply` did with events that it did not know: took in, or left out.
+
+    `too_late`: beyond every window. `erased`: they occurred before the entity was erased. `went_stale`: one of them voided
+    what cannot be given back.
+    """
 
     fresh: Sequence[Event]
     too_late: Sequence[Event] = ()
+    erased: Sequence[Event] = ()
+    went_stale: bool = False
 
 
 @dataclass
 class ViewState:
-    """State of one (view, entity). `apply` changes it, `values` reads it."""
+    """State of one (view, entity). `apply` changes it, `values` reads it.
+
+    `folded`: something left the head, or was left out, so that moments before the line cannot be answered any more.
+    `voids` are rows behind their `voided_at`. `filled`: what happened before the view was declared is in. `erased_at`: a
+    tombstone (ms), nothing that occurred earlier is ever taken in again.
+    """
 
     plan: Plan
     born: int | None = None
     watermark: int = 0
     head: list[Row] = field(default_factory=list)
     singles: dict[Tile, Row] = field(default_factory=dict)
-    tiles: dict[Tile, list[Any]] = field(default_factory=dict)
+    tiles: dict[Tile, Sequence[Any]] = field(default_factory=dict)
     ring: dict[int, int] = field(default_factory=dict)
     markers: bool = False
+    folded: bool = False
+    voids: list[Row] = field(default_factory=list)
+    stale: bool = False
+    filled: bool = False
+    erased_at: int | None = None
 
     @classmethod
     def new(cls, view: FeatureView) -> ViewState:
@@ -151,15 +90,39 @@ class ViewState:
         """
         self._forget(now_ms, horizon_ms)
         fresh: dict[int, Event] = {}
+        too_late: list[Event] = []
+        erased: list[Event] = []
+        reached = self.plan.oldest(self.line)
         for event in events:
-            if (key := id_hash(event.dedup_id)) not in self.ring:
+            if (key := id_hash(event.dedup_id)) in self.ring:
+                continue
+            if self.erased_at is not None and event.occurred_at < self.erased_at:
+                erased.append(event)
+            elif reached is not None and event.occurred_at < reached:
+                too_late.append(event)
+            else:
                 fresh.setdefault(key, event)  # the copy that arrived first counts, offline too
         if len(self.ring) + len(fresh) > RING_IDS:
             self.markers = True
         if not self.markers:
             self.ring.update(dict.fromkeys(fresh, now_ms // SECOND))
+        was_stale = self.stale
+        self.folded |= bool(too_late)
         self._insert(list(fresh.values()))
-        return Applied(list(fresh.values()))
+        return Applied(list(fresh.values()), too_late, erased, self.stale and not was_stale)
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Take in events that are known to be new, as the log of commits knows them: nothing is deduplicated."""
+        erased_at = self.erased_at or 0
+        self._insert([event for event in events if event.occurred_at >= erased_at])
+
+    def erase(self, at: int) -> None:
+        """Forget everything but which ids were applied; what occurred before `at` (ms) stays out for good."""
+        self.born, self.watermark = None, 0
+        self.folded, self.stale = False, False
+        self.head, self.voids = [], []
+        self.singles, self.tiles = {}, {}
+        self.erased_at = at if self.erased_at is None else max(self.erased_at, at)
 
     def _forget(self, now_ms: int, horizon_ms: int) -> None:
         oldest = (now_ms - horizon_ms) // SECOND
@@ -170,15 +133,59 @@ class ViewState:
             return
         first = min(event.occurred_at for event in events)
         self.born = first if self.born is None else min(self.born, first)
-        self.watermark = max(self.watermark, *(event.occurred_at for event in events))
-        self.head.extend(self.plan.row(event) for event in events)
+        self.watermark = max(self.watermark, *(event.voided_at or event.occurred_at for event in events))
+        self.voids += [[e.voided_at, *self.plan.row(e)] for e in events if e.voided_at is not None]
+        self.head += [self.plan.row(event) for event in events if event.voided_at is None]
         self.head.sort(key=moment)
+        self._cancel()
         self._fold()
+        self._settle()
 
     @property
     def line(self) -> int:
         """Everything before this moment (ms) may be folded."""
         return self.watermark - MAX_SKEW
+
+    def _cancel(self) -> None:
+        """Voids that every moment sees, and whose event is raw: it stays in its place and counts nothing."""
+        raw = {row[1]: row for row in self.head} if self.voids else {}
+        for void in [void for void in self.voids if void[0] < self.line and void[2] in raw]:
+            row = raw[void[2]]
+            row[2:] = [None] * (len(row) - 2)
+            self.voids.remove(void)
+            self.folded = True
+
+    def _settle(self) -> None:
+        """Voids whose event has been folded, or would be, had it come; those of events that never come leave as well."""
+        raw = {row[1] for row in self.head} if self.voids else set()
+        crowded = len(self.voids) > HEAD_EVENTS
+        for void in [
+            void for void in self.voids if void[2] not in raw and (crowded or self._is_folded(void[1:]))
+        ]:
+            self.stale |= not self._gives_back(void[1:])
+            if void[0] < self.line:
+                self._remove(void[1:])
+                self.voids.remove(void)
+
+    def _is_folded(self, row: Row) -> bool:
+        """True if an event that is not raw can only be in a tile: it is older than a full head."""
+        full = len(self.head) >= HEAD_EVENTS
+        return full and (not self.head or moment(row) < moment(self.head[0]))
+
+    def _gives_back(self, row: Row) -> bool:
+        tile = self.plan.tile_of(row[0], self.line)
+        single = self.singles.get(tile) if tile else None
+        return tile is None or (single is not None and single[1] == row[1]) or self.plan.gives_back(row)
+
+    def _remove(self, row: Row) -> None:
+        tile = self.plan.tile_of(row[0], self.line)
+        if tile is None:
+            return
+        single = self.singles.pop(tile, None)
+        if single is None:
+            self.tiles[tile] = self.plan.without_row(self.tiles.get(tile, self.plan.empty), row)
+        elif single[1] != row[1]:
+            self.tiles[tile] = self.plan.without_row(self.plan.with_row(self.plan.empty, single), row)
 
     def _fold(self) -> None:
         surplus = max(len(self.head) - HEAD_EVENTS, 0)
@@ -188,21 +195,22 @@ class ViewState:
         for row in self.head[:folded]:
             self._fold_row(row)
         del self.head[:folded]
+        self.folded |= folded > 0
         self._coarsen()
 
     def _fold_row(self, row: Row) -> None:
         tile = self.plan.tile_of(row[0], self.line)
-        if tile is None:
-            return
+        if tile is None or row.count(None) == len(row) - 2:
+            return  # out of every window, or nothing that counts
         if tile in self.tiles:
-            self.tiles[tile] = self._with_row(self.tiles[tile], row)
+            self.tiles[tile] = self.plan.with_row(self.tiles[tile], row)
         elif tile in self.singles:
-            first = self._with_row(self._empty(), self.singles.pop(tile))
-            self.tiles[tile] = self._with_row(first, row)
+            first = self.plan.with_row(self.plan.empty, self.singles.pop(tile))
+            self.tiles[tile] = self.plan.with_row(first, row)
         elif self.plan.keeps_rows:
             self.singles[tile] = row
         else:
-            self.tiles[tile] = self._with_row(self._empty(), row)
+            self.tiles[tile] = self.plan.with_row(self.plan.empty, row)
 
     def _coarsen(self) -> None:
         for tile in self._outgrown(self.singles):
@@ -222,65 +230,68 @@ class ViewState:
         if target in self.tiles:
             partials = self.plan.merged(self.tiles[target], partials)
         elif target in self.singles:
-            partials = self._with_row(partials, self.singles.pop(target))
+            partials = self.plan.with_row(partials, self.singles.pop(target))
         self.tiles[target] = partials
 
     def answers(self, q: int) -> bool:
-        """True if moment `q` (ms) can be answered exactly: nothing that `q` must not see has been folded."""
-        return len(self.head) < HEAD_EVENTS or q >= self.line
+        """True if moment `q` (ms) can be answered exactly: nothing that `q` must tell apart has been folded."""
+        return not self.folded or q >= self.line
 
     def seen_before(self, q: int) -> bool:
-        """True if the entity had an event before `q`."""
+        """True if the entity had an event before `q`, voided or not."""
         return self.born is not None and self.born < q
 
     def values(self, q: int) -> list[float]:
         """All features of the view at `q` (ms), in the view's order. Events at or after `q` do not count."""
-        return self.plan.finalized(self.by_window(q), q)
+        return values([self], q)
 
-    def by_window(self, q: int) -> Iterator[list[Any]]:
+    def by_window(self, q: int) -> Iterator[Sequence[Any]]:
         """Partials of every window, shortest first: each continues where the shorter one stopped."""
+        plan = self.plan
         singles = sorted(self.singles.values(), key=moment)
         rows = [*singles, *(row for row in self.head if row[0] < q)]
+        removed: list[Row] = []
+        if self.voids:
+            rows, removed = self._less_voided(rows, q)
         tiles = sorted(self.tiles.items())
-        running = self._empty()
-        for window in self.plan.windows:
+        running: Sequence[Any] = plan.empty
+        for window in plan.windows:
             start = window.start(q)
             while rows and (start is None or rows[-1][0] >= start):
-                running = self._with_row(running, rows.pop())
+                running = plan.with_row(running, rows.pop())
             while tiles and (start is None or tiles[-1][0][0] >= start):
-                running = self.plan.merged(running, tiles.pop()[1])
+                running = plan.merged(running, tiles.pop()[1])
+            while removed and (start is None or removed[-1][0] >= start):
+                running = plan.without_row(running, removed.pop())
             yield running
 
-    def _empty(self) -> list[Any]:
-        return [aggregation.empty for aggregation in self.plan.aggregations]
-
-    def _with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
-        moment, event_id, *prepared = row
-        inputs = [None if value is None else (moment, event_id, value) for value in prepared]
-        return [
-            partial if (found := inputs[column]) is None else update(partial, found)
-            for (update, column), partial in zip(self.plan.updates, partials, strict=True)
-        ]
+    def _less_voided(self, rows: Sequence[Row], q: int) -> tuple[list[Row], list[Row]]:
+        """Rows without those voided before `q`, and the voided ones that tiles hold."""
+        voided = {void[2]: void[1:] for void in self.voids if void[0] < q}
+        raw = {row[1] for row in rows}
+        removed = [row for row in voided.values() if row[1] not in raw and self._is_folded(row)]
+        return [row for row in rows if row[1] not in voided], sorted(removed, key=moment)
 
     def encode(self) -> bytes:
-        """The item's bytes: MessagePack and a CRC-32."""
+        """The item's bytes: MessagePack and a CRC-32. Voids and tombstone, rare as they are, stand last or not at all."""
         aggregations = self.plan.aggregations
-        body = _ENCODER.encode(
+        members = [
+            CODEC,
+            self.plan.view.version,
+            self.born,
+            self.watermark,
+            self._relative(self.head),
+            self._relative(sorted(self.singles.values(), key=moment)),
             [
-                CODEC,
-                self.plan.view.version,
-                self.born,
-                self.watermark,
-                self._relative(self.head),
-                self._relative(sorted(self.singles.values(), key=moment)),
-                [
-                    [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
-                    for tile, partials in sorted(self.tiles.items())
-                ],
-                [part for entry in self.ring.items() for part in entry],
-                self.markers,
-            ]
-        )
+                [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
+                for tile, partials in sorted(self.tiles.items())
+            ],
+            [part for entry in self.ring.items() for part in entry],
+            MARKERS * self.markers | FOLDED * self.folded | STALE * self.stale | FILLED * self.filled,
+        ]
+        if self.voids or self.erased_at is not None:
+            members += [sorted(self.voids, key=lambda void: void[:3]), self.erased_at]
+        body = _ENCODER.encode(members)
         return body + zlib.crc32(body).to_bytes(4, "big")
 
     def _relative(self, rows: Iterable[Row]) -> list[Row]:
@@ -293,11 +304,11 @@ class ViewState:
         if zlib.crc32(body).to_bytes(4, "big") != checksum:
             raise CorruptItem(f'an item of view "{view.name}" fails its checksum')
         codec, version, *members = _members(view, body)
-        if (codec, version) != (CODEC, view.version):
+        if codec not in READABLE or version != view.version:
             raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
-        born, watermark, head, singles, tiles, ring, markers = members
+        born, watermark, head, singles, tiles, ring, flags, *rare = members
         plan = plan_of(view)
-        state = cls(plan, born, watermark, markers=markers)
+        state = cls(plan, born, watermark)
         state.head = state._relative(head)
         state.singles = {state._place(row): row for row in state._relative(singles)}
         state.tiles = {
@@ -305,6 +316,11 @@ class ViewState:
             for tile in tiles
         }
         state.ring = dict(zip(ring[::2], ring[1::2], strict=True))
+        if codec == 2 and len(head) >= HEAD_EVENTS:
+            flags |= FOLDED
+        state.markers, state.folded = bool(flags & MARKERS), bool(flags & FOLDED)
+        state.stale, state.filled = bool(flags & STALE), bool(flags & FILLED)
+        state.voids, state.erased_at = rare or ([], None)
         return state
 
     def _place(self, row: Row) -> Tile:
@@ -312,6 +328,15 @@ class ViewState:
         tile = self.plan.tile_of(row[0], self.line)
         assert tile is not None
         return tile
+
+
+def values(shards: Sequence[ViewState], q: int) -> list[float]:
+    """All features of one entity at `q` (ms), from the states of all its shards."""
+    plan = shards[0].plan
+    windows, *others = [state.by_window(q) for state in shards]
+    for other in others:
+        windows = map(plan.merged, windows, other)
+    return plan.finalized(windows, q)
 
 
 def _members(view: FeatureView, body: bytes) -> list[Any]:
@@ -323,15 +348,6 @@ def _members(view: FeatureView, body: bytes) -> list[Any]:
     if len(found) < 2:
         raise CorruptItem(f'an item of view "{view.name}" has no codec')
     return found
-
-
-def values(shards: Sequence[ViewState], q: int) -> list[float]:
-    """All features of one entity at `q` (ms), from the states of all its shards."""
-    plan = shards[0].plan
-    windows, *others = [state.by_window(q) for state in shards]
-    for other in others:
-        windows = map(plan.merged, windows, other)
-    return plan.finalized(windows, q)
 
 
 def id_hash(event_id: str) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
-from candor.features.state import ViewState
+from candor.features.state import Applied, ViewState
 from candor.features.vector import Read
 from candor.features.views import FeatureView
 from candor.store.protocol import Commit
@@ -24,11 +24,11 @@ class Retention:
 
 
 class Prepared(NamedTuple):
-    """An item's next state and the commit that writes it; None where no event is new."""
+    """An item's next state, the commit that writes it (None where nothing changes), and what `apply` told."""
 
     state: ViewState
     commit: Commit | None
-    too_late: Sequence[Event]
+    applied: Applied
 
 
 def prepare(
@@ -42,9 +42,10 @@ def prepare(
     if read.state == "unavailable":
         raise StoreUnavailable("the item could not be read")
     state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
+    folded = state.folded
     applied = state.apply(events, now_ms, retention.event_ids)
-    if not applied.fresh:
-        return Prepared(state, None, applied.too_late)
+    if not applied.fresh and state.folded is folded:
+        return Prepared(state, None, applied)
     commit = Commit(
         key=key,
         blob=state.encode(),
@@ -54,4 +55,4 @@ def prepare(
         expires_at=(now_ms + retention.items) // SECOND,
         marker_expiry=(now_ms + retention.event_ids) // SECOND if state.markers else None,
     )
-    return Prepared(state, commit, applied.too_late)
+    return Prepared(state, commit, applied)

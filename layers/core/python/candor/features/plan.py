@@ -1,0 +1,139 @@
+"""What a view's declaration means for its state: which aggregations share what, and how coarse a tile may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from candor.contracts import Event
+from candor.features.aggregations import Aggregation, Input
+from candor.features.views import FeatureView
+
+ROWS_FROM = 8
+"""A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
+
+LIFETIME_TILE = (0, 0)
+
+Row = list[Any]
+"""One raw event: [occurred_at, event id, prepared value of every source]."""
+
+Tile = tuple[int, int]
+"""(start ms, length ms); `LIFETIME_TILE` holds all that only the lifetime window reaches."""
+
+
+class Plan:
+    """What a view's declaration means for its state; compiled once."""
+
+    def __init__(self, view: FeatureView) -> None:
+        self.view = view
+        unique: dict[str, Aggregation] = {}
+        places = []
+        for feature in view.features:
+            spec = repr(feature.aggregation.spec())
+            unique.setdefault(spec, feature.aggregation)
+            places.append((list(unique).index(spec), feature.window))
+        self.aggregations = tuple(unique.values())
+        sources = {aggregation.source: aggregation for aggregation in self.aggregations}
+        columns = [list(sources).index(a.source) for a in self.aggregations]
+        self.empty = tuple(a.empty for a in self.aggregations)
+        self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
+        self.removals = tuple(
+            (a.remove if a.invertible else None, column)
+            for a, column in zip(self.aggregations, columns, strict=True)
+        )
+        filters = {repr(a.where and a.where.spec()): a.where for a in sources.values()}
+        takers = {a.taken: a.take for a in sources.values()}
+        self.filters = tuple(where.matches if where else None for where in filters.values())
+        self.takers = tuple(takers.values())
+        self.sources = tuple(
+            (list(filters).index(repr(a.where and a.where.spec())), list(takers).index(a.taken))
+            for a in sources.values()
+        )
+        windows = sorted({window for _, window in places}, key=lambda w: w.length or 2**62)
+        self.windows = tuple(windows)
+        self.outputs = tuple((place, windows.index(window)) for place, window in places)
+        finite = [(w.hop, w.length + w.hop) for w in windows if w.length is not None and w.hop is not None]
+        self.levels = tuple(
+            (hop, max(reach for step, reach in finite if step <= hop))
+            for hop in sorted({hop for hop, _ in finite})
+        )
+        self.keeps_rows = len(self.aggregations) >= ROWS_FROM
+        self.lifetime = any(window.length is None for window in windows)
+        used = frozenset[str]().union(*(aggregation.fields for aggregation in self.aggregations))
+        self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
+
+    def row(self, event: Event) -> Row:
+        """The event as the head keeps it. Data that its type does not declare are carried, not used."""
+        strange = self.undeclared[event.type]
+        if not strange.isdisjoint(event.data):
+            data = {name: value for name, value in event.data.items() if name not in strange}
+            event = msgspec.structs.replace(event, data=data)
+        passes = [matches is None or matches(event) for matches in self.filters]
+        taken = [take(event) for take in self.takers]
+        return [
+            event.occurred_at,
+            event.id,
+            *[taken[taker] if passes[where] else None for where, taker in self.sources],
+        ]
+
+    def tile_of(self, start: int, line: int) -> Tile | None:
+        """The tile that holds a moment once everything before `line` may be folded; None: out of every window."""
+        for length, reach in self.levels:
+            tile = start // length * length
+            if tile + length > line - reach:
+                return tile, length
+        return LIFETIME_TILE if self.lifetime else None
+
+    def oldest(self, line: int) -> int | None:
+        """The first moment that a window may still reach; None if nothing is ever out of reach."""
+        if self.lifetime:
+            return None
+        length, reach = self.levels[-1]
+        return (line - reach) // length * length
+
+    def with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
+        """Partials with one more event."""
+        inputs = self._inputs(row)
+        return [
+            partial if (found := inputs[column]) is None else update(partial, found)
+            for (update, column), partial in zip(self.updates, partials, strict=True)
+        ]
+
+    def without_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
+        """Partials with one event less, as far as an aggregation can give an event back."""
+        inputs = self._inputs(row)
+        return [
+            partial if remove is None or (found := inputs[column]) is None else remove(partial, found)
+            for (remove, column), partial in zip(self.removals, partials, strict=True)
+        ]
+
+    def gives_back(self, row: Row) -> bool:
+        """True if every aggregation that took the event can give it back."""
+        return all(remove is not None or row[2 + column] is None for remove, column in self.removals)
+
+    @staticmethod
+    def _inputs(row: Row) -> list[Input | None]:
+        moment, event_id, *prepared = row
+        return [None if value is None else (moment, event_id, value) for value in prepared]
+
+    def merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
+        """Partials of both, by aggregation."""
+        return [a.merge(x, y) for a, x, y in zip(self.aggregations, left, right, strict=True)]
+
+    def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
+        """Partials of every window → all features of the view at `q` (ms), in the view's order."""
+        grid = [
+            [
+                a.value(a.summary(partial, q), q)
+                for a, partial in zip(self.aggregations, partials, strict=True)
+            ]
+            for partials in windows
+        ]
+        return [grid[window][place] for place, window in self.outputs]
+
+
+plan_of = lru_cache(maxsize=256)(Plan)
+"""The compiled plan of a view; declarations are compared by identity."""
