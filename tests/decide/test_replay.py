@@ -57,7 +57,7 @@ class SometimesUnreadable(MemoryDecisionStore):
         if self.reads % 3:
             return snapshot
         lost = keys[self.reads % len(keys)]
-        return Snapshot({**snapshot.reads, lost: UNAVAILABLE}, snapshot.champion)
+        return Snapshot({**snapshot.reads, lost: UNAVAILABLE}, snapshot.champion, snapshot.views)
 
 
 @pytest.fixture(scope="module")

@@ -269,7 +269,7 @@ class Unread(MemoryDecisionStore):
     def read(self, keys, timeout_s, synchronous=()):
         snapshot = super().read(keys, timeout_s, synchronous)
         gone = {key: UNAVAILABLE for key in synchronous if key.startswith(self.lost)} if self.lost else {}
-        return Snapshot({**snapshot.reads, **gone}, snapshot.champion)
+        return Snapshot({**snapshot.reads, **gone}, snapshot.champion, snapshot.views)
 
 
 @pytest.mark.parametrize("lost", [("attempts@",), ("granted@",), ("attempts@", "granted@")])

@@ -28,7 +28,7 @@ class Faulty(MemoryDecisionStore):
         self.timeouts.append(timeout_s)
         snapshot = super().read(keys, timeout_s, synchronous)
         gone = {key: UNAVAILABLE for key in keys if key.startswith(self.lost)} if self.lost else {}
-        return Snapshot({**snapshot.reads, **gone}, snapshot.champion)
+        return Snapshot({**snapshot.reads, **gone}, snapshot.champion, snapshot.views)
 
     def record(self, decision, timeout_s, commits=()):
         self.timeouts.append(timeout_s)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -61,12 +62,19 @@ class Engine:
             for key in self.items(table):
                 self.erase(table, key)
 
-    def promote(self, sha: str) -> None:
-        self.client.put_item(TableName="registry", Item={"pk": {"S": "champion"}, "bundle": {"S": sha}})
+    def promote(self, sha: str | None, views: Mapping[str, str] | None = None) -> None:
+        item = {"pk": {"S": "champion"}}
+        if sha:
+            item["bundle"] = {"S": sha}
+        if views:
+            item["views"] = {"S": json.dumps(views)}
+        self.client.put_item(TableName="registry", Item=item)
 
-    def champion(self) -> str | None:
+    def pointer(self) -> tuple[str | None, Mapping[str, str] | None]:
         item = self.items("registry").get("champion")
-        return item["bundle"]["S"] if item else None
+        if item is None:
+            return None, None
+        return item.get("bundle", {}).get("S"), json.loads(item.get("views", {}).get("S", "{}"))
 
     @property
     def features(self) -> DynamoFeatureStore:
@@ -81,7 +89,7 @@ class Engine:
     @property
     def decisions(self) -> DynamoDecisionStore:
         self._decisions = self._decisions or DynamoDecisionStore(
-            "features", "decisions", self.champion, "synchronous"
+            "features", "decisions", self.pointer, "synchronous"
         )
         return self._decisions
 
@@ -172,7 +180,7 @@ class Decisions:
     another: Callable[[], DecisionStore]
     features: FeatureStore
     synchronous: FeatureStore
-    promote: Callable[[str], None]
+    promote: Callable[..., None]
 
 
 def features_on(name: str, use: Callable[[str], Engine]) -> Features:
@@ -191,7 +199,7 @@ def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], Hot
             lambda: memory,
             memory.features,
             memory.synchronous,
-            lambda sha: setattr(memory, "champion", sha),
+            lambda sha, views=None: vars(memory).update(champion=sha, views=views or {}),
         )
     client, engine_name = name.split("-")
     engine = use(engine_name)

@@ -21,7 +21,7 @@ def test_one_read_gives_items_and_the_champion(decisions, commit):
     version = decisions.features.commit(commit()).version
     decisions.promote("ab" * 32)
     assert decisions.store.read([KEY, "view@1#bob"], TIMEOUT_S) == Snapshot(
-        {KEY: Read("present", commit().blob, version), "view@1#bob": ABSENT}, "ab" * 32
+        {KEY: Read("present", commit().blob, version), "view@1#bob": ABSENT}, "ab" * 32, {}
     )
 
 
@@ -29,9 +29,19 @@ def test_without_a_promotion_there_is_no_champion(decisions):
     assert decisions.store.read([KEY], TIMEOUT_S) == Snapshot({KEY: ABSENT}, None)
 
 
+def test_the_pointer_tells_which_version_of_a_view_serves(decisions):
+    decisions.promote("cd" * 32, {"loans": "0a1b2c3d"})
+    assert decisions.store.read([], TIMEOUT_S) == Snapshot({}, "cd" * 32, {"loans": "0a1b2c3d"})
+
+
+def test_views_may_be_flipped_before_anything_is_promoted(decisions):
+    decisions.promote(None, {"loans": "0a1b2c3d"})
+    assert decisions.store.read([], TIMEOUT_S) == Snapshot({}, None, {"loans": "0a1b2c3d"})
+
+
 def test_without_keys_the_champion_is_still_read(decisions):
     decisions.promote("cd" * 32)
-    assert decisions.store.read([], TIMEOUT_S) == Snapshot({}, "cd" * 32)
+    assert decisions.store.read([], TIMEOUT_S) == Snapshot({}, "cd" * 32, {})
 
 
 def test_who_records_first_wins_and_the_second_gets_what_is_stored(decisions, decision):
@@ -249,7 +259,7 @@ def broken():
             )
             closing.append(lean._client.close)
             return lean
-        store = DynamoDecisionStore("no", "no", lambda: None)
+        store = DynamoDecisionStore("no", "no", lambda: (None, None))
         closing.append(lambda: disconnect_decisions(store))
         return store
 

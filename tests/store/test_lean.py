@@ -19,7 +19,7 @@ AMPLE_S = 5.0
 SHORT_S = 0.15
 PRESENT = Read("present", b"blob", Version(7, 3))
 LOST = Snapshot(dict.fromkeys(KEYS, UNAVAILABLE), None)
-FOUND = Snapshot({KEYS[0]: PRESENT, KEYS[1]: ABSENT}, "sha")
+FOUND = Snapshot({KEYS[0]: PRESENT, KEYS[1]: ABSENT}, "sha", {})
 THROTTLED = error("ProvisionedThroughputExceededException")
 
 
@@ -152,7 +152,7 @@ def test_an_unprocessed_champion_is_asked_for_again(server, store):
 
 def test_keys_never_processed_are_unavailable_and_never_absent(server, store):
     server.script = [batch(unprocessed={"features": keys(KEYS[0])})]
-    assert store.read(KEYS, AMPLE_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}, "sha")
+    assert store.read(KEYS, AMPLE_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: ABSENT}, "sha", {})
     assert len(server.requests) == 3, "a table that throttles is not pressed until the deadline"
 
 
@@ -182,14 +182,14 @@ def test_unprocessed_keys_of_both_tables_are_asked_for_again(server, store):
     server.script = [batch(item(KEYS[0]), unprocessed=left), of_synchronous(item(SYNCHRONOUS[0]))]
     found = store.read(KEYS, AMPLE_S, SYNCHRONOUS)
     wanted = {KEYS[0]: PRESENT, KEYS[1]: ABSENT, SYNCHRONOUS[0]: PRESENT, SYNCHRONOUS[1]: ABSENT}
-    assert found == Snapshot(wanted, "sha")
+    assert found == Snapshot(wanted, "sha", {})
     assert server.requests[1]["RequestItems"] == left
 
 
 def test_synchronous_keys_never_processed_are_unavailable_and_never_absent(server, store):
     server.script = [batch(item(KEYS[0]), unprocessed={"synchronous": keys(SYNCHRONOUS[1])})]
     wanted = {**FOUND.reads, SYNCHRONOUS[0]: ABSENT, SYNCHRONOUS[1]: UNAVAILABLE}
-    assert store.read(KEYS, AMPLE_S, SYNCHRONOUS) == Snapshot(wanted, "sha")
+    assert store.read(KEYS, AMPLE_S, SYNCHRONOUS) == Snapshot(wanted, "sha", {})
     assert len(server.requests) == 3
 
 

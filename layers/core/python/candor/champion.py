@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, isfinite
-from typing import Final
+from typing import Final, NamedTuple
 
 from candor.clock import SECOND, Clock
 from candor.errors import BundleRefused, CandorError, DefinitionError, PolicyError
@@ -31,9 +31,9 @@ class Champion:
     """A bundle made ready to serve. Raises `BundleRefused` if any part of it could not."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
-        bundle.require(definitions)
         self.sha = sha
         self.bundle = bundle
+        self.definitions = bundle.trained_on(definitions)
         try:
             self.booster = Booster(bundle.model)
             self.policy = Policy(bundle.policy)
@@ -55,8 +55,15 @@ class Champion:
         return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
 
 
+class Serving(NamedTuple):
+    """What decides: the views and on-demand features that are read, and the model on them, None where none can serve."""
+
+    definitions: Definitions
+    champion: Champion | None = None
+
+
 class Champions:
-    """The champion by the pointer's word. A refused bundle is tried once, an unreadable one again after a while."""
+    """What serves, by the pointer's word. A refused bundle is tried once, an unreadable one again after a while."""
 
     def __init__(
         self, definitions: Definitions, load_bundle: LoadBundle, clock: Clock, on_failure: OnFailure
@@ -65,15 +72,33 @@ class Champions:
         self._load_bundle = load_bundle
         self._clock = clock
         self._on_failure = on_failure
-        self._serving: Champion | None = None
+        self.last = Serving(definitions)
+        self._views: Mapping[str, str] = {}
         self._ready: dict[str, Champion] = {}
         self._retry_at: dict[str, float] = {}
 
-    def serving(self, sha: str | None, timeout_s: float) -> Champion | None:
-        """The champion that the pointer names, or the one before where that cannot serve; None where none can."""
-        if sha is not None and (self._serving is None or self._serving.sha != sha):
-            self._serving = self._ready.get(sha) or self._loaded(sha, timeout_s) or self._serving
-        return self._serving
+    def serving(self, sha: str | None, views: Mapping[str, str] | None, timeout_s: float) -> Serving:
+        """What the pointer names; None where it could not be read: then all stays as `last`.
+
+        The champion before serves where the one that is named cannot, a view as the champion was trained on it where the
+        version that is named is not kept.
+        """
+        champion = self.last.champion
+        if sha is not None and (champion is None or champion.sha != sha):
+            champion = self._ready.get(sha) or self._loaded(sha, timeout_s) or champion
+        views = self._views if views is None else views
+        if champion is not self.last.champion or views != self._views:
+            self._views = views
+            self.last = Serving(self._versions(champion, views), champion)
+        return self.last
+
+    def _versions(self, champion: Champion | None, views: Mapping[str, str]) -> Definitions:
+        trained = champion.definitions if champion else self._definitions
+        try:
+            return trained.serving(views)
+        except DefinitionError as error:
+            self._on_failure(champion.sha if champion else "", error)
+            return trained
 
     def _loaded(self, sha: str, timeout_s: float) -> Champion | None:
         if self._clock.now_ms() < self._retry_at.get(sha, 0):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.champion import Champion, Champions
+from candor.champion import Champion, Champions, Serving
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id
@@ -62,6 +62,14 @@ class Attempt(msgspec.Struct, frozen=True):
         return hashlib.sha256(canonical).hexdigest()
 
 
+class Scope(NamedTuple):
+    """What decides one application: the model and its views, and the keys of the items that they need, by view name."""
+
+    serving: Serving
+    keys: Keys
+    synchronous: SynchronousViews
+
+
 class Proposal(NamedTuple):
     """A decision that stands once the record and every commit are written together."""
 
@@ -100,8 +108,7 @@ class Decider:
         retention_days: int,
         retention: Retention,
     ) -> None:
-        self._definitions = definitions
-        self._synchronous = SynchronousViews(definitions, retention)
+        self._max_skew_ms = definitions.max_future_skew_ms
         self._store = store
         self._champions = champions
         self._fallback = Policy(fallback_policy)
@@ -113,8 +120,8 @@ class Decider:
 
     def warm_up(self) -> None:
         """Make the champion ready before the first request; what fails here is left to the requests."""
-        pointer = self._store.read([], START_TIMEOUT_S).champion
-        self._champions.serving(pointer, START_TIMEOUT_S)
+        pointer = self._store.read([], START_TIMEOUT_S)
+        self._champions.serving(pointer.champion, pointer.views, START_TIMEOUT_S)
 
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
@@ -123,25 +130,39 @@ class Decider:
         not be written: then nothing is decided and the same key is safe to retry.
         """
         self._check_moment(attempt)
-        keys = self._keys(attempt.application)
-        snapshot = self._read(keys, deadline)
-        champion = self._champions.serving(snapshot.champion, deadline.remaining() * LOAD_SHARE)
-        reads = snapshot.reads
+        scope, reads = self._read(attempt.application, deadline)
         for turn in count():
-            proposal = self._propose(attempt, keys, reads, champion)
+            proposal = self._propose(attempt, scope, reads)
             found = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
             if not isinstance(found, Contended):
                 return _answered(proposal, found)
-            reads = self._read_again(found, keys, reads, turn, deadline)
+            reads = self._read_again(found, scope, reads, turn, deadline)
         raise AssertionError("unreachable")
 
-    def _read(self, keys: Keys, deadline: Deadline) -> Snapshot:
-        strongly = self._synchronous.keys(keys)
-        others = [key for key in chain(*keys.values()) if key not in strongly]
+    def _read(self, application: Application, deadline: Deadline) -> tuple[Scope, Reads]:
+        """What decides, and the items that it reads.
+
+        The pointer comes with the items of what it named before. Where it now names other views, theirs are read.
+        """
+        before = self._scope(self._champions.last, application)
+        snapshot = self._fetch(before, deadline)
+        share = deadline.remaining() * LOAD_SHARE
+        scope = self._scope(self._champions.serving(snapshot.champion, snapshot.views, share), application)
+        if scope.keys != before.keys:
+            snapshot = self._fetch(scope, deadline)
+        return scope, snapshot.reads
+
+    def _scope(self, serving: Serving, application: Application) -> Scope:
+        views = SynchronousViews(serving.definitions, self._retention)
+        return Scope(serving, _keys(serving.definitions, application), views)
+
+    def _fetch(self, scope: Scope, deadline: Deadline) -> Snapshot:
+        strongly = scope.synchronous.keys(scope.keys)
+        others = [key for key in chain(*scope.keys.values()) if key not in strongly]
         return self._store.read(others, deadline.remaining() * READ_SHARE, strongly)
 
     def _read_again(
-        self, contended: Contended, keys: Keys, reads: Reads, turn: int, deadline: Deadline
+        self, contended: Contended, scope: Scope, reads: Reads, turn: int, deadline: Deadline
     ) -> Reads:
         """What now stands: as the failure told it, else read again after a random wait.
 
@@ -153,33 +174,25 @@ class Decider:
             return {**reads, **contended.current}
         wait_s = PAUSE_S * 2 ** min(turn, 6) * random.random()  # noqa: S311 - no secret
         time.sleep(min(wait_s, deadline.remaining()))
-        return self._read(keys, deadline).reads
+        return self._fetch(scope, deadline).reads
 
     def _check_moment(self, attempt: Attempt) -> None:
         """A checkout dated later than now, beyond the declared skew, comes from a wrong clock."""
         dated = attempt.application.checkout.occurred_at
         now = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
-        if dated is not None and parse_rfc3339(dated) > now + self._definitions.max_future_skew_ms:
+        if dated is not None and parse_rfc3339(dated) > now + self._max_skew_ms:
             raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
 
-    def _keys(self, application: Application) -> dict[str, tuple[str, ...]]:
-        """Item keys by view name, for the entities that the application names."""
-        found = {name: entity.key_of(application) for name, entity in self._definitions.entities.items()}
-        return {
-            view.name: view.item_keys(token)
-            for view in self._definitions.views
-            if (token := found[view.entity.name]) is not None
-        }
-
-    def _propose(self, attempt: Attempt, keys: Keys, reads: Reads, champion: Champion | None) -> Proposal:
+    def _propose(self, attempt: Attempt, scope: Scope, reads: Reads) -> Proposal:
         now_ms = self._clock.now_ms()
         if attempt.replay_at is None:
-            q, reads = self._synchronous.live(keys, reads, now_ms)
+            q, reads = scope.synchronous.live(scope.keys, reads, now_ms)
         else:
             q = attempt.replay_at
+        definitions = scope.serving.definitions
         checkout = attempt.application.checkout
-        vector = build(self._definitions, reads, keys, checkout, q, self._retention.items)
-        decision = self._decide(attempt, q, vector, champion)
+        vector = build(definitions, reads, scope.keys, checkout, q, self._retention.items)
+        decision = self._decide(attempt, q, vector, scope)
         record = StoredDecision(
             id=decision.id,
             merchant_id=decision.merchant_id,
@@ -189,10 +202,11 @@ class Decider:
             q=decision.q,
             expires_at=(now_ms + self._kept_ms) // SECOND,
         )
-        event = decided(decision, self._definitions)
-        return Proposal(decision, record, self._synchronous.commits(event, keys, reads, now_ms))
+        event = decided(decision, definitions)
+        return Proposal(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
 
-    def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, champion: Champion | None) -> Decision:
+    def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, scope: Scope) -> Decision:
+        definitions, champion = scope.serving
         application, checkout = attempt.application, attempt.application.checkout
         score = champion.score(vector.values) if champion else None
         cutoff = champion.bundle.cutoff if champion else None
@@ -202,12 +216,12 @@ class Decider:
             amount=checkout.total,
             currency=checkout.currency,
             degraded=vector.degraded or score is None,
-            features=dict(zip(self._definitions.features, vector.values, strict=True)),
+            features=dict(zip(definitions.features, vector.values, strict=True)),
             states=vector.states,
         )
         policy = champion.policy if champion else self._fallback
         verdict = _verdict(policy, facts)
-        if self._synchronous.unseen(vector.states):
+        if scope.synchronous.unseen(vector.states):
             verdict = unseen(verdict)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key),
@@ -217,7 +231,7 @@ class Decider:
             replay_clock=attempt.replay_at is not None,
             request=checkout,
             vector=vector,
-            definition_hash=self._definitions.hash,
+            definition_hash=definitions.hash,
             bundle=champion.sha if champion else None,
             policy=policy.hash,
             score=score,
@@ -230,6 +244,16 @@ class Decider:
             regulation_profile=self._profile,
             attempt=os.urandom(8).hex(),
         )
+
+
+def _keys(definitions: Definitions, application: Application) -> dict[str, tuple[str, ...]]:
+    """Item keys by view name, for the entities that the application names."""
+    found = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
+    return {
+        view.name: view.item_keys(token)
+        for view in definitions.views
+        if (token := found[view.entity.name]) is not None
+    }
 
 
 def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:

@@ -118,6 +118,13 @@ class Bundle:
                 f"the bundle is of definitions {self.definition_hash[:12]}, this code of {definitions.hash[:12]}: retrain"
             )
 
+    def trained_on(self, definitions: Definitions) -> Definitions:
+        """Of all that is kept, the declarations that the bundle was trained on. BundleRefused if they are not among it."""
+        found = definitions.pinned(self.features, self.definition_hash)
+        if found is None:
+            self.require(definitions)
+        return found or definitions
+
     def __post_init__(self) -> None:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
         if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:

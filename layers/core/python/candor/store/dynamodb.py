@@ -187,17 +187,17 @@ class DynamoDecisionStore:
         self,
         features: str,
         decisions: str,
-        champion: Callable[[], str | None],
+        pointer: Callable[[], tuple[str | None, Mapping[str, str] | None]],
         synchronous: str | None = None,
     ) -> None:
         self._features = DynamoFeatureStore(features)
         self._synchronous = DynamoFeatureStore(synchronous or features)
         self._item = bound(DecisionItem, decisions)
-        self._champion = champion
+        self._pointer = pointer
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         reads = {**self._features.load(keys), **self._synchronous.load(synchronous)}
-        return Snapshot(reads, self._champion())
+        return Snapshot(reads, *self._pointer())
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()

@@ -59,7 +59,7 @@ class HotStore:
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         deadline = Deadline(timeout_s)
         reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
-        champion = None
+        pointer: Item | None = None
         wanted: dict[str, Any] = {self._registry: {"Keys": [_key(CHAMPION)]}}
         if keys:
             wanted[self._features] = _items(keys, strongly=False)
@@ -76,11 +76,11 @@ class HotStore:
                 for item in answer["Responses"].get(table, ()):
                     reads[item["pk"]["S"]] = read_of(item)
             for item in answer["Responses"].get(self._registry, ()):
-                champion = item["bundle"]["S"]
+                pointer = item
             wanted = unprocessed
             if not wanted:
                 break
-        return Snapshot(reads, champion)
+        return Snapshot(reads, *_pointed(pointer))
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
@@ -199,6 +199,14 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     if answer.status != 200:
         raise StoreUnavailable(f"secretsmanager answers {answer.status}")
     return str(msgspec.json.decode(answer.body)["SecretString"]).encode()
+
+
+def _pointed(item: Item | None) -> tuple[str | None, Mapping[str, str] | None]:
+    """The pointer's bundle and views."""
+    if item is None:
+        return None, None
+    views = item.get("views", {}).get("S", "{}")
+    return item.get("bundle", {}).get("S"), msgspec.json.decode(views, type=dict[str, str])
 
 
 def read_of(item: Item) -> Read:

@@ -80,12 +80,13 @@ class MemoryDecisionStore:
         self.features = features
         self.synchronous = synchronous or MemoryFeatureStore()
         self.champion = champion
+        self.views: Mapping[str, str] | None = None
         self.decisions: dict[str, StoredDecision] = {}
         self._lock = threading.Lock()
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         reads = {**self.features.load(keys), **self.synchronous.load(synchronous)}
-        return Snapshot(reads, self.champion)
+        return Snapshot(reads, self.champion, self.views)
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()

@@ -11,13 +11,15 @@ from candor.features.vector import Read, Version
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The scorer's one read: items by key (a key that could not be read is `unavailable`) and the champion's name.
+    """The scorer's one read: items by key (a key that could not be read is `unavailable`) and what the pointer says.
 
-    `champion` is None if no bundle was promoted or the pointer could not be read.
+    `champion` is the bundle's name, None if none was promoted; `views` the version of every view that does not serve as
+    declared. Both are None if there is no pointer, or it could not be read.
     """
 
     reads: Mapping[str, Read]
     champion: str | None
+    views: Mapping[str, str] | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):
