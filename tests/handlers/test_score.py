@@ -6,6 +6,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import boto3
@@ -14,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from candor.clock import DAY, HOUR, SystemClock
 from candor.contracts import MAX_BODY_BYTES, parse_envelope
+from candor.features.state import ViewState
 from candor.ingest import ingest
 from candor.model.bundle import Bundle
 from candor.store.commits import Retention
@@ -79,7 +81,7 @@ class Scorer:
 
     def __call__(self, body: Any = None, key: str | None = "k1", **headers: str) -> dict[str, Any]:
         sent = headers if key is None else {"Idempotency-Key": key, **headers}
-        event = proxied(checkout() if body is None else body, sent, **AUTHORIZER)
+        event = proxied(checkout(token=f"cus_of_{key}") if body is None else body, sent, **AUTHORIZER)
         return self.handle(event)
 
     def handle(self, event: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +166,60 @@ def test_what_the_updater_stored_is_what_the_scorer_reads(warm):
     record = recorded(warm(checkout(token="cus_failing"), key="failing"))
     assert record["vector"]["states"]["customer_failures"] == "present"
     assert (record["rules"], record["reasons"]) == (["payments_failed"], ["H03"])
+
+
+def items_of(customer: str) -> dict[str, ViewState]:
+    """The synchronous items of a customer, by view."""
+    found = boto3.client("dynamodb").scan(TableName="synchronous", ConsistentRead=True)["Items"]
+    views = {view.name: view for view in DEFINITIONS.views}
+    items = {item["pk"]["S"]: item["b"]["B"] for item in found if item["pk"]["S"].endswith(f"#{customer}")}
+    return {
+        (name := key.partition("@")[0]): ViewState.decode(views[name], blob) for key, blob in items.items()
+    }
+
+
+def test_the_seventh_checkout_of_a_day_is_declined_without_waiting_for_any_event(warm):
+    records = [recorded(warm(checkout(1_000, token="cus_fast"), key=f"fast {n}")) for n in range(8)]
+    assert [record["outcome"] for record in records] == ["approved"] * 6 + ["declined"] * 2
+    assert [record["reasons"] for record in records[6:]] == [["H06"], ["H06"]]
+    assert all(earlier["q"] < later["q"] for earlier, later in pairwise(records))
+    state = items_of("cus_fast")["customer_checkouts"]
+    assert dict(zip(_names("customer_checkouts"), state.values(records[-1]["q"] + 1), strict=True)) == {
+        "customer_checkouts.count.1h": 8.0,
+        "customer_checkouts.count.24h": 8.0,
+        "customer_checkouts.count.7d": 8.0,
+    }
+
+
+def _names(view: str) -> list[str]:
+    return [name for name in DEFINITIONS.features if name.startswith(f"{view}.")]
+
+
+def test_what_was_granted_within_the_hour_counts_as_exposure_and_a_repeated_key_only_once(warm):
+    loan = {
+        **payment("evt_lent", "cus_lent"),
+        "type": "loan.originated",
+        "data": {
+            "checkout_id": "chk_0", "loan_id": "loan_0", "amount": 298_000, "currency": "USD",
+            "first_due_at": 0, "final_due_at": 0,
+        },
+    }  # fmt: skip
+    outcome = ingest(
+        [parse_envelope(envelope(loan).encode())],
+        DEFINITIONS,
+        DynamoFeatureStore("features"),
+        SystemClock(),
+        Retention(800 * DAY, 20 * DAY),
+    )
+    assert not outcome.failed
+    body = checkout(1_000, token="cus_lent")
+    answers = [warm(body, key=f"lent {n}") for n in (0, 0, 1, 2)]
+    assert answers[0]["body"] == answers[1]["body"]
+    found = [recorded(answer) for answer in answers]
+    assert [record["outcome"] for record in found] == ["approved"] * 3 + ["declined"]
+    assert found[3]["reasons"] == ["H07"]
+    exposure = DEFINITIONS.features.index("request.exposure")
+    assert [record["vector"]["values"][exposure] for record in found] == [299_000, 299_000, 300_000, 301_000]
 
 
 def test_the_same_again_is_byte_identical_and_says_so(warm, start):
@@ -253,16 +309,16 @@ def test_the_replay_clock_decides_at_its_moment_where_it_is_allowed(start):
 # What is away
 
 
-def test_unreadable_features_are_decided_without(start):
+def test_what_cannot_be_read_is_decided_without_and_nothing_is_granted(start):
+    """One call reads all tables: without one of them it is not known what was granted a moment ago."""
     scorer = start(FEATURES_TABLE="gone")
-    small, larger = scorer(key="gone 1"), scorer(checkout(20_000), key="gone 2")
-    assert [json.loads(answer["body"])["outcome"] for answer in (small, larger)] == [
-        "approved",
-        "action_required",
-    ]
-    record = recorded(larger)
-    assert set(record["vector"]["states"].values()) == {"unavailable"}
-    assert (record["degraded"], record["rules"]) == (True, ["unverified_usd"])
+    asked = {total: checkout(total, token="cus_gone") for total in (SMALL, 20_000)}
+    found = [recorded(scorer(body, key=f"gone {total}")) for total, body in asked.items()]
+    assert [record["rules"] for record in found] == [["synchronous_unavailable"], ["unverified_usd"]]
+    for record in found:
+        assert set(record["vector"]["states"].values()) == {"unavailable"}
+        assert (record["degraded"], record["outcome"]) == (True, "action_required")
+    assert not items_of("cus_gone"), "nothing is written on top of what was not read"
 
 
 def test_an_unwritable_record_is_503_and_the_key_is_safe_to_retry(start, warm):
@@ -285,7 +341,8 @@ def test_without_its_secret_nothing_is_decided_until_it_is_there(start, environm
 def test_a_bundle_that_is_not_there_leaves_the_policy_alone(start, bundle, pointer):
     point_at(pointer)
     try:
-        answers = [start()(checkout(total), key=f"{pointer} {total}") for total in (SMALL, RISKY)]
+        asked = {total: checkout(total, token=f"{pointer} {total}") for total in (SMALL, RISKY)}
+        answers = [start()(body, key=f"{pointer} {total}") for total, body in asked.items()]
     finally:
         point_at(bundle.sha)
     assert [json.loads(answer["body"])["outcome"] for answer in answers] == ["approved", "action_required"]

@@ -7,6 +7,7 @@ import pytest
 
 import lender
 from candor import Checkout
+from candor.decision import VALID_FOR
 from candor.reasons import Catalogue
 from lender.requests import ON_DEMAND
 
@@ -43,7 +44,10 @@ def checkout() -> Checkout:
 
 
 def request(name, checkout, **values):
-    features = dict.fromkeys(FEATURES, 0.0) | {f"{view}.lifetime": value for view, value in values.items()}
+    windows = {"customer_approvals.amount": "1h"}
+    features = dict.fromkeys(FEATURES, 0.0)
+    features |= {f"{name}.{windows.get(name, 'lifetime')}": value for name, value in values.items()}
+    assert len(features) == len(FEATURES)
     return next(found for found in ON_DEMAND if found.name == name).value(checkout, features)
 
 
@@ -55,8 +59,8 @@ def repayments(**values):
     return {f"customer_repayments.{name}": value for name, value in values.items()}
 
 
-def test_thirty_to_forty_features_in_five_to_eight_views_with_names_of_their_own():
-    assert 30 <= len(FEATURES) <= 40
+def test_some_forty_features_in_five_to_eight_views_with_names_of_their_own():
+    assert 30 <= len(FEATURES) <= 42
     assert 5 <= len(lender.DEFINITIONS.views) <= 8
     assert len(set(FEATURES)) == len(FEATURES)
 
@@ -79,6 +83,17 @@ def test_money_and_days_of_the_label_come_with_its_origin():
         lender.DEFINITIONS.event_types[label.origin].fields
     )
     assert "loan_id" in lender.DEFINITIONS.event_types[label.closed].fields
+
+
+def test_approvals_are_counted_for_as_long_as_they_may_be_used():
+    (view,) = (view for view in lender.DEFINITIONS.views if view.name == "customer_approvals")
+    (window,) = {feature.window for feature in view.features}
+    assert window.length == VALID_FOR
+
+
+def test_what_a_burst_must_see_is_committed_with_the_decision():
+    synchronous = {view.name for view in lender.DEFINITIONS.views if view.synchronous}
+    assert synchronous == {"customer_checkouts", "customer_approvals"}
 
 
 def test_every_event_of_a_loan_or_a_payment_carries_its_loan():
@@ -109,6 +124,8 @@ def test_a_request_is_measured_against_what_is_remembered(checkout):
     assert (
         request("exposure", checkout, **loans(originated_amount=50_000.0, closed_amount=30_000.0)) == 40_000.0
     )
+    pending = {"customer_approvals.amount": 5_000.0}
+    assert request("exposure", checkout, **loans(originated_amount=50_000.0), **pending) == 75_000.0
     assert request("late_share", checkout, **repayments(late=1.0, paid=4.0)) == 0.25
     assert request("unpaid_installments", checkout, **repayments(due=4.0, paid=3.0, reversed=1.0)) == 2.0
 

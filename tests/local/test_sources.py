@@ -43,6 +43,9 @@ def assert_sound(source):
     steps = [place(item) for item in source.timeline()]
     assert steps == sorted(steps)
     assert steps[0][0] >= source.as_of
+    assert not [event for event in later if event["type"] == "checkout.decided"], (
+        "the platform reports its own"
+    )
     for event in events:
         lender.DEFINITIONS.check_event(parse_event(json.dumps(event).encode()), FAR_AHEAD)
     for checkout in checkouts:
@@ -106,6 +109,19 @@ class TestSimulated:
         kinds = Counter(event["type"] for event in simulated.history())
         assert set(kinds) == set(lender.DEFINITIONS.event_types)
 
+    def test_every_loan_of_the_history_was_approved_and_every_checkout_decided(self, simulated):
+        history = list(simulated.history())
+        decided, started, loans = (
+            {e["data"]["checkout_id"]: e for e in history if e["type"] == kind}
+            for kind in ("checkout.decided", "checkout.started", "loan.originated")
+        )
+        assert decided.keys() == started.keys() > loans.keys()
+        for checkout_id, loan in loans.items():
+            assert decided[checkout_id]["data"]["approved_amount"] == loan["data"]["amount"]
+            assert moment(decided[checkout_id])[0] == moment(loan)[0]
+        amounts = Counter((e["data"]["outcome"], e["data"]["approved_amount"] > 0) for e in decided.values())
+        assert amounts.keys() == {("approved", True), ("declined", False)}
+
     def test_labels_are_what_became_of_the_loans(self):
         source = SimulatedLender(customers=150, checkouts=10**6)
         later, checkouts = split(source.timeline())
@@ -155,11 +171,14 @@ class TestSuperLender:
         ada = {event["type"]: event for event in events if event["entities"]["customer"] == "ada"}
         assert {kind: event["occurred_at"] for kind, event in ada.items()} == {
             "checkout.started": "2017-05-01T10:00:00.000Z",
+            "checkout.decided": "2017-05-01T10:00:00.000Z",
             "loan.originated": "2017-05-01T10:00:00.000Z",
             "payment.due": "2017-05-31T00:00:00.000Z",
             "payment.succeeded": "2017-06-02T06:30:00.000Z",
             "loan.closed": "2017-07-03T09:00:00.000Z",
         }
+        decided = ada["checkout.decided"]["data"]
+        assert (decided["outcome"], decided["approved_amount"]) == ("approved", 2_000_000)
         terms = ada["loan.originated"]["data"]
         assert (terms["amount"], terms["finance_charge"], terms["installments"]) == (2_000_000, 300_000, 2)
         assert terms["first_due_at"] == parse_rfc3339("2017-05-31T00:00:00Z")
@@ -178,7 +197,7 @@ class TestSuperLender:
         source = SuperLender(folder(tmp_path))
         assert [(c.id, c.label, c.body["total"]) for c in source.checkouts()] == [("2", 1, 3_000_000)]
         bo = [event["type"] for event in source.history() if event["entities"]["customer"] == "bo"]
-        assert sorted(bo) == ["checkout.started", "loan.originated"]
+        assert sorted(bo) == ["checkout.decided", "checkout.started", "loan.originated"]
 
     def test_no_event_carries_an_outcome_flag(self, tmp_path):
         source = SuperLender(folder(tmp_path))

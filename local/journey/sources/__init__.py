@@ -73,6 +73,21 @@ def make_event(
     }
 
 
+def decided_earlier(
+    event_id: str, at: int, entities: Mapping[str, str], body: Mapping[str, Any], outcome: str
+) -> Event:
+    """What the platform would have reported of a checkout that was decided before `as_of`; later ones it reports itself."""
+    data = {
+        "checkout_id": body["checkout_id"],
+        "merchant": entities["merchant"],
+        "total": body["total"],
+        "approved_amount": body["total"] if outcome == "approved" else 0,
+        "currency": body["currency"],
+        "outcome": outcome,
+    }
+    return make_event(event_id, "checkout.decided", at, entities, data)
+
+
 def moment(event: Event) -> tuple[int, str]:
     """Order of events: by time (ms), then by id."""
     return parse_rfc3339(event["occurred_at"]), event["event_id"]

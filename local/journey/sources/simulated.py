@@ -19,6 +19,7 @@ from local.journey.sources import (
     Decided,
     Event,
     SourceError,
+    decided_earlier,
     interleave,
     lending,
     make_event,
@@ -89,7 +90,10 @@ class _Life:
         loan = Loan(f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product)
         body = _body(self.rng, loan, merchant, self.customer)
         self.events.append(_started(loan, body))
-        if self.in_arrears_at(at) or self.rng.random() < ABANDONED:
+        refused = self.in_arrears_at(at)
+        if at < AS_OF:
+            self.events.append(_decided(loan, body, "declined" if refused else "approved"))
+        if refused or self.rng.random() < ABANDONED:
             self.checkouts.append(Decided(loan.id, at, body, None, merchant.id))
             return None
         defaults = self.rng.random() < self._default_probability(at, merchant, amount)
@@ -209,8 +213,18 @@ def _started(loan: Loan, body: dict[str, Any]) -> Event:
         "applicant": loan.entities["customer"],
         "checkout": body,
     }
-    entities = {**loan.entities, "device": body["device"]["fingerprint"]}
-    return make_event(f"evt_{loan.id}_checkout_started", "checkout.started", loan.created_at, entities, data)
+    event_id = f"evt_{loan.id}_checkout_started"
+    return make_event(event_id, "checkout.started", loan.created_at, _named(loan, body), data)
+
+
+def _decided(loan: Loan, body: dict[str, Any], outcome: str) -> Event:
+    event_id = f"evt_{loan.id}_checkout_decided"
+    return decided_earlier(event_id, loan.created_at, _named(loan, body), body, outcome)
+
+
+def _named(loan: Loan, body: dict[str, Any]) -> dict[str, str]:
+    """The entities of a checkout."""
+    return {**loan.entities, "device": body["device"]["fingerprint"]}
 
 
 def _body(rng: random.Random, loan: Loan, merchant: Merchant, customer: Customer) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import MAX_AMOUNT
-from local.journey.sources import Decided, Event, SourceError, interleave, make_event, moment
+from local.journey.sources import Decided, Event, SourceError, decided_earlier, interleave, make_event, moment
 
 AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
 MERCHANT = "mer_superlender"
@@ -125,6 +125,8 @@ def _body(loan: Loan) -> dict[str, Any]:
 
 def _events(loan: Loan) -> Iterator[Event]:
     yield _event(loan, "checkout.started", loan.created_at, _started(loan))
+    if loan.created_at < AS_OF:
+        yield _decided(loan)
     yield _event(loan, "loan.originated", loan.created_at, _originated(loan))
     payment = {
         "loan_id": f"loan_{loan.id}",
@@ -142,8 +144,18 @@ def _events(loan: Loan) -> Iterator[Event]:
 
 
 def _event(loan: Loan, kind: str, at: int, data: Mapping[str, Any]) -> Event:
-    entities = {"customer": loan.customer, "merchant": MERCHANT}
-    return make_event(f"evt_{loan.id}_{kind.replace('.', '_')}", kind, at, entities, data)
+    return make_event(f"evt_{loan.id}_{kind.replace('.', '_')}", kind, at, _named(loan), data)
+
+
+def _decided(loan: Loan) -> Event:
+    """Every row is a loan: its checkout was approved."""
+    event_id = f"evt_{loan.id}_checkout_decided"
+    return decided_earlier(event_id, loan.created_at, _named(loan), _body(loan), "approved")
+
+
+def _named(loan: Loan) -> dict[str, str]:
+    """The entities of a loan."""
+    return {"customer": loan.customer, "merchant": MERCHANT}
 
 
 def _started(loan: Loan) -> dict[str, Any]:

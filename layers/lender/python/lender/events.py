@@ -1,4 +1,4 @@
-"""What happens to a customer, a loan or a merchant, as the lender's services report it.
+"""What happens to a customer, a loan or a merchant, as the lender's services report it, and what the platform decides.
 
 Money is integer minor units of `currency`, moments are ms UTC. `days_late` counts whole days after the due date,
 rounded down: negative when early. Every event of a loan or a payment carries `loan_id`.
@@ -6,7 +6,7 @@ rounded down: negative when early. Every event of a loan or a payment carries `l
 
 from __future__ import annotations
 
-from candor import EventType, Integer, Json, Money, Text
+from candor import EventType, Integer, Json, Money, Text, decided_type
 from lender.entities import customer, device, merchant
 
 _payment = {
@@ -27,6 +27,7 @@ checkout_started = EventType(
         "checkout": Json(),
     },
 )
+checkout_decided = decided_type([customer, merchant, device])
 loan_originated = EventType(
     "loan.originated",
     entities=[customer, merchant],
@@ -88,6 +89,7 @@ account_cleared = EventType("account.cleared", entities=[customer], fields={"fla
 
 EVENTS = (
     checkout_started,
+    checkout_decided,
     loan_originated,
     loan_closed,
     loan_charged_off,

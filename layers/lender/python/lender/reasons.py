@@ -47,7 +47,12 @@ MODEL_REASONS = (
         "R05",
         "Amount owed on loans with us",
         "amount_owed",
-        ("customer_loans.originated_amount.*", "customer_loans.closed_amount.*", "request.exposure"),
+        (
+            "customer_loans.originated_amount.*",
+            "customer_loans.closed_amount.*",
+            "customer_approvals.*",
+            "request.exposure",
+        ),
     ),
     Reason(
         "R06",

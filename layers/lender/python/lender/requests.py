@@ -34,9 +34,16 @@ def amount_to_usual(checkout: Checkout, features: Features) -> float | None:
 
 
 def exposure(checkout: Checkout, features: Features) -> float:
-    """Open principal if this loan is granted. Charged-off principal is still open."""
-    originated = features["customer_loans.originated_amount.lifetime"]
-    return checkout.total + originated - features["customer_loans.closed_amount.lifetime"]
+    """Open principal if this loan is granted and every approval of the last hour is used.
+
+    Charged-off principal is still open. An approval that became a loan within its hour counts twice until that hour is
+    over: nothing links the two exactly, and a limit may err on the safe side only.
+    """
+    outstanding = (
+        features["customer_loans.originated_amount.lifetime"]
+        - features["customer_loans.closed_amount.lifetime"]
+    )
+    return checkout.total + outstanding + features["customer_approvals.amount.1h"]
 
 
 def late_share(_checkout: Checkout, features: Features) -> float | None:
@@ -57,7 +64,7 @@ ON_DEMAND = (
     OnDemand("term_days", term_days),
     OnDemand("finance_charge_rate", finance_charge_rate),
     OnDemand("amount_to_usual", amount_to_usual),
-    OnDemand("exposure", exposure),
+    OnDemand("exposure", exposure, version=2),
     OnDemand("late_share", late_share),
     OnDemand("unpaid_installments", unpaid_installments),
 )

@@ -1,5 +1,8 @@
 """What is remembered of a customer, a merchant and a device.
 
+A burst of checkouts must see itself: what a customer asked for and was granted is committed with each decision
+(`synchronous`). All else arrives by the bus within seconds.
+
 Volumes of a merchant are left out on purpose: they grow with the business, so a model learns the calendar from them
 (measured on real loans: AUC 0.71 becomes 0.66). Its disputes and refunds say what its volume cannot.
 """
@@ -23,6 +26,7 @@ from lender.entities import customer, device, merchant
 from lender.events import (
     account_cleared,
     account_flagged,
+    checkout_decided,
     checkout_started,
     dispute_closed,
     dispute_opened,
@@ -44,9 +48,19 @@ _due = type_is("payment.due")
 customer_checkouts = FeatureView(
     name="customer_checkouts",
     entity=customer,
-    events=[checkout_started],
+    events=[checkout_decided],
     aggregations=[Count()],
     windows=["1h", "24h", "7d"],
+    synchronous=True,
+)
+
+customer_approvals = FeatureView(
+    name="customer_approvals",
+    entity=customer,
+    events=[checkout_decided],
+    aggregations=[Sum("approved_amount", name="amount")],
+    windows=["1h"],  # as long as an approval may be used
+    synchronous=True,
 )
 
 customer_loans = FeatureView(
@@ -130,6 +144,7 @@ device_sharing = FeatureView(
 
 VIEWS = (
     customer_checkouts,
+    customer_approvals,
     customer_loans,
     customer_repayments,
     customer_failures,
