@@ -121,7 +121,8 @@ def gather(journey: Journey) -> Evidence:
 
 def _records(journey: Journey) -> list[Mapping[str, Any]]:
     outputs = journey.outputs
-    store = DynamoDecisionStore(outputs["FeaturesTableName"], outputs["DecisionsTableName"], lambda: None)
+    tables = outputs["FeaturesTableName"], outputs["DecisionsTableName"]
+    store = DynamoDecisionStore(*tables, pointer=lambda: (None, None))
     ids = [posted.decision_id for posted in journey.posted()]
     found = store.get_many(ids)
     return [msgspec.json.decode(found[decision_id].record) for decision_id in ids]

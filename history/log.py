@@ -1,0 +1,99 @@
+"""The commit log read back: which events each item took in, in order of its versions.
+
+Every commit of an item is one line: its key, version (birth, n), the moment it was applied (ms) and the ids of the
+events that were new to it. The streams deliver at least once and in any order across objects, so a line may come twice
+and late; a version whose predecessors are not all there cannot be replayed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterator
+from typing import Final
+
+import msgspec
+
+from candor.features.vector import Version
+from history.archive import read_lines
+from history.objects import Objects
+
+COMMITS_PREFIX: Final = "commits/"
+"""Where the archive keeps the log."""
+
+
+class LogUnusable(Exception):
+    """An item cannot be followed up to a version; the message is the reason, one of the two constants below."""
+
+
+INCOMPLETE: Final = "log incomplete"
+CONTRADICTORY: Final = "log contradicts itself"
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """One line: the commit number `n` of an item's birth (ns), its events by `Event.dedup_id`.
+
+    `filled_before`: all archived events of the item that the bus took before that moment (ms) came in as well.
+    `rebuilt`: the item was computed anew from what it held, without the voided.
+    """
+
+    key: str
+    birth: int
+    n: int
+    applied_at: int
+    event_ids: list[str]
+    filled_before: int | None = None
+    rebuilt: bool = False
+
+
+class CommitLog:
+    """Commits by item key and birth. `repeated` counts lines that came more than once."""
+
+    def __init__(self) -> None:
+        self.repeated = 0
+        self._commits: defaultdict[str, dict[Version, Commit]] = defaultdict(dict)
+        self._contradicted: set[tuple[str, Version]] = set()
+
+    def add(self, commit: Commit) -> None:
+        """Take in one line."""
+        version = Version(commit.birth, commit.n)
+        known = self._commits[commit.key].setdefault(version, commit)
+        if known is commit:
+            return
+        self.repeated += 1
+        if known != commit:
+            self._contradicted.add((commit.key, version))
+
+    def up_to(self, key: str, version: Version) -> list[Commit]:
+        """The commits that made this version of an item, first to last.
+
+        Raises LogUnusable: a gap is never passed over, and of two lines that differ neither is believed.
+        """
+        found = []
+        known = self._commits.get(key, {})
+        for n in range(1, version.n + 1):
+            one = Version(version.birth, n)
+            if one not in known:
+                raise LogUnusable(INCOMPLETE)
+            if (key, one) in self._contradicted:
+                raise LogUnusable(CONTRADICTORY)
+            found.append(known[one])
+        return found
+
+    def of(self, key: str) -> list[Commit]:
+        """Everything known of an item, in order of its versions."""
+        return [commit for _, commit in sorted(self._commits.get(key, {}).items())]
+
+    def __iter__(self) -> Iterator[Commit]:
+        return (commit for commits in self._commits.values() for commit in commits.values())
+
+
+_COMMIT = msgspec.json.Decoder(Commit)
+
+
+def read_log(objects: Objects, keys: Container[str] | None = None) -> CommitLog:
+    """The log in these objects; only of these items, if told. Raises ArchiveDamaged."""
+    log = CommitLog()
+    for commit in read_lines(objects, _COMMIT):
+        if keys is None or commit.key in keys:
+            log.add(commit)
+    return log

@@ -1,0 +1,267 @@
+"""A view's new version is filled while events flow; an entity is computed anew: never an event lost or counted twice."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from candor.clock import DAY, HOUR, MINUTE, FixedClock
+from candor.contracts import Event
+from candor.errors import StoreUnavailable
+from candor.features.state import ViewState
+from candor.features.vector import Read
+from candor.ingest import ingest
+from candor.store.memory import MemoryFeatureStore
+from candor.store.protocol import Committed
+from history.backfill import (
+    Arrival,
+    Counts,
+    Filling,
+    NotFillable,
+    fill,
+    gathered,
+    held_events,
+    rebuilding_commit,
+    spread,
+)
+from history.log import Commit as Logged
+from history.log import LogUnusable
+from tests.builders import (
+    NOW,
+    RETENTION,
+    bits,
+    customer,
+    definitions_of,
+    event,
+    only_key,
+    shop,
+    stored_values,
+    take_in,
+    view_of,
+)
+
+WINDOWS = ["1h", "7d", "90d", "lifetime"]
+STEADY = view_of(WINDOWS, customer)
+BUSY = view_of(["1h", "30d"], shop)
+
+
+class LoggedStore(MemoryFeatureStore):
+    """Keeps the log that the table's stream would bring; `crash_after` so many commits nothing is written any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.log: defaultdict[str, list[Logged]] = defaultdict(list)
+        self.crash_after: int | None = None
+        self._births = self._moments()
+
+    def _moments(self) -> Iterator[int]:
+        number = 0
+        while True:
+            number += 1
+            yield self.now * 1_000_000 + number
+
+    def commit(self, commit):
+        if self.crash_after is not None:
+            self.crash_after -= 1
+            if self.crash_after < 0:
+                raise StoreUnavailable("gone")
+        result = super().commit(commit)
+        if isinstance(result, Committed):
+            self.log[commit.key].append(
+                Logged(
+                    commit.key,
+                    result.version.birth,
+                    result.version.n,
+                    commit.applied_at,
+                    list(commit.event_ids),
+                    commit.filled_before,
+                    commit.rebuilt,
+                )
+            )
+        return result
+
+
+def history(rng: random.Random, count: int = 300) -> list[tuple[int, Event]]:
+    """Arrivals of 200 days, some late, some twice, a few taken back; in order of arrival."""
+    arrivals = []
+    for number in range(count):
+        occurred_at = NOW - rng.randrange(200 * DAY)
+        who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
+        one = event(f"e{number}", occurred_at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab"))
+        taken_at = min(occurred_at + rng.choice([0, MINUTE, 3 * DAY]), NOW - 1)
+        arrivals.append((taken_at, one))
+        if rng.random() < 0.1:
+            arrivals.append((min(taken_at + rng.randrange(5 * DAY), NOW - 1), one))
+    return sorted(arrivals, key=lambda arrival: arrival[0])
+
+
+def live(store: LoggedStore, view, arrivals, since: int, rng: random.Random, until: int = NOW + DAY) -> None:
+    """The updater since the version was deployed; some events reach it late, from the queue of dead letters."""
+    alone = definitions_of(view)
+    queue = [(taken_at + rng.choice([0, 0, 0, 10 * DAY]), one) for taken_at, one in arrivals]
+    for at, one in sorted(queue, key=lambda arrival: arrival[0]):
+        if since <= at < until:
+            store.now = at
+            assert not ingest([one], alone, store, FixedClock(at), RETENTION).failed
+
+
+def filled(tmp_path, store, view, arrivals, *, started_at: int = NOW, log=None):
+    for _ in spread(arrivals, view, tmp_path):
+        pass
+    filling = Filling(view, started_at, RETENTION)
+    clock = FixedClock(started_at)
+    logged = store.log if log is None else log
+    counts = Counts()
+    for path in sorted(tmp_path.iterdir()):
+        counts += fill(filling, gathered(path), logged, definitions_of(view), store, clock)
+    return counts
+
+
+def expected(view, arrivals):
+    store = MemoryFeatureStore()
+    take_in([one for _, one in arrivals], definitions_of(view), store)
+    return store
+
+
+def assert_equal(store, view, arrivals, tokens):
+    other = expected(view, arrivals)
+    for token in tokens:
+        for q in (NOW, NOW + 40 * DAY):
+            assert bits(stored_values(store, view, token, q)) == bits(stored_values(other, view, token, q))
+
+
+@pytest.mark.parametrize(
+    "deployed", [NOW - 90 * DAY, NOW - 25 * DAY, NOW - HOUR], ids=["long ago", "before", "now"]
+)
+@pytest.mark.parametrize(
+    ("view", "tokens"), [(STEADY, ["ann", "bob"]), (BUSY, ["corner"])], ids=["steady", "hot"]
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_filled_version_equals_one_that_saw_everything(tmp_path, view, tokens, deployed, seed):
+    rng = random.Random(seed)
+    arrivals = history(rng)
+    store = LoggedStore()
+    live(store, view, arrivals, deployed, rng, until=NOW)
+    counts = filled(tmp_path, store, view, arrivals)
+    assert counts.failed == 0
+    assert counts.filled == counts.items > 0
+    live(store, view, arrivals, NOW, rng)  # what the queues still hold comes after
+    assert_equal(store, view, arrivals, tokens)
+
+
+@pytest.mark.parametrize("crash_after", [0, 1])
+@pytest.mark.parametrize(
+    ("view", "tokens"), [(STEADY, ["ann", "bob"]), (BUSY, ["corner"])], ids=["steady", "hot"]
+)
+def test_a_filling_that_was_cut_short_goes_on(tmp_path, view, tokens, crash_after):
+    arrivals = history(random.Random(7))
+    store = LoggedStore()
+    store.crash_after = crash_after
+    with pytest.raises(StoreUnavailable):
+        filled(tmp_path, store, view, arrivals)
+    store.crash_after = None
+    filled(tmp_path, store, view, arrivals)
+    again = filled(tmp_path, store, view, arrivals)
+    assert (again.filled, again.before) == (0, again.items)
+    assert_equal(store, view, arrivals, tokens)
+
+
+def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
+    """An event of the longest way through the dead letters came just before the filling began."""
+    horizon = RETENTION.event_ids
+    one = event("e1", NOW - horizon - 30 * MINUTE, amount=7, kind="a")
+    store = LoggedStore()
+    live(store, STEADY, [(NOW - 45 * MINUTE, one)], NOW - HOUR, random.Random(1))
+    filled(tmp_path, store, STEADY, [(one.occurred_at, one)], log={})
+    assert_equal(store, STEADY, [(one.occurred_at, one)], ["ann"])
+
+
+def test_the_updater_may_write_between_reading_and_writing(tmp_path):
+    arrivals = history(random.Random(3))
+    store = LoggedStore()
+    late = event("late", NOW - MINUTE, amount=5, kind="a")
+    load = store.load
+
+    def overtaken(keys):
+        found = load(keys)
+        store.load = load
+        ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
+        return found
+
+    store.load = overtaken
+    filled(tmp_path, store, STEADY, arrivals)
+    assert_equal(store, STEADY, [*arrivals, (NOW, late)], ["ann", "bob"])
+
+
+def test_an_item_older_than_its_memory_needs_the_log(tmp_path):
+    arrivals = history(random.Random(5))
+    store = LoggedStore()
+    live(store, STEADY, arrivals, NOW - 90 * DAY, random.Random(5), until=NOW)
+    with pytest.raises(NotFillable, match="wait"):
+        filled(tmp_path, store, STEADY, arrivals, log={})
+
+
+def stale_item():
+    """A payment was voided after its tile was folded: its maximum cannot be given back."""
+    events = [event(f"e{n}", NOW - 60 * DAY + n * HOUR, amount=n, kind="a") for n in range(80)]
+    void = Event(
+        **{**{f: getattr(events[40], f) for f in events[40].__struct_fields__}, "voided_at": NOW - DAY}
+    )
+    store = LoggedStore()
+    take_in([*events, void], definitions_of(STEADY), store)
+    return store, [*events, void]
+
+
+def rebuilt(store, arrivals):
+    key = only_key(STEADY, "ann")
+    read = store.load([key])[key]
+    events = held_events(store.log[key], arrivals)
+    commit = rebuilding_commit(STEADY, key, read, events, store.log[key], NOW, RETENTION)
+    assert isinstance(store.commit(commit), Committed)
+
+
+def test_a_stale_item_is_exact_once_it_is_rebuilt():
+    store, events = stale_item()
+    key = only_key(STEADY, "ann")
+    assert ViewState.decode(STEADY, store.items[key].blob).stale
+    rebuilt(store, [Arrival(NOW, one) for one in events])
+    assert not ViewState.decode(STEADY, store.items[key].blob).stale
+    left = [(NOW, one) for one in events[:-1] if one.id != "e40"]
+    assert_equal(store, STEADY, left, ["ann"])
+    take_in(events, definitions_of(STEADY), store)  # redelivered: known, both the event and its void
+    assert_equal(store, STEADY, left, ["ann"])
+
+
+def test_a_damaged_item_is_rebuilt_with_its_memory():
+    store, events = stale_item()
+    key = only_key(STEADY, "ann")
+    whole = store.items[key]
+    store.items[key] = Read("present", whole.blob[:-1] + b"?", whole.version)
+    rebuilt(store, [Arrival(NOW, one) for one in events])
+    take_in(events, definitions_of(STEADY), store)
+    assert_equal(store, STEADY, [(NOW, one) for one in events[:-1] if one.id != "e40"], ["ann"])
+
+
+def test_a_void_whose_event_is_still_to_come_is_kept():
+    one = event("e1", NOW - DAY, amount=7, kind="a")
+    void = Event(one.id, one.type, one.occurred_at, one.entities, one.data, NOW - HOUR)
+    store = LoggedStore()
+    take_in([void], definitions_of(STEADY), store)
+    rebuilt(store, [Arrival(NOW, void)])
+    take_in([one], definitions_of(STEADY), store)
+    assert stored_values(store, STEADY, "ann")[0] == 0.0
+
+
+def test_nothing_is_rebuilt_from_half_an_archive():
+    store, events = stale_item()
+    with pytest.raises(LogUnusable, match="archive lacks"):
+        rebuilt(store, [Arrival(NOW, one) for one in events[1:]])
+
+
+def test_nothing_is_rebuilt_where_nothing_stands():
+    with pytest.raises(NotFillable, match="no item"):
+        rebuilding_commit(STEADY, "key", Read("absent"), [], [], NOW, RETENTION)
