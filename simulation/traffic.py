@@ -24,8 +24,8 @@ from candor import (
     TimeSinceLast,
     type_is,
 )
-from candor.clock import DAY, HOUR, MINUTE, SECOND, format_rfc3339
-from candor.contracts import Event
+from candor.clock import DAY, HOUR, MINUTE, SECOND
+from candor.contracts import Event, encode_event
 from candor.edge.messages import Message
 from candor.store.commits import Retention
 
@@ -145,14 +145,8 @@ def poison_of(event: Event, number: int, rng: random.Random) -> Message:
 
 
 def _body(event: Event) -> dict[str, Any]:
-    return {
-        "schema_version": 1,
-        "event_id": event.id,
-        "type": event.type,
-        "occurred_at": format_rfc3339(event.occurred_at),
-        "entities": event.entities,
-        "data": event.data,
-    }
+    body: dict[str, Any] = json.loads(encode_event(event))
+    return body
 
 
 def _envelope(body: dict[str, Any]) -> bytes:

@@ -164,6 +164,9 @@ class Workers:
             writers=writers,
         )
         self._refuse(process, outcome)
+        for what in ("too_late", "stale"):
+            if getattr(outcome, what):
+                self._world.reach(f"told of {what}")
         process.io("batch done")
         self._delete(process, delivery, outcome)
 

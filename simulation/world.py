@@ -6,17 +6,19 @@ import hashlib
 import random
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
+
+from msgspec.structs import replace
 
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event
 from candor.edge.messages import Message
 from candor.features import state as limits  # read when needed: a world may have set its own
 from candor.features.state import ViewState
-from candor.features.vector import view_values
+from candor.features.vector import Read, view_values
 from candor.features.views import MAX_SKEW, FeatureView
 from candor.store.protocol import Commit
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
@@ -33,6 +35,12 @@ CALM_AFTER, GIVE_UP_AFTER = 6, 60
 
 LATEST_COPY = HORIZON - 8 * HOUR
 """A copy is sent so much later at most: its delivery, redrives included, must end inside the horizon."""
+
+
+def _not_voided(events: Sequence[Event], q: int) -> list[Event]:
+    """The events that may count at `q`: no void, and none that was voided before."""
+    voided = {event.id for event in events if event.voided_at is not None and event.voided_at < q}
+    return [event for event in events if event.voided_at is None and event.id not in voided]
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class World:
         self.queue = Queue(self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5]))
         self._accepted: dict[str, Event] = {}
         self._poison: set[str] = set()
+        self._void_rate = rng.choice([0.0, 0.1, 0.5])
         self._sent = 0
         self._to_send = 0
         self._alarmed = False
@@ -164,19 +173,33 @@ class World:
         if self.rng.random() < 0.05:
             self._send_poison(event)
         self._accepted[event.id] = event
+        self._send_with_copies(event)
+        if self.rng.random() < self._void_rate:
+            self._later(lambda: self._void(event))
+
+    def _send_with_copies(self, event: Event) -> None:
         self._send(event)
         while self.rng.random() < 0.2:
-            later = self.rng.choice([SECOND, HOUR, LATEST_COPY])
-            self.scheduler.at(
-                self.scheduler.now + self.rng.randrange(later), lambda: self._send(event, "copy")
-            )
+            self._later(lambda: self._send(event, "copy"))
+
+    def _later(self, action: Callable[[], None]) -> None:
+        latest = self.rng.choice([SECOND, HOUR, LATEST_COPY])
+        self.scheduler.at(self.scheduler.now + self.rng.randrange(latest), action)
+
+    def _void(self, event: Event) -> None:
+        """The event is taken back; its void may arrive before it."""
+        voided_at = max(event.occurred_at, self.scheduler.now - self.rng.choice([0, SECOND, HOUR]))
+        void = replace(event, voided_at=voided_at)
+        self._accepted[void.dedup_id] = void
+        self._send_with_copies(void)
 
     def _send(self, event: Event, what: str = "event") -> None:
         self._sent += 1
         message = message_of(event, self._sent)
         age = (self.scheduler.now - event.occurred_at) / SECOND
         self.note(
-            "producer", f"{message.id} = {what} {event.id} {event.entities} {age:.3f} s old {event.data}"
+            "producer",
+            f"{message.id} = {what} {event.dedup_id} {event.entities} {age:.3f} s old {event.data}",
         )
         self.queue.send(message)
 
@@ -233,12 +256,21 @@ class World:
         for q in self._moments(view, events):
             reads = [self.table.get(item) for item in items]
             state, values = view_values(view, reads, q, self._lender.retention.items)
+            stale = self._is_stale(view, reads)
             if state == "unavailable" and q < newest - MAX_SKEW:
                 continue
             self._check_state(items, state, self._wanted_state(events, q))
-            wanted = expected(view, events, q)
-            if [value.hex() for value in values] != [value.hex() for value in wanted]:
-                raise Violation(self._difference(view, key, q, wanted, list(values)))
+            wanted = expected(view, _not_voided(events, q), q)
+            if wrong := self._differences(view, wanted, values, stale=stale):
+                place = f"{key} at {(q - BEGIN) / SECOND:g} s"
+                raise Violation(f"{place}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
+
+    def _is_stale(self, view: FeatureView, reads: Sequence[Read]) -> bool:
+        """Whether an item says of itself that a void could not be taken out of it."""
+        stale = any(ViewState.decode(view, read.blob).stale for read in reads if read.blob is not None)
+        if stale:
+            self.reach("stale")
+        return stale
 
     def _wanted_state(self, events: list[Event], q: int) -> str:
         if all(event.occurred_at >= q for event in events):
@@ -251,13 +283,15 @@ class World:
             raise Violation(f"{items[0]} is {state}, not {wanted}")
 
     @staticmethod
-    def _difference(view: FeatureView, key: str, q: int, wanted: list[float], values: list[float]) -> str:
-        wrong = [
+    def _differences(
+        view: FeatureView, wanted: Sequence[float], values: Sequence[float], *, stale: bool
+    ) -> list[str]:
+        """Features that are not as they must be; a stale item answers for those alone that can be given back."""
+        return [
             f"{feature.name} is {value:g}, not {want:g}"
             for feature, value, want in zip(view.features, values, wanted, strict=True)
-            if value.hex() != want.hex()
+            if value.hex() != want.hex() and (feature.aggregation.invertible or not stale)
         ]
-        return f"{key} at {(q - BEGIN) / SECOND:g} s: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)"
 
     def _moments(self, view: FeatureView, events: list[Event]) -> Iterator[int]:
         """Now, soon, and moments at which an event lies on a window's left edge or just outside."""
@@ -283,7 +317,9 @@ class World:
             raise Violation(f"{item} keeps {len(state.ring)} event ids")
         if state.markers and not view.entity.hot:
             self.reach("ring overflowed")
-        if state.encode() != self.table.get(item).blob:
+        stored = self.table.get(item).blob or b""
+        state.folded |= ViewState.decode(view, stored).folded  # an event that came too late is in no commit
+        if state.encode() != stored:
             raise Violation(f"the log of {item} does not give its item")
 
     def _replay(self, state: ViewState, commit: Commit) -> None:

@@ -31,6 +31,9 @@ SITUATIONS = {
     "marker expired",
     "refused",
     "redriven",
+    "stale",
+    "told of too_late",
+    "told of stale",
 }
 
 
