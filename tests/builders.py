@@ -101,9 +101,10 @@ def event(
     *,
     type: str = "payment.succeeded",  # noqa: A002 - the field's own name
     entities: dict[str, str] | None = None,
+    voided_at: int | None = None,
     **data: Any,
 ) -> Event:
-    return Event(event_id, type, occurred_at, entities or {"customer": "ann"}, data)
+    return Event(event_id, type, occurred_at, entities or {"customer": "ann"}, data, voided_at)
 
 
 def take_in(

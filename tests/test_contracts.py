@@ -3,6 +3,7 @@
 import copy
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from candor.contracts import (
     MAX_AMOUNT,
     Checkout,
     Event,
+    encode_event,
     parse_checkout,
     parse_envelope,
     parse_event,
@@ -301,3 +303,22 @@ def test_the_data_of_an_event_are_carried_as_they_are():
 
 def test_an_envelope_without_a_detail_is_refused():
     assert refusal(parse_envelope, {"id": "x"}).field == "detail"
+
+
+@pytest.mark.parametrize("voided_at", [None, 1_800_000_000_001])
+def test_an_event_survives_its_own_encoding(voided_at):
+    one = Event(
+        "e",
+        "payment.succeeded",
+        1_800_000_000_000,
+        {"customer": "ann"},
+        {"amount": 5, "note": [1.5]},
+        voided_at,
+    )
+    assert parse_event(encode_event(one)) == one
+    assert (b"voided_at" in encode_event(one)) is (voided_at is not None)
+
+
+def test_a_void_is_told_from_its_event_by_its_deduplication_id():
+    one = Event("e", "t", 1, {}, {})
+    assert (one.dedup_id, msgspec.structs.replace(one, voided_at=2).dedup_id) == ("e", "e~void")

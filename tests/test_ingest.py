@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from candor import Count, FeatureView
 from candor.clock import DAY, SECOND, FixedClock
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
@@ -20,7 +21,9 @@ from tests.builders import (
     customer,
     definitions_of,
     event,
+    failed,
     only_key,
+    paid,
     shop,
     view_of,
 )
@@ -142,6 +145,8 @@ def test_an_event_of_no_view_or_without_the_views_entity_is_accepted_and_applied
 POISON = {
     "unknown type": {"type": "payment.imagined"},
     "future": {"occurred_at": NOW + 300_001},
+    "voided before": {"occurred_at": NOW - 5, "voided_at": NOW - 6},
+    "voided in future": {"voided_at": NOW + 300_001},
     "no entity": {"entities": {"loan": "x"}},
     "float": {"amount": 1.5},
     "bool": {"amount": True},
@@ -324,3 +329,36 @@ def test_versions_count_commits():
         run([event(f"e{n}", NOW - n, amount=n)], store)
     assert store.items[only_key(VIEW, "ann")].version == Version(1, 5)
     assert store.commit(store.commits[-1]) != Committed(Version(1, 5))
+
+
+def test_items_of_a_synchronous_view_have_a_store_of_their_own():
+    burst = FeatureView("burst", customer, [paid, failed], [Count()], ["1h"], synchronous=True)
+    store, synchronous = Recording(), Recording()
+    one = [event("e", NOW, entities=PAIR)]
+    assert run(one, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
+    assert (set(store.items), set(synchronous.items)) == ({only_key(VIEW, "ann")}, {only_key(burst, "ann")})
+    assert run(one, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
+    assert len(synchronous.commits) == 1, "the copy is known there"
+
+
+def test_what_was_left_out_of_a_view_is_told_once_an_event():
+    day, hour = view_of(["24h"]), view_of(["1h"], shop)
+    store, definitions = Recording(), definitions_of(day, hour)
+    run([event(f"e{n}", NOW - n, entities=PAIR) for n in range(40)], store, definitions)
+    old = event("old", NOW - 3 * DAY, entities=PAIR)
+    assert run([old, old], store, definitions).too_late == {"old"}
+    erased = ViewState.new(day)
+    erased.erase(NOW)
+    store.items[only_key(day, "ann")] = Read("present", erased.encode(), Version(1, 9))
+    outcome = run([event("mine", NOW - 1), old], store, definitions)
+    assert (outcome.erased, outcome.failed) == ({"mine", "old"}, {})
+
+
+def test_an_item_that_goes_stale_is_told():
+    events = [event(f"e{n}", NOW - DAY - n, amount=n) for n in range(60)]
+    store = Recording()
+    run([*events, *(event(f"r{n}", NOW - n) for n in range(40))], store)
+    void = event("e50", events[50].occurred_at, amount=50, voided_at=NOW)
+    assert run([void], store).stale == {only_key(VIEW, "ann")}
+    assert run([void], store).stale == set()
+    assert store.commits[-1].event_ids == ["e50~void"]

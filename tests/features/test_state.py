@@ -5,11 +5,13 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from candor import FeatureView
 from candor.clock import DAY, HOUR, MINUTE, SECOND, FixedClock
 from candor.errors import CorruptItem
 from candor.features import state as state_module
+from candor.features.plan import plan_of
 from candor.features.state import MAX_SKEW, ViewState, id_hash
 from candor.ingest import ingest
 from candor.store.commits import Retention
@@ -396,3 +398,89 @@ def test_ids_are_kept_as_64_bits():
     assert -(2**63) <= id_hash("evt_1") < 2**63
     assert id_hash("evt_1") != id_hash("evt_2")
     assert RETENTION.event_ids < RETENTION.items
+
+
+@pytest.mark.parametrize(
+    "labels", [["1h"], ["10m", "90d"], ["24h", "731d"], ["1h", "lifetime"]], ids="-".join
+)
+@given(ago=st.integers(0, 800 * DAY), line=st.integers(0, NOW))
+def test_out_of_reach_is_what_has_no_tile(labels, ago, line):
+    plan = plan_of(view_of(labels))
+    reached, at = plan.oldest(line), line - ago
+    assert (plan.tile_of(at, line) is None) == (reached is not None and at < reached)
+
+
+def test_what_is_beyond_every_window_is_left_out_and_told():
+    view = view_of(["1h", "24h"])
+    state = ViewState.new(view)
+    recent, late, void = (
+        event("new", NOW, amount=1),
+        event("old", NOW - 3 * DAY, amount=9),
+        event("in", NOW - DAY),
+    )
+    state.apply([recent], NOW, DAY)
+    before = state.values(NOW + 1)
+    applied = state.apply([late, void, replace(late, voided_at=NOW)], NOW, DAY)
+    assert [one.id for one in applied.fresh] == ["in"]
+    assert [one.dedup_id for one in applied.too_late] == ["old", "old~void"]
+    assert bits(state.values(NOW + 1)) != bits(before), "the one in the window counts"
+    assert not state.answers(NOW - 2 * DAY), (
+        "a moment that would have seen the event is not answered without it"
+    )
+    assert bits(state.values(NOW + 1)) == bits(expected(view, [recent, late, void], KEY, NOW + 1))
+
+
+def test_too_late_alone_writes_at_most_once():
+    view = view_of(["1h"])
+    definitions, store = definitions_of(view), MemoryFeatureStore()
+    take_in([event("new", NOW, amount=1)], definitions, store)
+    for number, n in enumerate([2, 2, 2]):
+        outcome = ingest(
+            [event(f"old{number}", NOW - 3 * DAY)], definitions, store, FixedClock(NOW), RETENTION
+        )
+        assert outcome.too_late == {f"old{number}"}
+        assert store.items[only_key(view, KEY)].version.n == n
+
+
+def test_an_erased_entity_starts_anew_and_stays_erased():
+    events = [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(1, 60)]
+    for erased_early in (False, True):
+        state = ViewState.new(EVERYTHING) if erased_early else state_after(EVERYTHING, events)
+        ring = dict(state.ring)
+        state.erase(NOW)
+        state = ViewState.decode(EVERYTHING, state.encode())
+        assert (state.erased_at, state.ring) == (NOW, ring)
+        assert not state.seen_before(NOW + DAY)
+        late, new = event("late", NOW - 1, amount=1), event("new", NOW, amount=2)
+        applied = state.apply([late, new, *events], NOW + 1, 900 * DAY)
+        assert [one.id for one in applied.fresh] == ["new"]
+        assert len(applied.erased) == (60 if erased_early else 1), (
+            "what was applied before is known by its id"
+        )
+        assert bits(state.values(NOW + 1)) == bits(expected(EVERYTHING, [new], KEY, NOW + 1))
+        state.erase(NOW - DAY)
+        assert state.erased_at == NOW, "a tombstone never moves back"
+
+
+def test_the_payload_of_an_erased_entity_is_gone_from_its_bytes():
+    state = state_after(EVERYTHING, [event(f"evt_{n}", NOW - n * DAY, amount=987_654_321) for n in range(50)])
+    state.erase(NOW)
+    assert b"evt_" not in state.encode()
+    assert len(state.encode()) < 1_000
+
+
+@pytest.mark.parametrize("size", [1, 31, 40])
+def test_an_item_of_codec_2_is_read(size):
+    """Items that the release before wrote are live: markers as a boolean, and nothing behind it."""
+    state = state_after(EVERYTHING, [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(size)])
+    members = state_module._DECODER.decode(state.encode()[:-4])
+    body = state_module._ENCODER.encode([2, *members[1:-1], state.markers])
+    assert ViewState.decode(EVERYTHING, body + state_module.zlib.crc32(body).to_bytes(4, "big")) == state
+    assert len(body) + 4 == len(state.encode()), "an ordinary item has not grown"
+
+
+def test_flags_survive_the_codec():
+    for flag in ("markers", "folded", "stale", "filled"):
+        state = ViewState.new(EVERYTHING)
+        setattr(state, flag, True)
+        assert ViewState.decode(EVERYTHING, state.encode()) == state

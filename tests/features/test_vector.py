@@ -1,12 +1,17 @@
 """The vector: states are honest, values are in declared order."""
 
 import math
+import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from candor import OnDemand
-from candor.clock import HOUR, MINUTE
+from candor import Entity, OnDemand
+from candor.clock import DAY, HOUR, MINUTE
 from candor.contracts import parse_checkout
+from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, view_values
 from candor.features.views import Definitions
 from candor.store.memory import MemoryFeatureStore
@@ -139,3 +144,65 @@ def test_an_on_demand_function_that_fails_costs_its_value_and_says_so(fails):
     assert vector.values[-1] == 1.0
     assert vector.states == {VIEW.name: "absent", "request": "unavailable"}
     assert vector.degraded
+
+
+def sharded_reads(events, batch):
+    store = MemoryFeatureStore()
+    take_in(events, definitions_of(HOT), store, batch)
+    reads = list(store.load(HOT.item_keys("mer")).values())
+    assert sum(read.version is not None for read in reads) == min(len(events), 4)
+    return reads
+
+
+HOT = view_of(["10m", "1h", "30d", "lifetime"], shop)
+ONE = view_of(HOT.windows, Entity("shop", "merchant_id"))
+"""The same view, of an entity that is not hot: one item."""
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), size=st.integers(20, 300), span=st.sampled_from([HOUR, DAY, 60 * DAY]))
+def test_four_shards_give_the_bits_of_one_state(seed, size, span):
+    rng = random.Random(seed)
+    events = [
+        event(
+            f"e{n}",
+            NOW - rng.randrange(span),
+            entities={"shop": "mer"},
+            amount=rng.randrange(-9, 99),
+            kind="a",
+        )
+        for n in range(size)
+    ]
+    events += [replace(one, voided_at=NOW) for one in events if one.id in ("e1", "e7")]
+    rng.shuffle(events)
+    reads = sharded_reads(events, rng.randrange(1, 60))
+    whole = ViewState.new(ONE)
+    whole.apply(events, NOW, DAY)
+    states = [ViewState.decode(HOT, read.blob) for read in reads]
+    for q in (NOW + 1, NOW + MINUTE, NOW + DAY, NOW + 40 * DAY):
+        state, found = view_values(HOT, reads, q, KEPT)
+        if not whole.stale and not any(one.stale for one in states):
+            assert state == "present"
+            assert bits(found) == bits(whole.values(q))
+
+
+def test_one_shard_that_cannot_be_read_makes_the_view_unavailable():
+    events = [event(f"e{n}", NOW - n, entities={"shop": "mer"}, amount=1) for n in range(40)]
+    reads = sharded_reads(events, 40)
+    for lost in (UNAVAILABLE, Read("present", b"noise", Version(1, 1))):
+        assert view_values(HOT, [*reads[:3], lost], NOW, KEPT)[0] == "unavailable"
+
+
+def test_a_void_lies_in_the_shard_of_its_event():
+    one = event("e", NOW, entities={"shop": "mer"})
+    assert HOT.item_key("mer", one.id) == HOT.item_key("mer", replace(one, voided_at=NOW).id)
+    assert {HOT.item_key("mer", f"e{n}") for n in range(40)} == set(HOT.item_keys("mer"))
+
+
+def test_an_entity_whose_last_event_is_older_than_items_are_kept_is_expired():
+    read = read_after([event("e", NOW - HOUR, amount=5)])
+    last = NOW - HOUR + KEPT
+    assert view_values(VIEW, [read], last, KEPT)[0] == "present"
+    state, values = view_values(VIEW, [read], last + 1, KEPT)
+    assert state == "expired"
+    assert bits(values) == bits(view_values(VIEW, [ABSENT], last + 1, KEPT)[1]), "as if it were gone"

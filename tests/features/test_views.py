@@ -22,6 +22,7 @@ from candor import (
     Ratio,
     Sum,
     Text,
+    decided_type,
     field,
 )
 from candor.contracts import Application
@@ -250,3 +251,35 @@ def test_a_view_is_not_on_standby_for_itself():
             views=[first],
             standby=[again],
         )
+
+
+def test_a_hot_entity_has_four_items_under_a_version_of_their_own():
+    busy = Entity("customer", customer.key, hot=True)
+    hot = view(entity=busy)
+    assert (view().shards, hot.shards) == (1, 4)
+    assert hot.item_keys("ann") == tuple(f"payments@{hot.version}#ann/{shard}" for shard in range(4))
+    assert hot.version != view().version, "items of the other layout are not read"
+    assert hot.spec() == view().spec(), "no value changes"
+    assert hot.item_key("ann", "e1") in hot.item_keys("ann")
+
+
+def test_a_synchronous_view_is_the_same_definition_and_never_of_a_hot_entity():
+    assert view(synchronous=True).version == view().version
+    with pytest.raises(DefinitionError, match='"payments" is synchronous'):
+        view(entity=Entity("shop", "merchant_id", hot=True), synchronous=True)
+
+
+def test_the_decided_event_is_declared_by_the_core():
+    kind = decided_type([customer])
+    assert kind.name == "checkout.decided"
+    data = {
+        "checkout_id": "c",
+        "merchant": "m",
+        "total": 5,
+        "approved_amount": 0,
+        "currency": "USD",
+        "outcome": "declined",
+    }
+    kind.check(event("dec_1", NOW, type=kind.name, **data))
+    with pytest.raises(InvalidInput):
+        kind.check(event("dec_1", NOW, type=kind.name, **{**data, "approved_amount": None}))
