@@ -10,13 +10,20 @@ from statistics import median
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report: microseconds of CPU per call, and what it is measured against."""
+    """One line of the report: a figure (µs of CPU per call unless `unit` says otherwise), its peer and its budget."""
 
     benchmark: str
     name: str
-    cpu_us: float
+    figure: float
     against: str | None = None
     ratio: float | None = None
+    budget: float | None = None
+    unit: str = "µs"
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the figure is within its budget; None without one."""
+        return None if self.budget is None else self.figure <= self.budget
 
 
 def interleaved(calls: Mapping[str, Callable[[], int]], rounds: int = 9) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from benchmarks.rounds import Row, interleaved
@@ -27,49 +27,69 @@ from candor import (
 )
 from candor.clock import DAY, HOUR
 from candor.contracts import Event
-from candor.features.state import ViewState
+from candor.features.aggregations import Aggregation
+from candor.features.vector import Read, Version
+from candor.store.commits import Retention, prepare
 
 START = 1_750_000_000_000
-HORIZON = 19 * DAY
+RETENTION = Retention(items=800 * DAY, event_ids=19 * DAY)
 BATCH = 50
 HISTORY = 30
 """Events in the last quarter of an ordinary customer."""
 
+QUARTER = ("1h", "24h", "7d", "30d", "90d")
+COMMIT_BUDGET = 150
+EVENT_BUDGET = 5
 
-def view() -> FeatureView:
-    """Ten aggregations, each over all events, failures alone, and large amounts alone."""
-    customer = Entity("customer", "checkout.applicant.token")
-    fields = {"amount": Money(), "category": Text()}
-    kinds = [EventType(name, [customer], fields) for name in ("payment.succeeded", "payment.failed")]
-    filters = (None, type_is("payment.failed"), field("amount") > 10_000)
-    of_amount = (Sum, Mean, Variance, Min, Max, First, Last)
-    aggregations = [
+_FILTERS = (None, type_is("payment.failed"), field("amount") > 10_000)
+_OF_AMOUNT = (Sum, Mean, Variance, Min, Max, First, Last)
+
+
+def aggregations(size: int = 30) -> list[Aggregation]:
+    """Ten aggregations over all events, over failures alone, over large amounts alone: the first `size` of them."""
+    wanted: list[Aggregation] = [
         aggregation
-        for where in filters
+        for where in _FILTERS
         for aggregation in (
             Count(where=where),
-            *(kind("amount", where=where) for kind in of_amount),
+            *(kind("amount", where=where) for kind in _OF_AMOUNT),
             TimeSinceLast(where=where),
             Distinct("category", where=where),
         )
     ]
-    return FeatureView("payments", customer, kinds, aggregations, ["1h", "24h", "7d", "30d", "90d"])
+    return wanted[:size]
+
+
+def payments_view(
+    wanted: Sequence[Aggregation], windows: Sequence[str] = QUARTER, *, hot: bool = False
+) -> FeatureView:
+    """Aggregations of a customer's payments, succeeded and failed."""
+    customer = Entity("customer", "checkout.applicant.token", hot=hot)
+    fields = {"amount": Money(), "category": Text()}
+    kinds = [EventType(name, [customer], fields) for name in ("payment.succeeded", "payment.failed")]
+    return FeatureView("payments", customer, kinds, wanted, windows)
 
 
 def measure() -> Iterator[Row]:
     """CPU µs of one commit with one event, and of each further event in the same batch."""
-    declared = view()
+    view = payments_view(aggregations())
     numbers = count()
-    blob = _customer(declared, numbers)
+    blob = customer_item(view, numbers)
     found = interleaved(
-        {"one": _commit(declared, blob, numbers, 1), "batch": _commit(declared, blob, numbers, BATCH)}
+        {"one": _commit(view, blob, numbers, 1), "batch": _commit(view, blob, numbers, BATCH)}
     )
     event = (found["batch"] - found["one"]) / (BATCH - 1)
-    yield Row("update", f"one commit of one event (customer with {HISTORY} events)", found["one"])
-    yield Row("update", f"each further event of the same customer (of {BATCH})", event)
+    yield Row(
+        "update",
+        f"one commit of one event (customer with {HISTORY} events)",
+        found["one"],
+        budget=COMMIT_BUDGET,
+    )
+    yield Row("update", f"each further event of the same customer (of {BATCH})", event, budget=EVENT_BUDGET)
 
 
-def _events(numbers: Iterator[int], size: int, step: int, start: int) -> list[Event]:
+def payments(numbers: Iterator[int], size: int, step: int, start: int) -> list[Event]:
+    """Payments `step` ms apart."""
     return [
         Event(
             f"evt_{next(numbers)}",
@@ -82,21 +102,26 @@ def _events(numbers: Iterator[int], size: int, step: int, start: int) -> list[Ev
     ]
 
 
-def _customer(declared: FeatureView, numbers: Iterator[int]) -> bytes:
-    state = ViewState.new(declared)
-    state.apply(_events(numbers, HISTORY, 3 * DAY, START), START, HORIZON)
-    return state.encode()
+def customer_item(view: FeatureView, numbers: Iterator[int]) -> bytes:
+    """The item of an ordinary customer."""
+    return item_of(view, payments(numbers, HISTORY, 3 * DAY, START))
 
 
-def _commit(declared: FeatureView, blob: bytes, numbers: Iterator[int], size: int) -> Callable[[], int]:
+def item_of(view: FeatureView, events: Sequence[Event]) -> bytes:
+    """The item after these events, at the last one's moment."""
+    prepared = prepare(view, "key", Read("absent"), events, events[-1].occurred_at, RETENTION)
+    assert prepared.commit is not None
+    return prepared.commit.blob
+
+
+def _commit(view: FeatureView, blob: bytes, numbers: Iterator[int], size: int) -> Callable[[], int]:
     later = START + HISTORY * 3 * DAY
-    batches = [_events(numbers, size, HOUR, later) for _ in range(40)]
+    batches = [payments(numbers, size, HOUR, later) for _ in range(40)]
+    read = Read("present", blob, Version(START, HISTORY))
 
     def call() -> int:
         for events in batches:
-            state = ViewState.decode(declared, blob)
-            state.apply(events, later, HORIZON)
-            state.encode()
+            prepare(view, "key", read, events, later, RETENTION)
         return len(batches)
 
     return call

@@ -1,0 +1,1 @@
+"""Many writers on few items: exact totals, and what conflicts cost."""

@@ -1,0 +1,106 @@
+"""`python -m benchmarks.contention`: 16 processes write one busy merchant and 1,000 customers; exit 1 unless all is exact.
+
+Each process applies its events through `ingest` to dynoxide; some arrive a second time at another process, and what fails is
+delivered again. In the end count and sum of every entity must be those of a plain loop over the events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import engine, fleet
+from benchmarks.contention import lender, writer
+from benchmarks.contention.writer import Done, Job
+from benchmarks.reading import read_values
+from benchmarks.results import keep
+from candor.clock import MINUTE, SystemClock
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write, compare, report."""
+    options = _options(arguments)
+    now = SystemClock().now_ms()
+    jobs = [
+        Job(number, options.processes, options.events, options.customers, options.batch, now)
+        for number in range(options.processes)
+    ]
+    total = options.processes * round(options.events * (1 + writer.SENT_AGAIN))
+    with engine.own_engine():
+        began = time.perf_counter()
+        done = fleet.run(writer.work, jobs, title="contending writers", total=total)
+        seconds = time.perf_counter() - began
+        wrong = list(_differences(jobs, now + MINUTE))
+    report = {**vars(options), **_figures(done, seconds), "wrong_totals": len(wrong)}
+    keep("contention", report)
+    _print(report)
+    for line in wrong[:20]:
+        print(line, file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _differences(jobs: Sequence[Job], q: int) -> Iterator[str]:
+    """One line for each total that is not what a plain loop counts."""
+    wanted = lender.totals(
+        event for job in jobs for event in lender.events_of(job.writer, job.events, job.customers, job.now_ms)
+    )
+    store = engine.store()
+    for name, view in lender.VIEWS.items():
+        places = {what: _place(name, what) for what in ("count", "sum")}
+        entities = sorted({entity for _, kind, entity in wanted if kind == name})
+        for entity, values in zip(
+            entities, read_values(view, entities, q, store, writer.RETENTION), strict=True
+        ):
+            for what, place in places.items():
+                if values[place] != wanted[what, name, entity]:
+                    yield f"{what} of {name} {entity}: {values[place]:.0f}, not {wanted[what, name, entity]}"
+
+
+def _place(view: str, what: str) -> int:
+    label = {"count": f"{view}.count.lifetime", "sum": f"{view}.sum_amount.lifetime"}[what]
+    return [feature.name for feature in lender.VIEWS[view].features].index(label)
+
+
+def _figures(done: Sequence[Done], seconds: float) -> dict[str, Any]:
+    commits = {view: sum((one.commits[view] for one in done), Counter[str]()) for view in lender.VIEWS}
+    deliveries = sum(one.deliveries for one in done)
+    return {
+        "seconds": round(seconds, 1),
+        "deliveries": deliveries,
+        "deliveries_per_s": round(deliveries / seconds),
+        "redelivered": sum(one.failed for one in done),
+        "causes": dict(sum((one.causes for one in done), Counter[str]())),
+        "cpu_us_per_delivery": round(sum(one.cpu_ns for one in done) / deliveries / 1_000),
+        "commits": {view: dict(counts) for view, counts in commits.items()},
+        "retries_per_write": {
+            view: round((counts.total() - counts["committed"]) / counts["committed"], 3)
+            for view, counts in commits.items()
+        },
+    }
+
+
+def _print(report: dict[str, Any]) -> None:
+    table = Table("what", "value", title="many writers, few items")
+    for name, value in report.items():
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contention", description=__doc__)
+    parser.add_argument("--processes", type=int, default=16)
+    parser.add_argument("--events", type=int, default=2_000, help="events of each process")
+    parser.add_argument("--customers", type=int, default=1_000)
+    parser.add_argument("--batch", type=int, default=10, help="deliveries in one call of ingest")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""One writer: takes its events from a queue of its own, ten at a time, and puts back what failed."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks import engine
+from benchmarks.contention.lender import DEFINITIONS, VIEWS, events_of
+from benchmarks.fleet import Report
+from candor.clock import DAY, SystemClock
+from candor.contracts import Event
+from candor.errors import StoreUnavailable
+from candor.features.vector import Read
+from candor.ingest import ingest
+from candor.store.commits import Retention
+from candor.store.protocol import Commit, Committed, Conflict, Duplicates, FeatureStore
+
+RETENTION = Retention(items=60 * DAY, event_ids=20 * DAY)
+THREADS = 8
+"""Items that one call writes at a time, as the deployed function does."""
+
+SENT_AGAIN = 0.05
+"""Share of a neighbour's events that arrive a second time, at this writer."""
+
+_PAUSE_S = 0.2
+"""A queue hides a failed message before it delivers it again."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which of how many writers, how many events for each, from how many customers, delivered how many at a time."""
+
+    writer: int
+    writers: int
+    events: int
+    customers: int
+    batch: int
+    now_ms: int
+
+
+@dataclass
+class Done:
+    """What a writer did: outcomes of commits by view, and deliveries."""
+
+    commits: dict[str, Counter[str]] = field(default_factory=lambda: {view: Counter() for view in VIEWS})
+    deliveries: int = 0
+    failed: int = 0
+    """Deliveries that had to be repeated."""
+    causes: Counter[str] = field(default_factory=Counter)
+    cpu_ns: int = 0
+
+
+class Counting:
+    """A feature store that counts what became of each commit."""
+
+    def __init__(self, store: FeatureStore, commits: Mapping[str, Counter[str]]) -> None:
+        self._store = store
+        self._commits = commits
+
+    def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
+        return self._store.load(keys)
+
+    def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        counts = self._commits[commit.key.partition("@")[0]]
+        try:
+            outcome = self._store.commit(commit)
+        except StoreUnavailable:
+            counts["unavailable"] += 1
+            raise
+        counts[type(outcome).__name__.lower()] += 1
+        return outcome
+
+
+def work(job: Job, report: Report) -> Done:
+    """Deliver this writer's events until none fails, and some of a neighbour's once more."""
+    done = Done()
+    store = Counting(engine.store(), done.commits)
+    queue = deque(_deliveries(job))
+    began = time.process_time_ns()
+    while queue:
+        events = [queue.popleft() for _ in range(min(job.batch, len(queue)))]
+        outcome = ingest(events, DEFINITIONS, store, SystemClock(), RETENTION, writers=THREADS)
+        if outcome.refused:
+            raise RuntimeError(f"an event was refused: {next(iter(outcome.refused.values()))}")
+        again = [event for event in events if event.id in outcome.failed]
+        queue.extend(again)
+        done.deliveries += len(events)
+        done.failed += len(again)
+        done.causes.update(outcome.failed.values())
+        report(len(events) - len(again))
+        if again:
+            time.sleep(_PAUSE_S)
+    done.cpu_ns = time.process_time_ns() - began
+    return done
+
+
+def _deliveries(job: Job) -> list[Event]:
+    own = events_of(job.writer, job.events, job.customers, job.now_ms)
+    neighbours = events_of((job.writer + 1) % job.writers, job.events, job.customers, job.now_ms)
+    found = [*own, *neighbours[: round(job.events * SENT_AGAIN)]]
+    random.Random(job.writer).shuffle(found)
+    return found

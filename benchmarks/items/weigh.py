@@ -1,0 +1,181 @@
+"""What one entity costs: it lives at its rate until the longest window is full, then its last commits are weighed as DynamoDB does."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import msgspec
+
+from benchmarks import fleet
+from benchmarks.update import aggregations, payments_view
+from candor.clock import DAY
+from candor.contracts import Event
+from candor.features.state import ViewState
+from candor.features.vector import Read, Version
+from candor.features.views import FeatureView
+from candor.store.commits import Retention, prepare
+from candor.store.protocol import Commit
+
+USD_PER_MILLION_WRITES = 0.625
+USD_PER_MILLION_READS = 0.125
+"""On demand, us-east-1, since November 2024; a unit is 1 KB written, or 4 KB read strongly (half of one eventually)."""
+
+RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+END = 1_800_000_000_000
+WEIGHED = 40
+"""Last commits that are weighed; the median counts."""
+
+LARGEST_ITEM = 400 * 1_024
+"""DynamoDB refuses items above this."""
+
+_BULK = 500
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How often one entity has an event, and whether it is declared hot."""
+
+    name: str
+    per_day: float
+    hot: bool = False
+
+
+PROFILES = (
+    Profile("30 a quarter", 30 / 91),
+    Profile("5 a day", 5),
+    Profile("100 a day", 100),
+    Profile("1,000 a day", 1_000),
+    Profile("10,000 a day, declared hot", 10_000, hot=True),
+)
+WINDOWS = {
+    "1m to 24h": ("1m", "10m", "1h", "24h"),
+    "1h to 90d": ("1h", "24h", "7d", "30d", "90d"),
+    "1m to 2y, lifetime": ("1m", "1h", "24h", "7d", "30d", "90d", "365d", "730d", "lifetime"),
+}
+SIZES = (10, 30)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """What one profile costs under one view. Bytes of one item; units of one event, and of one read of the entity."""
+
+    profile: str
+    aggregations: int
+    windows: str
+    shards: int
+    markers: bool
+    item_bytes: int
+    blob_bytes: int
+    write_units: float
+    update_read_units: float
+    read_units: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether DynamoDB takes the item."""
+        return self.item_bytes <= LARGEST_ITEM
+
+    @property
+    def usd_per_million_events(self) -> float:
+        """Writes, and the strong read before each."""
+        return self.write_units * USD_PER_MILLION_WRITES + self.update_read_units * USD_PER_MILLION_READS
+
+    @property
+    def usd_per_million_reads(self) -> float:
+        """Eventually consistent, by BatchGetItem, of all the entity's items."""
+        return self.read_units * USD_PER_MILLION_READS
+
+
+Job = tuple[Profile, str, int]
+
+
+def weigh(profile: Profile, windows: str, size: int) -> Weight:
+    """Let one entity live until its longest window is full, then weigh its last commits."""
+    view = payments_view(aggregations(size), WINDOWS[windows], hot=profile.hot)
+    # The shards of a hot entity are alike: one of them lives, at its share of the rate.
+    key = view.item_keys("mer_8c1f2e")[0]
+    state, events = _lived(view, profile.per_day / view.shards, _span(windows))
+    commits = list(_last_commits(view, key, state, events))
+    items = [_item_bytes(commit) for commit in commits]
+    size_of_item, hot = round(median(items)), commits[-1].marker_expiry is not None
+    return Weight(
+        profile.name,
+        size,
+        windows,
+        view.shards,
+        hot,
+        size_of_item,
+        round(median(len(commit.blob) for commit in commits)),
+        # A transaction costs twice; the marker of the one event is an item of under 1 KB.
+        write_units=(median(map(_kilobytes, items)) + 1) * 2 if hot else median(map(_kilobytes, items)),
+        update_read_units=math.ceil(size_of_item / 4_096),
+        read_units=view.shards * math.ceil(size_of_item / 4_096) / 2,
+    )
+
+
+def weigh_job(job: Job, report: fleet.Report) -> Weight:
+    """`weigh` for a fleet."""
+    profile, windows, size = job
+    weight = weigh(profile, windows, size)
+    report(1)
+    return weight
+
+
+def _span(windows: str) -> int:
+    """Long enough that nothing grows any more: windows and the ring of ids are full. A lifetime is two years and a month."""
+    days = {"1m to 24h": 30, "1h to 90d": 100, "1m to 2y, lifetime": 760}[windows]
+    return days * DAY
+
+
+def _lived(view: FeatureView, per_day: float, span: int) -> tuple[ViewState, list[Event]]:
+    """The state after all but the last events, and those."""
+    events = list(_life(per_day, span))
+    state = ViewState.new(view)
+    bulk, last = events[:-WEIGHED], events[-WEIGHED:]
+    size = max(
+        1, min(_BULK, int(per_day))
+    )  # at most a day at once: ids of more would fill the ring before any expires
+    for start in range(0, len(bulk), size):
+        page = bulk[start : start + size]
+        state.apply(page, page[-1].occurred_at, RETENTION.event_ids)
+    return state, last
+
+
+def _life(per_day: float, span: int) -> Iterator[Event]:
+    """Events at exponential intervals that end at `END`; amounts of a few to some thousand euros."""
+    rng = random.Random(5)
+    moments: list[int] = []
+    at = float(END)
+    while at > END - span or len(moments) < WEIGHED + 1:
+        moments.append(int(at))
+        at -= rng.expovariate(per_day / DAY)
+    for moment in reversed(moments):
+        amount = round(math.exp(rng.gauss(8.5, 1.0)))
+        kind = "payment.failed" if rng.random() < 0.1 else "payment.succeeded"
+        data = {"amount": amount, "category": f"category-{rng.randrange(12)}"}
+        yield Event(f"evt_{rng.getrandbits(104):026x}", kind, moment, {"customer": "mer_8c1f2e"}, data)
+
+
+def _last_commits(view: FeatureView, key: str, state: ViewState, events: Sequence[Event]) -> Iterator[Commit]:
+    read = Read("present", state.encode(), Version(END * 1_000_000, 1_000))
+    for event in events:
+        commit = prepare(view, key, read, [event], event.occurred_at, RETENTION).commit
+        assert commit is not None
+        yield commit
+        read = Read("present", commit.blob, read.version)
+
+
+def _item_bytes(commit: Commit) -> int:
+    """As DynamoDB counts: names in UTF-8, binary as it is, a number one byte for two digits and one more."""
+    numbers = {"vb": END * 1_000_000, "vn": 1_000, "u": commit.applied_at, "ttl": commit.expires_at}
+    ids = msgspec.json.encode(commit.event_ids)
+    texts = len("pk") + len(commit.key) + len("b") + len(commit.blob) + len("ids") + len(ids)
+    return texts + sum(len(name) + math.ceil(len(str(value)) / 2) + 1 for name, value in numbers.items())
+
+
+def _kilobytes(size: int) -> int:
+    return math.ceil(size / 1_024)

@@ -1,0 +1,54 @@
+"""The reading of an item without the network: decode and finalise, for an ordinary customer and a dense merchant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+from benchmarks.rounds import Row, interleaved
+from benchmarks.update import QUARTER, START, aggregations, customer_item, item_of, payments, payments_view
+from candor.clock import DAY, MINUTE
+from candor.features.vector import Read, Version, view_values
+from candor.features.views import FeatureView
+
+ORDINARY_BUDGET = 100
+DENSE_BUDGET = 1_000
+DENSE = 100
+"""A merchant's events a day."""
+
+READS = 50
+
+
+def measure() -> Iterator[Row]:
+    """CPU µs of one view, for 30 features (six aggregations) and for 30 aggregations (150 features), over five windows."""
+    calls: dict[str, Callable[[], int]] = {}
+    budgets: dict[str, float] = {}
+    for size in (6, 30):
+        view = payments_view(aggregations(size))
+        features = f"{size} aggregations x {len(QUARTER)} windows"
+        for name, blob, budget in _items(view):
+            calls[f"{name}, {features}"] = _reader(view, blob)
+            budgets[f"{name}, {features}"] = budget
+    for name, spent in interleaved(calls).items():
+        yield Row("read", name, spent, budget=budgets[name])
+
+
+def _items(view: FeatureView) -> Sequence[tuple[str, bytes, float]]:
+    numbers = count()
+    dense = payments(numbers, 90 * DENSE, DAY // DENSE, START)
+    return (
+        ("customer with 30 events in 90 days", customer_item(view, numbers), ORDINARY_BUDGET),
+        (f"merchant with {DENSE} events a day", item_of(view, dense), DENSE_BUDGET),
+    )
+
+
+def _reader(view: FeatureView, blob: bytes) -> Callable[[], int]:
+    read = Read("present", blob, Version(START, 1))
+    q = START + 90 * DAY + MINUTE
+
+    def call() -> int:
+        for _ in range(READS):
+            view_values(view, [read], q, 800 * DAY)
+        return READS
+
+    return call

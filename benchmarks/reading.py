@@ -1,0 +1,22 @@
+"""How the benchmarks read features: as the scorer does, from the store's bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from candor.features.vector import view_values
+from candor.features.views import FeatureView
+from candor.store.commits import Retention
+from candor.store.protocol import FeatureStore
+
+
+def read_values(
+    view: FeatureView, entities: Sequence[str], q: int, store: FeatureStore, retention: Retention
+) -> list[Sequence[float]]:
+    """Features of each entity at `q` (ms). Raises RuntimeError where the store or an item cannot answer."""
+    keys = [view.item_keys(entity) for entity in entities]
+    reads = store.load([key for of_entity in keys for key in of_entity])
+    answers = [view_values(view, [reads[key] for key in found], q, retention.items) for found in keys]
+    if any(state == "unavailable" for state, _ in answers):
+        raise RuntimeError(f'view "{view.name}" cannot be read at {q}')
+    return [values for _, values in answers]

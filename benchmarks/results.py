@@ -1,0 +1,27 @@
+"""Where every measurement is kept, and on what machine it was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def keep(name: str, report: Mapping[str, Any]) -> str:
+    """Write a report to benchmarks/results, with its machine; returns it as JSON."""
+    text = json.dumps({"benchmark": name, "machine": machine(), **report}, indent=2)
+    RESULTS.mkdir(exist_ok=True)
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    (RESULTS / f"{stamp}-{name}.json").write_text(text + "\n", encoding="utf-8")
+    return text
+
+
+def machine() -> dict[str, str | int | None]:
+    """What a figure depends on."""
+    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
