@@ -45,10 +45,12 @@ class Account:
         )
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """Every item of the one table whose name holds this word."""
+        """Every item of the tables whose names hold this word: `features` are in two."""
         tables = self.client("dynamodb")
-        (name,) = (name for name in tables.list_tables()["TableNames"] if table in name.lower())
-        pages = tables.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
+        names = [name for name in tables.list_tables()["TableNames"] if table in name.lower()]
+        assert names
+        scan = tables.get_paginator("scan")
+        pages = (page for name in names for page in scan.paginate(TableName=name, ConsistentRead=True))
         return [item for page in pages for item in page["Items"]]
 
     def queues(self) -> dict[str, int]:
