@@ -6,8 +6,6 @@ import gzip
 import random
 import tempfile
 import time
-import zlib
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +15,10 @@ from benchmarks import fleet
 from benchmarks.rounds import Row
 from benchmarks.update import QUARTER, RETENTION, START, aggregations, payments_view
 from candor import Definitions
-from candor.clock import DAY, format_rfc3339
-from candor.contracts import Event
-from candor.features.vector import Read
-from candor.store.commits import prepare
+from candor.clock import DAY, FixedClock, format_rfc3339
 from candor.store.memory import MemoryFeatureStore
-from history.archive import accepted_events, read_envelopes
+from history.archive import arrivals, read_envelopes
+from history.backfill import Filling, fill, gathered, spread
 
 EVENTS = 1_000_000
 CUSTOMERS = 33_000
@@ -35,17 +31,24 @@ BUDGET_S = 600
 VIEW = payments_view(aggregations(), QUARTER)
 DEFINITIONS = Definitions(entities=[VIEW.entity], events=VIEW.events, views=[VIEW])
 
-Job = tuple[str, int]
-"""The archive's folder, and which of the customers: those whose hash leaves this remainder."""
+LATER = START + 200 * DAY
+"""So late that nothing is redelivered any more."""
+
+REPORTED = 10_000
+
+Job = tuple[tuple[Path, Path], int]
+"""The folders of the archive and of the files by item, and which process of `PROCESSES` this is."""
 
 
 def measure() -> Iterator[Row]:
-    """Seconds from archive files to committed items in memory, the network excluded."""
-    with tempfile.TemporaryDirectory() as folder:
-        fleet.run(write_part, [(folder, part) for part in range(PROCESSES)], title="archive", total=EVENTS)
+    """Seconds from archive files to committed items in memory by the backfill's own steps, the network excluded."""
+    with tempfile.TemporaryDirectory() as archive, tempfile.TemporaryDirectory() as parts:
+        folders = (Path(archive), Path(parts))
+        jobs = [(folders, part) for part in range(PROCESSES)]
+        fleet.run(write_part, jobs, title="archive", total=EVENTS)
         began = time.perf_counter()
-        jobs = [(folder, part) for part in range(PROCESSES)]
-        spent = fleet.run(rebuild_part, jobs, title="rebuild", total=EVENTS)
+        spent = fleet.run(spread_all, jobs[:1], title="spread", total=EVENTS)
+        spent += fleet.run(fill_part, jobs, title="fill", total=EVENTS)
         seconds = time.perf_counter() - began
     yield Row(
         "rebuild", f"{EVENTS:,} events on {PROCESSES} cores, elapsed", seconds, budget=BUDGET_S, unit="s"
@@ -55,10 +58,10 @@ def measure() -> Iterator[Row]:
 
 def write_part(job: Job, report: fleet.Report) -> None:
     """A part of the archive, as Firehose writes it."""
-    folder, part = job
+    (archive, _), part = job
     rng = random.Random(part)
     for number in range(part, EVENTS // PER_FILE, PROCESSES):
-        with gzip.open(Path(folder) / f"{number:04}.gz", "wb", compresslevel=1) as file:
+        with gzip.open(archive / f"{number:04}.gz", "wb", compresslevel=1) as file:
             for place in range(PER_FILE):
                 file.write(_line(number * PER_FILE + place, rng))
         report(PER_FILE)
@@ -77,20 +80,28 @@ def _line(number: int, rng: random.Random) -> bytes:
     return msgspec.json.encode(envelope) + b"\n"
 
 
-def rebuild_part(job: Job, report: fleet.Report) -> int:
-    """CPU ns of this part's customers: read all, keep one's own, apply each customer's events at once, commit."""
-    folder, part = job
+def spread_all(job: Job, report: fleet.Report) -> int:
+    """Read and check the archive once, and put each item's events into one file; returns CPU ns."""
+    (archive, parts), _ = job
     began = time.process_time_ns()
-    by_entity: dict[str, list[Event]] = defaultdict(list)
-    for event in accepted_events(read_envelopes(Path(folder)), DEFINITIONS):
-        entity = event.entities[VIEW.entity.name]
-        if zlib.crc32(entity.encode()) % PROCESSES == part:
-            by_entity[entity].append(event)
+    seen = 0
+    for seen in spread(arrivals(read_envelopes(archive), DEFINITIONS), VIEW, parts):
+        if seen % REPORTED == 0:
+            report(REPORTED)
+    if seen != EVENTS:
+        raise RuntimeError(f"{seen:,} of {EVENTS:,} events were accepted")
+    return time.process_time_ns() - began
+
+
+def fill_part(job: Job, report: fleet.Report) -> int:
+    """Fill the items of every second file; returns CPU ns."""
+    (_, parts), number = job
+    began = time.process_time_ns()
     store = MemoryFeatureStore()
-    for entity, events in by_entity.items():
-        key = VIEW.item_keys(entity)[0]
-        commit = prepare(VIEW, key, Read("absent"), events, events[-1].occurred_at, RETENTION).commit
-        assert commit is not None
-        store.commit(commit)
-        report(len(events))
+    filling = Filling(VIEW, LATER, RETENTION)
+    for path in sorted(parts.iterdir())[number::PROCESSES]:
+        counts = fill(filling, gathered(path), {}, DEFINITIONS, store, FixedClock(LATER))
+        if counts.failed or counts.filled != counts.items:
+            raise RuntimeError(f"{path.name}: {counts}")
+        report(counts.events)
     return time.process_time_ns() - began
