@@ -8,10 +8,10 @@ writes meanwhile, and both may be cut short anywhere and started again.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
@@ -76,7 +76,8 @@ class Counts:
     """Items that an earlier run had filled."""
 
     events: int = 0
-    failed: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    """Items, and events of the updater's path, that were left as they were, by cause."""
 
     def __iadd__(self, other: Counts) -> Self:
         for name, value in vars(other).items():
@@ -93,7 +94,7 @@ def spread(arrivals: Iterable[tuple[int, Event]], view: FeatureView, folder: Pat
             key = _item_of(view, event)
             if key is not None:
                 line = encode([key, Arrival(taken_at, event)])
-                parts[_part(key)].write(len(line).to_bytes(4, "big") + line)
+                parts[part_of(key)].write(len(line).to_bytes(4, "big") + line)
             yield number
 
 
@@ -125,15 +126,18 @@ def fill(
         recent += (one.event for one in mine if one.taken_at >= filling.settled_before)
         if not settled:
             continue
-        if _fill_item(filling, key, settled, logged.get(key, ()), store, clock):
-            counts.filled += 1
-        else:
-            counts.before += 1
+        try:
+            new = _fill_item(filling, key, settled, logged.get(key, ()), store, clock)
+        except (NotFillable, StoreUnavailable, CorruptItem) as error:
+            counts.failures[str(error)] += 1
+            continue
+        counts.filled += new
+        counts.before += not new
     alone = definitions.only(filling.view)
     for start in range(0, len(recent), BATCH):
         page = recent[start : start + BATCH]
         outcome = ingest(page, alone, store, clock, filling.retention, synchronous_store=store)
-        counts.failed += len(outcome.failed)
+        counts.failures.update(outcome.failed.values())
     return counts
 
 
@@ -299,5 +303,6 @@ def _item_of(view: FeatureView, event: Event) -> str | None:
     return None if token is None else view.item_key(token, event.id)
 
 
-def _part(key: str) -> int:
+def part_of(key: str) -> int:
+    """Number of the file that an item's events are spread into."""
     return hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % PARTITIONS
