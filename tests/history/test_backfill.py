@@ -29,6 +29,7 @@ from history.backfill import (
 )
 from history.log import Commit as Logged
 from history.log import LogUnusable
+from history.verification import Verified, drawn, verify
 from tests.builders import (
     NOW,
     RETENTION,
@@ -266,3 +267,14 @@ def test_nothing_is_rebuilt_from_half_an_archive():
 def test_nothing_is_rebuilt_where_nothing_stands():
     with pytest.raises(NotFillable, match="no item"):
         rebuilding_commit(STEADY, "key", Read("absent"), [], [], NOW, RETENTION)
+
+
+@pytest.mark.parametrize(("view", "count"), [(STEADY, 2), (BUSY, 1)], ids=["steady", "hot"])
+def test_a_filled_view_equals_the_offline_engine_and_an_empty_one_does_not(tmp_path, view, count):
+    arrivals = history(random.Random(11))
+    store = LoggedStore()
+    filled(tmp_path, store, view, arrivals)
+    events = [one for _, one in arrivals]
+    asked = (definitions_of(view), view, events, drawn(events, view, 5))
+    assert verify(*asked, store, RETENTION, NOW) == Verified(count, [], 0)
+    assert len(verify(*asked, MemoryFeatureStore(), RETENTION, NOW).different) == count
