@@ -5,14 +5,15 @@ window arithmetic is restated here in SQL, and no tile exists. What is shared is
 `Aggregation.value`, the one finaliser, so that equal integer parts give equal bits.
 
 One view is one join of questions and events on the entity, with the widest window as its range, and one
-aggregation per part and window over the joined pairs.
+aggregation per part and window over the joined pairs. An event that had been voided by the question's moment is not
+among them; a void is no event of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -24,8 +25,9 @@ import pyarrow as pa
 
 from candor.clock import DAY
 from candor.contracts import Application, Event
-from candor.features.aggregations import Aggregation, LastCategory
+from candor.features.aggregations import Aggregation, LastCategory, TimeSinceLast
 from candor.features.composed import LastK
+from candor.features.decayed import DecayedSum, RateOfChange
 from candor.features.distinct import Distinct
 from candor.features.views import Definitions, EventType, FeatureView
 from candor.features.windows import Window
@@ -105,6 +107,7 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
             "id": event.id,
             "type": event.type,
             "at": event.occurred_at,
+            "voided_at": event.voided_at,
         }
         row.update((_entity_column(name), key) for name, key in event.entities.items())
         row.update((_field_column(field, kind), event.data.get(field)) for field, kind in used[event.type])
@@ -175,7 +178,8 @@ def _event_schema(definitions: Definitions) -> pa.Schema:
         {pair for declared in definitions.event_types.values() for pair in _plain_fields(declared)}
     )
     return pa.schema(
-        [("arrival", pa.int64()), ("id", pa.string()), ("type", pa.string()), ("at", pa.int64())]
+        [("arrival", pa.int64()), ("id", pa.string()), ("type", pa.string())]
+        + [("at", pa.int64()), ("voided_at", pa.int64())]
         + [(_entity_column(name), pa.string()) for name in definitions.entities]
         + [(_field_column(*pair), pa.int64() if pair[1] == "integer" else pa.string()) for pair in fields]
         + [(_field_column(field, "register"), pa.int64()) for field in _counted_fields(definitions)]
@@ -189,12 +193,16 @@ def _question_table(view: FeatureView, questions: Sequence[Question]) -> pa.Tabl
 
 
 def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
-    """The view's events, each id once per entity: the copy that arrived first, as online."""
+    """The view's events, each id once per entity, and when they were voided: the copies that arrived first, as online."""
     entity = events[_entity_column(view.entity.name)]
     mine = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
     mine = mine.mutate(entity=mine[_entity_column(view.entity.name)])
-    copies = ibis.window(group_by=[mine.entity, mine.id], order_by=mine.arrival)
+    copies = ibis.window(group_by=[mine.entity, mine.id, mine.voided_at.isnull()], order_by=mine.arrival)
     mine = mine.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
+    voids = mine.filter(mine.voided_at.notnull())
+    voids = voids.select(void_of=voids.id, void_entity=voids.entity, gone=voids.voided_at)
+    mine = mine.filter(mine.voided_at.isnull())
+    mine = mine.left_join(voids, [mine.id == voids.void_of, mine.entity == voids.void_entity])
     # Ties of first and last break by (moment, id); DuckDB compares text by its UTF-8 bytes.
     return mine.mutate(place=ibis.row_number().over(ibis.window(order_by=[mine.at, mine.id])))
 
@@ -207,19 +215,25 @@ def _pairs(view: FeatureView, events: ir.Table, asked: ir.Table, *, leaky: bool)
         f"start_{window.label}": _start(asked.q, window) for window in windows if window.length is not None
     }
     asked = asked.mutate(**starts)
-    conditions = [asked.key == events.entity, events.at < asked.edge]
-    if len(starts) == len(windows):
+    bounded = len(starts) == len(windows)
+    if bounded:
         asked = asked.mutate(earliest=ibis.least(*(asked[name] for name in starts)))
-        conditions = [asked.key == events.entity, events.at < asked.edge, events.at >= asked.earliest]
-    return asked.inner_join(events, conditions)
+    conditions = [asked.key == events.entity, events.at < asked.edge]
+    conditions += [events.at >= asked.earliest] if bounded else []
+    pairs = asked.inner_join(events, conditions)
+    return pairs.filter(pairs.gone.isnull() | (pairs.gone >= pairs.edge))
 
 
 def _start(q: ir.IntegerValue, window: Window) -> ir.IntegerValue:
-    """⌊(q − W)/h⌋·h in integers only; the remainder of SQL takes the dividend's sign, the floor's does not."""
+    """⌊(q − W)/h⌋·h."""
     assert window.length is not None
     assert window.hop is not None
-    left = q - window.length
-    return left - ((left % window.hop) + window.hop) % window.hop
+    return _on_grid(q - window.length, window.hop)
+
+
+def _on_grid(moment: ir.IntegerValue, step: int) -> ir.IntegerValue:
+    """⌊t/s⌋·s in integers only; the remainder of SQL takes the dividend's sign, the floor's does not."""
+    return moment - ((moment % step) + step) % step
 
 
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
@@ -237,15 +251,49 @@ def _part(
         keep = pairs.at >= pairs[f"start_{window.label}"]
     if aggregation.where is not None:
         keep = keep & _predicate(view, aggregation.where.spec(), pairs)
-    if part == "last_at":
-        return pairs.at.max(where=keep)
-    if isinstance(aggregation, Distinct):
-        return _distinct_part(view, aggregation, part, pairs, keep)
+    match aggregation:
+        case TimeSinceLast():
+            return pairs.at.max(where=keep)
+        case RateOfChange():
+            return _amount(aggregation, pairs, keep & _period(aggregation, part, pairs))
+        case DecayedSum():
+            return _decayed(aggregation, window, pairs, keep)
+        case Distinct():
+            return _distinct_part(view, aggregation, part, pairs, keep)
+        case LastCategory():
+            return _last_category(aggregation, pairs, keep)
+    return _integer_part(aggregation, part, pairs, keep)
+
+
+def _amount(aggregation: Aggregation, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
+    """Number of events, or sum of their field."""
     if aggregation.field is None:
         return pairs.count(where=keep)
-    if isinstance(aggregation, LastCategory):
-        return _last_category(aggregation, pairs, keep)
-    return _integer_part(aggregation, part, pairs, keep)
+    return pairs[_field_column(aggregation.field, "integer")].sum(where=keep).cast(_EXACT)
+
+
+def _period(aggregation: RateOfChange, part: str, pairs: ir.Table) -> ir.BooleanValue:
+    """Which events are of the last period, or of the one before it."""
+    middle = _on_grid(pairs.q - aggregation.period, aggregation.step)
+    if part == "later":
+        return pairs.at >= middle
+    first = _on_grid(pairs.q - 2 * aggregation.period, aggregation.step)
+    return (pairs.at >= first) & (pairs.at < middle)
+
+
+def _decayed(aggregation: DecayedSum, window: Window, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
+    """Values times their weights of 32 binary digits; whoever looks into the future finds nothing decayed there."""
+    assert window.length is not None
+    assert window.hop is not None
+    step = aggregation.step
+    oldest = (window.length + window.hop) // step + 1
+    with localcontext(prec=60):
+        weights = [int((2 ** (32 - Decimal(age) / 8)).to_integral_value()) for age in range(oldest + 1)]
+    steps = (_on_grid(pairs.q, step) - _on_grid(pairs.at, step)) // step
+    weight = ibis.literal(weights, type="array<int64>")[ibis.greatest(steps, 0)]
+    value = pairs[_field_column(aggregation.field, "integer")]
+    weighted = (value.cast(_PRODUCT) * weight.cast(_PRODUCT)).cast(_EXACT)
+    return weighted.sum(where=keep & value.notnull()).cast(_EXACT)
 
 
 def _distinct_part(
@@ -267,6 +315,8 @@ def _last_category(aggregation: LastCategory, pairs: ir.Table, keep: ir.BooleanV
 
 
 def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
+    if aggregation.field is None:
+        return pairs.count(where=keep)
     value = pairs[_field_column(aggregation.field, "integer")]
     keep = keep & value.notnull()
     if isinstance(aggregation, LastK):
@@ -276,7 +326,7 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
         return (wide * wide).cast(_EXACT).sum(where=keep).cast(_EXACT)
     simple = {
         "n": lambda: pairs.count(where=keep),
-        "sum": lambda: value.sum(where=keep).cast(_EXACT),
+        "sum": lambda: _amount(aggregation, pairs, keep),
         "min": lambda: value.min(where=keep),
         "max": lambda: value.max(where=keep),
         "first": lambda: value.argmin(pairs.place, where=keep),

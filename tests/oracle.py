@@ -46,7 +46,7 @@ def left_edge(label: str, q: int) -> int | None:
 
 def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
     """Every feature of the view at `q` for one entity, from all events in order of arrival."""
-    mine = _relevant(view, events, key)
+    mine = _relevant(view, _unvoided(view, events, key, q), key)
     return [
         aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
         for feature in view.features
@@ -60,7 +60,7 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, events, key)
+    mine = _relevant(view, _unvoided(view, events, key, q), key)
     return any(_inside(mine, label, q) for label in view.windows)
 
 
@@ -137,10 +137,17 @@ def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Even
     return [_declared(event, types[event.type]) for event in first_copies.values()]
 
 
+def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[Event]:
+    """The events that count at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
+    voids = _relevant(view, [event for event in events if event.voided_at is not None], key)
+    gone = {void.id for void in voids if void.voided_at < q}
+    return [event for event in events if event.voided_at is None and event.id not in gone]
+
+
 def _declared(event: Event, kind: EventType) -> Event:
     usable = {name for name, field in kind.fields.items() if field.kind != "json"}
     data = {name: value for name, value in event.data.items() if name in usable}
-    return Event(event.id, event.type, event.occurred_at, event.entities, data)
+    return Event(event.id, event.type, event.occurred_at, event.entities, data, event.voided_at)
 
 
 def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:

@@ -7,18 +7,43 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from candor import (
+    Count,
+    DecayedSum,
+    Definitions,
+    FeatureView,
+    Mean,
+    RateOfChange,
+    Ratio,
+    Sum,
+    Variance,
+    field,
+    type_is,
+)
 from candor.clock import DAY
-from candor.contracts import Applicant, Application, Checkout, Device, Offer
+from candor.contracts import Applicant, Application, Checkout, Device, Event, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
 from history.point_in_time import Question, point_in_time
-from tests.builders import NOW, RETENTION, bits, random_event, take_in
+from tests.builders import (
+    NOW,
+    RETENTION,
+    bits,
+    customer,
+    definitions_of,
+    failed,
+    paid,
+    random_event,
+    shop,
+    take_in,
+)
 
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 
 
-def asked(number: int, q: int) -> Question:
+def asked(number: int, q: int, merchant: str = "merchant") -> Question:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -30,14 +55,14 @@ def asked(number: int, q: int) -> Question:
         Offer("pay_in_4", 4, 14),
         device=Device(f"device_{number}"),
     )
-    return Question(f"{number}@{q}", q, Application(checkout, f"merchant_{number}"))
+    return Question(f"{number}@{q}", q, Application(checkout, f"{merchant}_{number}"))
 
 
-def online(store: MemoryFeatureStore, question: Question) -> list[float]:
-    keys = {view.name: view.entity.key_of(question.application) for view in DEFINITIONS.views}
-    items = {view.name: view.item_keys(str(keys[view.name])) for view in DEFINITIONS.views}
+def online(definitions: Definitions, store: MemoryFeatureStore, question: Question) -> list[float]:
+    keys = {view.name: view.entity.key_of(question.application) for view in definitions.views}
+    items = {view.name: view.item_keys(str(keys[view.name])) for view in definitions.views}
     reads = store.load([key for found in items.values() for key in found])
-    return build(DEFINITIONS, reads, items, question.application.checkout, question.q, RETENTION.items).values
+    return build(definitions, reads, items, question.application.checkout, question.q, RETENTION.items).values
 
 
 @settings(max_examples=12)
@@ -49,11 +74,57 @@ def test_every_declared_feature_has_the_same_bits_online_and_offline(seed, size)
     events = [random_event(number, DEFINITIONS, moments, rng) for number in range(size)]
     arrived = events + rng.sample(events, size // 3)
     rng.shuffle(arrived)
-    store = MemoryFeatureStore()
-    take_in(arrived, DEFINITIONS, store, batch=rng.randrange(1, 60))
     questions = [asked(number, q) for number in range(3) for q in (NOW, NOW + 1, NOW + DAY)]
-    offline = point_in_time(DEFINITIONS, arrived, questions)
+    assert_parity(DEFINITIONS, arrived, questions, rng.randrange(1, 60))
+
+
+def assert_parity(
+    definitions: Definitions, arrived: list[Event], questions: list[Question], batch: int
+) -> None:
+    store = MemoryFeatureStore()
+    take_in(arrived, definitions, store, batch=batch)
+    offline = point_in_time(definitions, arrived, questions)
     for row, question in enumerate(questions):
-        found, wanted = bits(online(store, question)), bits(offline.vector(row))
+        found, wanted = bits(online(definitions, store, question)), bits(offline.vector(row))
         differing = [n for n, a, b in zip(offline.names, found, wanted, strict=True) if a != b]
         assert not differing, question.row_id
+
+
+REVERSIBLE = [
+    Count(),
+    Count(where=type_is("payment.failed"), name="failures"),
+    Sum("amount"),
+    Mean("amount"),
+    Variance("amount"),
+    Ratio(Count(where=type_is("payment.failed")), Count(), name="share"),
+    DecayedSum("amount", half_life="2d"),
+    DecayedSum("amount", half_life="14d", where=field("amount") > 0),
+    RateOfChange(Count(), "7d"),
+    RateOfChange(Sum("amount"), "7d"),
+]
+"""All that an item can take back, however long ago it was folded into a tile."""
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32), size=st.sampled_from([1, 40, 250]))
+def test_ageing_features_and_voids_have_the_same_bits_online_and_offline(seed, size):
+    rng = random.Random(seed)
+    views = [
+        FeatureView(f"{entity.name}_trend", entity, [paid, failed], REVERSIBLE, ["14d", "28d"])
+        for entity in (customer, shop)
+    ]
+    definitions = definitions_of(*views)
+    moments = [NOW - 1, *(NOW - days * DAY - step for days in (7, 14, 28) for step in (0, 1, -1))]
+    moments += [NOW - rng.randrange(28 * DAY) for _ in range(60)]
+    events = [random_event(number, definitions, moments, rng) for number in range(size)]
+    voids = [
+        replace(event, voided_at=rng.randint(event.occurred_at, NOW))
+        for event in events
+        if rng.random() < 0.3
+    ]
+    arrived = [*events, *voids, *rng.sample(events, size // 3), *voids[: size // 9]]
+    rng.shuffle(arrived)
+    questions = [
+        asked(number, q, "shop") for number in range(3) for q in (NOW, NOW + 1, NOW + DAY, NOW + 9 * DAY)
+    ]
+    assert_parity(definitions, arrived, questions, rng.randrange(1, 60))

@@ -9,10 +9,12 @@ from fractions import Fraction
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from candor import (
     Checkout,
     Count,
+    DecayedSum,
     Definitions,
     Distinct,
     Entity,
@@ -29,6 +31,7 @@ from candor import (
     Min,
     Money,
     OnDemand,
+    RateOfChange,
     Ratio,
     Sum,
     Text,
@@ -42,8 +45,24 @@ from history.point_in_time import LEAK_MS, Question, point_in_time
 from tests import oracle
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
-LENGTHS = {"1m": MINUTE, "4m": 4 * MINUTE, "1h": HOUR, "24h": DAY, "7d": 7 * DAY, "90d": 90 * DAY}
-HOPS = {"1m": 10 * SECOND, "4m": 10 * SECOND, "1h": MINUTE, "24h": HOUR, "7d": 6 * HOUR, "90d": DAY}
+LENGTHS = {
+    "1m": MINUTE,
+    "4m": 4 * MINUTE,
+    "1h": HOUR,
+    "24h": DAY,
+    "7d": 7 * DAY,
+    "14d": 14 * DAY,
+    "90d": 90 * DAY,
+}
+HOPS = {
+    "1m": 10 * SECOND,
+    "4m": 10 * SECOND,
+    "1h": MINUTE,
+    "24h": HOUR,
+    "7d": 6 * HOUR,
+    "14d": 6 * HOUR,
+    "90d": DAY,
+}
 T0 = 1_500_000_000_000
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
@@ -104,6 +123,17 @@ AGGREGATIONS = st.one_of(
         st.sampled_from([Count(), Sum("amount"), LastK(Mean("amount"), 2), Distinct("category")]),
     ),
 )
+AGEING = st.one_of(
+    st.builds(
+        lambda name, half_life, where: DecayedSum(name, half_life, where=where),
+        st.sampled_from(["amount", "days_late"]),
+        st.sampled_from(["21h", "24h", "7d"]),
+        WHERE,
+    ),
+    st.builds(lambda where: RateOfChange(Count(where=where), "7d"), WHERE),
+    st.builds(lambda where: RateOfChange(Sum("amount", where=where), "6d"), WHERE),
+    st.just(Ratio(DecayedSum("amount", "7d"), RateOfChange(Count(), "7d"))),
+)
 WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size=3, unique=True)
 
 
@@ -114,6 +144,8 @@ def definitions(draw):
         aggregations = draw(st.lists(AGGREGATIONS, min_size=1, max_size=4, unique_by=lambda one: one.label))
         events = draw(st.sampled_from([[PAID], [PAID, FAILED]]))
         views.append(FeatureView(f"view{number}", entity, events, aggregations, draw(WINDOWS)))
+    ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda one: one.label))
+    views.append(FeatureView("ageing", CUSTOMER, [PAID, FAILED], ageing, ["14d"]))
     return Definitions(
         entities=[CUSTOMER, MERCHANT],
         events=[PAID, FAILED, IGNORED],
@@ -179,26 +211,30 @@ def worlds(draw):
         for row in range(draw(st.integers(1, 3)))
     ]
     events = draw(st.lists(happenings(q), max_size=12))
-    return (
-        draw(definitions()),
-        [*events, *draw(st.lists(st.sampled_from(events), max_size=4))] if events else [],
-        questions,
-    )
+    if events:
+        events += [
+            replace(voided, voided_at=draw(moments(q)))
+            for voided in draw(st.lists(st.sampled_from(events), max_size=4))
+        ]
+        events += draw(st.lists(st.sampled_from(events), max_size=4))
+    return draw(definitions()), draw(st.permutations(events)), questions
 
 
 def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: int):
-    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity."""
-    key, seen, inside = view.entity.key_of(asked.application), set(), []
+    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, no voided ones."""
+    key, seen, gone, inside = view.entity.key_of(asked.application), set(), {}, []
     start = (asked.q - LENGTHS[window]) // HOPS[window] * HOPS[window] if window != "lifetime" else -math.inf
-    for event in events:
-        if (
-            event.type not in {kind.name for kind in view.events}
-            or event.entities.get(view.entity.name) != key
-        ):
-            continue
-        if event.id in seen:
+    types = {kind.name for kind in view.events}
+    mine = [one for one in events if one.type in types and one.entities.get(view.entity.name) == key]
+    for event in mine:
+        if event.voided_at is not None:
+            gone.setdefault(event.id, event.voided_at)
+    for event in mine:
+        if event.voided_at is not None or event.id in seen:
             continue
         seen.add(event.id)
+        if gone.get(event.id, math.inf) < asked.q + leak:
+            continue
         if start <= event.occurred_at < asked.q + leak and (
             not aggregation.where or aggregation.where.matches(event)
         ):
@@ -217,16 +253,16 @@ def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: in
     inside = naive_inputs(view, window, aggregation, events, asked, leak)
     values = [e.data[aggregation.field] for e in inside if e.data.get(aggregation.field) is not None]
     op = aggregation.op
+    if op in {"decayed_sum", "rate_of_change"}:
+        return oracle.aggregate(aggregation.spec(), inside, asked.q)
     if op == "last_k":
         op, values = aggregation.of.op, values[-aggregation.k :]
     n = len(values)
     match op:
-        case "count":
-            return float(len(inside))
+        case "count" | "sum":
+            return float(len(inside) if op == "count" else sum(values))
         case "time_since_last":
             return (asked.q - inside[-1].occurred_at) / 1000 if inside else math.nan
-        case "sum":
-            return float(sum(values))
         case "distinct":
             few = len(set(values)) <= aggregation.exact
             return float(len(set(values))) if few else oracle.aggregate(aggregation.spec(), inside, asked.q)
@@ -321,6 +357,33 @@ def test_the_copy_that_arrived_first_counts_and_only_for_its_entity():
     asked = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
     table = point_in_time(one_view(Sum("amount"), Count()), events, asked)
     assert [table.vector(0), table.vector(1)] == [(5.0, 1.0), (11.0, 1.0)]
+
+
+@pytest.mark.parametrize(("voided_at", "counts"), [(T0 - 1, 0.0), (T0, 1.0)])
+@pytest.mark.parametrize("void_first", [False, True])
+def test_a_voided_event_does_not_count_from_the_moment_after(voided_at, counts, void_first):
+    one = paid("e", T0 - DAY // 2, 5)
+    arrived = [one, replace(one, voided_at=voided_at), replace(one, voided_at=T0 - DAY // 2)]
+    arrived = [*arrived[1:], one] if void_first else arrived
+    table = point_in_time(one_view(Count(), Max("amount")), arrived, [question(0, T0, "a", "x")])
+    assert bits(table.vector(0)) == bits((counts, 5.0 if counts else math.nan))
+
+
+def test_a_void_takes_back_only_its_own_event_and_is_none_itself():
+    void = replace(paid("e", T0 - 9, 5), voided_at=T0 - 1)
+    others = [paid("f", T0 - 9, 7), paid("e", T0 - 9, 5, customer="b")]
+    asked = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
+    table = point_in_time(one_view(Sum("amount"), Count()), [void, *others], asked)
+    assert [table.vector(0), table.vector(1)] == [(7.0, 1.0), (5.0, 1.0)]
+
+
+def test_a_decayed_sum_of_the_largest_amounts_is_exact():
+    decayed = DecayedSum("amount", half_life="1h")
+    events = [paid(str(n), T0 - 1 - n * MINUTE, 10**12 - n) for n in range(1_000)]
+    table = point_in_time(one_view(decayed, windows=["16h"]), events, [question(0, T0, "a", "x")])
+    start = (T0 - 16 * HOUR) // (15 * MINUTE) * 15 * MINUTE
+    inside = [event for event in events if event.occurred_at >= start]
+    assert table.vector(0) == (oracle.aggregate(decayed.spec(), inside, T0),)
 
 
 def test_ties_break_by_the_ids_bytes_not_by_arrival():
