@@ -10,8 +10,11 @@ Chronon's ``BaseAggregator`` (prepare, update, merge, finalize).
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, ClassVar
 
 from candor.clock import SECOND
@@ -111,6 +114,14 @@ class Aggregation:
         """Partial of both; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
 
+    def update_all(self, partial: Any, events: Sequence[Input]) -> Any:
+        """``update`` with each of the events."""
+        return functools.reduce(self.update, events, partial)
+
+    def merge_all(self, partials: Sequence[Any]) -> Any:
+        """``merge`` of one or more partials."""
+        return functools.reduce(self.merge, partials)
+
     def pack(self, partial: Any) -> Any:
         """Partial → what the item's codec stores (64-bit integers, text, lists, bytes)."""
         return partial
@@ -118,6 +129,10 @@ class Aggregation:
     def unpack(self, stored: Any) -> Any:
         """Inverse of ``pack``."""
         return stored
+
+    def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
+        """``unpack`` of each."""
+        return [self.unpack(one) for one in stored]
 
     def summary(self, partial: Any, q: int) -> Parts:
         """Partial → exact integer parts at moment `q` (ms), None where nothing was seen."""
@@ -155,8 +170,14 @@ class Count(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - 1
 
+    def update_all(self, partial: int, events: Sequence[Input]) -> int:
+        return partial + len(events)
+
     def merge(self, left: int, right: int) -> int:
         return left + right
+
+    def merge_all(self, partials: Sequence[int]) -> int:
+        return sum(partials)
 
     def summary(self, partial: int, q: int) -> Parts:
         return (partial,)
@@ -179,14 +200,23 @@ class Sum(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - int(event[2])
 
+    def update_all(self, partial: int, events: Sequence[Input]) -> int:
+        return partial + sum([int(event[2]) for event in events])
+
     def merge(self, left: int, right: int) -> int:
         return left + right
+
+    def merge_all(self, partials: Sequence[int]) -> int:
+        return sum(partials)
 
     def pack(self, partial: int) -> Any:
         return narrow(partial)
 
     def unpack(self, stored: Any) -> int:
         return widen(stored)
+
+    def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
+        return super().unpack_all(stored) if bytes in map(type, stored) else stored
 
     def summary(self, partial: int, q: int) -> Parts:
         return (partial,)
@@ -209,14 +239,23 @@ class Mean(Aggregation):
     def remove(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         return (partial[0] - 1, partial[1] - event[2])
 
+    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
+        return (partial[0] + len(events), sum([event[2] for event in events], partial[1]))
+
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1])
+
+    def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
+        return tuple(map(sum, zip(*partials, strict=True)))
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
 
     def unpack(self, stored: Any) -> Sequence[int]:
         return [widen(part) for part in stored]
+
+    def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
+        return super().unpack_all(stored) if bytes in map(type, chain.from_iterable(stored)) else stored
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)
@@ -242,14 +281,25 @@ class Variance(Aggregation):
         x = event[2]
         return (partial[0] - 1, partial[1] - x, partial[2] - x * x)
 
+    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
+        values = [event[2] for event in events]
+        squares = sum([x * x for x in values], partial[2])
+        return (partial[0] + len(values), sum(values, partial[1]), squares)
+
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1], left[2] + right[2])
+
+    def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
+        return tuple(map(sum, zip(*partials, strict=True)))
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
 
     def unpack(self, stored: Any) -> Sequence[int]:
         return [widen(part) for part in stored]
+
+    def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
+        return super().unpack_all(stored) if bytes in map(type, chain.from_iterable(stored)) else stored
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         return tuple(partial)
@@ -267,10 +317,17 @@ class _Extreme(Aggregation):
     def update(self, partial: int | None, event: Input) -> Any:
         return event[2] if partial is None else self.choose(partial, event[2])
 
+    def update_all(self, partial: int | None, events: Sequence[Input]) -> Any:
+        return self.merge_all([partial, *[event[2] for event in events]])
+
     def merge(self, left: int | None, right: int | None) -> Any:
         if left is None or right is None:
             return right if left is None else left
         return self.choose(left, right)
+
+    def merge_all(self, partials: Sequence[int | None]) -> Any:
+        found = [partial for partial in partials if partial is not None]
+        return self.choose(found) if found else None
 
     def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)
@@ -309,6 +366,13 @@ class _Edge(Aggregation):
     def merge(self, left: Sequence[Any] | None, right: Sequence[Any] | None) -> Sequence[Any] | None:
         return left if right is None else self._pick(left, right)
 
+    def update_all(self, partial: Sequence[Any] | None, events: Sequence[Input]) -> Any:
+        return self.merge_all([partial, *events])
+
+    def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
+        found = [partial for partial in partials if partial is not None]
+        return (max if self.takes_later else min)(found, key=moment) if found else None
+
     def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
         if one is None:
             return other
@@ -321,9 +385,8 @@ class _Edge(Aggregation):
         return NAN if parts[0] is None else float(parts[0])
 
 
-def moment(event: Sequence[Any]) -> tuple[int, str]:
-    """Order of events; ties of the moment break by id."""
-    return event[0], event[1]
+moment: Callable[[Sequence[Any]], tuple[int, str]] = itemgetter(0, 1)
+"""Order of events; ties of the moment break by id."""
 
 
 class First(_Edge):
@@ -387,10 +450,16 @@ class TimeSinceLast(Aggregation):
     def update(self, partial: int | None, event: Input) -> int:
         return event[0] if partial is None else max(partial, event[0])
 
+    def update_all(self, partial: int | None, events: Sequence[Input]) -> int | None:
+        return self.merge_all([partial, *[event[0] for event in events]])
+
     def merge(self, left: int | None, right: int | None) -> int | None:
         if left is None or right is None:
             return right if left is None else left
         return max(left, right)
+
+    def merge_all(self, partials: Sequence[int | None]) -> int | None:
+        return max([partial for partial in partials if partial is not None], default=None)
 
     def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)

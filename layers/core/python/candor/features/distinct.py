@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
+from functools import lru_cache, reduce
 from typing import Any
 
 from candor.contracts import Event
@@ -55,15 +56,15 @@ class Distinct(Aggregation):
 
     def take(self, event: Event) -> Any:
         value = super().take(event)
-        if value is None:
-            return None
-        digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
+        return None if value is None else _digest(type(value).__name__, value)
 
     def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         if isinstance(partial, bytes):
             return _observe(partial, (event[2],))
         return partial if event[2] in partial else self._settle({*partial, event[2]})
+
+    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
+        return self.merge(partial, [event[2] for event in events])
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         if isinstance(left, bytes) and isinstance(right, bytes):
@@ -73,6 +74,11 @@ class Distinct(Aggregation):
         if isinstance(right, bytes):
             return _observe(right, left)
         return self._settle({*left, *right})
+
+    def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
+        if any(isinstance(partial, bytes) for partial in partials):
+            return reduce(self.merge, partials)
+        return self._settle(set[int]().union(*partials))
 
     def _settle(self, digests: Collection[int]) -> Sequence[int]:
         return sorted(digests) if len(digests) <= self.exact else _observe(bytes(REGISTERS), digests)
@@ -88,6 +94,13 @@ class Distinct(Aggregation):
         if harmonic is None:
             return float(n or 0)
         return float(max(round(_estimate(zeros or 0, harmonic)), self.exact + 1))
+
+
+@lru_cache(maxsize=4_096)
+def _digest(kind: str, value: Any) -> int:
+    """64 bits of a value; the same few merchants, categories and devices come again and again."""
+    found = hashlib.blake2b(f"{kind}:{value}".encode(), digest_size=8).digest()
+    return int.from_bytes(found, "big", signed=True)
 
 
 def _observe(registers: bytes, digests: Collection[int]) -> bytes:

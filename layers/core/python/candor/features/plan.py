@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -40,6 +41,9 @@ class Plan:
         columns = [list(sources).index(a.source) for a in self.aggregations]
         self.empty = tuple(a.empty for a in self.aggregations)
         self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
+        self.bulk_updates = tuple(
+            (a.update_all, column) for a, column in zip(self.aggregations, columns, strict=True)
+        )
         self.removals = tuple(
             (a.remove if a.invertible else None, column)
             for a, column in zip(self.aggregations, columns, strict=True)
@@ -102,6 +106,20 @@ class Plan:
             for (update, column), partial in zip(self.updates, partials, strict=True)
         ]
 
+    def with_rows(self, partials: Sequence[Any], rows: Sequence[Row]) -> Sequence[Any]:
+        """Partials with more events, column by column: `with_row` of each, cheaper."""
+        if len(rows) < 2:
+            return self.with_row(partials, rows[0]) if rows else partials
+        moments, ids, *columns = zip(*rows, strict=True)
+        inputs = [
+            [event for event in zip(moments, ids, column, strict=True) if event[2] is not None]
+            for column in columns
+        ]
+        return [
+            update_all(partial, found) if (found := inputs[column]) else partial
+            for (update_all, column), partial in zip(self.bulk_updates, partials, strict=True)
+        ]
+
     def without_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
         """Partials with one event less, as far as an aggregation can give an event back."""
         inputs = self._inputs(row)
@@ -119,19 +137,42 @@ class Plan:
         moment, event_id, *prepared = row
         return [None if value is None else (moment, event_id, value) for value in prepared]
 
+    def unpacked(self, tiles: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+        """Partials of each tile, from what the codec stored of them."""
+        if not tiles:
+            return []
+        columns = zip(*tiles, strict=True)
+        partials = (
+            # An aggregation that stores its partials as they are is not asked.
+            column if type(a).unpack is Aggregation.unpack else a.unpack_all(column)
+            for a, column in zip(self.aggregations, columns, strict=True)
+        )
+        return list(zip(*partials, strict=True))
+
     def merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
         """Partials of both, by aggregation."""
         return [a.merge(x, y) for a, x, y in zip(self.aggregations, left, right, strict=True)]
 
+    def all_merged(self, partials: Sequence[Sequence[Any]]) -> Sequence[Any]:
+        """Partials of one or more, by aggregation."""
+        if len(partials) == 1:
+            return partials[0]
+        columns = zip(*partials, strict=True)
+        return [a.merge_all(column) for a, column in zip(self.aggregations, columns, strict=True)]
+
     def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
         """Partials of every window → all features of the view at `q` (ms), in the view's order."""
-        grid = [
-            [
-                a.value(a.summary(partial, q), q)
-                for a, partial in zip(self.aggregations, partials, strict=True)
+        grid: list[list[float]] = []
+        before: Sequence[Any] = [grid] * len(self.aggregations)  # no partial is that
+        answers = [math.nan] * len(self.aggregations)
+        for partials in windows:
+            # A longer window often holds no more than the shorter one: its partial then is the very same object.
+            answers = [
+                answer if partial is old else a.value(a.summary(partial, q), q)
+                for a, partial, old, answer in zip(self.aggregations, partials, before, answers, strict=True)
             ]
-            for partials in windows
-        ]
+            before = partials
+            grid.append(answers)
         return [grid[window][place] for place, window in self.outputs]
 
 

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -131,10 +134,11 @@ class ViewState:
     def _insert(self, events: Sequence[Event]) -> None:
         if not events:
             return
-        first = min(event.occurred_at for event in events)
-        self.born = first if self.born is None else min(self.born, first)
-        self.watermark = max(self.watermark, *(event.voided_at or event.occurred_at for event in events))
-        self.voids += [[e.voided_at, *self.plan.row(e)] for e in events if e.voided_at is not None]
+        voids = [event for event in events if event.voided_at is not None]
+        occurred = [event.occurred_at for event in events]
+        self.born = min(occurred) if self.born is None else min(self.born, *occurred)
+        self.watermark = max(self.watermark, *occurred, *(void.voided_at or 0 for void in voids))
+        self.voids += [[void.voided_at, *self.plan.row(void)] for void in voids]
         self.head += [self.plan.row(event) for event in events if event.voided_at is None]
         self.head.sort(key=moment)
         self._cancel()
@@ -192,29 +196,27 @@ class ViewState:
         folded = 0
         while folded < surplus and self.head[folded][0] < self.line:
             folded += 1
-        for row in self.head[:folded]:
-            self._fold_row(row)
+        self._fold_rows(self.head[:folded])
         del self.head[:folded]
         self.folded |= folded > 0
         self._coarsen()
 
-    def _fold_row(self, row: Row) -> None:
-        tile = self.plan.tile_of(row[0], self.line)
-        if tile is None or row.count(None) == len(row) - 2:
-            return  # out of every window, or nothing that counts
-        if tile in self.tiles:
-            self.tiles[tile] = self.plan.with_row(self.tiles[tile], row)
-        elif tile in self.singles:
-            first = self.plan.with_row(self.plan.empty, self.singles.pop(tile))
-            self.tiles[tile] = self.plan.with_row(first, row)
-        elif self.plan.keeps_rows:
-            self.singles[tile] = row
-        else:
-            self.tiles[tile] = self.plan.with_row(self.plan.empty, row)
+    def _fold_rows(self, rows: Iterable[Row]) -> None:
+        by_tile: dict[Tile, list[Row]] = defaultdict(list)
+        for row in rows:
+            tile = self.plan.tile_of(row[0], self.line)
+            if tile is not None and row.count(None) < len(row) - 2:
+                by_tile[tile].append(row)
+        for tile, found in by_tile.items():
+            if tile in self.singles:
+                found.append(self.singles.pop(tile))
+            if len(found) == 1 and self.plan.keeps_rows and tile not in self.tiles:
+                self.singles[tile] = found[0]
+            else:
+                self.tiles[tile] = self.plan.with_rows(self.tiles.get(tile, self.plan.empty), found)
 
     def _coarsen(self) -> None:
-        for tile in self._outgrown(self.singles):
-            self._fold_row(self.singles.pop(tile))
+        self._fold_rows([self.singles.pop(tile) for tile in self._outgrown(self.singles)])
         for tile in self._outgrown(self.tiles):
             self._move(tile, self.plan.tile_of(tile[0], self.line))
 
@@ -253,16 +255,14 @@ class ViewState:
         removed: list[Row] = []
         if self.voids:
             rows, removed = self._less_voided(rows, q)
-        tiles = sorted(self.tiles.items())
+        tiles = sorted(((tile[0], held) for tile, held in self.tiles.items()), key=itemgetter(0))
         running: Sequence[Any] = plan.empty
         for window in plan.windows:
             start = window.start(q)
-            while rows and (start is None or rows[-1][0] >= start):
-                running = plan.with_row(running, rows.pop())
-            while tiles and (start is None or tiles[-1][0][0] >= start):
-                running = plan.merged(running, tiles.pop()[1])
-            while removed and (start is None or removed[-1][0] >= start):
-                running = plan.without_row(running, removed.pop())
+            running = plan.with_rows(running, _taken(rows, start))
+            running = plan.all_merged([running, *(held for _, held in _taken(tiles, start))])
+            for row in _taken(removed, start):
+                running = plan.without_row(running, row)
             yield running
 
     def _less_voided(self, rows: Sequence[Row], q: int) -> tuple[list[Row], list[Row]]:
@@ -311,10 +311,8 @@ class ViewState:
         state = cls(plan, born, watermark)
         state.head = state._relative(head)
         state.singles = {state._place(row): row for row in state._relative(singles)}
-        state.tiles = {
-            (tile[0], tile[1]): [a.unpack(p) for a, p in zip(plan.aggregations, tile[2:], strict=True)]
-            for tile in tiles
-        }
+        partials = plan.unpacked([tile[2:] for tile in tiles])
+        state.tiles = {(tile[0], tile[1]): held for tile, held in zip(tiles, partials, strict=True)}
         state.ring = dict(zip(ring[::2], ring[1::2], strict=True))
         if codec == 2 and len(head) >= HEAD_EVENTS:
             flags |= FOLDED
@@ -330,13 +328,19 @@ class ViewState:
         return tile
 
 
+def _taken(ordered: list[Any], start: int | None) -> list[Any]:
+    """Takes from the list, ordered by moment, everything from `start` on; all of it for None."""
+    place = 0 if start is None else bisect_left(ordered, start, key=itemgetter(0))
+    taken = ordered[place:]
+    del ordered[place:]
+    return taken
+
+
 def values(shards: Sequence[ViewState], q: int) -> list[float]:
     """All features of one entity at `q` (ms), from the states of all its shards."""
     plan = shards[0].plan
-    windows, *others = [state.by_window(q) for state in shards]
-    for other in others:
-        windows = map(plan.merged, windows, other)
-    return plan.finalized(windows, q)
+    windows = zip(*(shard.by_window(q) for shard in shards), strict=True)
+    return plan.finalized(map(plan.all_merged, windows), q)
 
 
 def _members(view: FeatureView, body: bytes) -> list[Any]:
