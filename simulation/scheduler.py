@@ -54,12 +54,12 @@ class Scheduler:
         self.crash: BaseException | None = None
         self.stopping = False
         self.current: Task | None = None
-        self._heap: list[tuple[int, float, int, Callable[[], None]]] = []
+        self._heap: list[tuple[int, float, int, Callable[[], object]]] = []
         self._number = 0
         self._back = threading.Semaphore(0)
         self._tasks: list[Task] = []
 
-    def at(self, moment: int, action: Callable[[], None]) -> None:
+    def at(self, moment: int, action: Callable[[], object]) -> None:
         """Do something at a moment (ms); the seed orders what falls on the same one."""
         self._number += 1
         heapq.heappush(self._heap, (max(moment, self.now), self.rng.random(), self._number, action))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from candor.clock import DAY, SECOND
+from candor.contracts import Event
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates, next_version
@@ -14,6 +15,10 @@ from simulation.scheduler import Scheduler
 
 LATEST_REQUEST = 20 * SECOND
 """How late (ms) a request may arrive that its sender gave up."""
+
+
+Seen = Sequence[Sequence[float]]
+"""Values of every synchronous view that a decision saw."""
 
 
 class Violation(Exception):
@@ -61,6 +66,7 @@ class Table:
         self.markers: dict[tuple[str, str], int] = {}
         self.log: dict[str, list[Commit]] = defaultdict(list)
         self.expired: set[str] = set()
+        self.decisions: dict[str, tuple[Event, Seen]] = {}
         self._versions: set[tuple[str, Version]] = set()
 
     def get(self, key: str) -> Read:
@@ -89,6 +95,24 @@ class Table:
             self.mark(commit)
         self.put(commit, version)
         return Committed(version)
+
+    def decide(
+        self, event: Event, commits: Sequence[Commit], versions: Sequence[Version], seen: Seen
+    ) -> Event | Conflict:
+        """One transaction of a decision and its items: all or nothing. Answers what is stored under its id."""
+        if event.id in self.decisions:
+            return self.decisions[event.id][0]
+        if any(not self.unchanged(commit) or self._is_marked(commit) for commit in commits):
+            return Conflict(UNAVAILABLE)
+        for commit, version in zip(commits, versions, strict=True):
+            if commit.marker_expiry is not None:
+                self.mark(commit)
+            self.put(commit, version)
+        self.decisions[event.id] = event, seen
+        return event
+
+    def _is_marked(self, commit: Commit) -> bool:
+        return commit.marker_expiry is not None and bool(self.known(commit))
 
     def mark(self, commit: Commit) -> None:
         """Write the markers; each goes some time after its expiry."""
@@ -147,7 +171,7 @@ class Client:
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         self.process.io("commit sent")
         version = next_version(commit.seen, self.table.birth(self.process.now_ms()))
-        self._before(commit, version)
+        self._before(lambda: self._arrive(commit, version))
         if commit.marker_expiry is not None and self._world.happens("transaction conflict"):
             return self._current(commit.key)
         outcome = self._written(commit, version)
@@ -159,12 +183,31 @@ class Client:
             raise StoreUnavailable("the answer was lost")
         return self._current(commit.key) if isinstance(outcome, Conflict) else outcome
 
-    def _before(self, commit: Commit, version: Version) -> None:
+    def decide(self, event: Event, commits: Sequence[Commit], seen: Seen) -> Event | Conflict:
+        """A decision with the commits of its items, as the scorer sends it."""
+        self.process.io("decision sent")
+        birth = self.table.birth(self.process.now_ms())
+        versions = [next_version(commit.seen, birth) for commit in commits]
+
+        def arrive() -> Event | Conflict:
+            return self.table.decide(event, commits, versions, seen)
+
+        self._before(arrive)
+        if self._world.happens("transaction conflict"):
+            return Conflict(UNAVAILABLE)
+        outcome = arrive()
+        self.process.io("decision answered")
+        self._world.note(self.process.name, f"decision {event.id}: {type(outcome).__name__}")
+        if self._world.happens("answer lost"):
+            raise StoreUnavailable("the answer was lost")
+        return outcome
+
+    def _before(self, arrive: Callable[[], object]) -> None:
         """What keeps a request from being answered; a late one arrives all the same."""
         if self._world.happens("request late"):
             delay = self._world.scheduler.rng.randrange(LATEST_REQUEST)
             scheduler = self._world.scheduler
-            scheduler.at(scheduler.now + delay, lambda: self._arrive(commit, version))
+            scheduler.at(scheduler.now + delay, arrive)
             raise StoreUnavailable("no answer, and the request still travels")
         for fault in ("throttled", "request lost"):
             if self._world.happens(fault):

@@ -22,6 +22,7 @@ from candor import (
     Sum,
     Text,
     TimeSinceLast,
+    decided_type,
     type_is,
 )
 from candor.clock import DAY, HOUR, MINUTE, SECOND
@@ -34,6 +35,7 @@ SHOP = Entity("shop", "merchant_id", hot=True)
 FIELDS = {"amount": Money(optional=True), "kind": Text(optional=True)}
 PAID = EventType("payment.succeeded", entities=[CUSTOMER, SHOP], fields=FIELDS)
 FAILED = EventType("payment.failed", entities=[CUSTOMER, SHOP], fields=FIELDS)
+DECIDED = decided_type([CUSTOMER, SHOP])
 HORIZON = 2 * DAY
 """How long an id must be known: nothing is sent or delivered again later than this."""
 
@@ -67,7 +69,17 @@ def _lender(windows: Sequence[str], items_ms: int) -> Lender:
         )
         for entity in (CUSTOMER, SHOP)
     ]
-    definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED], views=views)
+    views.append(
+        FeatureView(
+            name="customer_checkouts",
+            entity=CUSTOMER,
+            events=[DECIDED],
+            aggregations=[Count(), Sum("approved_amount")],
+            windows=windows,
+            synchronous=True,
+        )
+    )
+    definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED, DECIDED], views=views)
     finite = [window for feature in views[0].features if (window := feature.window).length]
     longest = max((window.length or 0) for window in finite)
     return Lender(definitions, Retention(items_ms, HORIZON), longest)
@@ -89,7 +101,7 @@ class Producer:
         self._rng = rng
         self._lender = lender
         self._max_skew_ms = max_skew_ms
-        self._customers = [f"c{n}" for n in range(rng.randint(1, 3))]
+        self.customers = [f"c{n}" for n in range(rng.randint(1, 3))]
         self._shops = [f"s{n}" for n in range(rng.randint(1, 2))]
         self._count = 0
 
@@ -109,7 +121,7 @@ class Producer:
         )
 
     def _entities(self) -> dict[str, str]:
-        found = {"customer": self._rng.choice(self._customers), "shop": self._rng.choice(self._shops)}
+        found = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}
         if self._rng.random() < 0.2:
             del found[self._rng.choice(["customer", "shop"])]
         return found

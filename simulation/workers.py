@@ -108,12 +108,14 @@ class Workers:
         lender: Lender,
         queue: Callable[[], Queue],
         store: Callable[[Process], FeatureStore],
+        synchronous_store: Callable[[Process], FeatureStore],
         max_skew_ms: int,
     ) -> None:
         self._world = world
         self._lender = lender
         self._queue = queue
         self._store = store
+        self._synchronous_store = synchronous_store
         self._max_skew_ms = max_skew_ms
         self._idle: list[Task] = []
 
@@ -161,6 +163,7 @@ class Workers:
             self._store(process),
             process,
             self._lender.retention,
+            synchronous_store=self._synchronous_store(process),
             writers=writers,
         )
         self._refuse(process, outcome)

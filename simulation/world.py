@@ -21,11 +21,12 @@ from candor.features.state import ViewState
 from candor.features.vector import Read, view_values
 from candor.features.views import MAX_SKEW, FeatureView
 from candor.store.protocol import Commit
+from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
 from simulation.oracle import expected, left_edge
 from simulation.queue import Queue
 from simulation.scheduler import Scheduler
-from simulation.store import Violation
+from simulation.store import Table, Violation
 from simulation.traffic import HORIZON, LENDERS, Producer, message_of, poison_of
 from simulation.workers import VISIBILITY, Pool, Workers
 
@@ -77,6 +78,9 @@ class World:
         self.trace: list[str] = []
         self.reached: Counter[str] = Counter()
         self.table = plant.table(self)
+        self.synchronous = plant.table(self)
+        self._published: set[str] = set()
+        self._checkouts = 0
         self._rates = drawn(rng)
         self._calm = False
         self._lender = rng.choice(LENDERS)
@@ -87,7 +91,11 @@ class World:
             self._lender,
             lambda: self.queue,
             lambda process: plant.client(self, process, self.table),
+            lambda process: plant.client(self, process, self.synchronous),
             skew,
+        )
+        self._deciders = Deciders(
+            self, self._lender, lambda process: plant.client(self, process, self.synchronous), skew
         )
         self.queue = Queue(self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5]))
         self._accepted: dict[str, Event] = {}
@@ -169,6 +177,8 @@ class World:
 
     def _publish(self) -> None:
         self._to_send -= 1
+        if self.rng.random() < 0.1:
+            self._burst()
         event = self._producer.event(self.scheduler.now)
         if self.rng.random() < 0.05:
             self._send_poison(event)
@@ -176,6 +186,21 @@ class World:
         self._send_with_copies(event)
         if self.rng.random() < self._void_rate:
             self._later(lambda: self._void(event))
+
+    def _burst(self) -> None:
+        """One customer checks out several times at once."""
+        customer = self.rng.choice(self._producer.customers)
+        for _ in range(self.rng.randint(1, 8)):
+            self._checkouts += 1
+            self._deciders.checkout(f"d{self._checkouts}", customer, self.rng.randrange(1_000))
+
+    def _stream(self) -> None:
+        """What was decided reaches the bus, at least once."""
+        for event, _ in list(self.synchronous.decisions.values()):
+            if event.id not in self._published:
+                self._published.add(event.id)
+                self._accepted[event.id] = event
+                self._send_with_copies(event)
 
     def _send_with_copies(self, event: Event) -> None:
         self._send(event)
@@ -227,10 +252,20 @@ class World:
         """Wait until only what can never be applied is left, in the DLQ. Faults cease after a while: then it must end."""
         for round_ in range(GIVE_UP_AFTER):
             self._calm = round_ >= CALM_AFTER
+            self._stream()
             self._let_pass(5 * MINUTE)
-            if not len(self.queue) and {letter.id for letter in self.queue.dead} <= self._poison:
+            if not self._deciding and not len(self.queue) and self._only_poison_is_dead:
                 return
         raise Violation(f"{len(self.queue)} messages and {len(self.queue.dead)} dead letters are never done")
+
+    @property
+    def _deciding(self) -> bool:
+        """Whether a checkout is not answered, or a decision has not reached the bus."""
+        return self._deciders.open > 0 or self.synchronous.decisions.keys() != self._published
+
+    @property
+    def _only_poison_is_dead(self) -> bool:
+        return {letter.id for letter in self.queue.dead} <= self._poison
 
     # What must hold
 
@@ -242,7 +277,13 @@ class World:
             name = view.entity.name
             entities = {event.entities[name] for event in self._accepted.values() if name in event.entities}
             for key in sorted(entities):
-                mine = [event for event in self._accepted.values() if event.entities.get(name) == key]
+                mine = [
+                    event
+                    for event in self._accepted.values()
+                    if event.entities.get(name) == key and event.type in view.event_types
+                ]
+                if not mine:
+                    continue
                 self._check_values(view, key, mine)
                 for item in view.item_keys(key):
                     self._check_replay(view, item)
@@ -250,11 +291,28 @@ class World:
             "world", f"equal to the oracle: {len(self._accepted)} events, {len(self.table.items)} items"
         )
 
+        for view in self._lender.definitions.views:
+            if view.synchronous:
+                self._check_bursts(view)
+
+    def _table_of(self, view: FeatureView) -> Table:
+        return self.synchronous if view.synchronous else self.table
+
+    def _check_bursts(self, view: FeatureView) -> None:
+        """Every decision saw all those of its customer before it, and none was taken at the same moment."""
+        decisions = list(self.synchronous.decisions.values())
+        for decision, (seen,) in decisions:
+            others = [event for event, _ in decisions if event.entities == decision.entities]
+            if sum(event.occurred_at == decision.occurred_at for event in others) > 1:
+                raise Violation(f"{decision.id} was decided at the moment of another one")
+            if list(seen) != expected(view, others, decision.occurred_at):
+                raise Violation(f"{decision.id} did not see what was decided before it")
+
     def _check_values(self, view: FeatureView, key: str, events: list[Event]) -> None:
-        items = view.item_keys(key)
+        items, table = view.item_keys(key), self._table_of(view)
         newest = max(event.occurred_at for event in events)
         for q in self._moments(view, events):
-            reads = [self.table.get(item) for item in items]
+            reads = [table.get(item) for item in items]
             state, values = view_values(view, reads, q, self._lender.retention.items)
             stale = self._is_stale(view, reads)
             if state == "unavailable" and q < newest - MAX_SKEW:
@@ -279,7 +337,11 @@ class World:
         return "expired" if newest < q - self._lender.retention.items else "present"
 
     def _check_state(self, items: Sequence[str], state: str, wanted: str) -> None:
-        if state != wanted and self.table.expired.isdisjoint(items):
+        if (
+            state != wanted
+            and self.table.expired.isdisjoint(items)
+            and self.synchronous.expired.isdisjoint(items)
+        ):
             raise Violation(f"{items[0]} is {state}, not {wanted}")
 
     @staticmethod
@@ -308,16 +370,17 @@ class World:
 
     def _check_replay(self, view: FeatureView, item: str) -> None:
         """The log of commits gives the item again, byte for byte."""
-        if item not in self.table.items:
+        table = self._table_of(view)
+        if item not in table.items:
             return
         state = ViewState.new(view)
-        for commit in self.table.log[item]:
+        for commit in table.log[item]:
             self._replay(state, commit)
         if len(state.ring) > limits.RING_IDS:
             raise Violation(f"{item} keeps {len(state.ring)} event ids")
         if state.markers and not view.entity.hot:
             self.reach("ring overflowed")
-        stored = self.table.get(item).blob or b""
+        stored = table.get(item).blob or b""
         state.folded |= ViewState.decode(view, stored).folded  # an event that came too late is in no commit
         if state.encode() != stored:
             raise Violation(f"the log of {item} does not give its item")

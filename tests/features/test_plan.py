@@ -13,7 +13,7 @@ PLAN = plan_of(view_of(["1h", "7d", "lifetime"]))
 rows = st.lists(
     st.builds(
         lambda number, ago, kind, amount, word: PLAN.row(
-            event(f"e{number}", NOW - ago, type=kind, **{"amount": amount, "kind": word})
+            event(f"e{number}", NOW - ago, type=kind, amount=amount, kind=word)
         ),
         st.integers(0, 10**6),
         st.sampled_from([0, 1, DAY]),

@@ -1,0 +1,89 @@
+"""Deciders: what the scorer does with the items of synchronous views, in processes that can die between any two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from candor.contracts import Event
+from candor.errors import StoreUnavailable
+from candor.features.vector import Read, view_values
+from candor.features.views import DECIDED
+from candor.store.protocol import Conflict
+from candor.store.synchronous import SynchronousViews
+from simulation.store import Client, Surroundings
+from simulation.traffic import CUSTOMER, Lender
+from simulation.workers import Killed, Process
+
+TURNS, ATTEMPTS = 6, 4
+"""So often a call decides again on a conflict, and a merchant calls again under the same key."""
+
+
+class Deciders:
+    """Decides checkouts of a customer, many at once; the table keeps what each decision saw."""
+
+    def __init__(
+        self, world: Surroundings, lender: Lender, client: Callable[[Process], Client], max_skew_ms: int
+    ) -> None:
+        self._world = world
+        self._lender = lender
+        self._client = client
+        self._max_skew_ms = max_skew_ms
+        self._views = [view for view in lender.definitions.views if view.synchronous]
+        self.open = 0
+        self._synchronous = SynchronousViews(lender.definitions, lender.retention)
+
+    def checkout(self, decision_id: str, customer: str, amount: int) -> None:
+        """Start one checkout now."""
+        self.open += 1
+        self._world.scheduler.spawn(lambda: self._call(decision_id, customer, amount))
+
+    def _call(self, decision_id: str, customer: str, amount: int) -> None:
+        """The merchant: calls until answered, always under the same key."""
+        scheduler = self._world.scheduler
+        for _ in range(ATTEMPTS):
+            skew = scheduler.rng.randint(-self._max_skew_ms, self._max_skew_ms)
+            process = Process(self._world, f"till {decision_id}", skew)
+            try:
+                self._decide(process, decision_id, customer, amount)
+            except (Killed, StoreUnavailable):
+                scheduler.sleep(scheduler.rng.randint(10, 2_000))
+            else:
+                break
+        self.open -= 1
+
+    def _decide(self, process: Process, decision_id: str, customer: str, amount: int) -> None:
+        keys = {view.name: view.item_keys(customer) for view in self._views}
+        client = self._client(process)
+        for _ in range(TURNS):
+            found = client.load(self._synchronous.keys(keys))
+            now_ms = process.now_ms()
+            q, reads = self._synchronous.live(keys, found, now_ms)
+            if any(read.state == "unavailable" for read in reads.values()):
+                raise StoreUnavailable("what others were granted is not known")
+            event = Event(decision_id, DECIDED, q, {CUSTOMER.name: customer}, _data(decision_id, amount))
+            commits = self._synchronous.commits(event, keys, reads, now_ms)
+            outcome = client.decide(event, commits, self._values(reads, keys, q))
+            if not isinstance(outcome, Conflict):
+                self._world.reach("decided" if outcome is event else "decision answered again")
+                return
+            self._world.reach("contended")
+        raise StoreUnavailable("until the deadline others wrote to the same items")
+
+    def _values(
+        self, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]], q: int
+    ) -> Sequence[Sequence[float]]:
+        kept = self._lender.retention.items
+        return [
+            view_values(view, [reads[key] for key in keys[view.name]], q, kept)[1] for view in self._views
+        ]
+
+
+def _data(decision_id: str, amount: int) -> dict[str, str | int]:
+    return {
+        "checkout_id": decision_id,
+        "merchant": "m",
+        "total": amount,
+        "approved_amount": amount,
+        "currency": "EUR",
+        "outcome": "approved",
+    }
