@@ -377,6 +377,20 @@ def test_a_void_takes_back_only_its_own_event_and_is_none_itself():
     assert [table.vector(0), table.vector(1)] == [(7.0, 1.0), (5.0, 1.0)]
 
 
+@pytest.mark.parametrize(
+    ("edge", "step", "wanted"),
+    [(14 * DAY, -1, 2.0), (14 * DAY, 0, 1.0), (7 * DAY, -1, 1.0), (7 * DAY, 0, 2.5)],
+)
+def test_both_periods_begin_on_the_hop(edge, step, wanted):
+    change, hop = RateOfChange(Sum("amount"), "7d"), 6 * HOUR
+    grid = T0 // hop * hop
+    events = [paid("earlier", grid - 10 * DAY, 4), paid("later", grid - DAY, 12)]
+    events.append(paid("edge", grid - edge + step, 2))
+    asked = [question(row, q, "a", "x") for row, q in enumerate((grid, grid + hop - 1))]
+    table = point_in_time(one_view(change, windows=["14d", "28d"]), events, asked)
+    assert [table.vector(0), table.vector(1)] == [(wanted, wanted)] * 2
+
+
 def test_a_decayed_sum_of_the_largest_amounts_is_exact():
     decayed = DecayedSum("amount", half_life="1h")
     events = [paid(str(n), T0 - 1 - n * MINUTE, 10**12 - n) for n in range(1_000)]
