@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from collections.abc import Iterator
 
 import pytest
 
 from candor.clock import DAY, HOUR, MINUTE, FixedClock
 from candor.contracts import Event
-from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.features.vector import Read
 from candor.ingest import ingest
@@ -27,7 +24,6 @@ from history.backfill import (
     rebuilding_commit,
     spread,
 )
-from history.log import Commit as Logged
 from history.log import LogUnusable
 from history.verification import Verified, drawn, verify
 from tests.builders import (
@@ -43,47 +39,11 @@ from tests.builders import (
     take_in,
     view_of,
 )
+from tests.history.logged import LoggedStore
 
 WINDOWS = ["1h", "7d", "90d", "lifetime"]
 STEADY = view_of(WINDOWS, customer)
 BUSY = view_of(["1h", "30d"], shop)
-
-
-class LoggedStore(MemoryFeatureStore):
-    """Keeps the log that the table's stream would bring; `crash_after` so many commits nothing is written any more."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0
-        self.log: defaultdict[str, list[Logged]] = defaultdict(list)
-        self.crash_after: int | None = None
-        self._births = self._moments()
-
-    def _moments(self) -> Iterator[int]:
-        number = 0
-        while True:
-            number += 1
-            yield self.now * 1_000_000 + number
-
-    def commit(self, commit):
-        if self.crash_after is not None:
-            self.crash_after -= 1
-            if self.crash_after < 0:
-                raise StoreUnavailable("gone")
-        result = super().commit(commit)
-        if isinstance(result, Committed):
-            self.log[commit.key].append(
-                Logged(
-                    commit.key,
-                    result.version.birth,
-                    result.version.n,
-                    commit.applied_at,
-                    list(commit.event_ids),
-                    commit.filled_before,
-                    commit.rebuilt,
-                )
-            )
-        return result
 
 
 def history(rng: random.Random, count: int = 300) -> list[tuple[int, Event]]:

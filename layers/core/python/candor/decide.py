@@ -22,7 +22,7 @@ from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id
 from candor.errors import InvalidInput, PolicyError, StoreUnavailable
-from candor.features.vector import FeatureVector, build
+from candor.features.vector import FeatureVector, build, item_keys
 from candor.features.views import Definitions
 from candor.policy import Facts, Policy, Verdict
 from candor.reasons import MAX_REASONS
@@ -154,7 +154,7 @@ class Decider:
 
     def _scope(self, serving: Serving, application: Application) -> Scope:
         views = SynchronousViews(serving.definitions, self._retention)
-        return Scope(serving, _keys(serving.definitions, application), views)
+        return Scope(serving, item_keys(serving.definitions, application), views)
 
     def _fetch(self, scope: Scope, deadline: Deadline) -> Snapshot:
         strongly = scope.synchronous.keys(scope.keys)
@@ -244,16 +244,6 @@ class Decider:
             regulation_profile=self._profile,
             attempt=os.urandom(8).hex(),
         )
-
-
-def _keys(definitions: Definitions, application: Application) -> dict[str, tuple[str, ...]]:
-    """Item keys by view name, for the entities that the application names."""
-    found = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
-    return {
-        view.name: view.item_keys(token)
-        for view in definitions.views
-        if (token := found[view.entity.name]) is not None
-    }
 
 
 def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from candor.contracts import Checkout
+from candor.contracts import Application, Checkout
 from candor.errors import CorruptItem
 from candor.features.state import ViewState, values
 from candor.features.views import REQUEST, Definitions, FeatureView
@@ -55,6 +55,16 @@ class FeatureVector(msgspec.Struct, frozen=True):
     def degraded(self) -> bool:
         """True if any view could not be read or any on-demand feature not be computed."""
         return "unavailable" in self.states.values()
+
+
+def item_keys(definitions: Definitions, application: Application) -> dict[str, tuple[str, ...]]:
+    """Item keys by view name, for the entities that the application names."""
+    found = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
+    return {
+        view.name: view.item_keys(token)
+        for view in definitions.views
+        if (token := found[view.entity.name]) is not None
+    }
 
 
 def build(

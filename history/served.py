@@ -1,0 +1,182 @@
+"""As-served replay: a decision's vector again, bit for bit, from the archive and the log of commits.
+
+The record names every item that was read and its version; the log says which events each version had taken in; the archive
+holds the events. They are applied commit by commit with the updater's own code, and the vector is built with the scorer's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from candor.contracts import Application, Event
+from candor.decision import Decision
+from candor.errors import DefinitionError
+from candor.features.state import ViewState
+from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
+from candor.features.views import Definitions, FeatureView
+from history.backfill import Arrival, standing
+from history.log import CommitLog, LogUnusable
+
+NOT_KEPT: Final = "its definitions are not kept"
+NOT_ARCHIVED: Final = "the archive lacks an event of the log"
+
+Items = Mapping[str, Mapping[str, Arrival]]
+"""Archived events by item key and `dedup_id`, in order of arrival: the first copy of each."""
+
+
+class Difference(NamedTuple):
+    """A feature or a view's state that replay found to be another than what was served."""
+
+    name: str
+    served: str
+    replayed: str
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One decision: `differences` from what was served, or why it could not be replayed."""
+
+    decision: Decision
+    differences: Sequence[Difference] = ()
+    reason: str | None = None
+
+
+def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
+    """The versions of every item that decisions read."""
+    found: defaultdict[str, set[Version]] = defaultdict(set)
+    for decision in decisions:
+        for key, version in decision.vector.versions.items():
+            if version is not None:
+                found[key].add(version)
+    return dict(found)
+
+
+def items_of(arrivals: Iterable[tuple[int, Event]], definitions: Definitions, keys: Iterable[str]) -> Items:
+    """The archived events of these items."""
+    items: dict[str, dict[str, Arrival]] = {key: {} for key in keys}
+    for taken_at, event in arrivals:
+        for view in definitions.views_by_event[event.type]:
+            token = event.entities.get(view.entity.name)
+            if token is not None and (found := items.get(view.item_key(token, event.id))) is not None:
+                found.setdefault(event.dedup_id, Arrival(taken_at, event))
+    return items
+
+
+def replay(
+    decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items, retention_ms: int
+) -> Iterator[Replayed]:
+    """Replay decisions in their order. `retention_ms` is how long items were kept after their last event."""
+    needed = wanted(decisions)
+    views = {f"{view.name}@{view.version}": view for view in definitions.kept}
+    reads: dict[str, Mapping[Version, Read] | str] = {}
+    for decision in decisions:
+        served = served_by(definitions, decision)
+        if served is None:
+            yield Replayed(decision, reason=NOT_KEPT)
+            continue
+        for key in decision.vector.versions:
+            if key not in reads:
+                view = views[key.partition("#")[0]]
+                reads[key] = _read_versions(view, key, needed.get(key, set()), log, items)
+        yield _replayed(decision, served, reads, retention_ms)
+
+
+def _read_versions(
+    view: FeatureView, key: str, versions: set[Version], log: CommitLog, items: Items
+) -> Mapping[Version, Read] | str:
+    """The item in every version that is asked for, or why not."""
+    try:
+        return dict(item_versions(view, key, versions, log, items.get(key, {})))
+    except LogUnusable as error:
+        return str(error)
+
+
+def item_versions(
+    view: FeatureView, key: str, versions: Iterable[Version], log: CommitLog, events: Mapping[str, Arrival]
+) -> Iterator[tuple[Version, Read]]:
+    """An item as it stood in these versions, from its first commit on. Raises LogUnusable."""
+    births: defaultdict[int, set[int]] = defaultdict(set)
+    for version in versions:
+        births[version.birth].add(version.n)
+    for birth, asked in births.items():
+        state, held = ViewState.new(view), dict[str, Event]()
+        for commit in log.up_to(key, Version(birth, max(asked))):
+            new = _taken_in(commit.event_ids, commit.filled_before, held, events)
+            held |= {event.dedup_id: event for event in new}
+            if commit.rebuilt:
+                state = ViewState.new(view)
+                state.replay(standing(held.values()))
+            else:
+                state.replay(new)
+            if commit.n in asked:
+                version = Version(birth, commit.n)
+                yield version, Read("present", state.encode(), version)
+
+
+def _taken_in(
+    event_ids: Sequence[str],
+    filled_before: int | None,
+    held: Mapping[str, Event],
+    events: Mapping[str, Arrival],
+) -> list[Event]:
+    """What a commit took in, in its order. Raises LogUnusable if the archive lacks some of it."""
+    if filled_before is not None:
+        return [
+            arrival.event
+            for event_id, arrival in events.items()
+            if arrival.taken_at < filled_before and event_id not in held
+        ]
+    if any(event_id not in events for event_id in event_ids):
+        raise LogUnusable(NOT_ARCHIVED)
+    return [events[event_id].event for event_id in event_ids]
+
+
+def served_by(definitions: Definitions, decision: Decision) -> Definitions | None:
+    """The declarations that the decision was made with, of all that are kept; None if they are not among them."""
+    versions = dict(key.partition("#")[0].split("@") for key in decision.vector.versions)
+    try:
+        found = definitions.serving(versions)
+    except DefinitionError:
+        return None
+    return found if found.hash == decision.definition_hash else None
+
+
+def _replayed(
+    decision: Decision,
+    definitions: Definitions,
+    versions: Mapping[str, Mapping[Version, Read] | str],
+    retention_ms: int,
+) -> Replayed:
+    keys = item_keys(definitions, Application(decision.request, decision.merchant_id, decision.livemode))
+    reads: dict[str, Read] = {}
+    for name, of_view in keys.items():
+        lost = decision.vector.states[name] == "unavailable"
+        for key in of_view:
+            version = decision.vector.versions.get(key)
+            if lost or key not in decision.vector.versions:
+                reads[key] = UNAVAILABLE
+            elif version is None:
+                reads[key] = ABSENT
+            else:
+                found = versions[key]
+                if isinstance(found, str):
+                    return Replayed(decision, reason=found)
+                reads[key] = found[version]
+    vector = build(definitions, reads, keys, decision.request, decision.q, retention_ms)
+    return Replayed(decision, list(differences(decision.vector, vector, definitions)))
+
+
+def differences(
+    served: FeatureVector, replayed: FeatureVector, definitions: Definitions
+) -> Iterator[Difference]:
+    """Where two vectors differ: by bits of the values, NaN being equal to NaN, and by state."""
+    for name in sorted(served.states.keys() | replayed.states.keys()):
+        pair = served.states.get(name, "-"), replayed.states.get(name, "-")
+        if pair[0] != pair[1]:
+            yield Difference(name, *pair)
+    for name, one, other in zip(definitions.features, served.values, replayed.values, strict=True):
+        if one.hex() != other.hex():
+            yield Difference(name, repr(one), repr(other))

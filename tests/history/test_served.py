@@ -1,0 +1,238 @@
+"""Every decision's vector is found again, bit for bit; what was tampered with, lost or mixed up is named."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from candor import Count, Definitions, FeatureView, Max, Mean, Money, OnDemand, Sum, decided_type
+from candor.champion import Champions
+from candor.clock import DAY, HOUR, MINUTE, Deadline, FixedClock
+from candor.contracts import Event
+from candor.decision import Decision, decided, parse_record
+from candor.features.vector import UNAVAILABLE
+from candor.features.views import EventType
+from candor.ingest import ingest
+from candor.store.memory import MemoryDecisionStore
+from candor.store.protocol import Committed
+from history.backfill import Arrival, Filling, filling_commit, held_events, rebuilding_commit
+from history.log import INCOMPLETE, CommitLog
+from history.served import NOT_ARCHIVED, NOT_KEPT, Replayed, items_of, replay, wanted
+from tests.builders import NOW, RETENTION, customer, shop
+from tests.decide.lending import Shelf, attempt, decider
+from tests.decision_tables import row, table
+from tests.history.logged import LoggedStore, log_of
+
+paid = EventType("paid", [customer, shop], {"amount": Money()})
+checkout_decided = decided_type([customer, shop])
+payments = FeatureView(
+    "payments", customer, [paid], [Count(), Mean("amount"), Max("amount")], ["1h", "7d", "lifetime"]
+)
+sales = FeatureView("sales", shop, [paid], [Count(), Sum("amount")], ["24h"])
+attempts = FeatureView("attempts", customer, [checkout_decided], [Count()], ["1h"], synchronous=True)
+DEFINITIONS = Definitions(
+    entities=[customer, shop],
+    events=[paid, checkout_decided],
+    views=[payments, sales, attempts],
+    on_demand=[OnDemand("usual", lambda checkout, known: checkout.total / known["payments.mean_amount.7d"])],
+)
+POLICY = table([row("burst", reason="H1", attempts=">= 9")], {"attempts": 'features["attempts.count.1h"]'})
+PEOPLE = ("ann", "bob", "eve")
+
+
+class World:
+    """A day of a small lender: events, some twice, some taken back; checkouts in between; all of it archived."""
+
+    def __init__(self, seed: int = 1, steps: int = 400) -> None:
+        self.rng = random.Random(seed)
+        self.clock = FixedClock(NOW)
+        self.features, self.synchronous = LoggedStore(), LoggedStore()
+        self.store = MemoryDecisionStore(self.features, None, self.synchronous)
+        champions = Champions(DEFINITIONS, Shelf(), self.clock, lambda sha, error: None)
+        self.decider = decider(
+            self.store, clock=self.clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
+        )
+        self.archive: list[tuple[int, Event]] = []
+        self.happened: list[Event] = []
+        for step in range(steps):
+            self.advance(self.rng.randrange(4 * MINUTE))
+            if self.rng.random() < 0.3:
+                self.check_out(step)
+            else:
+                self.take_in(step)
+            if step == steps // 2:
+                self.rebuild("ann")
+
+    def advance(self, ms: int) -> None:
+        self.clock.advance(ms)
+        self.features.now = self.synchronous.now = self.now
+
+    @property
+    def now(self) -> int:
+        return self.clock.now_ms()
+
+    def check_out(self, step: int) -> None:
+        answer = self.decider.decide(
+            attempt(f"k{step}", token=self.rng.choice(PEOPLE), merchant_id="corner"), Deadline(60.0)
+        )
+        self.deliver([decided(answer.decision, DEFINITIONS)])
+
+    def take_in(self, step: int) -> None:
+        who = {"customer": self.rng.choice(PEOPLE), "shop": "corner"}
+        at = self.now - self.rng.choice([0, 5, 2 * HOUR, 30 * DAY])
+        batch = [
+            Event(f"e{step}", "paid", at, who, {"amount": self.rng.randrange(1, 10**6), "currency": "USD"})
+        ]
+        if self.happened and self.rng.random() < 0.1:
+            batch.append(self.rng.choice(self.happened))
+        if self.happened and self.rng.random() < 0.1:
+            batch.append(msgspec.structs.replace(self.rng.choice(self.happened), voided_at=self.now))
+        self.happened.append(batch[0])
+        self.deliver(batch)
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        self.archive += ((self.now, event) for event in events)
+        outcome = ingest(
+            events, DEFINITIONS, self.features, self.clock, RETENTION, synchronous_store=self.synchronous
+        )
+        assert not outcome.failed
+        assert not outcome.refused
+
+    def rebuild(self, token: str) -> None:
+        (key,) = payments.item_keys(token)
+        read = self.features.load([key])[key]
+        arrivals = [Arrival(*one) for one in self.archive if one[1].entities.get("customer") == token]
+        events = held_events(self.features.log[key], [one for one in arrivals if one.event.type == "paid"])
+        commit = rebuilding_commit(payments, key, read, events, self.features.log[key], self.now, RETENTION)
+        assert isinstance(self.features.commit(commit), Committed)
+
+    @property
+    def decisions(self) -> list[Decision]:
+        return [parse_record(stored.record) for stored in self.store.decisions.values()]
+
+    @property
+    def log(self) -> CommitLog:
+        return log_of(self.features, self.synchronous)
+
+    def replayed(
+        self, log: CommitLog | None = None, decisions: Sequence[Decision] | None = None, archive=None
+    ) -> list[Replayed]:
+        chosen = self.decisions if decisions is None else decisions
+        items = items_of(self.archive if archive is None else archive, DEFINITIONS, wanted(chosen))
+        return list(replay(chosen, DEFINITIONS, log or self.log, items, RETENTION.items))
+
+
+@pytest.fixture(scope="module")
+def world():
+    return World()
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_every_decision_is_found_again(seed):
+    found = World(seed).replayed()
+    assert len(found) > 80
+    assert [(one.reason, one.differences) for one in found if one.reason or one.differences] == []
+
+
+def test_a_tampered_value_is_found(world):
+    first, *others = world.decisions
+    values = [first.vector.values[0] + 1, *first.vector.values[1:]]
+    tampered = msgspec.structs.replace(first, vector=msgspec.structs.replace(first.vector, values=values))
+    found, *rest = world.replayed(decisions=[tampered, *others])
+    assert [one.name for one in found.differences] == ["payments.count.1h"]
+    assert not any(one.differences for one in rest)
+
+
+def test_a_tampered_state_is_found(world):
+    first = world.decisions[0]
+    states = {**first.vector.states, "sales": "expired"}
+    tampered = msgspec.structs.replace(first, vector=msgspec.structs.replace(first.vector, states=states))
+    (found,) = world.replayed(decisions=[tampered])
+    assert found.differences[0].name == "sales"
+
+
+def test_a_lost_line_of_the_log_is_told_and_nothing_is_replayed_over_it(world):
+    log = CommitLog()
+    lost = world.features.log[payments.item_keys("bob")[0]][3]
+    for commit in world.log:
+        if commit != lost:
+            log.add(commit)
+    found = world.replayed(log)
+    assert {one.reason for one in found} == {None, INCOMPLETE}
+    assert not any(one.differences for one in found)
+
+
+def test_lines_twice_and_in_any_order_change_nothing(world):
+    lines = [*world.log, *(msgspec.structs.replace(line) for line in world.log)]
+    random.Random(1).shuffle(lines)
+    log = CommitLog()
+    for line in lines:
+        log.add(line)
+    assert not any(one.reason or one.differences for one in world.replayed(log))
+    assert log.repeated == len(lines) / 2
+
+
+def test_a_lost_event_is_told(world):
+    lost = world.happened[len(world.happened) // 2].id
+    archive = [one for one in world.archive if one[1].id != lost]
+    assert {one.reason for one in world.replayed(archive=archive)} == {None, NOT_ARCHIVED}
+
+
+def test_a_changed_event_is_found(world):
+    victim = world.happened[0]
+    changed = msgspec.structs.replace(victim, data={**victim.data, "amount": 1})
+    archive = [(at, changed if event is victim else event) for at, event in world.archive]
+    assert any(one.differences for one in world.replayed(archive=archive))
+
+
+def test_definitions_that_are_not_kept_are_told(world):
+    other = msgspec.structs.replace(world.decisions[0], definition_hash="0" * 64)
+    (found,) = world.replayed(decisions=[other])
+    assert found.reason == NOT_KEPT
+
+
+def test_a_view_that_could_not_be_read_is_none_when_replayed(world):
+    lost = world.decisions[-1]
+    view = payments.name
+
+    class Away(MemoryDecisionStore):
+        def read(self, keys, timeout_s, synchronous=()):
+            snapshot = super().read(keys, timeout_s, synchronous)
+            gone = {key: UNAVAILABLE for key in snapshot.reads if key.startswith(view)}
+            return msgspec.structs.replace(snapshot, reads={**snapshot.reads, **gone})
+
+    store = Away(world.features, None, world.synchronous)
+    champions = Champions(DEFINITIONS, Shelf(), world.clock, lambda sha, error: None)
+    scorer = decider(
+        store, clock=world.clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
+    )
+    answer = scorer.decide(attempt("away", token="ann", merchant_id="corner"), Deadline(60.0))
+    decision = answer.decision
+    assert decision.vector.states[view] == "unavailable" != lost.vector.states[view]
+    (found,) = world.replayed(decisions=[parse_record(store.decisions[decision.id].record)])
+    assert (found.reason, found.differences) == (None, [])
+
+
+def test_a_filled_item_is_replayed_from_its_filling_on(world):
+    """A version that came later: filled from the archive, then read by decisions."""
+    late = World(9, steps=0)
+    late.archive = list(world.archive)
+    filling = Filling(payments, world.now + RETENTION.event_ids + HOUR, RETENTION)
+    late.advance(filling.started_at - late.now)
+    for token in PEOPLE:
+        (key,) = payments.item_keys(token)
+        events = items_of(late.archive, DEFINITIONS, [key])[key].values()
+        settled = [one.event for one in events]
+        read = late.features.load([key])[key]
+        commit = filling_commit(filling, key, read, settled, (), late.now)
+        assert isinstance(late.features.commit(commit), Committed)
+    for step in range(20):
+        late.advance(MINUTE)
+        late.take_in(10_000 + step)
+        late.check_out(20_000 + step)
+    found = late.replayed()
+    assert len(found) == 20
+    assert not any(one.reason or one.differences for one in found)
