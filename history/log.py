@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterator
+from itertools import count, islice
 from typing import Final
 
 import msgspec
@@ -63,21 +64,24 @@ class CommitLog:
         if known != commit:
             self._contradicted.add((commit.key, version))
 
-    def up_to(self, key: str, version: Version) -> list[Commit]:
-        """The commits that made this version of an item, first to last.
+    def follow(self, key: str, birth: int) -> Iterator[Commit]:
+        """The commits of one birth of an item, from the first on.
 
-        Raises LogUnusable: a gap is never passed over, and of two lines that differ neither is believed.
+        Raises LogUnusable at a gap, which is never passed over, and where two lines differ: neither is believed. Past the
+        last commit there is nothing but a gap.
         """
-        found = []
         known = self._commits.get(key, {})
-        for n in range(1, version.n + 1):
-            one = Version(version.birth, n)
-            if one not in known:
+        for n in count(1):
+            version = Version(birth, n)
+            if version not in known:
                 raise LogUnusable(INCOMPLETE)
-            if (key, one) in self._contradicted:
+            if (key, version) in self._contradicted:
                 raise LogUnusable(CONTRADICTORY)
-            found.append(known[one])
-        return found
+            yield known[version]
+
+    def up_to(self, key: str, version: Version) -> list[Commit]:
+        """The commits that made this version of an item, first to last. Raises LogUnusable."""
+        return list(islice(self.follow(key, version.birth), version.n))
 
     def of(self, key: str) -> list[Commit]:
         """Everything known of an item, in order of its versions."""

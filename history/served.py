@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 from candor.contracts import Application, Event
@@ -18,7 +19,7 @@ from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
 from candor.features.views import Definitions, FeatureView
 from history.backfill import Arrival, standing
-from history.log import CommitLog, LogUnusable
+from history.log import Commit, CommitLog, LogUnusable
 
 NOT_KEPT: Final = "its definitions are not kept"
 NOT_ARCHIVED: Final = "the archive lacks an event of the log"
@@ -71,7 +72,7 @@ def replay(
     """Replay decisions in their order. `retention_ms` is how long items were kept after their last event."""
     needed = wanted(decisions)
     views = {f"{view.name}@{view.version}": view for view in definitions.kept}
-    reads: dict[str, Mapping[Version, Read] | str] = {}
+    reads: dict[str, Mapping[Version, Read | str]] = {}
     for decision in decisions:
         served = served_by(definitions, decision)
         if served is None:
@@ -80,58 +81,61 @@ def replay(
         for key in decision.vector.versions:
             if key not in reads:
                 view = views[key.partition("#")[0]]
-                reads[key] = _read_versions(view, key, needed.get(key, set()), log, items)
+                reads[key] = item_versions(view, key, needed.get(key, set()), log, items.get(key, {}))
         yield _replayed(decision, served, reads, retention_ms)
-
-
-def _read_versions(
-    view: FeatureView, key: str, versions: set[Version], log: CommitLog, items: Items
-) -> Mapping[Version, Read] | str:
-    """The item in every version that is asked for, or why not."""
-    try:
-        return dict(item_versions(view, key, versions, log, items.get(key, {})))
-    except LogUnusable as error:
-        return str(error)
 
 
 def item_versions(
     view: FeatureView, key: str, versions: Iterable[Version], log: CommitLog, events: Mapping[str, Arrival]
-) -> Iterator[tuple[Version, Read]]:
-    """An item as it stood in these versions, from its first commit on. Raises LogUnusable."""
+) -> dict[Version, Read | str]:
+    """An item as it stood in these versions, or why it is not known."""
     births: defaultdict[int, set[int]] = defaultdict(set)
     for version in versions:
         births[version.birth].add(version.n)
+    found: dict[Version, Read | str] = {}
     for birth, asked in births.items():
-        state, held = ViewState.new(view), dict[str, Event]()
-        for commit in log.up_to(key, Version(birth, max(asked))):
-            new = _taken_in(commit.event_ids, commit.filled_before, held, events)
-            held |= {event.dedup_id: event for event in new}
-            if commit.rebuilt:
-                state = ViewState.new(view)
-                state.replay(standing(held.values()))
-            else:
-                state.replay(new)
-            if commit.n in asked:
-                version = Version(birth, commit.n)
-                yield version, Read("present", state.encode(), version)
+        try:
+            found.update(_followed(view, key, birth, asked, log, events))
+        except LogUnusable as error:
+            for n in asked:
+                found.setdefault(Version(birth, n), str(error))
+    return found
 
 
-def _taken_in(
-    event_ids: Sequence[str],
-    filled_before: int | None,
-    held: Mapping[str, Event],
+def _followed(
+    view: FeatureView,
+    key: str,
+    birth: int,
+    asked: set[int],
+    log: CommitLog,
     events: Mapping[str, Arrival],
-) -> list[Event]:
+) -> Iterator[tuple[Version, Read]]:
+    """One birth of an item, commit by commit. Raises LogUnusable."""
+    state, held = ViewState.new(view), dict[str, Event]()
+    for commit in islice(log.follow(key, birth), max(asked)):
+        new = _taken_in(commit, held, events)
+        held |= {event.dedup_id: event for event in new}
+        if commit.rebuilt:
+            state = ViewState.new(view)
+            state.replay(standing(held.values()))
+        else:
+            state.replay(new)
+        if commit.n in asked:
+            version = Version(birth, commit.n)
+            yield version, Read("present", state.encode(), version)
+
+
+def _taken_in(commit: Commit, held: Mapping[str, Event], events: Mapping[str, Arrival]) -> list[Event]:
     """What a commit took in, in its order. Raises LogUnusable if the archive lacks some of it."""
-    if filled_before is not None:
+    if commit.filled_before is not None:
         return [
             arrival.event
             for event_id, arrival in events.items()
-            if arrival.taken_at < filled_before and event_id not in held
+            if arrival.taken_at < commit.filled_before and event_id not in held
         ]
-    if any(event_id not in events for event_id in event_ids):
+    if any(event_id not in events for event_id in commit.event_ids):
         raise LogUnusable(NOT_ARCHIVED)
-    return [events[event_id].event for event_id in event_ids]
+    return [events[event_id].event for event_id in commit.event_ids]
 
 
 def served_by(definitions: Definitions, decision: Decision) -> Definitions | None:
@@ -147,7 +151,7 @@ def served_by(definitions: Definitions, decision: Decision) -> Definitions | Non
 def _replayed(
     decision: Decision,
     definitions: Definitions,
-    versions: Mapping[str, Mapping[Version, Read] | str],
+    versions: Mapping[str, Mapping[Version, Read | str]],
     retention_ms: int,
 ) -> Replayed:
     keys = item_keys(definitions, Application(decision.request, decision.merchant_id, decision.livemode))
@@ -161,10 +165,10 @@ def _replayed(
             elif version is None:
                 reads[key] = ABSENT
             else:
-                found = versions[key]
+                found = versions[key][version]
                 if isinstance(found, str):
                     return Replayed(decision, reason=found)
-                reads[key] = found[version]
+                reads[key] = found
     vector = build(definitions, reads, keys, decision.request, decision.q, retention_ms)
     return Replayed(decision, list(differences(decision.vector, vector, definitions)))
 
