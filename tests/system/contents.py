@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 
+from candor.clock import DAY, HOUR, MINUTE
 from candor.features.state import ViewState, id_hash
 from lender import DEFINITIONS
 
@@ -86,7 +87,9 @@ class Account:
 def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What each item knows, whatever the batches were: its state, and the ids of its events from ring and markers.
 
-    Left out, because they tell of the writing and not of the events: when each id was applied, births and numbers of versions.
+    Left out, because they tell of the writing and not of the events: when each id was applied, births and numbers of
+    versions. What came too late for every window is left out or taken in by the order of arrival, and no moment to
+    come tells the difference: of views without a lifetime the answers are compared.
     """
     known: dict[str, set[int]] = defaultdict(set)
     states: dict[str, ViewState] = {}
@@ -99,7 +102,18 @@ def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
         else:
             states[key] = ViewState.decode(VIEWS[key.partition("@")[0]], bytes(item["b"]["B"]))
     assert known.keys() <= states.keys()
-    return {key: {**_plain(state), "ids": known[key] | set(state.ring)} for key, state in states.items()}
+    return {
+        key: {**_plain(state), "ids": known[key] | set(state.ring)}
+        if state.plan.lifetime
+        else _answers(state)
+        for key, state in states.items()
+    }
+
+
+def _answers(state: ViewState) -> dict[str, Any]:
+    """What the item answers from its last event on."""
+    moments = [state.watermark + later for later in (1, MINUTE, HOUR, DAY, 8 * DAY, 40 * DAY)]
+    return {"watermark": state.watermark, "values": [[one.hex() for one in state.values(q)] for q in moments]}
 
 
 def _plain(state: ViewState) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from candor.clock import parse_rfc3339
 from candor.contracts import Application, parse_checkout
+from candor.decision import decided, parse_record
 from history.archive import accepted_events, read_envelopes
 from history.point_in_time import Question, point_in_time
 from lender import DEFINITIONS
@@ -79,6 +80,8 @@ def test_rows_and_archive_give_the_parity(
         questions.append(Question(row["id"], parse_rfc3339(row["q"]), Application(body, checkout.merchant)))
     (folder,) = served.running.state.glob("s3/*archive*")
     events = list(accepted_events(read_envelopes(folder), DEFINITIONS))
+    records = [json.dumps(record).encode() for record in served.contents.records.values()]
+    events += (decided(parse_record(record), DEFINITIONS) for record in records)
     equal = {}
     for leaky in (False, True):
         table = point_in_time(DEFINITIONS, events, questions, leaky=leaky)
