@@ -1,22 +1,26 @@
-"""The event bus: a request's events → EventBridge entries."""
+"""The event bus: a request's events, and the platform's own, → EventBridge entries."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from candor.clock import Clock
-from candor.contracts import parse_event
+from candor.contracts import encode_event, parse_event
+from candor.decision import decided, parse_record
+from candor.edge.delivery import deliver
 from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.views import Definitions
 
 SOURCE = "candor.lender"
+PLATFORM = "candor.platform"
+"""Who speaks: the lender's services, or the platform about its own decisions."""
+
 MAX_EVENTS = 100
 ENTRIES_PER_CALL = 10
-_ATTEMPTS = 3
+BYTES_PER_CALL = 256_000
 
 Entry = dict[str, str]
 
@@ -46,23 +50,38 @@ def _entry(place: int, raw: bytes, definitions: Definitions, clock: Clock, bus: 
     return {"Source": SOURCE, "DetailType": event.type, "Detail": raw.decode(), "EventBusName": bus}
 
 
+def decided_entry(record: bytes, definitions: Definitions, bus: str) -> Entry:
+    """A decision record → the entry that announces it. Raises `InvalidInput` for a record of another shape."""
+    try:
+        event = decided(parse_record(record), definitions)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        raise InvalidInput("unreadable_decision", "The record is of another shape.", "r") from None
+    detail = encode_event(event).decode()
+    return {"Source": PLATFORM, "DetailType": event.type, "Detail": detail, "EventBusName": bus}
+
+
 def put(put_events: Callable[..., Any], entries: Sequence[Entry]) -> None:
     """Publish all entries by boto3's `put_events`, again those that the bus failed.
 
     Raises `StoreUnavailable` if some could not be published; sending all again is safe, ids deduplicate.
     """
-    for page in _pages(entries):
-        waiting = page
-        for _ in range(_ATTEMPTS):
-            answers = put_events(Entries=waiting)["Entries"]
-            waiting = [entry for entry, answer in zip(waiting, answers, strict=True) if "ErrorCode" in answer]
-            if not waiting:
-                break
-        if waiting:
-            raise StoreUnavailable(f"the bus refused {len(waiting)} events")
+    refused = publish(put_events, dict(enumerate(entries)))
+    if refused:
+        raise StoreUnavailable(f"the bus refused {len(refused)} events")
 
 
-def _pages(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    rest = iter(entries)
-    while page := list(islice(rest, ENTRIES_PER_CALL)):
-        yield page
+def publish(put_events: Callable[..., Any], entries: Mapping[int, Entry]) -> set[int]:
+    """As `put`, but the places of those that could not be published are the result."""
+
+    def send(page: list[tuple[int, Entry]]) -> Sequence[Mapping[str, Any]]:
+        answers: Sequence[Mapping[str, Any]] = put_events(Entries=[entry for _, entry in page])["Entries"]
+        return answers
+
+    numbered = list(entries.items())
+    refused = deliver(send, numbered, _size, most=ENTRIES_PER_CALL, limit=BYTES_PER_CALL)
+    return {place for place, _ in refused}
+
+
+def _size(numbered: tuple[int, Entry]) -> int:
+    """Bytes, as EventBridge counts them."""
+    return sum(len(numbered[1][name].encode()) for name in ("Source", "DetailType", "Detail"))
