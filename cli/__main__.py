@@ -1,0 +1,35 @@
+"""`candor …`: the one entry point. A foreseeable failure is one line with its remedy and exit code 1, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+
+from candor.errors import CandorError
+from cli.features import features
+
+
+class Program(click.Group):
+    """Turns what may go wrong into one line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (CandorError, BotoCoreError, ClientError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def candor() -> None:
+    """Look after a running Candor.
+
+    Exit codes: 0 done, 1 it failed and nothing changed, 2 the command was misspelled.
+    """
+
+
+candor.add_command(features)
+
+if __name__ == "__main__":
+    sys.exit(candor.main(prog_name="candor"))

@@ -1,0 +1,91 @@
+"""The terminal program against mocked AWS: what it prints, what it writes, how it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from click.testing import CliRunner
+from moto import mock_aws
+
+import cli.features
+from candor import Count, Definitions, FeatureView, type_is
+from candor.store.registry import Registry, RegistryItem, bound
+from cli.__main__ import candor
+from lender import DEFINITIONS
+
+OLD = next(view for view in DEFINITIONS.views if view.name == "customer_failures")
+NEW = FeatureView(
+    OLD.name, OLD.entity, OLD.events, [Count(where=type_is("payment.failed"), name="count")], OLD.windows
+)
+LONGER = FeatureView(OLD.name, OLD.entity, OLD.events, [Count()], ["365d"])
+KEPT = Definitions(
+    entities=DEFINITIONS.entities.values(),
+    events=DEFINITIONS.event_types.values(),
+    views=DEFINITIONS.views,
+    standby=[NEW, LONGER],
+    on_demand=DEFINITIONS.on_demand,
+)
+STACK = {
+    "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
+    "Outputs": {"RegistryTableName": {"Value": "registry"}},
+}
+
+
+@pytest.fixture(autouse=True)
+def stage(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setattr(cli.features, "DEFINITIONS", KEPT)
+    with mock_aws():
+        bound(RegistryItem, "registry").create_table(wait=True)
+        boto3.client("cloudformation").create_stack(
+            StackName="candor-dev-storage", TemplateBody=json.dumps(STACK)
+        )
+        yield
+
+
+def call(*words: str):
+    return CliRunner().invoke(candor, ["features", *words])
+
+
+def served(*words: str) -> dict[str, str]:
+    found = json.loads(call(*words, "--json").stdout)
+    return {row["view"]: row["version"] for row in found["views"] if row["serves"]}
+
+
+def test_before_any_flip_the_declared_versions_serve():
+    assert served("serving") == {view.name: view.version for view in DEFINITIONS.views}
+    assert f"{NEW.version} │ stands by" in call("serving").stdout
+
+
+def test_a_flip_and_its_rollback():
+    assert served("flip", OLD.name, "--to", NEW.version, "--by", "ana")[OLD.name] == NEW.version
+    (flip,) = Registry("registry").pointer().flips
+    assert (flip.view, flip.after, flip.by) == (OLD.name, NEW.version, "ana")
+    assert served("rollback", OLD.name)[OLD.name] == OLD.version
+
+
+def test_a_flip_to_the_declared_version_leaves_nothing_on_the_pointer():
+    served("flip", OLD.name, "--to", NEW.version)
+    assert served("flip", OLD.name, "--to", OLD.version)[OLD.name] == OLD.version
+    assert Registry("registry").pointer().views == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["flip", "nothing", "--to", "0"], 'no view is named "nothing"; there are customer_checkouts'),
+        (["flip", OLD.name, "--to", "00000000"], f"not kept in version 00000000; kept: {OLD.version}"),
+        (["flip", OLD.name, "--to", LONGER.version], "train a model on it"),
+        (["rollback", OLD.name], "there is no flip to take back"),
+        (["serving", "--stage", "prod"], "stage prod has no output RegistryTableName"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_changes_nothing(words, said):
+    result = call(*words)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.stderr
+    assert Registry("registry").pointer().moves == 0
