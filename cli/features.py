@@ -13,7 +13,8 @@ from rich.table import Table
 
 from candor.clock import SystemClock
 from candor.errors import DefinitionError
-from candor.store.registry import Pointer, Registry
+from candor.store.registry import Pointer
+from cli.filling import fill_view
 from cli.stage import Stage
 from lender import DEFINITIONS
 
@@ -35,7 +36,7 @@ def common(command: F) -> F:
 @common
 def serving(stage: str, as_json: bool) -> None:  # noqa: FBT001 - click passes its options by name
     """Print every view that is kept, its versions, and which of them serves."""
-    _print(_registry(stage).pointer(), as_json=as_json)
+    _print(Stage(stage).registry.pointer(), as_json=as_json)
 
 
 @features.command()
@@ -53,9 +54,36 @@ def flip(view: str, version: str, by: str, stage: str, as_json: bool) -> None:  
     if declared is None:
         raise DefinitionError(f'no view is named "{view}"; there are {", ".join(_names())}')
     DEFINITIONS.serving({view: version})  # refuses what cannot serve
-    registry = _registry(stage)
+    registry = Stage(stage).registry
     wanted = None if version == declared else version
     _print(registry.flip(view, wanted, by=by, at=SystemClock().now_ms()), as_json=as_json)
+
+
+@features.command()
+@click.argument("view")
+@click.option("--to", "version", required=True, help="The version to fill, as `serving` prints it.")
+@click.option("--threads", default=8, show_default=True, help="Items written at a time.")
+@click.option("--sample", default=100, show_default=True, help="Entities to compare with the offline engine.")
+@common
+def backfill(view: str, version: str, threads: int, sample: int, stage: str, as_json: bool) -> None:  # noqa: FBT001 - as above
+    """Fill a version of VIEW from the archive while events flow.
+
+    Stop it anywhere and start it again: nothing is lost or counted twice. Begin five minutes after the version was
+    deployed, when the archive has all that came before. At the end entities drawn at random are compared with the offline
+    engine; one that was written to in the last minutes may differ until the archive has it.
+    """
+    result = fill_view(Stage(stage), DEFINITIONS, DEFINITIONS.view(view, version), threads, sample)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+    else:
+        table = Table("", "")
+        for name, value in result.items():
+            table.add_row(name, str(value))
+        Console().print(table)
+    if result["failures"] or result["different"]:
+        raise click.ClickException(
+            "not everything is as it should be: see above, then run the same command again"
+        )
 
 
 @features.command()
@@ -63,11 +91,7 @@ def flip(view: str, version: str, by: str, stage: str, as_json: bool) -> None:  
 @common
 def rollback(view: str, stage: str, as_json: bool) -> None:  # noqa: FBT001 - as above
     """Take the latest flip of VIEW back: one write, from the next request on."""
-    _print(_registry(stage).roll_back(view), as_json=as_json)
-
-
-def _registry(stage: str) -> Registry:
-    return Registry(Stage(stage).output("RegistryTableName"))
+    _print(Stage(stage).registry.roll_back(view), as_json=as_json)
 
 
 def _names() -> list[str]:

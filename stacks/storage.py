@@ -63,7 +63,10 @@ class StorageStack(cdk.Stack):
             settings=settings,
             access_logs=self.access_logs,
             versioned=True,
-            lifecycle=[s3.LifecycleRule(prefix="events/", transitions=[colder])],
+            lifecycle=[
+                s3.LifecycleRule(prefix=prefix, transitions=[colder])
+                for prefix in ("events/", "commits/", "decisions/")
+            ],
         )
         self.bundles = HouseBucket(
             self, "Bundles", settings=settings, access_logs=self.access_logs, versioned=True
@@ -101,6 +104,8 @@ class StorageStack(cdk.Stack):
             "TrainingBucketName": self.training.bucket_name,
             # Replay needs it: it says whether an item had expired at a decision's moment.
             "FeatureRetentionDays": str(self._settings.feature_retention_days),
+            # A backfill needs it: what is older cannot be delivered again.
+            "RedeliveryHorizonDays": str(self._settings.redelivery_horizon_days),
         }
         for name, value in values.items():
             cdk.CfnOutput(self, name, value=value)

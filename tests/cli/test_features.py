@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import boto3
 import pytest
 from click.testing import CliRunner
 from moto import mock_aws
+from msgspec.structs import replace
 
 import cli.features
 from candor import Count, Definitions, FeatureView, type_is
+from candor.clock import DAY, SystemClock, format_rfc3339
+from candor.contracts import Event, encode_event
+from candor.store.dynamodb import FeatureItem
 from candor.store.registry import Registry, RegistryItem, bound
 from cli.__main__ import candor
 from lender import DEFINITIONS
@@ -27,9 +32,17 @@ KEPT = Definitions(
     standby=[NEW, LONGER],
     on_demand=DEFINITIONS.on_demand,
 )
+OUTPUTS = {
+    "RegistryTableName": "registry",
+    "FeaturesTableName": "features",
+    "SynchronousFeaturesTableName": "synchronous",
+    "ArchiveBucketName": "archive",
+    "FeatureRetentionDays": "730",
+    "RedeliveryHorizonDays": "20",
+}
 STACK = {
     "Resources": {"Q": {"Type": "AWS::SQS::Queue"}},
-    "Outputs": {"RegistryTableName": {"Value": "registry"}},
+    "Outputs": {name: {"Value": value} for name, value in OUTPUTS.items()},
 }
 
 
@@ -39,6 +52,9 @@ def stage(monkeypatch):
     monkeypatch.setattr(cli.features, "DEFINITIONS", KEPT)
     with mock_aws():
         bound(RegistryItem, "registry").create_table(wait=True)
+        bound(FeatureItem, "features").create_table(wait=True)
+        where = {"LocationConstraint": "eu-west-1"}
+        boto3.client("s3").create_bucket(Bucket="archive", CreateBucketConfiguration=where)
         boto3.client("cloudformation").create_stack(
             StackName="candor-dev-storage", TemplateBody=json.dumps(STACK)
         )
@@ -89,3 +105,44 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(words, said):
     assert result.stderr.startswith("Error: ")
     assert "Traceback" not in result.stderr
     assert Registry("registry").pointer().moves == 0
+
+
+def archive(events: list[Event]) -> None:
+    lines = [
+        json.dumps({"time": format_rfc3339(event.occurred_at + 5), "detail": json.loads(encode_event(event))})
+        for event in events
+    ]
+    data = gzip.compress("\n".join(lines).encode())
+    boto3.client("s3").put_object(Bucket="archive", Key="events/2026/1.gz", Body=data)
+
+
+def failures(count: int) -> list[Event]:
+    now = SystemClock().now_ms()
+    data = {"loan_id": "l1", "amount": 100, "currency": "USD"}
+    return [
+        Event(f"e{n}", "payment.failed", now - n * DAY, {"customer": f"cus_{n % 3}"}, data)
+        for n in range(count, 0, -1)
+    ]
+
+
+def test_a_version_is_filled_once_and_compared():
+    archive(failures(60))
+    first = json.loads(call("backfill", OLD.name, "--to", NEW.version, "--json").stdout)
+    assert (first["filled"], first["events"], first["failures"]) == (3, 60, {})
+    assert (first["compared"], first["different"]) == (3, 0)
+    again = json.loads(call("backfill", OLD.name, "--to", NEW.version, "--json").stdout)
+    assert (again["filled"], again["filled_before"], again["different"]) == (0, 3, 0)
+    assert Registry("registry").backfill(f"{NEW.name}@{NEW.version}").done
+
+
+def test_an_item_that_lacks_an_event_is_found_by_the_comparison():
+    events = failures(60)
+    archive(events[:-1])
+    call("backfill", OLD.name, "--to", NEW.version)
+    archive(events)
+    result = call("backfill", OLD.name, "--to", NEW.version, "--json")
+    assert json.loads(result.stdout)["different"] == 0, "a young event goes the updater's way"
+    archive([replace(events[0], id="lost"), *events])  # an old one, and the item was filled before
+    result = call("backfill", OLD.name, "--to", NEW.version, "--json")
+    assert result.exit_code == 1
+    assert "run the same command again" in result.stderr

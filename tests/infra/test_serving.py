@@ -74,7 +74,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
     assert version["DeletionPolicy"] == "Retain"
 
 
-OUTPUTS = """ApiUrl FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays DecisionsTableName
+OUTPUTS = """ApiUrl FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
 EventsQueueUrl EventsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn""".split()
 
