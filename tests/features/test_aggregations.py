@@ -4,6 +4,7 @@ import copy
 import hashlib
 import math
 from decimal import Decimal, localcontext
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -32,6 +33,7 @@ from candor.features.aggregations import (
     REGISTRY,
     Aggregation,
     Count,
+    First,
     Last,
     Max,
     Mean,
@@ -44,7 +46,7 @@ from candor.features.decayed import weight
 from candor.features.state import ViewState
 from candor.features.windows import parse
 from tests.builders import NOW, bits
-from tests.oracle import aggregate
+from tests.oracle import aggregate, expected
 
 EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch", "decayed_sum")
 FILTERS = {
@@ -140,6 +142,29 @@ def test_merge_is_associative_and_commutative_with_a_neutral_element(op, one, tw
     assert stored(aggregation, merge(a, b)) == stored(aggregation, merge(b, a))
     assert stored(aggregation, merge(a, aggregation.empty)) == stored(aggregation, a)
     assert stored(aggregation, merge(aggregation.empty, a)) == stored(aggregation, a)
+
+
+@every
+@settings(max_examples=40)
+@given(parts=st.lists(histories(), min_size=1, max_size=4))
+def test_many_at_once_are_one_after_the_other(op, parts):
+    aggregation = build(op)
+    apart = _apart(*parts)
+    partials = [fold(aggregation, part) for part in apart]
+    one_by_one = partials[0]
+    for partial in partials[1:]:
+        one_by_one = aggregation.merge(one_by_one, partial)
+    assert stored(aggregation, aggregation.merge_all(partials)) == stored(aggregation, one_by_one)
+    rest = [
+        (event.occurred_at, event.id, prepared)
+        for part in apart[1:]
+        for event in part
+        if (prepared := aggregation.prepare(event)) is not None
+    ]
+    assert stored(aggregation, aggregation.update_all(partials[0], rest)) == stored(aggregation, one_by_one)
+    packed = msgspec.msgpack.decode(msgspec.msgpack.encode([aggregation.pack(one) for one in partials]))
+    revived = [stored(aggregation, one) for one in aggregation.unpack_all(packed)]
+    assert revived == [stored(aggregation, one) for one in partials]
 
 
 def _apart(*histories):
@@ -449,6 +474,34 @@ def test_labels_name_operation_field_and_filter():
 def test_names_do_not_change_the_spec_and_filters_do():
     assert Min("x", name="least").spec() == Min("x").spec()
     assert Min("x", where=field("x") > 1).spec() != Min("x").spec()
+
+
+def test_an_item_that_codec_2_wrote_answers_as_one_written_today():
+    # The bytes were written by the code of codec 2: 32 events in the head, singles, tiles, 60 ids in the ring.
+    aggregations = [
+        Count(), Count(where=type_is("b", "c")), Sum("x"), Mean("x"), Variance("x"), Min("x"), Max("x"),
+        First("x"), Last("x"), TimeSinceLast(), Distinct("k"), Distinct("x", exact=2, name="about"),
+        LastCategory("k", ["p", "r"]), LastK(Mean("x"), 3), Ratio(Sum("x"), Count()),
+    ]  # fmt: skip
+    view = FeatureView("written", CUSTOMER, KINDS, aggregations, ["1h", "24h", "7d", "lifetime"])
+    events = [
+        Event(
+            f"e{n}",
+            "abc"[n % 3],
+            NOW - n * n * HOUR // 9,
+            {"customer": "ann"},
+            {"x": (-1) ** n * 10 ** (n % 13), "k": "pqr"[n % 3]},
+        )
+        for n in range(60)
+    ]
+    state = ViewState.decode(view, (Path(__file__).parent / "items" / "codec_2.bin").read_bytes())
+    for q in (NOW, NOW + 1, NOW + HOUR, NOW + 8 * DAY):
+        assert bits(state.values(q)) == bits(expected(view, events, "ann", q))
+    state.apply(events, NOW, 30 * DAY)  # all are duplicates
+    late = Event("late", "a", NOW - 3 * DAY, {"customer": "ann"}, {"x": 7, "k": "p"})
+    state.apply([late], NOW, 30 * DAY)
+    again = ViewState.decode(view, state.encode())
+    assert bits(again.values(NOW + 1)) == bits(expected(view, [*events, late], "ann", NOW + 1))
 
 
 # The number of integers from 0, the registers' digest and the estimate of HyperLogLogPlusPlus(p=10) of datasketch 2.0.0

@@ -8,7 +8,8 @@ The bounds on windows bound the number of buckets, and with it the partial.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain, pairwise
 from math import isqrt
 from typing import Any
@@ -41,16 +42,18 @@ class _Bucketed(Aggregation):
     def update(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, event[2])
 
+    def update_all(self, partial: Buckets, events: Sequence[Input]) -> Buckets:
+        return _summed(chain(partial, ((event[0] // self.step, event[2]) for event in events)))
+
     def remove(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, -event[2])
 
     def merge(self, left: Buckets, right: Buckets) -> Buckets:
-        if not left or not right:
-            return left or right
-        sums = dict(left)
-        for bucket, amount in right:
-            sums[bucket] = sums.get(bucket, 0) + amount
-        return [(bucket, sums[bucket]) for bucket in sorted(sums) if sums[bucket]]
+        return _summed(chain(left, right)) if left and right else left or right
+
+    def merge_all(self, partials: Sequence[Buckets]) -> Buckets:
+        seen = [partial for partial in partials if partial]
+        return _summed(chain.from_iterable(seen)) if len(seen) > 1 else next(iter(seen), partials[0])
 
     def pack(self, partial: Buckets) -> Any:
         """Flat, and each bucket as its distance from the one before."""
@@ -69,6 +72,13 @@ def _added(partial: Buckets, bucket: int, amount: int) -> Buckets:
         amount += partial[place][1]
         after += 1
     return [*partial[:place], *([(bucket, amount)] if amount else []), *partial[after:]]
+
+
+def _summed(found: Iterable[tuple[int, int]]) -> Buckets:
+    sums: defaultdict[int, int] = defaultdict(int)
+    for bucket, amount in found:
+        sums[bucket] += amount
+    return [(bucket, sums[bucket]) for bucket in sorted(sums) if sums[bucket]]
 
 
 class DecayedSum(_Bucketed):
@@ -163,4 +173,6 @@ class RateOfChange(_Bucketed):
 
     def value(self, parts: Parts, q: int) -> float:
         later, earlier = parts
-        return ((later or 0) - earlier) / earlier if earlier else NAN
+        if not earlier:
+            return NAN
+        return ((later or 0) - earlier) / earlier + 0.0  # no change of a negative sum is 0.0, not -0.0
