@@ -204,7 +204,7 @@ def _held(filling: Filling, read: Read, state: ViewState, logged: Sequence[Logge
     last = known[-1] if known else None
     reached = last.applied_at if last else read.version.birth // NS_PER_MS
     needed = filling.started_at if state.markers else filling.settled_before
-    if (last is None or last.n < read.version.n) and reached < needed:
+    if (last.n if last else 0) < read.version.n and reached < needed:
         raise NotFillable(
             "the log of commits lacks some of this item's: wait until it is delivered, then run this again"
         )

@@ -112,6 +112,8 @@ def _followed(
 ) -> Iterator[tuple[Version, Read]]:
     """One birth of an item, commit by commit. Raises LogUnusable."""
     state, held = ViewState.new(view), dict[str, Event]()
+    if 0 in asked:  # a tombstone: an erased entity, of which nothing is known yet
+        yield Version(birth, 0), Read("present", state.encode(), Version(birth, 0))
     for commit in islice(log.follow(key, birth), max(asked)):
         new = _taken_in(commit, held, events)
         held |= {event.dedup_id: event for event in new}

@@ -43,12 +43,14 @@ class _Decision(msgspec.Struct):
 
 
 def commit_line(record: Record) -> bytes | None:
-    """The log's line of one commit of a feature item; None for markers and for what was removed.
+    """The log's line of one commit of a feature item; None for markers, tombstones and what was removed.
+
+    A tombstone is version 0: it took nothing in, and its key would write the erased token into the log.
 
     Raises `InvalidInput` if the item lacks what a commit writes.
     """
     image = record["dynamodb"].get("NewImage")
-    if image is None or "vn" not in image:
+    if image is None or image.get("vn", {"N": "0"}) == {"N": "0"}:
         return None
     with _reading():
         line = _Commit(
