@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -13,11 +14,11 @@ from candor.features.views import FeatureView
 HOPS_MS = (86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
 
 
-def left_edge(length: int | None, q: int) -> int:
-    """First moment of the window that ends at ``q``, ms; a lifetime has no length."""
+def left_edge(length: int | None, q: int, hop_of: int | None = None) -> int:
+    """First moment of the window that ends at ``q``, ms, on its own hop or that of another length; a lifetime has none."""
     if length is None:
         return -(2**62)
-    hop = max((hop for hop in HOPS_MS if 24 * hop <= length), default=HOPS_MS[-1])
+    hop = max((hop for hop in HOPS_MS if 24 * hop <= (hop_of or length)), default=HOPS_MS[-1])
     return (q - length) // hop * hop
 
 
@@ -42,7 +43,27 @@ def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:
         events = [event for event in events if event.type in where[1]]
     if field is not None:
         events = [event for event in events if event.data.get(field) is not None]
-    return _FINAL[op](events, [event.data[field] if field else 1 for event in events], q)
+    values = [event.data[field] if field else 1 for event in events]
+    if op == "rate_of_change":
+        return _change(events, values, q, spec[4])
+    if op == "decayed_sum":
+        return _decayed(events, values, q, spec[3])
+    return _FINAL[op](events, values, q)
+
+
+def _change(events: Sequence[Event], values: Sequence[int], q: int, period: int) -> float:
+    first, middle = left_edge(2 * period, q, period), left_edge(period, q, period)
+    pairs = [(event.occurred_at, value) for event, value in zip(events, values, strict=True)]
+    later = sum(value for at, value in pairs if at >= middle)
+    earlier = sum(value for at, value in pairs if first <= at < middle)
+    return float(Fraction(later - earlier, earlier)) if earlier else math.nan
+
+
+def _decayed(events: Sequence[Event], values: Sequence[int], q: int, half_life: int) -> float:
+    """Ages in whole eighths of the half-life; weights of 32 binary digits."""
+    ages = [q * 8 // half_life - event.occurred_at * 8 // half_life for event in events]
+    weights = [round(Decimal(2) ** (32 - Decimal(age) / 8)) for age in ages]
+    return float(Fraction(sum(value * weight for value, weight in zip(values, weights, strict=True)), 2**32))
 
 
 _Final = Callable[[Sequence[Event], list[Any], int], float]

@@ -10,6 +10,7 @@ from typing import Any
 
 from candor import (
     Count,
+    DecayedSum,
     Definitions,
     Distinct,
     Entity,
@@ -19,6 +20,7 @@ from candor import (
     Max,
     Mean,
     Money,
+    RateOfChange,
     Sum,
     Text,
     TimeSinceLast,
@@ -49,7 +51,7 @@ class Lender:
     longest_ms: int
 
 
-def _lender(windows: Sequence[str], items_ms: int) -> Lender:
+def _lender(windows: Sequence[str], items_ms: int, period: str) -> Lender:
     views = [
         FeatureView(
             name=f"{entity.name}_payments",
@@ -79,6 +81,19 @@ def _lender(windows: Sequence[str], items_ms: int) -> Lender:
             synchronous=True,
         )
     )
+    views.append(
+        FeatureView(
+            name="customer_trend",
+            entity=CUSTOMER,
+            events=[PAID, FAILED],
+            aggregations=[
+                RateOfChange(Count(), period),
+                RateOfChange(Sum("amount"), period),
+                DecayedSum("amount", half_life=period),
+            ],
+            windows=[label for label in windows if label != "lifetime"][-1:],
+        )
+    )
     definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED, DECIDED], views=views)
     finite = [window for feature in views[0].features if (window := feature.window).length]
     longest = max((window.length or 0) for window in finite)
@@ -87,10 +102,10 @@ def _lender(windows: Sequence[str], items_ms: int) -> Lender:
 
 # An item may go once nothing in it can be asked for: the longest window, its hop, and an hour for skewed clocks.
 LENDERS = (
-    _lender(["1h", "24h"], 3 * DAY),
-    _lender(["10m", "2d"], 3 * DAY),
-    _lender(["1h", "7d"], 9 * DAY),
-    _lender(["24h", "lifetime"], 800 * DAY),
+    _lender(["1h", "24h"], 3 * DAY, period="11h"),
+    _lender(["10m", "2d"], 3 * DAY, period="24h"),
+    _lender(["1h", "7d"], 9 * DAY, period="3d"),
+    _lender(["24h", "lifetime"], 800 * DAY, period="6h"),
 )
 
 
