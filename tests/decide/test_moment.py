@@ -84,3 +84,9 @@ def test_the_callers_date_moves_no_window(till):
     record = till.record(total=SAFE, occurred_at=format_rfc3339(NOW - 100 * DAY))
     assert record["q"] == NOW
     assert value(record, "failed.count.7d") == 1.0
+
+
+@pytest.mark.parametrize("moment", [None, NOW - 30 * DAY])
+def test_the_record_tells_the_scorers_own_time_whatever_clock_decided(till, moment):
+    record = till.record(total=SAFE, replay_at=moment)
+    assert (record["q"], record["decided_at"]) == (moment or NOW, NOW)

@@ -70,6 +70,13 @@ def test_a_commits_line_is_what_the_readers_of_the_log_expect():
     assert read == Commit("v@1#ann", 1795490000000000123, 7, 1795490000123, ["e1", "e2~void"])
 
 
+def test_the_log_says_what_was_filled_from_the_archive_and_what_was_computed_anew():
+    line = commit_line(record(commit(ids=binary(b"[]"), fb={"N": "1795480000000"}, rb={"BOOL": True})))
+    assert line is not None
+    read = msgspec.json.decode(line, type=Commit, strict=True)
+    assert (read.filled_before, read.rebuilt) == (1795480000000, True)
+
+
 def test_markers_and_what_was_removed_are_no_commits():
     marker = {"pk": {"S": marker_key("v@1#ann", "e1")}, "ttl": {"N": "1900000000"}}
     assert commit_line(record(marker)) is None

@@ -192,7 +192,7 @@ class Decider:
         definitions = scope.serving.definitions
         checkout = attempt.application.checkout
         vector = build(definitions, reads, scope.keys, checkout, q, self._retention.items)
-        decision = self._decide(attempt, q, vector, scope)
+        decision = self._decide(attempt, q, now_ms, vector, scope)
         record = StoredDecision(
             id=decision.id,
             merchant_id=decision.merchant_id,
@@ -205,7 +205,7 @@ class Decider:
         event = decided(decision, definitions)
         return Proposal(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
 
-    def _decide(self, attempt: Attempt, q: int, vector: FeatureVector, scope: Scope) -> Decision:
+    def _decide(self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: Scope) -> Decision:
         definitions, champion = scope.serving
         application, checkout = attempt.application, attempt.application.checkout
         score = champion.score(vector.values) if champion else None
@@ -243,6 +243,7 @@ class Decider:
             degraded=facts.degraded,
             regulation_profile=self._profile,
             attempt=os.urandom(8).hex(),
+            decided_at=now_ms,
         )
 
 

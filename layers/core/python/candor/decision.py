@@ -22,6 +22,7 @@ VALID_FOR = HOUR
 class Decision(msgspec.Struct, frozen=True):
     """The decision record: all that replay needs. Moments in ms UTC.
 
+    `decided_at` is by the scorer's own clock, whatever `q` is; None in records of before it was kept.
     `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
     `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
     """
@@ -46,6 +47,7 @@ class Decision(msgspec.Struct, frozen=True):
     regulation_profile: str
     attempt: str
     propensity: float = 1.0
+    decided_at: int | None = None
 
 
 def parse_record(record: bytes) -> Decision:

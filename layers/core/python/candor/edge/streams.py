@@ -28,12 +28,14 @@ Record = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class _Commit(msgspec.Struct):
+class _Commit(msgspec.Struct, omit_defaults=True):
     key: str
     birth: int
     n: int
     applied_at: int
     event_ids: list[str]
+    filled_before: int | None = None
+    rebuilt: bool = False
 
 
 class _Decision(msgspec.Struct):
@@ -59,6 +61,8 @@ def commit_line(record: Record) -> bytes | None:
             n=int(image["vn"]["N"]),
             applied_at=int(image["u"]["N"]),
             event_ids=msgspec.json.decode(_bytes(image["ids"]), type=list[str]),
+            filled_before=int(image["fb"]["N"]) if "fb" in image else None,
+            rebuilt=image.get("rb") == {"BOOL": True},
         )
     return msgspec.json.encode(line)
 
