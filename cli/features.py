@@ -1,11 +1,9 @@
-"""`candor features …`: which version of a view serves, and how that changes."""
+"""`candor features …`: the group, and the commands on which version of a view serves."""
 
 from __future__ import annotations
 
 import getpass
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -15,28 +13,28 @@ from candor.clock import SystemClock
 from candor.errors import DefinitionError
 from candor.store.registry import Pointer
 from cli.filling import fill_view
+from cli.options import common
+from cli.rebuilding import rebuild_command
+from cli.replaying import replay_command
+from cli.showing import show_command
 from cli.stage import Stage
 from lender import DEFINITIONS
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @click.group()
 def features() -> None:
-    """Versions of feature views, and which of them serve."""
+    """Feature views: which versions serve, what they hold, and whether that is right."""
 
 
-def common(command: F) -> F:
-    """Options of every command."""
-    command = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")(command)
-    return click.option("--stage", default="dev", show_default=True, help="The deployed stage.")(command)
+for command in (replay_command, rebuild_command, show_command):
+    features.add_command(command)
 
 
 @features.command()
 @common
-def serving(stage: str, as_json: bool) -> None:  # noqa: FBT001 - click passes its options by name
+def serving(stage: Stage, as_json: bool) -> None:  # noqa: FBT001 - click passes its options by name
     """Print every view that is kept, its versions, and which of them serves."""
-    _print(Stage(stage).registry.pointer(), as_json=as_json)
+    _print(stage.registry.pointer(), as_json=as_json)
 
 
 @features.command()
@@ -44,7 +42,7 @@ def serving(stage: str, as_json: bool) -> None:  # noqa: FBT001 - click passes i
 @click.option("--to", "version", required=True, help="The version, as `candor features serving` prints it.")
 @click.option("--by", default=getpass.getuser, help="Who says so; kept with the flip. Default: your user.")
 @common
-def flip(view: str, version: str, by: str, stage: str, as_json: bool) -> None:  # noqa: FBT001 - as above
+def flip(view: str, version: str, by: str, stage: Stage, as_json: bool) -> None:  # noqa: FBT001 - as above
     """Serve VIEW in another version that is kept: one write, from the next request on.
 
     The features of both versions have the same names, for the model must not notice. The versions must be in the code
@@ -54,7 +52,7 @@ def flip(view: str, version: str, by: str, stage: str, as_json: bool) -> None:  
     if declared is None:
         raise DefinitionError(f'no view is named "{view}"; there are {", ".join(_names())}')
     DEFINITIONS.serving({view: version})  # refuses what cannot serve
-    registry = Stage(stage).registry
+    registry = stage.registry
     wanted = None if version == declared else version
     _print(registry.flip(view, wanted, by=by, at=SystemClock().now_ms()), as_json=as_json)
 
@@ -65,14 +63,14 @@ def flip(view: str, version: str, by: str, stage: str, as_json: bool) -> None:  
 @click.option("--threads", default=8, show_default=True, help="Items written at a time.")
 @click.option("--sample", default=100, show_default=True, help="Entities to compare with the offline engine.")
 @common
-def backfill(view: str, version: str, threads: int, sample: int, stage: str, as_json: bool) -> None:  # noqa: FBT001 - as above
+def backfill(view: str, version: str, threads: int, sample: int, stage: Stage, as_json: bool) -> None:  # noqa: FBT001 - as above
     """Fill a version of VIEW from the archive while events flow.
 
     Stop it anywhere and start it again: nothing is lost or counted twice. Begin five minutes after the version was
     deployed, when the archive has all that came before. At the end entities drawn at random are compared with the offline
     engine; one that was written to in the last minutes may differ until the archive has it.
     """
-    result = fill_view(Stage(stage), DEFINITIONS, DEFINITIONS.view(view, version), threads, sample)
+    result = fill_view(stage, DEFINITIONS, DEFINITIONS.view(view, version), threads, sample)
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:
@@ -89,9 +87,9 @@ def backfill(view: str, version: str, threads: int, sample: int, stage: str, as_
 @features.command()
 @click.argument("view")
 @common
-def rollback(view: str, stage: str, as_json: bool) -> None:  # noqa: FBT001 - as above
+def rollback(view: str, stage: Stage, as_json: bool) -> None:  # noqa: FBT001 - as above
     """Take the latest flip of VIEW back: one write, from the next request on."""
-    _print(Stage(stage).registry.roll_back(view), as_json=as_json)
+    _print(stage.registry.roll_back(view), as_json=as_json)
 
 
 def _names() -> list[str]:

@@ -15,12 +15,10 @@ from candor.clock import SystemClock
 from candor.contracts import Event
 from candor.features.views import Definitions, FeatureView
 from cli.stage import Stage
-from history.archive import arrivals, read_envelopes
+from history.archive import EVENTS_PREFIX, arrivals, read_envelopes
 from history.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
 from history.log import COMMITS_PREFIX, Commit, read_log
 from history.verification import drawn, verify
-
-EVENTS_PREFIX = "events/"
 
 
 class _OfVersion:

@@ -1,8 +1,15 @@
-"""A deployed stage: the names of its tables and buckets, as CloudFormation's outputs tell them."""
+"""Where a command works: a deployed stage or the local system, by the names that CloudFormation's outputs tell."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import boto3
 import click
@@ -13,6 +20,57 @@ from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from candor.store.registry import Registry
 from history.objects import Bucket
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+"""What would lead a client past the local system."""
+
+
+def on_stage(command: F) -> F:
+    """Give a command the options that say where it works; it is called with `stage`, a Stage."""
+
+    @functools.wraps(command)
+    def called(*args: Any, stage: str, local: bool, state: Path, **rest: Any) -> Any:
+        if local:
+            enter_local(state)
+        return command(*args, stage=Stage(stage), **rest)
+
+    for option in (
+        click.option(
+            "--state",
+            type=click.Path(path_type=Path),
+            default=".local",
+            show_default=True,
+            help="With --local: the folder of the running system.",
+        ),
+        click.option("--local", is_flag=True, help="Work on the local system that `make run` started."),
+        click.option("--stage", default="dev", show_default=True, help="The deployed stage."),
+    ):
+        called = option(called)
+    return called  # type: ignore[return-value] # click's options do not keep the type
+
+
+def enter_local(state: Path) -> None:
+    """Let every AWS client of this process speak to the local system. Raises ClickException if none runs."""
+    try:
+        found: dict[str, str] = json.loads((state / "endpoints.json").read_text())
+    except FileNotFoundError:
+        found = {}
+    if not found or not _answers(found["AWS_ENDPOINT_URL"]):
+        raise click.ClickException(f"no local system runs in {state}: start one with `make run`")
+    for name in _ELSEWHERE:
+        os.environ.pop(name, None)
+    os.environ.update({name: value for name, value in found.items() if name.startswith("AWS_")})
+
+
+def _answers(url: str) -> bool:
+    place = urlsplit(url)
+    try:
+        socket.create_connection((place.hostname, place.port or 80), timeout=2).close()
+    except OSError:
+        return False
+    return True
 
 
 class Stage:
@@ -41,10 +99,13 @@ class Stage:
     def registry(self) -> Registry:
         return Registry(self.output("RegistryTableName"))
 
+    def table(self, view: FeatureView) -> str:
+        """Name of the table that holds the view's items."""
+        return self.output("SynchronousFeaturesTableName" if view.synchronous else "FeaturesTableName")
+
     def store(self, view: FeatureView) -> DynamoFeatureStore:
-        """The table that holds the view's items."""
-        table = "SynchronousFeaturesTableName" if view.synchronous else "FeaturesTableName"
-        return DynamoFeatureStore(self.output(table))
+        """The view's items."""
+        return DynamoFeatureStore(self.table(view))
 
     def archive(self, prefix: str) -> Bucket:
         """The archived objects under a prefix."""

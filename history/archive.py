@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -38,6 +38,9 @@ class Reading:
     envelopes: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
+
+EVENTS_PREFIX: Final = "events/"
+"""Where the archive keeps what the bus took."""
 
 T = TypeVar("T")
 _ENVELOPE = msgspec.json.Decoder(Envelope)
@@ -72,11 +75,16 @@ def accepted_events(
 
 
 def arrivals(
-    envelopes: Iterable[Envelope], definitions: Definitions, reading: Reading | None = None
+    envelopes: Iterable[Envelope],
+    definitions: Definitions,
+    reading: Reading | None = None,
+    *,
+    ever: bool = False,
 ) -> Iterator[tuple[int, Event]]:
     """As `accepted_events`, each with the moment (ms) when the bus took it.
 
-    The same validation as online, at that moment.
+    The same validation as online, at that moment. `ever`: also those that were dated too far ahead then, which a redrive
+    may have applied later.
     """
     reading = reading or Reading()
     for envelope in envelopes:
@@ -84,7 +92,8 @@ def arrivals(
         taken_at = parse_rfc3339(envelope.time)
         try:
             event = parse_event(bytes(envelope.detail))
-            definitions.check_event(event, taken_at)
+            dated = max(event.occurred_at, event.voided_at or 0) if ever else 0
+            definitions.check_event(event, max(taken_at, dated))
         except InvalidInput as refusal:
             reading.refused[refusal.code] += 1
             continue

@@ -22,7 +22,7 @@ from candor.contracts import Event
 from candor.errors import CandorError, CorruptItem, StoreUnavailable
 from candor.features.state import RING_IDS, ViewState, id_hash
 from candor.features.vector import Read
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import MAX_SKEW, Definitions, FeatureView
 from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Committed, Conflict, FeatureStore
@@ -50,6 +50,11 @@ class Arrival(msgspec.Struct, frozen=True, array_like=True):
 
     taken_at: int
     event: Event
+
+    @property
+    def in_time(self) -> bool:
+        """False for one that was dated too far ahead when it came: only a redrive can have applied it."""
+        return max(self.event.occurred_at, self.event.voided_at or 0) <= self.taken_at + MAX_SKEW
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,7 @@ def held_events(logged: Sequence[Logged], arrivals: Sequence[Arrival]) -> list[E
     for commit in logged:
         if commit.filled_before is not None:
             for arrival in arrivals:
-                if arrival.taken_at < commit.filled_before:
+                if arrival.in_time and arrival.taken_at < commit.filled_before:
                     held.setdefault(arrival.event.dedup_id, arrival.event)
         for event_id in commit.event_ids:
             if event_id not in by_id:

@@ -94,9 +94,11 @@ class CommitLog:
 _COMMIT = msgspec.json.Decoder(Commit)
 
 
-def read_log(objects: Objects, keys: Container[str] | None = None) -> CommitLog:
-    """The log in these objects; only of these items, if told. Raises ArchiveDamaged."""
-    log = CommitLog()
+def read_log(
+    objects: Objects, keys: Container[str] | None = None, known: CommitLog | None = None
+) -> CommitLog:
+    """The log in these objects, on top of what is known; only of these items, if told. Raises ArchiveDamaged."""
+    log = known or CommitLog()
     for commit in read_lines(objects, _COMMIT):
         if keys is None or commit.key in keys:
             log.add(commit)

@@ -33,7 +33,11 @@ class Folder:
         return [path.relative_to(self._root).as_posix() for path in sorted(self._root.rglob(f"*{SUFFIX}"))]
 
     def __iter__(self) -> Iterator[Object]:
-        return ((name, (self._root / name).read_bytes()) for name in self.names())
+        return self.read(self.names())
+
+    def read(self, names: Iterable[str]) -> Iterator[Object]:
+        """These objects."""
+        return ((name, (self._root / name).read_bytes()) for name in names)
 
 
 class Bucket:
@@ -53,9 +57,13 @@ class Bucket:
         ]
 
     def __iter__(self) -> Iterator[Object]:
+        return self.read(self.names())
+
+    def read(self, names: Iterable[str]) -> Iterator[Object]:
+        """These objects, some of them ahead of who asks."""
         waiting: deque[Future[Object]] = deque()
         with ThreadPoolExecutor(AHEAD) as pool:
-            for name in self.names():
+            for name in names:
                 waiting.append(pool.submit(self._get, name))
                 if len(waiting) == AHEAD:
                     yield waiting.popleft().result()
@@ -64,3 +72,16 @@ class Bucket:
 
     def _get(self, name: str) -> Object:
         return name, self._s3.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+
+
+class Unread:
+    """Objects that were not read before, each time it is gone through: the archive is only ever added to."""
+
+    def __init__(self, source: Folder | Bucket) -> None:
+        self._source = source
+        self._seen: set[str] = set()
+
+    def __iter__(self) -> Iterator[Object]:
+        for found in self._source.read(name for name in self._source.names() if name not in self._seen):
+            self._seen.add(found[0])
+            yield found

@@ -7,9 +7,9 @@ holds the events. They are applied commit by commit with the updater's own code,
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from candor.contracts import Application, Event
@@ -23,6 +23,9 @@ from history.log import Commit, CommitLog, LogUnusable
 
 NOT_KEPT: Final = "its definitions are not kept"
 NOT_ARCHIVED: Final = "the archive lacks an event of the log"
+
+PAGE: Final = 1_000
+"""Decisions that are replayed together: so many versions of every item that they read are held at a time."""
 
 Items = Mapping[str, Mapping[str, Arrival]]
 """Archived events by item key and `dedup_id`, in order of arrival: the first copy of each."""
@@ -38,11 +41,12 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Replayed:
-    """One decision: `differences` from what was served, or why it could not be replayed."""
+    """One decision: what its `vector` was now, with `differences` from what was served, or why it could not be replayed."""
 
     decision: Decision
     differences: Sequence[Difference] = ()
     reason: str | None = None
+    vector: FeatureVector | None = None
 
 
 def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
@@ -55,33 +59,92 @@ def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
     return dict(found)
 
 
+def keys_of(decisions: Iterable[Decision], kept: Kept) -> set[str]:
+    """Every item that decisions asked for, whether or not one stood there or could be read."""
+    found: set[str] = set()
+    for decision in decisions:
+        found.update(decision.vector.versions)
+        served = kept.served_by(decision)
+        if served is not None:
+            found.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
+    return found
+
+
+def application_of(decision: Decision) -> Application:
+    """What was decided on."""
+    return Application(decision.request, decision.merchant_id, decision.livemode)
+
+
 def items_of(arrivals: Iterable[tuple[int, Event]], definitions: Definitions, keys: Iterable[str]) -> Items:
     """The archived events of these items."""
     items: dict[str, dict[str, Arrival]] = {key: {} for key in keys}
     for taken_at, event in arrivals:
-        for view in definitions.views_by_event[event.type]:
-            token = event.entities.get(view.entity.name)
-            if token is not None and (found := items.get(view.item_key(token, event.id))) is not None:
-                found.setdefault(event.dedup_id, Arrival(taken_at, event))
+        put_in(items, Arrival(taken_at, event), definitions)
     return items
+
+
+def put_in(
+    items: Mapping[str, MutableMapping[str, Arrival]], arrival: Arrival, definitions: Definitions
+) -> None:
+    """Put one more event to those of these items that it belongs to."""
+    event = arrival.event
+    for view in definitions.views_by_event[event.type]:
+        token = event.entities.get(view.entity.name)
+        if token is not None and (found := items.get(view.item_key(token, event.id))) is not None:
+            found.setdefault(event.dedup_id, arrival)
+
+
+class Kept:
+    """The declarations that are kept, and which of them made a decision."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._views = {f"{view.name}@{view.version}": view for view in definitions.kept}
+        self._serving: dict[frozenset[tuple[str, str]], Definitions | None] = {}
+
+    def view_of(self, key: str) -> FeatureView:
+        """The view of an item that a decision of these declarations read."""
+        return self._views[key.partition("#")[0]]
+
+    def served_by(self, decision: Decision) -> Definitions | None:
+        """The declarations that the decision was made with; None if they are not kept."""
+        named = (key.partition("#")[0].partition("@") for key in decision.vector.versions)
+        versions = frozenset((name, version) for name, _, version in named)
+        if versions not in self._serving:
+            self._serving[versions] = self._find(dict(versions))
+        found = self._serving[versions]
+        return found if found is not None and found.hash == decision.definition_hash else None
+
+    def _find(self, versions: Mapping[str, str]) -> Definitions | None:
+        try:
+            return self._definitions.serving(versions)
+        except DefinitionError:
+            return None
 
 
 def replay(
     decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items, retention_ms: int
 ) -> Iterator[Replayed]:
     """Replay decisions in their order. `retention_ms` is how long items were kept after their last event."""
+    kept = Kept(definitions)
+    for start in range(0, len(decisions), PAGE):
+        yield from _replay_page(decisions[start : start + PAGE], kept, log, items, retention_ms)
+
+
+def _replay_page(
+    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items, retention_ms: int
+) -> Iterator[Replayed]:
     needed = wanted(decisions)
-    views = {f"{view.name}@{view.version}": view for view in definitions.kept}
     reads: dict[str, Mapping[Version, Read | str]] = {}
     for decision in decisions:
-        served = served_by(definitions, decision)
+        served = kept.served_by(decision)
         if served is None:
             yield Replayed(decision, reason=NOT_KEPT)
             continue
         for key in decision.vector.versions:
             if key not in reads:
-                view = views[key.partition("#")[0]]
-                reads[key] = item_versions(view, key, needed.get(key, set()), log, items.get(key, {}))
+                versions = needed.get(key, set())
+                reads[key] = item_versions(kept.view_of(key), key, versions, log, items.get(key, {}))
         yield _replayed(decision, served, reads, retention_ms)
 
 
@@ -122,6 +185,8 @@ def _followed(
             state.replay(standing(held.values()))
         else:
             state.replay(new)
+            # A commit of nothing says that something came too late.
+            state.folded |= not new and commit.filled_before is None
         if commit.n in asked:
             version = Version(birth, commit.n)
             yield version, Read("present", state.encode(), version)
@@ -133,21 +198,11 @@ def _taken_in(commit: Commit, held: Mapping[str, Event], events: Mapping[str, Ar
         return [
             arrival.event
             for event_id, arrival in events.items()
-            if arrival.taken_at < commit.filled_before and event_id not in held
+            if arrival.in_time and arrival.taken_at < commit.filled_before and event_id not in held
         ]
     if any(event_id not in events for event_id in commit.event_ids):
         raise LogUnusable(NOT_ARCHIVED)
     return [events[event_id].event for event_id in commit.event_ids]
-
-
-def served_by(definitions: Definitions, decision: Decision) -> Definitions | None:
-    """The declarations that the decision was made with, of all that are kept; None if they are not among them."""
-    versions = dict(key.partition("#")[0].split("@") for key in decision.vector.versions)
-    try:
-        found = definitions.serving(versions)
-    except DefinitionError:
-        return None
-    return found if found.hash == decision.definition_hash else None
 
 
 def _replayed(
@@ -156,7 +211,7 @@ def _replayed(
     versions: Mapping[str, Mapping[Version, Read | str]],
     retention_ms: int,
 ) -> Replayed:
-    keys = item_keys(definitions, Application(decision.request, decision.merchant_id, decision.livemode))
+    keys = item_keys(definitions, application_of(decision))
     reads: dict[str, Read] = {}
     for name, of_view in keys.items():
         lost = decision.vector.states[name] == "unavailable"
@@ -172,7 +227,7 @@ def _replayed(
                     return Replayed(decision, reason=found)
                 reads[key] = found
     vector = build(definitions, reads, keys, decision.request, decision.q, retention_ms)
-    return Replayed(decision, list(differences(decision.vector, vector, definitions)))
+    return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
 
 
 def differences(

@@ -1,0 +1,54 @@
+"""One entity's items computed anew from the archive, while the updater goes on writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from candor.clock import Clock
+from candor.errors import StoreUnavailable
+from candor.features.views import Definitions, FeatureView
+from candor.store.commits import Retention
+from candor.store.protocol import Committed, Conflict, FeatureStore
+from history.archive import arrivals, read_envelopes
+from history.backfill import ATTEMPTS, Arrival, held_events, rebuilding_commit
+from history.log import CommitLog, read_log
+from history.objects import Objects
+from history.served import put_in
+
+
+class Memory:
+    """What the archive has told so far of some items."""
+
+    def __init__(self, keys: Iterable[str], definitions: Definitions) -> None:
+        self.log = CommitLog()
+        self.items: dict[str, dict[str, Arrival]] = {key: {} for key in keys}
+        self._definitions = definitions
+
+    def read(self, events: Objects, commits: Objects) -> None:
+        """Take in objects, of which some may have been taken in before. Raises ArchiveDamaged."""
+        read_log(commits, self.items, self.log)
+        for taken_at, event in arrivals(read_envelopes(events), self._definitions, ever=True):
+            put_in(self.items, Arrival(taken_at, event), self._definitions)
+
+
+def rebuild(
+    view: FeatureView, key: str, memory: Memory, store: FeatureStore, clock: Clock, retention: Retention
+) -> None:
+    """Replace exactly the version that stands by one of the same events, without those that were voided.
+
+    Raises LogUnusable if the archive does not reach that version yet, or contradicts itself; NotFillable if nothing stands;
+    StoreUnavailable.
+    """
+    read = store.load([key])[key]
+    for _ in range(ATTEMPTS):
+        if read.state == "unavailable":
+            raise StoreUnavailable("the item could not be read")
+        logged = [] if read.version is None else memory.log.up_to(key, read.version)
+        events = held_events(logged, list(memory.items[key].values()))
+        commit = rebuilding_commit(view, key, read, events, logged, clock.now_ms(), retention)
+        match store.commit(commit):
+            case Committed():
+                return
+            case Conflict(current):
+                read = current
+    raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")

@@ -1,0 +1,156 @@
+"""A stage in moto: its tables with their streams, its archive, and what the streams and the bus bring to it."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from click.testing import CliRunner
+
+from candor.champion import Champions
+from candor.clock import DAY, Clock, Deadline, FixedClock, SystemClock, format_rfc3339
+from candor.contracts import Application, Event, encode_event, parse_checkout
+from candor.decide import Attempt, Decider
+from candor.decision import Decision, decided
+from candor.edge.streams import commit_line, decision_line
+from candor.ingest import ingest
+from candor.store.commits import Retention
+from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
+from cli.__main__ import candor
+from lender import DEFINITIONS, REGULATION_PROFILE, policy
+from tests.handlers.checkouts import checkout
+
+REGION = "eu-west-1"
+RETENTION = Retention(items=730 * DAY, event_ids=20 * DAY)
+OUTPUTS = {
+    "RegistryTableName": "registry",
+    "FeaturesTableName": "features",
+    "SynchronousFeaturesTableName": "synchronous",
+    "DecisionsTableName": "decisions",
+    "ArchiveBucketName": "archive",
+    "FeatureRetentionDays": "730",
+    "RedeliveryHorizonDays": "20",
+}
+STREAMS = {"features": commit_line, "synchronous": commit_line, "decisions": decision_line}
+
+
+def call(*words: str) -> Any:
+    """One command, as from a terminal."""
+    return CliRunner().invoke(candor, ["features", *words])
+
+
+class Deployed:
+    """What a lender's services, its customers and the streams do, in tables and archive; make it inside `mock_aws`."""
+
+    def __init__(self) -> None:
+        for table in ("registry", *STREAMS):
+            boto3.client("dynamodb").create_table(
+                TableName=table,
+                KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+                StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
+            )
+        where: Any = {"LocationConstraint": REGION}
+        boto3.client("s3").create_bucket(Bucket="archive", CreateBucketConfiguration=where)
+        outputs = {name: {"Value": value} for name, value in OUTPUTS.items()}
+        template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": outputs}
+        boto3.client("cloudformation").create_stack(
+            StackName="candor-dev-storage", TemplateBody=json.dumps(template)
+        )
+        self.features, self.synchronous = DynamoFeatureStore("features"), DynamoFeatureStore("synchronous")
+        self._read = dict.fromkeys(STREAMS, 0)
+        self._objects = itertools.count(1)
+
+    def happen(self, events: Sequence[Event], clock: Clock | None = None) -> None:
+        """The bus takes events, archives them, and the updater applies them."""
+        self.archive_events(events)
+        self.apply(events, clock)
+
+    def apply(self, events: Sequence[Event], clock: Clock | None = None) -> None:
+        outcome = ingest(
+            events,
+            DEFINITIONS,
+            self.features,
+            clock or SystemClock(),
+            RETENTION,
+            synchronous_store=self.synchronous,
+        )
+        assert not outcome.failed
+        assert not outcome.refused
+
+    def archive_events(self, events: Iterable[Event], taken_at: int | None = None) -> None:
+        self.put(
+            "events/",
+            [
+                json.dumps(
+                    {
+                        "time": format_rfc3339(taken_at or max(event.occurred_at, event.voided_at or 0) + 5),
+                        "detail": json.loads(encode_event(event)),
+                    }
+                ).encode()
+                for event in events
+            ],
+        )
+
+    def decide(
+        self, key: str, token: str = "cus_1", replay_at: int | None = None, clock: Clock | None = None
+    ) -> Decision:
+        """One checkout; the bus takes what was decided."""
+        clock = clock or FixedClock(SystemClock().now_ms())
+        decider = Decider(
+            definitions=DEFINITIONS,
+            store=DynamoDecisionStore("features", "decisions", lambda: (None, None), "synchronous"),
+            champions=Champions(DEFINITIONS, lambda sha, timeout_s: b"", clock, lambda sha, error: None),
+            fallback_policy=policy(),
+            regulation_profile=REGULATION_PROFILE,
+            id_key=b"secret",
+            clock=clock,
+            retention_days=90,
+            retention=RETENTION,
+        )
+        asked = Application(parse_checkout(json.dumps(checkout(token=token)).encode()), "mer_1")
+        found = decider.decide(Attempt(asked, key, replay_at), Deadline(60.0)).decision
+        assert found is not None
+        self.archive_events([decided(found, DEFINITIONS)], clock.now_ms() + 1_000)
+        return found
+
+    def deliver(self, *tables: str) -> None:
+        """The streams' new records reach the archive."""
+        for table in tables or STREAMS:
+            records = self._records(table)
+            new = [record for record in records[self._read[table] :] if "NewImage" in record["dynamodb"]]
+            self._read[table] = len(records)
+            lines = [line for record in new if (line := STREAMS[table](record)) is not None]
+            self.put("decisions/" if table == "decisions" else "commits/", lines)
+
+    def put(self, prefix: str, lines: Sequence[bytes]) -> None:
+        """One object."""
+        key = f"{prefix}2026/11/24/08/stream-1-{next(self._objects):05}.gz"
+        boto3.client("s3").put_object(Bucket="archive", Key=key, Body=gzip.compress(b"\n".join(lines)))
+
+    def _records(self, table: str) -> list[Any]:
+        """All records of a table's stream, as Lambda hands them over."""
+        # moto does not know the endpoints that carry the account's number.
+        client: Any = boto3.client("dynamodbstreams", config=Config(account_id_endpoint_mode="disabled"))
+        [stream] = client.list_streams(TableName=table)["Streams"]
+        described = client.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]
+        found: list[Any] = []
+        for shard in described["Shards"]:
+            asked = {"ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+            iterator = client.get_shard_iterator(StreamArn=stream["StreamArn"], **asked)["ShardIterator"]
+            found += client.get_records(ShardIterator=iterator, Limit=1000)["Records"]
+        return [{**record, "dynamodb": _plain(record["dynamodb"])} for record in found]
+
+
+def _plain(value: Any) -> Any:
+    """Bytes as base64 text, which is how Lambda's JSON has them."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return b64encode(value).decode() if isinstance(value, bytes) else value
