@@ -12,6 +12,7 @@ from rich.table import Table
 from candor.clock import SystemClock
 from candor.errors import DefinitionError
 from candor.store.registry import Pointer
+from cli.consistency import consistency_command
 from cli.filling import fill_view
 from cli.options import common
 from cli.rebuilding import rebuild_command
@@ -26,7 +27,7 @@ def features() -> None:
     """Feature views: which versions serve, what they hold, and whether that is right."""
 
 
-for command in (replay_command, rebuild_command, show_command):
+for command in (replay_command, rebuild_command, show_command, consistency_command):
     features.add_command(command)
 
 

@@ -124,7 +124,7 @@ class Deployed:
     def deliver(self, *tables: str) -> None:
         """The streams' new records reach the archive."""
         for table in tables or STREAMS:
-            records = self._records(table)
+            records = self.records(table)
             new = [record for record in records[self._read[table] :] if "NewImage" in record["dynamodb"]]
             self._read[table] = len(records)
             lines = [line for record in new if (line := STREAMS[table](record)) is not None]
@@ -135,7 +135,7 @@ class Deployed:
         key = f"{prefix}2026/11/24/08/stream-1-{next(self._objects):05}.gz"
         boto3.client("s3").put_object(Bucket="archive", Key=key, Body=gzip.compress(b"\n".join(lines)))
 
-    def _records(self, table: str) -> list[Any]:
+    def records(self, table: str) -> list[Any]:
         """All records of a table's stream, as Lambda hands them over."""
         # moto does not know the endpoints that carry the account's number.
         client: Any = boto3.client("dynamodbstreams", config=Config(account_id_endpoint_mode="disabled"))
