@@ -86,7 +86,8 @@ class Shown:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:
+            self._progress.stop()
 
     def told(self, step: str, done: int, total: int | None = None) -> None:
         """So much of a step is done; `total` where it is known."""

@@ -247,7 +247,7 @@ def rebuilding_commit(
         state.ring = _recent_ids(logged, now_ms - retention.event_ids)
         state.markers = view.entity.hot or len(state.ring) > RING_IDS
         state.filled = any(commit.filled_before for commit in logged)
-    state.replay(standing(events))
+    replay_anew(state, events)
     return Commit(
         key=key,
         blob=state.encode(),
@@ -257,6 +257,16 @@ def rebuilding_commit(
         expires_at=(now_ms + retention.items) // SECOND,
         rebuilt=True,
     )
+
+
+def replay_anew(state: ViewState, events: Iterable[Event]) -> None:
+    """Take events into an empty state without those that were voided: no moment before a void can be answered then."""
+    found = list(events)
+    left = standing(found)
+    if len(left) < len(found):
+        state.watermark = max(event.voided_at or 0 for event in found)
+        state.folded = True
+    state.replay(left)
 
 
 def standing(events: Iterable[Event]) -> list[Event]:

@@ -18,7 +18,7 @@ from candor.errors import DefinitionError
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
 from candor.features.views import Definitions, FeatureView
-from history.backfill import Arrival, standing
+from history.backfill import Arrival, replay_anew
 from history.log import Commit, CommitLog, LogUnusable
 
 NOT_KEPT: Final = "its definitions are not kept"
@@ -182,7 +182,7 @@ def _followed(
         held |= {event.dedup_id: event for event in new}
         if commit.rebuilt:
             state = ViewState.new(view)
-            state.replay(standing(held.values()))
+            replay_anew(state, held.values())
         else:
             state.replay(new)
             # A commit of nothing says that something came too late.

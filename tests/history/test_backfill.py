@@ -198,6 +198,14 @@ def test_a_stale_item_is_exact_once_it_is_rebuilt():
     assert_equal(store, STEADY, left, ["ann"])
 
 
+def test_no_moment_before_a_void_can_be_answered_by_a_rebuilt_item():
+    store, events = stale_item()
+    rebuilt(store, [Arrival(NOW, one) for one in events])
+    state = ViewState.decode(STEADY, store.items[only_key(STEADY, "ann")].blob)
+    assert state.answers(NOW)
+    assert not state.answers(NOW - 2 * DAY)
+
+
 def test_a_damaged_item_is_rebuilt_with_its_memory():
     store, events = stale_item()
     key = only_key(STEADY, "ann")
