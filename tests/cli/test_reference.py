@@ -1,0 +1,42 @@
+"""The reference page says of every command what the command says of itself."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cli.__main__ import candor
+from cli.features import features
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
+
+
+def told(*words: str) -> str:
+    """The help of one command as a terminal of 100 columns shows it."""
+    result = CliRunner().invoke(candor, [*words, "--help"], prog_name="candor", terminal_width=100)
+    assert result.exit_code == 0
+    return "\n".join(line.rstrip() for line in result.stdout.strip().splitlines())
+
+
+def documented() -> dict[str, str]:
+    """What the page has under the heading of each command: its first block of text."""
+    found = re.findall(r"^## candor features (\S+)\n.*?```text\n(.*?)\n```", PAGE.read_text("utf-8"), re.M | re.S)
+    return dict(found)
+
+
+def test_every_command_has_its_place():
+    assert sorted(documented()) == sorted(features.commands)
+
+
+@pytest.mark.parametrize("name", sorted(features.commands))
+def test_the_page_has_the_commands_own_words(name):
+    assert documented()[name] == told("features", name)
+
+
+@pytest.mark.parametrize("name", sorted(features.commands))
+def test_every_command_works_on_a_stage_and_here(name):
+    options = {option for each in features.commands[name].params for option in each.opts}
+    assert {"--stage", "--local", "--state", "--json"} <= options
