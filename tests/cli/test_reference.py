@@ -23,7 +23,11 @@ def told(*words: str) -> str:
 
 def documented() -> dict[str, str]:
     """What the page has under the heading of each command: its first block of text."""
-    found = re.findall(r"^## candor features (\S+)\n.*?```text\n(.*?)\n```", PAGE.read_text("utf-8"), re.M | re.S)
+    found = re.findall(
+        r"^## candor features (\S+)\n.*?```text\n(.*?)\n```",
+        PAGE.read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
     return dict(found)
 
 
