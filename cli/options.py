@@ -98,10 +98,11 @@ class Shown:
             self._progress.start()
 
     def each(self, step: str, found: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """The same things, counted."""
+        """The same things, counted a hundred at a time."""
         number = 0
         for number, one in enumerate(found, 1):
-            self.told(step, number, total)
+            if number % 100 == 0:
+                self.told(step, number, total)
             yield one
         self.told(step, number, number)
 
