@@ -14,6 +14,7 @@ from rich.progress import Progress
 from candor.clock import SystemClock
 from candor.contracts import Event
 from candor.features.views import Definitions, FeatureView
+from candor.store.erasures import Erasures
 from cli.stage import Stage
 from history.archive import EVENTS_PREFIX, arrivals, read_envelopes
 from history.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
@@ -66,8 +67,10 @@ def _spread(
     stage: Stage, definitions: Definitions, view: FeatureView, folder: Path, progress: Progress
 ) -> list[Path]:
     task = progress.add_task("reading the archive", total=None)
+    tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
     found = arrivals(read_envelopes(stage.archive(EVENTS_PREFIX)), definitions)
-    for number in spread(found, view, folder):
+    living = ((at, left) for at, event in found if (left := tombstones.honoured(event)) is not None)
+    for number in spread(living, view, folder):
         progress.update(task, completed=number)
     progress.update(task, total=1, completed=1)
     return sorted(folder.iterdir())

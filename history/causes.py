@@ -87,6 +87,7 @@ class Item:
         )
         self._applied = [applied_at for applied_at, _ in found]
         self._watermarks = list(accumulate((moment for _, moment in found), max))
+        self._stale: dict[Version | None, bool] = {}
 
     def known(self) -> Iterator[tuple[str, Arrival]]:
         """The events that count by now: what the bus took, less what was refused and never redriven."""
@@ -135,14 +136,15 @@ class Item:
 
     def is_stale(self, version: Version | None) -> bool:
         """True if the item said of itself in this version that a void could not be taken out of it."""
-        if version is None:
-            return False
+        if version not in self._stale:
+            self._stale[version] = version is not None and self._was_stale(version)
+        return self._stale[version]
+
+    def _was_stale(self, version: Version) -> bool:
         found = item_versions(self.view, self.key, [version], self._log, self._events)[version]
-        return (
-            not isinstance(found, str)
-            and found.blob is not None
-            and ViewState.decode(self.view, found.blob).stale
-        )
+        if isinstance(found, str) or found.blob is None:
+            return False
+        return ViewState.decode(self.view, found.blob).stale
 
 
 def _steps(key: str, log: CommitLog, events: Mapping[str, Arrival]) -> dict[str, list[Step]]:

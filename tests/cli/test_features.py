@@ -12,10 +12,12 @@ from moto import mock_aws
 from msgspec.structs import replace
 
 import cli.features
+import cli.showing
 from candor import Count, Definitions, FeatureView, type_is
 from candor.clock import DAY, SystemClock, format_rfc3339
 from candor.contracts import Event, encode_event
 from candor.store.dynamodb import FeatureItem
+from candor.store.erasures import Erasures
 from candor.store.registry import Registry, RegistryItem, bound
 from cli.__main__ import candor
 from lender import DEFINITIONS
@@ -49,7 +51,8 @@ STACK = {
 @pytest.fixture(autouse=True)
 def stage(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
-    monkeypatch.setattr(cli.features, "DEFINITIONS", KEPT)
+    for module in (cli.features, cli.showing):
+        monkeypatch.setattr(module, "DEFINITIONS", KEPT)
     with mock_aws():
         bound(RegistryItem, "registry").create_table(wait=True)
         bound(FeatureItem, "features").create_table(wait=True)
@@ -146,3 +149,15 @@ def test_an_item_that_lacks_an_event_is_found_by_the_comparison():
     result = call("backfill", OLD.name, "--to", NEW.version, "--json")
     assert result.exit_code == 1
     assert "run the same command again" in result.stderr
+
+
+def test_what_was_erased_is_not_filled_in_again():
+    archive(failures(60))
+    Erasures("registry").begin("customer", "cus_1", SystemClock().now_ms() - 30 * DAY, "")
+    call("backfill", OLD.name, "--to", NEW.version)
+    values = {
+        token: json.loads(call("show", NEW.name, token, "--version", NEW.version, "--json").stdout)
+        for token in ("cus_1", "cus_2")
+    }
+    counts = {token: found["features"]["customer_failures.count.90d"] for token, found in values.items()}
+    assert counts == {"cus_1": 10.0, "cus_2": 20.0}
