@@ -26,6 +26,7 @@ from history.causes import (
     LAG,
     LATENESS,
     OVERFLOW,
+    UNDER_WAY,
     UNEXPLAINED,
     VOIDED,
 )
@@ -34,7 +35,7 @@ from history.consistency import UNDATED, Archived, Freshness, Report, consistenc
 from history.log import Commit as Logged
 from history.log import CommitLog
 from history.served import Kept, items_of, keys_of
-from simulation.faults import HEALTHY, knobs
+from simulation.faults import HEALTHY, PLANTS, knobs
 from simulation.workers import Pool
 from simulation.world import World
 from tests.builders import NOW, RETENTION
@@ -294,8 +295,8 @@ def test_freshness_is_from_the_bus_into_the_item():
 class Watched(World):
     """A world whose events are archived, whose commits are logged, and in which checkouts are decided at any moment."""
 
-    def __init__(self, rng: random.Random) -> None:
-        super().__init__(rng, None)
+    def __init__(self, rng: random.Random, planted: str | None) -> None:
+        super().__init__(rng, planted)
         self.archive: list[tuple[int, Event]] = []
         self.log = CommitLog()
         self.decisions: list[Decision] = []
@@ -351,18 +352,21 @@ class Watched(World):
         )
 
 
-def lived(seed: int) -> tuple[Watched, Report]:
+def lived(seed: int, planted: str | None = None) -> tuple[Watched, Report]:
     rng = random.Random(seed)
-    with knobs(rng), HEALTHY.active():
-        world = Watched(rng)
+    plant = PLANTS[planted] if planted else HEALTHY
+    with knobs(rng), plant.active():
+        world = Watched(rng, planted)
         with patch("candor.ingest.ThreadPoolExecutor", partial(Pool, world.scheduler)):
-            assert world.run() is None
+            violation = world.run()
+        assert violation is None or planted
         items = items_of(
             [one for one in world.archive if one[1].type in world.definitions.event_types],
             world.definitions,
             keys_of(world.decisions, Kept(world.definitions)),
         )
-        archived = Archived(world.definitions, world.log, items, world.retention, world.scheduler.now)
+        now = world.scheduler.now + UNDER_WAY
+        archived = Archived(world.definitions, world.log, items, world.retention, now)
         return world, consistency(world.decisions, archived)
 
 
@@ -378,3 +382,11 @@ def test_in_a_simulated_world_nothing_mismatches_and_nothing_is_unexplained(seed
 def test_simulated_worlds_have_lateness_lag_and_voids():
     found = {cause for seed in range(12) for cause in lived(seed)[1].causes}
     assert {LATENESS, LAG} <= found
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["no-dedupe", "lost-conflict-retry", "window-edge-off-by-one", "marker-without-transaction"],
+)
+def test_a_planted_fault_is_not_explained_away(planted):
+    assert any(lived(seed, planted)[1].unexplained for seed in range(1, 6))
