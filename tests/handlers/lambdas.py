@@ -81,14 +81,17 @@ def problem(answer: Mapping[str, Any]) -> tuple[int, str, str | None]:
     return told["status"], told["code"], told["field"]
 
 
-def create_table(name: str) -> None:
-    """A table of the storage stack's shape: one string key."""
-    boto3.client("dynamodb").create_table(
+def create_table(name: str, stream: str | None = None) -> str:
+    """A table of the storage stack's shape, one string key; the ARN of its stream if `stream` says what it shows."""
+    settings = {"StreamSpecification": {"StreamEnabled": True, "StreamViewType": stream}} if stream else {}
+    table = boto3.client("dynamodb").create_table(
         TableName=name,
         KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
+        **settings,
     )
+    return str(table["TableDescription"].get("LatestStreamArn", ""))
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,37 @@
+"""The feature tables' streams → the archive: every commit becomes one line of the log."""
+
+import os
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.config import Config
+
+from candor.edge.streams import archive, come_back, commit_line, letter, readable
+
+LOGGER = Logger()
+METRICS = Metrics()
+STREAM = os.environ["COMMITS_STREAM"]
+DLQ_URL = os.environ["STREAMS_DLQ_URL"]
+CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 3})
+FIREHOSE = boto3.client("firehose", config=CONFIG)
+SQS = boto3.client("sqs", config=CONFIG)
+
+
+@METRICS.log_metrics
+@LOGGER.inject_lambda_context
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Log what can be logged, send what cannot be read to the DLQ, ask for all from the first failure again."""
+    records = event["Records"]
+    METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
+    lines, refused = readable(records, commit_line)
+    for place, reason in refused.items():
+        LOGGER.error("refused", extra={"code": reason.code, "field": reason.field})
+        SQS.send_message(QueueUrl=DLQ_URL, **letter(records[place], reason))
+    failed = archive(FIREHOSE.put_record_batch, STREAM, lines)
+    METRICS.add_metric("CommitsLogged", MetricUnit.Count, len(lines))
+    METRICS.add_metric("RecordsRefused", MetricUnit.Count, len(refused))
+    METRICS.add_metric("RecordsFailed", MetricUnit.Count, len(failed))
+    return come_back(records, failed)
