@@ -31,6 +31,7 @@ class Acknowledged(NamedTuple):
 
 _FUNCTIONS = {
     "ingestion": ("UpdateFeatures",),
+    "history": ("LogCommits", "PublishDecisions"),
     "serving": ("Score", "Authorize", "PublishEvents"),
     "training": ("PrepareTraining", "RegisterModel", "PromoteModel"),
 }
@@ -42,6 +43,7 @@ _FIXED = (
         "The key names decisions: a rotated one would decide again what an old Idempotency-Key has decided",
     ),
     Acknowledged("ingestion/Undelivered", "SQS3", "It is the dead-letter queue of the bus's rules"),
+    Acknowledged("history/StreamsDlq", "SQS3", "It is the dead-letter queue of the tables' streams"),
     Acknowledged(
         "serving/Api", "APIG2", "One contract validates bodies, here and locally, and names the field"
     ),
@@ -91,8 +93,12 @@ _BUNDLES = "candor-{stage}-storage:ExportsOutputFnGetAttBundles3FB864E8ArnBFC903
 _TRAINING = "candor-{stage}-storage:ExportsOutputFnGetAttTraining1DBE9C16Arn863F5C88"
 
 _OBJECT_GRANTS = (
-    ("ingestion/ArchiveRole", f"{_ARCHIVE}/events/*"),
-    ("ingestion/ArchiveRole", f"{_ARCHIVE}/undelivered/*"),
+    ("ingestion/Archive/Role", f"{_ARCHIVE}/events/*"),
+    ("ingestion/Archive/Role", f"{_ARCHIVE}/undelivered/*"),
+    ("history/Commits/Role", f"{_ARCHIVE}/commits/*"),
+    ("history/Commits/Role", f"{_ARCHIVE}/undelivered/*"),
+    ("history/Decisions/Role", f"{_ARCHIVE}/decisions/*"),
+    ("history/Decisions/Role", f"{_ARCHIVE}/undelivered/*"),
     ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),

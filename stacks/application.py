@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import aws_cdk as cdk
 
+from stacks.history import HistoryStack
 from stacks.ingestion import IngestionStack
 from stacks.observability import ObservabilityStack
 from stacks.serving import ServingStack
@@ -21,6 +22,7 @@ class Application:
     settings: StageSettings
     storage: StorageStack
     ingestion: IngestionStack
+    history: HistoryStack
     serving: ServingStack
     training: TrainingStack
     observability: ObservabilityStack
@@ -41,6 +43,14 @@ def build(app: cdk.App) -> Application:
     ingestion = IngestionStack(
         app, named("ingestion"), settings=settings, storage=storage, termination_protection=protect
     )
+    history = HistoryStack(
+        app,
+        named("history"),
+        settings=settings,
+        storage=storage,
+        ingestion=ingestion,
+        termination_protection=protect,
+    )
     serving = ServingStack(
         app,
         named("serving"),
@@ -57,16 +67,18 @@ def build(app: cdk.App) -> Application:
         named("observability"),
         settings=settings,
         ingestion=ingestion,
+        history=history,
         serving=serving,
         training=training,
     )
-    for stack in (storage, ingestion, serving, training, observability):
+    for stack in (storage, ingestion, history, serving, training, observability):
         # CDK names the role of every function as a dependency once more; that is no finding.
         stack.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
     return Application(
         settings=settings,
         storage=storage,
         ingestion=ingestion,
+        history=history,
         serving=serving,
         training=training,
         observability=observability,

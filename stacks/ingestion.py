@@ -8,23 +8,21 @@ import aws_cdk as cdk
 from aws_cdk import aws_events as events
 from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_iam as iam
-from aws_cdk import aws_kinesisfirehose as firehose
 from aws_cdk import aws_lambda_event_sources as sources
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.layers import HouseLayers
-from stacks.constructs.retention import log_retention
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
-SOURCE = "candor.lender"
-"""The EventBridge source of the lender's events."""
+SOURCES = ["candor.lender", "candor.platform"]
+"""The EventBridge sources of events: the lender's services, and the platform about its own decisions."""
 
-EVENTS_PREFIX, UNDELIVERED_PREFIX = "events/", "undelivered/"
-"""Where the archive keeps events, and what the stream could not deliver as such."""
+EVENTS_PREFIX = "events/"
+"""Where the archive keeps them."""
 
 MAX_RECEIVE_COUNT = 5
 UPDATE_TIMEOUT_S = 30
@@ -44,7 +42,9 @@ class IngestionStack(cdk.Stack):
     ) -> None:
         super().__init__(scope, construct_id, **kwargs)
         self._settings = settings
-        self.bus = events.EventBus(self, "Bus", description=f"candor {settings.stage}: the lender's events")
+        self.bus = events.EventBus(
+            self, "Bus", description=f"candor {settings.stage}: events of lender and platform"
+        )
         self.undelivered = self._queue("Undelivered", retention_days=settings.dlq_retention_days)
         self.events_dlq = self._queue("EventsDlq", retention_days=settings.dlq_retention_days)
         self.events_queue = self._queue(
@@ -54,8 +54,11 @@ class IngestionStack(cdk.Stack):
             visibility_timeout=cdk.Duration.seconds(6 * UPDATE_TIMEOUT_S),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.events_dlq, max_receive_count=MAX_RECEIVE_COUNT),
         )
+        self.archive = ArchiveStream(
+            self, "Archive", prefix=EVENTS_PREFIX, bucket=storage.archive, settings=settings
+        )
         self._rule("ToQueue", targets.SqsQueue(self.events_queue, dead_letter_queue=self.undelivered))
-        self._keep_undelivered(self._rule("ToArchive", self._archive_target(storage)))
+        self._keep_undelivered(self._rule("ToArchive", targets.FirehoseDeliveryStream(self.archive.stream)))
         self.update_features = self._update_features(storage)
         cdk.CfnOutput(self, "EventBusName", value=self.bus.event_bus_name)
         cdk.CfnOutput(self, "EventsQueueUrl", value=self.events_queue.queue_url)
@@ -72,7 +75,7 @@ class IngestionStack(cdk.Stack):
         )
 
     def _rule(self, name: str, target: events.IRuleTarget) -> events.Rule:
-        pattern = events.EventPattern(source=[SOURCE])
+        pattern = events.EventPattern(source=SOURCES)
         return events.Rule(self, name, event_bus=self.bus, event_pattern=pattern, targets=[target])
 
     def _keep_undelivered(self, rule: events.Rule) -> None:
@@ -87,55 +90,6 @@ class IngestionStack(cdk.Stack):
                 principals=[iam.ServicePrincipal("events.amazonaws.com")],
                 conditions={"ArnEquals": {"aws:SourceArn": rule.rule_arn}},
             )
-        )
-
-    def _archive_target(self, storage: StorageStack) -> events.IRuleTarget:
-        log_group = logs.LogGroup(
-            self,
-            "ArchiveLogs",
-            retention=log_retention(self._settings.log_retention_days),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
-        role = self._archive_role(storage, log_group)
-        destination = firehose.S3Bucket(
-            storage.archive,
-            compression=firehose.Compression.GZIP,
-            data_output_prefix=EVENTS_PREFIX,
-            error_output_prefix=UNDELIVERED_PREFIX,
-            buffering_interval=cdk.Duration.seconds(60),
-            buffering_size=cdk.Size.mebibytes(16),
-            processors=[firehose.AppendDelimiterToRecordProcessor()],
-            logging_config=firehose.EnableLogging(log_group),
-            # CDK would grant deletion as well.
-            role=role.without_policy_updates(),
-        )
-        self.archive_stream = firehose.DeliveryStream(
-            self,
-            "ArchiveStream",
-            destination=destination,
-            encryption=firehose.StreamEncryption.aws_owned_key(),
-        )
-        self.node.try_remove_child("@aws-cdk--aws-kinesisfirehose.CidrBlocks")  # for streams into a VPC
-        return targets.FirehoseDeliveryStream(self.archive_stream)
-
-    def _archive_role(self, storage: StorageStack, log_group: logs.LogGroup) -> iam.Role:
-        bucket = storage.archive
-        objects = iam.PolicyStatement(
-            actions=["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"],
-            resources=[
-                bucket.arn_for_objects(f"{prefix}*") for prefix in (EVENTS_PREFIX, UNDELIVERED_PREFIX)
-            ],
-        )
-        listing = iam.PolicyStatement(
-            actions=["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"],
-            resources=[bucket.bucket_arn],
-        )
-        write = iam.PolicyStatement(actions=["logs:PutLogEvents"], resources=[log_group.log_group_arn])
-        return iam.Role(
-            self,
-            "ArchiveRole",
-            assumed_by=iam.ServicePrincipal("firehose.amazonaws.com"),
-            inline_policies={"Archive": iam.PolicyDocument(statements=[objects, listing, write])},
         )
 
     def _update_features(self, storage: StorageStack) -> HouseFunction:

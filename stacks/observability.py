@@ -12,6 +12,9 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
+from stacks.constructs.archive_stream import ArchiveStream
+from stacks.constructs.function import HouseFunction
+from stacks.history import HistoryStack
 from stacks.ingestion import IngestionStack
 from stacks.serving import ServingStack
 from stacks.settings import StageSettings
@@ -31,6 +34,7 @@ class ObservabilityStack(cdk.Stack):
         *,
         settings: StageSettings,
         ingestion: IngestionStack,
+        history: HistoryStack,
         serving: ServingStack,
         training: TrainingStack,
         **kwargs: Any,
@@ -41,6 +45,7 @@ class ObservabilityStack(cdk.Stack):
             for topic in (self.alarms, training.notices):
                 topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
         self._events(ingestion)
+        self._history(history)
         self._decisions(serving, settings)
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
@@ -52,10 +57,16 @@ class ObservabilityStack(cdk.Stack):
         self._alarm("EventsLate", late, "Online features are stale.", threshold=900, periods=3)
         errors = ingestion.update_features.metric_errors(period=_FIVE_MINUTES)
         self._alarm("UpdateErrors", errors, "Batches of events fail as a whole.", periods=3)
-        behind = ingestion.archive_stream.metric(
-            "DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES
+        self._late("Archive", ingestion.archive, "Events do not reach the archive.")
+
+    def _history(self, history: HistoryStack) -> None:
+        self._dlq(
+            "StreamsDlq", history.streams_dlq, "Commits or decisions were passed over: read them again."
         )
-        self._alarm("ArchiveLate", behind, "Events do not reach the archive.", threshold=1800, periods=3)
+        self._late("Commits", history.commits, "The log of commits does not reach the archive.")
+        self._late("Decisions", history.decisions, "Decisions do not reach the archive.")
+        self._behind("LogCommits", history.log_commits, "The log of commits is behind the tables.")
+        self._behind("PublishDecisions", history.publish_decisions, "Decisions are not published.")
 
     def _decisions(self, serving: ServingStack, settings: StageSettings) -> None:
         alias = serving.score_alias
@@ -86,6 +97,15 @@ class ObservabilityStack(cdk.Stack):
         )
         broken = serving.api.metric_server_error(statistic="Sum", period=_MINUTE)
         self._alarm("ApiServerErrors", broken, "The API answers 5xx.")
+
+    def _late(self, name: str, archive: ArchiveStream, text: str) -> None:
+        age = archive.stream.metric("DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES)
+        self._alarm(f"{name}Late", age, text, threshold=1800, periods=3)
+
+    def _behind(self, name: str, function: HouseFunction, text: str) -> None:
+        """An hour: a stream forgets a record after 24, and its mapping passes it over after 12."""
+        age = function.metric("IteratorAge", statistic="Maximum", period=_FIVE_MINUTES)
+        self._alarm(f"{name}Behind", age, text, threshold=3_600_000)
 
     def _dlq(self, name: str, queue: sqs.Queue, text: str) -> None:
         depth = queue.metric_approximate_number_of_messages_visible(period=_MINUTE, statistic="Maximum")

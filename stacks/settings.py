@@ -12,6 +12,9 @@ LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 
 BUS_RETRY_DAYS = 1
 """EventBridge tries a target for at most 24 hours."""
 
+STREAM_DAYS = 1
+"""What a table's stream keeps: checkout.decided reaches the bus through one."""
+
 
 class SettingsError(ValueError):
     """A stage's settings cannot be used; the message names the stage, the setting and the remedy."""
@@ -52,8 +55,8 @@ class StageSettings:
 
     @property
     def redelivery_horizon_days(self) -> int:
-        """The longest that an event can come back: bus retries, then the queue, then the DLQ."""
-        return BUS_RETRY_DAYS + self.events_retention_days + self.dlq_retention_days
+        """The longest that an event can come back: a table's stream, bus retries, then the queue, then the DLQ."""
+        return STREAM_DAYS + BUS_RETRY_DAYS + self.events_retention_days + self.dlq_retention_days
 
     @classmethod
     def from_context(cls, stages: object, stage: str) -> StageSettings:

@@ -22,6 +22,8 @@ ENVIRONMENT = {
     },
     "authorize": {"MERCHANTS_TABLE"},
     "publish_events": {"EVENT_BUS_NAME"},
+    "log_commits": {"COMMITS_STREAM", "STREAMS_DLQ_URL"},
+    "publish_decisions": {"DECISIONS_STREAM", "EVENT_BUS_NAME", "STREAMS_DLQ_URL"},
     "update_features": {
         "FEATURES_TABLE",
         "SYNCHRONOUS_TABLE",

@@ -10,6 +10,10 @@ def _dead_letter_queues(assembly):
     for rule in assembly.resources("AWS::Events::Rule").values():
         for target in rule["Properties"]["Targets"]:
             found.add(target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0])
+    for mapping in assembly.resources("AWS::Lambda::EventSourceMapping").values():
+        failed = mapping["Properties"].get("DestinationConfig")
+        if failed:
+            found.add(failed["OnFailure"]["Destination"]["Fn::GetAtt"][0])
     return found
 
 
@@ -35,8 +39,9 @@ def test_what_wakes_somebody(assembly):
 
 
 def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):
-    queues = {key[10:-8]: each["Properties"] for key, each in assembly.resources("AWS::SQS::Queue").items()}
-    assert set(queues) == {"Events", "EventsDlq", "Undelivered"}
+    found = assembly.resources("AWS::SQS::Queue").items()
+    queues = {key.partition("/")[2][:-8]: each["Properties"] for key, each in found}
+    assert set(queues) == {"Events", "EventsDlq", "Undelivered", "StreamsDlq"}
     assert queues["Events"]["RedrivePolicy"]["maxReceiveCount"] == 5
     assert queues["EventsDlq"]["MessageRetentionPeriod"] >= queues["Events"]["MessageRetentionPeriod"]
     timeout = assembly.functions()["update_features"]["Timeout"]
@@ -44,32 +49,35 @@ def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):
 
 
 def test_events_are_applied_in_batches_that_may_fail_in_part(assembly):
-    [mapping] = assembly.resources("AWS::Lambda::EventSourceMapping").values()
-    properties = mapping["Properties"]
+    mappings = assembly.resources("AWS::Lambda::EventSourceMapping").items()
+    [properties] = [each["Properties"] for key, each in mappings if key.startswith("ingestion/")]
     assert properties["BatchSize"] == 100
     assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert properties["ScalingConfig"] == {"MaximumConcurrency": 2}
 
 
 def test_an_event_id_is_remembered_as_long_as_it_can_come_back(assembly):
-    days = 1  # the bus itself
+    days = 1 + 1  # a table's stream, and the bus itself
     for key, queue in assembly.resources("AWS::SQS::Queue").items():
-        if "Undelivered" not in key:
+        if key.startswith("ingestion/Events"):
             days += queue["Properties"]["MessageRetentionPeriod"] // 86_400
     variables = assembly.functions()["update_features"]["Environment"]["Variables"]
     assert int(variables["REDELIVERY_HORIZON_DAYS"]) == days
 
 
-def test_the_lenders_events_reach_queue_and_archive(assembly):
+def test_events_of_lender_and_platform_reach_queue_and_archive(assembly):
     rules = [rule["Properties"] for rule in assembly.resources("AWS::Events::Rule").values()]
-    assert [rule["EventPattern"] for rule in rules] == 2 * [{"source": ["candor.lender"]}]
+    assert [rule["EventPattern"] for rule in rules] == 2 * [{"source": ["candor.lender", "candor.platform"]}]
     targets = sorted(assembly.plain(rule["Targets"][0]["Arn"])[1:-13] for rule in rules)
     assert targets == ["ArchiveStream", "Events"]
 
 
-def test_the_archive_holds_gzipped_lines_below_events(assembly):
-    [stream] = assembly.resources("AWS::KinesisFirehose::DeliveryStream").values()
-    destination = stream["Properties"]["ExtendedS3DestinationConfiguration"]
-    assert (destination["Prefix"], destination["CompressionFormat"]) == ("events/", "GZIP")
-    [processor] = destination["ProcessingConfiguration"]["Processors"]
-    assert processor["Type"] == "AppendDelimiterToRecord"
+def test_the_archive_holds_gzipped_lines_below_one_prefix_for_each_stream(assembly):
+    prefixes = set()
+    for stream in assembly.resources("AWS::KinesisFirehose::DeliveryStream").values():
+        destination = stream["Properties"]["ExtendedS3DestinationConfiguration"]
+        assert destination["CompressionFormat"] == "GZIP"
+        [processor] = destination["ProcessingConfiguration"]["Processors"]
+        assert processor["Type"] == "AppendDelimiterToRecord"
+        prefixes.add(destination["Prefix"])
+    assert prefixes == {"events/", "commits/", "decisions/"}

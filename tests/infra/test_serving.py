@@ -76,7 +76,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
 
 OUTPUTS = """ApiUrl FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
-EventsQueueUrl EventsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn""".split()
+EventsQueueUrl EventsDlqUrl StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn""".split()
 
 
 def test_outputs_carry_the_names_that_clients_read(assembly):

@@ -61,7 +61,9 @@ def test_prod_stacks_cannot_be_deleted_by_mistake(prod):
     manifest = json.loads((prod.folder / "manifest.json").read_text("utf-8"))["artifacts"]
     stacks = {k: each for k, each in manifest.items() if each["type"] == "aws:cloudformation:stack"}
     protected = {k for k, each in stacks.items() if each["properties"].get("terminationProtection")}
-    assert protected == {f"candor-prod-{unit}" for unit in ("storage", "ingestion", "serving", "training")}
+    assert protected == {
+        f"candor-prod-{unit}" for unit in ("storage", "ingestion", "history", "serving", "training")
+    }
 
 
 def test_buckets_are_private_encrypted_and_tls_only(assembly):

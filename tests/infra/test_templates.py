@@ -21,5 +21,7 @@ def test_nothing_is_looked_up_in_an_account(assembly):
     assert "dummy-value" not in json.dumps(assembly.templates)
 
 
-def test_five_stacks_and_no_more(assembly):
-    assert set(assembly.templates) == {"storage", "ingestion", "serving", "training", "observability"}
+def test_six_stacks_and_no_more(assembly):
+    assert set(assembly.templates) == {
+        "storage", "ingestion", "history", "serving", "training", "observability",
+    }  # fmt: skip

@@ -1,0 +1,146 @@
+"""What was: the tables' streams to the archive, and every decision back to the bus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aws_cdk as cdk
+from aws_cdk import aws_dynamodb as dynamodb
+from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_sqs as sqs
+from constructs import Construct
+
+from stacks.constructs.archive_stream import ArchiveStream
+from stacks.constructs.function import HouseFunction
+from stacks.constructs.layers import HouseLayers
+from stacks.ingestion import IngestionStack
+from stacks.settings import StageSettings
+from stacks.storage import StorageStack
+
+COMMITS_PREFIX, DECISIONS_PREFIX = "commits/", "decisions/"
+"""Where the archive keeps the log of commits and the decision records."""
+
+TIMEOUT_S = 60
+
+MAX_RECORD_AGE_H = 12
+"""How long a record that fails is tried: half of what a stream keeps, so that the other half is left to read it by hand."""
+
+# What a table writes that is neither a commit nor a decision is not worth an invocation.
+_COMMITS = {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}
+_INSERTS = {"eventName": ["INSERT"]}
+
+
+class HistoryStack(cdk.Stack):
+    """`log_commits` on the feature tables' streams, `publish_decisions` on the decisions', one dead-letter queue."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        settings: StageSettings,
+        storage: StorageStack,
+        ingestion: IngestionStack,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        self._settings = settings
+        self._layers = HouseLayers(self, "Layers")
+        self.streams_dlq = sqs.Queue(
+            self,
+            "StreamsDlq",
+            retention_period=cdk.Duration.days(settings.dlq_retention_days),
+            encryption=sqs.QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+        )
+        self.commits = ArchiveStream(
+            self, "Commits", prefix=COMMITS_PREFIX, bucket=storage.archive, settings=settings
+        )
+        self.decisions = ArchiveStream(
+            self, "Decisions", prefix=DECISIONS_PREFIX, bucket=storage.archive, settings=settings
+        )
+        self.log_commits = self._log_commits(storage)
+        self.publish_decisions = self._publish_decisions(storage, ingestion)
+        cdk.CfnOutput(self, "StreamsDlqUrl", value=self.streams_dlq.queue_url)
+
+    def _log_commits(self, storage: StorageStack) -> HouseFunction:
+        function = HouseFunction(
+            self,
+            "LogCommits",
+            name="log_commits",
+            settings=self._settings,
+            layers=[self._layers.core, self._layers.runtime],
+            timeout_s=TIMEOUT_S,
+            environment={
+                "COMMITS_STREAM": self.commits.stream.delivery_stream_name,
+                "STREAMS_DLQ_URL": self.streams_dlq.queue_url,
+            },
+        )
+        function.allow("firehose:PutRecordBatch", on=self.commits.stream.delivery_stream_arn)
+        function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
+        for name, table in (
+            ("FromFeatures", storage.features),
+            ("FromSynchronousFeatures", storage.synchronous_features),
+        ):
+            self._follow(name, table, function, batch_size=1000, window_s=10, pattern=_COMMITS)
+        return function
+
+    def _publish_decisions(self, storage: StorageStack, ingestion: IngestionStack) -> HouseFunction:
+        function = HouseFunction(
+            self,
+            "PublishDecisions",
+            name="publish_decisions",
+            settings=self._settings,
+            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            timeout_s=TIMEOUT_S,
+            environment={
+                "DECISIONS_STREAM": self.decisions.stream.delivery_stream_name,
+                "EVENT_BUS_NAME": ingestion.bus.event_bus_name,
+                "STREAMS_DLQ_URL": self.streams_dlq.queue_url,
+            },
+        )
+        function.allow("firehose:PutRecordBatch", on=self.decisions.stream.delivery_stream_arn)
+        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn)
+        function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
+        self._follow(
+            "FromDecisions", storage.decisions, function, batch_size=100, window_s=1, pattern=_INSERTS
+        )
+        return function
+
+    def _follow(
+        self,
+        name: str,
+        table: dynamodb.Table,
+        function: HouseFunction,
+        *,
+        batch_size: int,
+        window_s: int,
+        pattern: dict[str, Any],
+    ) -> None:
+        """Hand a table's stream to a function from its oldest record on, in the order of writes to each item."""
+        stream = table.table_stream_arn
+        assert stream is not None
+        function.allow(
+            "dynamodb:DescribeStream",
+            "dynamodb:GetRecords",
+            "dynamodb:GetShardIterator",
+            "dynamodb:ListStreams",
+            on=stream,
+        )
+        mapping = lambda_.EventSourceMapping(
+            self,
+            name,
+            target=function,
+            event_source_arn=stream,
+            starting_position=lambda_.StartingPosition.TRIM_HORIZON,
+            batch_size=batch_size,
+            max_batching_window=cdk.Duration.seconds(window_s),
+            bisect_batch_on_error=True,
+            report_batch_item_failures=True,
+            max_record_age=cdk.Duration.hours(MAX_RECORD_AGE_H),
+            filters=[lambda_.FilterCriteria.filter(pattern)],
+        )
+        # CDK's own way to name the queue would also grant the function to read its attributes.
+        resource = mapping.node.default_child
+        assert isinstance(resource, lambda_.CfnEventSourceMapping)
+        resource.add_property_override("DestinationConfig.OnFailure.Destination", self.streams_dlq.queue_arn)

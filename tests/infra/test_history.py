@@ -1,0 +1,97 @@
+"""Every stream is followed from its oldest record on, fails in part, is given up in time, and is watched."""
+
+import json
+
+import pytest
+
+from candor.edge.bus import PLATFORM, SOURCE
+from history.log import COMMITS_PREFIX
+
+DAY_S = 86_400
+"""What a table's stream keeps."""
+
+
+def _mappings(assembly):
+    """Table → (function's logical id, properties of the mapping)."""
+    found = {}
+    for key, mapping in assembly.resources("AWS::Lambda::EventSourceMapping").items():
+        if key.startswith("history/"):
+            properties = mapping["Properties"]
+            table = assembly.plain(properties["EventSourceArn"]).strip("<>").removesuffix(".StreamArn")[:-8]
+            found[table] = (properties["FunctionName"]["Ref"][:-8], properties)
+    return found
+
+
+def test_each_stream_has_the_function_that_reads_it(assembly):
+    assert {table: function for table, (function, _) in _mappings(assembly).items()} == {
+        "Features": "LogCommits",
+        "SynchronousFeatures": "LogCommits",
+        "Decisions": "PublishDecisions",
+    }
+
+
+def test_no_table_has_a_stream_that_nobody_reads(assembly):
+    tables = assembly.resources("AWS::DynamoDB::Table").items()
+    streaming = {key[8:-8] for key, table in tables if "StreamSpecification" in table["Properties"]}
+    assert streaming == set(_mappings(assembly))
+
+
+def test_a_record_is_tried_again_in_part_and_given_up_long_before_the_stream_forgets_it(assembly):
+    for _, properties in _mappings(assembly).values():
+        assert properties["StartingPosition"] == "TRIM_HORIZON"
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert properties["BisectBatchOnFunctionError"] is True
+        assert properties["MaximumRecordAgeInSeconds"] == DAY_S // 2
+        assert "MaximumRetryAttempts" not in properties
+        assert properties["DestinationConfig"]["OnFailure"]["Destination"]["Fn::GetAtt"][0].startswith(
+            "StreamsDlq"
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "pattern"),
+    [
+        ("Features", {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}),
+        ("SynchronousFeatures", {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}),
+        ("Decisions", {"eventName": ["INSERT"]}),
+    ],
+)
+def test_what_is_neither_commit_nor_decision_invokes_nobody(assembly, table, pattern):
+    [chosen] = _mappings(assembly)[table][1]["FilterCriteria"]["Filters"]
+    assert json.loads(chosen["Pattern"]) == pattern
+
+
+def test_an_alarm_speaks_hours_before_a_record_is_given_up(assembly):
+    watched = {}
+    for alarm in assembly.resources("AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        if properties["MetricName"] == "IteratorAge":
+            assert properties["AlarmActions"]
+            watched[assembly.plain(properties["Dimensions"][0]["Value"]).strip("<>")[:-8]] = properties
+    assert set(watched) == {"LogCommits", "PublishDecisions"}
+    for properties in watched.values():
+        assert (properties["Statistic"], properties["ComparisonOperator"]) == (
+            "Maximum",
+            "GreaterThanOrEqualToThreshold",
+        )
+        patience_s = properties["Threshold"] / 1000 + properties["Period"] * properties["EvaluationPeriods"]
+        assert patience_s * 4 < DAY_S // 2
+
+
+def test_each_delivery_stream_has_an_alarm_on_its_age(assembly):
+    ages = [
+        assembly.plain(alarm["Properties"]["Dimensions"][0]["Value"])
+        for alarm in assembly.resources("AWS::CloudWatch::Alarm").values()
+        if alarm["Properties"]["MetricName"] == "DeliveryToS3.DataFreshness"
+    ]
+    assert len(set(ages)) == len(assembly.resources("AWS::KinesisFirehose::DeliveryStream")) == 3
+
+
+def test_code_and_templates_name_the_same_places(assembly):
+    prefixes = {
+        stream["Properties"]["ExtendedS3DestinationConfiguration"]["Prefix"]
+        for stream in assembly.resources("AWS::KinesisFirehose::DeliveryStream").values()
+    }
+    assert COMMITS_PREFIX in prefixes
+    for rule in assembly.resources("AWS::Events::Rule").values():
+        assert rule["Properties"]["EventPattern"] == {"source": [SOURCE, PLATFORM]}
