@@ -8,9 +8,9 @@ import secrets
 import shutil
 import string
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -28,16 +28,14 @@ from local.containers import ContainerJobs
 from local.dynoxide import Dynoxide, supported
 from local.errors import LocalError
 from local.firehose import DeliveryStream, Destination
+from local.front import Front
 from local.objects import ObjectMirror
 from local.plugs import Answer, Hooks, Plugs
 from local.queues import DurableQueue
 from local.state import StateFolder
+from local.table_stream import TableStream
 from local.template import ACCOUNT
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-_JSON = "application/x-amz-json-1.1"
 _TABLE_SETTINGS = (
     "AttributeDefinitions",
     "KeySchema",
@@ -60,31 +58,6 @@ class _Handler(MotoRequestHandler):
         """Requests are not logged: every event would be one."""
 
 
-class _Front:
-    """PutEvents is answered here, ten times faster than through moto's dispatch; everything else goes there."""
-
-    def __init__(self, buses: Buses) -> None:
-        self._buses = buses
-        self._moto = DomainDispatcherApplication(create_backend_app)
-
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ.get("HTTP_X_AMZ_TARGET") != "AWSEvents.PutEvents":
-            answer: Iterable[bytes] = self._moto(environ, start_response)
-            return answer
-        status, body = self._put_events(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
-        start_response(status, [("Content-Type", _JSON), ("Content-Length", str(len(body)))])
-        return [body]
-
-    def _put_events(self, body: bytes) -> tuple[str, bytes]:
-        entries = json.loads(body).get("Entries") or []
-        if not 1 <= len(entries) <= Buses.LIMIT:
-            error = {"__type": "ValidationException", "message": f"Entries must be 1 to {Buses.LIMIT}"}
-            return "400 Bad Request", json.dumps(error).encode()
-        results = self._buses.put_events(entries)
-        failed = sum("ErrorCode" in result for result in results)
-        return "200 OK", json.dumps({"FailedEntryCount": failed, "Entries": results}).encode()
-
-
 class EmbeddedAws:
     """One account in one region. `endpoints` is the environment by which any AWS client finds it.
 
@@ -105,6 +78,8 @@ class EmbeddedAws:
         self.mirror = ObjectMirror(state.folder("s3"), state.journal)
         self.buses = Buses()
         self.streams: dict[str, DeliveryStream] = {}
+        self.stacks: dict[str, dict[str, str]] = {}
+        self._table_streams: dict[str, TableStream] = {}
         self._engine: Dynoxide | None = None
         self._clients: dict[str, Any] = {}
         self._clients_lock = threading.Lock()
@@ -126,7 +101,7 @@ class EmbeddedAws:
         )
         self._plugs = Plugs(hooks)
         self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, _Front(self.buses), threaded=True, request_handler=_Handler
+            "127.0.0.1", 0, self._front(), threaded=True, request_handler=_Handler
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="aws", daemon=True
@@ -143,6 +118,13 @@ class EmbeddedAws:
             say(
                 "DynamoDB: the engine is not published for this platform, moto's tables stand in (slow, not kept)"
             )
+
+    def _front(self) -> Front:
+        moto = DomainDispatcherApplication(create_backend_app)
+        return Front(moto, self.buses, self._delivery_stream_named, self.stacks)
+
+    def _delivery_stream_named(self, name: str) -> DeliveryStream | None:
+        return next((stream for stream in self.streams.values() if stream.name == name), None)
 
     @property
     def url(self) -> str:
@@ -191,7 +173,7 @@ class EmbeddedAws:
     # Resources
 
     def table(self, name: str, properties: Mapping[str, Any]) -> str:
-        """Create or find a table; its stream's ARN."""
+        """Create or find a table; its stream's ARN in this account, empty without a stream."""
         self._state.remember_shape(f"table {name}", json.dumps(properties["KeySchema"], sort_keys=True))
         client = self.client("dynamodb")
         if name not in client.list_tables()["TableNames"]:
@@ -199,8 +181,22 @@ class EmbeddedAws:
             if "StreamSpecification" in properties:
                 settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
             client.create_table(TableName=name, **settings)
-        self._expire(client, name, properties.get("TimeToLiveSpecification"))
-        return str(client.describe_table(TableName=name)["Table"].get("LatestStreamArn", ""))
+        expiry = properties.get("TimeToLiveSpecification")
+        self._expire(client, name, expiry)
+        found = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
+        return self._remember_stream(name, found, expiry) if found else ""
+
+    def _remember_stream(self, table: str, found: str, expiry: Mapping[str, Any] | None) -> str:
+        """The engine's ARNs name an account and a region of its own."""
+        label = found.partition("/stream/")[2]
+        arn = f"arn:aws:dynamodb:{self.region}:{ACCOUNT}:table/{table}/stream/{label}"
+        url = self.endpoints["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"]
+        self._table_streams[arn] = TableStream(url, found, arn, expiry["AttributeName"] if expiry else None)
+        return arn
+
+    def table_stream(self, arn: str) -> TableStream:
+        """A table's stream by its ARN in this account."""
+        return self._table_streams[arn]
 
     def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
         """Also for a table that is there: its maker may have been killed before this."""

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from local.aws import EmbeddedAws
+from local.bus import compile_pattern
 from local.pollers import QueuePoller
 from local.queues import DurableQueue
 from local.resources import function_name
 from local.rest_api import Authorizer, GatewayResponse, RestApi, Route
 from local.runtime import FunctionSpec, LambdaService
+from local.state import Journal
+from local.stream_poller import Mapping as StreamMapping
+from local.stream_poller import StreamPoller
 from local.template import ACCOUNT
 
 _CONCURRENCY = 4
 _WINDOW_S = 0.02  # a batching window saves invocations; here it would only cost time
+_STREAM_WINDOW_S = 0.2  # nobody waits for a stream: see StreamPoller.settle
 
 
 class Deployment:
     """Implements `resources.Services`: AWS' own resources by `aws`, functions, pollers and the API here."""
 
-    def __init__(self, aws: EmbeddedAws, functions: LambdaService) -> None:
-        self._aws, self._functions = aws, functions
+    def __init__(self, aws: EmbeddedAws, functions: LambdaService, journal: Journal) -> None:
+        self._aws, self._functions, self._journal = aws, functions, journal
         self.names: set[str] = set()
         self.pollers: list[tuple[DurableQueue, QueuePoller]] = []
+        self.followers: list[StreamPoller] = []
         self.apis: set[str] = set()
         self._parts: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.table, self.bucket, self.secret, self.parameter = (
@@ -58,9 +65,12 @@ class Deployment:
         )
         self.names.add(name)
 
-    def event_source(self, queue_arn: str, function: str, properties: Mapping[str, Any]) -> None:
-        """Poll a queue for a function."""
-        queue = self._aws.durable_queue(queue_arn)
+    def event_source(self, source_arn: str, function: str, properties: Mapping[str, Any]) -> None:
+        """Poll a queue or a table's stream for a function."""
+        if source_arn.split(":")[2] == "dynamodb":
+            self._follow(source_arn, function, properties)
+            return
+        queue = self._aws.durable_queue(source_arn)
         poller = QueuePoller(
             queue,
             function,
@@ -71,6 +81,30 @@ class Deployment:
             partial="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
         )
         self.pollers.append((queue, poller))
+
+    def _follow(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
+        """What a template leaves out, or sets to -1, has no end."""
+        age, retries = (
+            None if (limit := int(properties.get(name, -1))) < 0 else limit
+            for name in ("MaximumRecordAgeInSeconds", "MaximumRetryAttempts")
+        )
+        patterns = [json.loads(each["Pattern"]) for each in _filters(properties)]
+        tests = [compile_pattern(pattern) for pattern in patterns]
+        failed = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        letters = self._aws.durable_queue(failed) if failed else None
+        mapping = StreamMapping(
+            function=function,
+            batch_size=int(properties.get("BatchSize", 100)),
+            window_s=min(_STREAM_WINDOW_S, float(properties.get("MaximumBatchingWindowInSeconds", 0))),
+            partial="ReportBatchItemFailures" in properties.get("FunctionResponseTypes", []),
+            bisect=bool(properties.get("BisectBatchOnFunctionError")),
+            max_retries=retries,
+            max_age_s=age,
+            matches=(lambda record: any(test(record) for test in tests)) if tests else lambda _: True,
+            give_up=(lambda notice: letters.send([notice])) if letters else lambda _: None,
+        )
+        stream = self._aws.table_stream(stream_arn)
+        self.followers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
 
     def api_part(self, api: str, kind: str, logical_id: str, properties: Mapping[str, Any]) -> None:
         """Collect a part of a REST API until all are known."""
@@ -93,6 +127,11 @@ class Deployment:
             region=region,
             account=ACCOUNT,
         )
+
+
+def _filters(properties: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
+    found: Sequence[Mapping[str, str]] = properties.get("FilterCriteria", {}).get("Filters", [])
+    return found
 
 
 def _route(properties: Mapping[str, Any]) -> Route:

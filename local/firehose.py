@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _TIMESTAMP = re.compile(r"!\{timestamp:([^}]*)\}")
 _JAVA_TIME = (("yyyy", "%Y"), ("MM", "%m"), ("dd", "%d"), ("HH", "%H"), ("mm", "%M"), ("ss", "%S"), ("'", ""))
 
+_INSERT = "INSERT INTO records (seq, stream, arrived_at, data) VALUES (?, ?, ?, ?)"
+
 PutObject = Callable[[str, str, bytes], None]
 
 
@@ -72,7 +74,17 @@ class DeliveryStream:
         rows = [
             (seq, self.name, arrived_at, text.encode()) for seq, text in zip(numbers, records, strict=True)
         ]
-        db.executemany("INSERT INTO records (seq, stream, arrived_at, data) VALUES (?, ?, ?, ?)", rows)
+        db.executemany(_INSERT, rows)
+
+    def append(self, records: Sequence[bytes]) -> range:
+        """Take records: in the journal when this returns; their numbers."""
+        arrived_at = now_ms()
+        numbers = self._journal.numbers(len(records))
+        rows = [(seq, self.name, arrived_at, data) for seq, data in zip(numbers, records, strict=True)]
+        with self._journal.transaction() as db:
+            db.executemany(_INSERT, rows)
+        self.appended(sum(map(len, records)))
+        return numbers
 
     def appended(self, size: int) -> None:
         """Records of `size` characters were committed."""

@@ -1,4 +1,4 @@
-"""Event source mappings: what Lambda does between a queue and a function.
+"""Event source mappings of queues: what Lambda does between a queue and a function.
 
 What differs from AWS: a message that failed is tried again after a short, growing delay instead of the queue's
 visibility timeout, so that a poison message reaches the dead letters in seconds; filters are not applied.
@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 from local.worker import Invocation
 
-__all__ = ["Message", "Queue", "QueuePoller"]
+__all__ = ["Invoke", "Message", "Queue", "QueuePoller", "answered", "joined", "named", "retry_delay_s"]
 
-_EVENT_LIMIT = 6 * 1024 * 1024 - 100  # bytes of records that fit a function's request
+Invoke = Callable[[str, bytes], Invocation]
+
+EVENT_LIMIT = 6 * 1024 * 1024 - 100  # bytes of records that fit a function's request
 _LONG_POLL_S = 1.0  # also the longest that stop() waits for an idle poller
-_AFTER_TROUBLE_S = 1.0
+AFTER_TROUBLE_S = 1.0
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 20.0
 
@@ -82,7 +84,7 @@ class QueuePoller:
         function: str,
         batch_size: int,
         window_s: float,
-        invoke: Callable[[str, bytes], Invocation],
+        invoke: Invoke,
         concurrency: int = 2,
         *,
         partial: bool = True,
@@ -119,7 +121,7 @@ class QueuePoller:
                     self._process(batch)
             except Exception:  # a poller that died would stop the queue for good
                 log.exception("polling %s for %s failed", self._queue.arn, self._function)
-                self._stopping.wait(_AFTER_TROUBLE_S)
+                self._stopping.wait(AFTER_TROUBLE_S)
 
     def _gather(self) -> list[Message]:
         batch = list(self._queue.receive(self._batch_size, _LONG_POLL_S))
@@ -150,28 +152,29 @@ class QueuePoller:
     def _failures(self, batch: Sequence[Message], event: bytes) -> set[str]:
         """The ids of the messages to try again."""
         everything = {message.id for message in batch}
-        result = self._answer(event)
+        result = answered(self._invoke, self._function, event)
         if result is None:
             return everything
         if not self._partial:
             return set()
-        named = _named(result.payload)
-        if named is None or not named <= everything:
+        failed = named(result.payload)
+        if failed is None or not failed <= everything:
             log.warning("%s gave a malformed batch response: %.300r", self._function, result.payload)
             return everything
-        return named
+        return failed
 
-    def _answer(self, event: bytes) -> Invocation | None:
-        """The function's answer, None when it failed."""
-        try:
-            result = self._invoke(self._function, event)
-        except Exception:  # the batch must be given back, whatever happened
-            log.exception("%s could not be invoked", self._function)
-            return None
-        if result.error is not None:
-            log.warning("%s failed on a batch: %.300r", self._function, result.payload)
-            return None
-        return result
+
+def answered(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
+    """The function's answer to a batch, None when it failed."""
+    try:
+        result = invoke(function, event)
+    except Exception:  # the batch must be given back, whatever happened
+        log.exception("%s could not be invoked", function)
+        return None
+    if result.error is not None:
+        log.warning("%s failed on a batch: %.300r", function, result.payload)
+        return None
+    return result
 
 
 def retry_delay_s(received: int) -> float:
@@ -220,27 +223,28 @@ def _events(batch: Sequence[Message], arn: str) -> Iterator[tuple[list[Message],
     size = 0
     for message in batch:
         text = json.dumps(record(message, arn))
-        if part and size + len(text) > _EVENT_LIMIT:
-            yield part, _joined(texts)
+        if part and size + len(text) > EVENT_LIMIT:
+            yield part, joined(texts)
             part, texts, size = [], [], 0
         part.append(message)
         texts.append(text)
         size += len(text) + 1
-    yield part, _joined(texts)
+    yield part, joined(texts)
 
 
-def _joined(records: Sequence[str]) -> bytes:
+def joined(records: Sequence[str]) -> bytes:
+    """The event of a batch."""
     return f'{{"Records":[{",".join(records)}]}}'.encode()
 
 
-def _named(payload: bytes) -> set[str] | None:
-    """The message ids of a partial batch response: none for an empty one, None for a malformed one."""
+def named(payload: bytes) -> set[str] | None:
+    """The identifiers in a partial batch response: none for an empty one, None for a malformed one."""
     try:
         answer = json.loads(payload)
         failures = (answer or {}).get("batchItemFailures") or []
-        named = [failure["itemIdentifier"] for failure in failures]
+        found = [failure["itemIdentifier"] for failure in failures]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not all(isinstance(name, str) and name for name in named):
+    if not all(isinstance(name, str) and name for name in found):
         return None
-    return set(named)
+    return set(found)

@@ -59,7 +59,9 @@ class Services(Protocol):
 
     def delivery_stream(self, name: str, arn: str, destination: Destination) -> None: ...
     def function(self, name: str, properties: Mapping[str, Any], code: Path, layers: list[Path]) -> None: ...
-    def event_source(self, queue_arn: str, function: str, properties: Mapping[str, Any]) -> None: ...
+    def event_source(self, source_arn: str, function: str, properties: Mapping[str, Any]) -> None:
+        """Poll a queue or a table's stream, by its ARN, for a function."""
+
     def secret(self, name: str, properties: Mapping[str, Any]) -> str:
         """Create or restore a secret; its ARN."""
 
@@ -292,11 +294,24 @@ class Provisioner:
 
     def _event_source(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         source = str(properties["EventSourceArn"])
-        if source.split(":")[2] != "sqs":
-            raise self._refuse(logical_id, "only queues are polled")
+        if source.split(":")[2] == "dynamodb":
+            self._check_following(logical_id, properties)
+        elif source.split(":")[2] != "sqs":
+            raise self._refuse(logical_id, "only queues and tables' streams are polled")
+        elif "FilterCriteria" in properties:
+            raise self._refuse(logical_id, "a queue's messages are not filtered")
         if properties.get("Enabled", True):
             self._services.event_source(source, function_name(properties["FunctionName"]), properties)
         return Resource(self._name(logical_id), {"Id": self._name(logical_id)})
+
+    def _check_following(self, logical_id: str, properties: Mapping[str, Any]) -> None:
+        if properties.get("StartingPosition") != "TRIM_HORIZON":
+            raise self._refuse(logical_id, "a stream is read from TRIM_HORIZON on only")
+        if properties.get("ParallelizationFactor", 1) != 1 or properties.get("TumblingWindowInSeconds"):
+            raise self._refuse(logical_id, "a stream is read one batch at a time, without tumbling windows")
+        failed = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
+        if failed is not None and str(failed).split(":")[2] != "sqs":
+            raise self._refuse(logical_id, f"its destination of failures {failed} is no queue")
 
     def _state_machine(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         definition = properties.get("DefinitionString") or json.dumps(properties.get("Definition") or {})

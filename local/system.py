@@ -99,21 +99,30 @@ class LocalSystem:
         self._aws.start(self._say)
         self._functions = LambdaService(self._state.folder("logs/functions"), self.endpoints)
         self._closing.callback(self._functions.close)
-        self._deployment = Deployment(self._aws, self._functions)
+        self._deployment = Deployment(self._aws, self._functions, self._state.journal)
 
     def _provision(self, stacks: Sequence[Stack]) -> None:
         exports: dict[str, Any] = {}
-        for stack in stacks:
-            self.outputs |= Provisioner(stack, self._deployment, exports).start()
+        found = {stack.name: Provisioner(stack, self._deployment, exports).start() for stack in stacks}
         self._aws.restore_parameters()
+        for name, outputs in found.items():
+            told = {key: self._reachable(str(value)) for key, value in outputs.items()}
+            self._aws.stacks[name] = told
+            self.outputs |= told
+
+    def _reachable(self, output: str) -> str:
+        """The API's address here in place of the deployed one."""
         for api in self._deployment.apis:
-            deployed = re.compile(rf"https://{re.escape(api)}\.execute-api\.[^/]+/[^/]+/?")
-            self.outputs = {name: deployed.sub(self.url, str(value)) for name, value in self.outputs.items()}
+            output = re.sub(rf"https://{re.escape(api)}\.execute-api\.[^/]+/[^/]+/?", self.url, output)
+        return output
 
     def _serve(self, listener: socket.socket) -> None:
         """From here on things move: deliveries, pollers, expiry, requests."""
         for stream in self._aws.streams.values():
             stream.start()
+        for follower in self._deployment.followers:
+            self._closing.callback(follower.stop)
+            follower.start()
         for _, poller in self._deployment.pollers:
             self._closing.callback(poller.stop)
             poller.start()
@@ -165,14 +174,29 @@ class LocalSystem:
         return self._aws.durable_queue(name.rpartition("/")[2])
 
     def drain(self, timeout_s: float = 600) -> None:
-        """Wait until every polled queue is empty, in flight included. Raises LocalError after `timeout_s`."""
+        """Wait until nothing is on its way: polled queues are empty, in flight included, and streams are handed over.
+
+        What a stream's function sends to a queue, and what comes of that, is waited for as well. Raises LocalError
+        after `timeout_s`.
+        """
         deadline = time.monotonic() + timeout_s
+        while True:
+            before = self._handed_over()
+            self._settle(deadline, f"after {timeout_s:g} s: read {self._state.path / 'logs' / 'functions'}")
+            if self._handed_over() == before and not any(len(q) for q, _ in self._deployment.pollers):
+                return
+
+    def _settle(self, deadline: float, told: str) -> None:
         for queue, _ in self._deployment.pollers:
             if not queue.wait_until_empty(max(0.0, deadline - time.monotonic())):
-                logs = self._state.path / "logs" / "functions"
-                raise LocalError(
-                    f"{queue.name} still holds {len(queue)} messages after {timeout_s:g} s: read {logs}"
-                )
+                raise LocalError(f"{queue.name} still holds {len(queue)} messages {told}")
+        for follower in self._deployment.followers:
+            if not follower.settle(max(0.0, deadline - time.monotonic())):
+                name = follower.stream.arn.rpartition(":")[2]
+                raise LocalError(f"{name} is not handed over to {follower.mapping.function} {told}")
+
+    def _handed_over(self) -> int:
+        return sum(follower.handed_over for follower in self._deployment.followers)
 
     def flush(self) -> int:
         """Deliver what the delivery streams buffer; the number of objects written."""

@@ -133,7 +133,7 @@ def poll() -> Iterator[Callable[..., QueuePoller]]:
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.pollers._LONG_POLL_S", 0.1)
-    monkeypatch.setattr("local.pollers._AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.pollers.AFTER_TROUBLE_S", 0.01)
     monkeypatch.setattr("local.pollers._FIRST_RETRY_S", 0.01)
 
 

@@ -13,6 +13,7 @@ from local.template import load_assembly
 
 MACHINE = {"RoleArn": "role", "DefinitionString": '{"QueryLanguage": "JSONata", "States": {}}'}
 DESTINATION = {"BucketARN": "arn:aws:s3:::b"}
+FOLLOWING = {"EventSourceArn": "arn:aws:dynamodb:r:a:table/t/stream/1", "StartingPosition": "TRIM_HORIZON"}
 
 
 class Deaf:
@@ -62,8 +63,28 @@ def test_an_unknown_type_is_refused_before_anything_starts(
         ("AWS::Lambda::Function", {"Runtime": "nodejs24.x"}, "nodejs24.x is not supported"),
         (
             "AWS::Lambda::EventSourceMapping",
-            {"EventSourceArn": "arn:aws:dynamodb:r:a:t"},
-            "only queues are polled",
+            {"EventSourceArn": "arn:aws:kinesis:r:a:t"},
+            "only queues and tables' streams are polled",
+        ),
+        (
+            "AWS::Lambda::EventSourceMapping",
+            {"EventSourceArn": "arn:aws:sqs:r:a:q", "FilterCriteria": {"Filters": []}},
+            "messages are not filtered",
+        ),
+        (
+            "AWS::Lambda::EventSourceMapping",
+            {**FOLLOWING, "StartingPosition": "LATEST"},
+            "from TRIM_HORIZON on only",
+        ),
+        (
+            "AWS::Lambda::EventSourceMapping",
+            {**FOLLOWING, "ParallelizationFactor": 2},
+            "one batch at a time",
+        ),
+        (
+            "AWS::Lambda::EventSourceMapping",
+            {**FOLLOWING, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sns:r:a:t"}}},
+            "is no queue",
         ),
         ("AWS::ApiGateway::RestApi", {"Body": {}}, "not from a body"),
         ("AWS::ApiGateway::Method", {"Integration": {"Type": "MOCK"}}, "only Lambda proxy"),

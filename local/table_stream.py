@@ -1,0 +1,83 @@
+"""A table's stream as DynamoDB's API reads it, and its records as Lambda hands them to a function."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+from local.errors import LocalError
+
+Record = dict[str, Any]
+
+_TARGET = "DynamoDBStreams_20120810"
+_TIMEOUT_S = 30
+_BY_EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
+
+
+class TableStream:
+    """Reads one stream from a place on. Not thread-safe.
+
+    `arn` names the stream in this account, `engine_arn` in the engine at `url`; `ttl` is the table's TTL attribute.
+    Both engines keep a stream in one shard. Plain HTTP, because a client's parsing would cost more than all else here.
+    """
+
+    def __init__(self, url: str, engine_arn: str, arn: str, ttl: str | None) -> None:
+        address = urlsplit(url)
+        assert address.hostname is not None
+        self.arn, self.engine_arn, self.shard = arn, engine_arn, ""
+        self._region, self._ttl = arn.split(":")[3], ttl
+        self._connection = http.client.HTTPConnection(address.hostname, address.port, timeout=_TIMEOUT_S)
+        self._iterator = ""
+
+    def seek(self, after: str | None) -> None:
+        """Continue behind a sequence number; at the oldest record without one."""
+        described = self._call("DescribeStream", StreamArn=self.engine_arn)["StreamDescription"]
+        [shard] = described["Shards"]
+        self.shard = shard["ShardId"]
+        where = {"StreamArn": self.engine_arn, "ShardId": self.shard}
+        if after is None:
+            where |= {"ShardIteratorType": "TRIM_HORIZON"}
+        else:
+            where |= {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": after}
+        self._iterator = self._call("GetShardIterator", **where)["ShardIterator"]
+
+    def read(self, limit: int) -> list[Record]:
+        """The next records, in order; none if there are no more now."""
+        answer = self._call("GetRecords", ShardIterator=self._iterator, Limit=limit)
+        self._iterator = answer["NextShardIterator"]
+        return [self._told(record) for record in answer["Records"]]
+
+    def _told(self, record: Record) -> Record:
+        record |= {"eventSourceARN": self.arn, "awsRegion": self._region}
+        if record["eventName"] == "REMOVE" and self._expired(record["dynamodb"]):
+            record["userIdentity"] = _BY_EXPIRY
+        return record
+
+    def _expired(self, change: Record) -> bool:
+        """The engine does not say who removed an item: one that had expired was removed by TTL's sweep."""
+        expiry = change.get("OldImage", {}).get(self._ttl, {}).get("N")
+        return expiry is not None and 0 < float(expiry) <= change["ApproximateCreationDateTime"]
+
+    def _call(self, operation: str, **parameters: object) -> Any:
+        scope = f"local/20260101/{self._region}/dynamodb/aws4_request"
+        headers = {
+            "Content-Type": "application/x-amz-json-1.0",
+            "X-Amz-Target": f"{_TARGET}.{operation}",
+            "X-Amz-Date": "20260101T000000Z",
+            "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
+        }
+        try:
+            self._connection.request("POST", "/", json.dumps(parameters), headers)
+            answer = self._connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # the next call opens another
+            raise
+        if answer.status != http.client.OK:
+            raise LocalError(f"{operation} of {self.arn} was answered {answer.status}: {body[:300]!r}")
+        return json.loads(body)
+
+    def close(self) -> None:
+        self._connection.close()
