@@ -47,6 +47,7 @@ class ObservabilityStack(cdk.Stack):
         self._events(ingestion)
         self._history(history)
         self._decisions(serving, settings)
+        self._consistency(settings)
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
 
@@ -97,6 +98,25 @@ class ObservabilityStack(cdk.Stack):
         )
         broken = serving.api.metric_server_error(statistic="Sum", period=_MINUTE)
         self._alarm("ApiServerErrors", broken, "The API answers 5xx.")
+
+    def _consistency(self, settings: StageSettings) -> None:
+        """What `candor features consistency --publish` finds that must never be."""
+        for name, metric, text in (
+            ("ServedWrongly", "AsServedMismatches", "Decisions do not follow from the log: replay them."),
+            (
+                "UnexplainedDifferences",
+                "UnexplainedDifferences",
+                "Features differ from the archive for no reason.",
+            ),
+        ):
+            found = cloudwatch.Metric(
+                namespace="Candor",
+                metric_name=metric,
+                dimensions_map={"service": "consistency", "stage": settings.stage},
+                statistic="Maximum",
+                period=_FIVE_MINUTES,
+            )
+            self._alarm(name, found, text)
 
     def _late(self, name: str, archive: ArchiveStream, text: str) -> None:
         age = archive.stream.metric("DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES)
