@@ -26,7 +26,9 @@ from cli.__main__ import candor
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import checkout
 
-REGION = "eu-west-1"
+REGION = "us-east-1"
+"""The other tests' region: pynamodb keeps its connection for transactions."""
+
 RETENTION = Retention(items=730 * DAY, event_ids=20 * DAY)
 OUTPUTS = {
     "RegistryTableName": "registry",
@@ -57,8 +59,7 @@ class Deployed:
                 BillingMode="PAY_PER_REQUEST",
                 StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
             )
-        where: Any = {"LocationConstraint": REGION}
-        boto3.client("s3").create_bucket(Bucket="archive", CreateBucketConfiguration=where)
+        boto3.client("s3").create_bucket(Bucket="archive")
         outputs = {name: {"Value": value} for name, value in OUTPUTS.items()}
         template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": outputs}
         boto3.client("cloudformation").create_stack(

@@ -7,6 +7,7 @@ import os
 import socket
 
 import pytest
+from moto.moto_api._internal.models import moto_api_backend
 from moto.server import ThreadedMotoServer
 
 from cli.stage import enter_local
@@ -46,6 +47,7 @@ def state(tmp_path):
     (tmp_path / "endpoints.json").write_text(json.dumps(found))
     yield tmp_path
     server.stop()
+    moto_api_backend.reset()  # the server's tables are those of this process
 
 
 def test_a_command_works_on_what_runs_here(state):
