@@ -283,7 +283,9 @@ def applied(served: Served, customer: str) -> list[dict[str, Any]]:
 def reasons(served: Served, count: int) -> set[str]:
     """Ids of the dead letters, each of which says why; they are taken away."""
     sqs, told = served.account.client("sqs"), set[str]()
-    (url,) = (url for url in sqs.list_queues()["QueueUrls"] if "dlq" in url.lower() or "dead" in url.lower())
+    (url,) = (
+        url for url in sqs.list_queues()["QueueUrls"] if "eventsdlq" in url.lower() or "dead" in url.lower()
+    )
     while len(told) < count:
         for letter in sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from candor import decision
+from candor.contracts import encode_event
+from lender import DEFINITIONS
 from local.journey.sources import Decided, from_folder
 from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
@@ -126,9 +129,16 @@ def test_the_archive_holds_every_event_whole(served: Served, story: Story) -> No
     sent = [*source.history(), *(item for item in source.timeline() if not isinstance(item, Decided))]
     expected = {event["event_id"]: event for event in sent}
     for contents in (served.contents, story.contents):
-        assert contents.archive.keys() == expected.keys()
-        assert all(copy == expected[name] for name, copies in contents.archive.items() for copy in copies)
+        told = expected | {name: published(record) for name, record in contents.records.items()}
+        assert contents.archive.keys() == told.keys()
+        assert all(copy == told[name] for name, copies in contents.archive.items() for copy in copies)
     assert all(len(copies) == 1 for copies in served.contents.archive.values())
+
+
+def published(record: dict[str, Any]) -> Any:
+    """The event that tells of a decision."""
+    event = decision.decided(decision.parse_record(json.dumps(record).encode()), DEFINITIONS)
+    return json.loads(encode_event(event))
 
 
 def test_no_queue_holds_anything(served: Served, story: Story) -> None:
@@ -138,23 +148,23 @@ def test_no_queue_holds_anything(served: Served, story: Story) -> None:
 
 
 def decided(record: dict[str, Any]) -> dict[str, Any]:
-    """What was decided and why. Left out is what names the run: its bundle, its writes, the attempt."""
+    """What was decided and why. Left out is what names the run: its bundle, its writes, the attempt, its clock."""
     vector = {name: part for name, part in record["vector"].items() if name != "versions"}
-    return {**record, "vector": vector, "bundle": None, "attempt": None}
+    return {**record, "vector": vector, "bundle": None, "attempt": None, "decided_at": None}
 
 
 def test_decisions_are_those_of_an_uninterrupted_run(served: Served, story: Story) -> None:
     assert story.contents is not None
     assert story.contents.answers == served.contents.answers
-    for decision, record in served.contents.records.items():
-        assert decided(story.contents.records[decision]) == decided(record)
+    for name, record in served.contents.records.items():
+        assert decided(story.contents.records[name]) == decided(record)
 
 
 def test_who_was_answered_before_a_kill_was_answered_the_same_after_it(story: Story) -> None:
     found = defaultdict(set)
     for line in (story.state / "journey" / "answers.jsonl").read_text().splitlines():
-        checkout, decision, _ = json.loads(line)
-        found[checkout].add(decision)
+        checkout, decision_id, _ = json.loads(line)
+        found[checkout].add(decision_id)
     assert story.contents is not None
     assert {len(decisions) for decisions in found.values()} == {1}
     assert set.union(*found.values()) == story.contents.answers.keys()

@@ -78,7 +78,7 @@ def test_rows_and_archive_give_the_parity(
     for row, checkout in zip(rows, from_folder(served.data).checkouts(), strict=True):
         body = parse_checkout(json.dumps(checkout.body).encode())
         questions.append(Question(row["id"], parse_rfc3339(row["q"]), Application(body, checkout.merchant)))
-    (folder,) = served.running.state.glob("s3/*archive*")
+    (folder,) = served.running.state.glob("s3/*archive*/events")
     events = list(accepted_events(read_envelopes(folder), DEFINITIONS))
     records = [json.dumps(record).encode() for record in served.contents.records.values()]
     events += (decided(parse_record(record), DEFINITIONS) for record in records)
