@@ -13,6 +13,7 @@ from candor.clock import SystemClock
 from candor.errors import DefinitionError
 from candor.store.registry import Pointer
 from cli.consistency import consistency_command
+from cli.erasing import erase_command
 from cli.filling import fill_view
 from cli.options import common
 from cli.rebuilding import rebuild_command
@@ -27,7 +28,7 @@ def features() -> None:
     """Feature views: which versions serve, what they hold, and whether that is right."""
 
 
-for command in (replay_command, rebuild_command, show_command, consistency_command):
+for command in (replay_command, rebuild_command, show_command, consistency_command, erase_command):
     features.add_command(command)
 
 

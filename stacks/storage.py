@@ -14,6 +14,9 @@ from stacks.constructs.bucket import HouseBucket
 from stacks.constructs.retention import removal_policy
 from stacks.settings import StageSettings
 
+COLDER_DAYS = 90
+"""What lies longer in the archive is read by an audit or a retraining at most."""
+
 
 class StorageStack(cdk.Stack):
     """The stateful stack. Nothing in it is replaced by a deployment: tests pin its logical ids."""
@@ -53,7 +56,9 @@ class StorageStack(cdk.Stack):
 
     def _buckets(self) -> None:
         settings, days = self._settings, cdk.Duration.days
-        colder = s3.Transition(storage_class=s3.StorageClass.INFREQUENT_ACCESS, transition_after=days(90))
+        colder = s3.Transition(
+            storage_class=s3.StorageClass.INFREQUENT_ACCESS, transition_after=days(COLDER_DAYS)
+        )
         self.access_logs = HouseBucket(
             self, "AccessLogs", settings=settings, lifecycle=[s3.LifecycleRule(expiration=days(90))]
         )
@@ -64,8 +69,16 @@ class StorageStack(cdk.Stack):
             access_logs=self.access_logs,
             versioned=True,
             lifecycle=[
-                s3.LifecycleRule(prefix=prefix, transitions=[colder])
-                for prefix in ("events/", "commits/", "decisions/")
+                *(
+                    s3.LifecycleRule(prefix=prefix, transitions=[colder])
+                    for prefix in ("events/", "commits/")
+                ),
+                s3.LifecycleRule(
+                    prefix="decisions/",
+                    transitions=[colder] if settings.decision_retention_days > COLDER_DAYS else None,
+                    expiration=days(settings.decision_retention_days),
+                    noncurrent_version_expiration=days(1),
+                ),
             ],
         )
         self.bundles = HouseBucket(

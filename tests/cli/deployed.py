@@ -36,9 +36,12 @@ OUTPUTS = {
     "SynchronousFeaturesTableName": "synchronous",
     "DecisionsTableName": "decisions",
     "ArchiveBucketName": "archive",
+    "TrainingBucketName": "training",
+    "RetrainStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:retrain",
     "FeatureRetentionDays": "730",
     "RedeliveryHorizonDays": "20",
 }
+RETRAIN = json.dumps({"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}})
 STREAMS = {"features": commit_line, "synchronous": commit_line, "decisions": decision_line}
 
 
@@ -59,7 +62,14 @@ class Deployed:
                 BillingMode="PAY_PER_REQUEST",
                 StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
             )
-        boto3.client("s3").create_bucket(Bucket="archive")
+        for bucket in ("archive", "training"):
+            boto3.client("s3").create_bucket(Bucket=bucket)
+        boto3.client("s3").put_bucket_versioning(
+            Bucket="archive", VersioningConfiguration={"Status": "Enabled"}
+        )
+        boto3.client("stepfunctions").create_state_machine(
+            name="retrain", definition=RETRAIN, roleArn="arn:aws:iam::123456789012:role/retrain"
+        )
         outputs = {name: {"Value": value} for name, value in OUTPUTS.items()}
         template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": outputs}
         boto3.client("cloudformation").create_stack(

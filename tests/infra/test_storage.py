@@ -84,3 +84,17 @@ def test_what_a_decision_rests_on_is_versioned(assembly):
     buckets = {key: each["Properties"] for key, each in assembly.resources("AWS::S3::Bucket").items()}
     versioned = {key for key, each in buckets.items() if "VersioningConfiguration" in each}
     assert versioned == {"storage/ArchiveDA4CB258", "storage/Bundles3FB864E8"}
+
+
+def test_archived_decisions_go_when_the_stored_ones_do(assembly):
+    days = {
+        each["Properties"]["Environment"]["Variables"].get("DECISION_RETENTION_DAYS")
+        for each in assembly.resources("AWS::Lambda::Function").values()
+    } - {None}
+    archive = assembly.resources("AWS::S3::Bucket")["storage/ArchiveDA4CB258"]["Properties"]
+    rules = {rule["Prefix"]: rule for rule in archive["LifecycleConfiguration"]["Rules"] if "Prefix" in rule}
+    assert {str(rules["decisions/"]["ExpirationInDays"])} == days
+    assert "NoncurrentVersionExpiration" in rules["decisions/"]
+    for rule in rules.values():  # S3 refuses an object that expires before it is moved
+        for moved in rule.get("Transitions", []):
+            assert moved["TransitionInDays"] < rule.get("ExpirationInDays", 10_000)

@@ -1,0 +1,179 @@
+"""A person's items: tombstones in their place, and what belongs to them deleted.
+
+A tombstone is version (birth, 0) of a new birth: it took in no event, so no log has to tell of it, and what is committed
+on top of it begins at 1 as in any other item.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pynamodb.exceptions import PutError, PynamoDBException
+
+from candor.clock import SECOND
+from candor.errors import CorruptItem, StoreUnavailable
+from candor.features.state import ViewState
+from candor.features.vector import Read
+from candor.features.views import Definitions, FeatureView
+from candor.store.commits import Retention
+from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
+from candor.store.protocol import marker_key
+from history.erasure.lines import Person
+
+ATTEMPTS: Final = 12
+MARKER: Final = marker_key("", "").partition("#")[0] + "#"
+
+
+@dataclass
+class Standing:
+    """The person's items of declared views: those that hold something, and births of those that live again."""
+
+    held: list[str] = field(default_factory=list)
+    living: dict[str, int] = field(default_factory=dict)
+
+
+class Items:
+    """The items of one person in the tables of plain and of synchronous views. Raises StoreUnavailable."""
+
+    def __init__(
+        self, person: Person, definitions: Definitions, tables: Sequence[str], retention: Retention
+    ) -> None:
+        self._person, self._definitions, self._retention = person, definitions, retention
+        self._tables = [bound(FeatureItem, table) for table in tables]
+        self._stores = [DynamoFeatureStore(table) for table in tables]
+        self._views: Mapping[str, FeatureView] = {
+            key: view
+            for view in definitions.kept
+            if view.entity.name == person.kind
+            for key in view.item_keys(person.token)
+        }
+
+    @property
+    def declared(self) -> list[str]:
+        """Keys of the items that the updater may write to."""
+        return list(self._views)
+
+    def standing(self, erased_at: int) -> Standing:
+        """What stands of what happened before that moment (ms)."""
+        found = Standing()
+        for key, view in self._views.items():
+            read = self._read(key, view)
+            if read.version is None:
+                continue
+            state = _state(view, read)
+            if not _stays(state, erased_at):
+                found.held.append(key)
+            elif state is not None and state.born is not None:
+                found.living[key] = read.version.birth
+        return found
+
+    def bury(self, erased_at: int, now_ms: int) -> int:
+        """Replace every declared item by a tombstone, where none stood too; returns how many were written.
+
+        Where nothing stands none is needed once no queue can redeliver what occurred before the erasure.
+        """
+        reachable = now_ms < erased_at + self._retention.event_ids
+        return sum(
+            self._bury_item(key, view, erased_at, now_ms, even_absent=reachable)
+            for key, view in self._views.items()
+        )
+
+    def _bury_item(
+        self, key: str, view: FeatureView, erased_at: int, now_ms: int, *, even_absent: bool
+    ) -> bool:
+        for _ in range(ATTEMPTS):
+            read = self._read(key, view)
+            state = _state(view, read)
+            if _stays(state, erased_at) or (read.version is None and not even_absent):
+                return False
+            tombstone = state or ViewState.new(view)
+            tombstone.erase(erased_at)
+            if self._put(key, view, tombstone, read, now_ms):
+                return True
+        raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item; run this again")
+
+    def _put(self, key: str, view: FeatureView, tombstone: ViewState, seen: Read, now_ms: int) -> bool:
+        item = self._table(view)(
+            key,
+            b=tombstone.encode(),
+            vb=time.time_ns(),
+            vn=0,
+            u=now_ms,
+            ids=b"[]",
+            ttl=(now_ms + self._retention.event_ids) // SECOND,
+        )
+        unchanged = FeatureItem.pk.does_not_exist()
+        if seen.version is not None:
+            unchanged = (FeatureItem.vb == seen.version.birth) & (FeatureItem.vn == seen.version.n)
+        try:
+            item.save(condition=unchanged)
+        except PutError as error:
+            if error.cause_response_code == "ConditionalCheckFailedException":
+                return False
+            raise StoreUnavailable(f"the item was not written: {error.cause_response_code}") from error
+        return True
+
+    def present(self, keys: Iterable[str]) -> list[tuple[int, str]]:
+        """Which of these keys, of items or markers, stand in which of the tables."""
+        wanted = sorted(set(keys) - self._views.keys())
+        try:
+            return [
+                (place, item.pk)
+                for place, table in enumerate(self._tables)
+                for item in (table.batch_get(wanted, attributes_to_get=["pk"]) if wanted else ())
+            ]
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"items could not be read: {error.cause_response_code}") from error
+
+    def scanned(self, living: Mapping[str, int]) -> list[str]:
+        """Keys of all items and markers of the person but those declared or living: both tables are read whole."""
+        found = []
+        try:
+            for table in self._tables:
+                mentions = FeatureItem.pk.contains(f"#{self._person.token}")
+                keys = (item.pk for item in table.scan(mentions, attributes_to_get=["pk"]))
+                found += [key for key in keys if self._owns(key, living)]
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"a table could not be read: {error.cause_response_code}") from error
+        return found
+
+    def _owns(self, key: str, living: Mapping[str, int]) -> bool:
+        item = key.removeprefix(MARKER).rpartition("#")[0] if key.startswith(MARKER) else key
+        if item in living or key in self._views:
+            return False
+        return self._person.owns(item, self._definitions)
+
+    def delete(self, present: Iterable[tuple[int, str]]) -> None:
+        """Delete items of versions that are declared no more, and markers: nothing redelivered gets past the tombstones."""
+        try:
+            for place, key in present:
+                self._tables[place](key).delete()
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"an item was not deleted: {error.cause_response_code}") from error
+
+    def _table(self, view: FeatureView) -> type[FeatureItem]:
+        return self._tables[view.synchronous]
+
+    def _read(self, key: str, view: FeatureView) -> Read:
+        read = self._stores[view.synchronous].load([key])[key]
+        if read.state == "unavailable":
+            raise StoreUnavailable("an item could not be read; run this again")
+        return read
+
+
+def _state(view: FeatureView, read: Read) -> ViewState | None:
+    """What the item holds; None if nothing stands there, or nothing that can be read."""
+    try:
+        return None if read.blob is None else ViewState.decode(view, read.blob)
+    except CorruptItem:
+        return None
+
+
+def _stays(state: ViewState | None, erased_at: int) -> bool:
+    """True if nothing in the item occurred before that moment."""
+    if state is None:
+        return False
+    return (state.erased_at or 0) >= erased_at or (state.born is not None and state.born >= erased_at)

@@ -1,0 +1,211 @@
+"""The erasure of one person: look first, then a tombstone, items, training data and the archive, in this order.
+
+Every step finds by itself what is left for it, so the job may be cut short anywhere and started again. The archive comes
+last, because it tells the other steps what is the person's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from pynamodb.exceptions import PynamoDBException
+
+from candor.clock import DAY, SECOND, Clock
+from candor.errors import CandorError, StoreUnavailable
+from candor.features.views import Definitions
+from candor.store.commits import Retention
+from candor.store.dynamodb import DecisionItem, bound
+from candor.store.erasures import Erasure, Erasures
+from history.archive import EVENTS_PREFIX
+from history.decisions import DECISIONS_PREFIX
+from history.erasure.items import Items
+from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person, Rule, UndeliveredLines
+from history.erasure.objects import Change, Found, VersionedBucket, changed_lines
+from history.erasure.report import Kept, Report, told_places
+from history.erasure.rows import DATASET, RUNS_PREFIX, clean_run, without_rows
+from history.log import COMMITS_PREFIX
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+UNDELIVERED_PREFIX: Final = "undelivered/"
+"""Where the archive's streams leave what they could not deliver."""
+
+Told = Callable[[str, int, int], None]
+"""Hears what is being done, how much of it is done, and of how much."""
+
+
+class NobodyNamed(CandorError):
+    """Neither an event nor an item is of this entity: most likely the token is misspelled."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Tables and buckets of a stage."""
+
+    features: str
+    synchronous: str
+    decisions: str
+    registry: str
+    archive: str
+    training: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is left to erase: `anew`, or by the erasure that is `known`. `named`: something is of this very entity."""
+
+    known: Erasure | None
+    anew: bool
+    places: Sequence[dict[str, Any]]
+    found: Mapping[str, Found]
+    items: Sequence[str]
+    surplus: Sequence[tuple[int, str]]
+    checkouts: frozenset[str]
+    named: bool
+
+    @property
+    def nothing_left(self) -> bool:
+        return not (self.items or self.surplus or any(found.keys for found in self.found.values()))
+
+
+class Erasing:
+    """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed; botocore's errors pass through."""
+
+    def __init__(
+        self,
+        person: Person,
+        definitions: Definitions,
+        places: Places,
+        retention: Retention,
+        clock: Clock,
+        s3: S3Client,
+    ) -> None:
+        self._person, self._definitions, self._places = person, definitions, places
+        self._retention, self._clock = retention, clock
+        self._archive = VersionedBucket(s3, places.archive)
+        self._training = VersionedBucket(s3, places.training)
+        self._erasures = Erasures(places.registry)
+        self._items = Items(person, definitions, (places.features, places.synchronous), retention)
+
+    def survey(self, told: Told, *, again: bool = False, scan: bool = False) -> Survey:
+        """Look everywhere, change nothing.
+
+        An entity that was erased before may have come back: only what happened before that erasure counts, unless `again`.
+        `scan` also reads both feature tables whole, for items that the log of commits does not name.
+        """
+        known = self._erasures.find(self._person.kind, self._person.token)
+        anew = known is None or (again and known.finished)
+        before = known.erased_at if known and not anew else self._clock.now_ms()
+        standing = self._items.standing(before)
+        events, commits = self._event_lines("", before), self._commit_lines(standing.living)
+        found = {
+            EVENTS_PREFIX: self._look(EVENTS_PREFIX, events, told),
+            UNDELIVERED_PREFIX: self._look(UNDELIVERED_PREFIX, self._undelivered_lines(), told),
+            COMMITS_PREFIX: self._look(COMMITS_PREFIX, commits, told),
+        }
+        rows = without_rows(events.checkouts)
+        found[RUNS_PREFIX] = self._training.survey(
+            RUNS_PREFIX, lambda _: rows, partial(told, "training data"), DATASET
+        )
+        surplus = commits.keys | commits.markers | set(self._items.scanned(standing.living) if scan else ())
+        present = self._items.present(surplus)
+        places = told_places(
+            items=len(standing.held),
+            surplus=len(present),
+            events=found[EVENTS_PREFIX],
+            lines=events,
+            undelivered=found[UNDELIVERED_PREFIX],
+            commits=found[COMMITS_PREFIX],
+            rows=found[RUNS_PREFIX],
+            decisions=self._decisions(told),
+        )
+        named = bool(events.event_ids or standing.held or present or commits.keys or known)
+        return Survey(known, anew, places, found, standing.held, present, frozenset(events.checkouts), named)
+
+    def erase(self, survey: Survey, reason: str, told: Told) -> Report:
+        """Erase what the survey found. One that was cut short before goes on as it began."""
+        known = survey.known
+        if not survey.named:
+            raise NobodyNamed(
+                f"no event and no item names this {self._person.kind}: look at the token; nothing was changed"
+            )
+        at = self._clock.now_ms() if survey.anew or known is None else known.erased_at
+        if survey.nothing_left and known is not None:
+            # Nothing but the last write may be missing.
+            erasure = known if known.finished else self._erasures.finish(known)
+            return self._report(erasure, survey.places, found_now=not known.finished)
+        erasure = self._erasures.begin(self._person.kind, self._person.token, at, reason)
+        if "found" not in erasure.steps:
+            erasure = self._erasures.did(erasure, "found", survey.places)
+        buried = self._bury(erasure, survey)
+        erasure = self._erasures.did(erasure, "items", buried)
+        self._clean_training(survey, told)
+        erasure = self._erasures.did(erasure, "training", len(survey.found[RUNS_PREFIX].keys))
+        self._clean_archive(erasure, survey, told)
+        erasure = self._erasures.did(erasure, "archive", "done")
+        erasure = self._erasures.finish(erasure)
+        return self._report(erasure, erasure.steps["found"], found_now=True)
+
+    def _bury(self, erasure: Erasure, survey: Survey) -> int:
+        buried = self._items.bury(erasure.erased_at, self._clock.now_ms())
+        self._items.delete(survey.surplus)
+        return buried
+
+    def _clean_training(self, survey: Survey, told: Told) -> None:
+        change = without_rows(survey.checkouts)
+        keys = survey.found[RUNS_PREFIX].keys
+        for number, key in enumerate(keys, 1):
+            clean_run(self._training, key, change)
+            told("training data rewritten", number, len(keys))
+
+    def _clean_archive(self, erasure: Erasure, survey: Survey, told: Told) -> None:
+        assert erasure.stand_in is not None
+        living = self._items.standing(erasure.erased_at).living
+        rules: Mapping[str, Rule] = {
+            EVENTS_PREFIX: self._event_lines(erasure.stand_in, erasure.erased_at),
+            UNDELIVERED_PREFIX: self._undelivered_lines(),
+            COMMITS_PREFIX: self._commit_lines(living),
+        }
+        for prefix, rule in rules.items():
+            keys = survey.found[prefix].keys
+            for number, key in enumerate(keys, 1):
+                self._archive.clean(key, changed_lines(rule, key))
+                told(f"{prefix} rewritten", number, len(keys))
+
+    def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:
+        again_after = erasure.erased_at + self._retention.event_ids
+        return Report(erasure.name, erasure.erased_at, again_after, found_now, places)
+
+    def _event_lines(self, stand_in: str, before: int) -> EventLines:
+        return EventLines(self._person, self._definitions, stand_in, before)
+
+    def _commit_lines(self, living: Mapping[str, int]) -> CommitLines:
+        return CommitLines(self._person, self._definitions, living)
+
+    def _undelivered_lines(self) -> UndeliveredLines:
+        return UndeliveredLines(self._person, self._definitions)
+
+    def _look(self, prefix: str, rule: Rule, told: Told) -> Found:
+        def change(key: str) -> Change:
+            return changed_lines(rule, key)
+
+        return self._archive.survey(prefix, change, partial(told, prefix))
+
+    def _decisions(self, told: Told) -> Kept:
+        """What is kept by law: counted, never touched."""
+        lines = DecisionLines(self._person, self._definitions)
+        self._look(DECISIONS_PREFIX, lines, told)
+        table = bound(DecisionItem, self._places.decisions)
+        try:
+            found = table.batch_get(sorted(lines.ids), attributes_to_get=["pk", "ttl"]) if lines.ids else ()
+            expiries = [int(item.ttl) * SECOND for item in found]
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"decisions could not be read: {error.cause_response_code}") from error
+        days = self._archive.expiry_days(DECISIONS_PREFIX)
+        until = None if days is None or not lines.q else max(lines.q) + days * DAY
+        return Kept(len(lines.ids), until, len(expiries), max(expiries, default=None))

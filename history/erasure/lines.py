@@ -1,0 +1,250 @@
+"""What an erasure leaves of a line of the archive.
+
+A line that only the person needs goes. One that another entity's features count stays, without what no feature can
+depend on: the person's entity, JSON fields, undeclared data. Where the token is a value that may be counted (the
+applicants of a device), a stand-in takes its place: as many are distinct as before.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from candor.clock import parse_rfc3339
+from candor.contracts import Application, parse_event
+from candor.decision import parse_record
+from candor.errors import InvalidInput
+from candor.features.views import Definitions, Field
+from candor.store.protocol import marker_key
+from history.decisions import Line
+
+SHARD_DIGITS: Final = 3
+
+
+@dataclass(frozen=True)
+class Person:
+    """An entity by kind and token. Printing it does not tell the token."""
+
+    kind: str
+    token: str
+
+    def __repr__(self) -> str:
+        return f"Person({self.kind})"
+
+    def may_stand_in(self, line: bytes) -> bool:
+        """False if the token certainly does not: JSON may also spell it with escapes."""
+        return self.token.encode() in line or b"\\" in line
+
+    def stands_in(self, value: Any) -> bool:
+        """True if the token is a text, or a member's name, anywhere in a JSON value."""
+        match value:
+            case str():
+                return value == self.token
+            case dict():
+                return any(self.stands_in(part) for member in value.items() for part in member)
+            case list():
+                return any(map(self.stands_in, value))
+        return False
+
+    def owns(self, key: str, definitions: Definitions) -> bool:
+        """True if an item key, of whatever version of a view, is this entity's.
+
+        A view that is declared no more does not tell its kind of entity: there the token decides.
+        """
+        view, _, rest = key.partition("#")
+        entities = {kept.entity for kept in definitions.kept if kept.name == view.partition("@")[0]}
+        if entities and self.kind not in {entity.name for entity in entities}:
+            return False
+        token, _, shard = rest.rpartition("/")
+        sharded = not entities or any(entity.hot for entity in entities)
+        return rest == self.token or (
+            sharded and token == self.token and shard.isdigit() and len(shard) < SHARD_DIGITS
+        )
+
+
+Rule = Callable[[bytes], bytes | None]
+"""A line → what is left of it: the very same bytes if it is not the person's, None if nothing."""
+
+
+class EventLines:
+    """The rule for the bus's envelopes: of what occurred before `before` (ms). Lines that no reader accepts go whole.
+
+    It remembers the ids of the person's events and checkouts, of those that occurred `later`, and ids of kept events that
+    spell the token themselves: they cannot change, for other items' logs name them.
+    """
+
+    def __init__(self, person: Person, definitions: Definitions, stand_in: str, before: int) -> None:
+        self._person, self._definitions = person, definitions
+        self._stand_in, self._before = stand_in, before
+        self.event_ids: set[str] = set()
+        self.checkouts: set[str] = set()
+        self.later: set[str] = set()
+        self.in_ids: set[str] = set()
+
+    def __call__(self, line: bytes) -> bytes | None:
+        if not self._person.may_stand_in(line):
+            return line
+        envelope = _object(line)
+        detail: Any = envelope.get("detail")
+        if not self._accepted(detail):
+            # No reader takes such a line; one that is not even JSON cannot be told whose it is.
+            theirs = self._person.stands_in(envelope) or (
+                not envelope and self._person.token.encode() in line
+            )
+            return None if theirs else line
+        named = detail["entities"].get(self._person.kind)
+        if named != self._person.token and not self._person.stands_in(detail["data"]):
+            return line
+        if parse_rfc3339(detail["occurred_at"]) >= self._before:
+            self.later.add(detail["event_id"])
+            return line
+        left = self._left(detail)
+        if left is not None and self._person.token in detail["event_id"]:
+            self.in_ids.add(detail["event_id"])
+        return None if left is None else _line({**envelope, "detail": left}, line)
+
+    def _accepted(self, detail: Any) -> bool:
+        try:
+            event = parse_event(json.dumps(detail).encode())
+            kind = self._definitions.event_types.get(event.type)
+            if kind is None:
+                return False
+            kind.check(event)
+        except InvalidInput:
+            return False
+        return True
+
+    def _left(self, detail: Mapping[str, Any]) -> dict[str, Any] | None:
+        named = detail["entities"].get(self._person.kind)
+        if named not in (None, self._person.token):
+            # Another's event that mentions the person.
+            return {**detail, "data": self._without_token(detail["data"])}
+        self._remember(detail, by_name=named is not None)
+        kind = self._definitions.event_types[detail["type"]]
+        others = {
+            name: token
+            for name, token in detail["entities"].items()
+            if name != self._person.kind and name in self._definitions.entities
+        }
+        if not any(entity.name in others for entity in kind.entities):
+            return None
+        data = {name: self._value(kind.fields.get(name), value) for name, value in detail["data"].items()}
+        return {
+            **detail,
+            "entities": others,
+            "data": {name: value for name, value in data.items() if value is not None},
+        }
+
+    def _remember(self, detail: Mapping[str, Any], *, by_name: bool) -> None:
+        if by_name:
+            self.event_ids.add(detail["event_id"])
+        checkout = detail["data"].get("checkout_id")
+        if isinstance(checkout, str):
+            self.checkouts.add(checkout)
+
+    def _value(self, declared: Field | None, value: Any) -> Any:
+        """A member of the data as far as a feature may depend on it; None if none can."""
+        if declared is None:
+            return None
+        if declared.kind == "json":
+            return None if declared.optional or value is None else {}
+        return value.replace(self._person.token, self._stand_in) if isinstance(value, str) else value
+
+    def _without_token(self, value: Any) -> Any:
+        match value:
+            case str():
+                return self._stand_in if value == self._person.token else value
+            case dict():
+                return {self._without_token(name): self._without_token(part) for name, part in value.items()}
+            case list():
+                return [self._without_token(part) for part in value]
+        return value
+
+
+class CommitLines:
+    """The rule for the log of commits: lines of the person's items go.
+
+    `living` are births of items that took in events after an earlier erasure: their log is needed. What went is
+    remembered: items of views that are declared no more, and markers, are known from nowhere else.
+    """
+
+    def __init__(self, person: Person, definitions: Definitions, living: Mapping[str, int]) -> None:
+        self._person, self._definitions, self._living = person, definitions, living
+        self.keys: set[str] = set()
+        self.markers: set[str] = set()
+
+    def __call__(self, line: bytes) -> bytes | None:
+        if not self._person.may_stand_in(line):
+            return line
+        commit = _object(line)
+        key = commit.get("key")
+        if not isinstance(key, str) or not self._person.owns(key, self._definitions):
+            return line
+        if key in self._living and commit.get("birth") == self._living[key]:
+            return line
+        self.keys.add(key)
+        self.markers.update(marker_key(key, str(event_id)) for event_id in commit.get("event_ids", ()))
+        return None
+
+
+class UndeliveredLines:
+    """The rule for what the archive's streams could not deliver: Firehose wraps it as base64. Nobody counts it: it goes."""
+
+    def __init__(self, person: Person, definitions: Definitions) -> None:
+        self._person, self._definitions = person, definitions
+
+    def __call__(self, line: bytes) -> bytes | None:
+        wrapped = _object(line)
+        inner = [wrapped, *map(_object, _raw(wrapped).split(b"\n"))]
+        theirs = any(
+            self._person.stands_in(one) or self._person.owns(str(one.get("key", "")), self._definitions)
+            for one in inner
+        )
+        unreadable = not wrapped and self._person.token.encode() in line
+        return None if theirs or unreadable else line
+
+
+class DecisionLines:
+    """Remembers ids and moments (ms) of the person's decisions, and leaves them: the law has them kept."""
+
+    def __init__(self, person: Person, definitions: Definitions) -> None:
+        self._person, self._entity = person, definitions.entities[person.kind]
+        self.ids: set[str] = set()
+        self.q: set[int] = set()
+
+    def __call__(self, line: bytes) -> bytes:
+        if self._person.may_stand_in(line) and line.strip():
+            found = msgspec.json.decode(line, type=Line)
+            decision = parse_record(bytes(found.record))
+            application = Application(decision.request, decision.merchant_id, decision.livemode)
+            if self._entity.key_of(application) == self._person.token:
+                self.ids.add(found.id)
+                self.q.add(found.q)
+        return line
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """The JSON object of a line; an empty one if it is none."""
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {"": found}
+
+
+def _raw(wrapped: Mapping[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(str(wrapped.get("rawData", "")), validate=True)
+    except binascii.Error:
+        return b""
+
+
+def _line(value: Any, like: bytes) -> bytes:
+    end = b"\n" if like.endswith(b"\n") else b""
+    return json.dumps(value, separators=(",", ":")).encode() + end

@@ -1,0 +1,104 @@
+"""What an erasure found and did, place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from history.erasure.lines import EventLines
+from history.erasure.objects import Found
+
+
+@dataclass(frozen=True)
+class Place:
+    """What was found in one place (items, lines or rows) and what becomes of it.
+
+    `old_versions` are deleted versions of objects; `until` (ms) is when the last of what is kept expires, None if nothing
+    makes it expire.
+    """
+
+    name: str
+    found: int
+    rewritten: int = 0
+    deleted: int = 0
+    kept: int = 0
+    old_versions: int = 0
+    until: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A person's decisions, in the archive and in the table, and when (ms) the last of them expires."""
+
+    archived: int
+    archived_until: int | None
+    stored: int
+    stored_until: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """An erasure of what happened before `erased_at` (ms); `name` is the tombstone's, no token.
+
+    `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies that are under way may still
+    reach the archive.
+    """
+
+    name: str
+    erased_at: int
+    again_after: int
+    found_now: bool
+    places: Sequence[dict[str, Any]]
+
+
+def told_places(
+    *,
+    items: int,
+    surplus: int,
+    events: Found,
+    lines: EventLines,
+    undelivered: Found,
+    commits: Found,
+    rows: Found,
+    decisions: Kept,
+) -> list[dict[str, Any]]:
+    """The report's lines, as JSON has them."""
+    law = "kept by law"
+    places = [
+        Place(
+            "feature items", items, rewritten=items, why="tombstones stay until nothing can be redelivered"
+        ),
+        Place("old items, markers", surplus, deleted=surplus, why="of versions no longer declared"),
+        _place("archived events", events, _of_events(lines)),
+        _place("undelivered records", undelivered, ""),
+        _place("log of commits", commits, ""),
+        _place("training rows", rows, "bundles hold none"),
+        Place("stored decisions", decisions.stored, 0, 0, decisions.stored, 0, decisions.stored_until, law),
+        Place(
+            "archived decisions",
+            decisions.archived,
+            0,
+            0,
+            decisions.archived,
+            0,
+            decisions.archived_until,
+            law,
+        ),
+    ]
+    return [asdict(place) for place in places]
+
+
+def _place(name: str, found: Found, why: str) -> Place:
+    total = found.removed + found.rewritten
+    return Place(name, total, found.rewritten, found.removed, old_versions=found.old_versions, why=why)
+
+
+def _of_events(lines: EventLines) -> str:
+    said = ["rewritten ones count for other entities, without the person"]
+    if lines.in_ids:
+        said.append(f"{len(lines.in_ids)} of their ids spell the token and cannot change")
+    if lines.later:
+        said.append(f"{len(lines.later)} later events are left: --again erases them too")
+    return "; ".join(said)

@@ -1,0 +1,86 @@
+"""A person's rows in the data sets that trainings wrote. Bundles and model files hold none: they are sums over all rows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Collection
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from botocore.exceptions import ClientError
+
+from history.erasure.objects import Change, Left, Unusable, VersionedBucket
+
+RUNS_PREFIX: Final = "runs/"
+DATASET: Final = "dataset.parquet"
+MANIFEST: Final = "manifest.json"
+"""What `training.dataset` writes for each run."""
+
+
+def without_rows(checkouts: Collection[str]) -> Change:
+    """The change of a data set: rows of these checkouts go. Raises Unusable for a file that has no `row_id` to tell."""
+
+    def change(body: bytes) -> Left:
+        try:
+            table = pq.read_table(pa.BufferReader(body))
+            theirs = pc.is_in(table["row_id"], value_set=pa.array(sorted(checkouts), pa.string()))
+        except (pa.ArrowException, KeyError) as error:
+            raise Unusable(DATASET) from error
+        removed = pc.sum(theirs).as_py() or 0
+        if not removed:
+            return Left(body)
+        return Left(_written(table.filter(pc.invert(theirs))), removed=removed)
+
+    return change
+
+
+def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
+    """Rewrite one run's data set; its manifest first, so that cut short in between the next run finds the rows still there.
+
+    Returns how many old versions were deleted. A data set that cannot be rewritten goes with its manifest.
+    """
+    manifest = key.removesuffix(DATASET) + MANIFEST
+    try:
+        before = bucket.read(key)
+        left = change(before["Body"])
+        if left.changed:
+            _restate(bucket, manifest, before["Body"], left)
+    except Unusable:
+        bucket.remove(manifest)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchKey":
+            raise
+    return bucket.clean(key, change)
+
+
+def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left) -> None:
+    """The manifest of what is left. A bundle's lineage names the data set by the bytes it once had: they stay told."""
+    try:
+        stored = bucket.read(key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "NoSuchKey":
+            return
+        raise
+    manifest: dict[str, Any] = json.loads(stored["Body"])
+    table = pq.read_table(pa.BufferReader(left.body))
+    earlier = manifest.get("sha256_before_erasures", [])
+    if manifest.get("sha256") == hashlib.sha256(before).hexdigest():
+        earlier = [*earlier, manifest["sha256"]]
+    manifest |= {
+        "rows": table.num_rows,
+        "bads": pc.sum(table["bad"]).as_py() or 0,
+        "sha256": hashlib.sha256(left.body).hexdigest(),
+        "sha256_before_erasures": earlier,
+    }
+    bucket.put(key, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(), stored)
+
+
+def _written(table: pa.Table) -> bytes:
+    """The same bytes every time: the manifest names them before they are stored."""
+    out = io.BytesIO()
+    pq.write_table(table, out)
+    return out.getvalue()
