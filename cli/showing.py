@@ -87,7 +87,7 @@ def _item(view: FeatureView, read: Read) -> dict[str, Any]:
 
 def _content(state: ViewState) -> dict[str, Any]:
     return {
-        "watermark": format_rfc3339(state.watermark),
+        "watermark": None if state.born is None else format_rfc3339(state.watermark),
         "raw_events": len(state.head) + len(state.singles),
         "tiles": len(state.tiles),
         "waiting_voids": len(state.voids),
