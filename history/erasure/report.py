@@ -65,7 +65,6 @@ def told_places(
     decisions: Kept,
 ) -> list[dict[str, Any]]:
     """The report's lines, as JSON has them."""
-    law = "kept by law"
     places = [
         Place(
             "feature items", items, rewritten=items, why="tombstones stay until nothing can be redelivered"
@@ -75,17 +74,8 @@ def told_places(
         _place("undelivered records", undelivered, ""),
         _place("log of commits", commits, ""),
         _place("training rows", rows, "bundles hold none"),
-        Place("stored decisions", decisions.stored, 0, 0, decisions.stored, 0, decisions.stored_until, law),
-        Place(
-            "archived decisions",
-            decisions.archived,
-            0,
-            0,
-            decisions.archived,
-            0,
-            decisions.archived_until,
-            law,
-        ),
+        _kept("stored decisions", decisions.stored, decisions.stored_until),
+        _kept("archived decisions", decisions.archived, decisions.archived_until),
     ]
     return [asdict(place) for place in places]
 
@@ -93,6 +83,10 @@ def told_places(
 def _place(name: str, found: Found, why: str) -> Place:
     total = found.removed + found.rewritten
     return Place(name, total, found.rewritten, found.removed, old_versions=found.old_versions, why=why)
+
+
+def _kept(name: str, found: int, until: int | None) -> Place:
+    return Place(name, found, kept=found, until=until, why="kept by law")
 
 
 def _of_events(lines: EventLines) -> str:
