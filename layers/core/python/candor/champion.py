@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import inf, isfinite
+from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final, NamedTuple
 
 from candor.clock import SECOND, Clock
-from candor.errors import BundleRefused, CandorError, DefinitionError, PolicyError
+from candor.errors import BundleRefused, CandorError, DefinitionError
 from candor.features.views import Definitions
+from candor.judgement import Judge
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster, ModelRefused
-from candor.policy import Policy
-from candor.reasons import Catalogue
 
 KEPT: Final = 3
 """Champions kept ready: a promotion and its rollback cost one load each."""
@@ -27,32 +25,12 @@ OnFailure = Callable[[str, CandorError], None]
 """Told the name of a bundle that cannot serve, and why, each time it was tried."""
 
 
-class Champion:
-    """A bundle made ready to serve. Raises `BundleRefused` if any part of it could not."""
+class Champion(Judge):
+    """A bundle made ready to serve, and the definitions that it was trained on. Raises `BundleRefused`."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
-        self.sha = sha
-        self.bundle = bundle
         self.definitions = bundle.trained_on(definitions)
-        try:
-            self.booster = Booster(bundle.model)
-            self.policy = Policy(bundle.policy)
-            self.catalogue = Catalogue(bundle.reasons, bundle.features)
-        except (ModelRefused, PolicyError, DefinitionError) as error:
-            raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
-
-    def score(self, values: Sequence[float]) -> float | None:
-        """Probability that the checkout turns bad; None if the model gives no finite number.
-
-        A table sees such a number as null, and no row of a null score fires: it would pass for a good one.
-        """
-        raw = self.booster.raw(values)
-        return self.bundle.score(raw) if isfinite(raw) else None
-
-    def reasons(self, values: Sequence[float]) -> list[str]:
-        """Codes of the model's principal reasons against this applicant."""
-        contributions = self.booster.contributions(values)[:-1]
-        return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
+        super().__init__(sha, bundle)
 
 
 class Serving(NamedTuple):

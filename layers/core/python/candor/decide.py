@@ -17,15 +17,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.champion import Champion, Champions, Serving
+from candor.champion import Champions, Serving
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id
-from candor.errors import InvalidInput, PolicyError, StoreUnavailable
+from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.vector import FeatureVector, build, item_keys
 from candor.features.views import Definitions
-from candor.policy import Facts, Policy, Verdict
-from candor.reasons import MAX_REASONS
+from candor.judgement import judge
+from candor.policy import Policy
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
 from candor.store.synchronous import Keys, Reads, SynchronousViews
@@ -208,21 +208,9 @@ class Decider:
     def _decide(self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: Scope) -> Decision:
         definitions, champion = scope.serving
         application, checkout = attempt.application, attempt.application.checkout
-        score = champion.score(vector.values) if champion else None
-        cutoff = champion.bundle.cutoff if champion else None
-        facts = Facts(
-            score=score,
-            cutoff=cutoff,
-            amount=checkout.total,
-            currency=checkout.currency,
-            degraded=vector.degraded or score is None,
-            features=dict(zip(definitions.features, vector.values, strict=True)),
-            states=vector.states,
-        )
         policy = champion.policy if champion else self._fallback
-        verdict = _verdict(policy, facts)
-        if scope.synchronous.unseen(vector.states):
-            verdict = unseen(verdict)
+        unseen = scope.synchronous.unseen(vector.states)
+        found = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key),
             merchant_id=application.merchant_id,
@@ -234,13 +222,14 @@ class Decider:
             definition_hash=definitions.hash,
             bundle=champion.sha if champion else None,
             policy=policy.hash,
-            score=score,
-            cutoff=cutoff,
-            outcome=verdict.outcome,
-            component=verdict.component,
-            rules=verdict.rules,
-            reasons=reasons(verdict, champion, vector),
-            degraded=facts.degraded,
+            score=found.score,
+            cutoff=found.cutoff,
+            outcome=found.verdict.outcome,
+            component=found.verdict.component,
+            rules=found.verdict.rules,
+            reasons=found.reasons,
+            degraded=found.degraded,
+            unseen=unseen,
             regulation_profile=self._profile,
             attempt=os.urandom(8).hex(),
             decided_at=now_ms,
@@ -254,25 +243,3 @@ def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:
     if stored.fingerprint != proposal.record.fingerprint:
         raise InvalidInput("idempotency_key_reused", "This key was used with a different request.")
     return Answer(stored.answer, None)
-
-
-def _verdict(policy: Policy, facts: Facts) -> Verdict:
-    """The policy's verdict; a person looks where the table itself fails on these facts."""
-    try:
-        return policy.decide(facts)
-    except PolicyError:
-        return Verdict("action_required", None, ["policy_failed"], [])
-
-
-def unseen(verdict: Verdict) -> Verdict:
-    """Nothing is granted while it is not known what a burst was granted before: a person looks instead."""
-    if verdict.outcome != "approved":
-        return verdict
-    return Verdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
-
-
-def reasons(verdict: Verdict, champion: Champion | None, vector: FeatureVector) -> list[str]:
-    """Reason codes of a decline, from the component that failed; none otherwise."""
-    if verdict.component == "model" and champion is not None:
-        return champion.reasons(vector.values)
-    return verdict.reasons[:MAX_REASONS]

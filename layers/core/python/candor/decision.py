@@ -24,6 +24,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     `decided_at` is by the scorer's own clock, whatever `q` is; None in records of before it was kept.
     `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
+    `unseen`: a synchronous item could not be read, so that nothing was granted.
     `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
     """
 
@@ -48,6 +49,7 @@ class Decision(msgspec.Struct, frozen=True):
     attempt: str
     propensity: float = 1.0
     decided_at: int | None = None
+    unseen: bool = False
 
 
 def parse_record(record: bytes) -> Decision:
