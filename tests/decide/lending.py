@@ -18,6 +18,8 @@ from candor import (
     Mean,
     Money,
     OnDemand,
+    Party,
+    Profile,
     Reason,
     Sum,
     Variance,
@@ -38,6 +40,10 @@ from tests.trained import train
 NOW = 1_800_000_000_000
 RETENTION_DAYS = 90
 RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+
+PROFILE = Profile(
+    "US-federal/test", Party("Test Lender", "1 Test Street"), Party("Test Agency", "2 Test Street")
+)
 
 customer = Entity("customer", "checkout.applicant.token")
 merchant = Entity("merchant", "merchant_id")
@@ -167,7 +173,7 @@ def decider(
         "store": store,
         "champions": Champions(DEFINITIONS, shelf, clock, shelf.failed),
         "fallback_policy": POLICY,
-        "regulation_profile": "US-federal/test",
+        "regulation_profile": PROFILE,
         "id_key": b"secret",
         "clock": clock,
         "retention_days": RETENTION_DAYS,

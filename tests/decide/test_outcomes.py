@@ -37,7 +37,7 @@ def test_an_approval_says_how_much_until_when_and_nothing_else(till):
         "approved_amount_max": SAFE,
         "currency": "USD",
         "expires_at": format_rfc3339(NOW + HOUR),
-        "terms": {"product": "pay_in_4", "installments": 4},
+        "terms": {"product": "pay_in_4", "installments": 4, "finance_charge": 0},
         "next_action": None,
         "livemode": False,
     }

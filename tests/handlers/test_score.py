@@ -134,7 +134,7 @@ def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
     assert (told["outcome"], told["approved_amount_max"], told["livemode"]) == ("approved", SMALL, False)
     record = recorded(answer)
     assert (record["merchant_id"], record["bundle"], record["degraded"]) == ("mer_1", bundle.sha, False)
-    assert record["regulation_profile"] == REGULATION_PROFILE
+    assert record["regulation_profile"] == REGULATION_PROFILE.name
     assert set(record["vector"]["states"].values()) == {"absent"}
 
 

@@ -34,6 +34,7 @@ from candor.features.views import (
     decided_type,
 )
 from candor.reasons import Reason
+from candor.regulation import Party, Profile
 
 __all__ = [
     "Checkout",
@@ -56,6 +57,8 @@ __all__ = [
     "Min",
     "Money",
     "OnDemand",
+    "Party",
+    "Profile",
     "RateOfChange",
     "Ratio",
     "Reason",

@@ -26,6 +26,7 @@ from candor.features.vector import FeatureVector, build, item_keys
 from candor.features.views import Definitions
 from candor.judgement import judge
 from candor.policy import Policy
+from candor.regulation import Profile, adverse_action
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
 from candor.store.synchronous import Keys, Reads, SynchronousViews
@@ -102,7 +103,7 @@ class Decider:
         store: DecisionStore,
         champions: Champions,
         fallback_policy: Mapping[str, Any],
-        regulation_profile: str,
+        regulation_profile: Profile,
         id_key: bytes,
         clock: Clock,
         retention_days: int,
@@ -224,13 +225,21 @@ class Decider:
             policy=policy.hash,
             score=found.score,
             cutoff=found.cutoff,
-            outcome=found.verdict.outcome,
-            component=found.verdict.component,
-            rules=found.verdict.rules,
+            outcome=found.outcome,
+            component=found.component,
+            rules=found.rules,
             reasons=found.reasons,
             degraded=found.degraded,
             unseen=unseen,
-            regulation_profile=self._profile,
+            terms=found.terms,
+            adverse_action=adverse_action(
+                self._profile,
+                checkout.offer,
+                found.outcome,
+                now_ms,
+                counter_offer=found.component is not None,
+            ),
+            regulation_profile=self._profile.name,
             attempt=os.urandom(8).hex(),
             decided_at=now_ms,
         )

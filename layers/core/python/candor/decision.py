@@ -13,6 +13,8 @@ from candor.clock import HOUR, format_rfc3339
 from candor.contracts import Application, Checkout, Event
 from candor.features.vector import FeatureVector
 from candor.features.views import DECIDED, Definitions
+from candor.regulation import AdverseAction
+from candor.terms import Terms
 
 ROUTE = "POST /v1/decisions"
 VALID_FOR = HOUR
@@ -24,6 +26,7 @@ class Decision(msgspec.Struct, frozen=True):
 
     `decided_at` is by the scorer's own clock, whatever `q` is; None in records of before it was kept.
     `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
+    `component` is who refused something, of an approval who refused a part of it; `terms` are what was granted.
     `unseen`: a synchronous item could not be read, so that nothing was granted.
     `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
     """
@@ -50,6 +53,8 @@ class Decision(msgspec.Struct, frozen=True):
     propensity: float = 1.0
     decided_at: int | None = None
     unseen: bool = False
+    terms: Terms | None = None
+    adverse_action: AdverseAction | None = None
 
 
 def parse_record(record: bytes) -> Decision:
@@ -85,13 +90,17 @@ def decided(decision: Decision, definitions: Definitions) -> Event:
 
 def approved_amount(decision: Decision) -> int:
     """What may be borrowed, in minor units."""
-    return decision.request.total if decision.outcome == "approved" else 0
+    if decision.outcome != "approved":
+        return 0
+    return decision.terms.amount if decision.terms else decision.request.total
 
 
 def answer(decision: Decision) -> bytes:
     """The merchant's body: never a score, a reason or a feature."""
     checkout = decision.request
     approved = decision.outcome == "approved"
+    offer = checkout.offer
+    terms = decision.terms or Terms(0, offer.installments, offer.finance_charge)
     return msgspec.json.encode(
         {
             "id": decision.id,
@@ -100,7 +109,11 @@ def answer(decision: Decision) -> bytes:
             "approved_amount_max": approved_amount(decision),
             "currency": checkout.currency,
             "expires_at": format_rfc3339(decision.q + VALID_FOR) if approved else None,
-            "terms": {"product": checkout.offer.product, "installments": checkout.offer.installments},
+            "terms": {
+                "product": offer.product,
+                "installments": terms.installments,
+                "finance_charge": terms.finance_charge,
+            },
             "next_action": None,
             "livemode": decision.livemode,
         }

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from math import isfinite
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from candor.contracts import Checkout
 from candor.errors import BundleRefused, DefinitionError, PolicyError
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster, ModelRefused
-from candor.policy import Facts, Policy, Verdict
+from candor.policy import Component, Facts, Outcome, Policy, Verdict, codes
 from candor.reasons import MAX_REASONS, Catalogue
+from candor.terms import Limits, Terms, granted, is_counter_offer
 
 
 class Judge:
@@ -43,12 +47,18 @@ class Judge:
 
 
 class Judgement(NamedTuple):
-    """What follows from one application's facts; a decision is this and where it was taken."""
+    """What follows from one application's facts; a decision is this and where it was taken.
+
+    `component` is who refused something: it is None for what was granted as it was asked for. `terms` are of an approval.
+    """
 
     score: float | None
     cutoff: float | None
-    verdict: Verdict
+    outcome: Outcome
+    component: Component | None
+    rules: list[str]
     reasons: list[str]
+    terms: Terms | None
     degraded: bool
 
 
@@ -74,11 +84,23 @@ def judge(
         degraded=vector.degraded or score is None,
         features=dict(zip(features, vector.values, strict=True)),
         states=vector.states,
+        installments=checkout.offer.installments,
+        finance_charge=checkout.offer.finance_charge,
     )
     verdict = _verdict(policy, facts)
     if unseen:
         verdict = _withheld(verdict)
-    return Judgement(score, facts.cutoff, verdict, _reasons(verdict, model, vector), facts.degraded)
+    verdict, terms = _granted(verdict, checkout)
+    return Judgement(
+        score=score,
+        cutoff=facts.cutoff,
+        outcome=verdict.outcome,
+        component=verdict.component,
+        rules=verdict.rules,
+        reasons=_reasons(verdict, model, vector),
+        terms=terms,
+        degraded=facts.degraded,
+    )
 
 
 def _verdict(policy: Policy, facts: Facts) -> Verdict:
@@ -96,8 +118,24 @@ def _withheld(verdict: Verdict) -> Verdict:
     return Verdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
 
 
+def _granted(verdict: Verdict, checkout: Checkout) -> tuple[Verdict, Terms | None]:
+    """The terms of an approval; where they refuse something, the verdict says who does, hard rules before the score."""
+    if verdict.outcome != "approved":
+        return verdict, None
+    terms = granted(reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits()), checkout)
+    if not is_counter_offer(terms, checkout):
+        return verdict, terms
+    hard = [
+        row
+        for row in verdict.limiting
+        if row.component == "policy" and is_counter_offer(granted(row.limits, checkout), checkout)
+    ]
+    component: Component = "policy" if hard else "model"
+    return replace(verdict, component=component, reasons=codes(hard)), terms
+
+
 def _reasons(verdict: Verdict, model: Judge | None, vector: FeatureVector) -> list[str]:
-    """Reason codes of a decline, from the component that failed; none otherwise."""
+    """Reason codes from the component that failed; none where nobody did."""
     if verdict.component == "model" and model is not None:
         return model.reasons(vector.values)
     return verdict.reasons[:MAX_REASONS]

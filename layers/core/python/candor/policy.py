@@ -8,29 +8,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
 import zen
 
 from candor.errors import PolicyError
+from candor.terms import BasisPoints, Installments, Limit, Limits
 
 Outcome = Literal["approved", "declined", "action_required"]
 Component = Literal["policy", "model"]
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row of the table that fired. ValueError for a hard rule that declines without a reason to tell."""
+    """One row of the table that fired, with the limits that it sets. ValueError for a hard rule without a reason to tell.
+
+    A hard rule is one of the policy that declines, or approves less than was asked for.
+    """
 
     rule: str
     outcome: Outcome
     component: Component = "policy"
     reason: str | None = None
+    limit: Limit | None = None
+    installments: Installments | None = None
+    charge_bps: BasisPoints | None = None
 
     def __post_init__(self) -> None:
-        if self.outcome == "declined" and self.component == "policy" and not self.reason:
-            raise ValueError("a hard rule that declines needs its reason")
+        if self.component == "policy" and not self.reason and self.is_hard:
+            raise ValueError("a hard rule that declines or limits needs its reason")
+
+    @property
+    def limits(self) -> Limits:
+        """What is granted at best where this row fires."""
+        return Limits(self.limit, self.installments, self.charge_bps)
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether who it fires for is refused something."""
+        return self.outcome == "declined" or (self.outcome == "approved" and self.limits != Limits())
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -42,12 +59,15 @@ class Verdict(msgspec.Struct, frozen=True):
     reasons: list[str]
     """Codes of the hard rules, in table order; empty when the model declined."""
 
+    limiting: Sequence[Row] = ()
+    """Rows that say what is granted at best; only an approval has them."""
+
 
 class Facts(msgspec.Struct, frozen=True):
     """What the table may look at.
 
-    `score` and `cutoff` are probabilities, None without a model; `amount` is in minor units; `features` are
-    values by name, `states` how each view was read. A missing value (NaN) is null in the table: it is neither above
+    `score` and `cutoff` are probabilities, None without a model; `amount` and `finance_charge` are in minor units, to be
+    paid in `installments`; `features` are values by name, `states` how each view was read. A missing value (NaN) is null in the table: it is neither above
     nor below nor equal to a number, so such a row does not fire; `!=` and `not in` do.
     """
 
@@ -58,6 +78,8 @@ class Facts(msgspec.Struct, frozen=True):
     degraded: bool
     features: Mapping[str, float]
     states: Mapping[str, str]
+    installments: int = 1
+    finance_charge: int = 0
 
 
 NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
@@ -96,18 +118,25 @@ class Policy:
 
 
 def combine(rows: list[Row]) -> Verdict:
-    """Rows that fired → verdict. A hard rule takes precedence over the score in the reasons."""
+    """Rows that fired → verdict. A hard rule takes precedence over the score in the reasons.
+
+    The component of an approval is None: only who knows the request knows whether its limits refuse anything.
+    """
     rules = [row.rule for row in rows]
     declines = [row for row in rows if row.outcome == "declined"]
     hard = [row for row in declines if row.component == "policy"]
     if hard:
-        codes = dict.fromkeys(row.reason for row in hard if row.reason)
-        return Verdict("declined", "policy", rules, list(codes))
+        return Verdict("declined", "policy", rules, codes(hard))
     if declines:
         return Verdict("declined", "model", rules, [])
     if any(row.outcome == "action_required" for row in rows):
         return Verdict("action_required", "policy", rules, [])
-    return Verdict("approved", None, rules, [])
+    return Verdict("approved", None, rules, [], tuple(row for row in rows if row.limits != Limits()))
+
+
+def codes(rows: Iterable[Row]) -> list[str]:
+    """Reason codes of rows, each once, in table order."""
+    return list(dict.fromkeys(row.reason for row in rows if row.reason))
 
 
 def _require_expressions(table: Mapping[str, Any]) -> None:

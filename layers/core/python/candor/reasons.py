@@ -6,7 +6,7 @@ Model reasons are contributions summed per consumer-facing factor, relative to a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
@@ -62,12 +62,58 @@ class Catalogue:
     def model_reasons(self, contributions: Sequence[float], reference: Mapping[str, float]) -> list[str]:
         """Codes of the factors that raised the risk most above the reference; ties in catalogue order.
 
-        Always at least one: the factor nearest to raising it, if none does.
+        Only factors that were scored: one of their features contributed (comment 9(b)(2)-2). Always at least one: the
+        scored factor nearest to raising the risk, if none does.
         """
         factors = self.by_factor(contributions)
+        scored = self._scored(contributions)
         ranked = sorted(
-            (reason for reason in self.reasons if reason.features),
+            (reason for reason in self.reasons if reason.factor in scored),
             key=lambda reason: -(factors[reason.factor] - reference.get(reason.factor, 0.0)),
         )
         raised = [r.code for r in ranked if factors[r.factor] > reference.get(r.factor, 0.0)]
         return raised[:MAX_REASONS] or [ranked[0].code]
+
+    def _scored(self, contributions: Sequence[float]) -> set[str]:
+        """Factors of which a feature contributed; all of them where the model told nothing apart."""
+        places = {place for place, one in zip(self.factor_of, contributions, strict=True) if one != 0.0}
+        return {self.reasons[place].factor for place in places or self.factor_of}
+
+
+BANNED = (
+    "internal standard",
+    "internal polic",
+    "qualifying score",
+    "credit score",
+    "scoring system",
+    "minimum score",
+    "points on",
+    "risk score",
+    "our model",
+    "our criteria",
+    "lending criteria",
+    "credit polic",
+    "insufficient score",
+)
+"""What says nothing specific (Regulation B, 1002.9(b)(2)), as the beginning of words in lower case."""
+
+
+def untellable(reasons: Iterable[Reason]) -> list[str]:
+    """What is wrong with the texts, one line each: empty, insufficient by law, a threshold, or a text told twice."""
+    return [f"reason {reason.code}: {fault}" for reason, fault in _faults(tuple(reasons))]
+
+
+def _faults(reasons: tuple[Reason, ...]) -> Iterator[tuple[Reason, str]]:
+    told: set[str] = set()
+    for reason in reasons:
+        text = " ".join(reason.text.lower().split())
+        if not text:
+            yield reason, "it has no text"
+        for phrase in BANNED:
+            if phrase in text:
+                yield reason, f'"{phrase}" is not specific enough; name the factor'
+        if any(character.isdigit() for character in text):
+            yield reason, "a number tells a threshold; name the factor alone"
+        if text in told:
+            yield reason, "another reason has the same text"
+        told.add(text)

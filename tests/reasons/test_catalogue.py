@@ -65,6 +65,11 @@ def test_at_least_one_is_told_the_factor_nearest_to_raising_it(catalogue):
     assert catalogue.model_reasons([0.0] * 6, dict.fromkeys(FACTORS.values(), 1.0)) == ["R1"]
 
 
+def test_a_factor_that_was_not_scored_is_never_told(catalogue):
+    assert catalogue.model_reasons([0.0, 0.0, -1.0, 0.0, 0.0, -0.5], {}) == ["R5"]
+    assert catalogue.model_reasons([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], {"loans": -1.0}) == ["R2"]
+
+
 parts = st.floats(-5, 5).map(lambda value: round(value, 1))
 
 
@@ -74,7 +79,14 @@ def test_one_to_four_model_codes_in_the_order_of_a_plain_search(contributions, r
     reference = dict(zip(FACTORS.values(), references, strict=True))
     codes = catalogue.model_reasons(contributions, reference)
     sums = catalogue.by_factor(contributions)
-    left = {code: sums[FACTORS[code]] - reference[FACTORS[code]] for code in MODEL_CODES}
+    scored = {catalogue.factor_of[place] for place, part in enumerate(contributions) if part} or set(
+        range(1, 6)
+    )
+    left = {
+        code: sums[FACTORS[code]] - reference[FACTORS[code]]
+        for place, code in enumerate(MODEL_CODES, 1)
+        if place in scored
+    }
     expected = []
     while left and len(expected) < 4:
         best = max(left.values())

@@ -1,0 +1,67 @@
+"""Regulation as configuration: which notice a decision owes, to be sent by when.
+
+Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not accepted.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from candor.clock import DAY
+from candor.contracts import Offer
+
+Kind = Literal["declined", "counter_offer"]
+
+INCIDENTAL_INSTALLMENTS = 4
+"""Regulation B, 12 CFR 1002.3(c): credit without a finance charge in at most four payments is incidental."""
+
+
+class Party(msgspec.Struct, frozen=True):
+    """A creditor, or the agency that looks after it, as a notice names them."""
+
+    name: str
+    address: str
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """The rules under which a lender decides; every decision record names them.
+
+    `exempts_incidental`: no notice is owed for incidental credit. It is sent all the same unless the lender says so.
+    """
+
+    name: str
+    creditor: Party
+    agency: Party
+    notice_days: int = 30
+    counter_offer_days: int = 90
+    reminder_days: int = 20
+    exempts_incidental: bool = False
+
+
+class AdverseAction(msgspec.Struct, frozen=True):
+    """A notice that is owed: until `due_at`; who has not sent it by `remind_at` is reminded. Moments in ms UTC."""
+
+    kind: Kind
+    due_at: int
+    remind_at: int
+
+
+def adverse_action(
+    profile: Profile, offer: Offer, outcome: str, decided_at: int, *, counter_offer: bool
+) -> AdverseAction | None:
+    """The notice that a decision owes; None for what was granted as it was asked for, or that a person has yet to decide."""
+    if profile.exempts_incidental and is_incidental(offer):
+        return None
+    remind_at = decided_at + profile.reminder_days * DAY
+    if outcome == "declined":
+        return AdverseAction("declined", decided_at + profile.notice_days * DAY, remind_at)
+    if outcome == "approved" and counter_offer:
+        return AdverseAction("counter_offer", decided_at + profile.counter_offer_days * DAY, remind_at)
+    return None
+
+
+def is_incidental(offer: Offer) -> bool:
+    """Whether a request is for incidental credit."""
+    return offer.finance_charge == 0 and offer.installments <= INCIDENTAL_INSTALLMENTS

@@ -1,0 +1,72 @@
+"""What is lent, for how long and at what price: limits that a policy sets, and what of a request they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Annotated
+
+import msgspec
+
+from candor.contracts import MAX_AMOUNT, Checkout
+
+BASIS = 10_000
+"""Basis points of one."""
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
+Installments = Annotated[int, msgspec.Meta(ge=1, le=60)]
+BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS)]
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """The best that may be granted; None: as it was asked for.
+
+    `limit` is the most that is lent, in minor units; `installments` the most payments; `charge_bps` the finance charge in
+    basis points of what is lent.
+    """
+
+    limit: Limit | None = None
+    installments: Installments | None = None
+    charge_bps: BasisPoints | None = None
+
+    def strictest(self, other: Limits) -> Limits:
+        """Both hold: the lower limit, the fewer payments, the higher charge."""
+        return Limits(
+            _of(min, self.limit, other.limit),
+            _of(min, self.installments, other.installments),
+            _of(max, self.charge_bps, other.charge_bps),
+        )
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """What is granted: `amount` and `finance_charge` in minor units, to be paid in so many installments."""
+
+    amount: int
+    installments: int
+    finance_charge: int
+
+
+def granted(limits: Limits, checkout: Checkout) -> Terms:
+    """What the limits leave of a request. Integers only: a charge is rounded half up, a part of one down."""
+    offer = checkout.offer
+    amount = checkout.total if limits.limit is None else min(checkout.total, limits.limit)
+    if limits.charge_bps is None:
+        charge = offer.finance_charge * amount // checkout.total
+    else:
+        charge = (amount * limits.charge_bps + BASIS // 2) // BASIS
+    installments = min(offer.installments, limits.installments or offer.installments)
+    return Terms(amount, installments, charge)
+
+
+def is_counter_offer(terms: Terms, checkout: Checkout) -> bool:
+    """Whether less is granted than was asked for, in fewer payments, or at a higher price."""
+    offer = checkout.offer
+    return (
+        terms.amount < checkout.total
+        or terms.installments < offer.installments
+        or terms.finance_charge * checkout.total > offer.finance_charge * terms.amount
+    )
+
+
+def _of(choose: Callable[[Iterable[int]], int], one: int | None, other: int | None) -> int | None:
+    known = [value for value in (one, other) if value is not None]
+    return choose(known) if known else None
