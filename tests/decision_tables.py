@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OUTPUTS = ("rule", "outcome", "component", "reason")
+LIMITS = ("limit", "installments", "charge_bps")
 
 
 def row(
@@ -25,13 +26,14 @@ def row(
 def table(
     rows: Sequence[Mapping[str, str]], inputs: Mapping[str, str], hit_policy: str = "collect"
 ) -> dict[str, Any]:
-    """The JDM graph around one table; `inputs` maps a column's id to its expression."""
+    """The JDM graph around one table; `inputs` maps a column's id to its expression. Limits are columns where a row has them."""
+    outputs = [*OUTPUTS, *(name for name in LIMITS if any(name in one for one in rows))]
     content = {
         "hitPolicy": hit_policy,
         "inputs": [
             {"id": key, "name": key, "type": "expression", "field": text} for key, text in inputs.items()
         ],
-        "outputs": [{"id": name, "name": name, "type": "expression", "field": name} for name in OUTPUTS],
+        "outputs": [{"id": name, "name": name, "type": "expression", "field": name} for name in outputs],
         "rules": [dict(one) for one in rows],
     }
     kinds = {
