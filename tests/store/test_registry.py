@@ -6,9 +6,13 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from candor.errors import BundleRefused
+from candor.store.hot import _pointed
+from candor.store.protocol import Challenger
 from candor.store.registry import (
     FLIPS_KEPT,
     Backfill,
+    Challenge,
     Flip,
     NothingToRollBack,
     Pointer,
@@ -88,3 +92,45 @@ def test_a_backfill_goes_on_as_of_its_beginning(registry):
     assert registry.begin_backfill("loans@v2", 9).started_at == 5
     registry.finish_backfill("loans@v2")
     assert registry.backfill("loans@v2") == Backfill("loans@v2", 5, done=True)
+
+
+def test_a_challenger_decides_beside_the_champion_until_it_ends_or_is_promoted(registry):
+    registry.register(Registration("b", "registered", {}, "run", 1))
+    registry.promote("a", by="ana", at=1)
+    found = registry.challenge("b", 0.1, by="bob", at=2)
+    assert (found.bundle, found.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
+    assert registry.pointer() == found
+    assert registry.end_challenge().challenger is None
+    registry.challenge("b", 0.5, by="bob", at=3)
+    promoted = registry.promote("b", by="ana", at=4)
+    assert (promoted.bundle, promoted.challenger) == ("b", None)
+
+
+@pytest.mark.parametrize(
+    ("sha", "share", "why"),
+    [("b", 0.1, "unknown"), ("a", 0.1, "is the champion"), ("c", 0.0, "share"), ("c", 1.0, "share")],
+)
+def test_what_cannot_challenge_is_told(registry, sha, share, why):
+    registry.register(Registration("c", "registered", {}, "run", 1))
+    registry.promote("a", by="ana", at=1)
+    with pytest.raises(BundleRefused, match=why):
+        registry.challenge(sha, share, by="bob", at=2)
+    assert registry.pointer().moves == 1
+
+
+def test_shadows_are_exactly_those_that_were_named(registry):
+    registry.register(Registration("b", "registered", {}, "run", 1))
+    assert list(registry.shadow(["b", "a", "b"]).shadows) == ["b", "a"]
+    assert registry.shadow(["b", "a"]).moves == 1
+    assert list(registry.promote("a", by="ana", at=1).shadows) == ["b", "a"]
+    assert list(registry.shadow([]).shadows) == list(registry.pointer().shadows) == []
+    with pytest.raises(BundleRefused, match="unknown"):
+        registry.shadow(["d"])
+
+
+def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
+    registry.register(Registration("b", "registered", {}, "run", 1))
+    registry.promote("a", by="ana", at=1)
+    registry.challenge("b", 0.25, by="bob", at=2)
+    item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
+    assert _pointed(item) == ("a", {}, Challenger("b", 0.25))

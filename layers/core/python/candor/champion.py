@@ -1,4 +1,4 @@
-"""The champion: which bundle serves, made ready once, and the one before it for as long as it cannot."""
+"""Champion and challenger: which bundle decides for whom, made ready once, and the one before for as long as it cannot."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final, NamedTuple
 
-from candor.clock import SECOND, Clock
+from candor.clock import SECOND, Clock, Deadline
 from candor.errors import BundleRefused, CandorError, DefinitionError
 from candor.features.views import Definitions
 from candor.judgement import Judge
 from candor.model.bundle import Bundle
+from candor.store.protocol import Challenger, Snapshot
 
-KEPT: Final = 3
-"""Champions kept ready: a promotion and its rollback cost one load each."""
+KEPT: Final = 4
+"""Bundles kept ready: a promotion and its rollback cost one load each, beside a challenger."""
 
 RETRY_AFTER: Final = 5 * SECOND
 """How long a bundle that could not be fetched is left alone: an outage of S3 may not cost every request its wait."""
@@ -40,6 +41,17 @@ class Serving(NamedTuple):
     champion: Champion | None = None
 
 
+class Chosen(NamedTuple):
+    """What decides for one customer, and how probable it was that it would: what a comparison is weighted with."""
+
+    serving: Serving
+    propensity: float = 1.0
+
+
+Lot = Callable[[str], float]
+"""A customer's lot against a challenger by name: a number from 0 to below 1, the same whenever it is drawn."""
+
+
 class Champions:
     """What serves, by the pointer's word. A refused bundle is tried once, an unreadable one again after a while."""
 
@@ -52,8 +64,44 @@ class Champions:
         self._on_failure = on_failure
         self.last = Serving(definitions)
         self._views: Mapping[str, str] = {}
+        self._challenger: Challenger | None = None
+        self._beside: Serving | None = None
         self._ready: dict[str, Champion] = {}
         self._retry_at: dict[str, float] = {}
+
+    def expected(self, lot: Lot) -> Chosen:
+        """What decides for a customer if the pointer has not moved."""
+        return self._drawn(lot)
+
+    def choose(self, pointer: Snapshot, lot: Lot, timeout_s: float) -> Chosen:
+        """What decides for a customer, by the pointer's word: the challenger for its share, else the champion.
+
+        A challenger that cannot serve has no share: the champion decides for everyone.
+        """
+        deadline = Deadline(timeout_s)
+        before = self.last, self._views
+        champion = self.serving(pointer.champion, pointer.views, timeout_s).champion
+        challenger = self._challenger if pointer.views is None else pointer.challenger
+        standing = self._beside.champion if self._beside else None
+        if challenger is None or (champion is not None and challenger.bundle == champion.sha):
+            self._challenger, self._beside = None, None
+        elif standing is None or standing.sha != challenger.bundle or (self.last, self._views) != before:
+            ready = self._ready.get(challenger.bundle) or self._loaded(
+                challenger.bundle, deadline.remaining()
+            )
+            self._challenger = challenger
+            self._beside = Serving(self._versions(ready, self._views), ready) if ready else None
+        else:
+            self._challenger = challenger
+        return self._drawn(lot)
+
+    def _drawn(self, lot: Lot) -> Chosen:
+        if self._challenger is None or self._beside is None:
+            return Chosen(self.last)
+        share = self._challenger.share
+        if lot(self._challenger.bundle) < share:
+            return Chosen(self._beside, share)
+        return Chosen(self.last, 1.0 - share)
 
     def serving(self, sha: str | None, views: Mapping[str, str] | None, timeout_s: float) -> Serving:
         """What the pointer names; None where it could not be read: then all stays as `last`.

@@ -8,6 +8,7 @@ nothing: who finds that another checkout was faster decides again, on what now s
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import random
 import time
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.champion import Champions, Serving
+from candor.champion import Champions, Chosen, Lot
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id
@@ -66,7 +67,7 @@ class Attempt(msgspec.Struct, frozen=True):
 class Scope(NamedTuple):
     """What decides one application: the model and its views, and the keys of the items that they need, by view name."""
 
-    serving: Serving
+    chosen: Chosen
     keys: Keys
     synchronous: SynchronousViews
 
@@ -122,7 +123,7 @@ class Decider:
     def warm_up(self) -> None:
         """Make the champion ready before the first request; what fails here is left to the requests."""
         pointer = self._store.read([], START_TIMEOUT_S)
-        self._champions.serving(pointer.champion, pointer.views, START_TIMEOUT_S)
+        self._champions.choose(pointer, _nobody, START_TIMEOUT_S)
 
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
@@ -145,17 +146,19 @@ class Decider:
 
         The pointer comes with the items of what it named before. Where it now names other views, theirs are read.
         """
-        before = self._scope(self._champions.last, application)
+        lot = drawn_by(self._id_key, application.checkout.applicant.token)
+        before = self._scope(self._champions.expected(lot), application)
         snapshot = self._fetch(before, deadline)
         share = deadline.remaining() * LOAD_SHARE
-        scope = self._scope(self._champions.serving(snapshot.champion, snapshot.views, share), application)
+        scope = self._scope(self._champions.choose(snapshot, lot, share), application)
         if scope.keys != before.keys:
             snapshot = self._fetch(scope, deadline)
         return scope, snapshot.reads
 
-    def _scope(self, serving: Serving, application: Application) -> Scope:
-        views = SynchronousViews(serving.definitions, self._retention)
-        return Scope(serving, item_keys(serving.definitions, application), views)
+    def _scope(self, chosen: Chosen, application: Application) -> Scope:
+        definitions = chosen.serving.definitions
+        views = SynchronousViews(definitions, self._retention)
+        return Scope(chosen, item_keys(definitions, application), views)
 
     def _fetch(self, scope: Scope, deadline: Deadline) -> Snapshot:
         strongly = scope.synchronous.keys(scope.keys)
@@ -190,7 +193,7 @@ class Decider:
             q, reads = scope.synchronous.live(scope.keys, reads, now_ms)
         else:
             q = attempt.replay_at
-        definitions = scope.serving.definitions
+        definitions = scope.chosen.serving.definitions
         checkout = attempt.application.checkout
         vector = build(definitions, reads, scope.keys, checkout, q, self._retention.items)
         decision = self._decide(attempt, q, now_ms, vector, scope)
@@ -207,7 +210,7 @@ class Decider:
         return Proposal(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
 
     def _decide(self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: Scope) -> Decision:
-        definitions, champion = scope.serving
+        definitions, champion = scope.chosen.serving
         application, checkout = attempt.application, attempt.application.checkout
         policy = champion.policy if champion else self._fallback
         unseen = scope.synchronous.unseen(vector.states)
@@ -241,8 +244,24 @@ class Decider:
             ),
             regulation_profile=self._profile.name,
             attempt=os.urandom(8).hex(),
+            propensity=scope.chosen.propensity,
             decided_at=now_ms,
         )
+
+
+def drawn_by(key: bytes, token: str) -> Lot:
+    """The lots of one customer: a keyed hash of the token and the challenger's name, so that nobody can choose a side."""
+
+    def lot(sha: str) -> float:
+        found = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
+        return (int.from_bytes(found[:8]) >> 11) / 2**53
+
+    return lot
+
+
+def _nobody(_sha: str) -> float:
+    """The lot of nobody: at a start the challenger is made ready, and decides nothing."""
+    return 0.0
 
 
 def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:

@@ -66,6 +66,15 @@ def require_bundle(s3: S3Client, bucket: str, sha: str) -> None:
         raise StoreUnavailable(f"bundle {sha[:12]} could not be looked up: {error}") from error
 
 
+def read_bundle(s3: S3Client, bucket: str, sha: str) -> bytes:
+    """A bundle's bytes by its name. Raises BundleRefused if it is not there, StoreUnavailable."""
+    require_bundle(s3, bucket, sha)
+    try:
+        return s3.get_object(Bucket=bucket, Key=bundle_key(sha))["Body"].read()
+    except (BotoCoreError, ClientError) as error:
+        raise StoreUnavailable(f"bundle {sha[:12]} could not be read: {error}") from error
+
+
 def bundle_key(sha: str) -> str:
     """Where a bundle lies in its bucket."""
     return f"bundles/{sha}.json"

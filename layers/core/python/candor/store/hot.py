@@ -17,7 +17,15 @@ from candor.clock import Deadline
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.lean import Credentials, Request, SignedClient
-from candor.store.protocol import Commit, Contended, Snapshot, StoredDecision, marker_key, next_version
+from candor.store.protocol import (
+    Challenger,
+    Commit,
+    Contended,
+    Snapshot,
+    StoredDecision,
+    marker_key,
+    next_version,
+)
 
 CHAMPION = "champion"
 _RETRYABLE = (
@@ -201,12 +209,17 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     return str(msgspec.json.decode(answer.body)["SecretString"]).encode()
 
 
-def _pointed(item: Item | None) -> tuple[str | None, Mapping[str, str] | None]:
-    """The pointer's bundle and views."""
+def _pointed(item: Item | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
+    """The pointer's bundle, views and challenger."""
     if item is None:
-        return None, None
+        return None, None, None
     views = item.get("views", {}).get("S", "{}")
-    return item.get("bundle", {}).get("S"), msgspec.json.decode(views, type=dict[str, str])
+    challenger = item.get("challenger", {}).get("S", "null")
+    return (
+        item.get("bundle", {}).get("S"),
+        msgspec.json.decode(views, type=dict[str, str]),
+        msgspec.json.decode(challenger, type=Challenger | None),
+    )
 
 
 def read_of(item: Item) -> Read:

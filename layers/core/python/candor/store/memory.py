@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from candor.features.vector import ABSENT, Read, Version
 from candor.store.protocol import (
+    Challenger,
     Commit,
     Committed,
     Conflict,
@@ -81,12 +82,13 @@ class MemoryDecisionStore:
         self.synchronous = synchronous or MemoryFeatureStore()
         self.champion = champion
         self.views: Mapping[str, str] | None = None
+        self.challenger: Challenger | None = None
         self.decisions: dict[str, StoredDecision] = {}
         self._lock = threading.Lock()
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         reads = {**self.features.load(keys), **self.synchronous.load(synchronous)}
-        return Snapshot(reads, self.champion, self.views)
+        return Snapshot(reads, self.champion, self.views, self.challenger)
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
 from candor.features.vector import Read, Version
 
 
+class Challenger(msgspec.Struct, frozen=True):
+    """A bundle that decides for a share of the customers, to be compared with the champion."""
+
+    bundle: str
+    share: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+
+
 class Snapshot(msgspec.Struct, frozen=True):
     """The scorer's one read: items by key (a key that could not be read is `unavailable`) and what the pointer says.
 
     `champion` is the bundle's name, None if none was promoted; `views` the version of every view that does not serve as
-    declared. Both are None if there is no pointer, or it could not be read.
+    declared; `challenger` who decides beside the champion. All are None if there is no pointer, or it could not be read.
     """
 
     reads: Mapping[str, Read]
     champion: str | None
     views: Mapping[str, str] | None = None
+    challenger: Challenger | None = None
 
 
 class Committed(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ class NothingToRollBack(CandorError):
 
 
 class RegistryItem(Model):
-    """The champion pointer (bundle, promoted_at, by, views, flips, moves) or one bundle (state, metrics, run, created_at)."""
+    """The champion pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves) or one bundle (state, metrics, run, created_at)."""
 
     class Meta:
         table_name = "registry"
@@ -52,6 +52,8 @@ class RegistryItem(Model):
     by = UnicodeAttribute(null=True)
     views = UnicodeAttribute(null=True)
     flips = UnicodeAttribute(null=True)
+    challenger = UnicodeAttribute(null=True)
+    shadows = UnicodeAttribute(null=True)
     moves = NumberAttribute(null=True)
     state = UnicodeAttribute(null=True)
     metrics = UnicodeAttribute(null=True)
@@ -71,9 +73,20 @@ class Flip:
 
 
 @dataclass(frozen=True)
+class Challenge:
+    """A bundle decides for a `share` of the customers (above 0, below 1) since `at` (ms UTC), by someone's word."""
+
+    bundle: str
+    share: float
+    at: int
+    by: str
+
+
+@dataclass(frozen=True)
 class Pointer:
     """What serves: the bundle (None before the first promotion), since when (ms UTC) and by whose word.
 
+    `challenger` decides beside it; `shadows` score what was decided, and decide nothing.
     `views` names the version of every view that does not serve as declared; `flips` how it came to, oldest first.
     `moves` counts the pointer's writes: who moves it says from which count.
     """
@@ -84,6 +97,8 @@ class Pointer:
     views: Mapping[str, str] = field(default_factory=dict)
     flips: Sequence[Flip] = ()
     moves: int = 0
+    challenger: Challenge | None = None
+    shadows: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +159,8 @@ class Registry:
             json.loads(item.views or "{}"),
             [Flip(**flip) for flip in json.loads(item.flips or "[]")],
             int(item.moves or 0),
+            Challenge(**json.loads(item.challenger)) if item.challenger else None,
+            json.loads(item.shadows or "[]"),
         )
 
     def promote(self, sha: str, *, by: str, at: int) -> Pointer:
@@ -152,15 +169,46 @@ class Registry:
         Already champion: nothing changes. Raises BundleRefused for an unknown bundle or one whose gate failed,
         PromotionConflict if the pointer moved between reading and writing.
         """
+        self._require(sha)
+        seen = self.pointer()
+        if seen.bundle == sha:
+            return seen
+        challenger = None if seen.challenger and seen.challenger.bundle == sha else seen.challenger
+        return self._move(replace(seen, bundle=sha, promoted_at=at, by=by, challenger=challenger))
+
+    def challenge(self, sha: str, share: float, *, by: str, at: int) -> Pointer:
+        """Let a registered bundle decide for a share of the customers, instead of any other challenger.
+
+        Raises BundleRefused for an unknown or refused bundle, for the champion and for a share that is none,
+        PromotionConflict if the pointer moved between reading and writing.
+        """
+        self._require(sha)
+        if not 0.0 < share < 1.0:
+            raise BundleRefused("a challenger's share is above 0 and below 1: for all there is a promotion")
+        seen = self.pointer()
+        if seen.bundle == sha:
+            raise BundleRefused(f"bundle {sha[:12]} is the champion: name another challenger")
+        return self._move(replace(seen, challenger=Challenge(sha, share, at, by)))
+
+    def end_challenge(self) -> Pointer:
+        """The champion decides for everyone. Without a challenger nothing changes. Raises PromotionConflict."""
+        seen = self.pointer()
+        return seen if seen.challenger is None else self._move(replace(seen, challenger=None))
+
+    def shadow(self, shas: Sequence[str]) -> Pointer:
+        """Let exactly these registered bundles score what is decided. Raises BundleRefused, PromotionConflict."""
+        for sha in shas:
+            self._require(sha)
+        seen = self.pointer()
+        wanted = list(dict.fromkeys(shas))
+        return seen if wanted == list(seen.shadows) else self._move(replace(seen, shadows=wanted))
+
+    def _require(self, sha: str) -> None:
         known = self.registration(sha)
         if known is None or known.state != REGISTERED:
             raise BundleRefused(
                 f"bundle {sha[:12]} is {known.state if known else 'unknown'}: it cannot serve"
             )
-        seen = self.pointer()
-        if seen.bundle == sha:
-            return seen
-        return self._move(replace(seen, bundle=sha, promoted_at=at, by=by))
 
     def flip(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
         """Serve another version of a view, None for the declared one. It serves already: nothing changes.
@@ -213,6 +261,8 @@ class Registry:
             by=moved.by,
             views=_compact(dict(moved.views)) if moved.views else None,
             flips=_compact([asdict(flip) for flip in moved.flips]) if moved.flips else None,
+            challenger=_compact(asdict(moved.challenger)) if moved.challenger else None,
+            shadows=_compact(list(moved.shadows)) if moved.shadows else None,
             moves=moved.moves,
         )
         first = RegistryItem.moves.does_not_exist()
