@@ -8,7 +8,9 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
+from cli.decisions import decisions
 from cli.features import features
+from cli.models import models
 
 
 class Program(click.Group):
@@ -29,7 +31,8 @@ def candor() -> None:
     """
 
 
-candor.add_command(features)
+for group in (features, decisions, models):
+    candor.add_command(group)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))

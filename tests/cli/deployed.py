@@ -13,18 +13,19 @@ import boto3
 from botocore.config import Config
 from click.testing import CliRunner
 
-from candor.champion import Champions
+from candor.champion import Champions, LoadBundle
 from candor.clock import DAY, Clock, Deadline, FixedClock, SystemClock, format_rfc3339
 from candor.contracts import Application, Event, encode_event, parse_checkout
 from candor.decide import Attempt, Decider
 from candor.decision import Decision, decided
 from candor.edge.streams import commit_line, decision_line
 from candor.ingest import ingest
+from candor.model.bundle import Bundle
 from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
 from cli.__main__ import candor
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
-from tests.handlers.checkouts import checkout
+from tests.handlers.checkouts import SMALL, checkout
 
 REGION = "us-east-1"
 """The other tests' region: pynamodb keeps its connection for transactions."""
@@ -36,6 +37,7 @@ OUTPUTS = {
     "SynchronousFeaturesTableName": "synchronous",
     "DecisionsTableName": "decisions",
     "ArchiveBucketName": "archive",
+    "BundlesBucketName": "bundles",
     "TrainingBucketName": "training",
     "RetrainStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:retrain",
     "FeatureRetentionDays": "730",
@@ -47,7 +49,12 @@ STREAMS = {"features": commit_line, "synchronous": commit_line, "decisions": dec
 
 def call(*words: str) -> Any:
     """One command, as from a terminal."""
-    return CliRunner().invoke(candor, ["features", *words])
+    return called("features", *words)
+
+
+def called(*words: str) -> Any:
+    """One command of any group."""
+    return CliRunner().invoke(candor, words)
 
 
 class Deployed:
@@ -62,7 +69,7 @@ class Deployed:
                 BillingMode="PAY_PER_REQUEST",
                 StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
             )
-        for bucket in ("archive", "training"):
+        for bucket in ("archive", "bundles", "training"):
             boto3.client("s3").create_bucket(Bucket=bucket)
         boto3.client("s3").put_bucket_versioning(
             Bucket="archive", VersioningConfiguration={"Status": "Enabled"}
@@ -111,14 +118,22 @@ class Deployed:
         )
 
     def decide(
-        self, key: str, token: str = "cus_1", replay_at: int | None = None, clock: Clock | None = None
+        self,
+        key: str,
+        token: str = "cus_1",
+        replay_at: int | None = None,
+        clock: Clock | None = None,
+        total: int = SMALL,
+        bundle: Bundle | None = None,
     ) -> Decision:
-        """One checkout; the bus takes what was decided."""
+        """One checkout, by this bundle if one is given; the bus takes what was decided."""
         clock = clock or FixedClock(SystemClock().now_ms())
         decider = Decider(
             definitions=DEFINITIONS,
-            store=DynamoDecisionStore("features", "decisions", lambda: (None, None), "synchronous"),
-            champions=Champions(DEFINITIONS, lambda sha, timeout_s: b"", clock, lambda sha, error: None),
+            store=DynamoDecisionStore(
+                "features", "decisions", lambda: (bundle and bundle.sha, {}), "synchronous"
+            ),
+            champions=Champions(DEFINITIONS, _shelf(bundle), clock, lambda sha, error: None),
             fallback_policy=policy(),
             regulation_profile=REGULATION_PROFILE,
             id_key=b"secret",
@@ -126,7 +141,7 @@ class Deployed:
             retention_days=90,
             retention=RETENTION,
         )
-        asked = Application(parse_checkout(json.dumps(checkout(token=token)).encode()), "mer_1")
+        asked = Application(parse_checkout(json.dumps(checkout(total, token=token)).encode()), "mer_1")
         found = decider.decide(Attempt(asked, key, replay_at), Deadline(60.0)).decision
         assert found is not None
         self.archive_events([decided(found, DEFINITIONS)], clock.now_ms() + 1_000)
@@ -158,6 +173,10 @@ class Deployed:
             iterator = client.get_shard_iterator(StreamArn=stream["StreamArn"], **asked)["ShardIterator"]
             found += client.get_records(ShardIterator=iterator, Limit=1000)["Records"]
         return [{**record, "dynamodb": _plain(record["dynamodb"])} for record in found]
+
+
+def _shelf(bundle: Bundle | None) -> LoadBundle:
+    return lambda sha, timeout_s: bundle.to_bytes() if bundle else b""
 
 
 def _plain(value: Any) -> Any:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from cli.__main__ import candor
-from cli.features import features
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
+
+
+COMMANDS = sorted(
+    f"{group} {name}"
+    for group, commands in candor.commands.items()
+    if isinstance(commands, click.Group)
+    for name in commands.commands
+)
 
 
 def told(*words: str) -> str:
@@ -24,7 +32,7 @@ def told(*words: str) -> str:
 def documented() -> dict[str, str]:
     """What the page has under the heading of each command: its first block of text."""
     found = re.findall(
-        r"^## candor features (\S+)\n.*?```text\n(.*?)\n```",
+        r"^## candor (\S+ \S+)\n.*?```text\n(.*?)\n```",
         PAGE.read_text("utf-8"),
         re.MULTILINE | re.DOTALL,
     )
@@ -32,15 +40,16 @@ def documented() -> dict[str, str]:
 
 
 def test_every_command_has_its_place():
-    assert sorted(documented()) == sorted(features.commands)
+    assert sorted(documented()) == COMMANDS
 
 
-@pytest.mark.parametrize("name", sorted(features.commands))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_has_the_commands_own_words(name):
-    assert documented()[name] == told("features", name)
+    assert documented()[name] == told(*name.split())
 
 
-@pytest.mark.parametrize("name", sorted(features.commands))
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_works_on_a_stage_and_here(name):
-    options = {option for each in features.commands[name].params for option in each.opts}
+    group, command = name.split()
+    options = {option for each in candor.commands[group].commands[command].params for option in each.opts}
     assert {"--stage", "--local", "--state", "--json"} <= options
