@@ -25,6 +25,7 @@ from candor.errors import CandorError
 from candor.features.views import Definitions
 from candor.model.bundle import Bundle, Calibration
 from candor.model.engine import Booster
+from candor.model.soundness import require_sound
 from candor.reasons import Catalogue, Reason
 from training.dataset import DATASET, MANIFEST
 from training.evaluate import auc, summary
@@ -239,6 +240,7 @@ def main() -> int:
         folder = Path(os.environ.get("SM_CHANNEL_DATASET", ML / "input/data/dataset"))
         data = read_training_set(folder, DEFINITIONS)
         bundle, models = train(data, settings, DEFINITIONS, REASONS, policy())
+        require_sound(bundle, DEFINITIONS)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))
     write(bundle, models, Path(os.environ.get("SM_MODEL_DIR", ML / "model")))

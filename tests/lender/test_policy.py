@@ -1,11 +1,14 @@
 """The lender's decision table, through the engine that evaluates it in production."""
 
+from functools import reduce
 from typing import Any
 
 import pytest
 
 import lender
 from candor.policy import Facts, Policy, Verdict
+from candor.terms import Limits, granted
+from tests.reasons.lending import asked
 
 FEATURES = lender.DEFINITIONS.features
 TABLE = next(node for node in lender.policy()["nodes"] if node["type"] == "decisionTableNode")["content"]
@@ -30,6 +33,10 @@ FIRES: dict[str, dict[str, Any]] = {
     "unverified_ngn": NGN | {"amount": 500_001, "degraded": True},
     "currency_not_served": {"currency": "JPY"},
     "score_cutoff": {"score": 0.21},
+    "terms_near_cutoff_usd": USD | {"score": 0.2},
+    "terms_near_cutoff_ngn": NGN | {"score": 0.2},
+    "price_low_risk_usd": USD | {"installments": 5},
+    "price_near_cutoff_usd": USD | {"score": 0.2, "installments": 5},
 }
 
 
@@ -40,13 +47,13 @@ def policy() -> Policy:
 
 def facts(**changes: Any) -> Facts:
     """A returning customer with nothing against them, changed by name."""
-    score = changes.pop("score", 0.2)
+    score = changes.pop("score", 0.1)
     amount, currency = changes.pop("amount", 4_000), changes.pop("currency", "USD")
-    degraded = changes.pop("degraded", False)
+    degraded, installments = changes.pop("degraded", False), changes.pop("installments", 4)
     values = dict.fromkeys(FEATURES, 0.0) | {"customer_loans.originated.lifetime": 3.0} | changes
     assert len(values) == len(FEATURES)
     states = dict.fromkeys((view.name for view in lender.DEFINITIONS.views), "present")
-    return Facts(score, 0.2, amount, currency, degraded, values, states)
+    return Facts(score, 0.2, amount, currency, degraded, values, states, installments)
 
 
 def test_each_row_is_covered_below():
@@ -57,7 +64,7 @@ def test_rows_name_known_features_and_reasons():
     names = {f'features["{name}"]' for name in FEATURES}
     for column in TABLE["inputs"]:
         for named in column["field"].split(" - "):
-            assert named in names or named in {"currency", "amount", "degraded", "score"}
+            assert named in names or named in {"currency", "amount", "degraded", "installments", "score"}
     codes = {rule["reason"].strip('"') for rule in TABLE["rules"]} - {"null"}
     assert codes == {reason.code for reason in lender.REASONS if not reason.features}
 
@@ -70,9 +77,11 @@ def test_nothing_against_the_applicant_fires_nothing(policy):
 def test_each_rule_fires_alone(policy, rule):
     row = next(row for row in TABLE["rules"] if row["_id"] == rule)
     verdict = policy.decide(facts(**FIRES[rule]))
-    assert verdict.rules == [rule]
+    others = ["terms_near_cutoff_usd"] if rule == "price_near_cutoff_usd" else []
+    assert verdict.rules == [*others, rule]
     assert verdict.outcome == row["outcome"].strip('"')
-    assert verdict.component == row["component"].strip('"')
+    if verdict.outcome != "approved":
+        assert verdict.component == row["component"].strip('"')
     assert verdict.reasons == ([] if row["reason"] == "null" else [row["reason"].strip('"')])
 
 
@@ -120,3 +129,17 @@ def test_a_hard_rule_speaks_before_the_score(policy):
 def test_every_call_gives_a_table_of_its_own():
     lender.policy()["nodes"].clear()
     assert lender.policy()["nodes"]
+
+
+def test_near_the_cutoff_less_is_lent_in_fewer_instalments_and_for_more():
+    near, safe = (judged_at(score, 200_000, 24) for score in (0.2, 0.1))
+    assert near == (100_000, 12, 10_000)
+    assert safe == (200_000, 24, 10_000)
+    assert judged_at(0.2, 4_000, 4) == (4_000, 4, 0), "short credit has no price"
+
+
+def judged_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
+    verdict = Policy(lender.policy()).decide(facts(score=score, amount=total, installments=installments))
+    limits = reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits())
+    terms = granted(limits, asked(total, installments))
+    return terms.amount, terms.installments, terms.finance_charge

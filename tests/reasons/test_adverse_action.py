@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
@@ -171,7 +172,7 @@ def test_aa5_the_reference_is_of_the_bundle_and_changes_its_name():
     found = bundle()
     assert set(found.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
     moved = dict(found.reason_reference) | {"terms": found.reason_reference["terms"] + 1.0}
-    assert type(found)(**{**vars(found), "reason_reference": moved}).sha != found.sha
+    assert dataclasses.replace(found, reason_reference=moved).sha != found.sha
 
 
 def test_aa5_the_reference_decides_what_is_told():

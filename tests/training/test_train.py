@@ -12,6 +12,7 @@ import pytest
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster
 from candor.reasons import Catalogue
+from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive
 from training import learn, train
 from training.dataset import build
@@ -25,6 +26,7 @@ from training.learn import (
 )
 from training.train import read_training_set
 
+POLICY = table([row("score", component="model", score="> cutoff")], {"score": "score"})
 HYPERPARAMETERS = {"run": "r1", "as_of": "2024-06-01T00:00:00Z", "seeds": "[2, 1]"}
 
 
@@ -45,7 +47,7 @@ def fewer_rounds(monkeypatch):
 def run(monkeypatch, channel, out, **changes) -> int:
     monkeypatch.setattr("lender.DEFINITIONS", small_lender())
     monkeypatch.setattr("lender.REASONS", REASONS)
-    monkeypatch.setattr("lender.policy", lambda: {"nodes": []})
+    monkeypatch.setattr("lender.policy", lambda: POLICY)
     monkeypatch.setenv("SM_CHANNEL_DATASET", str(channel))
     monkeypatch.setenv("SM_MODEL_DIR", str(out))
     monkeypatch.setenv("SM_OUTPUT_DIR", str(out))
@@ -174,3 +176,13 @@ def test_the_reason_reference_is_of_those_who_just_passed(trained):
         nobody = reason_reference(engine, values, pd, 0.001, catalogue)
     assert found["repayment"] == pytest.approx(math.fsum(one["repayment"] for one in passed) / 30)
     assert set(nobody) == set(found)
+
+
+def test_the_reason_reference_of_a_bundle_is_what_its_data_says(channel, trained):
+    bundle = Bundle.from_bytes((trained / "bundle.json").read_bytes())
+    values = read_training_set(channel, small_lender()).values
+    catalogue = Catalogue(bundle.reasons, bundle.features)
+    with Booster(bundle.model) as engine:
+        pd = np.array([bundle.score(engine.raw(row)) for row in values.tolist()])
+        found = reason_reference(engine, values, pd, bundle.cutoff, catalogue)
+    assert found == pytest.approx(dict(bundle.reason_reference), abs=1e-9)

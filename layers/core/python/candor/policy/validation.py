@@ -1,0 +1,210 @@
+"""What is wrong with a decision table, found when it is built: rows that never fire, names that nothing has, missing reasons.
+
+Every condition is tried on every value that could tell it apart: the numbers and texts that the table names, what lies
+between and beyond them, and none. A cell that compares with more than the cut-off is taken to be met.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import zen
+
+from candor.contracts import CURRENCIES, MAX_AMOUNT
+from candor.errors import PolicyError
+from candor.policy import Facts, Policy, Row
+
+FACTS: Final = frozenset(Facts.__struct_fields__)
+STATES: Final = ("present", "absent", "unavailable", "expired")
+_WORDS: Final = frozenset({"and", "or", "not", "in", "true", "false", "null"})
+_STRING: Final = re.compile(r""""[^"]*"|'[^']*'""")
+_NAME: Final = re.compile(r"(?<![\w.$#])[A-Za-z_]\w*(?!\w*\s*\()")
+_MEMBER: Final = re.compile(r"""\b(features|states)(?:\[\s*["']([^"']+)["']\s*\]|\.(\w+))""")
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
+_CUTOFFS: Final = (0.125, 0.5)
+
+_WHOLE: Final = ("amount", "installments", "finance_charge")
+"""Facts of every request, whole numbers."""
+
+Value = float | str | bool | None
+
+
+class Known(NamedTuple):
+    """What a table may name: features, views, and the codes of reasons for hard rules."""
+
+    features: Collection[str]
+    views: Collection[str]
+    codes: Collection[str]
+
+
+def faults(table: Mapping[str, Any], known: Known) -> list[str]:
+    """What is wrong with a table, one line each. A table that cannot be evaluated at all is one line."""
+    try:
+        Policy(table)
+    except PolicyError as error:
+        return [str(error)]
+    tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
+    return [
+        fault for one in tables for fault in (*_names(one, known), *_outputs(one, known), *_unreachable(one))
+    ]
+
+
+def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
+    """Names of facts, features and views that nothing has: zen takes them for null, and such a row never fires."""
+    for where, text in _texts(table):
+        for kind, quoted, plain in _MEMBER.findall(text):
+            name = quoted or plain
+            if name not in (known.features if kind == "features" else {*known.views, "request"}):
+                yield f'{where}: there is no {kind[:-1]} "{name}"'
+        for name in _NAME.findall(_STRING.sub('""', text)):
+            if name not in FACTS | _WORDS:
+                yield f'{where}: there is no fact "{name}"; there are {", ".join(sorted(FACTS))}'
+
+
+def _texts(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for column in table["inputs"]:
+        yield f"input {column['name']}", column.get("field") or ""
+    for place, rule in enumerate(table["rules"]):
+        for column in table["inputs"]:
+            yield f"{_row(table, place)}, {column['name']}", rule.get(column["id"], "")
+
+
+def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
+    """Rows whose outputs are no verdict, that refuse without a reason of the catalogue, or share their name."""
+    names: set[str] = set()
+    for place, rule in enumerate(table["rules"]):
+        where = _row(table, place)
+        cells = {column["field"]: rule.get(column["id"], "").strip() for column in table["outputs"]}
+        if any(
+            _NAME.search(_STRING.sub('""', re.sub(r"\b(null|true|false)\b", "", text)))
+            for text in cells.values()
+        ):
+            yield f"{where}: an output must be a constant, so that it can be checked before it is told"
+            continue
+        found = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
+        try:
+            row = msgspec.convert({name: _whole(value) for name, value in found.items()}, Row)
+        except (msgspec.ValidationError, ValueError) as error:
+            yield f"{where}: {error}"
+            continue
+        if row.rule in names:
+            yield f'{where}: another row is named "{row.rule}"'
+        names.add(row.rule)
+        if row.reason and row.reason not in known.codes:
+            yield f'{where}: the catalogue has no reason "{row.reason}" for hard rules'
+        if row.component == "model" and not _looks_at_score(table, rule):
+            yield f"{where}: it speaks for the model and does not look at the score"
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _looks_at_score(table: Mapping[str, Any], rule: Mapping[str, str]) -> bool:
+    cells = [(column.get("field") or "", rule.get(column["id"], "")) for column in table["inputs"]]
+    return any(text and "score" in _NAME.findall(f"{field} {text}") for field, text in cells)
+
+
+def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
+    """Rows that no facts meet, and in a table of the first hit those that earlier rows always take."""
+    groups: dict[str, list[str]] = {}
+    for column in table["inputs"]:
+        if column.get("field"):
+            groups.setdefault(column["field"].strip(), []).append(column["id"])
+    met = [[_met(field, ids, rule, table) for field, ids in groups.items()] for rule in table["rules"]]
+    whole = [column["id"] for column in table["inputs"] if not column.get("field")]
+    taken: list[list[frozenset[int]]] = []
+    for place, (rule, sets) in enumerate(zip(table["rules"], met, strict=True)):
+        dead = [field for field, found in zip(groups, sets, strict=True) if not found]
+        if dead:
+            yield f"{_row(table, place)} never fires: no value of {dead[0]} meets its condition"
+        elif table["hitPolicy"] == "first" and not _free(sets, taken):
+            yield f"{_row(table, place)} never fires: rows before it take all that meet it"
+        if not any(rule.get(column, "").strip() for column in whole):
+            taken.append(sets)
+
+
+def _free(allowed: Sequence[frozenset[int]], taken: Sequence[Sequence[frozenset[int]]]) -> bool:
+    """Whether some choice of a value for each input is allowed and none of the rows before takes it."""
+    if not taken:
+        return True
+    first, *rest = taken
+    for place, sets in enumerate(first):
+        left = allowed[place] - sets
+        if left and _free([*allowed[:place], left, *allowed[place + 1 :]], rest):
+            return True
+    return False
+
+
+def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping[str, Any]) -> frozenset[int]:
+    """Which of the values that tell the field's conditions apart meet those of one row."""
+    cells = [rule.get(column, "").strip() for column in ids]
+    every = [other.get(column, "").strip() for other in table["rules"] for column in ids]
+    meets = [_condition(cell) for cell in cells if cell]
+    return frozenset(
+        place
+        for place, (value, cutoff) in enumerate(_values(field, every))
+        if all(condition(value, cutoff) for condition in meets)
+    )
+
+
+class _condition:  # noqa: N801 - reads as the function that it is
+    """One cell, tried on a value. What zen cannot compare is not met, as in the table."""
+
+    def __init__(self, cell: str) -> None:
+        self._expression = zen.compile_unary_expression(cell)
+        names = set(_NAME.findall(_STRING.sub('""', cell))) - _WORDS
+        self._open = not names <= {"cutoff"}
+
+    def __call__(self, value: Value, cutoff: float) -> bool:
+        if self._open:
+            return True
+        try:
+            return bool(self._expression.evaluate({"$": value, "cutoff": cutoff}))
+        except RuntimeError:
+            return False
+
+
+def _values(field: str, cells: Sequence[str]) -> list[tuple[Value, float]]:
+    """Values of a field that its cells could tell apart, each under every cut-off that is tried."""
+    return [(value, cutoff) for cutoff in _CUTOFFS for value in _values_at(field, cells, cutoff)]
+
+
+def _values_at(field: str, cells: Sequence[str], cutoff: float) -> list[Value]:
+    texts = {found[1:-1] for cell in cells for found in _STRING.findall(cell)}
+    if field == "degraded":
+        return [True, False]
+    if field == "currency":
+        return [*sorted(CURRENCIES & texts), *sorted(CURRENCIES - texts)[:1]]
+    if field.startswith("states"):
+        return [*STATES]
+    numbers = {float(found) for cell in cells for found in _NUMBER.findall(_STRING.sub("", cell))}
+    numbers |= {-one for one in numbers} | {0.0}
+    numbers |= {cutoff, *(cutoff * one for one in numbers), *(cutoff / one for one in numbers if one)}
+    low, high = _domain(field)
+    ordered = sorted({low, high, *(one for one in numbers if low <= one <= high)})
+    between = [(one + other) / 2 for one, other in pairwise(ordered)]
+    if field in _WHOLE:
+        beside = {float(round(one + step)) for one in [*ordered, *between] for step in (-1, 0, 1)}
+        return [one for one in sorted(beside) if low <= one <= high]
+    return [*ordered, *between, *sorted(texts), None]
+
+
+def _domain(field: str) -> tuple[float, float]:
+    """The least and the greatest that a number of a field can be."""
+    known = {
+        "score": (0.0, 1.0),
+        "amount": (1, MAX_AMOUNT),
+        "installments": (1, 60),
+        "finance_charge": (0, MAX_AMOUNT),
+    }
+    return known.get(field, (-1e15, 1e15))
+
+
+def _row(table: Mapping[str, Any], place: int) -> str:
+    name = table["rules"][place].get("_id")
+    return f"row {place + 1}" + (f" ({name})" if name else "")

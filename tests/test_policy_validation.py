@@ -1,0 +1,135 @@
+"""A table is checked before it is part of a bundle: what never fires, what nothing has, what has no reason."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import lender
+from candor.errors import BundleRefused
+from candor.model.soundness import require_sound
+from candor.policy.validation import Known, faults
+from tests.decision_tables import row, table
+from tests.reasons.lending import bundle
+
+KNOWN = Known({"loans.count.7d", "request.amount"}, {"loans"}, {"H1", "H2"})
+LOANS = 'features["loans.count.7d"]'
+
+
+def found(rows, hit_policy="collect", **inputs) -> list[str]:
+    return faults(table(rows, inputs, hit_policy), KNOWN)
+
+
+def test_the_lenders_own_table_has_no_fault():
+    require_sound(bundle(), lender.DEFINITIONS)
+
+
+@pytest.mark.parametrize(
+    ("field", "cell"),
+    [
+        ("score", "> 1.5"),
+        ("score", "< 0"),
+        ("score", "> cutoff and < cutoff / 2"),
+        ("amount", "< 1"),
+        ("amount", "> 5000 and < 3000"),
+        ("amount", "> 3 and < 4"),
+        ("installments", "> 60"),
+        ("currency", '"usd"'),
+        ("currency", 'in ["XXX", "YYY"]'),
+        ("degraded", '"yes"'),
+        ("states.loans", '"gone"'),
+        (LOANS, "> 5 and < 5"),
+        (LOANS, "[9..3]"),
+    ],
+)
+def test_a_condition_that_nothing_meets_is_a_row_that_never_fires(field, cell):
+    [fault] = found([row("fine", reason="H1", when=""), row("dead", reason="H1", when=cell)], when=field)
+    assert fault.startswith("row 2 (dead) never fires")
+
+
+@pytest.mark.parametrize(
+    ("field", "cell"),
+    [
+        ("score", "> cutoff / 2 and <= cutoff"),
+        ("score", "(cutoff / 2..cutoff]"),
+        ("score", "null"),
+        ("amount", "[3..4]"),
+        ("currency", 'not in ["USD"]'),
+        ("degraded", "true"),
+        ("states.loans", '"expired"'),
+        ("states.request", '"unavailable"'),
+        (LOANS, "> 5 and < 6"),
+        (LOANS, "< -3"),
+        (LOANS, "> amount"),
+    ],
+)
+def test_a_condition_that_something_meets_is_none(field, cell):
+    assert found([row("fires", reason="H1", when=cell)], when=field) == []
+
+
+def test_two_columns_of_one_fact_must_hold_together():
+    rows = [
+        row("dead", reason="H1", low="> 10", high="< 5"),
+        row("fires", reason="H1", low="> 1", high="< 5"),
+    ]
+    [fault] = found(rows, low=LOANS, high=LOANS)
+    assert "row 1 (dead)" in fault
+
+
+def test_of_the_first_hit_a_row_that_others_cover_together_is_found():
+    rows = [
+        row("low", reason="H1", a="< 10"),
+        row("high", reason="H1", a=">= 10"),
+        row("none", reason="H1", a="null"),
+        row("rest", reason="H2", b='"USD"'),
+    ]
+    [fault] = found(rows, "first", a=LOANS, b="currency")
+    assert fault == "row 4 (rest) never fires: rows before it take all that meet it"
+    open_rows = [rows[0], rows[1], row("rest", reason="H2")]
+    assert found(open_rows, "first", a=LOANS, b="currency") == [], "who has no loans meets the last"
+    assert found(rows, a=LOANS, b="currency") == [], "where all rows fire none takes another's place"
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ('features["loans.count.30d"]', 'no feature "loans.count.30d"'),
+        ("features.loans", 'no feature "loans"'),
+        ("states.devices", 'no state "devices"'),
+        ("ammount", 'no fact "ammount"'),
+    ],
+)
+def test_a_name_that_nothing_has_is_found(field, why):
+    assert any(why in fault for fault in found([row("r", reason="H1", when="> 0")], when=field))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"reason": "null"}, "needs its reason"),
+        ({"reason": '"H9"'}, 'no reason "H9"'),
+        ({"outcome": '"maybe"'}, "maybe"),
+        ({"outcome": 'amount > 3 ? "declined" : "approved"'}, "constant"),
+        ({"component": '"model"'}, "does not look at the score"),
+        ({"outcome": '"approved"', "reason": "null", "limit": "100"}, "needs its reason"),
+        ({"outcome": '"approved"', "limit": "0"}, "limit"),
+        ({"outcome": '"approved"', "limit": "10.5"}, "limit"),
+    ],
+)
+def test_an_outcome_without_its_reason_is_found(changes, why):
+    [fault] = found([row("r", reason="H1", when="> 5") | {"limit": "null"} | changes], when="amount")
+    assert why in fault
+
+
+def test_two_rows_of_one_name_are_found():
+    [fault] = found([row("r", reason="H1", when="> 5"), row("r", reason="H1", when="> 9")], when="amount")
+    assert 'another row is named "r"' in fault
+
+
+def test_a_bundle_with_a_fault_is_not_built_and_all_are_told_in_one_line():
+    broken = table([row("r", reason="H99", when="< 0")], {"when": "amount"})
+    with pytest.raises(BundleRefused, match="never fires") as error:
+        require_sound(dataclasses.replace(bundle(), policy=broken), lender.DEFINITIONS)
+    assert "H99" in str(error.value)
+    assert "\n" not in str(error.value)
