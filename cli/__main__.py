@@ -11,6 +11,7 @@ from candor.errors import CandorError
 from cli.decisions import decisions
 from cli.features import features
 from cli.models import models
+from cli.policy import policy
 
 
 class Program(click.Group):
@@ -31,7 +32,7 @@ def candor() -> None:
     """
 
 
-for group in (features, decisions, models):
+for group in (features, decisions, models, policy):
     candor.add_command(group)
 
 if __name__ == "__main__":
