@@ -31,7 +31,7 @@ class Acknowledged(NamedTuple):
 
 _FUNCTIONS = {
     "ingestion": ("UpdateFeatures",),
-    "history": ("LogCommits", "PublishDecisions"),
+    "history": ("LogCommits", "PublishDecisions", "ScoreShadows"),
     "serving": ("Score", "Authorize", "PublishEvents"),
     "training": ("PrepareTraining", "RegisterModel", "PromoteModel"),
 }
@@ -99,6 +99,9 @@ _OBJECT_GRANTS = (
     ("history/Commits/Role", f"{_ARCHIVE}/undelivered/*"),
     ("history/Decisions/Role", f"{_ARCHIVE}/decisions/*"),
     ("history/Decisions/Role", f"{_ARCHIVE}/undelivered/*"),
+    ("history/Shadows/Role", f"{_ARCHIVE}/shadows/*"),
+    ("history/Shadows/Role", f"{_ARCHIVE}/undelivered/*"),
+    ("history/ScoreShadowsRole", f"{_BUNDLES}/bundles/*"),
     ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),

@@ -17,8 +17,8 @@ from stacks.ingestion import IngestionStack
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
-COMMITS_PREFIX, DECISIONS_PREFIX = "commits/", "decisions/"
-"""Where the archive keeps the log of commits and the decision records."""
+COMMITS_PREFIX, DECISIONS_PREFIX, SHADOWS_PREFIX = "commits/", "decisions/", "shadows/"
+"""Where the archive keeps the log of commits, the decision records and what shadows said of them."""
 
 TIMEOUT_S = 60
 
@@ -31,7 +31,7 @@ _INSERTS = {"eventName": ["INSERT"]}
 
 
 class HistoryStack(cdk.Stack):
-    """`log_commits` on the feature tables' streams, `publish_decisions` on the decisions', one dead-letter queue."""
+    """`log_commits` on the feature tables' streams, `publish_decisions` and `score_shadows` on the decisions'."""
 
     def __init__(
         self,
@@ -59,8 +59,12 @@ class HistoryStack(cdk.Stack):
         self.decisions = ArchiveStream(
             self, "Decisions", prefix=DECISIONS_PREFIX, bucket=storage.archive, settings=settings
         )
+        self.shadows = ArchiveStream(
+            self, "Shadows", prefix=SHADOWS_PREFIX, bucket=storage.archive, settings=settings
+        )
         self.log_commits = self._log_commits(storage)
         self.publish_decisions = self._publish_decisions(storage, ingestion)
+        self.score_shadows = self._score_shadows(storage)
         cdk.CfnOutput(self, "StreamsDlqUrl", value=self.streams_dlq.queue_url)
 
     def _log_commits(self, storage: StorageStack) -> HouseFunction:
@@ -104,6 +108,31 @@ class HistoryStack(cdk.Stack):
         function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
         self._follow(
             "FromDecisions", storage.decisions, function, batch_size=100, window_s=1, pattern=_INSERTS
+        )
+        return function
+
+    def _score_shadows(self, storage: StorageStack) -> HouseFunction:
+        layers = self._layers
+        function = HouseFunction(
+            self,
+            "ScoreShadows",
+            name="score_shadows",
+            settings=self._settings,
+            layers=[layers.core, layers.runtime, layers.lightgbm],
+            timeout_s=TIMEOUT_S,
+            environment={
+                "SHADOWS_STREAM": self.shadows.stream.delivery_stream_name,
+                "BUNDLES_BUCKET": storage.bundles.bucket_name,
+                "REGISTRY_TABLE": storage.registry.table_name,
+                "STREAMS_DLQ_URL": self.streams_dlq.queue_url,
+            },
+        )
+        function.allow("firehose:PutRecordBatch", on=self.shadows.stream.delivery_stream_arn)
+        function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        function.allow("dynamodb:GetItem", on=storage.registry.table_arn)
+        function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
+        self._follow(
+            "ShadowsFromDecisions", storage.decisions, function, batch_size=100, window_s=10, pattern=_INSERTS
         )
         return function
 

@@ -68,6 +68,8 @@ class ObservabilityStack(cdk.Stack):
         self._late("Decisions", history.decisions, "Decisions do not reach the archive.")
         self._behind("LogCommits", history.log_commits, "The log of commits is behind the tables.")
         self._behind("PublishDecisions", history.publish_decisions, "Decisions are not published.")
+        self._late("Shadows", history.shadows, "What shadows say does not reach the archive.")
+        self._behind("ScoreShadows", history.score_shadows, "Shadows are behind the decisions.")
 
     def _decisions(self, serving: ServingStack, settings: StageSettings) -> None:
         alias = serving.score_alias

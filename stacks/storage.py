@@ -73,11 +73,14 @@ class StorageStack(cdk.Stack):
                     s3.LifecycleRule(prefix=prefix, transitions=[colder])
                     for prefix in ("events/", "commits/")
                 ),
-                s3.LifecycleRule(
-                    prefix="decisions/",
-                    transitions=[colder] if settings.decision_retention_days > COLDER_DAYS else None,
-                    expiration=days(settings.decision_retention_days),
-                    noncurrent_version_expiration=days(1),
+                *(
+                    s3.LifecycleRule(
+                        prefix=prefix,
+                        transitions=[colder] if settings.decision_retention_days > COLDER_DAYS else None,
+                        expiration=days(settings.decision_retention_days),
+                        noncurrent_version_expiration=days(1),
+                    )
+                    for prefix in ("decisions/", "shadows/")
                 ),
             ],
         )

@@ -23,6 +23,7 @@ ENVIRONMENT = {
     "authorize": {"MERCHANTS_TABLE"},
     "publish_events": {"EVENT_BUS_NAME"},
     "log_commits": {"COMMITS_STREAM", "STREAMS_DLQ_URL"},
+    "score_shadows": {"BUNDLES_BUCKET", "REGISTRY_TABLE", "SHADOWS_STREAM", "STREAMS_DLQ_URL"},
     "publish_decisions": {"DECISIONS_STREAM", "EVENT_BUS_NAME", "STREAMS_DLQ_URL"},
     "update_features": {
         "FEATURES_TABLE",
@@ -70,13 +71,13 @@ def test_functions_share_the_house_defaults(assembly):
         assert found["Properties"]["RetentionInDays"] > 0
 
 
-def test_only_the_scorer_carries_the_engine(assembly):
+def test_only_who_scores_carries_the_engine(assembly):
     layers = {
         name: {layer["Ref"].removeprefix("Layers")[:-8] for layer in each["Layers"]}
         for name, each in assembly.functions().items()
     }
     assert layers["score"] == {"Core", "Lender", "Runtime", "Lightgbm"}
-    assert [name for name, each in layers.items() if "Lightgbm" in each] == ["score"]
+    assert [name for name, each in sorted(layers.items()) if "Lightgbm" in each] == ["score", "score_shadows"]
     assert all({"Core", "Runtime"} <= each for each in layers.values())
 
 

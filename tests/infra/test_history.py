@@ -12,32 +12,33 @@ DAY_S = 86_400
 
 
 def _mappings(assembly):
-    """Table → (function's logical id, properties of the mapping)."""
+    """(Table, function's logical id) → properties of the mapping."""
     found = {}
     for key, mapping in assembly.resources("AWS::Lambda::EventSourceMapping").items():
         if key.startswith("history/"):
             properties = mapping["Properties"]
             table = assembly.plain(properties["EventSourceArn"]).strip("<>").removesuffix(".StreamArn")[:-8]
-            found[table] = (properties["FunctionName"]["Ref"][:-8], properties)
+            found[table, properties["FunctionName"]["Ref"][:-8]] = properties
     return found
 
 
 def test_each_stream_has_the_function_that_reads_it(assembly):
-    assert {table: function for table, (function, _) in _mappings(assembly).items()} == {
-        "Features": "LogCommits",
-        "SynchronousFeatures": "LogCommits",
-        "Decisions": "PublishDecisions",
+    assert set(_mappings(assembly)) == {
+        ("Features", "LogCommits"),
+        ("SynchronousFeatures", "LogCommits"),
+        ("Decisions", "PublishDecisions"),
+        ("Decisions", "ScoreShadows"),
     }
 
 
 def test_no_table_has_a_stream_that_nobody_reads(assembly):
     tables = assembly.resources("AWS::DynamoDB::Table").items()
     streaming = {key[8:-8] for key, table in tables if "StreamSpecification" in table["Properties"]}
-    assert streaming == set(_mappings(assembly))
+    assert streaming == {table for table, _ in _mappings(assembly)}
 
 
 def test_a_record_is_tried_again_in_part_and_given_up_long_before_the_stream_forgets_it(assembly):
-    for _, properties in _mappings(assembly).values():
+    for properties in _mappings(assembly).values():
         assert properties["StartingPosition"] == "TRIM_HORIZON"
         assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert properties["BisectBatchOnFunctionError"] is True
@@ -57,8 +58,11 @@ def test_a_record_is_tried_again_in_part_and_given_up_long_before_the_stream_for
     ],
 )
 def test_what_is_neither_commit_nor_decision_invokes_nobody(assembly, table, pattern):
-    [chosen] = _mappings(assembly)[table][1]["FilterCriteria"]["Filters"]
-    assert json.loads(chosen["Pattern"]) == pattern
+    followed = [properties for (followed, _), properties in _mappings(assembly).items() if followed == table]
+    assert followed
+    for properties in followed:
+        [chosen] = properties["FilterCriteria"]["Filters"]
+        assert json.loads(chosen["Pattern"]) == pattern
 
 
 def test_an_alarm_speaks_hours_before_a_record_is_given_up(assembly):
@@ -68,7 +72,7 @@ def test_an_alarm_speaks_hours_before_a_record_is_given_up(assembly):
         if properties["MetricName"] == "IteratorAge":
             assert properties["AlarmActions"]
             watched[assembly.plain(properties["Dimensions"][0]["Value"]).strip("<>")[:-8]] = properties
-    assert set(watched) == {"LogCommits", "PublishDecisions"}
+    assert set(watched) == {"LogCommits", "PublishDecisions", "ScoreShadows"}
     for properties in watched.values():
         assert (properties["Statistic"], properties["ComparisonOperator"]) == (
             "Maximum",
@@ -84,7 +88,7 @@ def test_each_delivery_stream_has_an_alarm_on_its_age(assembly):
         for alarm in assembly.resources("AWS::CloudWatch::Alarm").values()
         if alarm["Properties"]["MetricName"] == "DeliveryToS3.DataFreshness"
     ]
-    assert len(set(ages)) == len(assembly.resources("AWS::KinesisFirehose::DeliveryStream")) == 3
+    assert len(set(ages)) == len(assembly.resources("AWS::KinesisFirehose::DeliveryStream")) == 4
 
 
 def test_code_and_templates_name_the_same_places(assembly):

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from candor.decision import Decision, parse_record
 from candor.edge.delivery import deliver
 from candor.errors import InvalidInput
 
@@ -82,6 +83,15 @@ def decision_record(record: Record) -> bytes:
         raw = _bytes(record["dynamodb"]["NewImage"]["r"])
         msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     return raw
+
+
+def decision_of(record: Record) -> Decision:
+    """The new decision that a record tells of. Raises `InvalidInput`."""
+    raw = decision_record(record)
+    try:
+        return parse_record(raw)
+    except (KeyError, TypeError, msgspec.ValidationError):
+        raise InvalidInput("unreadable_decision", "The record is of another shape.") from None
 
 
 def _bytes(attribute: Mapping[str, str]) -> bytes:
