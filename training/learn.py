@@ -111,16 +111,24 @@ def expected_profit(bad: NDArray[np.int8], pd: Floats, cutoff: float, income: fl
     return float(np.where(approved, gain, 0.0).mean())
 
 
-def reason_reference(
-    engine: Booster, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
-) -> dict[str, float]:
-    """Mean contribution (log odds) of each factor for applicants at or slightly better than the cut-off.
+def near_cutoff(pd: Floats, cutoff: float) -> NDArray[np.intp]:
+    """Row numbers of applicants at or slightly better than the cut-off, the nearest first.
 
-    Regulation B, comment 9(b)(2)-5 (a). The nearest 5 % (30 to 500 applicants); where nobody passes, the nearest at all.
+    The nearest 5 % (30 to 500 applicants); where nobody passes, the nearest at all.
     """
     distance = np.where(pd <= cutoff, cutoff - pd, 1.0 + pd - cutoff)
     low, high = _NEIGHBOURS
     wanted = min(max(low, int(len(pd) * _NEIGHBOUR_SHARE)), high, max(low, int((pd <= cutoff).sum())))
-    nearest = np.argsort(distance, kind="stable")[:wanted]
+    return np.argsort(distance, kind="stable")[:wanted]
+
+
+def reason_reference(
+    engine: Booster, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
+) -> dict[str, float]:
+    """Mean contribution (log odds) of each factor for applicants near the cut-off.
+
+    Regulation B, comment 9(b)(2)-5 (a).
+    """
+    nearest = near_cutoff(pd, cutoff)
     factors = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[nearest].tolist()]
     return {name: sum(one[name] for one in factors) / len(factors) for name in factors[0]}

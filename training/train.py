@@ -39,6 +39,7 @@ from training.learn import (
     calibrate,
     expected_profit,
     fit,
+    near_cutoff,
     raw_scores,
     reason_reference,
     require_both,
@@ -155,7 +156,7 @@ def train(
         policy=policy,
         reasons=tuple(reasons),
         metrics=metrics,
-        lineage=_lineage(data, settings),
+        lineage=_lineage(data, settings) | {"reason_reference": _compared_with(pd, cutoff)},
     )
     return bundle, text
 
@@ -188,6 +189,17 @@ def _validate(
         "period_from": split.at,
     }
     return calibration, cutoff, metrics
+
+
+def _compared_with(pd: Floats, cutoff: float) -> dict[str, Any]:
+    """Who reasons are told against: method, number and scores of the applicants near the cut-off."""
+    near = sorted(pd[near_cutoff(pd, cutoff)].tolist())
+    return {
+        "method": "12 CFR 1002.9, comment 9(b)(2)-5 (a): mean of applicants at or slightly above the minimum passing score",
+        "applicants": len(near),
+        "lowest_pd": near[0],
+        "highest_pd": near[-1],
+    }
 
 
 def _lineage(data: TrainingSet, settings: Settings) -> dict[str, Any]:

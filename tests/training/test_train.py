@@ -186,3 +186,7 @@ def test_the_reason_reference_of_a_bundle_is_what_its_data_says(channel, trained
         pd = np.array([bundle.score(engine.raw(row)) for row in values.tolist()])
         found = reason_reference(engine, values, pd, bundle.cutoff, catalogue)
     assert found == pytest.approx(dict(bundle.reason_reference), abs=1e-9)
+    told = bundle.lineage["reason_reference"]
+    near = sorted((one for one in pd.tolist() if one <= bundle.cutoff), reverse=True)[: told["applicants"]]
+    assert (told["lowest_pd"], told["highest_pd"]) == pytest.approx((near[-1], near[0]))
+    assert told["applicants"] >= 30

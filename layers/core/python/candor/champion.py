@@ -78,22 +78,23 @@ class Champions:
 
         A challenger that cannot serve has no share: the champion decides for everyone.
         """
-        deadline = Deadline(timeout_s)
-        before = self.last, self._views
-        champion = self.serving(pointer.champion, pointer.views, timeout_s).champion
-        challenger = self._challenger if pointer.views is None else pointer.challenger
-        standing = self._beside.champion if self._beside else None
-        if challenger is None or (champion is not None and challenger.bundle == champion.sha):
-            self._challenger, self._beside = None, None
-        elif standing is None or standing.sha != challenger.bundle or (self.last, self._views) != before:
-            ready = self._ready.get(challenger.bundle) or self._loaded(
-                challenger.bundle, deadline.remaining()
-            )
-            self._challenger = challenger
-            self._beside = Serving(self._versions(ready, self._views), ready) if ready else None
-        else:
-            self._challenger = challenger
+        deadline, before = Deadline(timeout_s), self.last
+        self.serving(pointer.champion, pointer.views, timeout_s)
+        if pointer.views is not None:
+            self._challenger = pointer.challenger
+        self._beside = self._standing(deadline, moved=self.last is not before)
         return self._drawn(lot)
+
+    def _standing(self, deadline: Deadline, *, moved: bool) -> Serving | None:
+        """The challenger made ready; None where there is none, it is the champion already, or it cannot serve."""
+        challenger, champion = self._challenger, self.last.champion
+        if challenger is None or (champion is not None and champion.sha == challenger.bundle):
+            return None
+        standing = self._beside.champion if self._beside else None
+        if standing is not None and standing.sha == challenger.bundle and not moved:
+            return self._beside
+        ready = self._ready.get(challenger.bundle) or self._loaded(challenger.bundle, deadline.remaining())
+        return Serving(self._versions(ready, self._views), ready) if ready else None
 
     def _drawn(self, lot: Lot) -> Chosen:
         if self._challenger is None or self._beside is None:

@@ -1,0 +1,66 @@
+"""An approval of less than was asked for: what the merchant, the record and the event say of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from candor.decision import decided, parse_record
+from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
+from tests.decide.lending import DEFINITIONS, POLICY_CODES, SAFE, Shelf, Till, champion
+from tests.decision_tables import row, table
+
+LIMIT = 1_000
+
+
+def till(limited: dict[str, str], **kind: str | None) -> Till:
+    """One that approves, with the limits of one row."""
+    rows = [
+        row("score", component="model", score="> cutoff"),
+        row("limit", "approved", score="<= cutoff", **kind) | limited,
+    ]
+    bundle = dataclasses.replace(champion(), policy=table(rows, {"score": "score"}))
+    return Till(MemoryDecisionStore(MemoryFeatureStore(), bundle.sha), Shelf(bundle))
+
+
+@pytest.mark.parametrize("kind", [{"component": "model"}, {"reason": "H2"}])
+def test_less_is_an_approval_with_reasons_of_who_limited_it(kind):
+    answer = till({"limit": str(LIMIT)}, **kind).decide(total=SAFE)
+    told, decision = json.loads(answer.body), answer.decision
+    assert (told["outcome"], told["approved_amount_max"]) == ("approved", LIMIT)
+    assert told["expires_at"]
+    assert decision.component == kind.get("component", "policy")
+    assert 1 <= len(decision.reasons) <= 4
+    assert (set(decision.reasons) <= POLICY_CODES) is ("reason" in kind)
+    assert decision.adverse_action.kind == "counter_offer"
+    assert decided(decision, DEFINITIONS).data["approved_amount"] == LIMIT
+
+
+def test_fewer_payments_and_a_price_are_the_answers_terms():
+    answer = till({"installments": "2", "charge_bps": "250"}, component="model").decide(total=SAFE)
+    terms = json.loads(answer.body)["terms"]
+    assert terms == {"product": "pay_in_4", "installments": 2, "finance_charge": SAFE * 250 // 10_000}
+    assert json.loads(answer.body)["approved_amount_max"] == SAFE
+
+
+def test_limits_that_allow_what_was_asked_refuse_nobody():
+    decision = (
+        till({"limit": "4000", "installments": "4", "charge_bps": "0"}, component="model").decide().decision
+    )
+    assert (decision.outcome, decision.component, decision.reasons) == ("approved", None, [])
+    assert decision.adverse_action is None
+
+
+def test_the_record_brings_the_terms_back():
+    shop = till({"limit": str(LIMIT)}, component="model")
+    decision = shop.decide(total=SAFE).decision
+    again = parse_record(shop.store.decisions[decision.id].record)
+    assert (again.terms, again.adverse_action) == (decision.terms, decision.adverse_action)
+
+
+def test_a_decline_tells_the_terms_that_were_asked_for():
+    told = json.loads(till({"limit": "10"}, component="model").decide(total=80_000).body)
+    assert (told["outcome"], told["approved_amount_max"]) == ("declined", 0)
+    assert told["terms"] == {"product": "pay_in_4", "installments": 4, "finance_charge": 0}
