@@ -51,7 +51,7 @@ check: install  ## Formatting, lint, types and import rules
 synth: install  ## Synthesize the CDK app into cdk.out
 	@$(python) app.py
 
-bench: install  ## Measure the budgets; the table goes to the screen, JSON to benchmarks/results
+bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
 	@$(python) -m benchmarks
 
 lock:  ## Resolve requirements.in into requirements.txt again (needs uv)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--json] [score|update|read|rebuild …]`: run, print the table or JSON, keep the JSON in benchmarks/results."""
+"""`python -m benchmarks [--json] [score|request|…]`: run, print the table or JSON, keep the JSON; fails on a missed budget."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import read, rebuild, score, update
+from benchmarks import cold_start, decline, read, rebuild, score, update
+from benchmarks.request import measure as request
 from benchmarks.results import keep
 from benchmarks.rounds import Row
 
 BENCHMARKS = {
+    "request": request.measure,
     "score": score.measure,
+    "decline": decline.measure,
+    "cold_start": cold_start.measure,
     "update": update.measure,
     "read": read.measure,
     "rebuild": rebuild.measure,
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Run the named benchmarks, or all."""
+def main(arguments: Sequence[str]) -> int:
+    """Run the named benchmarks, or all; 1 if a budget was missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="|".join(BENCHMARKS), help="which to run; all without names"
@@ -34,11 +38,15 @@ def main(arguments: Sequence[str]) -> None:
     if unknown:
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
     rows = list(_run(options.names or list(BENCHMARKS)))
-    text = keep("budgets", {"rows": [{**asdict(row), "met": row.met} for row in rows]})
+    text = keep("budgets", {"rows": [{**asdict(row), "ok": row.ok} for row in rows]})
     if options.json:
         print(text)
     else:
         _print(rows)
+    missed = [row.name for row in rows if row.ok is False]
+    for name in missed:
+        print(f"budget missed: {name}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def _run(names: Sequence[str]) -> Iterator[Row]:
@@ -51,20 +59,20 @@ def _print(rows: Sequence[Row]) -> None:
     table = Table(
         "benchmark",
         "what",
-        "figure",
-        "budget",
+        "value",
         "ratio",
-        "against",
+        "to",
+        "budget",
         title="CPU per call, median of interleaved rounds",
     )
     for row in rows:
         ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        budget = "" if row.budget is None else f"{row.budget:g} {row.unit}: {'met' if row.met else 'NOT met'}"
+        kept = "" if row.budget is None else f"{row.limits} {row.budget:g}: {'met' if row.ok else 'MISSED'}"
         table.add_row(
-            row.benchmark, row.name, f"{row.figure:.1f} {row.unit}", budget, ratio, row.against or ""
+            row.benchmark, row.name, f"{row.value:,.1f} {row.unit}", ratio, row.reference or "", kept
         )
-    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -7,10 +7,12 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+VERSIONS = ("awslambdaric", "boto3", "lightgbm", "msgspec", "pynamodb", "zen-engine")
 
 
 def keep(name: str, report: Mapping[str, Any]) -> str:
@@ -22,6 +24,22 @@ def keep(name: str, report: Mapping[str, Any]) -> str:
     return text
 
 
-def machine() -> dict[str, str | int | None]:
+def machine() -> dict[str, Any]:
     """What a figure depends on."""
-    return {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count()}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "versions": {name: version(name) for name in VERSIONS},
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the kernel tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

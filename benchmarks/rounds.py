@@ -6,24 +6,36 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import Literal
+
+Limits = Literal["value at most", "ratio at most", "ratio at least"]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the report: a figure (µs of CPU per call unless `unit` says otherwise), its peer and its budget."""
+    """One line of the report: a value (µs of CPU per call unless `unit` says otherwise), what it is told against, its budget.
+
+    `ratio` is the value over its reference's, or the other way round where the budget is a ratio at least.
+    """
 
     benchmark: str
     name: str
-    figure: float
-    against: str | None = None
+    value: float
+    reference: str | None = None
     ratio: float | None = None
     budget: float | None = None
     unit: str = "µs"
+    limits: Limits = "value at most"
 
     @property
-    def met(self) -> bool | None:
-        """Whether the figure is within its budget; None without one."""
-        return None if self.budget is None else self.figure <= self.budget
+    def ok(self) -> bool | None:
+        """Whether the budget is kept; None without one."""
+        if self.budget is None:
+            return None
+        if self.limits == "value at most":
+            return self.value <= self.budget
+        assert self.ratio is not None, f"{self.name} has a budget of its ratio, and none"
+        return self.ratio <= self.budget if self.limits == "ratio at most" else self.ratio >= self.budget
 
 
 def interleaved(calls: Mapping[str, Callable[[], int]], rounds: int = 9) -> dict[str, float]:

@@ -1,0 +1,49 @@
+"""The decline path: what a person's reasons cost on top of the score. Approvals never pay it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import lightgbm
+import numpy as np
+
+from benchmarks.request.world import world
+from benchmarks.rounds import Row, interleaved
+from candor.champion import Champion
+from lender import DEFINITIONS
+
+ROWS = 20
+BUDGET = 1.05
+
+
+def measure() -> Iterator[Row]:
+    """Score, LightGBM's own contributions, and ours with their sum by factor and the choice of reasons."""
+    with world() as found:
+        champion = Champion(found.bundle.sha, found.bundle, DEFINITIONS)
+        reference = lightgbm.Booster(model_str=found.bundle.model)
+    width = len(DEFINITIONS.features)
+    rows = np.random.default_rng(3).normal(size=(ROWS, width))
+    package, ours = "Booster.predict(pred_contrib)", "exact contributions by the binding"
+    calls: dict[str, Callable[[], int]] = {
+        "score": partial(_each, champion.score, rows.tolist()),
+        package: partial(_package, reference, rows),
+        ours: partial(_each, champion.booster.contributions, rows.tolist()),
+        "reasons: contributions, factors, choice": partial(_each, champion.reasons, rows.tolist()),
+    }
+    spent = interleaved(calls, rounds=7)
+    for name, value in spent.items():
+        limit = BUDGET if name == ours else None
+        yield Row("decline", name, value, package, value / spent[package], limit, limits="ratio at most")
+
+
+def _each(call: Callable[[list[float]], object], rows: list[list[float]]) -> int:
+    for row in rows:
+        call(row)
+    return len(rows)
+
+
+def _package(booster: lightgbm.Booster, rows: np.ndarray) -> int:
+    for place in range(len(rows)):
+        booster.predict(rows[place : place + 1], pred_contrib=True, num_threads=1)
+    return len(rows)

@@ -1,0 +1,1 @@
+"""One checkout's request: the prepared and the full decision, their floor and their peers, against one stub."""

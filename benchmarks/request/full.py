@@ -1,0 +1,119 @@
+"""The full decision as the deployed handler takes it, and each of its parts on what the whole hands it."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from benchmarks.request.world import CUSTOMERS, SETTINGS, proxied
+from candor.clock import Deadline
+from candor.decide import Attempt, Decider, Proposal, Scope
+from candor.decision import answer, decided
+from candor.edge import rest, telemetry
+from candor.edge.intake import attempt_of
+from candor.features.vector import build
+from candor.policy import Facts
+from candor.store.protocol import Snapshot
+
+
+class Steps:
+    """One customer's decision taken apart: what each step is given."""
+
+    def __init__(self, module: Any, customer: int) -> None:
+        self.clock = module.CLOCK
+        self.decider: Decider = module.decider()
+        self.attempt: Attempt = attempt_of(rest.Request(proxied(customer)), replay_allowed=False)
+        scope, reads = self.decider._read(self.attempt.application, Deadline(20.0))  # noqa: SLF001 - parts of it
+        self.scope: Scope = scope
+        self.reads = reads
+        self.proposal: Proposal = self.decider._propose(self.attempt, scope, reads)  # noqa: SLF001 - as above
+        self.decision = self.proposal.decision
+        champion = scope.chosen.serving.champion
+        assert champion is not None, "the stub's bundle does not serve"
+        self.champion = champion
+
+
+def parts() -> dict[str, Callable[[], int]]:
+    """The whole handler, and its steps, for every customer in turn; the runtime loop is what is missing of the served row."""
+    os.environ |= SETTINGS
+    module = importlib.import_module("functions.score.handler")
+    steps = [Steps(module, customer) for customer in range(CUSTOMERS)]
+    each: dict[str, Callable[[Steps], object]] = {
+        "full: parse and validate": _parse,
+        "full: read, transport": _read,
+        "full: decode + finalise": _vector,
+        "full: score": lambda step: step.champion.score(step.decision.vector.values),
+        "full: policy": _policy,
+        "full: record, answer": lambda step: (msgspec.json.encode(step.decision), answer(step.decision)),
+        "full: synchronous items": _commits,
+        "full: write, transport": _write,
+        "full: log line": partial(_log, module),
+    }
+    return {"full, in process": partial(_whole, module)} | {
+        name: partial(_all, step, steps) for name, step in each.items()
+    }
+
+
+def _all(step: Callable[[Steps], object], steps: Sequence[Steps]) -> int:
+    with redirect_stdout(io.StringIO()):
+        for one in steps:
+            step(one)
+    return len(steps)
+
+
+def _whole(module: Any) -> int:
+    with redirect_stdout(io.StringIO()):
+        for customer in range(CUSTOMERS):
+            found = module.handler(proxied(customer), None)
+            assert found["statusCode"] == 200, found
+    return CUSTOMERS
+
+
+def _parse(_step: Steps) -> Attempt:
+    return attempt_of(rest.Request(proxied(0)), replay_allowed=False)
+
+
+def _read(step: Steps) -> Snapshot:
+    return step.decider._fetch(step.scope, Deadline(20.0))  # noqa: SLF001 - the step itself
+
+
+def _vector(step: Steps) -> object:
+    definitions, checkout = step.scope.chosen.serving.definitions, step.attempt.application.checkout
+    return build(definitions, step.reads, step.scope.keys, checkout, step.decision.q, 800 * 86_400_000)
+
+
+def _policy(step: Steps) -> object:
+    decision, checkout = step.decision, step.attempt.application.checkout
+    features = step.scope.chosen.serving.definitions.features
+    facts = Facts(
+        score=decision.score,
+        cutoff=decision.cutoff,
+        amount=checkout.total,
+        currency=checkout.currency,
+        degraded=decision.degraded,
+        features=dict(zip(features, decision.vector.values, strict=True)),
+        states=decision.vector.states,
+        installments=checkout.offer.installments,
+        finance_charge=checkout.offer.finance_charge,
+    )
+    return step.champion.policy.decide(facts)
+
+
+def _commits(step: Steps) -> object:
+    event = decided(step.decision, step.scope.chosen.serving.definitions)
+    return step.scope.synchronous.commits(event, step.scope.keys, step.reads, step.decision.q)
+
+
+def _write(step: Steps) -> object:
+    return step.decider._store.record(step.proposal.record, 20.0, step.proposal.commits)  # noqa: SLF001 - as above
+
+
+def _log(module: Any, step: Steps) -> None:
+    telemetry.emit(telemetry.decision_line(step.decision, "bench", module.CLOCK, 1.5))

@@ -1,0 +1,130 @@
+"""CPU and throughput of one request: floor, prepared, full with its parts, pynamodb in place of the client, and the peers."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, redirect_stdout
+from pathlib import Path
+from statistics import median
+
+from benchmarks.request import feast, full, peers
+from benchmarks.request.floor import bytes_of, floor
+from benchmarks.request.prepared import Prepared, lean_store, pynamodb_store
+from benchmarks.request.servers import Function, Server, load
+from benchmarks.request.world import CUSTOMERS, ROOT, World, proxied, world
+from benchmarks.rounds import Row, interleaved
+from candor.model.engine import Booster
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", str(CUSTOMERS)))
+PREPARED = "prepared, awslambdaric"
+FULL = "full, awslambdaric"
+AGAINST_PREPARED: Mapping[str, float | None] = {
+    "FastAPI + boto3 + LightGBM, 120 attributes": 3.0,
+    "FastAPI + boto3 + LightGBM, packed items": 2.5,
+    "BentoML + boto3 + LightGBM, 120 attributes": 5.0,
+    "Feast get_online_features + LightGBM": None,
+    "Feast feature server, read only": 10.0,
+    "prepared by pynamodb, awslambdaric": None,
+}
+"""How many times our CPU each must need at least."""
+
+
+def measure() -> Iterator[Row]:
+    """Everything against one stub. Raises RuntimeError where a system does not answer."""
+    with world() as found:
+        yield from _in_process(found)
+        yield from _served(found)
+
+
+def _in_process(found: World) -> Iterator[Row]:
+    """Prepared beside its floor, and the parts of the full decision: runtime loop apart."""
+    booster = Booster(found.model.read_text(encoding="utf-8"))
+    store = lean_store()
+    prepared = Prepared(store, booster)
+    with redirect_stdout(io.StringIO()):
+        wire = bytes_of(prepared, store, CUSTOMERS)
+    rows = found.rows.tolist()
+    calls = {
+        "floor F": floor(booster, rows, wire, found.port),
+        "prepared, in process": _by(prepared),
+        "prepared by pynamodb, in process": _by(Prepared(pynamodb_store(), booster)),
+        "score alone": _scores(booster, rows),
+        **full.parts(),
+    }
+    spent = interleaved(calls, ROUNDS)
+    for name, value in spent.items():
+        ratio = value / spent["floor F"]
+        limit = 2.5 if name == "prepared, in process" else None
+        yield Row("request", name, value, "floor F", ratio, limit, limits="ratio at most")
+
+
+def _by(prepared: Prepared) -> Callable[[], int]:
+    def call() -> int:
+        with redirect_stdout(io.StringIO()):
+            for customer in range(CUSTOMERS):
+                prepared.handle(proxied(customer))
+        return CUSTOMERS
+
+    return call
+
+
+def _scores(booster: Booster, rows: list[list[float]]) -> Callable[[], int]:
+    def call() -> int:
+        for row in rows:
+            booster.raw(row)
+        return len(rows)
+
+    return call
+
+
+def _served(found: World) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        servers = {
+            name: running.enter_context(closing(start()))
+            for name, start in _starts(found, Path(folder)).items()
+        }
+        samples: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
+        for turn in range(ROUNDS + 1):
+            for name, server in servers.items():
+                spent, seconds = load(server, REQUESTS)
+                if turn > 0:  # the first round warms
+                    samples[name].append((spent / REQUESTS / 1_000, REQUESTS / seconds))
+    spent_us = {name: median(cpu for cpu, _ in found) for name, found in samples.items()}
+    for name, value in spent_us.items():
+        yield _row(name, value, spent_us)
+        rate = median(rate for _, rate in samples[name])
+        yield Row("request", f"{name}: throughput, one client", rate, unit="requests/s")
+
+
+def _row(name: str, value: float, spent: Mapping[str, float]) -> Row:
+    if name == FULL:
+        reference = "FastAPI + boto3 + LightGBM, packed items"
+        return Row("request", name, value, reference, value / spent[reference], 1.0, limits="ratio at most")
+    limit = AGAINST_PREPARED.get(name)
+    return Row("request", name, value, PREPARED, value / spent[PREPARED], limit, limits="ratio at least")
+
+
+def _starts(found: World, folder: Path) -> dict[str, Callable[[], Server]]:
+    code, environment = ROOT / "benchmarks/request/prepared_function", found.environment
+
+    def log(name: str) -> Path:
+        return folder / f"{name}.log"
+
+    def function(name: str, code: Path, **more: str) -> Callable[[], Server]:
+        return lambda: Function(name, code, {**environment, **more}, log(name))
+
+    attributes, packed, bentoml, in_process, server, pynamodb = AGAINST_PREPARED
+    return {
+        PREPARED: function("prepared", code, PREPARED_STORE="lean"),
+        pynamodb: function("pynamodb", code, PREPARED_STORE="pynamodb"),
+        FULL: function("score", ROOT / "functions" / "score"),
+        attributes: lambda: peers.fastapi("attributes", environment, log("attributes")),
+        packed: lambda: peers.fastapi("packed", environment, log("packed")),
+        bentoml: lambda: peers.bentoml(environment, log("bentoml")),
+        in_process: lambda: feast.in_process(environment, log("feast")),
+        server: lambda: feast.server(environment, log("feature-server")),
+    }

@@ -1,0 +1,124 @@
+"""The prepared decision: the work that peers do too. Four finished items are read, scored, recorded, told.
+
+Everything on the way is the scorer's own: parsing, client, engine, record, log line. What it leaves out are the windows
+(the values are finished) and the policy's table (a cut-off stands for it).
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from candor.clock import DAY, SECOND, SystemClock
+from candor.decide import Attempt
+from candor.decision import Decision, answer, decision_id
+from candor.edge import rest, telemetry
+from candor.edge.intake import attempt_of
+from candor.errors import StoreUnavailable
+from candor.features.vector import FeatureVector
+from candor.model.bundle import Calibration
+from candor.model.engine import Booster
+from candor.store.hot import HotStore
+from candor.store.lean import Credentials
+from candor.store.protocol import DecisionStore, Snapshot, StoredDecision
+
+GROUPS = tuple(f"view{place}" for place in range(4))
+CUTOFF = 0.999_999
+TIMEOUT_S = 5.0
+CLOCK = SystemClock()
+_CALIBRATION = Calibration(slope=1.0, intercept=0.0)
+_ID_KEY = b"a key for benchmarks alone"
+_UNPACK = struct.Struct("=30d").unpack
+
+
+class Prepared:
+    """Decides on finished values."""
+
+    def __init__(self, store: DecisionStore, booster: Booster) -> None:
+        self.store = store
+        self._booster = booster
+
+    def handle(self, event: dict[str, Any]) -> rest.Response:
+        """One proxied checkout. Raises `StoreUnavailable` where the read or the write failed."""
+        started = time.perf_counter()
+        attempt = attempt_of(rest.Request(event), replay_allowed=False)
+        token = attempt.application.checkout.applicant.token
+        snapshot = self.store.read([f"{group}@1#{token}" for group in GROUPS], TIMEOUT_S)
+        decision = self._decided(attempt, snapshot)
+        record = StoredDecision(
+            id=decision.id,
+            merchant_id=decision.merchant_id,
+            fingerprint=attempt.fingerprint,
+            record=msgspec.json.encode(decision),
+            answer=answer(decision),
+            q=decision.q,
+            expires_at=(decision.q + 90 * DAY) // SECOND,
+        )
+        if self.store.record(record, TIMEOUT_S) is not None:
+            raise StoreUnavailable("the decision stood already")
+        latency_ms = (time.perf_counter() - started) * 1_000
+        telemetry.emit(telemetry.decision_line(decision, "bench", CLOCK, latency_ms))
+        return rest.answer(200, record.answer)
+
+    def _decided(self, attempt: Attempt, snapshot: Snapshot) -> Decision:
+        blobs = [read.blob for read in snapshot.reads.values()]
+        if None in blobs:
+            raise StoreUnavailable("an item is missing")
+        values = list(chain.from_iterable(_UNPACK(blob) for blob in blobs if blob is not None))
+        score = _CALIBRATION.probability(self._booster.raw(values))
+        now_ms = CLOCK.now_ms()
+        application = attempt.application
+        return Decision(
+            id=decision_id(_ID_KEY, application.merchant_id, attempt.key),
+            merchant_id=application.merchant_id,
+            livemode=application.livemode,
+            q=now_ms,
+            replay_clock=False,
+            request=application.checkout,
+            vector=FeatureVector(
+                values,
+                dict.fromkeys(GROUPS, "present"),
+                {key: read.version for key, read in snapshot.reads.items()},
+            ),
+            definition_hash="0" * 64,
+            bundle=snapshot.champion,
+            policy="0" * 64,
+            score=score,
+            cutoff=CUTOFF,
+            outcome="approved" if score <= CUTOFF else "declined",
+            component=None,
+            rules=[],
+            reasons=[],
+            degraded=False,
+            regulation_profile="none",
+            attempt=os.urandom(8).hex(),
+            decided_at=now_ms,
+        )
+
+
+def lean_store() -> HotStore:
+    """The scorer's client, on the table of finished items."""
+    return HotStore(
+        region=os.environ["AWS_REGION"],
+        features="packed",
+        synchronous="synchronous",
+        decisions="decisions",
+        registry="registry",
+        credentials=Credentials.from_environment(),
+    )
+
+
+def pynamodb_store() -> DecisionStore:
+    """The same two calls by pynamodb; its read has no pointer, which is to its favour."""
+    from candor.store.dynamodb import DynamoDecisionStore
+
+    def pointer() -> tuple[str | None, Mapping[str, str] | None]:
+        return None, None
+
+    return DynamoDecisionStore("packed", "decisions", pointer)
