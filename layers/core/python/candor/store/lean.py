@@ -15,7 +15,8 @@ import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
+from io import BufferedReader
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +24,7 @@ from candor.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
 _BLOCK = 64 * 1024
+_LINE = 64 * 1024
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -82,6 +84,7 @@ class SignedClient:
         self._host = parts.netloc
         self._secure = parts.scheme == "https"
         self._connection: HTTPConnection | None = None
+        self._answers: BufferedReader | None = None
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
@@ -113,13 +116,16 @@ class SignedClient:
         connection = self._connected(timeout_s)
         scope = Scope(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self._region, self._service)
         headers = sign(request, self._host, self._credentials, scope)
-        connection.request(request.method, request.path, request.body, headers)
-        answer = connection.getresponse()
-        found = _body(answer, ends)
-        checksum = answer.getheader("x-amz-crc32")
+        connection.send(_message(request, headers))
+        assert self._answers is not None
+        status, told = _head(self._answers, ends)
+        found = _body(self._answers, told, ends)
+        checksum = told.get(b"x-amz-crc32")
         if checksum is not None and int(checksum) != zlib.crc32(found):
             raise HTTPException("checksum mismatch")
-        return Response(answer.status, found)
+        if told.get(b"connection", b"").lower() == b"close":
+            self.close()
+        return Response(status, found)
 
     def _connected(self, timeout_s: float) -> HTTPConnection:
         if self._connection is None:
@@ -128,28 +134,72 @@ class SignedClient:
                 self._connection = HTTPSConnection(self._host, timeout=limit, context=_tls())
             else:
                 self._connection = HTTPConnection(self._host, timeout=limit)
-        if self._connection.sock is None:
+        if self._answers is None:
             self._connection.connect()
+            self._answers = self._connection.sock.makefile("rb")
         self._connection.sock.settimeout(timeout_s)
         return self._connection
 
     def close(self) -> None:
         """Give the connection back; the next request opens another."""
+        if self._answers is not None:
+            self._answers.close()
+            self._answers = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
-def _body(answer: HTTPResponse, ends: float) -> bytes:
+def _message(request: Request, headers: Mapping[str, str]) -> bytes:
+    """The request's bytes, to be sent at once: a head that is sent alone costs a packet and a call more."""
+    lines = [
+        f"{request.method} {request.path} HTTP/1.1",
+        *(f"{name}: {text}" for name, text in headers.items()),
+    ]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise HTTPException("a header holds a line break")
+    head = "\r\n".join([*lines, f"content-length: {len(request.body)}", "\r\n"])
+    return head.encode("latin-1") + request.body
+
+
+def _head(answers: BufferedReader, ends: float) -> tuple[int, dict[bytes, bytes]]:
+    """Status and headers, names in lower case. http.client parses them as e-mail, at the cost of the whole rest of a call."""
+    version, _, rest = _line(answers, ends).partition(b" ")
+    if version != b"HTTP/1.1" or not rest[:3].isdigit():
+        raise HTTPException("no answer of HTTP/1.1")
+    headers: dict[bytes, bytes] = {}
+    while line := _line(answers, ends):
+        name, _, value = line.partition(b":")
+        headers[name.lower()] = value.strip()
+    return int(rest[:3]), headers
+
+
+def _line(answers: BufferedReader, ends: float) -> bytes:
+    line = answers.readline(_LINE)
+    if not line.endswith(b"\r\n"):
+        raise HTTPException("the answer ended within its head" if line else "the connection was closed")
+    if time.monotonic() > ends:
+        raise TimeoutError
+    return line[:-2]
+
+
+def _body(answers: BufferedReader, headers: Mapping[bytes, bytes], ends: float) -> bytes:
     """The whole body before the moment `ends`: the socket's own time-out begins anew with every packet."""
-    found = answer.read(_BLOCK)
-    while block := answer.read(_BLOCK):
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit():
+        raise HTTPException("an answer without a length")
+    found = answers.read1(int(length)) if int(length) else b""
+    if len(found) == int(length):
+        return found
+    whole = bytearray(found)
+    while left := int(length) - len(whole):
         if time.monotonic() > ends:
             raise TimeoutError
-        found += block
-    if answer.length:
-        raise IncompleteRead(found, answer.length)
-    return found
+        block = answers.read1(min(left, _BLOCK))
+        if not block:
+            raise IncompleteRead(bytes(whole), left)
+        whole += block
+    return bytes(whole)
 
 
 def sign(request: Request, host: str, credentials: Credentials, scope: Scope) -> dict[str, str]:
