@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, redirect_stdout
@@ -83,10 +84,15 @@ def _scores(booster: Booster, rows: list[list[float]]) -> Callable[[], int]:
 
 def _served(found: World) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
-        servers = {
-            name: running.enter_context(closing(start()))
-            for name, start in _starts(found, Path(folder)).items()
-        }
+        servers: dict[str, Server] = {}
+        for name, start in _starts(found, Path(folder)).items():
+            try:
+                servers[name] = running.enter_context(closing(start()))
+            except RuntimeError as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                yield Row(
+                    "request", f"{name}: NOT MEASURED", 0.0, PREPARED, 0.0, 1.0, limits="ratio at least"
+                )
         samples: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
         for turn in range(ROUNDS + 1):
             for name, server in servers.items():

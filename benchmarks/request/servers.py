@@ -17,7 +17,7 @@ from benchmarks.request.world import CUSTOMERS, ROOT, SETTINGS, proxied
 from local.sandbox import FunctionSpec
 from local.worker import Worker
 
-START_S = 180.0
+START_S = 60.0
 
 
 class Server(Protocol):
@@ -103,7 +103,7 @@ class Peer:
         self._connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
         found = answer.read()
-        if answer.status != 200:
+        if answer.status != 200 or b"NOT_FOUND" in found:
             raise RuntimeError(f"{answer.status}: {found[:500]!r}")
 
     def spent_ns(self) -> int:
