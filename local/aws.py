@@ -79,7 +79,7 @@ class EmbeddedAws:
         self.buses = Buses()
         self.streams: dict[str, DeliveryStream] = {}
         self.stacks: dict[str, dict[str, str]] = {}
-        self._table_streams: dict[str, TableStream] = {}
+        self._table_streams: dict[str, Callable[[], TableStream]] = {}
         self._engine: Dynoxide | None = None
         self._clients: dict[str, Any] = {}
         self._clients_lock = threading.Lock()
@@ -191,12 +191,13 @@ class EmbeddedAws:
         label = found.partition("/stream/")[2]
         arn = f"arn:aws:dynamodb:{self.region}:{ACCOUNT}:table/{table}/stream/{label}"
         url = self.endpoints["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"]
-        self._table_streams[arn] = TableStream(url, found, arn, expiry["AttributeName"] if expiry else None)
+        attribute = expiry["AttributeName"] if expiry else None
+        self._table_streams[arn] = lambda: TableStream(url, found, arn, attribute)
         return arn
 
     def table_stream(self, arn: str) -> TableStream:
-        """A table's stream by its ARN in this account."""
-        return self._table_streams[arn]
+        """A reader of a table's stream by its ARN in this account: each follower has a place of its own."""
+        return self._table_streams[arn]()
 
     def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
         """Also for a table that is there: its maker may have been killed before this."""
