@@ -86,7 +86,7 @@ def assert_never_lies(view, state, events, moments):
                 seen_lately(view, events, KEY, q) <= state.seen_before(q) <= seen_before(view, events, KEY, q)
             )
         else:
-            assert q < state.line
+            assert q < state.exact_from
 
 
 def telling_moments(view, state, events, rng, count=6):

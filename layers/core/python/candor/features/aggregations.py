@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -29,6 +29,19 @@ Input = tuple[int, str, Any]
 Parts = Sequence[int | None]
 
 NAN = math.nan
+
+NUMBER, WIDE, WIDEST = 9, 16, 23
+"""Most bytes of a stored integer: of 64 bits, of a sum of 2⁴⁰ of those, of a sum of so many of their squares."""
+
+LIST, FEW = 3, 1
+"""Most bytes in front of a stored list's members; of at most 15 members."""
+
+MOST_ID_BYTES = 64
+"""Events of longer ids (in UTF-8), or unprintable ones, are refused: items keep ids, so these bound their size."""
+
+STORED_EVENT = FEW + NUMBER + (2 + MOST_ID_BYTES) + NUMBER
+"""Most bytes of (occurred_at, event id, integer)."""
+
 REGISTRY: dict[str, type[Aggregation]] = {}
 """Every aggregation by its operation; the check battery runs over it."""
 
@@ -134,6 +147,18 @@ class Aggregation:
         """``unpack`` of each."""
         return [self.unpack(one) for one in stored]
 
+    @property
+    def most_taken(self) -> int:
+        """Most bytes that a prepared value takes in an item."""
+        return NUMBER
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        """Most bytes that what `pack` gives takes in an item, whatever happens within `span` ms.
+
+        `texts` is the number of different texts that a field may have, of those fields that declare it.
+        """
+        return NUMBER
+
     def summary(self, partial: Any, q: int) -> Parts:
         """Partial → exact integer parts at moment `q` (ms), None where nothing was seen."""
         raise NotImplementedError  # abstract: each aggregation answers
@@ -144,8 +169,10 @@ class Aggregation:
 
 
 def narrow(value: int) -> int | bytes:
-    """The integer itself while 64 bits hold it, else big-endian bytes: sums of squares need up to 128 bits."""
-    return value if -(2**63) <= value < 2**63 else value.to_bytes(24, "big", signed=True)
+    """The integer itself while 64 bits hold it, else its big-endian bytes: sums of squares need more."""
+    if -(2**63) <= value < 2**63:
+        return value
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
 def widen(stored: int | bytes) -> int:
@@ -209,6 +236,9 @@ class Sum(Aggregation):
     def merge_all(self, partials: Sequence[int]) -> int:
         return sum(partials)
 
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return WIDE
+
     def pack(self, partial: int) -> Any:
         return narrow(partial)
 
@@ -247,6 +277,9 @@ class Mean(Aggregation):
 
     def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
         return tuple(map(sum, zip(*partials, strict=True)))
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return FEW + NUMBER + WIDE
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
@@ -291,6 +324,9 @@ class Variance(Aggregation):
 
     def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
         return tuple(map(sum, zip(*partials, strict=True)))
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return FEW + NUMBER + WIDE + WIDEST
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
@@ -372,6 +408,9 @@ class _Edge(Aggregation):
     def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
         found = [partial for partial in partials if partial is not None]
         return (max if self.takes_later else min)(found, key=moment) if found else None
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return STORED_EVENT
 
     def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
         if one is None:

@@ -9,13 +9,25 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 from math import isqrt
 from typing import Any
 
 from candor.errors import DefinitionError
-from candor.features.aggregations import NAN, Aggregation, Count, Input, Parts, Sum, narrow, widen
+from candor.features.aggregations import (
+    LIST,
+    NAN,
+    NUMBER,
+    WIDE,
+    Aggregation,
+    Count,
+    Input,
+    Parts,
+    Sum,
+    narrow,
+    widen,
+)
 from candor.features.predicates import Predicate
 from candor.features.windows import Window, duration, hop
 
@@ -54,6 +66,10 @@ class _Bucketed(Aggregation):
     def merge_all(self, partials: Sequence[Buckets]) -> Buckets:
         seen = [partial for partial in partials if partial]
         return _summed(chain.from_iterable(seen)) if len(seen) > 1 else next(iter(seen), partials[0])
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        buckets = (span - 1) // self.step + 2
+        return LIST + buckets * (NUMBER + WIDE)
 
     def pack(self, partial: Buckets) -> Any:
         """Flat, and each bucket as its distance from the one before."""

@@ -9,13 +9,13 @@ table of biases; of floats it takes sums and products alone, so it has the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
 from candor.contracts import Event
 from candor.errors import DefinitionError
-from candor.features.aggregations import Aggregation, Input, Parts
+from candor.features.aggregations import LIST, NUMBER, Aggregation, Input, Parts
 from candor.features.predicates import Predicate
 
 PRECISION = 10
@@ -82,6 +82,11 @@ class Distinct(Aggregation):
 
     def _settle(self, digests: Collection[int]) -> Sequence[int]:
         return sorted(digests) if len(digests) <= self.exact else _observe(bytes(REGISTERS), digests)
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        different = texts.get(str(self.field), REGISTERS)
+        exactly = LIST + min(different, self.exact) * NUMBER
+        return exactly if different <= self.exact else max(exactly, LIST + REGISTERS)
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         if not isinstance(partial, bytes):

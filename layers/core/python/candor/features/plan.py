@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from candor.contracts import Event
 from candor.features.aggregations import Aggregation, Input
-from candor.features.views import FeatureView
+from candor.features.windows import LONGEST
+
+if TYPE_CHECKING:
+    from candor.features.views import FeatureView
 
 ROWS_FROM = 8
 """A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
@@ -39,6 +42,7 @@ class Plan:
         self.aggregations = tuple(unique.values())
         sources = {aggregation.source: aggregation for aggregation in self.aggregations}
         columns = [list(sources).index(a.source) for a in self.aggregations]
+        self.sourced = tuple(sources.values())
         self.empty = tuple(a.empty for a in self.aggregations)
         self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
         self.bulk_updates = tuple(
@@ -90,6 +94,17 @@ class Plan:
             if tile + length > line - reach:
                 return tile, length
         return LIFETIME_TILE if self.lifetime else None
+
+    def most_tiles(self, ahead: int) -> list[tuple[int, int]]:
+        """(length ms, so many at most) of the tiles that stand at any moment, by level; none begins `ahead` ms after the line.
+
+        A level holds the tiles that begin after line − reach − length and before line − reach of the finer level.
+        """
+        found, before = [], -ahead
+        for length, reach in self.levels:
+            found.append((length, -(-(reach + length - before) // length)))
+            before = reach
+        return [*found, (LONGEST, 1)] if self.lifetime else found
 
     def oldest(self, line: int) -> int | None:
         """The first moment that a window may still reach; None if nothing is ever out of reach."""

@@ -26,15 +26,15 @@ import msgspec
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import CorruptItem
+from candor.features import size
 from candor.features.aggregations import moment
 from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile, plan_of
 from candor.features.views import MAX_SKEW, FeatureView
 
 HEAD_EVENTS = 32
-"""So many newest events always stay raw."""
+"""So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be asked for."""
 
-RING_IDS = 256
-"""Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
+RING_IDS, MOST_RAW, MOST_VOIDS = size.RING_IDS, size.MOST_RAW, size.MOST_VOIDS
 
 CODEC = 3
 READABLE = (2, CODEC)
@@ -153,23 +153,31 @@ class ViewState:
     def _cancel(self) -> None:
         """Voids that every moment sees, and whose event is raw: it stays in its place and counts nothing."""
         raw = {row[1]: row for row in self.head} if self.voids else {}
-        for void in [void for void in self.voids if void[0] < self.line and void[2] in raw]:
+        for void in [void for void in self._ripe() if void[2] in raw]:
             row = raw[void[2]]
             row[2:] = [None] * (len(row) - 2)
             self.voids.remove(void)
             self.folded = True
 
+    def _ripe(self) -> list[Row]:
+        """Voids that every moment sees that can be asked for: those before the line, and the oldest of too many."""
+        self.voids.sort(key=lambda void: void[:3])
+        surplus = len(self.voids) - MOST_VOIDS
+        return [void for place, void in enumerate(self.voids) if void[0] < self.line or place < surplus]
+
     def _settle(self) -> None:
         """Voids whose event has been folded, or would be, had it come; those of events that never come leave as well."""
         raw = {row[1] for row in self.head} if self.voids else set()
         crowded = len(self.voids) > HEAD_EVENTS
+        ripe = self._ripe()
         for void in [
             void for void in self.voids if void[2] not in raw and (crowded or self._is_folded(void[1:]))
         ]:
             self.stale |= not self._gives_back(void[1:])
-            if void[0] < self.line:
+            if void in ripe:
                 self._remove(void[1:])
                 self.voids.remove(void)
+                self.folded = True
 
     def _is_folded(self, row: Row) -> bool:
         """True if an event that is not raw can only be in a tile: it is older than a full head."""
@@ -193,7 +201,7 @@ class ViewState:
 
     def _fold(self) -> None:
         surplus = max(len(self.head) - HEAD_EVENTS, 0)
-        folded = 0
+        folded = max(len(self.head) - MOST_RAW, 0)
         while folded < surplus and self.head[folded][0] < self.line:
             folded += 1
         self._fold_rows(self.head[:folded])
@@ -237,7 +245,17 @@ class ViewState:
 
     def answers(self, q: int) -> bool:
         """True if moment `q` (ms) can be answered exactly: nothing that `q` must tell apart has been folded."""
-        return not self.folded or q >= self.line
+        return not self.folded or q >= self.exact_from
+
+    @property
+    def exact_from(self) -> int:
+        """The first moment (ms) that nothing folded lies behind: the line, or later in a crowd."""
+        found = self.line
+        if len(self.head) >= MOST_RAW:
+            found = max(found, int(self.head[0][0]) + 1)
+        if len(self.voids) >= MOST_VOIDS:
+            found = max(found, min(int(void[0]) for void in self.voids) + 1)
+        return found
 
     def seen_before(self, q: int) -> bool:
         """True if the entity had an event before `q`, voided or not."""
