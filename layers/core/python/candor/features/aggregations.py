@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
@@ -25,6 +26,9 @@ from candor.features.windows import Window
 
 Input = tuple[int, str, Any]
 """What update sees of one event: (occurred_at ms, event id, prepared value)."""
+
+Inputs = tuple[Sequence[int], Sequence[str], Sequence[Any]]
+"""What update_all sees of one or more events, column by column."""
 
 Parts = Sequence[int | None]
 
@@ -127,9 +131,9 @@ class Aggregation:
         """Partial of both; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
 
-    def update_all(self, partial: Any, events: Sequence[Input]) -> Any:
+    def update_all(self, partial: Any, events: Inputs) -> Any:
         """``update`` with each of the events."""
-        return functools.reduce(self.update, events, partial)
+        return functools.reduce(self.update, zip(*events, strict=True), partial)
 
     def merge_all(self, partials: Sequence[Any]) -> Any:
         """``merge`` of one or more partials."""
@@ -197,8 +201,8 @@ class Count(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - 1
 
-    def update_all(self, partial: int, events: Sequence[Input]) -> int:
-        return partial + len(events)
+    def update_all(self, partial: int, events: Inputs) -> int:
+        return partial + len(events[0])
 
     def merge(self, left: int, right: int) -> int:
         return left + right
@@ -227,8 +231,8 @@ class Sum(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - int(event[2])
 
-    def update_all(self, partial: int, events: Sequence[Input]) -> int:
-        return partial + sum([int(event[2]) for event in events])
+    def update_all(self, partial: int, events: Inputs) -> int:
+        return sum(events[2], partial)
 
     def merge(self, left: int, right: int) -> int:
         return left + right
@@ -269,8 +273,8 @@ class Mean(Aggregation):
     def remove(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         return (partial[0] - 1, partial[1] - event[2])
 
-    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
-        return (partial[0] + len(events), sum([event[2] for event in events], partial[1]))
+    def update_all(self, partial: Sequence[int], events: Inputs) -> Sequence[int]:
+        return (partial[0] + len(events[2]), sum(events[2], partial[1]))
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1])
@@ -314,9 +318,9 @@ class Variance(Aggregation):
         x = event[2]
         return (partial[0] - 1, partial[1] - x, partial[2] - x * x)
 
-    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
-        values = [event[2] for event in events]
-        squares = sum([x * x for x in values], partial[2])
+    def update_all(self, partial: Sequence[int], events: Inputs) -> Sequence[int]:
+        values = events[2]
+        squares = sum(map(operator.mul, values, values), partial[2])
         return (partial[0] + len(values), sum(values, partial[1]), squares)
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
@@ -353,8 +357,9 @@ class _Extreme(Aggregation):
     def update(self, partial: int | None, event: Input) -> Any:
         return event[2] if partial is None else self.choose(partial, event[2])
 
-    def update_all(self, partial: int | None, events: Sequence[Input]) -> Any:
-        return self.merge_all([partial, *[event[2] for event in events]])
+    def update_all(self, partial: int | None, events: Inputs) -> Any:
+        found = self.choose(events[2])
+        return found if partial is None else self.choose(partial, found)
 
     def merge(self, left: int | None, right: int | None) -> Any:
         if left is None or right is None:
@@ -402,8 +407,9 @@ class _Edge(Aggregation):
     def merge(self, left: Sequence[Any] | None, right: Sequence[Any] | None) -> Sequence[Any] | None:
         return left if right is None else self._pick(left, right)
 
-    def update_all(self, partial: Sequence[Any] | None, events: Sequence[Input]) -> Any:
-        return self.merge_all([partial, *events])
+    def update_all(self, partial: Sequence[Any] | None, events: Inputs) -> Any:
+        # No two events have the same id, so no values are compared.
+        return self._pick(partial, (max if self.takes_later else min)(zip(*events, strict=True)))
 
     def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
         found = [partial for partial in partials if partial is not None]
@@ -489,8 +495,9 @@ class TimeSinceLast(Aggregation):
     def update(self, partial: int | None, event: Input) -> int:
         return event[0] if partial is None else max(partial, event[0])
 
-    def update_all(self, partial: int | None, events: Sequence[Input]) -> int | None:
-        return self.merge_all([partial, *[event[0] for event in events]])
+    def update_all(self, partial: int | None, events: Inputs) -> int | None:
+        found = max(events[0])
+        return found if partial is None else max(partial, found)
 
     def merge(self, left: int | None, right: int | None) -> int | None:
         if left is None or right is None:

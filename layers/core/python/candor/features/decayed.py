@@ -23,6 +23,7 @@ from candor.features.aggregations import (
     Aggregation,
     Count,
     Input,
+    Inputs,
     Parts,
     Sum,
     narrow,
@@ -54,8 +55,10 @@ class _Bucketed(Aggregation):
     def update(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, event[2])
 
-    def update_all(self, partial: Buckets, events: Sequence[Input]) -> Buckets:
-        return _summed(chain(partial, ((event[0] // self.step, event[2]) for event in events)))
+    def update_all(self, partial: Buckets, events: Inputs) -> Buckets:
+        moments, _, amounts = events
+        buckets = [moment // self.step for moment in moments]
+        return _summed(chain(partial, zip(buckets, amounts, strict=True)))
 
     def remove(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, -event[2])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from candor.contracts import Event
-from candor.features.aggregations import Aggregation, Input
+from candor.features.aggregations import Aggregation, Input, Inputs
 from candor.features.windows import LONGEST
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Plan:
         self.bulk_updates = tuple(
             (a.update_all, column) for a, column in zip(self.aggregations, columns, strict=True)
         )
+        self.finishers = tuple((a.summary, a.value) for a in self.aggregations)
         self.removals = tuple(
             (a.remove if a.invertible else None, column)
             for a, column in zip(self.aggregations, columns, strict=True)
@@ -126,12 +127,9 @@ class Plan:
         if len(rows) < 2:
             return self.with_row(partials, rows[0]) if rows else partials
         moments, ids, *columns = zip(*rows, strict=True)
-        inputs = [
-            [event for event in zip(moments, ids, column, strict=True) if event[2] is not None]
-            for column in columns
-        ]
+        inputs = [self._counted(moments, ids, column) for column in columns]
         return [
-            update_all(partial, found) if (found := inputs[column]) else partial
+            partial if (found := inputs[column]) is None else update_all(partial, found)
             for (update_all, column), partial in zip(self.bulk_updates, partials, strict=True)
         ]
 
@@ -146,6 +144,17 @@ class Plan:
     def gives_back(self, row: Row) -> bool:
         """True if every aggregation that took the event can give it back."""
         return all(remove is not None or row[2 + column] is None for remove, column in self.removals)
+
+    @staticmethod
+    def _counted(moments: Sequence[int], ids: Sequence[str], values: Sequence[Any]) -> Inputs | None:
+        """The events that count for one source; None if none does."""
+        if None not in values:
+            return moments, ids, values
+        found = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
+        if not found:
+            return None
+        counted = zip(*found, strict=True)
+        return next(counted), next(counted), next(counted)
 
     @staticmethod
     def _inputs(row: Row) -> list[Input | None]:
@@ -183,8 +192,10 @@ class Plan:
         for partials in windows:
             # A longer window often holds no more than the shorter one: its partial then is the very same object.
             answers = [
-                answer if partial is old else a.value(a.summary(partial, q), q)
-                for a, partial, old, answer in zip(self.aggregations, partials, before, answers, strict=True)
+                answer if partial is old else value(summary(partial, q), q)
+                for (summary, value), partial, old, answer in zip(
+                    self.finishers, partials, before, answers, strict=True
+                )
             ]
             before = partials
             grid.append(answers)
