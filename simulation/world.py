@@ -7,6 +7,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
@@ -20,6 +21,7 @@ from candor.features import state as limits  # read when needed: a world may hav
 from candor.features.state import ViewState
 from candor.features.vector import Read, view_values
 from candor.features.views import MAX_SKEW, FeatureView
+from candor.ingest import Backoff
 from candor.store.protocol import Commit
 from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
@@ -62,10 +64,24 @@ def run(seed: int, planted: str | None = None) -> Result:
     with knobs(rng) as changed, plant.active():
         world = World(rng, planted)
         world.note("world", f"seed {seed}, limits {changed or 'as shipped'}")
-        with patch("candor.ingest.ThreadPoolExecutor", partial(Pool, world.scheduler)):
+        with in_the_time_of(world):
             violation = world.run()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
     return Result(seed, violation, digest, world.reached, world.trace)
+
+
+@contextmanager
+def in_the_time_of(world: World) -> Iterator[None]:
+    """What ingest does at once, and what it waits for, it does on tasks of the world."""
+    scheduler = world.scheduler
+    backoff = Backoff(
+        draw=scheduler.rng.random, sleep=lambda seconds: scheduler.sleep(round(seconds * SECOND))
+    )
+    with (
+        patch("candor.ingest.ThreadPoolExecutor", partial(Pool, scheduler)),
+        patch("candor.ingest.BACKOFF", backoff),
+    ):
+        yield
 
 
 class World:
