@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,15 +16,22 @@ from typing import Final, Self
 UPDATER: Final = "update_features"
 SCORER: Final = "score"
 STORE: Final = "dynoxide"
-SHORTEST_S, LONGEST_S = 0.3, 1.5
+SHORTEST_S, LONGEST_S = 0.5, 3.0
 """Between two kills: long enough to be back, short enough to be hit while it catches up."""
 
 
 class Killer:
-    """While it is entered, kill -9 hits the parts in turn. `killed` counts processes by part."""
+    """While it is entered, and not `done`, kill -9 hits the parts in turn. `killed` counts processes by part."""
 
-    def __init__(self, pid: int, parts: tuple[str, ...] = (UPDATER, STORE), seed: int = 1) -> None:
+    def __init__(
+        self,
+        pid: int,
+        parts: tuple[str, ...] = (UPDATER, STORE),
+        seed: int = 1,
+        done: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.killed: Counter[str] = Counter()
+        self._done = done
         self._pid, self._parts, self._random = pid, parts, random.Random(seed)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._kill, name="killer")
@@ -40,12 +48,13 @@ class Killer:
 
     def _kill(self) -> None:
         turn = 0
-        while not self._over.wait(self._random.uniform(SHORTEST_S, LONGEST_S)):
+        while not self._over.wait(self._random.uniform(SHORTEST_S, LONGEST_S)) and not self._done():
             part = self._parts[turn % len(self._parts)]
             turn += 1
             for pid in processes(self._pid, part):
-                os.kill(pid, signal.SIGKILL)
-                self.killed[part] += 1
+                with contextlib.suppress(ProcessLookupError):  # it ended by itself meanwhile
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed[part] += 1
 
 
 def processes(pid: int, part: str) -> list[int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.kills import Killer
 from benchmarks.load import stored_answers
@@ -35,14 +39,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     told = sys.stderr if options.json else sys.stdout
     with tempfile.TemporaryDirectory() as folder, _system(Path(folder), options.data) as system:
-        killer = Killer(system.pid, seed=options.seed)
+        killer = Killer(system.pid, seed=options.seed, done=lambda: _is_decided(Path(folder)))
         with killer if options.kills else nullcontext():
             for line in _until_ready(system):
                 print(line, end="", file=told, flush=True)
         found = _replayed(Path(folder)) | {"killed": dict(killer.killed)}
     text = keep("served_replay", found)
-    print(text if options.json else "\n".join(f"{name}={value}" for name, value in found.items()))
+    if options.json:
+        print(text)
+    else:
+        _print(found)
     return 0 if is_exact(found) else 1
+
+
+def _print(found: dict[str, Any]) -> None:
+    table = Table("", "", show_header=False)
+    for name, value in found.items():
+        told = (
+            " ".join(f"{key}={count}" for key, count in value.items()) or "none"
+            if isinstance(value, dict)
+            else str(value)
+        )
+        table.add_row(name, told)
+    Console().print(table)
+
+
+def _is_decided(state: Path) -> bool:
+    """True once every checkout of the population has its answer: what follows is the report, and no load."""
+    progress, answers = state / "journey" / "progress.json", state / "journey" / "answers.jsonl"
+    if not answers.exists():
+        return False
+    found = re.search(r"(\d+) checkouts", json.loads(progress.read_text())["population"])
+    return found is not None and answers.read_bytes().count(b"\n") >= int(found[1])
 
 
 def is_exact(found: dict[str, Any]) -> bool:
@@ -53,8 +81,8 @@ def is_exact(found: dict[str, Any]) -> bool:
 
 def replay(state: Path) -> dict[str, Any]:
     """What the terminal program says of all decisions of a running system, as served and as of."""
-    replayed = _called("replay", state)
-    report = _called("consistency", state)
+    replayed = called("replay", state)
+    report = called("consistency", state)
     return {
         "decisions": replayed["decisions"],
         "exact": replayed["exact"],
@@ -72,8 +100,9 @@ def _replayed(state: Path) -> dict[str, Any]:
     return {"stored": len(stored_answers(state))} | replay(state)
 
 
-def _called(command: str, state: Path) -> dict[str, Any]:
-    words = ["features", command, "--local", "--state", str(state), "--json"]
+def called(command: str, state: Path, *options: str) -> dict[str, Any]:
+    """What `candor features COMMAND --json` prints of a system that runs in this folder."""
+    words = ["features", command, "--local", "--state", str(state), "--json", *options]
     done = subprocess.run([sys.executable, "-m", "cli", *words], stdout=subprocess.PIPE, check=False)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
