@@ -16,7 +16,7 @@ from typing import Final, Self
 UPDATER: Final = "update_features"
 SCORER: Final = "score"
 STORE: Final = "dynoxide"
-SHORTEST_S, LONGEST_S = 0.5, 3.0
+PAUSE_S: Final = (0.5, 3.0)
 """Between two kills: long enough to be back, short enough to be hit while it catches up."""
 
 
@@ -28,10 +28,11 @@ class Killer:
         pid: int,
         parts: tuple[str, ...] = (UPDATER, STORE),
         seed: int = 1,
+        pause_s: tuple[float, float] = PAUSE_S,
         done: Callable[[], bool] = lambda: False,
     ) -> None:
         self.killed: Counter[str] = Counter()
-        self._done = done
+        self._done, self._pause_s = done, pause_s
         self._pid, self._parts, self._random = pid, parts, random.Random(seed)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._kill, name="killer")
@@ -48,7 +49,7 @@ class Killer:
 
     def _kill(self) -> None:
         turn = 0
-        while not self._over.wait(self._random.uniform(SHORTEST_S, LONGEST_S)) and not self._done():
+        while not self._over.wait(self._random.uniform(*self._pause_s)) and not self._done():
             part = self._parts[turn % len(self._parts)]
             turn += 1
             for pid in processes(self._pid, part):

@@ -103,7 +103,10 @@ def _replayed(state: Path) -> dict[str, Any]:
 def called(command: str, state: Path, *options: str) -> dict[str, Any]:
     """What `candor features COMMAND --json` prints of a system that runs in this folder."""
     words = ["features", command, "--local", "--state", str(state), "--json", *options]
-    done = subprocess.run([sys.executable, "-m", "cli", *words], stdout=subprocess.PIPE, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", *words], env=environment, stdout=subprocess.PIPE, check=False
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
