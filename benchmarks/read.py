@@ -14,7 +14,7 @@ from candor.features.views import FeatureView
 ORDINARY_BUDGET = 100
 DENSE_BUDGET = 1_000
 DENSE = 100
-"""A merchant's events a day."""
+"""Events a day in one item of a merchant."""
 
 READS = 50
 
@@ -29,6 +29,10 @@ def measure() -> Iterator[Row]:
         for name, blob, budget in _items(view):
             calls[f"{name}, {features}"] = _reader(view, blob)
             budgets[f"{name}, {features}"] = budget
+    hot = payments_view(aggregations(30), hot=True)
+    name = f"hot merchant with {DENSE * hot.shards} events a day in {hot.shards} items, 30 aggregations x {len(QUARTER)} windows"
+    calls[name] = _reader(hot, *_shards(hot))
+    budgets[name] = DENSE_BUDGET
     for name, spent in interleaved(calls).items():
         yield Row("read", name, spent, budget=budgets[name])
 
@@ -42,13 +46,21 @@ def _items(view: FeatureView) -> Sequence[tuple[str, bytes, float]]:
     )
 
 
-def _reader(view: FeatureView, blob: bytes) -> Callable[[], int]:
-    read = Read("present", blob, Version(START, 1))
+def _shards(view: FeatureView) -> list[bytes]:
+    events = payments(count(), 90 * DENSE * view.shards, DAY // DENSE // view.shards, START)
+    found = {
+        key: [one for one in events if view.item_key("mer", one.id) == key] for key in view.item_keys("mer")
+    }
+    return [item_of(view, shard) for shard in found.values()]
+
+
+def _reader(view: FeatureView, *blobs: bytes) -> Callable[[], int]:
+    reads = [Read("present", blob, Version(START, 1)) for blob in blobs]
     q = START + 90 * DAY + MINUTE
 
     def call() -> int:
         for _ in range(READS):
-            view_values(view, [read], q, 800 * DAY)
+            view_values(view, reads, q, 800 * DAY)
         return READS
 
     return call

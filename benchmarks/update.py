@@ -65,7 +65,7 @@ def payments_view(
 ) -> FeatureView:
     """Aggregations of a customer's payments, succeeded and failed."""
     customer = Entity("customer", "checkout.applicant.token", hot=hot)
-    fields = {"amount": Money(), "category": Text()}
+    fields = {"amount": Money(), "category": Text(of=[f"category-{number}" for number in range(12)])}
     kinds = [EventType(name, [customer], fields) for name in ("payment.succeeded", "payment.failed")]
     return FeatureView("payments", customer, kinds, wanted, windows)
 

@@ -34,7 +34,8 @@ class Commit(msgspec.Struct, frozen=True):
     """One line: the commit number `n` of an item's birth (ns), its events by `Event.dedup_id`.
 
     `filled_before`: all archived events of the item that the bus took before that moment (ms) came in as well.
-    `rebuilt`: the item was computed anew from what it held, without the voided.
+    `rebuilt`: the item was computed anew from what it held, without the voided. `left_out`: events came with these that were
+    too late for every window.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Commit(msgspec.Struct, frozen=True):
     event_ids: list[str]
     filled_before: int | None = None
     rebuilt: bool = False
+    left_out: bool = False
 
 
 class CommitLog:

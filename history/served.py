@@ -185,8 +185,7 @@ def _followed(
             replay_anew(state, held.values())
         else:
             state.replay(new)
-            # A commit of nothing says that something came too late.
-            state.folded |= not new and commit.filled_before is None
+            state.folded |= commit.left_out
         if commit.n in asked:
             version = Version(birth, commit.n)
             yield version, Read("present", state.encode(), version)

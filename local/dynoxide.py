@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import platform
 import shutil
@@ -12,9 +13,11 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 
 from local.errors import LocalError
 from local.processes import spawn, stop
@@ -22,6 +25,9 @@ from local.processes import spawn, stop
 PACKAGE = Path(__file__).with_name("dynoxide")
 _BINARY = PACKAGE / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
 _START_S = 5.0
+_LOOK_S = 0.05
+
+log = logging.getLogger(__name__)
 
 
 def supported() -> bool:
@@ -70,37 +76,65 @@ def _install() -> None:
 
 
 class Dynoxide:
-    """A running engine; `url` is its endpoint. Data and streams are in one file and survive a kill -9."""
+    """A running engine; `url` is its endpoint. Data and streams are in one file and survive a kill -9.
+
+    An engine that ends by itself is started again at the same address: what it had acknowledged is in the file.
+    """
 
     def __init__(self, file: Path, log: Path) -> None:
-        port = _free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        command: list[str | Path] = [binary(), "serve", "--port", str(port), "--db-path", file]
-        with log.open("ab") as output:
-            self._process = spawn(command, env=dict(os.environ), output=output)
-        try:
-            self._wait_until_ready(port, log)
-            _index_stream(file)
-        except BaseException:
-            stop(self._process)
-            raise
-
-    def _wait_until_ready(self, port: int, log: Path) -> None:
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if _answers(port):
-                return
-            time.sleep(0.01)
-        raise LocalError(
-            f"the DynamoDB engine did not start: read {log}, or run `make clean` if its file is damaged"
-        )
+        self._file, self._log = file, log
+        self._port = _free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._command: list[str | Path] = [binary(), "serve", "--port", str(self._port), "--db-path", file]
+        self._closing = threading.Event()
+        self._started: SimpleQueue[LocalError | None] = SimpleQueue()
+        self._process: subprocess.Popen[bytes]
+        # The kernel ends a child with the thread that started it: one thread starts all of them, and stays.
+        self._keeper = threading.Thread(target=self._keep, name="dynoxide", daemon=True)
+        self._keeper.start()
+        failure = self._started.get()
+        if failure is not None:
+            raise failure
+        _index_stream(file)
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
     def close(self) -> None:
+        self._closing.set()
+        self._keeper.join()
+
+    def _keep(self) -> None:
+        """Start the engine, and again whenever it ends, until this is closed or it does not start."""
+        try:
+            self._start()
+        except LocalError as error:
+            self._started.put(error)
+            return
+        self._started.put(None)
+        try:
+            while not self._closing.wait(_LOOK_S):
+                if self._process.poll() is not None:
+                    log.warning("the DynamoDB engine ended by itself: starting it again")
+                    self._start()
+        except LocalError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line, as every LocalError
+        finally:
+            stop(self._process)
+
+    def _start(self) -> None:
+        with self._log.open("ab") as output:
+            self._process = spawn(self._command, env=dict(os.environ), output=output)
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if _answers(self._port):
+                return
+            time.sleep(0.01)
         stop(self._process)
+        raise LocalError(
+            f"the DynamoDB engine did not start: read {self._log}, or run `make clean` if its file is damaged"
+        )
 
 
 def _index_stream(file: Path) -> None:

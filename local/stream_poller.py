@@ -126,6 +126,10 @@ class StreamPoller:
                     self._rest(asked)
                     continue
                 self._hand_over(batch)
+            except OSError as error:  # the engine is away for a moment
+                log.warning("%s does not answer (%s): asking again", self.stream.arn, error)
+                sought = False
+                self._stopping.wait(AFTER_TROUBLE_S)
             except Exception:  # a poller that died would stop the stream for good
                 log.exception("polling %s for %s failed", self.stream.arn, self.mapping.function)
                 sought = False

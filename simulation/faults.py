@@ -40,9 +40,12 @@ def drawn(rng: random.Random) -> dict[str, float]:
 def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
     """In most worlds limits are small, so that few events reach them; the rest runs with what ships."""
     shipped = rng.random() < 0.25
+    head = rng.choice([1, 4, 32])
     limits = {
         "candor.features.state.RING_IDS": rng.choice([4, 12, 40]),
-        "candor.features.state.HEAD_EVENTS": rng.choice([1, 4, 32]),
+        "candor.features.state.HEAD_EVENTS": head,
+        "candor.features.state.MOST_RAW": max(head, rng.choice([4, 128])),
+        "candor.features.state.MOST_VOIDS": max(head, rng.choice([2, 32])),
         "candor.ingest.ATTEMPTS": rng.choice([2, 12]),
         "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
     }

@@ -11,7 +11,7 @@ from typing import Any
 from candor.contracts import Event
 from candor.features.views import FeatureView
 
-HOPS_MS = (86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
+HOPS_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
 
 
 def left_edge(length: int | None, q: int, hop_of: int | None = None) -> int:

@@ -106,6 +106,7 @@ LENDERS = (
     _lender(["10m", "2d"], 3 * DAY, period="24h"),
     _lender(["1h", "7d"], 9 * DAY, period="3d"),
     _lender(["24h", "lifetime"], 800 * DAY, period="6h"),
+    _lender(["168d", "672d"], 701 * DAY, period="168d"),
 )
 
 
@@ -148,7 +149,7 @@ class Producer:
         late = -rng.randrange(2 * HOUR), -rng.randrange(2 * longest)
         ahead = rng.randrange(5 * MINUTE), rng.randrange(20 * MINUTE)
         moment = now + rng.choice([0, 0, -rng.randrange(MINUTE), *late, *ahead])
-        step = rng.choice([1, 1, 1, SECOND, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR])
+        step = rng.choice([1, 1, 1, SECOND, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR, 7 * DAY])
         return moment // step * step
 
 

@@ -7,6 +7,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from unittest.mock import patch
@@ -20,6 +21,7 @@ from candor.features import state as limits  # read when needed: a world may hav
 from candor.features.state import ViewState
 from candor.features.vector import Read, view_values
 from candor.features.views import MAX_SKEW, FeatureView
+from candor.ingest import Backoff
 from candor.store.protocol import Commit
 from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
@@ -34,7 +36,7 @@ BEGIN = 1_800_000_000_000
 CALM_AFTER, GIVE_UP_AFTER = 6, 60
 """Rounds of five minutes after which faults cease, and after which a world that is not empty is stuck."""
 
-LATEST_COPY = HORIZON - 8 * HOUR
+LATEST_COPY = HORIZON - DAY
 """A copy is sent so much later at most: its delivery, redrives included, must end inside the horizon."""
 
 
@@ -62,10 +64,24 @@ def run(seed: int, planted: str | None = None) -> Result:
     with knobs(rng) as changed, plant.active():
         world = World(rng, planted)
         world.note("world", f"seed {seed}, limits {changed or 'as shipped'}")
-        with patch("candor.ingest.ThreadPoolExecutor", partial(Pool, world.scheduler)):
+        with in_the_time_of(world):
             violation = world.run()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
     return Result(seed, violation, digest, world.reached, world.trace)
+
+
+@contextmanager
+def in_the_time_of(world: World) -> Iterator[None]:
+    """What ingest does at once, and what it waits for, it does on tasks of the world."""
+    scheduler = world.scheduler
+    backoff = Backoff(
+        draw=scheduler.rng.random, sleep=lambda seconds: scheduler.sleep(round(seconds * SECOND))
+    )
+    with (
+        patch("candor.ingest.ThreadPoolExecutor", partial(Pool, scheduler)),
+        patch("candor.ingest.BACKOFF", backoff),
+    ):
+        yield
 
 
 class World:
@@ -315,13 +331,23 @@ class World:
             reads = [table.get(item) for item in items]
             state, values = view_values(view, reads, q, self._lender.retention.items)
             stale = self._is_stale(view, reads)
-            if state == "unavailable" and q < newest - MAX_SKEW:
+            if state == "unavailable" and (q < newest - MAX_SKEW or self._is_crowded(view, reads)):
                 continue
             self._check_state(items, state, self._wanted_state(events, q))
             wanted = expected(view, _not_voided(events, q), q)
             if wrong := self._differences(view, wanted, values, stale=stale):
                 place = f"{key} at {(q - BEGIN) / SECOND:g} s"
                 raise Violation(f"{place}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
+
+    def _is_crowded(self, view: FeatureView, reads: Sequence[Read]) -> bool:
+        """Whether an item holds so many raw events or voids that moments after its line cannot be asked for."""
+        states = [ViewState.decode(view, read.blob) for read in reads if read.blob is not None]
+        crowded = any(
+            len(state.head) >= limits.MOST_RAW or len(state.voids) >= limits.MOST_VOIDS for state in states
+        )
+        if crowded:
+            self.reach("crowded")
+        return crowded
 
     def _is_stale(self, view: FeatureView, reads: Sequence[Read]) -> bool:
         """Whether an item says of itself that a void could not be taken out of it."""
@@ -333,7 +359,7 @@ class World:
     def _wanted_state(self, events: list[Event], q: int) -> str:
         if all(event.occurred_at >= q for event in events):
             return "absent"
-        newest = max(event.occurred_at for event in events)
+        newest = max(event.voided_at or event.occurred_at for event in events)
         return "expired" if newest < q - self._lender.retention.items else "present"
 
     def _check_state(self, items: Sequence[str], state: str, wanted: str) -> None:
@@ -380,11 +406,10 @@ class World:
             raise Violation(f"{item} keeps {len(state.ring)} event ids")
         if state.markers and not view.entity.hot:
             self.reach("ring overflowed")
-        stored = table.get(item).blob or b""
-        state.folded |= ViewState.decode(view, stored).folded  # an event that came too late is in no commit
-        if state.encode() != stored:
+        if state.encode() != (table.get(item).blob or b""):
             raise Violation(f"the log of {item} does not give its item")
 
     def _replay(self, state: ViewState, commit: Commit) -> None:
         events = [self._accepted[event] for event in commit.event_ids]
         state.apply(events, commit.applied_at, self._lender.retention.event_ids)
+        state.folded |= commit.left_out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 from candor import (
     Count,
@@ -92,7 +93,9 @@ def view_of(windows: Sequence[str], entity: Entity = customer) -> FeatureView:
 
 
 def definitions_of(*views: FeatureView) -> Definitions:
-    return Definitions(entities=[customer, shop], events=[paid, failed], views=views)
+    """Views on the two entities; here an item may have any size."""
+    with patch("candor.features.views.LARGEST_ITEM", 2**62):
+        return Definitions(entities=[customer, shop], events=[paid, failed], views=views)
 
 
 def event(

@@ -18,7 +18,7 @@ from candor.contracts import Event
 from candor.features.views import EventType, FeatureView
 
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-LADDER_MS = (86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
+LADDER_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
 
 
 def length_of(label: str) -> int | None:

@@ -1,6 +1,7 @@
 """The event path around a store that fails, conflicts and forgets to answer: nothing lost, nothing counted twice."""
 
 import random
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from candor.clock import DAY, SECOND, FixedClock
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, view_values
-from candor.ingest import ATTEMPTS, ingest
+from candor.ingest import ATTEMPTS, Backoff, ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import MARKERS_PER_COMMIT, Committed
 from tests.builders import (
@@ -33,6 +34,15 @@ VIEW = view_of(["1h", "30d", "lifetime"])
 SHOP_VIEW = view_of(["lifetime"], shop)
 BOTH = definitions_of(VIEW, SHOP_VIEW)
 PAIR = {"customer": "ann", "shop": "mer"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pauses():
+    """Nobody waits here: the pauses that writers would have made, in seconds, drawn in turn as 0, a half, 0 …"""
+    made: list[float] = []
+    backoff = Backoff(draw=lambda: len(made) % 2 / 2, sleep=made.append)
+    with patch("candor.ingest.BACKOFF", backoff):
+        yield made
 
 
 class Recording(MemoryFeatureStore):
@@ -261,7 +271,8 @@ def test_on_a_conflict_the_events_are_applied_to_what_stands(entity):
     assert [len(commit.event_ids) for commit in store.commits][-1] == 2, "one was known already"
 
 
-def test_endless_conflicts_are_left_to_redelivery():
+def test_endless_conflicts_are_left_to_redelivery(pauses):
+    pauses.clear()
     store = Recording()
     numbers = iter(range(100))
     committing = store.commit
@@ -278,6 +289,35 @@ def test_endless_conflicts_are_left_to_redelivery():
     outcome = run([event("e", NOW, amount=1)], store)
     assert outcome.failed == {"e": f"{ATTEMPTS} conflicting writers on one item"}
     assert len(store.commits) == ATTEMPTS
+    longest = [0.05, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8]
+    assert pauses == pytest.approx([most * (n % 2) / 2 for n, most in enumerate(longest)])
+
+
+def test_after_a_conflict_a_writer_waits_and_looks_again(pauses):
+    """What stood at the moment of the conflict is out of date after a pause: it would lose once more."""
+    pauses.clear()
+    store = Recording()
+    run([event("first", NOW - 9, amount=1)], store)
+    committing, loading = store.commit, store.load
+
+    def overtaken(commit):
+        store.commit = committing
+        run([event("second", NOW - 8, amount=1)], store)
+        return committing(commit)
+
+    def paused(keys):
+        if len(pauses) == 1:
+            store.load = loading
+            run([event("third", NOW - 7, amount=1)], store)
+        return loading(keys)
+
+    store.commit, store.load = overtaken, paused
+    assert run([event("ours", NOW - 6, amount=1)], store).failed == {}
+    assert len(pauses) == 1
+    assert len(store.commits) == 5, "one of them in vain"
+    assert values_of(store) == wanted(
+        [event(name, NOW - 9 + n, amount=1) for n, name in enumerate(("first", "second", "third", "ours"))]
+    )
 
 
 def test_an_item_that_expired_between_read_and_write_is_born_again():
@@ -285,7 +325,13 @@ def test_an_item_that_expired_between_read_and_write_is_born_again():
     first, second = event("e1", NOW - DAY, amount=1), event("e2", NOW - 1, amount=2)
     run([first], store)
     read = store.items.pop(only_key(VIEW, "ann"))
-    store.load = lambda keys: dict.fromkeys(keys, read)
+    loading = store.load
+
+    def before_it_expired(keys):
+        store.load = loading
+        return dict.fromkeys(keys, read)
+
+    store.load = before_it_expired
     assert run([second], store).failed == {}
     assert values_of(store) == wanted([second])
     assert store.commits[-1].seen is None

@@ -23,7 +23,8 @@ COLUMNS: dict[str, Callable[[Weight], str]] = {
     "windows": lambda one: one.windows,
     "aggregations": lambda one: str(one.aggregations),
     "items": lambda one: str(one.shards),
-    "item bytes": lambda one: f"{one.item_bytes:,}" + ("" if one.fits else " (DynamoDB refuses it)"),
+    "item bytes": lambda one: f"{one.item_bytes:,}",
+    "at most": lambda one: f"{one.most_bytes:,}",
     "markers": lambda one: "yes" if one.markers else "no",
     "write units an event": lambda one: f"{one.write_units:g}",
     "read units a read": lambda one: f"{one.read_units:g}",
@@ -49,7 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     priced = [
         {
             **asdict(one),
-            "fits": one.fits,
             "usd_per_million_events": one.usd_per_million_events,
             "usd_per_million_reads": one.usd_per_million_reads,
         }

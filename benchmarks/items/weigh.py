@@ -29,9 +29,6 @@ END = 1_800_000_000_000
 WEIGHED = 40
 """Last commits that are weighed; the median counts."""
 
-LARGEST_ITEM = 400 * 1_024
-"""DynamoDB refuses items above this."""
-
 _BULK = 500
 
 
@@ -69,15 +66,11 @@ class Weight:
     shards: int
     markers: bool
     item_bytes: int
+    most_bytes: int
     blob_bytes: int
     write_units: float
     update_read_units: float
     read_units: float
-
-    @property
-    def fits(self) -> bool:
-        """Whether DynamoDB takes the item."""
-        return self.item_bytes <= LARGEST_ITEM
 
     @property
     def usd_per_million_events(self) -> float:
@@ -100,7 +93,7 @@ def weigh(profile: Profile, windows: str, size: int) -> Weight:
     key = view.item_keys("mer_8c1f2e")[0]
     state, events = _lived(view, profile.per_day / view.shards, _span(windows))
     commits = list(_last_commits(view, key, state, events))
-    items = [_item_bytes(commit) for commit in commits]
+    items = [item_bytes(commit) for commit in commits]
     size_of_item, hot = round(median(items)), commits[-1].marker_expiry is not None
     return Weight(
         profile.name,
@@ -109,6 +102,7 @@ def weigh(profile: Profile, windows: str, size: int) -> Weight:
         view.shards,
         hot,
         size_of_item,
+        view.most_bytes,
         round(median(len(commit.blob) for commit in commits)),
         # A transaction costs twice; the marker of the one event is an item of under 1 KB.
         write_units=(median(map(_kilobytes, items)) + 1) * 2 if hot else median(map(_kilobytes, items)),
@@ -169,7 +163,7 @@ def _last_commits(view: FeatureView, key: str, state: ViewState, events: Sequenc
         read = Read("present", commit.blob, read.version)
 
 
-def _item_bytes(commit: Commit) -> int:
+def item_bytes(commit: Commit) -> int:
     """As DynamoDB counts: names in UTF-8, binary as it is, a number one byte for two digits and one more."""
     numbers = {"vb": END * 1_000_000, "vn": 1_000, "u": commit.applied_at, "ttl": commit.expires_at}
     ids = msgspec.json.encode(commit.event_ids)

@@ -37,6 +37,8 @@ CHUNK = 500
 SEEDS = [1, 2, 3, 4, 5]
 _POLL_S = 0.2
 _HTTP_TIMEOUT_S = 30
+_RETRYABLE = (500, 502, 503, 504)
+_RETRIES = 50
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,11 @@ class Journey:
         headers["Candor-Replay-At"] = format_rfc3339(checkout.q_ms)
         started = time.perf_counter()
         answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
+        for _ in range(_RETRIES):
+            if answer.status_code not in _RETRYABLE:
+                break
+            time.sleep(_POLL_S)  # the same key is safe to send again
+            answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
         latency_ms = (time.perf_counter() - started) * 1_000
         if answer.status_code != httpx.codes.OK:
             raise LocalError(f"checkout {checkout.id} was answered {answer.status_code}: {answer.text[:300]}")

@@ -74,7 +74,13 @@ def test_the_log_says_what_was_filled_from_the_archive_and_what_was_computed_ane
     line = commit_line(record(commit(ids=binary(b"[]"), fb={"N": "1795480000000"}, rb={"BOOL": True})))
     assert line is not None
     read = msgspec.json.decode(line, type=Commit, strict=True)
-    assert (read.filled_before, read.rebuilt) == (1795480000000, True)
+    assert (read.filled_before, read.rebuilt, read.left_out) == (1795480000000, True, False)
+
+
+def test_the_log_says_what_was_left_out():
+    line = commit_line(record(commit(lo={"BOOL": True})))
+    assert line is not None
+    assert msgspec.json.decode(line, type=Commit, strict=True).left_out
 
 
 def test_markers_and_what_was_removed_are_no_commits():

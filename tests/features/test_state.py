@@ -34,7 +34,7 @@ from tests.builders import (
 )
 from tests.oracle import expected, hop_of, left_edge, length_of, seen_before, seen_lately
 
-LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "731d", "lifetime"]
+LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "365d", "731d", "lifetime"]
 EVERYTHING = view_of(LABELS)
 VIEWS = [
     EVERYTHING,
@@ -44,12 +44,13 @@ VIEWS = [
     view_of(["10m", "90d"]),
     view_of(["7d", "30d", "lifetime"]),
     view_of(["731d"]),
+    view_of(["168d", "731d", "lifetime"]),
 ]
-LAYERED = [EVERYTHING, VIEWS[3], VIEWS[4], VIEWS[5]]
+LAYERED = [EVERYTHING, VIEWS[3], VIEWS[4], VIEWS[5], VIEWS[7]]
 """Views whose windows have different hops: tiles pass from level to level."""
 
 KEY = "ann"
-GRAINS = [1, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY]
+GRAINS = [1, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 28 * DAY]
 SPANS = [30 * SECOND, MAX_SKEW, HOUR, DAY, 40 * DAY, 200 * DAY, 900 * DAY]
 
 
@@ -85,7 +86,7 @@ def assert_never_lies(view, state, events, moments):
                 seen_lately(view, events, KEY, q) <= state.seen_before(q) <= seen_before(view, events, KEY, q)
             )
         else:
-            assert q < state.line
+            assert q < state.exact_from
 
 
 def telling_moments(view, state, events, rng, count=6):

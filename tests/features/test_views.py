@@ -27,6 +27,7 @@ from candor import (
 )
 from candor.contracts import Application
 from candor.errors import DefinitionError, InvalidInput
+from candor.features import windows
 from tests.builders import NOW, customer, event, failed, paid
 
 
@@ -283,3 +284,22 @@ def test_the_decided_event_is_declared_by_the_core():
     kind.check(event("dec_1", NOW, type=kind.name, **data))
     with pytest.raises(InvalidInput):
         kind.check(event("dec_1", NOW, type=kind.name, **{**data, "approved_amount": None}))
+
+
+@pytest.fixture
+def ladder_of_before(monkeypatch):
+    """Declares views on the ladder that ended at a day."""
+    monkeypatch.setattr(windows, "LADDER", windows.LADDER[2:])
+    windows.parse.cache_clear()
+    yield
+    windows.parse.cache_clear()
+
+
+LONG, SHORT = {"windows": ["365d"]}, {"windows": ["90d"]}
+LONG_VERSION, SHORT_VERSION = view(**LONG).version, view(**SHORT).version
+
+
+@pytest.mark.usefixtures("ladder_of_before")
+def test_another_hop_is_another_version():
+    assert view(**LONG).version != LONG_VERSION
+    assert view(**SHORT).version == SHORT_VERSION

@@ -46,7 +46,11 @@ def test_windows_of_four_minutes_and_more_include_at_most_a_24th_too_much(label)
         ("6d", "6h"),
         ("7d", "6h"),
         ("30d", "1d"),
-        ("731d", "1d"),
+        ("167d", "1d"),
+        ("168d", "7d"),
+        ("671d", "7d"),
+        ("672d", "28d"),
+        ("731d", "28d"),
     ],
 )
 def test_hops_of_the_ladder(label, hop):

@@ -36,8 +36,8 @@ class LoggedStore(MemoryFeatureStore):
 
     def _write(self, commit):
         version = super()._write(commit)
-        ids, filled, rebuilt = list(commit.event_ids), commit.filled_before, commit.rebuilt
-        line = Logged(commit.key, version.birth, version.n, commit.applied_at, ids, filled, rebuilt)
+        said = commit.filled_before, commit.rebuilt, commit.left_out
+        line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *said)
         self.log[commit.key].append(line)
         return version
 

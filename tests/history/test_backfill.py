@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from unittest.mock import patch
 
 import pytest
 
@@ -40,6 +42,14 @@ from tests.builders import (
     view_of,
 )
 from tests.history.logged import LoggedStore
+
+
+@pytest.fixture(scope="module", autouse=True)
+def items_of_any_size() -> Iterator[None]:
+    """Every aggregation over these windows is more than DynamoDB would take."""
+    with patch("candor.features.views.LARGEST_ITEM", 2**62):
+        yield
+
 
 WINDOWS = ["1h", "7d", "90d", "lifetime"]
 STEADY = view_of(WINDOWS, customer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import count
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from candor.champion import Champions
 from candor.clock import DAY, HOUR, MINUTE, Deadline, FixedClock
 from candor.contracts import Event
 from candor.decision import Decision, decided, parse_record
+from candor.features.state import ViewState
 from candor.features.vector import UNAVAILABLE
 from candor.features.views import EventType
 from candor.ingest import ingest
@@ -20,7 +22,7 @@ from candor.store.memory import MemoryDecisionStore
 from candor.store.protocol import Committed
 from history.backfill import Arrival, Filling, filling_commit, held_events, rebuilding_commit
 from history.log import INCOMPLETE, CommitLog
-from history.served import NOT_ARCHIVED, NOT_KEPT, Replayed, items_of, replay, wanted
+from history.served import NOT_ARCHIVED, NOT_KEPT, Replayed, item_versions, items_of, replay, wanted
 from tests.builders import NOW, RETENTION, customer, shop
 from tests.decide.lending import Shelf, attempt, decider
 from tests.decision_tables import row, table
@@ -236,3 +238,21 @@ def test_a_filled_item_is_replayed_from_its_filling_on(world):
     found = late.replayed()
     assert len(found) == 20
     assert not any(one.reason or one.differences for one in found)
+
+
+def test_what_was_left_out_beside_others_is_left_out_again():
+    """A commit that took in one event and left out another answers no moment in between, then and in replay."""
+    store, clock = LoggedStore(), FixedClock(NOW)
+    key, *_ = sales.item_keys("corner")
+    of_one_item = (f"e{n}" for n in count() if sales.item_key("corner", f"e{n}") == key)
+    new, newer, old = (
+        Event(next(of_one_item), "paid", at, {"shop": "corner"}, {"amount": 5, "currency": "USD"})
+        for at in (NOW - 1, NOW, NOW - 60 * DAY)
+    )
+    assert not ingest([new], DEFINITIONS, store, clock, RETENTION).too_late
+    assert ingest([newer, old], DEFINITIONS, store, clock, RETENTION).too_late == {old.id}
+    read = store.load([key])[key]
+    events = {event.id: Arrival(NOW, event) for event in (new, newer, old)}
+    found = item_versions(sales, key, [read.version], log_of(store), events)[read.version]
+    for blob in (read.blob, found.blob):
+        assert not ViewState.decode(sales, blob).answers(NOW - HOUR)

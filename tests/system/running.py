@@ -7,11 +7,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.kills import descendants, processes
 from benchmarks.load import Door, door_in
 from local.state import Journal
 
@@ -129,32 +130,7 @@ class Running:
 
     def workers(self, function: str) -> list[int]:
         """Process ids of one function."""
-        wanted = f"POWERTOOLS_SERVICE_NAME={function}".encode()
-        return [pid for pid in descendants(self.process.pid) if wanted in _environ(pid).split(b"\0")]
-
-
-def _environ(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return b""
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """All processes below one, zombies left out."""
-    parents: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-        except OSError:
-            continue
-        if state != "Z":
-            parents.setdefault(int(parent), []).append(int(folder.name))
-    waiting = [pid]
-    while waiting:
-        found = parents.get(waiting.pop(), [])
-        waiting += found
-        yield from found
+        return processes(self.process.pid, function)
 
 
 def left_of(pids: list[int], seconds: float = 5) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -18,6 +20,26 @@ from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Dupli
 
 ATTEMPTS = 12
 """Conflicts on one item before its events are left to redelivery."""
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How a writer waits after lost conflicts: anything from nothing to a time that doubles, so that those who met do not meet again.
+
+    Full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. `draw` gives [0, 1).
+    """
+
+    first_s: float = 0.05
+    longest_s: float = 0.8
+    draw: Callable[[], float] = random.random
+    sleep: Callable[[float], None] = time.sleep
+
+    def wait(self, conflicts: int) -> None:
+        """Sleep after so many lost conflicts in a row."""
+        self.sleep(min(self.longest_s, self.first_s * 2 ** (conflicts - 1)) * self.draw())
+
+
+BACKOFF = Backoff()
 
 
 @dataclass(frozen=True)
@@ -148,15 +170,17 @@ def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list
 def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
     """Apply and write one commit's worth until it is committed; returns what then stands, and what was applied."""
     events = group.events
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         prepared = prepare(group.view, group.key, read, events, now_ms, retention)
         if prepared.commit is None:
             return read, prepared.applied
         match group.store.commit(prepared.commit):
             case Committed(version):
                 return Read("present", prepared.commit.blob, version), prepared.applied
-            case Conflict(current):
-                read = current
+            case Conflict() if attempt < ATTEMPTS - 1:
+                BACKOFF.wait(attempt + 1)
+                # What stood at the conflict has been written over meanwhile where many write.
+                read = group.store.load([group.key])[group.key]
             case Duplicates(known):
                 events = [event for event in events if event.dedup_id not in known]
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")

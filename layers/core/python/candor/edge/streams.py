@@ -37,6 +37,7 @@ class _Commit(msgspec.Struct, omit_defaults=True):
     event_ids: list[str]
     filled_before: int | None = None
     rebuilt: bool = False
+    left_out: bool = False
 
 
 class _Decision(msgspec.Struct):
@@ -64,6 +65,7 @@ def commit_line(record: Record) -> bytes | None:
             event_ids=msgspec.json.decode(_bytes(image["ids"]), type=list[str]),
             filled_before=int(image["fb"]["N"]) if "fb" in image else None,
             rebuilt=image.get("rb") == {"BOOL": True},
+            left_out=image.get("lo") == {"BOOL": True},
         )
     return msgspec.json.encode(line)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -26,9 +27,25 @@ from candor.features.windows import Window
 Input = tuple[int, str, Any]
 """What update sees of one event: (occurred_at ms, event id, prepared value)."""
 
+Inputs = tuple[Sequence[int], Sequence[str], Sequence[Any]]
+"""What update_all sees of one or more events, column by column."""
+
 Parts = Sequence[int | None]
 
 NAN = math.nan
+
+NUMBER, WIDE, WIDEST = 9, 16, 23
+"""Most bytes of a stored integer: of 64 bits, of a sum of 2⁴⁰ of those, of a sum of so many of their squares."""
+
+LIST, FEW = 3, 1
+"""Most bytes in front of a stored list's members; of at most 15 members."""
+
+MOST_ID_BYTES = 64
+"""Events of longer ids (in UTF-8), or unprintable ones, are refused: items keep ids, so these bound their size."""
+
+STORED_EVENT = FEW + NUMBER + (2 + MOST_ID_BYTES) + NUMBER
+"""Most bytes of (occurred_at, event id, integer)."""
+
 REGISTRY: dict[str, type[Aggregation]] = {}
 """Every aggregation by its operation; the check battery runs over it."""
 
@@ -114,9 +131,9 @@ class Aggregation:
         """Partial of both; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
 
-    def update_all(self, partial: Any, events: Sequence[Input]) -> Any:
+    def update_all(self, partial: Any, events: Inputs) -> Any:
         """``update`` with each of the events."""
-        return functools.reduce(self.update, events, partial)
+        return functools.reduce(self.update, zip(*events, strict=True), partial)
 
     def merge_all(self, partials: Sequence[Any]) -> Any:
         """``merge`` of one or more partials."""
@@ -134,6 +151,18 @@ class Aggregation:
         """``unpack`` of each."""
         return [self.unpack(one) for one in stored]
 
+    @property
+    def most_taken(self) -> int:
+        """Most bytes that a prepared value takes in an item."""
+        return NUMBER
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        """Most bytes that what `pack` gives takes in an item, whatever happens within `span` ms.
+
+        `texts` is the number of different texts that a field may have, of those fields that declare it.
+        """
+        return NUMBER
+
     def summary(self, partial: Any, q: int) -> Parts:
         """Partial → exact integer parts at moment `q` (ms), None where nothing was seen."""
         raise NotImplementedError  # abstract: each aggregation answers
@@ -144,8 +173,10 @@ class Aggregation:
 
 
 def narrow(value: int) -> int | bytes:
-    """The integer itself while 64 bits hold it, else big-endian bytes: sums of squares need up to 128 bits."""
-    return value if -(2**63) <= value < 2**63 else value.to_bytes(24, "big", signed=True)
+    """The integer itself while 64 bits hold it, else its big-endian bytes: sums of squares need more."""
+    if -(2**63) <= value < 2**63:
+        return value
+    return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
 
 
 def widen(stored: int | bytes) -> int:
@@ -170,8 +201,8 @@ class Count(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - 1
 
-    def update_all(self, partial: int, events: Sequence[Input]) -> int:
-        return partial + len(events)
+    def update_all(self, partial: int, events: Inputs) -> int:
+        return partial + len(events[0])
 
     def merge(self, left: int, right: int) -> int:
         return left + right
@@ -200,14 +231,17 @@ class Sum(Aggregation):
     def remove(self, partial: int, event: Input) -> int:
         return partial - int(event[2])
 
-    def update_all(self, partial: int, events: Sequence[Input]) -> int:
-        return partial + sum([int(event[2]) for event in events])
+    def update_all(self, partial: int, events: Inputs) -> int:
+        return sum(events[2], partial)
 
     def merge(self, left: int, right: int) -> int:
         return left + right
 
     def merge_all(self, partials: Sequence[int]) -> int:
         return sum(partials)
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return WIDE
 
     def pack(self, partial: int) -> Any:
         return narrow(partial)
@@ -239,14 +273,17 @@ class Mean(Aggregation):
     def remove(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         return (partial[0] - 1, partial[1] - event[2])
 
-    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
-        return (partial[0] + len(events), sum([event[2] for event in events], partial[1]))
+    def update_all(self, partial: Sequence[int], events: Inputs) -> Sequence[int]:
+        return (partial[0] + len(events[2]), sum(events[2], partial[1]))
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         return (left[0] + right[0], left[1] + right[1])
 
     def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
         return tuple(map(sum, zip(*partials, strict=True)))
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return FEW + NUMBER + WIDE
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
@@ -281,9 +318,9 @@ class Variance(Aggregation):
         x = event[2]
         return (partial[0] - 1, partial[1] - x, partial[2] - x * x)
 
-    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
-        values = [event[2] for event in events]
-        squares = sum([x * x for x in values], partial[2])
+    def update_all(self, partial: Sequence[int], events: Inputs) -> Sequence[int]:
+        values = events[2]
+        squares = sum(map(operator.mul, values, values), partial[2])
         return (partial[0] + len(values), sum(values, partial[1]), squares)
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
@@ -291,6 +328,9 @@ class Variance(Aggregation):
 
     def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
         return tuple(map(sum, zip(*partials, strict=True)))
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return FEW + NUMBER + WIDE + WIDEST
 
     def pack(self, partial: Sequence[int]) -> Any:
         return [narrow(part) for part in partial]
@@ -317,8 +357,9 @@ class _Extreme(Aggregation):
     def update(self, partial: int | None, event: Input) -> Any:
         return event[2] if partial is None else self.choose(partial, event[2])
 
-    def update_all(self, partial: int | None, events: Sequence[Input]) -> Any:
-        return self.merge_all([partial, *[event[2] for event in events]])
+    def update_all(self, partial: int | None, events: Inputs) -> Any:
+        found = self.choose(events[2])
+        return found if partial is None else self.choose(partial, found)
 
     def merge(self, left: int | None, right: int | None) -> Any:
         if left is None or right is None:
@@ -366,12 +407,16 @@ class _Edge(Aggregation):
     def merge(self, left: Sequence[Any] | None, right: Sequence[Any] | None) -> Sequence[Any] | None:
         return left if right is None else self._pick(left, right)
 
-    def update_all(self, partial: Sequence[Any] | None, events: Sequence[Input]) -> Any:
-        return self.merge_all([partial, *events])
+    def update_all(self, partial: Sequence[Any] | None, events: Inputs) -> Any:
+        # No two events have the same id, so no values are compared.
+        return self._pick(partial, (max if self.takes_later else min)(zip(*events, strict=True)))
 
     def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
         found = [partial for partial in partials if partial is not None]
         return (max if self.takes_later else min)(found, key=moment) if found else None
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return STORED_EVENT
 
     def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
         if one is None:
@@ -450,8 +495,9 @@ class TimeSinceLast(Aggregation):
     def update(self, partial: int | None, event: Input) -> int:
         return event[0] if partial is None else max(partial, event[0])
 
-    def update_all(self, partial: int | None, events: Sequence[Input]) -> int | None:
-        return self.merge_all([partial, *[event[0] for event in events]])
+    def update_all(self, partial: int | None, events: Inputs) -> int | None:
+        found = max(events[0])
+        return found if partial is None else max(partial, found)
 
     def merge(self, left: int | None, right: int | None) -> int | None:
         if left is None or right is None:

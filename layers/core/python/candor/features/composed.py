@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from candor.contracts import Event
 from candor.errors import DefinitionError
 from candor.features.aggregations import (
+    FEW,
+    LIST,
     NAN,
+    STORED_EVENT,
     Aggregation,
     Input,
     Max,
@@ -56,6 +59,9 @@ class LastK(Aggregation):
 
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
         return sorted([*left, *right], key=moment, reverse=True)[: self.k]
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return LIST + self.k * STORED_EVENT
 
     def summary(self, partial: Sequence[Any], q: int) -> Parts:
         return [*(event[2] for event in partial), *[None] * (self.k - len(partial))]
@@ -122,6 +128,13 @@ class Ratio(Aggregation):
 
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:
         return self.of.merge(left[0], right[0]), self.to.merge(left[1], right[1])
+
+    @property
+    def most_taken(self) -> int:
+        return FEW + self.of.most_taken + self.to.most_taken
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        return FEW + self.of.most_bytes(span, texts) + self.to.most_bytes(span, texts)
 
     def pack(self, partial: Sequence[Any]) -> Any:
         return [self.of.pack(partial[0]), self.to.pack(partial[1])]

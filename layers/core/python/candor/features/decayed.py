@@ -9,13 +9,26 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain, pairwise
 from math import isqrt
 from typing import Any
 
 from candor.errors import DefinitionError
-from candor.features.aggregations import NAN, Aggregation, Count, Input, Parts, Sum, narrow, widen
+from candor.features.aggregations import (
+    LIST,
+    NAN,
+    NUMBER,
+    WIDE,
+    Aggregation,
+    Count,
+    Input,
+    Inputs,
+    Parts,
+    Sum,
+    narrow,
+    widen,
+)
 from candor.features.predicates import Predicate
 from candor.features.windows import Window, duration, hop
 
@@ -42,8 +55,10 @@ class _Bucketed(Aggregation):
     def update(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, event[2])
 
-    def update_all(self, partial: Buckets, events: Sequence[Input]) -> Buckets:
-        return _summed(chain(partial, ((event[0] // self.step, event[2]) for event in events)))
+    def update_all(self, partial: Buckets, events: Inputs) -> Buckets:
+        moments, _, amounts = events
+        buckets = [moment // self.step for moment in moments]
+        return _summed(chain(partial, zip(buckets, amounts, strict=True)))
 
     def remove(self, partial: Buckets, event: Input) -> Buckets:
         return _added(partial, event[0] // self.step, -event[2])
@@ -54,6 +69,10 @@ class _Bucketed(Aggregation):
     def merge_all(self, partials: Sequence[Buckets]) -> Buckets:
         seen = [partial for partial in partials if partial]
         return _summed(chain.from_iterable(seen)) if len(seen) > 1 else next(iter(seen), partials[0])
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        buckets = (span - 1) // self.step + 2
+        return LIST + buckets * (NUMBER + WIDE)
 
     def pack(self, partial: Buckets) -> Any:
         """Flat, and each bucket as its distance from the one before."""

@@ -9,13 +9,13 @@ table of biases; of floats it takes sums and products alone, so it has the same 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache, reduce
 from typing import Any
 
 from candor.contracts import Event
 from candor.errors import DefinitionError
-from candor.features.aggregations import Aggregation, Input, Parts
+from candor.features.aggregations import LIST, NUMBER, Aggregation, Input, Inputs, Parts
 from candor.features.predicates import Predicate
 
 PRECISION = 10
@@ -55,16 +55,16 @@ class Distinct(Aggregation):
         return "digest of " + super().taken
 
     def take(self, event: Event) -> Any:
-        value = super().take(event)
-        return None if value is None else _digest(type(value).__name__, value)
+        value = event.data.get(self.field or "")
+        return None if value is None else _digest(value)
 
     def update(self, partial: Sequence[int], event: Input) -> Sequence[int]:
         if isinstance(partial, bytes):
             return _observe(partial, (event[2],))
         return partial if event[2] in partial else self._settle({*partial, event[2]})
 
-    def update_all(self, partial: Sequence[int], events: Sequence[Input]) -> Sequence[int]:
-        return self.merge(partial, [event[2] for event in events])
+    def update_all(self, partial: Sequence[int], events: Inputs) -> Sequence[int]:
+        return self.merge(partial, events[2])
 
     def merge(self, left: Sequence[int], right: Sequence[int]) -> Sequence[int]:
         if isinstance(left, bytes) and isinstance(right, bytes):
@@ -76,12 +76,17 @@ class Distinct(Aggregation):
         return self._settle({*left, *right})
 
     def merge_all(self, partials: Sequence[Sequence[int]]) -> Sequence[int]:
-        if any(isinstance(partial, bytes) for partial in partials):
+        if bytes in map(type, partials):
             return reduce(self.merge, partials)
         return self._settle(set[int]().union(*partials))
 
     def _settle(self, digests: Collection[int]) -> Sequence[int]:
         return sorted(digests) if len(digests) <= self.exact else _observe(bytes(REGISTERS), digests)
+
+    def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
+        different = texts.get(str(self.field), REGISTERS)
+        exactly = LIST + min(different, self.exact) * NUMBER
+        return exactly if different <= self.exact else max(exactly, LIST + REGISTERS)
 
     def summary(self, partial: Sequence[int], q: int) -> Parts:
         if not isinstance(partial, bytes):
@@ -96,10 +101,10 @@ class Distinct(Aggregation):
         return float(max(round(_estimate(zeros or 0, harmonic)), self.exact + 1))
 
 
-@lru_cache(maxsize=4_096)
-def _digest(kind: str, value: Any) -> int:
+@lru_cache(maxsize=4_096, typed=True)
+def _digest(value: Any) -> int:
     """64 bits of a value; the same few merchants, categories and devices come again and again."""
-    found = hashlib.blake2b(f"{kind}:{value}".encode(), digest_size=8).digest()
+    found = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
     return int.from_bytes(found, "big", signed=True)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from candor.contracts import Event
-from candor.features.aggregations import Aggregation, Input
-from candor.features.views import FeatureView
+from candor.features.aggregations import Aggregation, Input, Inputs
+from candor.features.windows import LONGEST
+
+if TYPE_CHECKING:
+    from candor.features.views import FeatureView
 
 ROWS_FROM = 8
 """A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
@@ -39,11 +42,13 @@ class Plan:
         self.aggregations = tuple(unique.values())
         sources = {aggregation.source: aggregation for aggregation in self.aggregations}
         columns = [list(sources).index(a.source) for a in self.aggregations]
+        self.sourced = tuple(sources.values())
         self.empty = tuple(a.empty for a in self.aggregations)
         self.updates = tuple((a.update, column) for a, column in zip(self.aggregations, columns, strict=True))
         self.bulk_updates = tuple(
             (a.update_all, column) for a, column in zip(self.aggregations, columns, strict=True)
         )
+        self.finishers = tuple((a.summary, a.value) for a in self.aggregations)
         self.removals = tuple(
             (a.remove if a.invertible else None, column)
             for a, column in zip(self.aggregations, columns, strict=True)
@@ -91,6 +96,17 @@ class Plan:
                 return tile, length
         return LIFETIME_TILE if self.lifetime else None
 
+    def most_tiles(self, ahead: int) -> list[tuple[int, int]]:
+        """(length ms, so many at most) of the tiles that stand at any moment, by level; none begins `ahead` ms after the line.
+
+        A level holds the tiles that begin after line − reach − length and before line − reach of the finer level.
+        """
+        found, before = [], -ahead
+        for length, reach in self.levels:
+            found.append((length, -(-(reach + length - before) // length)))
+            before = reach
+        return [*found, (LONGEST, 1)] if self.lifetime else found
+
     def oldest(self, line: int) -> int | None:
         """The first moment that a window may still reach; None if nothing is ever out of reach."""
         if self.lifetime:
@@ -111,12 +127,9 @@ class Plan:
         if len(rows) < 2:
             return self.with_row(partials, rows[0]) if rows else partials
         moments, ids, *columns = zip(*rows, strict=True)
-        inputs = [
-            [event for event in zip(moments, ids, column, strict=True) if event[2] is not None]
-            for column in columns
-        ]
+        inputs = [self._counted(moments, ids, column) for column in columns]
         return [
-            update_all(partial, found) if (found := inputs[column]) else partial
+            partial if (found := inputs[column]) is None else update_all(partial, found)
             for (update_all, column), partial in zip(self.bulk_updates, partials, strict=True)
         ]
 
@@ -131,6 +144,17 @@ class Plan:
     def gives_back(self, row: Row) -> bool:
         """True if every aggregation that took the event can give it back."""
         return all(remove is not None or row[2 + column] is None for remove, column in self.removals)
+
+    @staticmethod
+    def _counted(moments: Sequence[int], ids: Sequence[str], values: Sequence[Any]) -> Inputs | None:
+        """The events that count for one source; None if none does."""
+        if None not in values:
+            return moments, ids, values
+        found = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
+        if not found:
+            return None
+        counted = zip(*found, strict=True)
+        return next(counted), next(counted), next(counted)
 
     @staticmethod
     def _inputs(row: Row) -> list[Input | None]:
@@ -168,8 +192,10 @@ class Plan:
         for partials in windows:
             # A longer window often holds no more than the shorter one: its partial then is the very same object.
             answers = [
-                answer if partial is old else a.value(a.summary(partial, q), q)
-                for a, partial, old, answer in zip(self.aggregations, partials, before, answers, strict=True)
+                answer if partial is old else value(summary(partial, q), q)
+                for (summary, value), partial, old, answer in zip(
+                    self.finishers, partials, before, answers, strict=True
+                )
             ]
             before = partials
             grid.append(answers)

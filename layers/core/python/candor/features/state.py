@@ -18,6 +18,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -26,15 +27,15 @@ import msgspec
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import CorruptItem
+from candor.features import size
 from candor.features.aggregations import moment
 from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile, plan_of
 from candor.features.views import MAX_SKEW, FeatureView
 
 HEAD_EVENTS = 32
-"""So many newest events always stay raw."""
+"""So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be asked for."""
 
-RING_IDS = 256
-"""Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
+RING_IDS, MOST_RAW, MOST_VOIDS = size.RING_IDS, size.MOST_RAW, size.MOST_VOIDS
 
 CODEC = 3
 READABLE = (2, CODEC)
@@ -153,23 +154,31 @@ class ViewState:
     def _cancel(self) -> None:
         """Voids that every moment sees, and whose event is raw: it stays in its place and counts nothing."""
         raw = {row[1]: row for row in self.head} if self.voids else {}
-        for void in [void for void in self.voids if void[0] < self.line and void[2] in raw]:
+        for void in [void for void in self._ripe() if void[2] in raw]:
             row = raw[void[2]]
             row[2:] = [None] * (len(row) - 2)
             self.voids.remove(void)
             self.folded = True
 
+    def _ripe(self) -> list[Row]:
+        """Voids that every moment sees that can be asked for: those before the line, and the oldest of too many."""
+        self.voids.sort(key=lambda void: void[:3])
+        surplus = len(self.voids) - MOST_VOIDS
+        return [void for place, void in enumerate(self.voids) if void[0] < self.line or place < surplus]
+
     def _settle(self) -> None:
         """Voids whose event has been folded, or would be, had it come; those of events that never come leave as well."""
         raw = {row[1] for row in self.head} if self.voids else set()
         crowded = len(self.voids) > HEAD_EVENTS
+        ripe = self._ripe()
         for void in [
             void for void in self.voids if void[2] not in raw and (crowded or self._is_folded(void[1:]))
         ]:
             self.stale |= not self._gives_back(void[1:])
-            if void[0] < self.line:
+            if void in ripe:
                 self._remove(void[1:])
                 self.voids.remove(void)
+                self.folded = True
 
     def _is_folded(self, row: Row) -> bool:
         """True if an event that is not raw can only be in a tile: it is older than a full head."""
@@ -193,7 +202,7 @@ class ViewState:
 
     def _fold(self) -> None:
         surplus = max(len(self.head) - HEAD_EVENTS, 0)
-        folded = 0
+        folded = max(len(self.head) - MOST_RAW, 0)
         while folded < surplus and self.head[folded][0] < self.line:
             folded += 1
         self._fold_rows(self.head[:folded])
@@ -203,8 +212,9 @@ class ViewState:
 
     def _fold_rows(self, rows: Iterable[Row]) -> None:
         by_tile: dict[Tile, list[Row]] = defaultdict(list)
+        line = self.line
         for row in rows:
-            tile = self.plan.tile_of(row[0], self.line)
+            tile = self.plan.tile_of(row[0], line)
             if tile is not None and row.count(None) < len(row) - 2:
                 by_tile[tile].append(row)
         for tile, found in by_tile.items():
@@ -237,7 +247,17 @@ class ViewState:
 
     def answers(self, q: int) -> bool:
         """True if moment `q` (ms) can be answered exactly: nothing that `q` must tell apart has been folded."""
-        return not self.folded or q >= self.line
+        return not self.folded or q >= self.exact_from
+
+    @property
+    def exact_from(self) -> int:
+        """The first moment (ms) that nothing folded lies behind: the line, or later in a crowd."""
+        found = self.line
+        if len(self.head) >= MOST_RAW:
+            found = max(found, int(self.head[0][0]) + 1)
+        if len(self.voids) >= MOST_VOIDS:
+            found = max(found, min(int(void[0]) for void in self.voids) + 1)
+        return found
 
     def seen_before(self, q: int) -> bool:
         """True if the entity had an event before `q`, voided or not."""
@@ -247,30 +267,17 @@ class ViewState:
         """All features of the view at `q` (ms), in the view's order. Events at or after `q` do not count."""
         return values([self], q)
 
-    def by_window(self, q: int) -> Iterator[Sequence[Any]]:
-        """Partials of every window, shortest first: each continues where the shorter one stopped."""
-        plan = self.plan
-        singles = sorted(self.singles.values(), key=moment)
-        rows = [*singles, *(row for row in self.head if row[0] < q)]
-        removed: list[Row] = []
-        if self.voids:
-            rows, removed = self._less_voided(rows, q)
-        tiles = sorted(((tile[0], held) for tile, held in self.tiles.items()), key=itemgetter(0))
-        running: Sequence[Any] = plan.empty
-        for window in plan.windows:
-            start = window.start(q)
-            running = plan.with_rows(running, _taken(rows, start))
-            running = plan.all_merged([running, *(held for _, held in _taken(tiles, start))])
-            for row in _taken(removed, start):
-                running = plan.without_row(running, row)
-            yield running
+    def rows_at(self, q: int) -> tuple[list[Row], list[Row]]:
+        """Raw events that count at `q`, and those that tiles hold and that count no more."""
+        rows = [*self.singles.values(), *(row for row in self.head if row[0] < q)]
+        return self._less_voided(rows, q) if self.voids else (rows, [])
 
     def _less_voided(self, rows: Sequence[Row], q: int) -> tuple[list[Row], list[Row]]:
         """Rows without those voided before `q`, and the voided ones that tiles hold."""
         voided = {void[2]: void[1:] for void in self.voids if void[0] < q}
         raw = {row[1] for row in rows}
         removed = [row for row in voided.values() if row[1] not in raw and self._is_folded(row)]
-        return [row for row in rows if row[1] not in voided], sorted(removed, key=moment)
+        return [row for row in rows if row[1] not in voided], removed
 
     def encode(self) -> bytes:
         """The item's bytes: MessagePack and a CRC-32. Voids and tombstone, rare as they are, stand last or not at all."""
@@ -286,7 +293,7 @@ class ViewState:
                 [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
                 for tile, partials in sorted(self.tiles.items())
             ],
-            [part for entry in self.ring.items() for part in entry],
+            list(chain.from_iterable(self.ring.items())),
             MARKERS * self.markers | FOLDED * self.folded | STALE * self.stale | FILLED * self.filled,
         ]
         if self.voids or self.erased_at is not None:
@@ -339,8 +346,24 @@ def _taken(ordered: list[Any], start: int | None) -> list[Any]:
 def values(shards: Sequence[ViewState], q: int) -> list[float]:
     """All features of one entity at `q` (ms), from the states of all its shards."""
     plan = shards[0].plan
-    windows = zip(*(shard.by_window(q) for shard in shards), strict=True)
-    return plan.finalized(map(plan.all_merged, windows), q)
+    return plan.finalized(_by_window(plan, shards, q), q)
+
+
+def _by_window(plan: Plan, shards: Sequence[ViewState], q: int) -> Iterator[Sequence[Any]]:
+    """Partials of every window, shortest first: each continues where the shorter one stopped."""
+    rows, removed = (
+        sorted(chain(*found), key=moment) for found in zip(*(s.rows_at(q) for s in shards), strict=True)
+    )
+    held = ((tile[0], partials) for shard in shards for tile, partials in shard.tiles.items())
+    tiles = sorted(held, key=itemgetter(0))
+    running: Sequence[Any] = plan.empty
+    for window in plan.windows:
+        start = window.start(q)
+        running = plan.with_rows(running, _taken(rows, start))
+        running = plan.all_merged([running, *(partials for _, partials in _taken(tiles, start))])
+        for row in _taken(removed, start):
+            running = plan.without_row(running, row)
+        yield running
 
 
 def _members(view: FeatureView, body: bytes) -> list[Any]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Checkout, Event
 from candor.errors import DefinitionError, InvalidInput
-from candor.features.aggregations import Aggregation
+from candor.features.aggregations import MOST_ID_BYTES, Aggregation
+from candor.features.size import LARGEST_ITEM, most_bytes
 from candor.features.windows import Window, duration, parse
 
 MAX_SKEW = 300_000
@@ -36,12 +37,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Field:
-    """Kind of one data field of an event: integer bounds, or text, or any JSON."""
+    """Kind of one data field of an event: integer bounds, or text (of these, if any are named), or any JSON."""
 
     kind: str
     optional: bool = False
     low: int = -(2**63)
     high: int = 2**63 - 1
+    of: frozenset[str] = frozenset()
 
     def check(self, name: str, value: Any) -> None:
         """Raise `InvalidInput` unless `value` fits."""
@@ -57,6 +59,8 @@ class Field:
                 )
         elif self.kind == "text" and (type(value) is not str or len(value) > 256):
             raise InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}")
+        elif self.of and value not in self.of:
+            raise InvalidInput("invalid_field", "Expected one of the declared texts.", f"data.{name}")
 
 
 def Money(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
@@ -69,9 +73,9 @@ def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of 
     return Field("integer", optional, -(10**15), 10**15)
 
 
-def Text(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
-    """Text for filters and distinct counts, at most 256 characters."""
-    return Field("text", optional)
+def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Text for filters and distinct counts, at most 256 characters; `of` names all that it may be."""
+    return Field("text", optional, of=frozenset(of))
 
 
 def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
@@ -219,6 +223,11 @@ class FeatureView:
     def version(self) -> str:
         """First 8 hex digits of the hash of definition and layout; part of every stored key."""
         return digest(self.spec() if self.shards == 1 else [self.spec(), self.shards])[:8]
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """Most bytes that an item may have, whatever the traffic."""
+        return most_bytes(self, MAX_SKEW)
 
     @property
     def shards(self) -> int:
@@ -397,6 +406,10 @@ class Definitions:
             raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
         if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
             raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
+        if len(event.id.encode()) > MOST_ID_BYTES or not event.id.isprintable():
+            raise InvalidInput(
+                "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
+            )
         kind.check(event)
 
     def _check(self) -> None:
@@ -422,6 +435,12 @@ class Definitions:
         for event in view.events:
             if self.event_types.get(event.name) is not event:
                 raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
+        if (most := view.most_bytes) > LARGEST_ITEM:
+            raise DefinitionError(
+                f'view "{view.name}": an item may grow to {most:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; declare '
+                "fewer or shorter windows, move aggregations (distinct ones first) to a view of their own, or name the "
+                "texts of a distinct count: Text(of=[…])"
+            )
 
 
 def digest(spec: Any) -> str:

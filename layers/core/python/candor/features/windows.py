@@ -13,7 +13,9 @@ from functools import lru_cache
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.errors import DefinitionError
 
-LADDER = (DAY, 6 * HOUR, HOUR, 15 * MINUTE, MINUTE, 10 * SECOND)
+LADDER = (28 * DAY, 7 * DAY, DAY, 6 * HOUR, HOUR, 15 * MINUTE, MINUTE, 10 * SECOND)
+"""Steps that divide each other, so that the left edge of a window falls on the edges of all finer tiles."""
+
 LIFETIME = "lifetime"
 LONGEST = 731 * DAY
 

@@ -54,5 +54,6 @@ def prepare(
         applied_at=now_ms,
         expires_at=(now_ms + retention.items) // SECOND,
         marker_expiry=(now_ms + retention.event_ids) // SECOND if state.markers else None,
+        left_out=bool(applied.too_late),
     )
     return Prepared(state, commit, applied)

@@ -65,6 +65,7 @@ class FeatureItem(Model):
     ids = BinaryAttribute(null=True, legacy_encoding=False)
     fb = NumberAttribute(null=True)
     rb = BooleanAttribute(null=True)
+    lo = BooleanAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -163,6 +164,7 @@ class DynamoFeatureStore:
             ids=msgspec.json.encode(commit.event_ids),
             fb=commit.filled_before,
             rb=commit.rebuilt or None,
+            lo=commit.left_out or None,
             ttl=commit.expires_at,
         )
 

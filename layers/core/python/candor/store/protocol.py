@@ -66,6 +66,9 @@ class Commit(msgspec.Struct, frozen=True):
     rebuilt: bool = False
     """If set, the item was computed anew from the events it held, without those that were voided."""
 
+    left_out: bool = False
+    """If set, other events came with these that were too late for every window: earlier moments cannot be answered."""
+
 
 class FeatureStore(Protocol):
     """Feature items, for the updater."""

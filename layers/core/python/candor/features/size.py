@@ -1,0 +1,69 @@
+"""How large an item may get: a bound that holds whatever the traffic.
+
+DynamoDB refuses an item above 400 KB, and then nothing more of its entity could be applied: a view that could get there is
+refused when it is declared. All figures are bytes of MessagePack, at their most.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER
+from candor.features.plan import Plan, plan_of
+
+if TYPE_CHECKING:
+    from candor.features.views import FeatureView
+
+LARGEST_ITEM = 400 * 1_024
+"""DynamoDB refuses items above this."""
+
+RING_IDS = 256
+"""Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
+
+MOST_RAW = 128
+"""More events never stay raw, however fast they come."""
+
+MOST_VOIDS = 32
+"""More voids never wait."""
+
+_ID = 2 + MOST_ID_BYTES
+_SECOND = _LENGTH = 5
+_COMMIT = 99 * (2 * MOST_ID_BYTES + len("~void") + 3)
+"""The attribute `ids`: JSON, where a printable character may take two bytes, of as many events as a commit takes."""
+
+_ATTRIBUTES = 512 + 256
+"""The entity's token in the key, and all names and numbers that stand beside the state."""
+
+_MEMBERS = 128
+"""Codec, version, moments, flags, checksum, and what stands in front of the lists."""
+
+
+def most_bytes(view: FeatureView, ahead: int) -> int:
+    """Most bytes of an item of the view, as DynamoDB counts them; `ahead` is how long (ms) the newest events lie after the line."""
+    plan = plan_of(view)
+    row = most_row(plan)
+    tiles = sum(number * max(row, most_tile(view, span)) for span, number in plan.most_tiles(ahead))
+    state = MOST_RAW * row + MOST_VOIDS * (NUMBER + row) + tiles + RING_IDS * (NUMBER + _SECOND) + _MEMBERS
+    return len(view.name.encode()) + _ATTRIBUTES + state + _COMMIT
+
+
+def most_row(plan: Plan) -> int:
+    """One raw event."""
+    return LIST + NUMBER + _ID + sum(aggregation.most_taken for aggregation in plan.sourced)
+
+
+def most_tile(view: FeatureView, span: int) -> int:
+    """One tile of `span` ms."""
+    texts = declared_texts(view)
+    return LIST + NUMBER + _LENGTH + sum(a.most_bytes(span, texts) for a in plan_of(view).aggregations)
+
+
+def declared_texts(view: FeatureView) -> dict[str, int]:
+    """Number of different texts of each field that all the view's events bound."""
+    found = defaultdict(list)
+    for event in view.events:
+        for name, kind in event.fields.items():
+            found[name].append(kind.of)
+    return {name: len(set(chain.from_iterable(texts))) for name, texts in found.items() if all(texts)}

@@ -1,0 +1,163 @@
+"""Items never outgrow what their view's declaration says, and views that could outgrow DynamoDB are refused."""
+
+import random
+from collections.abc import Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from benchmarks.items.weigh import item_bytes
+from candor import (
+    Count,
+    DecayedSum,
+    Definitions,
+    Distinct,
+    EventType,
+    FeatureView,
+    Last,
+    Money,
+    RateOfChange,
+    Sum,
+    Text,
+)
+from candor.clock import DAY, SECOND
+from candor.contracts import MAX_AMOUNT, Event
+from candor.errors import DefinitionError, InvalidInput
+from candor.features import size
+from candor.features.aggregations import MOST_ID_BYTES
+from candor.features.plan import plan_of
+from candor.features.size import LARGEST_ITEM
+from candor.features.state import ViewState
+from candor.features.vector import Read, Version
+from candor.features.views import MAX_SKEW
+from candor.features.windows import LONGEST
+from candor.store.commits import prepare
+from candor.store.protocol import MARKERS_PER_COMMIT
+from tests.builders import NOW, RETENTION, all_aggregations, customer, event, failed, paid
+
+BUSY = 140
+"""Events in every tile: more than a distinct count keeps exactly."""
+
+AGEING = [DecayedSum("amount", "2d"), DecayedSum("amount", "14d"), RateOfChange(Sum("amount"), "7d")]
+VIEWS = {
+    "everything": FeatureView(
+        "busy", customer, [paid, failed], all_aggregations(), ["10m", "7d", "lifetime"]
+    ),
+    "long": FeatureView(
+        "long", customer, [paid, failed], [Distinct("amount"), Last("amount")], ["1m", "90d", "731d"]
+    ),
+    "ageing": FeatureView("ageing", customer, [paid, failed], AGEING, ["14d", "28d"]),
+    "plain": FeatureView("plain", customer, [paid, failed], [Count()], ["1h", "24h", "365d"]),
+}
+
+
+def dense(view: FeatureView, rng: random.Random) -> list[Event]:
+    """The dearest that can happen: every tile full of different extreme amounts, ids as long as they may be."""
+    line = NOW - MAX_SKEW
+    starts = {
+        tile[0]
+        for length, reach in plan_of(view).levels
+        for back in range(0, reach + 2 * length, length)
+        if (tile := plan_of(view).tile_of(line - 1 - back, line)) is not None
+    }
+    found = [
+        _event(number, start + rng.randrange(10 * SECOND), rng)
+        for number, start in enumerate(sorted(starts) * BUSY)
+    ]
+    found += [_event(len(found) + n, NOW - rng.randrange(MAX_SKEW), rng) for n in range(4 * size.MOST_RAW)]
+    return sorted(found, key=lambda one: one.occurred_at)
+
+
+def _event(number: int, at: int, rng: random.Random) -> Event:
+    name = f"{number:08}".ljust(MOST_ID_BYTES, '"')
+    amount = rng.choice([-1, 1]) * (MAX_AMOUNT - number)
+    return event(name, at, type=rng.choice([paid, failed]).name, amount=amount, kind=f"kind {number}")
+
+
+def committed(view: FeatureView, state: ViewState, events: Sequence[Event]) -> int:
+    """Bytes of the item that a commit of these events writes."""
+    read = Read("present", state.encode(), Version(NOW * 1_000_000, 10**6))
+    key = view.item_keys("€" * 128)[0]
+    commit = prepare(view, key, read, events, NOW, RETENTION).commit
+    assert commit is not None
+    return item_bytes(commit)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_no_traffic_outgrows_the_bound(name):
+    view, rng = VIEWS[name], random.Random(1)
+    events = dense(view, rng)
+    voids = [replace(one, voided_at=NOW) for one in events[-3 * size.MOST_VOIDS :]]
+    state = ViewState.new(view)
+    state.apply(events[: size.RING_IDS], NOW, RETENTION.event_ids)
+    state.apply(events[size.RING_IDS : -MARKERS_PER_COMMIT], NOW, RETENTION.event_ids)
+    assert (len(state.ring), len(state.head)) == (size.RING_IDS, size.MOST_RAW)
+    state.apply(voids, NOW, RETENTION.event_ids)
+    found = committed(view, state, events[-MARKERS_PER_COMMIT:])
+    assert 0.6 * view.most_bytes < found <= view.most_bytes, "a bound, and none that is far away"
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_no_level_holds_more_tiles_than_said(name):
+    view = VIEWS[name]
+    state = ViewState.new(view)
+    state.apply(dense(view, random.Random(2)), NOW, RETENTION.event_ids)
+    for later in range(0, 40 * DAY, 7 * DAY + 977):
+        state.apply([_event(10**7 + later, NOW + later, random.Random(3))], NOW + later, DAY)
+        standing = [length or LONGEST for _, length in [*state.tiles, *state.singles]]
+        assert all(standing.count(length) <= most for length, most in plan_of(view).most_tiles(MAX_SKEW))
+
+
+def test_a_commit_writes_no_more_ids_than_there_is_room_for():
+    assert size._COMMIT >= MARKERS_PER_COMMIT * (MOST_ID_BYTES * 2 + 8)
+
+
+def test_a_view_that_could_outgrow_dynamodb_is_refused_with_the_remedy():
+    free = EventType("payment.succeeded", [customer], {"amount": Money(), "method": Text()})
+    bound = EventType(
+        "payment.succeeded", [customer], {"amount": Money(), "method": Text(of=["card", "bank"])}
+    )
+
+    def declared(kind: EventType, windows: Sequence[str]) -> Definitions:
+        counts = [Distinct("method"), Distinct("method", exact=64, name="about"), Last("amount")]
+        view = FeatureView("payments", customer, [kind], counts, windows)
+        return Definitions(entities=[customer], events=[kind], views=[view])
+
+    years = ["1h", "24h", "7d", "90d", "365d"]
+    with pytest.raises(
+        DefinitionError, match=r'"payments".*may grow to .* fewer or shorter windows.*Text\(of='
+    ):
+        declared(free, years)
+    assert declared(free, years[:2]).views[0].most_bytes <= LARGEST_ITEM
+    assert declared(bound, years).views[0].most_bytes <= LARGEST_ITEM
+
+
+def test_what_the_bound_stands_on_is_checked_of_every_event():
+    kind = EventType("payment.succeeded", [customer], {"method": Text(of=["card", "bank"])})
+    view = FeatureView("payments", customer, [kind], [Count()], ["1h"])
+    definitions = Definitions(entities=[customer], events=[kind], views=[view])
+    definitions.check_event(event("i" * MOST_ID_BYTES, NOW, method="card"), NOW)
+    for name in ("€" * 22, "two\nlines"):
+        with pytest.raises(InvalidInput) as refused:
+            definitions.check_event(event(name, NOW, method="card"), NOW)
+        assert refused.value.field == "event_id"
+    with pytest.raises(InvalidInput) as refused:
+        definitions.check_event(event("i", NOW, method="cash"), NOW)
+    assert refused.value.field == "data.method"
+
+
+def test_in_a_crowd_the_moments_of_what_was_folded_are_not_answered():
+    view = VIEWS["plain"]
+    events = [event(f"e{n:03}", NOW + n // 2) for n in range(3 * size.MOST_RAW)]
+    state = ViewState.new(view)
+    random.Random(4).shuffle(events)
+    for one in events:
+        state.apply([one], NOW, DAY)
+    assert len(state.head) == size.MOST_RAW
+    first = state.head[0][0]
+    assert [state.answers(q) for q in (first, first + 1)] == [False, True]
+    for q in range(first + 1, NOW + 2 * size.MOST_RAW):
+        assert state.values(q)[0] == sum(one.occurred_at < q for one in events)
+    together = ViewState.new(view)
+    together.apply(events, NOW, DAY)
+    assert (together.head, together.tiles) == (state.head, state.tiles), "whatever the batches"
