@@ -101,7 +101,7 @@ def fill_part(job: Job, report: fleet.Report) -> int:
     filling = Filling(VIEW, LATER, RETENTION)
     for path in sorted(parts.iterdir())[number::PROCESSES]:
         counts = fill(filling, gathered(path), {}, DEFINITIONS, store, FixedClock(LATER))
-        if counts.failed or counts.filled != counts.items:
+        if counts.failures or counts.filled != counts.items:
             raise RuntimeError(f"{path.name}: {counts}")
         report(counts.events)
     return time.process_time_ns() - began
