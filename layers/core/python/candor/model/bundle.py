@@ -66,7 +66,7 @@ class Bundle:
             if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
                 raise BundleRefused(f"not a bundle of format {FORMAT}")
             return cls._from_wire(wire)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleRefused(f"not a bundle: {type(error).__name__}: {error}") from error
 
     @classmethod

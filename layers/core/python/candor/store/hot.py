@@ -5,6 +5,7 @@ The write is a PutItem of the decision record, or one TransactWriteItems of the 
 
 from __future__ import annotations
 
+import random
 import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,12 @@ _SECRET_TIMEOUT_S = 2.0
 _ATTEMPTS = 2
 _ROUNDS = 3
 """Calls for keys that come back unprocessed: more would only press on a table that throttles."""
+
+_PAUSE_S = 0.005
+"""Longest wait before a table that throttles is asked again; it doubles with every turn."""
+
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading something raises that has not the shape it must have."""
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 _IN_CONFLICT = "TransactionConflict"
@@ -73,17 +80,20 @@ class HotStore:
             wanted[self._features] = _items(keys, strongly=False)
         if synchronous:
             wanted[self._synchronous] = _items(synchronous, strongly=True)
-        for _ in range(_ROUNDS):
+        for turn in range(_ROUNDS):
+            _pause(turn, deadline)
             try:
                 answer = self._call("BatchGetItem", {"RequestItems": wanted}, deadline)
             except StoreUnavailable:
                 break
-            unprocessed = answer.get("UnprocessedKeys") or {}
+            responses, unprocessed = answer.get("Responses"), answer.get("UnprocessedKeys") or {}
+            if not isinstance(responses, dict):
+                break
             for table in (self._features, self._synchronous):
                 reads |= dict.fromkeys(_pks(wanted, table) - _pks(unprocessed, table), ABSENT)
-                for item in answer["Responses"].get(table, ()):
+                for item in responses.get(table, ()):
                     reads[item["pk"]["S"]] = read_of(item)
-            for item in answer["Responses"].get(self._registry, ()):
+            for item in responses.get(self._registry, ()):
                 pointer = item
             wanted = unprocessed
             if not wanted:
@@ -103,7 +113,12 @@ class HotStore:
             else:
                 self._call("PutItem", puts[0], deadline)
         except _Refused as refused:
-            return _what_stood(decision, puts, refused)
+            try:
+                return _what_stood(decision, puts, refused)
+            except _MALFORMED as error:
+                raise StoreUnavailable(
+                    "dynamodb: a write was refused, and what stands cannot be read"
+                ) from error
         return None
 
     def _puts(self, commit: Commit) -> Iterator[dict[str, Any]]:
@@ -133,18 +148,25 @@ class HotStore:
         }
         request = Request("POST", "/", headers, payload)
         for attempt in range(_ATTEMPTS):
+            _pause(attempt, deadline)
             status, found = self._client.request(request, deadline.remaining())
             answer = _json(operation, status, found)
             if status == 200:
                 return answer
             kind = str(answer.get("__type", "")).rpartition("#")[2]
             if kind == "ConditionalCheckFailedException":
-                raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer["Item"]}])
+                raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer.get("Item")}])
             if kind == "TransactionCanceledException":
-                raise _Refused(answer["CancellationReasons"])
+                raise _Refused(answer.get("CancellationReasons") or ())
             if not kind.startswith(_RETRYABLE) or attempt == _ATTEMPTS - 1:
                 raise StoreUnavailable(f"dynamodb {operation}: {status} {kind}")
         raise AssertionError("unreachable")
+
+
+def _pause(turn: int, deadline: Deadline) -> None:
+    """Wait a random while before every turn but the first."""
+    if turn:
+        time.sleep(min(_PAUSE_S * 2**turn * random.random(), deadline.remaining()))  # noqa: S311 - no secret
 
 
 def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
@@ -206,26 +228,35 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
         answer = client.request(request, _SECRET_TIMEOUT_S)
     if answer.status != 200:
         raise StoreUnavailable(f"secretsmanager answers {answer.status}")
-    return str(msgspec.json.decode(answer.body)["SecretString"]).encode()
+    try:
+        return str(msgspec.json.decode(answer.body)["SecretString"]).encode()
+    except _MALFORMED as error:
+        raise StoreUnavailable("secretsmanager: the answer holds no secret text") from error
 
 
 def _pointed(item: Item | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
-    """The pointer's bundle, views and challenger."""
+    """The pointer's bundle, views and challenger; one that cannot be read names nothing, so that all stays as it was."""
     if item is None:
         return None, None, None
     views = item.get("views", {}).get("S", "{}")
     challenger = item.get("challenger", {}).get("S", "null")
-    return (
-        item.get("bundle", {}).get("S"),
-        msgspec.json.decode(views, type=dict[str, str]),
-        msgspec.json.decode(challenger, type=Challenger | None),
-    )
+    try:
+        return (
+            item.get("bundle", {}).get("S"),
+            msgspec.json.decode(views, type=dict[str, str]),
+            msgspec.json.decode(challenger, type=Challenger | None),
+        )
+    except msgspec.DecodeError:
+        return None, None, None
 
 
 def read_of(item: Item) -> Read:
-    """A feature item as DynamoDB's JSON → Read."""
-    version = Version(int(item["vb"]["N"]), int(item["vn"]["N"]))
-    return Read("present", b64decode(item["b"]["B"]), version)
+    """A feature item as DynamoDB's JSON → Read; one without its parts is unavailable, never absent."""
+    try:
+        version = Version(int(item["vb"]["N"]), int(item["vn"]["N"]))
+        return Read("present", b64decode(item["b"]["B"]), version)
+    except _MALFORMED:
+        return UNAVAILABLE
 
 
 def _key(pk: str) -> dict[str, dict[str, str]]:

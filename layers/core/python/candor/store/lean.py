@@ -1,4 +1,4 @@
-"""A small signed client for the scorer's calls: `http.client`, keep-alive, explicit timeouts, one resend.
+"""A small signed client for the scorer's calls: HTTP/1.1 over one kept-alive socket, a time limit for all of a call, one resend.
 
 It exists because botocore costs more CPU per call than the whole rest of a decision and a third of a second of cold start
 (ADR 0003). Everything off the two hot calls uses pynamodb and boto3. The signer follows AWS Signature Version 4 and is
@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import select
+import socket
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
-from io import BufferedReader
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -24,7 +25,10 @@ from candor.errors import StoreUnavailable
 
 CONNECT_TIMEOUT_S = 1.0
 _BLOCK = 64 * 1024
-_LINE = 64 * 1024
+_HEAD_BYTES = 64 * 1024
+_BODY_BYTES = 256 * 1024 * 1024
+"""No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
+
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -84,7 +88,6 @@ class SignedClient:
         self._host = parts.netloc
         self._secure = parts.scheme == "https"
         self._connection: HTTPConnection | None = None
-        self._answers: BufferedReader | None = None
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
@@ -93,15 +96,17 @@ class SignedClient:
         send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
+        if self._connection is not None and _has_spoken(self._connection.sock):
+            self.close()
         reused = self._connection is not None
         try:
-            return self._send(request, ends - time.monotonic())
+            return self._send(request, ends)
         except (OSError, HTTPException) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
         try:
-            return self._send(request, ends - time.monotonic())
+            return self._send(request, ends)
         except (OSError, HTTPException) as error:
             self.close()
             raise self._unavailable(error) from error
@@ -109,45 +114,50 @@ class SignedClient:
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._service}: {type(error).__name__}")
 
-    def _send(self, request: Request, timeout_s: float) -> Response:
-        if timeout_s <= 0:
-            raise TimeoutError
-        ends = time.monotonic() + timeout_s
-        connection = self._connected(timeout_s)
+    def _send(self, request: Request, ends: float) -> Response:
+        connection = self._connected(ends)
         scope = Scope(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self._region, self._service)
         headers = sign(request, self._host, self._credentials, scope)
-        connection.send(_message(request, headers))
-        assert self._answers is not None
-        status, told = _head(self._answers, ends)
-        found = _body(self._answers, told, ends)
-        checksum = told.get(b"x-amz-crc32")
-        if checksum is not None and int(checksum) != zlib.crc32(found):
+        message = _message(request, headers)
+        connection.sock.settimeout(_left(ends))
+        connection.send(message)
+        status, told, found = _answer(connection.sock, ends)
+        if told.get(b"x-amz-crc32", b"%d" % zlib.crc32(found)) != b"%d" % zlib.crc32(found):
             raise HTTPException("checksum mismatch")
         if told.get(b"connection", b"").lower() == b"close":
             self.close()
         return Response(status, found)
 
-    def _connected(self, timeout_s: float) -> HTTPConnection:
+    def _connected(self, ends: float) -> HTTPConnection:
         if self._connection is None:
-            limit = min(timeout_s, CONNECT_TIMEOUT_S)
+            limit = min(_left(ends), CONNECT_TIMEOUT_S)
             if self._secure:
                 self._connection = HTTPSConnection(self._host, timeout=limit, context=_tls())
             else:
                 self._connection = HTTPConnection(self._host, timeout=limit)
-        if self._answers is None:
             self._connection.connect()
-            self._answers = self._connection.sock.makefile("rb")
-        self._connection.sock.settimeout(timeout_s)
         return self._connection
 
     def close(self) -> None:
         """Give the connection back; the next request opens another."""
-        if self._answers is not None:
-            self._answers.close()
-            self._answers = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _has_spoken(sock: socket.socket) -> bool:
+    """Whether the other side hung up or spoke unasked while idle: what it said may not pass for the next answer."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _left(ends: float) -> float:
+    """Seconds until the moment `ends`. Raises `TimeoutError` where none is left."""
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def _message(request: Request, headers: Mapping[str, str]) -> bytes:
@@ -162,44 +172,64 @@ def _message(request: Request, headers: Mapping[str, str]) -> bytes:
     return head.encode("latin-1") + request.body
 
 
-def _head(answers: BufferedReader, ends: float) -> tuple[int, dict[bytes, bytes]]:
+def _answer(sock: socket.socket, ends: float) -> tuple[int, dict[bytes, bytes], bytes]:
+    """Status, headers and the whole body of one answer, of which the length must be told: AWS always tells it."""
+    found = _received(sock, ends)
+    while (end := found.find(b"\r\n\r\n")) < 0:
+        if len(found) > _HEAD_BYTES:
+            raise HTTPException("the answer's head does not end")
+        found += _received(sock, ends)
+    status, headers = _head(found[:end])
+    length = _length(headers)
+    body = found[end + 4 :]
+    if len(body) < length:
+        body = _rest(sock, bytearray(body), length, ends)
+    if len(body) > length:
+        raise HTTPException("more than one answer")
+    return status, headers, body
+
+
+def _received(sock: socket.socket, ends: float) -> bytes:
+    """What has come, waited for until `ends` at most: a socket's own time-out begins anew with every packet."""
+    sock.settimeout(_left(ends))
+    block = sock.recv(_BLOCK)
+    if not block:
+        raise HTTPException("the connection was closed")
+    return block
+
+
+def _head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
     """Status and headers, names in lower case. http.client parses them as e-mail, at the cost of the whole rest of a call."""
-    version, _, rest = _line(answers, ends).partition(b" ")
+    first, *lines = head.split(b"\r\n")
+    version, _, rest = first.partition(b" ")
     if version != b"HTTP/1.1" or not rest[:3].isdigit():
         raise HTTPException("no answer of HTTP/1.1")
     headers: dict[bytes, bytes] = {}
-    while line := _line(answers, ends):
+    for line in lines:
         name, _, value = line.partition(b":")
         headers[name.lower()] = value.strip()
     return int(rest[:3]), headers
 
 
-def _line(answers: BufferedReader, ends: float) -> bytes:
-    line = answers.readline(_LINE)
-    if not line.endswith(b"\r\n"):
-        raise HTTPException("the answer ended within its head" if line else "the connection was closed")
-    if time.monotonic() > ends:
-        raise TimeoutError
-    return line[:-2]
-
-
-def _body(answers: BufferedReader, headers: Mapping[bytes, bytes], ends: float) -> bytes:
-    """The whole body before the moment `ends`: the socket's own time-out begins anew with every packet."""
-    length = headers.get(b"content-length", b"")
-    if not length.isdigit():
+def _length(headers: Mapping[bytes, bytes]) -> int:
+    """Bytes of the body. Raises `HTTPException` for an answer that does not tell them, or tells them otherwise as well."""
+    told = headers.get(b"content-length", b"")
+    if b"transfer-encoding" in headers or not told.isdigit() or len(told) > len(str(_BODY_BYTES)):
         raise HTTPException("an answer without a length")
-    found = answers.read1(int(length)) if int(length) else b""
-    if len(found) == int(length):
-        return found
-    whole = bytearray(found)
-    while left := int(length) - len(whole):
-        if time.monotonic() > ends:
-            raise TimeoutError
-        block = answers.read1(min(left, _BLOCK))
+    if int(told) > _BODY_BYTES:
+        raise HTTPException("an answer that is too long")
+    return int(told)
+
+
+def _rest(sock: socket.socket, found: bytearray, length: int, ends: float) -> bytes:
+    """A body of which the beginning is here, read to its end."""
+    while len(found) < length:
+        sock.settimeout(_left(ends))
+        block = sock.recv(_BLOCK)
         if not block:
-            raise IncompleteRead(bytes(whole), left)
-        whole += block
-    return bytes(whole)
+            raise IncompleteRead(bytes(found), length - len(found))
+        found += block
+    return bytes(found)
 
 
 def sign(request: Request, host: str, credentials: Credentials, scope: Scope) -> dict[str, str]:
