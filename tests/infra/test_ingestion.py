@@ -80,4 +80,4 @@ def test_the_archive_holds_gzipped_lines_below_one_prefix_for_each_stream(assemb
         [processor] = destination["ProcessingConfiguration"]["Processors"]
         assert processor["Type"] == "AppendDelimiterToRecord"
         prefixes.add(destination["Prefix"])
-    assert prefixes == {"events/", "commits/", "decisions/"}
+    assert prefixes == {"events/", "commits/", "decisions/", "shadows/"}

@@ -150,7 +150,9 @@ def test_no_queue_holds_anything(served: Served, story: Story) -> None:
 def decided(record: dict[str, Any]) -> dict[str, Any]:
     """What was decided and why. Left out is what names the run: its bundle, its writes, the attempt, its clock."""
     vector = {name: part for name, part in record["vector"].items() if name != "versions"}
-    return {**record, "vector": vector, "bundle": None, "attempt": None, "decided_at": None}
+    owed = record["adverse_action"] and record["adverse_action"]["kind"]
+    named = {"vector": vector, "adverse_action": owed}
+    return {**record, **named, "bundle": None, "attempt": None, "decided_at": None}
 
 
 def test_decisions_are_those_of_an_uninterrupted_run(served: Served, story: Story) -> None:
