@@ -77,7 +77,7 @@ class Plan:
     def row(self, event: Event) -> Row:
         """The event as the head keeps it. Data that its type does not declare are carried, not used."""
         strange = self.undeclared[event.type]
-        if not strange.isdisjoint(event.data):
+        if strange and not strange.isdisjoint(event.data):
             data = {name: value for name, value in event.data.items() if name not in strange}
             event = msgspec.structs.replace(event, data=data)
         passes = [matches is None or matches(event) for matches in self.filters]

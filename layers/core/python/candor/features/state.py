@@ -12,12 +12,13 @@ the state `stale` until it is rebuilt.
 
 from __future__ import annotations
 
-import hashlib
+import struct
 import zlib
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -379,7 +380,11 @@ def _members(view: FeatureView, body: bytes) -> list[Any]:
 
 def id_hash(event_id: str) -> int:
     """64-bit BLAKE2b of an event id, as the ring keeps it."""
-    return int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big", signed=True)
+    (found,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
+    return int(found)
+
+
+_INT64 = struct.Struct(">q")
 
 
 _ENCODER = msgspec.msgpack.Encoder()
