@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
-from http.client import HTTPConnection
+from collections.abc import Callable, Mapping, Sequence
+from unittest.mock import patch
 
 from benchmarks.request.prepared import Prepared
 from benchmarks.request.world import proxied
 from candor.model.engine import Booster
-from candor.store.hot import HotStore
+from candor.store import lean
 
 _CHUNK = 256 * 1024
 
 
-def bytes_of(prepared: Prepared, store: HotStore, customers: int) -> list[tuple[bytes, bytes]]:
+def bytes_of(prepared: Prepared, customers: int) -> list[tuple[bytes, bytes]]:
     """The bytes that the two calls send, for each customer."""
     sent: list[bytes] = []
-    prepared.handle(proxied(0))
-    connection = store._client._connection  # noqa: SLF001 - the wire is what is wanted
-    assert isinstance(connection, HTTPConnection)
-    send = connection.send
+    message = lean._message  # noqa: SLF001 - the wire is what is wanted
 
-    def tapped(data: bytes) -> None:
-        sent.append(data)
-        send(data)
+    def tapped(request: lean.Request, headers: Mapping[str, str]) -> bytes:
+        sent.append(message(request, headers))
+        return sent[-1]
 
-    connection.send = tapped  # type: ignore[method-assign, assignment]
-    pairs = []
-    for customer in range(customers):
-        prepared.handle(proxied(customer))
-        read, write = sent[: len(sent) // 2], sent[len(sent) // 2 :]  # a client may send head and body apart
-        pairs.append((b"".join(read), b"".join(write)))
-        sent.clear()
-    del connection.send
-    return pairs
+    with patch.object(lean, "_message", tapped):
+        for customer in range(customers):
+            prepared.handle(proxied(customer))
+    return list(zip(sent[::2], sent[1::2], strict=True))
 
 
 def floor(

@@ -44,10 +44,9 @@ def measure() -> Iterator[Row]:
 def _in_process(found: World) -> Iterator[Row]:
     """Prepared beside its floor, and the parts of the full decision: runtime loop apart."""
     booster = Booster(found.model.read_text(encoding="utf-8"))
-    store = lean_store()
-    prepared = Prepared(store, booster)
+    prepared = Prepared(lean_store(), booster)
     with redirect_stdout(io.StringIO()):
-        wire = bytes_of(prepared, store, CUSTOMERS)
+        wire = bytes_of(prepared, CUSTOMERS)
     rows = found.rows.tolist()
     calls = {
         "floor F": floor(booster, rows, wire, found.port),

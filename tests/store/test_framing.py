@@ -106,7 +106,7 @@ def test_an_answer_may_come_in_any_pieces(peer, client):
 )  # fmt: skip
 def test_what_is_not_one_whole_answer_is_none(peer, client, said):
     peer.script = [[said], [OK]]
-    with pytest.raises(StoreUnavailable, match="dynamodb: HTTPException"):
+    with pytest.raises(StoreUnavailable, match="dynamodb: BrokenAnswer"):
         client.request(ASK, AMPLE_S)
     assert client.request(ASK, AMPLE_S).body == b"ok"
     assert peer.connections == 2

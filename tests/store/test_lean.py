@@ -362,7 +362,7 @@ def test_a_bundle_that_trickles_in_is_given_up_at_the_deadline(server):
 def test_a_bundle_that_breaks_off_is_unavailable_not_refused(server):
     source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
     server.script = [Answer(200, b"half", {"content-length": "8"}, then_close=True)]
-    with pytest.raises(StoreUnavailable, match="s3: IncompleteRead"):
+    with pytest.raises(StoreUnavailable, match="s3: BrokenAnswer"):
         source.load("ab" * 32, AMPLE_S)
     source._client.close()
 

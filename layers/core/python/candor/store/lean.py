@@ -17,7 +17,6 @@ import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, IncompleteRead
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
@@ -87,7 +86,8 @@ class SignedClient:
         self._credentials = credentials
         self._host = parts.netloc
         self._secure = parts.scheme == "https"
-        self._connection: HTTPConnection | None = None
+        self._address = (parts.hostname or "", parts.port or (443 if self._secure else 80))
+        self._connection: socket.socket | None = None
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
@@ -96,18 +96,18 @@ class SignedClient:
         send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._connection is not None and _has_spoken(self._connection.sock):
+        if self._connection is not None and _has_spoken(self._connection):
             self.close()
         reused = self._connection is not None
         try:
             return self._send(request, ends)
-        except (OSError, HTTPException) as error:
+        except (OSError, BrokenAnswer) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
         try:
             return self._send(request, ends)
-        except (OSError, HTTPException) as error:
+        except (OSError, BrokenAnswer) as error:
             self.close()
             raise self._unavailable(error) from error
 
@@ -119,23 +119,22 @@ class SignedClient:
         scope = Scope(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self._region, self._service)
         headers = sign(request, self._host, self._credentials, scope)
         message = _message(request, headers)
-        connection.sock.settimeout(_left(ends))
-        connection.send(message)
-        status, told, found = _answer(connection.sock, ends)
+        connection.settimeout(_left(ends))
+        connection.sendall(message)
+        status, told, found = _answer(connection, ends)
         if told.get(b"x-amz-crc32", b"%d" % zlib.crc32(found)) != b"%d" % zlib.crc32(found):
-            raise HTTPException("checksum mismatch")
+            raise BrokenAnswer("checksum mismatch")
         if told.get(b"connection", b"").lower() == b"close":
             self.close()
         return Response(status, found)
 
-    def _connected(self, ends: float) -> HTTPConnection:
+    def _connected(self, ends: float) -> socket.socket:
         if self._connection is None:
-            limit = min(_left(ends), CONNECT_TIMEOUT_S)
+            opened = socket.create_connection(self._address, min(_left(ends), CONNECT_TIMEOUT_S))
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure:
-                self._connection = HTTPSConnection(self._host, timeout=limit, context=_tls())
-            else:
-                self._connection = HTTPConnection(self._host, timeout=limit)
-            self._connection.connect()
+                opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
+            self._connection = opened
         return self._connection
 
     def close(self) -> None:
@@ -143,6 +142,10 @@ class SignedClient:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class BrokenAnswer(Exception):
+    """What came is not one whole answer of HTTP/1.1, or what is to be sent is no request of it."""
 
 
 def _has_spoken(sock: socket.socket) -> bool:
@@ -164,12 +167,13 @@ def _message(request: Request, headers: Mapping[str, str]) -> bytes:
     """The request's bytes, to be sent at once: a head that is sent alone costs a packet and a call more."""
     lines = [
         f"{request.method} {request.path} HTTP/1.1",
-        *(f"{name}: {text}" for name, text in headers.items()),
+        *[f"{name}: {text}" for name, text in headers.items()],
+        f"content-length: {len(request.body)}",
     ]
-    if any("\r" in line or "\n" in line for line in lines):
-        raise HTTPException("a header holds a line break")
-    head = "\r\n".join([*lines, f"content-length: {len(request.body)}", "\r\n"])
-    return head.encode("latin-1") + request.body
+    head = "\r\n".join(lines)
+    if head.count("\r") + head.count("\n") > 2 * (len(lines) - 1):
+        raise BrokenAnswer("a header holds a line break")
+    return f"{head}\r\n\r\n".encode("latin-1") + request.body
 
 
 def _answer(sock: socket.socket, ends: float) -> tuple[int, dict[bytes, bytes], bytes]:
@@ -177,7 +181,7 @@ def _answer(sock: socket.socket, ends: float) -> tuple[int, dict[bytes, bytes], 
     found = _received(sock, ends)
     while (end := found.find(b"\r\n\r\n")) < 0:
         if len(found) > _HEAD_BYTES:
-            raise HTTPException("the answer's head does not end")
+            raise BrokenAnswer("the answer's head does not end")
         found += _received(sock, ends)
     status, headers = _head(found[:end])
     length = _length(headers)
@@ -185,7 +189,7 @@ def _answer(sock: socket.socket, ends: float) -> tuple[int, dict[bytes, bytes], 
     if len(body) < length:
         body = _rest(sock, bytearray(body), length, ends)
     if len(body) > length:
-        raise HTTPException("more than one answer")
+        raise BrokenAnswer("more than one answer")
     return status, headers, body
 
 
@@ -194,7 +198,7 @@ def _received(sock: socket.socket, ends: float) -> bytes:
     sock.settimeout(_left(ends))
     block = sock.recv(_BLOCK)
     if not block:
-        raise HTTPException("the connection was closed")
+        raise BrokenAnswer("the connection was closed")
     return block
 
 
@@ -203,7 +207,7 @@ def _head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
     first, *lines = head.split(b"\r\n")
     version, _, rest = first.partition(b" ")
     if version != b"HTTP/1.1" or not rest[:3].isdigit():
-        raise HTTPException("no answer of HTTP/1.1")
+        raise BrokenAnswer("no answer of HTTP/1.1")
     headers: dict[bytes, bytes] = {}
     for line in lines:
         name, _, value = line.partition(b":")
@@ -212,12 +216,12 @@ def _head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
 
 
 def _length(headers: Mapping[bytes, bytes]) -> int:
-    """Bytes of the body. Raises `HTTPException` for an answer that does not tell them, or tells them otherwise as well."""
+    """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
     told = headers.get(b"content-length", b"")
     if b"transfer-encoding" in headers or not told.isdigit() or len(told) > len(str(_BODY_BYTES)):
-        raise HTTPException("an answer without a length")
+        raise BrokenAnswer("an answer without a length")
     if int(told) > _BODY_BYTES:
-        raise HTTPException("an answer that is too long")
+        raise BrokenAnswer("an answer that is too long")
     return int(told)
 
 
@@ -227,7 +231,7 @@ def _rest(sock: socket.socket, found: bytearray, length: int, ends: float) -> by
         sock.settimeout(_left(ends))
         block = sock.recv(_BLOCK)
         if not block:
-            raise IncompleteRead(bytes(found), length - len(found))
+            raise BrokenAnswer("the answer ended within its body")
         found += block
     return bytes(found)
 
@@ -241,12 +245,10 @@ def sign(request: Request, host: str, credentials: Credentials, scope: Scope) ->
         signed["x-amz-security-token"] = credentials.token
     names = sorted(signed)
     lines = [f"{name}:{signed[name].strip()}" for name in names]
-    canonical = "\n".join(
-        [request.method, quote(request.path, safe="/~"), "", *lines, "", ";".join(names), digest]
-    )
+    canonical = "\n".join([request.method, _quoted(request.path), "", *lines, "", ";".join(names), digest])
     text = f"AWS4-HMAC-SHA256\n{scope.moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     key = _signing_key(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
-    signature = hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
     signed["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
         f"SignedHeaders={';'.join(names)}, Signature={signature}"
@@ -255,10 +257,15 @@ def sign(request: Request, host: str, credentials: Credentials, scope: Scope) ->
 
 
 @lru_cache(maxsize=8)
+def _quoted(path: str) -> str:
+    return quote(path, safe="/~")
+
+
+@lru_cache(maxsize=8)
 def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+        key = hmac.digest(key, part.encode(), "sha256")
     return key
 
 
