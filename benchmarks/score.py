@@ -101,7 +101,7 @@ class _Loop:
 
     def __init__(self, command: Sequence[Path], rows: np.ndarray, held: str, evicted: int) -> None:
         Path(held).write_bytes(np.ascontiguousarray(rows).tobytes())
-        arguments = [*command, held, str(rows.shape[1]), str(evicted)]
+        arguments = [*map(str, command), held, str(rows.shape[1]), str(evicted)]
         self._process = subprocess.Popen(
             arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={"OMP_NUM_THREADS": "1"}
         )
@@ -123,7 +123,7 @@ class _Loop:
 def _compiled(folder: Path) -> Path:
     """The C loop, linked with the library that serves."""
     library, program = library_path(), folder / "c_loop"
-    command = ["cc", "-O2", "-o", program, _SOURCE, library, f"-Wl,-rpath,{library.parent}"]
+    command = ["cc", "-O2", "-o", str(program), str(_SOURCE), str(library), f"-Wl,-rpath,{library.parent}"]
     subprocess.run(command, check=True)
     return program
 

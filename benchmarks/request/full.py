@@ -56,9 +56,8 @@ def parts() -> dict[str, Callable[[], int]]:
         "full: write, transport": _write,
         "full: log line": partial(_log, module),
     }
-    return {"full, in process": partial(_whole, module)} | {
-        name: partial(_all, step, steps) for name, step in each.items()
-    }
+    whole: dict[str, Callable[[], int]] = {"full, in process": partial(_whole, module)}
+    return whole | {name: partial(_all, step, steps) for name, step in each.items()}
 
 
 def _all(step: Callable[[Steps], object], steps: Sequence[Steps]) -> int:

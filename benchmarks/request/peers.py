@@ -27,8 +27,8 @@ def installed(name: str) -> Path:
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != digest:
         print(f"installing {name} into {place}", file=sys.stderr, flush=True)
         venv.create(place, clear=True, with_pip=True)
-        pip = [place / "bin" / "pip", "install", "--quiet", "-r", FOLDER / name / "requirements.txt"]
-        subprocess.run(pip, check=True)
+        requirements = str(FOLDER / name / "requirements.txt")
+        subprocess.run([place / "bin" / "pip", "install", "--quiet", "-r", requirements], check=True)
         stamp.write_text(digest, encoding="utf-8")
     return place / "bin"
 
