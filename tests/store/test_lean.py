@@ -249,7 +249,18 @@ def test_an_item_that_cannot_be_read_is_unavailable_and_the_others_are_there(ser
     assert store.read(KEYS, AMPLE_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: PRESENT}, "sha", {})
 
 
-@pytest.mark.parametrize("body", [{}, {"Responses": None}, {"Responses": []}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"Responses": None},
+        {"Responses": []},
+        {"Responses": {"features": [7]}},
+        {"Responses": {"features": [{"pk": 7}]}},
+        {"Responses": {"features": [{"b": {"B": ""}}]}},
+        {"Responses": {}, "UnprocessedKeys": 7},
+    ],
+)
 def test_a_batch_of_another_shape_is_no_answer(server, store, body):
     server.script = [answer(body)]
     assert store.read(KEYS, AMPLE_S) == LOST
