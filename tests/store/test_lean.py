@@ -234,6 +234,47 @@ def test_a_damaged_answer_on_a_kept_connection_is_asked_for_again(server, store)
     assert store.read(KEYS, AMPLE_S) == FOUND
 
 
+UNREADABLE = {
+    "no blob": {"pk": {"S": KEYS[0]}, "vb": {"N": "7"}, "vn": {"N": "3"}},
+    "no version": {"pk": {"S": KEYS[0]}, "b": {"B": "YWJj"}},
+    "no base64": item(KEYS[0]) | {"b": {"B": "YWJ"}},
+    "no number": item(KEYS[0]) | {"vn": {"N": "many"}},
+    "another type": item(KEYS[0]) | {"b": {"S": "blob"}},
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE)
+def test_an_item_that_cannot_be_read_is_unavailable_and_the_others_are_there(server, store, damage):
+    server.script = [batch(UNREADABLE[damage], item(KEYS[1]))]
+    assert store.read(KEYS, AMPLE_S) == Snapshot({KEYS[0]: UNAVAILABLE, KEYS[1]: PRESENT}, "sha", {})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"Responses": None},
+        {"Responses": []},
+        {"Responses": {"features": [7]}},
+        {"Responses": {"features": [{"pk": 7}]}},
+        {"Responses": {"features": [{"b": {"B": ""}}]}},
+        {"Responses": {}, "UnprocessedKeys": 7},
+    ],
+)
+def test_a_batch_of_another_shape_is_no_answer(server, store, body):
+    server.script = [answer(body)]
+    assert store.read(KEYS, AMPLE_S) == LOST
+
+
+@pytest.mark.parametrize("member", ["views", "challenger"])
+@pytest.mark.parametrize("text", ["", "{", "7", '{"loans": 1}'])
+def test_a_pointer_that_cannot_be_read_names_nothing(server, store, member, text):
+    pointer = {"pk": {"S": "champion"}, "bundle": {"S": "sha"}, member: {"S": text}}
+    server.script = [answer({"Responses": {"features": [item(KEYS[0])], "registry": [pointer]}})]
+    found = store.read(KEYS, AMPLE_S)
+    assert (found.champion, found.reads) == (None, FOUND.reads)
+
+
 def stored(record: bytes):
     return {
         "pk": {"S": "dec_1"},
@@ -333,6 +374,24 @@ def test_a_transaction_cancelled_for_another_reason_is_unavailable(server, store
         store.record(decision(), AMPLE_S, [commit()])
 
 
+REFUSALS = {
+    "no item": error("ConditionalCheckFailedException"),
+    "no base64": error("ConditionalCheckFailedException", Item=stored(b"") | {"r": {"B": "YWJ"}}),
+    "no number": error("ConditionalCheckFailedException", Item=stored(b"") | {"q": {"N": "many"}}),
+    "half an item": error("ConditionalCheckFailedException", Item={"pk": {"S": "dec_1"}}),
+    "no reasons": error("TransactionCanceledException"),
+    "a reason without its item": cancelled(failed()),
+    "a reason without a code": cancelled({}),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_refused_write_that_cannot_be_read_is_unavailable(server, store, decision, refusal):
+    server.script = [REFUSALS[refusal]]
+    with pytest.raises(StoreUnavailable):
+        store.record(decision(), AMPLE_S)
+
+
 def test_a_transaction_without_an_answer_is_unavailable(server, store, decision, commit):
     server.script = [HANG]
     with pytest.raises(StoreUnavailable, match="TimeoutError"):
@@ -375,6 +434,13 @@ def test_the_secret_is_text(server):
     assert read_secret("arn", REGION, CREDENTIALS) == "schlüssel".encode()
     with pytest.raises(StoreUnavailable, match="secretsmanager answers 400"):
         read_secret("arn", REGION, CREDENTIALS)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"7"])
+def test_an_answer_without_a_secret_is_unavailable(server, body):
+    server.script = [Answer(200, body)]
+    with pytest.raises(StoreUnavailable, match="secret"):
+        read_secret("decision-key", REGION, CREDENTIALS)
 
 
 def test_credentials_come_from_the_standard_variables(monkeypatch):

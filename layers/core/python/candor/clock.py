@@ -60,7 +60,7 @@ def parse_rfc3339(text: str) -> int:
 def format_rfc3339(ms: int) -> str:
     """Milliseconds UTC → `2026-11-23T16:41:07.120Z`."""
     whole, milli = divmod(ms, SECOND)
-    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}.{milli:03d}Z"
 
 
 class Deadline:

@@ -52,6 +52,13 @@ _IN_CONFLICT = "TransactionConflict"
 Item = Mapping[str, Mapping[str, Any]]
 
 
+class _Batch(msgspec.Struct):
+    """What BatchGetItem answers."""
+
+    Responses: dict[str, list[dict[str, dict[str, Any]]]]
+    UnprocessedKeys: dict[str, dict[str, Any]] | None = None
+
+
 class HotStore:
     """Reads items and the champion pointer, writes decisions and synchronous items. Not thread-safe."""
 
@@ -83,17 +90,14 @@ class HotStore:
         for turn in range(_ROUNDS):
             _pause(turn, deadline)
             try:
-                answer = self._call("BatchGetItem", {"RequestItems": wanted}, deadline)
+                answer = _batch(self._call("BatchGetItem", {"RequestItems": wanted}, deadline))
             except StoreUnavailable:
                 break
-            responses, unprocessed = answer.get("Responses"), answer.get("UnprocessedKeys") or {}
-            if not isinstance(responses, dict):
-                break
+            unprocessed = answer.UnprocessedKeys or {}
             for table in (self._features, self._synchronous):
                 reads |= dict.fromkeys(_pks(wanted, table) - _pks(unprocessed, table), ABSENT)
-                for item in responses.get(table, ()):
-                    reads[item["pk"]["S"]] = read_of(item)
-            for item in responses.get(self._registry, ()):
+                reads |= {item["pk"]["S"]: read_of(item) for item in answer.Responses.get(table, ())}
+            for item in answer.Responses.get(self._registry, ()):
                 pointer = item
             wanted = unprocessed
             if not wanted:
@@ -161,6 +165,17 @@ class HotStore:
             if not kind.startswith(_RETRYABLE) or attempt == _ATTEMPTS - 1:
                 raise StoreUnavailable(f"dynamodb {operation}: {status} {kind}")
         raise AssertionError("unreachable")
+
+
+def _batch(answer: Mapping[str, Any]) -> _Batch:
+    """Raises `StoreUnavailable` unless every item has at least its key."""
+    try:
+        found = msgspec.convert(answer, _Batch)
+    except msgspec.ValidationError as error:
+        raise StoreUnavailable("dynamodb BatchGetItem: an answer of another shape") from error
+    if not all("S" in item.get("pk", ()) for items in found.Responses.values() for item in items):
+        raise StoreUnavailable("dynamodb BatchGetItem: an item without its key")
+    return found
 
 
 def _pause(turn: int, deadline: Deadline) -> None:
