@@ -16,7 +16,7 @@ export PORT DATA ONCE SIZE
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test test-fast simulate check synth bench lock clean distclean
+.PHONY: help install run test engine test-fast simulate check synth bench lock clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,8 +33,12 @@ run: install  ## Start the synthesized system here, load history, retrain, decid
 	@scripts/synth-when-changed
 	@$(python) -m local run
 
-test: install  ## All tests, with branch coverage of the libraries
-	@$(python) -m pytest --cov --cov-report=term:skip-covered
+test: install engine  ## All tests on all cores, with branch coverage of the libraries
+	@$(python) -m pytest -n auto --dist loadgroup --no-loadscope-reorder --cov --cov-report=term:skip-covered
+
+# Workers of the tests must not install it at the same time.
+engine: install
+	@$(python) -c 'from local import dynoxide; dynoxide.supported() and dynoxide.binary()'
 
 test-fast: install  ## The inner loop: no synthesis, no local system
 	@$(python) -m pytest -q -m "not infra and not system"

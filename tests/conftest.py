@@ -38,11 +38,27 @@ settings.register_profile("deep", parent=settings.get_profile("dev"), max_exampl
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A folder that is named as a marker carries it: tests/infra, tests/system."""
+LONGEST_FIRST = ("system", "simulation", "infra")
+"""Folders that one worker takes as a whole, because of what they share or how long they take."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A folder that is named as a marker carries it: tests/infra, tests/system.
+
+    With several workers (`make test`) a file stays on one of them, and what takes longest begins first.
+    """
     for item in items:
         for marker in {"infra", "system"} & set(item.path.parts):
             item.add_marker(marker)
+    if hasattr(config, "workerinput"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+        items.sort(key=lambda item: [name not in item.path.parts for name in LONGEST_FIRST])
+
+
+def _group(item: pytest.Item) -> str:
+    return next((name for name in LONGEST_FIRST if name in item.path.parts), str(item.path))
 
 
 def _stays_here(family: int, address: Any) -> bool:
