@@ -129,7 +129,7 @@ def recorded(answer: dict[str, Any]) -> dict[str, Any]:
 def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
     answer = warm(key="approve")
     assert answer["statusCode"] == 200
-    assert answer["headers"] == {"Content-Type": "application/json"}
+    assert answer["headers"] == {"Content-Type": "application/json", "Api-Version": "2026-11-01"}
     told = json.loads(answer["body"])
     assert (told["outcome"], told["approved_amount_max"], told["livemode"]) == ("approved", SMALL, False)
     record = recorded(answer)
@@ -280,6 +280,14 @@ def test_64_kilobytes_are_the_limit(warm):
 )
 def test_a_request_needs_a_usable_key(warm, key, code):
     assert problem(warm(key=key)) == (400, code, "Idempotency-Key")
+
+
+def test_the_apis_version_is_the_one_that_is_spoken_or_none(warm):
+    assert warm(key="dated", **{"Api-Version": "2026-11-01"})["statusCode"] == 200
+    for version in ("", "2026-11-02", "v1"):
+        refused = warm(key="dated", **{"api-version": version})
+        assert problem(refused) == (400, "unknown_api_version", "Api-Version")
+        assert refused["headers"]["Api-Version"] == "2026-11-01"
 
 
 def test_a_request_without_a_known_merchant_is_401(warm):
