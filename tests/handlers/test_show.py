@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import boto3
+import msgspec
 import pytest
 from moto import mock_aws
 
@@ -13,6 +14,7 @@ from candor.champion import Champions
 from candor.clock import DAY, Deadline, FixedClock
 from candor.contracts import Application, parse_checkout
 from candor.decide import Attempt, Decider
+from candor.edge.openapi import DecisionBody, DecisionRecordBody
 from candor.store.commits import Retention
 from candor.store.dynamodb import DecisionReader
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
@@ -96,6 +98,7 @@ def test_a_merchant_is_answered_with_the_same_bytes_again(ask, stored):
     answer = ask("show_decision", stored.id)
     assert (answer["statusCode"], answer["body"].encode()) == (200, stored.answer)
     assert answer["headers"] == {"Content-Type": "application/json", "Api-Version": "2026-11-01"}
+    assert msgspec.json.decode(answer["body"], type=DecisionBody).outcome == "approved"
 
 
 @pytest.mark.parametrize("authorizer", OTHERS.values(), ids=OTHERS)
@@ -126,6 +129,7 @@ def test_the_lender_sees_everything_that_is_kept(ask, stored):
     record = json.loads(stored.record)
     assert found.keys() == {"id", "object", "features", "answer", "record"}
     assert (found["id"], found["object"]) == (stored.id, "decision_record")
+    msgspec.convert(found, DecisionRecordBody)
     assert found["answer"] == json.loads(stored.answer)
     assert found["record"] == record
     assert list(found["features"]) == list(DEFINITIONS.features)

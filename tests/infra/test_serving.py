@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from candor.edge import openapi
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -29,6 +31,15 @@ def test_the_routes_and_who_may_call_them(assembly):
         ("POST", "/v1/events"): "AWS_IAM",
         ("GET", "/internal/decisions/{id}"): "AWS_IAM",
     }
+
+
+def test_the_openapi_document_has_exactly_these_routes(assembly):
+    told = {
+        (method.upper(), path): "AWS_IAM" if operation["security"] == [{"iam": []}] else "CUSTOM"
+        for path, operations in openapi.document()["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert told == {route: each["AuthorizationType"] for route, each in _routes(assembly).items()}
 
 
 def test_each_merchant_has_a_throttle_and_a_quota_of_its_own_by_the_authorisers_word(assembly):

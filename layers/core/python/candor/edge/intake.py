@@ -33,9 +33,9 @@ def _idempotency_key(request: Request) -> str:
     key = request.header("Idempotency-Key")
     if key is None or not key.strip():
         raise InvalidInput("missing_idempotency_key", "Send an Idempotency-Key header.", "Idempotency-Key")
-    if len(key) > MAX_KEY_LENGTH or not key.isprintable():
+    if len(key) > MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
         raise InvalidInput(
-            "invalid_idempotency_key", "Use at most 255 printable characters.", "Idempotency-Key"
+            "invalid_idempotency_key", "Use at most 255 printable ASCII characters.", "Idempotency-Key"
         )
     return key
 

@@ -15,7 +15,6 @@ from candor.features.views import Definitions
 from candor.store.protocol import StoredDecision
 
 _ID = re.compile(r"dec_[a-z2-7]{26}", re.ASCII)
-_NOT_FOUND = "decision_not_found"
 
 
 class Decisions(Protocol):
@@ -28,16 +27,6 @@ class Decisions(Protocol):
 
 class _Mode(msgspec.Struct):
     livemode: bool
-
-
-class _Whole(msgspec.Struct):
-    """`features` are by name, None where this release does not keep the declarations that made the decision."""
-
-    id: str
-    object: str
-    features: dict[str, float | None] | None
-    answer: msgspec.Raw
-    record: msgspec.Raw
 
 
 def own_answer(request: Request, decisions: Decisions) -> bytes:
@@ -65,10 +54,15 @@ def whole_record(request: Request, decisions: Decisions, definitions: Definition
         features = _named(parse_record(stored.record), definitions)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise StoreUnavailable("the stored record is of another shape") from error
-    whole = _Whole(
-        stored.id, "decision_record", features, msgspec.Raw(stored.answer), msgspec.Raw(stored.record)
+    return msgspec.json.encode(
+        {
+            "id": stored.id,
+            "object": "decision_record",
+            "features": features,
+            "answer": msgspec.Raw(stored.answer),
+            "record": msgspec.Raw(stored.record),
+        }
     )
-    return msgspec.json.encode(whole)
 
 
 def _stored(request: Request, decisions: Decisions) -> StoredDecision:
@@ -80,7 +74,7 @@ def _stored(request: Request, decisions: Decisions) -> StoredDecision:
 
 
 def _unknown() -> InvalidInput:
-    return InvalidInput(_NOT_FOUND, "No decision that you may see has this id.", "id")
+    return InvalidInput("decision_not_found", "No decision that you may see has this id.", "id")
 
 
 def _named(decision: Decision, definitions: Definitions) -> dict[str, Any] | None:
