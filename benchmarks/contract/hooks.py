@@ -39,12 +39,16 @@ class Signature:
         SigV4Auth(Credentials("local", "local"), "execute-api", "us-east-1").add_auth(request)
         return {name: request.headers[name] for name in ("Authorization", "X-Amz-Date")}
 
-    def set(self, case: schemathesis.Case[Any], data: dict[str, str], context: schemathesis.AuthContext) -> None:
+    def set(
+        self, case: schemathesis.Case[Any], data: dict[str, str], context: schemathesis.AuthContext
+    ) -> None:
         case.headers.update(data)
 
 
 @schemathesis.hook
-def before_call(_context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]) -> None:
+def before_call(
+    _context: schemathesis.HookContext, case: schemathesis.Case[Any], _kwargs: dict[str, Any]
+) -> None:
     """Mend a request that fits its schema, so that it must be accepted; leave all others as they were made."""
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
