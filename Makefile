@@ -13,10 +13,12 @@ unexport VIRTUAL_ENV
 PORT ?= 8080
 export PORT DATA ONCE SIZE
 
+openapi := docs/reference/openapi.json
+
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test engine test-fast simulate check synth bench lock clean distclean
+.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +53,11 @@ check: install  ## Formatting, lint, types and import rules
 	@echo "ruff format"; ruff format --check
 	@echo "mypy --strict"; mypy
 	@echo "import rules"; lint-imports
+	@echo "OpenAPI"; $(python) -m candor.edge.openapi | cmp -s - $(openapi) || \
+		{ echo "$(openapi) is not what the contracts say: run make openapi, read its diff, commit it"; exit 1; }
+
+openapi:  ## Write the API's OpenAPI document anew, from the contracts
+	@$(python) -m candor.edge.openapi > $(openapi)
 
 synth: install  ## Synthesize the CDK app into cdk.out
 	@$(python) app.py

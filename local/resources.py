@@ -16,6 +16,7 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::ApiGateway::Account": "logging role of the account",
     "AWS::ApiGateway::Deployment": "the declared routes are served at once",
     "AWS::ApiGateway::Stage": "throttles, logs and traces of the stage are not simulated",
+    "AWS::ApiGateway::UsagePlan": "a merchant's throttle and quota are not simulated",
     "AWS::CDK::Metadata": "usage statistics",
     "AWS::CloudWatch::Alarm": "nothing is measured",
     "AWS::CloudWatch::CompositeAlarm": "nothing is measured",

@@ -18,6 +18,7 @@ _OWN_JOBS = "Jobs are named by their run; only this stage's prefix is covered"
 _KEYS_NOT_USERS = (
     "Callers are merchants' servers with keys, checked by our authoriser; there are no users to pool"
 )
+_SIGNED = "The lender's own services sign with IAM, not as users"
 _NO_RECOVERY = "This stage's data can be loaded again; stages that keep data turn recovery on"
 
 
@@ -32,7 +33,7 @@ class Acknowledged(NamedTuple):
 _FUNCTIONS = {
     "ingestion": ("UpdateFeatures",),
     "history": ("LogCommits", "PublishDecisions", "ScoreShadows"),
-    "serving": ("Score", "Authorize", "PublishEvents"),
+    "serving": ("Score", "Authorize", "PublishEvents", "ShowDecision", "ShowRecord"),
     "training": ("PrepareTraining", "RegisterModel", "PromoteModel"),
 }
 
@@ -53,9 +54,9 @@ _FIXED = (
         "API Gateway's account role for its logs, which AWS documents with this policy",
     ),
     Acknowledged("serving/Api/Default/v1/decisions/POST", "COG4", _KEYS_NOT_USERS),
-    Acknowledged(
-        "serving/Api/Default/v1/events/POST", "COG4", "The lender's own services sign with IAM, not as users"
-    ),
+    Acknowledged("serving/Api/Default/v1/decisions/{{id}}/GET", "COG4", _KEYS_NOT_USERS),
+    Acknowledged("serving/Api/Default/v1/events/POST", "COG4", _SIGNED),
+    Acknowledged("serving/Api/Default/internal/decisions/{{id}}/GET", "COG4", _SIGNED),
     Acknowledged(
         "serving/Api/DeploymentStage.{stage}",
         "APIG3",

@@ -59,12 +59,16 @@ class ServingStack(cdk.Stack):
         self.score_alias = self.score.add_alias(ALIAS)
         self.authorize = self._authorize(storage)
         self.publish_events = self._publish_events(ingestion)
+        self.show_decision = self._reader("ShowDecision", "show_decision", storage)
+        self.show_record = self._reader("ShowRecord", "show_record", storage)
         self.api = self._api()
         add_gateway_responses(self.api)
         self._routes()
+        plan = self._usage_plan()
         self.api.node.try_remove_child("Endpoint")  # CDK's own output of what ApiUrl says
         url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{self.url_suffix}"
         cdk.CfnOutput(self, "ApiUrl", value=f"{url}/{settings.stage}")
+        cdk.CfnOutput(self, "MerchantsUsagePlanId", value=plan.usage_plan_id)
 
     def _score(self, storage: StorageStack) -> HouseFunction:
         layers = self._layers
@@ -127,6 +131,20 @@ class ServingStack(cdk.Stack):
         function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn)
         return function
 
+    def _reader(self, construct_id: str, name: str, storage: StorageStack) -> HouseFunction:
+        """A function that looks decisions up by their id, and may do nothing else."""
+        function = HouseFunction(
+            self,
+            construct_id,
+            name=name,
+            settings=self._settings,
+            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            timeout_s=15,
+            environment={"DECISIONS_TABLE": storage.decisions.table_name},
+        )
+        function.allow("dynamodb:GetItem", on=storage.decisions.table_arn)
+        return function
+
     def _api(self) -> apigateway.RestApi:
         access_log = logs.LogGroup(
             self,
@@ -139,6 +157,8 @@ class ServingStack(cdk.Stack):
             "Api",
             description=f"candor {self._settings.stage}: credit decisions at the checkout",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
+            # Which merchant's throttle and quota a request uses up is the authoriser's word, not the caller's.
+            api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
             # The account's one logging role outlives any stack that set it.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
@@ -164,15 +184,33 @@ class ServingStack(cdk.Stack):
             identity_sources=[apigateway.IdentitySource.header("Authorization")],
             results_cache_ttl=cdk.Duration.seconds(60),
         )
-        root = self.api.root.add_resource("v1")
-        root.add_resource("decisions").add_method(
-            "POST",
-            _proxy(self.score_alias),
-            authorizer=authorizer,
-            authorization_type=apigateway.AuthorizationType.CUSTOM,
-        )
-        root.add_resource("events").add_method(
-            "POST", _proxy(self.publish_events), authorization_type=apigateway.AuthorizationType.IAM
+        merchants: dict[str, Any] = {
+            "authorizer": authorizer,
+            "authorization_type": apigateway.AuthorizationType.CUSTOM,
+            "api_key_required": True,
+        }
+        signed: dict[str, Any] = {"authorization_type": apigateway.AuthorizationType.IAM}
+        public = self.api.root.add_resource("v1")
+        decisions = public.add_resource("decisions")
+        decisions.add_method("POST", _proxy(self.score_alias), **merchants)
+        decisions.add_resource("{id}").add_method("GET", _proxy(self.show_decision), **merchants)
+        public.add_resource("events").add_method("POST", _proxy(self.publish_events), **signed)
+        internal = self.api.root.add_resource("internal").add_resource("decisions").add_resource("{id}")
+        internal.add_method("GET", _proxy(self.show_record), **signed)
+
+    def _usage_plan(self) -> apigateway.UsagePlan:
+        """What one merchant may ask: each has a key in this plan, whose value is the merchant's usage key."""
+        settings = self._settings
+        return self.api.add_usage_plan(
+            "Merchants",
+            description=f"candor {settings.stage}: what one merchant may ask",
+            api_stages=[apigateway.UsagePlanPerApiStage(api=self.api, stage=self.api.deployment_stage)],
+            throttle=apigateway.ThrottleSettings(
+                rate_limit=settings.merchant_requests_per_second, burst_limit=settings.merchant_requests_burst
+            ),
+            quota=apigateway.QuotaSettings(
+                limit=settings.merchant_requests_per_day, period=apigateway.Period.DAY
+            ),
         )
 
 

@@ -45,6 +45,9 @@ class StageSettings:
     memory_mb: int
     requests_per_second: int
     requests_burst: int
+    merchant_requests_per_second: int
+    merchant_requests_burst: int
+    merchant_requests_per_day: int
     gate_min_auc: float
     promotion: Literal["policy", "person"]
     training_image_tag: str
@@ -105,6 +108,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "memory_mb": (128, 10_240),
     "requests_per_second": (1, 10_000),
     "requests_burst": (1, 5_000),
+    "merchant_requests_per_second": (1, 10_000),
+    "merchant_requests_burst": (1, 5_000),
+    "merchant_requests_per_day": (1, 1_000_000_000),
     "gate_min_auc": (0.5, 1.0),
     "training_volume_gb": (1, 16_384),
     "training_max_hours": (1, 120),
@@ -124,6 +130,12 @@ def _check(settings: StageSettings) -> None:
             f"stage {settings.stage!r}: dlq_retention_days must not be shorter than events_retention_days, "
             "an event keeps its age when it moves to the DLQ"
         )
+    for name in ("requests_per_second", "requests_burst"):
+        if getattr(settings, f"merchant_{name}") > getattr(settings, name):
+            raise SettingsError(
+                f"stage {settings.stage!r}: merchant_{name} must not be above {name}, "
+                "or one merchant could use up the whole stage"
+            )
     if settings.stage == "prod":
         _check_prod(settings)
 

@@ -6,7 +6,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 
 from candor.store.dynamodb import MerchantItem, bound
-from candor.store.merchants import key_in, merchant_of
+from candor.store.merchants import key_in, merchant_of, usage_key
 
 LOGGER = Logger()
 MERCHANTS = bound(MerchantItem, os.environ["MERCHANTS_TABLE"])
@@ -25,5 +25,6 @@ def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return {
         "principalId": merchant.merchant_id,
         "policyDocument": {"Version": "2012-10-17", "Statement": [statement]},
+        "usageIdentifierKey": usage_key(merchant.merchant_id),
         "context": {"merchant_id": merchant.merchant_id, "livemode": str(merchant.livemode).lower()},
     }

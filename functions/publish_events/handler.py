@@ -30,6 +30,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
     """Accept all events of the request or none; the same events may be sent again."""
     request = rest.Request(event)
     try:
+        rest.check_version(request)
         entries = entries_of(request.body(), DEFINITIONS, SystemClock(), BUS)
         put(EVENTS.put_events, entries)
     except InvalidInput as error:

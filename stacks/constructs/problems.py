@@ -23,6 +23,7 @@ PROBLEMS = (
     Problem("BAD_REQUEST_PARAMETERS", 400, "bad_request", "Bad request", "A parameter cannot be read."),
     Problem("UNAUTHORIZED", 401, "unauthorized", "Unauthorized", "Send a valid merchant key."),
     Problem("ACCESS_DENIED", 403, "forbidden", "Forbidden", "This key may not do this."),
+    Problem("INVALID_API_KEY", 403, "forbidden", "Forbidden", "This merchant has no place in a usage plan."),
     Problem("INVALID_SIGNATURE", 403, "forbidden", "Forbidden", "The request's signature is not valid."),
     Problem("EXPIRED_TOKEN", 403, "forbidden", "Forbidden", "The request's credentials have expired."),
     Problem("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", "Not found", "There is no such route."),
@@ -32,6 +33,7 @@ PROBLEMS = (
     Problem(
         "THROTTLED", 429, "too_many_requests", "Too many requests", "Wait, then send the same key again."
     ),
+    Problem("QUOTA_EXCEEDED", 429, "quota_exceeded", "Quota exceeded", "The day's requests are used up."),
     Problem("INTEGRATION_TIMEOUT", 504, "timeout", "Timeout", "The same Idempotency-Key is safe to retry."),
     Problem("DEFAULT_5XX", 500, "internal", "Internal error", "The same Idempotency-Key is safe to retry."),
 )

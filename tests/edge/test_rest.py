@@ -57,7 +57,9 @@ def test_64_kilobytes_of_bytes_are_the_limit(encoded):
         ("invalid_idempotency_key", 400),
         ("replay_clock_refused", 400),
         ("invalid_replay_moment", 400),
+        ("unknown_api_version", 400),
         ("unauthorized", 401),
+        ("decision_not_found", 404),
         ("body_too_large", 413),
         ("invalid_field", 422),
         ("idempotency_key_reused", 422),
@@ -67,7 +69,7 @@ def test_64_kilobytes_of_bytes_are_the_limit(encoded):
 def test_a_refusal_is_a_problem_with_code_field_and_request_id(code, status):
     answer = rest.refusal(InvalidInput(code, "Mend it.", "items[0].qty"), "req_1")
     assert answer["statusCode"] == status
-    assert answer["headers"] == {"Content-Type": "application/problem+json"}
+    assert answer["headers"] == {"Content-Type": "application/problem+json", "Api-Version": "2026-11-01"}
     problem = json.loads(answer["body"])
     assert problem.pop("title")
     assert problem == {
@@ -90,6 +92,22 @@ def test_an_answer_keeps_its_bytes():
     answer = rest.answer(200, '{"a":"é"}'.encode(), {"Idempotent-Replayed": "true"})
     assert answer == {
         "statusCode": 200,
-        "headers": {"Content-Type": "application/json", "Idempotent-Replayed": "true"},
+        "headers": {
+            "Content-Type": "application/json",
+            "Api-Version": "2026-11-01",
+            "Idempotent-Replayed": "true",
+        },
         "body": '{"a":"é"}',
     }
+
+
+def test_what_a_request_says_of_its_path_and_its_signer():
+    signed = {"requestId": "req_1", "identity": {"userArn": "arn:aws:iam::1:role/r"}}
+    request = rest.Request({"pathParameters": {"id": "dec_1"}, "requestContext": signed})
+    assert (request.parameter("id"), request.parameter("other"), request.caller) == (
+        "dec_1",
+        "",
+        "arn:aws:iam::1:role/r",
+    )
+    bare = rest.Request({"pathParameters": None, "requestContext": {"requestId": "req_1"}})
+    assert (bare.parameter("id"), bare.caller) == ("", "")

@@ -9,7 +9,7 @@ from moto import mock_aws
 from pynamodb.exceptions import PynamoDBException
 
 from candor.store.dynamodb import MerchantItem, bound
-from candor.store.merchants import hashed, new_key, register
+from candor.store.merchants import hashed, new_key, register, usage_key
 from tests.handlers.lambdas import Ears, context, create_table, load
 
 TABLE = "merchants-test"
@@ -62,6 +62,17 @@ def test_the_mode_comes_with_the_key(authorize):
         "merchant_id": "mer_test",
         "livemode": "false",
     }
+
+
+def test_all_keys_of_a_merchant_use_up_the_same_quota_and_no_other_does(module, authorize):
+    second = new_key(livemode=True)
+    register(module.MERCHANTS, second, "mer_live", livemode=True)
+    used = [
+        authorize({"Authorization": f"Bearer {key}"})["usageIdentifierKey"] for key in (LIVE, second, TEST)
+    ]
+    assert used[0] == used[1] == usage_key("mer_live")
+    assert used[0] != used[2]
+    assert all(20 <= len(key) <= 128 for key in used)  # what API Gateway takes for an API key's value
 
 
 def test_the_policy_allows_this_stage_of_this_api_and_nothing_else(authorize):

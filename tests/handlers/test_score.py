@@ -11,7 +11,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from candor.clock import DAY, HOUR, SystemClock
 from candor.contracts import MAX_BODY_BYTES, parse_envelope
@@ -22,11 +21,10 @@ from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import ABOVE_FIRST_LOAN, BAD_CHECKOUTS, RISKY, SMALL, checkout, planted
-from tests.handlers.lambdas import Ears, context, create_table, load, problem, proxied
+from tests.handlers.lambdas import Ears, problem, proxied
 from tests.handlers.lending import CANARY, ago, envelope, payment
+from tests.handlers.scoring import AUTHORIZER, Scorer, point_at, recorded, standing
 from tests.trained import train
-
-AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
 
 
 @pytest.fixture(scope="module")
@@ -36,63 +34,8 @@ def bundle() -> Bundle:
 
 @pytest.fixture(scope="module")
 def environment(bundle: Bundle) -> Iterator[dict[str, str]]:
-    """The template's environment of the scorer, over tables, bucket and secret that exist."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        for table in ("features", "synchronous", "decisions", "registry"):
-            create_table(table)
-        secrets = boto3.client("secretsmanager")
-        secret = secrets.create_secret(Name="decision-key", SecretString="s3cret")["ARN"]
-        s3 = boto3.client("s3")
-        s3.create_bucket(Bucket="bundles")
-        s3.put_object(Bucket="bundles", Key=f"bundles/{bundle.sha}.json", Body=bundle.to_bytes())
-        point_at(bundle.sha)
-        yield {
-            "FEATURES_TABLE": "features",
-            "SYNCHRONOUS_TABLE": "synchronous",
-            "DECISIONS_TABLE": "decisions",
-            "REGISTRY_TABLE": "registry",
-            "BUNDLES_BUCKET": "bundles",
-            "DECISION_KEY_SECRET": secret,
-            "REPLAY_CLOCK": "refused",
-            "DEADLINE_MS": "20000",
-            "DECISION_RETENTION_DAYS": "90",
-            "FEATURE_RETENTION_DAYS": "800",
-            "REDELIVERY_HORIZON_DAYS": "20",
-        }
-    server.stop()
-
-
-def point_at(sha: str) -> None:
-    boto3.client("dynamodb").put_item(
-        TableName="registry", Item={"pk": {"S": "champion"}, "bundle": {"S": sha}, "promoted_at": {"N": "1"}}
-    )
-
-
-class Scorer:
-    """One sandbox: the module as Lambda loads it, and its connections, closed at the end."""
-
-    def __init__(self, environment: dict[str, str], **changes: str) -> None:
-        self._monkeypatch = pytest.MonkeyPatch()
-        self.module = load("score", self._monkeypatch, environment | changes)
-
-    def __call__(self, body: Any = None, key: str | None = "k1", **headers: str) -> dict[str, Any]:
-        sent = headers if key is None else {"Idempotency-Key": key, **headers}
-        event = proxied(checkout(token=f"cus_of_{key}") if body is None else body, sent, **AUTHORIZER)
-        return self.handle(event)
-
-    def handle(self, event: dict[str, Any]) -> dict[str, Any]:
-        return self.module.handler(event, context("score"))
-
-    def close(self) -> None:
-        if self.module.decider.cache_info().currsize:
-            decider = self.module.decider()
-            decider._store._client.close()
-            decider._champions._load_bundle.__self__._client.close()
-        self._monkeypatch.undo()
+    with standing(bundle) as (_, given):
+        yield given
 
 
 @pytest.fixture(scope="module")
@@ -116,20 +59,13 @@ def start(environment) -> Iterator[Any]:
         scorer.close()
 
 
-def recorded(answer: dict[str, Any]) -> dict[str, Any]:
-    pk = json.loads(answer["body"])["id"]
-    item = boto3.client("dynamodb").get_item(TableName="decisions", Key={"pk": {"S": pk}})["Item"]
-    assert item["a"]["B"] == answer["body"].encode()
-    return json.loads(item["r"]["B"])
-
-
 # Deciding
 
 
 def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
     answer = warm(key="approve")
     assert answer["statusCode"] == 200
-    assert answer["headers"] == {"Content-Type": "application/json"}
+    assert answer["headers"] == {"Content-Type": "application/json", "Api-Version": "2026-11-01"}
     told = json.loads(answer["body"])
     assert (told["outcome"], told["approved_amount_max"], told["livemode"]) == ("approved", SMALL, False)
     record = recorded(answer)
@@ -280,6 +216,14 @@ def test_64_kilobytes_are_the_limit(warm):
 )
 def test_a_request_needs_a_usable_key(warm, key, code):
     assert problem(warm(key=key)) == (400, code, "Idempotency-Key")
+
+
+def test_the_apis_version_is_the_one_that_is_spoken_or_none(warm):
+    assert warm(key="dated", **{"Api-Version": "2026-11-01"})["statusCode"] == 200
+    for version in ("", "2026-11-02", "v1"):
+        refused = warm(key="dated", **{"api-version": version})
+        assert problem(refused) == (400, "unknown_api_version", "Api-Version")
+        assert refused["headers"]["Api-Version"] == "2026-11-01"
 
 
 def test_a_request_without_a_known_merchant_is_401(warm):

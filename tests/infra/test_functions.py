@@ -22,6 +22,8 @@ ENVIRONMENT = {
     },
     "authorize": {"MERCHANTS_TABLE"},
     "publish_events": {"EVENT_BUS_NAME"},
+    "show_decision": {"DECISIONS_TABLE"},
+    "show_record": {"DECISIONS_TABLE"},
     "log_commits": {"COMMITS_STREAM", "STREAMS_DLQ_URL"},
     "score_shadows": {"BUNDLES_BUCKET", "REGISTRY_TABLE", "SHADOWS_STREAM", "STREAMS_DLQ_URL"},
     "publish_decisions": {"DECISIONS_STREAM", "EVENT_BUS_NAME", "STREAMS_DLQ_URL"},

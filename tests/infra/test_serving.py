@@ -1,6 +1,11 @@
 """The API's routes, who may call them, and what the gateway itself answers."""
 
 import json
+from pathlib import Path
+
+from candor.edge import openapi
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _routes(assembly):
@@ -20,7 +25,39 @@ def _routes(assembly):
 
 def test_the_routes_and_who_may_call_them(assembly):
     routes = {route: each["AuthorizationType"] for route, each in _routes(assembly).items()}
-    assert routes == {("POST", "/v1/decisions"): "CUSTOM", ("POST", "/v1/events"): "AWS_IAM"}
+    assert routes == {
+        ("POST", "/v1/decisions"): "CUSTOM",
+        ("GET", "/v1/decisions/{id}"): "CUSTOM",
+        ("POST", "/v1/events"): "AWS_IAM",
+        ("GET", "/internal/decisions/{id}"): "AWS_IAM",
+    }
+
+
+def test_the_openapi_document_has_exactly_these_routes(assembly):
+    told = {
+        (method.upper(), path): "AWS_IAM" if operation["security"] == [{"iam": []}] else "CUSTOM"
+        for path, operations in openapi.document()["paths"].items()
+        for method, operation in operations.items()
+    }
+    assert told == {route: each["AuthorizationType"] for route, each in _routes(assembly).items()}
+
+
+def test_each_merchant_has_a_throttle_and_a_quota_of_its_own_by_the_authorisers_word(assembly):
+    [api] = assembly.resources("AWS::ApiGateway::RestApi").values()
+    assert api["Properties"]["ApiKeySourceType"] == "AUTHORIZER"
+    counted = {route: each.get("ApiKeyRequired", False) for route, each in _routes(assembly).items()}
+    assert counted == {route: route[1].startswith("/v1/decisions") for route in counted}
+    [plan] = assembly.resources("AWS::ApiGateway::UsagePlan").values()
+    stages = json.loads((ROOT / "cdk.json").read_text("utf-8"))["context"]["stages"]
+    settings = stages[assembly.stage]
+    assert plan["Properties"]["Throttle"] == {
+        "RateLimit": settings["merchant_requests_per_second"],
+        "BurstLimit": settings["merchant_requests_burst"],
+    }
+    assert plan["Properties"]["Quota"] == {"Limit": settings["merchant_requests_per_day"], "Period": "DAY"}
+    [(stage, _)] = assembly.resources("AWS::ApiGateway::Stage").items()
+    [attached] = plan["Properties"]["ApiStages"]
+    assert attached["Stage"] == {"Ref": stage.partition("/")[2]}
 
 
 def test_a_checkout_reaches_the_live_version_of_the_scorer(assembly):
@@ -48,7 +85,8 @@ def test_the_gateways_own_answers_are_problems(assembly):
     assert codes["UNAUTHORIZED"] == 401
     assert codes["ACCESS_DENIED"] == 403
     assert codes["MISSING_AUTHENTICATION_TOKEN"] == 404
-    assert codes["THROTTLED"] == 429
+    assert codes["INVALID_API_KEY"] == 403
+    assert codes["THROTTLED"] == codes["QUOTA_EXCEEDED"] == 429
     assert codes["DEFAULT_5XX"] == 500
     for kind, answer in answers.items():
         headers = answer["ResponseParameters"]
@@ -74,7 +112,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
     assert version["DeletionPolicy"] == "Retain"
 
 
-OUTPUTS = """ApiUrl FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
+OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
 EventsQueueUrl EventsDlqUrl StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn""".split()
 

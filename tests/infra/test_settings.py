@@ -50,6 +50,8 @@ def test_prod_must_keep_its_data(stages, setting, value):
         ("promotion", "nobody", "must be policy or person"),
         ("log_retention_days", 8, "must be one of"),
         ("dlq_retention_days", 1, "must not be shorter"),
+        ("merchant_requests_per_second", 501, "must not be above requests_per_second"),
+        ("merchant_requests_burst", 1_001, "must not be above requests_burst"),
         ("alarm_email", 7, "must be of type str or null"),
         ("replay", "allowed", "has unknown settings: replay"),
     ],

@@ -63,6 +63,8 @@ DAMAGES = {
     "a cut-off that is text": lambda wire: wire.update(cutoff="0.5"),
     "a falling calibration": lambda wire: wire["calibration"].update(slope=-1.0),
     "half a calibration": lambda wire: wire["calibration"].pop("slope"),
+    "a hash that is a truth": lambda wire: wire.update(definition_hash=True),
+    "a hash that is a number": lambda wire: wire.update(definition_hash=-1),
     "no reference": lambda wire: wire["reason_reference"].update(repayment=None),
     "half a reason": lambda wire: wire.update(reasons=[{"code": "R"}]),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import Application, parse_checkout
 from candor.decide import Attempt
-from candor.edge.rest import Request
+from candor.edge.rest import Request, check_version
 from candor.errors import InvalidInput
 
 MAX_KEY_LENGTH = 255
@@ -22,6 +22,7 @@ def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:
     merchant_id = request.authorizer.get("merchant_id")
     if not merchant_id:
         raise InvalidInput("unauthorized", "No merchant belongs to this key.")
+    check_version(request)
     key = _idempotency_key(request)
     replay_at = _replay_moment(request, replay_allowed=replay_allowed)
     livemode = request.authorizer.get("livemode") == "true"
@@ -32,9 +33,9 @@ def _idempotency_key(request: Request) -> str:
     key = request.header("Idempotency-Key")
     if key is None or not key.strip():
         raise InvalidInput("missing_idempotency_key", "Send an Idempotency-Key header.", "Idempotency-Key")
-    if len(key) > MAX_KEY_LENGTH or not key.isprintable():
+    if len(key) > MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
         raise InvalidInput(
-            "invalid_idempotency_key", "Use at most 255 printable characters.", "Idempotency-Key"
+            "invalid_idempotency_key", "Use at most 255 printable ASCII characters.", "Idempotency-Key"
         )
     return key
 

@@ -13,13 +13,19 @@ from candor.contracts import MAX_BODY_BYTES, Problem
 from candor.errors import InvalidInput
 
 PROBLEM_TYPE = "https://candor.example/problems/"
+API_VERSION = "2026-11-01"
+"""The one dated version that is spoken; without the header a caller is answered in it."""
+
+VERSION_HEADER = "Api-Version"
 STATUS_OF = {
     "malformed_json": 400,
     "missing_idempotency_key": 400,
     "invalid_idempotency_key": 400,
     "replay_clock_refused": 400,
     "invalid_replay_moment": 400,
+    "unknown_api_version": 400,
     "unauthorized": 401,
+    "decision_not_found": 404,
     "body_too_large": 413,
 }
 """HTTP status by problem code; everything else about the input is 422."""
@@ -40,6 +46,16 @@ class Request:
         """The header's value, whatever its case; None if it is not there."""
         return self._headers.get(name.lower())
 
+    @property
+    def caller(self) -> str:
+        """ARN of who signed the request; empty where a merchant's key did."""
+        identity = self._event["requestContext"].get("identity") or {}
+        return identity.get("userArn") or ""
+
+    def parameter(self, name: str) -> str:
+        """A part of the path by its name in the route; empty if the route has none of that name."""
+        return (self._event.get("pathParameters") or {}).get(name) or ""
+
     def body(self) -> bytes:
         """The body's bytes. Raises `InvalidInput` above 64 KB."""
         text: str = self._event.get("body") or ""
@@ -49,11 +65,19 @@ class Request:
         return body
 
 
+def check_version(request: Request) -> None:
+    """Refuse a version of the API that is not spoken. Raises `InvalidInput`."""
+    if request.header(VERSION_HEADER) not in (None, API_VERSION):
+        raise InvalidInput(
+            "unknown_api_version", f"Leave Api-Version out, or send {API_VERSION}.", VERSION_HEADER
+        )
+
+
 def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer."""
+    """A JSON answer, in the version of the API that is spoken."""
     return {
         "statusCode": status,
-        "headers": {"Content-Type": "application/json", **(headers or {})},
+        "headers": {"Content-Type": "application/json", VERSION_HEADER: API_VERSION, **(headers or {})},
         "body": body.decode(),
     }
 

@@ -129,6 +129,8 @@ class Bundle:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
         if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:
             raise BundleRefused("the model's columns are not the bundle's features")
+        if not isinstance(self.definition_hash, str):
+            raise BundleRefused("definition_hash must be a text")
         numbers: tuple[Any, ...] = (
             self.calibration.slope,
             self.calibration.intercept,

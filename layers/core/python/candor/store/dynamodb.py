@@ -247,17 +247,32 @@ class DynamoDecisionStore:
 
     def get(self, decision_id: str) -> StoredDecision | None:
         """The stored decision, or None."""
-        try:
-            item = self._item.get(decision_id, consistent_read=True)
-        except DoesNotExist:
-            return None
-        except PynamoDBException as error:
-            raise StoreUnavailable(f"the decision could not be read: {error.cause_response_code}") from error
-        return _stored(item)
+        return _get(self._item, decision_id)
 
     def get_many(self, decision_ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Stored decisions by id; ids that are not stored are left out."""
         return {item.pk: _stored(item) for item in self._item.batch_get(decision_ids, consistent_read=True)}
+
+
+class DecisionReader:
+    """Decisions by their id, for who only looks."""
+
+    def __init__(self, table: str) -> None:
+        self._item = bound(DecisionItem, table)
+
+    def get(self, decision_id: str) -> StoredDecision | None:
+        """The stored decision, or None. Raises `StoreUnavailable`."""
+        return _get(self._item, decision_id)
+
+
+def _get(table: type[DecisionItem], decision_id: str) -> StoredDecision | None:
+    try:
+        item = table.get(decision_id, consistent_read=True)
+    except DoesNotExist:
+        return None
+    except PynamoDBException as error:
+        raise StoreUnavailable(f"the decision could not be read: {error.cause_response_code}") from error
+    return _stored(item)
 
 
 def _codes(error: PutError | TransactWriteError) -> list[str | None]:

@@ -21,6 +21,14 @@ def hashed(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
+def usage_key(merchant_id: str) -> str:
+    """What API Gateway counts a merchant's requests under, whatever key they came with: the value of its usage plan's key.
+
+    No secret: the gateway takes it from the authoriser alone, never from a caller.
+    """
+    return hashed(f"usage\0{merchant_id}")
+
+
 def register(table: type[MerchantItem], key: str, merchant_id: str, *, livemode: bool) -> None:
     """Store a key's hash for a merchant."""
     table(hashed(key), merchant_id=merchant_id, status="active", livemode=livemode).save()

@@ -1,0 +1,1 @@
+"""Does the running API keep its OpenAPI document?"""

@@ -1,0 +1,174 @@
+"""`python -m benchmarks.mutations [--bundles 10000]`: damaged bundles, and none serves, none ends the process.
+
+Each bundle is damaged in one of ten ways: bits, cuts, repetitions, swapped parts, other digits, lost and changed members.
+
+- *Under its own name*, as it would come from a damaged bucket: the SHA-256 in the pointer must refuse every one.
+- *Renamed* (`--renamed N`), as a broken build would publish it under a name that is right: each is refused with a reason, or is
+  a whole model that scores and explains. LightGBM ends the process on some texts; what it does so on is counted.
+
+Exits with 1 when one serves under its own name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from candor.champion import Champion
+from candor.errors import CandorError
+from candor.model.bundle import Bundle, sha256
+from lender import DEFINITIONS, REASONS, policy
+from tests.trained import train
+
+CHUNK = 250
+PATIENCE_S = 60
+
+
+def _flipped(data: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(data))
+    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
+
+
+def _cut(data: bytes, rng: random.Random) -> bytes:
+    return data[: rng.randrange(len(data))]
+
+
+def _shorter(data: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(data))
+    return data[:place] + data[place + rng.randint(1, 64) :]
+
+
+def _longer(data: bytes, rng: random.Random) -> bytes:
+    place = rng.randrange(len(data))
+    return data[:place] + rng.randbytes(rng.randint(1, 64)) + data[place:]
+
+
+def _repeated(data: bytes, rng: random.Random) -> bytes:
+    start = rng.randrange(len(data))
+    end = start + rng.randint(1, 512)
+    return data[:end] + data[start:]
+
+
+def _swapped(data: bytes, rng: random.Random) -> bytes:
+    one, two, three = sorted(rng.randrange(len(data)) for _ in range(3))
+    return data[:one] + data[two:three] + data[one:two] + data[three:]
+
+
+def _digit(data: bytes, rng: random.Random) -> bytes:
+    """Another digit somewhere in the model: a number that is wrong, in a text that is right."""
+    places = [place for place in rng.sample(range(len(data)), 2_000) if data[place : place + 1].isdigit()]
+    place = places[0]
+    return data[:place] + b"%d" % rng.randrange(10) + data[place + 1 :]
+
+
+def _without_member(data: bytes, rng: random.Random) -> bytes:
+    wire = json.loads(data)
+    del wire[rng.choice(sorted(wire))]
+    return _written(wire)
+
+
+def _other_member(data: bytes, rng: random.Random) -> bytes:
+    wire = json.loads(data)
+    strange: list[Any] = [None, [], {}, "", -1, 1e308, "x" * 1_000, [[[]]], True]
+    wire[rng.choice(sorted(wire))] = rng.choice(strange)
+    return _written(wire)
+
+
+def _model_line(data: bytes, rng: random.Random) -> bytes:
+    """One line of the model text lost, repeated, or in another place."""
+    wire = json.loads(data)
+    lines = wire["model"].split("\n")
+    place = rng.randrange(len(lines))
+    line = lines.pop(place)
+    if rng.random() < 0.6:
+        lines.insert(rng.randrange(len(lines)), line)
+    wire["model"] = "\n".join(lines)
+    return _written(wire)
+
+
+def _written(wire: object) -> bytes:
+    return json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+DAMAGES: Sequence[Callable[[bytes, random.Random], bytes]] = (
+    _flipped, _cut, _shorter, _longer, _repeated, _swapped, _digit, _without_member, _other_member, _model_line,
+)  # fmt: skip
+
+
+def damaged(data: bytes, number: int, seed: int = 1) -> bytes:
+    """The damage of this number: the same for the same seed, never the bundle itself."""
+    rng = random.Random(f"{seed}/{number}")
+    while (found := DAMAGES[number % len(DAMAGES)](data, rng)) == data:
+        pass
+    return found
+
+
+def outcome(data: bytes, sha: str) -> str:
+    """`refused`, or `served` for a bundle that loads, scores and explains."""
+    try:
+        champion = Champion(sha, Bundle.from_bytes(data, sha), DEFINITIONS)
+        for values in ([0.0] * len(DEFINITIONS.features), [float("nan")] * len(DEFINITIONS.features)):
+            champion.score(values)
+            champion.reasons(values)
+    except CandorError:
+        return "refused"
+    return "served"
+
+
+def under_its_name(data: bytes, bundles: int, seed: int = 1) -> Counter[str]:
+    """What became of damaged bundles that the pointer names as the whole one."""
+    name = sha256(data)
+    return Counter(outcome(damaged(data, number, seed), name) for number in range(bundles))
+
+
+def renamed(data: bytes, bundles: int, seed: int = 1) -> tuple[Counter[str], list[int]]:
+    """What became of damaged bundles under their own names, and the numbers of those that ended the process."""
+    found, ended, number = Counter[str](), list[int](), 0
+    context = multiprocessing.get_context("spawn")
+    while number < bundles:
+        last = min(number + CHUNK, bundles)
+        results: Any = context.Array("b", last - number)
+        worker = context.Process(target=_judge, args=(data, number, last, seed, results))
+        worker.start()
+        worker.join(PATIENCE_S)
+        if worker.is_alive():
+            worker.kill()
+            worker.join()
+        told = [code for code in results if code]
+        found.update("served" if code == 1 else "refused" for code in told)
+        if len(told) < last - number:
+            ended.append(number + len(told))
+        number += len(told) + (len(told) < last - number)
+    return found, ended
+
+
+def _judge(data: bytes, first: int, last: int, seed: int, results: Any) -> None:
+    for number in range(first, last):
+        found = damaged(data, number, seed)
+        results[number - first] = 1 if outcome(found, sha256(found)) == "served" else 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Damage, load, count."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutations", description=__doc__)
+    parser.add_argument("--bundles", type=int, default=10_000, help="under their own name")
+    parser.add_argument("--renamed", type=int, default=0, help="under names that are right")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    data = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}).to_bytes()
+    named = under_its_name(data, options.bundles, options.seed)
+    print(f"under its own name: {dict(named)}")
+    if options.renamed:
+        others, ended = renamed(data, options.renamed, options.seed)
+        print(f"renamed: {dict(others)}, ended the process: {len(ended)} {ended[:20]}")
+    return 1 if named["served"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

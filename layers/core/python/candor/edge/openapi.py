@@ -1,0 +1,317 @@
+"""The API as an OpenAPI 3.1 document, from the contracts that parse and answer: `python -m candor.edge.openapi` prints it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from candor.contracts import (
+    EXPONENTS,
+    SCHEMA_VERSION,
+    Checkout,
+    EventBody,
+    Problem,
+)
+from candor.edge.bus import MAX_EVENTS
+from candor.edge.intake import MAX_KEY_LENGTH, REPLAY_HEADER
+from candor.edge.rest import API_VERSION, VERSION_HEADER
+
+Schema = dict[str, Any]
+
+
+class AnsweredTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is lent on: `finance_charge` in minor units."""
+
+    product: str
+    installments: int
+    finance_charge: int
+
+
+class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a merchant is answered: `approved_amount_max` in minor units of `currency`, `expires_at` in RFC 3339."""
+
+    id: str
+    object: Literal["decision"]
+    outcome: Literal["approved", "declined", "action_required"]
+    approved_amount_max: int
+    currency: str
+    expires_at: str | None
+    terms: AnsweredTerms
+    next_action: None
+    livemode: bool
+
+
+class DecisionRecordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the lender is shown: `features` by name, null where this release does not keep the declarations that made it."""
+
+    id: str
+    object: Literal["decision_record"]
+    features: dict[str, float | None] | None
+    answer: DecisionBody
+    record: dict[str, Any]
+
+
+class EventBatch(msgspec.Struct, frozen=True):
+    """Events that are accepted together or not at all."""
+
+    events: Annotated[list[EventBody], msgspec.Meta(min_length=1, max_length=MAX_EVENTS)]
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """How many events were accepted."""
+
+    accepted: int
+
+
+GATEWAY = {
+    400: ("bad_request",),
+    403: ("forbidden",),
+    404: ("not_found",),
+    429: ("too_many_requests",),
+    500: ("internal",),
+    504: ("timeout",),
+}
+"""Problem codes that the gateway gives on every route."""
+
+_MERCHANT = {401: ("unauthorized",), 429: ("quota_exceeded",)}
+_BODY = {413: ("body_too_large", "too_large"), 415: ("unsupported_media_type",)}
+_VERSIONED = {400: ("unknown_api_version",)}
+_STORED = {404: ("decision_not_found",), 503: ("unavailable",)}
+_DECIDING = {
+    400: (
+        "malformed_json",
+        "missing_idempotency_key",
+        "invalid_idempotency_key",
+        "replay_clock_refused",
+        "invalid_replay_moment",
+    ),
+    422: (
+        "invalid_field",
+        "unknown_currency",
+        "total_mismatch",
+        "invalid_timestamp",
+        "occurred_in_future",
+        "idempotency_key_reused",
+    ),
+    503: ("unavailable",),
+}
+_PUBLISHING = {
+    400: ("malformed_json",),
+    422: (
+        "invalid_field",
+        "missing_field",
+        "missing_entity",
+        "out_of_range",
+        "unknown_currency",
+        "unknown_event_type",
+        "unknown_schema_version",
+        "invalid_timestamp",
+        "occurred_in_future",
+        "invalid_void",
+    ),
+    503: ("unavailable",),
+}
+
+_RETRYABLE = (429, 500, 503, 504)
+_VERSION = {"description": "The version that this is in.", "schema": {"type": "string", "const": API_VERSION}}
+_MOMENT = {"type": "string", "format": "date-time"}
+
+
+def document() -> Schema:
+    """The whole document. Its parts stand in the order of the routes, so that a change reads as one."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Candor",
+            "version": API_VERSION,
+            "summary": "Credit decisions at a merchant's checkout",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/", "description": "The stage's ApiUrl"}],
+        "paths": {
+            "/v1/decisions": {"post": _decide()},
+            "/v1/decisions/{id}": {"get": _show_decision()},
+            "/v1/events": {"post": _publish()},
+            "/internal/decisions/{id}": {"get": _show_record()},
+        },
+        "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
+    }
+
+
+_SECURITY = {
+    "merchantKey": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "User: the merchant's key. No password.",
+    },
+    "merchantBearer": {"type": "http", "scheme": "bearer", "description": "The merchant's key."},
+    "iam": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "AWS Signature Version 4 for the service execute-api.",
+        "x-amazon-apigateway-authtype": "awsSigv4",
+    },
+}
+_MERCHANTS: list[Schema] = [{"merchantKey": []}, {"merchantBearer": []}]
+_SIGNED: list[Schema] = [{"iam": []}]
+
+
+def _decide() -> Schema:
+    key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"}
+    replayed = {
+        "description": "There, and true, where the answer was stored before.",
+        "schema": {"type": "string", "const": "true"},
+    }
+    return {
+        "operationId": "decide",
+        "summary": "Decide a checkout, once for each key",
+        "security": _MERCHANTS,
+        "parameters": [
+            _header("Idempotency-Key", "The same key always gets the same answer.", key, required=True),
+            _version_header(),
+            _header(
+                REPLAY_HEADER,
+                "The moment of the decision, from 1970 on; only where the stage allows the replay clock.",
+                _MOMENT,
+            ),
+        ],
+        "requestBody": _body("Checkout"),
+        "responses": {
+            "200": _success("Decided; a decline as well.", "DecisionBody", {"Idempotent-Replayed": replayed}),
+            **_problems(GATEWAY, _MERCHANT, _BODY, _VERSIONED, _DECIDING),
+        },
+    }
+
+
+def _show_decision() -> Schema:
+    return {
+        "operationId": "showDecision",
+        "summary": "A merchant's own decision, as it was answered",
+        "security": _MERCHANTS,
+        "parameters": [_id(), _version_header()],
+        "responses": {
+            "200": _success("The bytes that POST answered.", "DecisionBody"),
+            **_problems(GATEWAY, _MERCHANT, _VERSIONED, _STORED),
+        },
+    }
+
+
+def _publish() -> Schema:
+    return {
+        "operationId": "publishEvents",
+        "summary": "Publish events, all or none",
+        "security": _SIGNED,
+        "parameters": [_version_header()],
+        "requestBody": _body("EventBatch"),
+        "responses": {
+            "202": _success("All are accepted.", "Accepted"),
+            **_problems(GATEWAY, _BODY, _VERSIONED, _PUBLISHING),
+        },
+    }
+
+
+def _show_record() -> Schema:
+    return {
+        "operationId": "showRecord",
+        "summary": "Everything that is kept of a decision, for the lender",
+        "security": _SIGNED,
+        "parameters": [_id()],
+        "responses": {
+            "200": _success("The answer and the record as stored, features by name.", "DecisionRecordBody"),
+            **_problems(GATEWAY, _STORED),
+        },
+    }
+
+
+def _id() -> Schema:
+    schema = {"type": "string", "pattern": "^dec_[a-z2-7]{26}$"}
+    return {"name": "id", "in": "path", "required": True, "schema": schema}
+
+
+def _version_header() -> Schema:
+    schema = {"type": "string", "enum": [API_VERSION]}
+    return _header(VERSION_HEADER, "Left out, it is the one that there is.", schema)
+
+
+def _header(name: str, description: str, schema: Schema, *, required: bool = False) -> Schema:
+    return {"name": name, "in": "header", "required": required, "description": description, "schema": schema}
+
+
+def _body(name: str) -> Schema:
+    return {"required": True, "content": {"application/json": {"schema": _ref(name)}}}
+
+
+def _success(description: str, name: str, headers: Mapping[str, Schema] | None = None) -> Schema:
+    return {
+        "description": description,
+        "headers": {VERSION_HEADER: _VERSION, **(headers or {})},
+        "content": {"application/json": {"schema": _ref(name)}},
+    }
+
+
+def _problems(*sources: Mapping[int, Iterable[str]]) -> dict[str, Schema]:
+    """One response a status, with the codes that it may carry."""
+    codes: dict[int, list[str]] = {}
+    for source in sources:
+        for status, named in source.items():
+            codes[status] = codes.get(status, []) + list(named)
+    return {str(status): _problem(status, sorted(codes[status])) for status in sorted(codes)}
+
+
+def _problem(status: int, codes: list[str]) -> Schema:
+    described = {
+        "allOf": [_ref("Problem")],
+        "properties": {"status": {"const": status}, "code": {"enum": codes}},
+    }
+    found: Schema = {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": described}},
+    }
+    if status in _RETRYABLE:
+        seconds = {"type": "string", "pattern": "^[0-9]+$"}
+        found["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
+    return found
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _schemas() -> Schema:
+    """The contracts' schemas, with what their types cannot say."""
+    types = (Checkout, DecisionBody, DecisionRecordBody, EventBatch, Accepted, Problem)
+    _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    checkout, event = schemas["Checkout"]["properties"], schemas["EventBody"]["properties"]
+    checkout["currency"] = {
+        "type": "string",
+        "enum": sorted(EXPONENTS),
+        "description": "ISO 4217. Amounts are in its minor unit, of so many decimals as x-exponents says.",
+        "x-exponents": dict(sorted(EXPONENTS.items())),
+    }
+    checkout["total"]["description"] = (
+        "The items plus tax_amount and shipping_amount less discount_amount, in minor units."
+    )
+    optional = {"anyOf": [_MOMENT, {"type": "null"}], "default": None}
+    checkout["occurred_at"] = optional
+    event |= {
+        "occurred_at": _MOMENT,
+        "voided_at": optional,
+        "schema_version": {"type": "integer", "enum": [SCHEMA_VERSION], "default": SCHEMA_VERSION},
+    }
+    schemas["DecisionBody"]["properties"]["expires_at"] = {"anyOf": [_MOMENT, {"type": "null"}]}
+    return dict(sorted(schemas.items()))
+
+
+def text() -> str:
+    """The document as it is committed."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(text())

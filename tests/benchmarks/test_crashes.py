@@ -1,0 +1,35 @@
+"""Duplicates and crashes between the two calls, on the engine that the local system uses. All of it: `python -m benchmarks.crashes`."""
+
+import pytest
+
+from benchmarks.crashes import Answered, judged, run
+from local import dynoxide
+
+
+def test_every_key_has_one_decision_and_its_replays_are_the_same_bytes(tmp_path):
+    if not dynoxide.supported() or not dynoxide._BINARY.exists():
+        pytest.skip("dynoxide is not installed here: `make run` installs it where it is published")
+    outcome = run(400, 8, 0.1, tmp_path)
+    assert outcome.broken == []
+    assert outcome.replays > 0
+    assert set(outcome.deaths) == {"between the calls", "after the write"}
+
+
+ONE = b'{"id":"dec_1"}'
+STORED = {"dec_1": {"a": {"B": ONE}}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "stored"),
+    [
+        ([Answered("k", ONE, False), Answered("k", b'{"id":"dec_2"}', True)], STORED),
+        ([Answered("k", ONE, False), Answered("k", ONE, False)], STORED),
+        ([Answered("k", ONE, False)], {}),
+        ([Answered("k", ONE, False)], {"dec_1": {"a": {"B": b"{}"}}}),
+        ([Answered("k", ONE, False)], {**STORED, "dec_2": {"a": {"B": b"{}"}}}),
+    ],
+    ids=["other bytes", "decided twice", "not stored", "stored otherwise", "a decision too many"],
+)
+def test_a_broken_promise_is_told(answers, stored):
+    assert judged([Answered("k", ONE, False), Answered("k", ONE, True)], STORED).broken == []
+    assert judged(answers, stored).broken

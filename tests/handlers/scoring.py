@@ -1,0 +1,96 @@
+"""The scorer's sandboxes over tables, bucket and secret that exist, served by moto."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from candor.model.bundle import Bundle
+from tests.handlers.checkouts import checkout
+from tests.handlers.lambdas import context, create_table, load, proxied
+
+AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
+
+
+@contextmanager
+def standing(bundle: Bundle) -> Iterator[tuple[str, dict[str, str]]]:
+    """moto's address, and the template's environment of the scorer there, with this champion."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        for table in ("features", "synchronous", "decisions", "registry"):
+            create_table(table)
+        secrets = boto3.client("secretsmanager")
+        secret = secrets.create_secret(Name="decision-key", SecretString="s3cret")["ARN"]
+        boto3.client("s3").create_bucket(Bucket="bundles")
+        store_bundle(bundle.sha, bundle.to_bytes())
+        point_at(bundle.sha)
+        yield (
+            url,
+            {
+                "FEATURES_TABLE": "features",
+                "SYNCHRONOUS_TABLE": "synchronous",
+                "DECISIONS_TABLE": "decisions",
+                "REGISTRY_TABLE": "registry",
+                "BUNDLES_BUCKET": "bundles",
+                "DECISION_KEY_SECRET": secret,
+                "REPLAY_CLOCK": "refused",
+                "DEADLINE_MS": "20000",
+                "DECISION_RETENTION_DAYS": "90",
+                "FEATURE_RETENTION_DAYS": "800",
+                "REDELIVERY_HORIZON_DAYS": "20",
+            },
+        )
+    server.stop()
+
+
+def store_bundle(sha: str, data: bytes) -> None:
+    s3 = boto3.client("s3", endpoint_url=os.environ["AWS_ENDPOINT_URL"])
+    s3.put_object(Bucket="bundles", Key=f"bundles/{sha}.json", Body=data)
+
+
+def point_at(sha: str) -> None:
+    boto3.client("dynamodb").put_item(
+        TableName="registry", Item={"pk": {"S": "champion"}, "bundle": {"S": sha}, "promoted_at": {"N": "1"}}
+    )
+
+
+class Scorer:
+    """One sandbox: the module as Lambda loads it, and its connections, closed at the end."""
+
+    def __init__(self, environment: dict[str, str], **changes: str) -> None:
+        self._monkeypatch = pytest.MonkeyPatch()
+        self.module = load("score", self._monkeypatch, environment | changes)
+
+    def __call__(self, body: Any = None, key: str | None = "k1", **headers: str) -> dict[str, Any]:
+        sent = headers if key is None else {"Idempotency-Key": key, **headers}
+        event = proxied(checkout(token=f"cus_of_{key}") if body is None else body, sent, **AUTHORIZER)
+        return self.handle(event)
+
+    def handle(self, event: dict[str, Any]) -> dict[str, Any]:
+        return self.module.handler(event, context("score"))
+
+    def close(self) -> None:
+        if self.module.decider.cache_info().currsize:
+            decider = self.module.decider()
+            decider._store._client.close()
+            decider._champions._load_bundle.__self__._client.close()
+        self._monkeypatch.undo()
+
+
+def recorded(answer: dict[str, Any]) -> dict[str, Any]:
+    """The stored record of an answer, whose bytes are stored with it."""
+    pk = json.loads(answer["body"])["id"]
+    item = boto3.client("dynamodb").get_item(TableName="decisions", Key={"pk": {"S": pk}})["Item"]
+    assert item["a"]["B"] == answer["body"].encode()
+    return json.loads(item["r"]["B"])
