@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import boto3
@@ -38,12 +39,14 @@ FEATURES_SHOWN: Final = 15
 @click.option("--run", default=CHAMPION, show_default=True, help="The run whose model and data set to take.")
 @click.option("--since", type=Moment(), help="Decisions of this moment or later. Default: the data set's.")
 @click.option("--until", type=Moment(), help="Know nothing of this moment or later. Default: now.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots.")
 @click.option("--publish", is_flag=True, help="Write the figures as CloudWatch metrics; alarms watch them.")
 @common
 def monitor_command(
     run: str,
     since: int | None,
     until: int | None,
+    html: Path | None,
     stage: Stage,
     *,
     publish: bool,
@@ -69,6 +72,10 @@ def monitor_command(
         )
     else:
         _print(found, watched)
+    if html:
+        from training.monitoring.page import page  # plots take a second to load: only here are they needed
+
+        html.write_text(page(found), encoding="utf-8")
     past = [f"{one.name} ({one.words})" for one in watched if one.past_limit]
     if past:
         raise click.ClickException(f"past their limits: {', '.join(past)}")

@@ -127,13 +127,17 @@ def test_what_cannot_be_compared_is_one_line(stage):
         assert why in result.stderr
 
 
-def test_tables_name_no_person(stage, monkeypatch):
+def test_tables_name_no_person(stage, monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "140")
     printed = called("models", "monitor").stdout
     for words in ("against the training snapshot", "vintages", "approvals", "customer new"):
         assert words in printed
     assert "cus_" not in printed
     assert "cus_" not in json.dumps(monitored())
+    called("models", "monitor", "--html", str(tmp_path / "page.html"))
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "customer: new" in text
+    assert "cus_" not in text
 
 
 def test_what_is_watched_is_published_and_past_its_limit_the_command_fails(stage):

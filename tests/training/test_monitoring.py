@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from hashlib import sha256
 
 import msgspec
@@ -20,6 +21,8 @@ from candor.model.engine import Booster
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd, loan_ends
 from training.monitoring.monitor import monitor
+from training.monitoring.page import page
+from training.monitoring.plots import SHIFTED
 from training.monitoring.population import (
     Snapshot,
     SnapshotUnusable,
@@ -103,7 +106,7 @@ def test_vintages_are_what_counting_one_by_one_gives():
             assert (cell.mature, cell.awaited) == (len(known), len(old) - len(known))
             assert cell.bads == sum(bool(bad) for _, _, bad, _ in known)
             assert cell.censored == (len(known) < len(old))
-    assert [cell.days for cell in found[0].by_age] == [30, 60]
+    assert [cell.days for cell in found[0].by_age] == [30, 45, 60]
 
 
 def test_immature_loans_count_for_neither_side():
@@ -283,6 +286,27 @@ def test_a_snapshot_that_is_not_the_models_is_refused(bundle):
     ):
         with pytest.raises(SnapshotUnusable, match=why):
             snapshot(bundle, draw(20), **changes)
+
+
+def test_the_page_holds_everything_and_asks_nothing_of_a_network(bundle, template):
+    rows, before = draw(400), snapshot(bundle, draw(500))
+    made = [msgspec.structs.replace(one, merchant_id="<b>") for one in decisions(template, bundle, rows)]
+    found = report(bundle, before, served(made, bundle, DEFINITIONS, ends(400)))
+    text = page(found)
+    assert page(found) == text
+    assert text.count("<svg") == 5 + SHIFTED
+    assert all(f"<code>{name}</code>" in text for name in FEATURES)
+    assert "merchant: &lt;b&gt;" in text
+    assert "<b>:" not in text
+    assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)', text)
+    assert not re.search(r"<(script|link|img|iframe)", text)
+
+
+def test_a_page_without_labels_says_so(bundle, template):
+    made = decisions(template, bundle, draw(200))
+    text = page(report(bundle, snapshot(bundle, draw(500)), served(made, bundle, DEFINITIONS, {})))
+    assert "No label is known yet" in text
+    assert "No loan came of these decisions yet" in text
 
 
 def test_amount_bands_are_a_partition():

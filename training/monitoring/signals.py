@@ -50,7 +50,7 @@ def signals(found: Monitoring) -> Iterator[Signal]:
         yield Signal("BadRateOff", factor, f"{told.ratio:.2f} times as many bads as predicted")
     change = found.approvals.change_interval
     if change is not None:
-        words = f"{found.approvals.change:+.1%} in the last seven days"
+        words = f"{100 * (found.approvals.change or 0.0):+.1f} points in the last seven days"
         yield Signal("ApprovalRateShift", change.beyond(0.0), words)
 
 

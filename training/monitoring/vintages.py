@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from candor.clock import DAY, SECOND
 from training.monitoring.figures import Floats, Interval, bad_rate_ratio, rate_interval
 
-AGE_DAYS: Final = 30
+AGE_DAYS: Final = 15
 """Width of one step of maturity."""
 
 
