@@ -18,7 +18,7 @@ openapi := docs/reference/openapi.json
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean
+.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean notebooks
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,12 @@ test-fast: install  ## The inner loop: no synthesis, no local system
 
 simulate: install  ## Live through SEEDS simulated worlds of the event path, or through one: SEED=17
 	@$(python) -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+notebooks: install  ## Run the worked notebooks; with their figures they are then in .cache/notebooks
+	@mkdir -p .cache/notebooks
+	@for notebook in notebooks/*.ipynb; do \
+		$(python) -m jupyter execute --output="$(CURDIR)/.cache/$$notebook" "$$notebook" || exit 1; \
+	done
 
 check: install  ## Formatting, lint, types and import rules
 	@echo "ruff check"; ruff check

@@ -10,6 +10,7 @@ import click
 from candor.clock import SystemClock, format_rfc3339
 from candor.store.artifacts import require_bundle, s3_client
 from candor.store.registry import Pointer
+from cli.monitoring import monitor_command
 from cli.options import common, print_json, print_pairs
 from cli.stage import Stage
 
@@ -17,6 +18,9 @@ from cli.stage import Stage
 @click.group()
 def models() -> None:
     """Models: a challenger for a share of the customers, and shadows that decide nothing."""
+
+
+models.add_command(monitor_command)
 
 
 @models.command("challenge")

@@ -48,6 +48,7 @@ class ObservabilityStack(cdk.Stack):
         self._history(history)
         self._decisions(serving, settings)
         self._consistency(settings)
+        self._model(settings)
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
 
@@ -119,6 +120,24 @@ class ObservabilityStack(cdk.Stack):
                 period=_FIVE_MINUTES,
             )
             self._alarm(name, found, text)
+
+    def _model(self, settings: StageSettings) -> None:
+        """What `candor models monitor --publish` finds beyond chance; each limit is that of the report."""
+        for name, limit, text in (
+            ("FeatureDrift", 0.25, "A feature is not what the model was trained on: see the report."),
+            ("ScoreDrift", 0.25, "Scores are not what they were in training: see the report."),
+            ("CalibrationOff", 0.1, "PDs are too extreme, or too alike: retrain."),
+            ("BadRateOff", 0.2, "Loans turn bad more, or less, often than predicted: retrain."),
+            ("ApprovalRateShift", 0.05, "The approval rate changed within a week: find out why."),
+        ):
+            found = cloudwatch.Metric(
+                namespace="Candor",
+                metric_name=name,
+                dimensions_map={"service": "monitor", "stage": settings.stage},
+                statistic="Maximum",
+                period=_FIVE_MINUTES,
+            )
+            self._alarm(name, found, text, threshold=limit)
 
     def _late(self, name: str, archive: ArchiveStream, text: str) -> None:
         age = archive.stream.metric("DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES)

@@ -1,0 +1,54 @@
+"""What the model's report publishes is watched under the very names, and from the very limits, that the report has."""
+
+import numpy as np
+
+from candor.clock import DAY
+from candor.edge.telemetry import NAMESPACE
+from cli.monitoring import SERVICE, metrics
+from tests.decide import lending
+from training.monitoring.loans import LoanEnd
+from training.monitoring.monitor import monitor
+from training.monitoring.population import Served, Snapshot
+from training.monitoring.signals import LIMITS
+
+ROWS = 600
+
+
+def a_report():
+    """One that can tell everything that is watched."""
+    random, bundle = np.random.default_rng(1), lending.champion()
+    features = lending.DEFINITIONS.features
+    values, amount = random.normal(size=(ROWS, len(features))), random.integers(1, 9_000, ROWS)
+    pd = random.uniform(0.1, 0.5, ROWS)
+    found = Served(
+        q=lending.NOW + np.arange(ROWS) * DAY // 8,
+        values=values,
+        amount=amount,
+        pd=pd,
+        own=np.ones(ROWS, dtype=bool),
+        outcome=["approved", "declined"] * (ROWS // 2),
+        merchant=["mer_1"] * ROWS,
+        degraded=np.zeros(ROWS, dtype=bool),
+        loans=[LoanEnd(lending.NOW, lending.NOW + DAY, bool(random.random() < one)) for one in pd],
+    )
+    moments = dict.fromkeys(("since", "until", "observed_until"), lending.NOW + 90 * DAY)
+    return monitor(bundle, lending.DEFINITIONS, Snapshot("r1", {}, values, amount, pd), found, **moments)
+
+
+def test_a_model_that_goes_wrong_wakes_somebody(assembly):
+    published = {
+        (one["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in one["Dimensions"])))
+        for one in metrics(a_report(), assembly.stage)
+    }
+    watched = {}
+    for alarm in assembly.resources("AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        dimensions = tuple(sorted((each["Name"], str(each["Value"])) for each in properties["Dimensions"]))
+        if properties["Namespace"] == NAMESPACE and ("service", SERVICE) in dimensions:
+            watched[properties["MetricName"], dimensions] = properties
+    assert set(watched) < published
+    assert {name: one["Threshold"] for (name, _), one in watched.items()} == LIMITS
+    for properties in watched.values():
+        assert properties["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
+        assert (properties["Statistic"], properties["TreatMissingData"]) == ("Maximum", "notBreaching")
+        assert properties["AlarmActions"]

@@ -1,0 +1,191 @@
+"""Figures of the monitoring page as SVG text, the same bytes for the same report."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from candor.clock import SECOND
+from training.evaluate import CalibrationBin
+from training.monitoring.figures import ACT, WATCH, rate_interval
+from training.monitoring.monitor import Approvals, Drift, Monitoring
+from training.monitoring.vintages import Vintage
+
+INK: Final = "#1f2933"
+QUIET: Final = "#9aa5b1"
+PALE: Final = "#c3ccd5"
+BLUE: Final = "#2f6fb0"
+AMBER: Final = "#c4702b"
+RED: Final = "#b3403a"
+
+FEATURES: Final = 14
+SHIFTED: Final = 4
+"""So many features are drawn by rank, and so many of them bin by bin."""
+
+_STYLE: Final[Any] = {  # matplotlib types each of its parameters
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ecf0",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+_PERCENT: Final = PercentFormatter(1.0)
+_WIDE: Final = (11.2, 2.9)
+_HALF: Final = (5.6, 3.3)
+_COLOURS: Final = {"act": RED, "watch": AMBER, "unclear": PALE, "stable": BLUE}
+
+
+def plots(found: Monitoring) -> dict[str, str]:
+    """SVG by name; a figure that there is nothing for is left out."""
+    drawn = {
+        "drift": _svg("drift", (5.6, 4.2), lambda axes: _drift(axes, found.features)),
+        "score": _svg("score", _HALF, lambda axes: _bins(axes, found.score, "PD up to")),
+        "approvals": _svg("approvals", _WIDE, lambda axes: _approvals(axes, found.approvals)),
+    }
+    for place, one in enumerate(found.features[:SHIFTED]):
+        drawn[f"feature{place}"] = _svg(f"feature{place}", _HALF, partial(_bins, drift=one, words="up to"))
+    if found.calibration is not None:
+        bins = found.calibration.reliability
+        drawn["reliability"] = _svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
+    if any(one.mature for one in found.vintages):
+        drawn["vintages"] = _svg("vintages", _WIDE, lambda axes: _vintages(axes, found.vintages))
+    return drawn
+
+
+def _svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
+    """One figure; ids inside it are salted with its name, since all figures share one document."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure.subplots())
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _drift(axes: Axes, features: Sequence[Drift]) -> None:
+    ranked = features[:FEATURES][::-1]
+    most = max(0.3, 1.05 * max(one.psi for one in ranked))
+    places = range(len(ranked))
+    axes.barh(places, [one.psi for one in ranked], color=[_COLOURS[one.state] for one in ranked], height=0.7)
+    chance = [one.by_chance for one in ranked]
+    for colour, size, width in (("white", 90, 3.4), (INK, 80, 1.4)):  # seen on a bar and beside it
+        axes.scatter(chance, places, marker="|", color=colour, s=size, linewidths=width, zorder=3)
+    for limit in (WATCH, ACT):
+        axes.axvline(limit, color=QUIET, linewidth=1, linestyle="--")
+    axes.set_yticks(places, [one.name for one in ranked], fontsize=8)
+    axes.set(xlabel="PSI", xlim=(0, most))
+    axes.grid(visible=False, axis="y")
+
+
+def _bins(axes: Axes, drift: Drift, words: str) -> None:
+    """Shares of both sides; a bin that is empty on both is left out."""
+    held = [(label, before, now) for label, before, now in drift.bins if before or now]
+    labels, *counts = zip(*held, strict=True)
+    before, now = (np.array(side) / sum(side) for side in counts)
+    places = np.arange(len(labels))
+    axes.bar(places - 0.2, before, width=0.38, color=PALE, label="snapshot")
+    axes.bar(places + 0.2, now, width=0.38, color=BLUE, label="served")
+    axes.set_xticks(places, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
+    axes.set(xlabel=words if "≤" in labels[0] else "")
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def _shortened(label: str) -> str:
+    sign, _, number = label.rpartition(" ")
+    try:
+        return f"{sign.replace('≤', '')} {float(number):,.3g}".strip()
+    except ValueError:
+        return label
+
+
+def _approvals(axes: Axes, approvals: Approvals) -> None:
+    starts = [datetime.fromtimestamp(one.start / SECOND, UTC) for one in approvals.periods]
+    rates = [one.rate for one in approvals.periods]
+    axes.fill_between(
+        starts,
+        [one.interval.low for one in approvals.periods],
+        [one.interval.high for one in approvals.periods],
+        color="#dbe7f3",
+        linewidth=0,
+    )
+    axes.plot(starts, rates, color=BLUE, marker="o", markersize=4)
+    axes.set(ylabel="approved", ylim=(0, 1.02))
+    axes.yaxis.set_major_formatter(_PERCENT)
+
+
+def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
+    intervals = [rate_interval(one.bads, one.n) for one in bins]
+    observed = np.array([one.observed for one in bins])
+    predicted = [one.predicted for one in bins]
+    errors = np.array([observed - [one.low for one in intervals], [one.high for one in intervals] - observed])
+    most = 1.08 * max(*predicted, *observed, 0.01)
+    axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
+    axes.errorbar(
+        predicted, observed, yerr=np.maximum(errors, 0.0), fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5
+    )
+    axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(_PERCENT)
+
+
+def _vintages(axes: Axes, found: Sequence[Vintage]) -> None:
+    """Loans by month, pale while immature; bad rate of the mature ones with its interval, and what was predicted of them."""
+    places = np.arange(len(found))
+    axes.bar(places, [one.mature for one in found], color="#b9cfe4", width=0.6, label="mature loans")
+    axes.bar(
+        places,
+        [one.immature for one in found],
+        bottom=[one.mature for one in found],
+        color="#eef1f4",
+        edgecolor=PALE,
+        linewidth=0.6,
+        hatch="////",
+        width=0.6,
+        label="immature",
+    )
+    axes.set_xticks(places, [one.month for one in found])
+    axes.set(ylabel="loans")
+    axes.grid(visible=False)
+    rates = axes.twinx()
+    known = [
+        (place, one) for place, one in zip(places, found, strict=True) if one.bad_rate_interval is not None
+    ]
+    where = [place for place, _ in known]
+    observed = np.array([one.bad_rate for _, one in known], dtype=float)
+    low = observed - np.array([one.bad_rate_interval.low for _, one in known if one.bad_rate_interval])
+    high = np.array([one.bad_rate_interval.high for _, one in known if one.bad_rate_interval]) - observed
+    rates.errorbar(
+        where, observed, yerr=np.maximum([low, high], 0.0), fmt="o", color=RED, markersize=6, label="bad rate"
+    )
+    predicted = [one.predicted for _, one in known]
+    rates.scatter(where, predicted, marker="_", color=INK, s=420, linewidths=1.6, label="predicted", zorder=3)
+    rates.set(ylabel="bad rate of the mature", ylim=(0, None))
+    rates.yaxis.set_major_formatter(_PERCENT)
+    rates.grid(visible=False)
+    handles = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[0]]
+    names = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[1]]
+    rates.legend(handles, names, loc="upper left", bbox_to_anchor=(1.06, 1.0), fontsize=8)

@@ -1,0 +1,186 @@
+"""The two populations that are compared: a run's training snapshot, and the decisions that were served."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from candor.clock import parse_rfc3339
+from candor.decision import Decision
+from candor.errors import CandorError
+from candor.features.state import ViewState
+from candor.features.views import Definitions
+from candor.model.bundle import Bundle
+from candor.model.engine import Booster
+from training.monitoring.figures import Floats
+from training.monitoring.loans import LoanEnd
+
+OTHER_FEATURES: Final = "its features are not those of the model"
+APPLICANT: Final = "checkout.applicant.token"
+
+
+class SnapshotUnusable(CandorError):
+    """The data set is not the one that the model was trained on; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a model was trained on: feature values (row by feature), amounts, and the model's own PD of each row.
+
+    `as_of` (ms UTC) is the moment of the data set: later decisions are new to the model.
+    """
+
+    run: str
+    manifest: Mapping[str, Any]
+    values: Floats
+    amount: NDArray[np.int64]
+    pd: Floats
+
+    @property
+    def as_of(self) -> int:
+        return parse_rfc3339(self.manifest["as_of"])
+
+
+@dataclass(frozen=True)
+class Served:
+    """Decisions in order of their moments, one place each. `own` are those that the model itself scored.
+
+    `loans` are the ends of the loans that came of them, None where none did. `states` counts views by state.
+    """
+
+    q: NDArray[np.int64]
+    values: Floats
+    amount: NDArray[np.int64]
+    pd: Floats
+    own: NDArray[np.bool_]
+    outcome: Sequence[str]
+    merchant: Sequence[str]
+    degraded: NDArray[np.bool_]
+    loans: Sequence[LoanEnd | None]
+    states: Mapping[str, Counter[str]] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def approved(self) -> NDArray[np.bool_]:
+        return np.array([outcome == "approved" for outcome in self.outcome], dtype=bool)
+
+
+def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Snapshot:
+    """The files of a run's data set, scored by the bundle. Raises SnapshotUnusable if they are not what it was trained on."""
+    told = json.loads(manifest)
+    if hashlib.sha256(dataset).hexdigest() != told["sha256"]:
+        raise SnapshotUnusable(
+            f"run {run}: dataset.parquet is not the file that its manifest names; restore it, or name another --run"
+        )
+    if told["definition_hash"] != bundle.definition_hash:
+        raise SnapshotUnusable(f"run {run}: its data set is of other definitions than its bundle")
+    table = pq.read_table(io.BytesIO(dataset))
+    missing = {"amount", *bundle.features} - set(table.column_names)
+    if missing:
+        raise SnapshotUnusable(f"run {run}: its data set lacks {', '.join(sorted(missing))}")
+    values = np.column_stack([table[name].to_numpy() for name in bundle.features])
+    return Snapshot(run, told, values, table["amount"].to_numpy(), _scored(bundle, values))
+
+
+def served(
+    decisions: Iterable[Decision], bundle: Bundle, definitions: Definitions, ends: Mapping[str, LoanEnd]
+) -> Served:
+    """Decisions with the bundle's features. What another bundle decided is scored by this one, from the logged vector.
+
+    A loan counts for one decision: the latest that approved its checkout, else the latest.
+    """
+    left_out: Counter[str] = Counter()
+    found = []
+    for decision in decisions:
+        if decision.definition_hash == bundle.definition_hash:
+            found.append(decision)
+        else:
+            left_out[OTHER_FEATURES] += 1
+    found.sort(key=lambda one: (one.q, one.id))
+    width = len(bundle.features)
+    values = np.array([one.vector.values for one in found], dtype=float).reshape(len(found), width)
+    own = np.array([one.bundle == bundle.sha and one.score is not None for one in found], dtype=bool)
+    pd = np.array([np.nan if one.score is None else one.score for one in found], dtype=float)
+    pd[~own] = _scored(bundle, values[~own])
+    states = {
+        view.name: Counter(one.vector.states.get(view.name, "") for one in found)
+        for view in definitions.views
+    }
+    return Served(
+        q=np.array([one.q for one in found], dtype=np.int64),
+        values=values,
+        amount=np.array([one.request.total for one in found], dtype=np.int64),
+        pd=pd,
+        own=own,
+        outcome=[one.outcome for one in found],
+        merchant=[one.merchant_id for one in found],
+        degraded=np.array([one.degraded for one in found], dtype=bool),
+        loans=_loans(found, ends),
+        states=states,
+        left_out=left_out,
+    )
+
+
+def _loans(decisions: Sequence[Decision], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
+    of_checkout: dict[str, int] = {}
+    for place, one in enumerate(decisions):
+        known = of_checkout.get(one.request.checkout_id)
+        if known is None or one.outcome == "approved" or decisions[known].outcome != "approved":
+            of_checkout[one.request.checkout_id] = place
+    found: list[LoanEnd | None] = [None] * len(decisions)
+    for checkout_id, place in of_checkout.items():
+        found[place] = ends.get(checkout_id)
+    return found
+
+
+def _scored(bundle: Bundle, values: Floats) -> Floats:
+    with Booster(bundle.model) as engine:
+        return np.array([bundle.score(engine.raw(row)) for row in values.tolist()], dtype=float)
+
+
+def customers(definitions: Definitions, features: Sequence[str], values: Floats) -> list[str] | None:
+    """For each row whether its applicant is new, or returning after an earlier loan; None where no view of theirs takes loans in.
+
+    A new customer's values of that view are those of no events, which a data set knows as well as a decision does. Where the
+    view could not be read: unknown.
+    """
+    for view in definitions.views:
+        takes_loans = definitions.label is not None and definitions.label.origin in view.event_types
+        if takes_loans and view.entity.key == APPLICANT:
+            mine = values[:, [features.index(feature.name) for feature in view.features]]
+            empty = np.array(ViewState.new(view).values(0), dtype=float)
+            unread = (np.isnan(mine) & ~np.isnan(empty)).any(axis=1)
+            is_new = ((mine == empty) | (np.isnan(mine) & np.isnan(empty))).all(axis=1)
+            return [str(one) for one in np.select([unread, is_new], ["unknown", "new"], "returning")]
+    return None
+
+
+def amount_bands(snapshot: Snapshot, bands: int = 4) -> list[int]:
+    """Upper ends of equally filled bands of the snapshot's amounts (minor units), all but the last."""
+    edges = np.quantile(snapshot.amount, np.arange(1, bands) / bands, method="inverted_cdf")
+    return [int(edge) for edge in np.unique(edges)]
+
+
+def in_bands(amount: NDArray[np.int64], edges: Sequence[int]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Each band's words and its rows."""
+    low = None
+    for high in [*edges, None]:
+        above = np.ones(len(amount), dtype=bool) if low is None else amount > low
+        inside = above if high is None else above & (amount <= high)
+        yield _band(low, high), inside
+        low = high
+
+
+def _band(low: int | None, high: int | None) -> str:
+    if low is None:
+        return "any" if high is None else f"≤ {high}"
+    return f"> {low}" if high is None else f"{low + 1} to {high}"

@@ -1,0 +1,65 @@
+"""From the archive and a run's files to a monitoring report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from candor.decision import Decision
+from candor.errors import CandorError, DefinitionError
+from candor.features.views import Definitions
+from candor.model.bundle import Bundle
+from history.archive import Envelope, arrivals
+from training.monitoring.loans import loan_ends
+from training.monitoring.monitor import Monitoring, monitor
+from training.monitoring.population import Snapshot, served
+
+
+class NothingServed(CandorError):
+    """No decision of the interval can be compared with the snapshot."""
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What is compared with the snapshot: archived decisions, and the envelopes that the bus took."""
+
+    decisions: Iterable[Decision]
+    envelopes: Iterable[Envelope]
+
+
+def report(
+    bundle: Bundle,
+    definitions: Definitions,
+    snapshot: Snapshot,
+    archived: Archived,
+    *,
+    since: int | None,
+    until: int,
+) -> Monitoring:
+    """Decisions of the moments from `since` to before `until` (ms UTC) beside the snapshot.
+
+    Without `since`: from the data set's moment on, for what came earlier may have been trained on. Nothing that happened at
+    `until` or later is known, nor anything after the lender's newest event: an archive that lags would make good loans bad.
+    Raises NothingServed, DefinitionError, ArchiveDamaged.
+    """
+    if definitions.label is None:
+        raise DefinitionError("the definitions have no label: declare Label(...) to monitor outcomes")
+    trained_on = bundle.trained_on(definitions)
+    start = snapshot.as_of if since is None else since
+    mine = [one for one in archived.decisions if start <= one.q < until]
+    events = (event for _, event in arrivals(archived.envelopes, definitions))
+    ends = loan_ends(definitions.label, events, until)
+    found = served(mine, bundle, trained_on, ends.ends)
+    if not len(found.q):
+        raise NothingServed(
+            "no decision of these moments has the features of this model: widen --since, or name another --run"
+        )
+    return monitor(
+        bundle,
+        trained_on,
+        snapshot,
+        found,
+        since=start,
+        until=until,
+        observed_until=ends.newest,
+    )
