@@ -10,7 +10,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from candor.clock import SystemClock
 from candor.model.packed import gate, unpack
 from candor.store.artifacts import keep_bundle, newest_model, s3_client
-from candor.store.registry import REFUSED, REGISTERED, Registration, Registry
+from candor.store.lifecycle import CANDIDATE, REFUSED
+from candor.store.registry import Registry
+from candor.store.registry_items import Registration
 from lender import DEFINITIONS
 
 LOGGER = Logger()
@@ -30,7 +32,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     bundle.require(DEFINITIONS)
     passed, metrics = gate(bundle, MIN_AUC), dict(bundle.metrics)
     keep_bundle(S3, BUNDLES, bundle.sha, bundle.to_bytes())
-    state = REGISTERED if passed else REFUSED
+    state = CANDIDATE if passed else REFUSED
     REGISTRY.register(Registration(bundle.sha, state, metrics, event["run"], SystemClock().now_ms()))
     LOGGER.info(state, extra={"run": event["run"], "bundle": bundle.sha, "auc": metrics.get("auc")})
     METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(passed))

@@ -18,7 +18,9 @@ from candor.errors import BundleRefused, InvalidInput, StoreUnavailable
 from candor.model.bundle import Bundle, Calibration
 from candor.model.packed import unpack
 from candor.store.artifacts import keep_bundle, newest_model, s3_client
-from candor.store.registry import Pointer, PromotionConflict, Registration, Registry, RegistryItem
+from candor.store.pointer import Pointer
+from candor.store.registry import Registry
+from candor.store.registry_items import PromotionConflict, Registration, RegistryItem
 from lender import DEFINITIONS, REASONS, policy
 
 REGISTRY, ARCHIVE, TRAINING, BUNDLES = "registry", "archive", "training", "bundles"
@@ -237,7 +239,7 @@ def test_an_unknown_bundle_is_not_promoted(aws):
 def test_two_promotions_at_once_conflict(aws, monkeypatch):
     registry = Registry(REGISTRY)
     for sha in ("a", "b", "c"):
-        registry.register(Registration(sha, "registered", {}, "r", 1))
+        registry.register(Registration(sha, "candidate", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
     stale = registry.pointer()
     registry.promote("b", by="bob", at=2)
@@ -250,7 +252,7 @@ def test_two_promotions_at_once_conflict(aws, monkeypatch):
 def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
     registry = Registry(REGISTRY)
     for sha in ("a", "b"):
-        registry.register(Registration(sha, "registered", {}, "r", 1))
+        registry.register(Registration(sha, "candidate", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
     monkeypatch.setattr(registry, "pointer", Pointer)
     with pytest.raises(PromotionConflict):
@@ -260,14 +262,14 @@ def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
 def test_a_new_verdict_replaces_the_old_one(aws):
     registry = Registry(REGISTRY)
     registry.register(Registration("a", "refused", {"auc": 0.6}, "r", 1))
-    registry.register(Registration("a", "registered", {"auc": 0.6}, "r", 2))
-    assert registry.registration("a").state == "registered"
+    registry.register(Registration("a", "candidate", {"auc": 0.6}, "r", 2))
+    assert registry.registration("a").state == "candidate"
 
 
 def test_stores_that_do_not_answer_are_named(aws):
     for answer in (
         lambda: Registry("missing").pointer(),
-        lambda: Registry("missing").register(Registration("a", "registered", {}, "r", 1)),
+        lambda: Registry("missing").register(Registration("a", "candidate", {}, "r", 1)),
         lambda: newest_model(s3_client(), "s3://missing/runs/r1/model"),
         lambda: keep_bundle(s3_client(), "missing", "a", b""),
     ):
