@@ -11,7 +11,7 @@ from rich.table import Table
 
 from candor.clock import SystemClock
 from candor.errors import DefinitionError
-from candor.store.registry import Pointer
+from candor.store.pointer import Pointer
 from cli.consistency import consistency_command
 from cli.erasing import erase_command
 from cli.filling import fill_view

@@ -9,7 +9,7 @@ import click
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.store.artifacts import require_bundle, s3_client
-from candor.store.registry import Pointer
+from candor.store.pointer import Pointer
 from cli.monitoring import monitor_command
 from cli.options import common, print_json, print_pairs
 from cli.stage import Stage

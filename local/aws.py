@@ -86,7 +86,7 @@ class EmbeddedAws:
         logs = state.folder("logs/jobs")
         prefix = f"arn:aws:sagemaker:{region}:{ACCOUNT}"
         self.jobs = ContainerJobs(
-            state.folder("jobs"), logs, code, prefix, lambda: self, lambda: self.endpoints
+            state.folder("jobs"), logs, code, prefix, state.journal, lambda: self, lambda: self.endpoints
         )
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         moto_api_backend.reset()
@@ -268,6 +268,10 @@ class EmbeddedAws:
 
     def topic(self, name: str) -> str:
         return str(self._backend("sns").create_topic(name).arn)
+
+    def model_packages(self, name: str, description: str) -> str:
+        """Create a group of model packages, empty at every start: it is told of lineage, and nothing reads it here."""
+        return str(self._backend("sagemaker").create_model_package_group(name, description))
 
     def state_machine(self, name: str, definition: str, role: str) -> str:
         client = self.client("stepfunctions")

@@ -20,14 +20,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from local.processes import spawn, stop
+from local.state import Journal
 
 ML = "/opt/ml"
 _DEFAULT_RUNTIME_S = 86_400
 _REASON_CHARACTERS = 1024
+CUT_SHORT = "the local system ended while the job ran"
 
 
 class UnknownJob(LookupError):
     """No job of that name was started."""
+
+
+class JobExists(ValueError):
+    """A job of that name was started before: names are used once."""
 
 
 class ObjectStore(Protocol):
@@ -56,6 +62,26 @@ class Job:
     def finish(self, status: str, reason: str = "") -> None:
         self.status, self.failure_reason, self.ended = status, reason[-_REASON_CHARACTERS:], time.time()
         self._done.set()
+
+    def as_json(self) -> dict[str, Any]:
+        """What the journal keeps of it."""
+        return {
+            "parameters": self.parameters,
+            "arn": self.arn,
+            "status": self.status,
+            "reason": self.failure_reason,
+            "started": self.started,
+            "ended": self.ended,
+        }
+
+    @classmethod
+    def from_json(cls, kind: str, kept: Mapping[str, Any]) -> Job:
+        """A job of an earlier start; one that was not over then has failed."""
+        job = cls(kind, kept["parameters"], kept["arn"])
+        over = kept["status"] != "InProgress"
+        job.finish(kept["status"], kept["reason"]) if over else job.finish("Failed", CUT_SHORT)
+        job.started, job.ended = kept["started"], kept["ended"] or job.ended
+        return job
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Whether the job has ended."""
@@ -92,7 +118,10 @@ class Job:
 
 
 class ContainerJobs:
-    """Starts jobs and remembers them. `environment` is what every job's process gets beside its own variables."""
+    """Starts jobs and remembers them, also those of earlier starts: a name is used once.
+
+    `environment` is what every job's process gets beside its own variables.
+    """
 
     def __init__(
         self,
@@ -100,22 +129,29 @@ class ContainerJobs:
         logs: Path,
         code: Sequence[Path],
         arn_prefix: str,
+        journal: Journal,
         store: Callable[[], ObjectStore],
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
         self._folder, self._logs, self._code, self._arn_prefix = folder, logs, code, arn_prefix
-        self._store, self._environment = store, environment
-        self._jobs: dict[tuple[str, str], Job] = {}
+        self._store, self._environment, self._journal = store, environment, journal
+        self._jobs = {
+            (str(kind), str(name)): Job.from_json(str(kind), json.loads(kept))
+            for kind, name, kept in journal.rows("SELECT kind, name, description FROM jobs")
+        }
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
     def start(self, kind: str, parameters: Mapping[str, Any]) -> Job:
-        """Begin a job of `kind` "Training" or "Processing" on a thread of its own."""
+        """Begin a job of `kind` "Training" or "Processing" on a thread of its own. Raises JobExists."""
         name = str(parameters[f"{kind}JobName"])
         job = Job(kind, parameters, f"{self._arn_prefix}:{kind.lower()}-job/{name}")
         with self._lock:
+            if (kind, name) in self._jobs:
+                raise JobExists(f"Job name must be unique within an account, and {name} already exists.")
             self._jobs[kind, name] = job
+        self._keep(job)
         run = self._train if kind == "Training" else self._process
         threading.Thread(target=self._guard, args=(job, run), name=f"job {name}", daemon=True).start()
         return job
@@ -126,6 +162,20 @@ class ContainerJobs:
         except KeyError:
             raise UnknownJob(f"Could not find {kind.lower()} job '{name}'.") from None
 
+    def _keep(self, job: Job) -> None:
+        with self._journal.transaction() as db:
+            row = (job.kind, job.name, json.dumps(job.as_json()))
+            db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
+
+    def _end(self, job: Job, status: str, reason: str = "") -> None:
+        """Who waits for the job goes on once its end is kept."""
+        if not self._closed:
+            ended = Job(job.kind, job.parameters, job.arn)
+            ended.finish(status, reason)
+            ended.started = job.started
+            self._keep(ended)
+        job.finish(status, reason)
+
     def _guard(self, job: Job, run: Callable[[Job, Path], None]) -> None:
         root = self._folder / job.name
         shutil.rmtree(root, ignore_errors=True)
@@ -133,11 +183,11 @@ class ContainerJobs:
         try:
             run(job, root)
         except JobFailed as failed:
-            job.finish("Failed", str(failed))
+            self._end(job, "Failed", str(failed))
         except Exception as error:  # noqa: BLE001  a job never takes the system down, and its reason is told
-            job.finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
+            self._end(job, "Failed", f"InternalServerError: {type(error).__name__}: {error}")
         else:
-            job.finish("Completed")
+            self._end(job, "Completed")
         finally:
             shutil.rmtree(root, ignore_errors=True)
 

@@ -47,6 +47,7 @@ class Deployment:
             aws.delivery_stream,
         )
         self.topic, self.state_machine = aws.topic, aws.state_machine
+        self.model_packages = aws.model_packages
 
     def function(self, name: str, properties: Mapping[str, Any], code: Path, layers: list[Path]) -> None:
         """Make a function invocable; it starts with its first invocation."""

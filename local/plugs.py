@@ -25,11 +25,12 @@ from moto.awslambda.exceptions import UnknownFunctionException
 from moto.core.config import default_user_config
 from moto.core.responses import ActionResult
 from moto.events.exceptions import ValidationException
+from moto.sagemaker.exceptions import ResourceInUseException as ResourceInUse
 from moto.sagemaker.exceptions import ValidationError
 from moto.sqs.exceptions import ReceiptHandleIsInvalid
 
 from local.bus import Buses
-from local.containers import ContainerJobs, UnknownJob
+from local.containers import ContainerJobs, JobExists, UnknownJob
 from local.moto_queue import MotoQueue, as_moto
 from local.objects import ObjectMirror
 from local.queues import UnknownReceipt
@@ -321,7 +322,10 @@ class Plugs:
         def create(kind: str) -> Callable[[Any], ActionResult]:
             def start(response: Any) -> ActionResult:
                 parameters = dict(response.params)
-                return ActionResult({f"{kind}JobArn": jobs.start(kind, parameters).arn})
+                try:
+                    return ActionResult({f"{kind}JobArn": jobs.start(kind, parameters).arn})
+                except JobExists as taken:
+                    raise ResourceInUse(message=str(taken)) from None
 
             return start
 

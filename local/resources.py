@@ -32,6 +32,7 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::Logs::LogGroup": "logs are files below the state folder",
     "AWS::Logs::LogStream": "logs are files below the state folder",
     "AWS::S3::BucketPolicy": "permissions are not enforced",
+    "AWS::Scheduler::Schedule": "what it starts is started by hand",
     "AWS::SNS::Subscription": "nobody is notified from here",
     "AWS::SNS::TopicPolicy": "permissions are not enforced",
     "AWS::SQS::QueuePolicy": "permissions are not enforced",
@@ -69,6 +70,9 @@ class Services(Protocol):
     def parameter(self, name: str, kind: str, value: str) -> None: ...
     def topic(self, name: str) -> str:
         """Create a topic; its ARN."""
+
+    def model_packages(self, name: str, description: str) -> str:
+        """Create a group of model packages; its ARN."""
 
     def state_machine(self, name: str, definition: str, role: str) -> str:
         """Create a state machine; its ARN."""
@@ -260,6 +264,11 @@ class Provisioner:
         arn = self._services.topic(name)
         return Resource(arn, {"TopicArn": arn, "TopicName": name})
 
+    def _model_packages(self, logical_id: str, properties: dict[str, Any]) -> Resource:
+        name = self._name(logical_id, properties.get("ModelPackageGroupName"), 63)
+        arn = self._services.model_packages(name, str(properties.get("ModelPackageGroupDescription", "")))
+        return Resource(arn, {"ModelPackageGroupArn": arn, "ModelPackageGroupStatus": "Completed"})
+
     # Functions
 
     def _layer(self, logical_id: str, properties: dict[str, Any]) -> Resource:
@@ -372,6 +381,7 @@ class Provisioner:
         "AWS::SNS::Topic": _topic,
         "AWS::SQS::Queue": _queue,
         "AWS::SSM::Parameter": _parameter,
+        "AWS::SageMaker::ModelPackageGroup": _model_packages,
         "AWS::SecretsManager::Secret": _secret,
         "AWS::StepFunctions::StateMachine": _state_machine,
     }

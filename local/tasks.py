@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from moto.stepfunctions.parser.api import HistoryEventType, TaskFailedEventDetails
+from moto.stepfunctions.parser.asl.component.common.error_name.custom_error_name import CustomErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
     FailureEvent,
     FailureEventException,
@@ -21,7 +22,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 
-from local.containers import ContainerJobs, Job
+from local.containers import ContainerJobs, Job, JobExists
 
 _KINDS = {"createtrainingjob": "Training", "createprocessingjob": "Processing"}
 _COMMON = {"RoleArn", "StoppingCondition", "Tags", "ExperimentConfig", "Environment"}
@@ -82,7 +83,10 @@ class SageMakerTask(StateTaskServiceCallback):
         state_credentials: Any,
     ) -> None:
         kind = self._kind()
-        job = self._jobs.start(kind, normalised_parameters)
+        try:
+            job = self._jobs.start(kind, normalised_parameters)
+        except JobExists as taken:
+            raise FailureEventException(self._refused(env, taken)) from None
         env.stack.append({f"{kind}JobArn": job.arn})
 
     def _build_sync_resolver(
@@ -104,6 +108,21 @@ class SageMakerTask(StateTaskServiceCallback):
             raise FailureEventException(self._failure(env, job))
 
         return resolve
+
+    def _refused(self, env: Any, taken: JobExists) -> FailureEvent:
+        error = "SageMaker.ResourceInUseException"
+        details = TaskFailedEventDetails(
+            resource=self._get_sfn_resource(),
+            resourceType=self._get_sfn_resource_type(),
+            error=error,
+            cause=str(taken),
+        )
+        return FailureEvent(
+            env=env,
+            error_name=CustomErrorName(error),
+            event_type=HistoryEventType.TaskFailed,
+            event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
+        )
 
     def _failure(self, env: Any, job: Job) -> FailureEvent:
         details = TaskFailedEventDetails(

@@ -10,7 +10,7 @@ from constructs import IConstruct
 
 from stacks.settings import StageSettings
 
-_TRACES = "X-Ray's two write actions know no resource to be narrowed to"
+_TRACES = "X-Ray's two write actions, and the guard's reading of metrics, know no resource to be narrowed to"
 _RUNTIME = "Deploys the Python that every test runs, 3.13; a newer one comes with the tests' own"
 _OBJECTS = "Every object below one prefix of one bucket, and only the verbs that the role needs"
 _INVOKE = "Step Functions calls the function by its ARN; CDK also names its versions, of the same code"
@@ -34,7 +34,7 @@ _FUNCTIONS = {
     "ingestion": ("UpdateFeatures",),
     "history": ("LogCommits", "PublishDecisions", "ScoreShadows"),
     "serving": ("Score", "Authorize", "PublishEvents", "ShowDecision", "ShowRecord"),
-    "training": ("PrepareTraining", "RegisterModel", "PromoteModel"),
+    "training": ("PrepareTraining", "RegisterModel", "PromoteModel", "GuardModels"),
 }
 
 _FIXED = (
@@ -79,12 +79,19 @@ _FIXED = (
     Acknowledged("training/Retrain/Role", "IAM5[Resource::<RegisterModel49B8E918.Arn>:*]", _INVOKE),
     *(
         Acknowledged(
-            "training/Retrain/Role",
+            role,
             "IAM5[Resource::arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:"
             f"{kind}-job/candor-{{stage}}-*]",
             _OWN_JOBS,
         )
+        for role in ("training/Retrain/Role", "training/PrepareTrainingRole")
         for kind in ("processing", "training")
+    ),
+    Acknowledged(
+        "training/RegisterModelRole",
+        "IAM5[Resource::arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:"
+        "model-package/candor-{stage}/*]",
+        "Versions are numbered by SageMaker; only this stage's group is covered",
     ),
 )
 
@@ -106,6 +113,8 @@ _OBJECT_GRANTS = (
     ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),
+    ("training/PrepareTrainingRole", f"{_BUNDLES}/bundles/*"),
+    ("training/PrepareTrainingRole", f"{_TRAINING}/runs/*"),
     ("training/PromoteModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/Jobs/Role", f"{_ARCHIVE}/events/*"),
     ("training/Jobs/Role", f"{_TRAINING}/runs/*"),

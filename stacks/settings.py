@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827)
@@ -21,11 +21,42 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GateSettings:
+    """What a bundle must reach before it may serve; `candor.gates` says what each means. Latency in µs."""
+
+    min_auc: float
+    max_auc_loss: float
+    min_slope: float
+    max_slope: float
+    max_ece: float
+    max_psi: float
+    min_air: float
+    max_score_us_p99: float
+    max_without_reasons: float
+    min_reason_stability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardSettings:
+    """When live metrics take a promotion or a challenge back, for so many hours after it; 0 hours: never.
+
+    Shares of the decisions: how many may be degraded, by how much the approval rate may move. Fewer than `min_decisions`
+    prove nothing.
+    """
+
+    hours: int
+    min_decisions: int
+    max_degraded: float
+    max_approval_change: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSettings:
     """One stage, validated. Times carry their unit in the name.
 
     `replay_clock` lets a caller choose the moment of a decision: for historic data, never in prod.
-    `promotion` says who turns a registered bundle into the champion: the gate alone, or a person.
+    `promotion` says who turns a candidate into the champion: the gates alone, or a person; `approval` whether a second
+    person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` is EventBridge Scheduler's.
     """
 
     stage: str
@@ -48,8 +79,12 @@ class StageSettings:
     merchant_requests_per_second: int
     merchant_requests_burst: int
     merchant_requests_per_day: int
-    gate_min_auc: float
+    gates: GateSettings
     promotion: Literal["policy", "person"]
+    approval: Literal["none", "second_person"]
+    canary_shares: tuple[float, ...]
+    guard: GuardSettings
+    retrain_schedule: str | None
     training_image_tag: str
     training_instance: str
     training_volume_gb: int
@@ -68,12 +103,24 @@ class StageSettings:
             known = ", ".join(sorted(stages)) if isinstance(stages, Mapping) else "none"
             raise SettingsError(f"stage {stage!r} is not in cdk.json (it has: {known}); use -c stage=<name>")
         values = dict(stages[stage])
-        names = {field.name for field in fields(cls)} - {"stage"}
-        _refuse(stage, "lacks", names - set(values) - {"alarm_email"})  # CDK drops what is null
-        _refuse(stage, "has unknown", set(values) - names)
-        settings = cls(stage=stage, **{name: _typed(cls, stage, name, values.get(name)) for name in names})
+        settings = cls(stage=stage, **_read(cls, stage, values, frozenset({"stage"})))
         _check(settings)
         return settings
+
+
+_NULL = {"alarm_email", "retrain_schedule"}
+"""What may be null; CDK drops what is."""
+
+
+def _read(
+    cls: type[Any], stage: str, values: Mapping[str, Any], given: frozenset[str], prefix: str = ""
+) -> dict[str, Any]:
+    """The members of one object of the context, each of its type."""
+    names = {field.name for field in fields(cls)} - given
+    _refuse(stage, "lacks", {prefix + name for name in names - set(values) - _NULL})
+    _refuse(stage, "has unknown", {prefix + name for name in set(values) - names})
+    hints = get_type_hints(cls)
+    return {name: _typed(hints[name], stage, prefix + name, values.get(name)) for name in names}
 
 
 def _refuse(stage: str, complaint: str, names: set[str]) -> None:
@@ -81,8 +128,11 @@ def _refuse(stage: str, complaint: str, names: set[str]) -> None:
         raise SettingsError(f"stage {stage!r} {complaint} settings: {', '.join(sorted(names))}")
 
 
-def _typed(cls: type[StageSettings], stage: str, name: str, value: Any) -> Any:
-    expected = get_type_hints(cls)[name]
+def _typed(expected: Any, stage: str, name: str, value: Any) -> Any:
+    if is_dataclass(expected) and isinstance(expected, type) and isinstance(value, Mapping):
+        return expected(**_read(expected, stage, value, frozenset(), f"{name}."))
+    if get_origin(expected) is tuple and isinstance(value, list):
+        return tuple(_typed(float, stage, name, each) for each in value)
     if get_origin(expected) is Literal:
         if value in get_args(expected):
             return value
@@ -111,7 +161,6 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "merchant_requests_per_second": (1, 10_000),
     "merchant_requests_burst": (1, 5_000),
     "merchant_requests_per_day": (1, 1_000_000_000),
-    "gate_min_auc": (0.5, 1.0),
     "training_volume_gb": (1, 16_384),
     "training_max_hours": (1, 120),
 }
@@ -122,6 +171,7 @@ def _check(settings: StageSettings) -> None:
         value = getattr(settings, name)
         if not low <= value <= high:
             raise SettingsError(f"stage {settings.stage!r}: {name} is {value}, it must be {low} to {high}")
+    _check_models(settings)
     if settings.log_retention_days not in LOG_RETENTION_DAYS:
         offered = ", ".join(map(str, LOG_RETENTION_DAYS))
         raise SettingsError(f"stage {settings.stage!r}: log_retention_days must be one of {offered}")
@@ -138,6 +188,43 @@ def _check(settings: StageSettings) -> None:
             )
     if settings.stage == "prod":
         _check_prod(settings)
+
+
+_SHARE = (0.0, 1.0)
+_MODEL_BOUNDS: dict[str, tuple[float, float]] = {
+    "gates.min_auc": (0.5, 1.0),
+    "gates.max_auc_loss": (0.0, 0.5),
+    "gates.min_slope": _SHARE,
+    "gates.max_slope": (1.0, 10.0),
+    "gates.max_ece": _SHARE,
+    "gates.max_psi": (0.0, 10.0),
+    "gates.min_air": _SHARE,
+    "gates.max_score_us_p99": (1.0, 1e6),
+    "gates.max_without_reasons": _SHARE,
+    "gates.min_reason_stability": _SHARE,
+    "guard.hours": (0, 720),
+    "guard.min_decisions": (1, 1_000_000),
+    "guard.max_degraded": _SHARE,
+    "guard.max_approval_change": _SHARE,
+}
+
+
+def _check_models(settings: StageSettings) -> None:
+    for path, (low, high) in _MODEL_BOUNDS.items():
+        part, _, name = path.partition(".")
+        value = getattr(getattr(settings, part), name)
+        if not low <= value <= high:
+            raise SettingsError(
+                f"stage {settings.stage!r}: {path} is {value:g}, it must be {low:g} to {high:g}"
+            )
+    shares = settings.canary_shares
+    if list(shares) != sorted(set(shares)) or not all(0.0 < share < 1.0 for share in shares):
+        raise SettingsError(f"stage {settings.stage!r}: canary_shares must rise, each above 0 and below 1")
+    if settings.approval == "second_person" and settings.promotion == "policy":
+        raise SettingsError(
+            f"stage {settings.stage!r}: a promotion by policy asks no second person; "
+            'set "promotion": "person" or "approval": "none" in cdk.json'
+        )
 
 
 def _check_prod(settings: StageSettings) -> None:

@@ -1,7 +1,9 @@
-"""A retraining: data set, training, gate and, where policy says so, promotion."""
+"""A retraining: data set, training, evaluation, gates and, where policy says so, promotion; and who guards it afterwards."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
 
 import aws_cdk as cdk
@@ -15,6 +17,7 @@ from stacks.constructs.layers import HouseLayers
 from stacks.constructs.retention import log_retention
 from stacks.constructs.retraining import RetrainingFunctions, retraining
 from stacks.constructs.sagemaker_jobs import SageMakerJobs
+from stacks.constructs.schedules import Schedules
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
@@ -39,8 +42,10 @@ class TrainingStack(cdk.Stack):
         self.prepare_training = self._prepare_training(storage)
         self.register_model = self._register_model(storage)
         self.promote_model = self._promote_model(storage)
+        self.guard_models = self._guard_models(storage)
         self.retrain = self._state_machine()
-        cdk.CfnOutput(self, "RetrainStateMachineArn", value=self.retrain.state_machine_arn)
+        Schedules(self, "Schedules", settings=settings, machine=self.retrain, guard=self.guard_models)
+        self._outputs()
 
     def _function(self, construct_id: str, name: str, *, timeout_s: int, **environment: str) -> HouseFunction:
         layers = [self._layers.core, self._layers.runtime]
@@ -57,13 +62,24 @@ class TrainingStack(cdk.Stack):
         )
 
     def _prepare_training(self, storage: StorageStack) -> HouseFunction:
-        return self._function(
+        function = self._function(
             "PrepareTraining",
             "prepare_training",
             timeout_s=60,
             ARCHIVE_BUCKET=storage.archive.bucket_name,
             TRAINING_BUCKET=storage.training.bucket_name,
+            BUNDLES_BUCKET=storage.bundles.bucket_name,
+            REGISTRY_TABLE=storage.registry.table_name,
+            JOB_PREFIX=self.jobs.prefix,
         )
+        function.allow("s3:GetObject", "s3:PutObject", on=storage.training.arn_for_objects("runs/*"))
+        function.allow("s3:ListBucket", on=storage.training.bucket_arn)
+        function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        function.allow("dynamodb:GetItem", on=storage.registry.table_arn)
+        processing, training = self.jobs.job_arns()
+        function.allow("sagemaker:DescribeProcessingJob", on=processing)
+        function.allow("sagemaker:DescribeTrainingJob", on=training)
+        return function
 
     def _register_model(self, storage: StorageStack) -> HouseFunction:
         function = self._function(
@@ -73,12 +89,15 @@ class TrainingStack(cdk.Stack):
             BUNDLES_BUCKET=storage.bundles.bucket_name,
             REGISTRY_TABLE=storage.registry.table_name,
             TRAINING_BUCKET=storage.training.bucket_name,
-            GATE_MIN_AUC=str(self._settings.gate_min_auc),
+            GATES=json.dumps(asdict(self._settings.gates), sort_keys=True),
+            MODEL_PACKAGE_GROUP=self.jobs.packages.model_package_group_name,
+            TRAINING_IMAGE=self.jobs.image,
         )
         function.allow("s3:GetObject", on=storage.training.arn_for_objects("runs/*"))
         function.allow("s3:ListBucket", on=storage.training.bucket_arn)
         function.allow("s3:PutObject", on=storage.bundles.arn_for_objects("bundles/*"))
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
+        function.allow("sagemaker:CreateModelPackage", on=self.jobs.package_arns)
         return function
 
     def _promote_model(self, storage: StorageStack) -> HouseFunction:
@@ -88,9 +107,24 @@ class TrainingStack(cdk.Stack):
             timeout_s=60,
             REGISTRY_TABLE=storage.registry.table_name,
             BUNDLES_BUCKET=storage.bundles.bucket_name,
+            APPROVAL=self._settings.approval,
         )
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        return function
+
+    def _guard_models(self, storage: StorageStack) -> HouseFunction:
+        function = self._function(
+            "GuardModels",
+            "guard_models",
+            timeout_s=60,
+            REGISTRY_TABLE=storage.registry.table_name,
+            NOTICES_TOPIC=self.notices.topic_arn,
+            GUARD=json.dumps(asdict(self._settings.guard), sort_keys=True),
+        )
+        function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
+        function.allow("cloudwatch:GetMetricData", on="*")
+        function.allow("sns:Publish", on=self.notices.topic_arn)
         return function
 
     def _state_machine(self) -> sfn.StateMachine:
@@ -107,7 +141,8 @@ class TrainingStack(cdk.Stack):
             "Retrain",
             definition_body=sfn.DefinitionBody.from_chainable(definition),
             query_language=sfn.QueryLanguage.JSON_PATH,
-            timeout=cdk.Duration.hours(2 * self._settings.training_max_hours + 1),
+            # Each of three jobs may take its time twice before the run is given up.
+            timeout=cdk.Duration.hours(6 * self._settings.training_max_hours + 2),
             tracing_enabled=True,
             logs=sfn.LogOptions(
                 destination=logs.LogGroup(
@@ -123,3 +158,13 @@ class TrainingStack(cdk.Stack):
         )
         self.jobs.grant_run(machine)
         return machine
+
+    def _outputs(self) -> None:
+        values = {
+            "RetrainStateMachineArn": self.retrain.state_machine_arn,
+            # What `candor models` needs to know of the stage's rules.
+            "PromotionApproval": self._settings.approval,
+            "CanaryShares": ",".join(f"{share:g}" for share in self._settings.canary_shares),
+        }
+        for name, value in values.items():
+            cdk.CfnOutput(self, name, value=value)

@@ -1,4 +1,4 @@
-"""First step of a retraining: names the run, its moment and its places."""
+"""First step of a retraining: names the run, its moment, its places and its jobs, and what of it is done already."""
 
 import os
 from typing import Any
@@ -8,12 +8,22 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
-from candor.edge.retraining import prepare_run
+from candor.edge.preparing import Preparation
+from candor.store.artifacts import s3_client
+from candor.store.registry import Registry
+from candor.store.runs import SageMakerJobs
 
 LOGGER = Logger()
 METRICS = Metrics()
-ARCHIVE = os.environ["ARCHIVE_BUCKET"]
-TRAINING = os.environ["TRAINING_BUCKET"]
+PREPARATION = Preparation(
+    s3=s3_client(),
+    jobs=SageMakerJobs(),
+    registry=Registry(os.environ["REGISTRY_TABLE"]),
+    archive=os.environ["ARCHIVE_BUCKET"],
+    training=os.environ["TRAINING_BUCKET"],
+    bundles=os.environ["BUNDLES_BUCKET"],
+    prefix=os.environ["JOB_PREFIX"],
+)
 
 
 @METRICS.log_metrics
@@ -21,6 +31,6 @@ TRAINING = os.environ["TRAINING_BUCKET"]
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """What the next steps need; a wrong input fails the run before anything is started."""
     METRICS.add_metric("RetrainingsAsked", MetricUnit.Count, 1)
-    run = prepare_run(event, ARCHIVE, TRAINING, SystemClock().now_ms())
+    run = PREPARATION.prepare(event, SystemClock().now_ms())
     LOGGER.info("prepared", extra={"run": run})
     return run

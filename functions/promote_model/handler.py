@@ -1,4 +1,4 @@
-"""Last step of a retraining, and a rollback: points the scorers at a registered bundle."""
+"""Last step of a retraining: points the scorers at a bundle that passed its gates."""
 
 import os
 from typing import Any
@@ -9,21 +9,34 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
 from candor.store.artifacts import require_bundle, s3_client
+from candor.store.lifecycle import ApprovalRefused
 from candor.store.registry import Registry
+from candor.store.registry_items import PromotionConflict
 
 LOGGER = Logger()
 METRICS = Metrics()
 S3 = s3_client()
 REGISTRY = Registry(os.environ["REGISTRY_TABLE"])
 BUNDLES = os.environ["BUNDLES_BUCKET"]
+APPROVAL = os.environ["APPROVAL"]
+TWO_PERSONS = "a second person must approve here: use `candor models promote` and `candor models approve`"
+NOT_COMPARED = "another champion serves than the one that the bundle was compared with: start the run again"
 
 
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """`bundle` becomes the champion by the word of `by`; an unknown or refused bundle fails the call."""
+    """`bundle` becomes the champion by the word of `by`; an unknown or refused bundle fails the call.
+
+    So does a `champion`, if one is given, that does not serve any more: the comparison was with that one.
+    """
     METRICS.add_metric("PromotionsAsked", MetricUnit.Count, 1)
-    require_bundle(S3, BUNDLES, event["bundle"])
-    champion = REGISTRY.promote(event["bundle"], by=event["by"], at=SystemClock().now_ms())
+    if APPROVAL == "second_person":
+        raise ApprovalRefused(TWO_PERSONS)
+    bundle, by = event["bundle"], event["by"]
+    require_bundle(S3, BUNDLES, bundle)
+    if "champion" in event and REGISTRY.pointer().bundle not in (event["champion"], bundle):
+        raise PromotionConflict(NOT_COMPARED)
+    champion = REGISTRY.promote(bundle, by=by, at=SystemClock().now_ms(), why="every gate passed")
     LOGGER.info("promoted", extra={"bundle": champion.bundle, "by": champion.by})
     return {"bundle": champion.bundle, "promoted_at": champion.promoted_at, "by": champion.by}

@@ -10,7 +10,10 @@ from local.errors import LocalError
 
 
 class Diary:
-    """Progress of one population: events published, timeline items decided, the run that trained, and every answer."""
+    """Progress of one population: events published, timeline items decided, runs, and every answer.
+
+    `asked` is the run that was begun, `run` the one whose model serves.
+    """
 
     def __init__(self, folder: Path, population: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -19,7 +22,7 @@ class Diary:
         self._population = population
         self.published = 0
         self.decided = 0
-        self.run = ""
+        self.asked = self.run = ""
         if self._file.exists():
             self._resume(json.loads(self._file.read_text()))
         self._mend()
@@ -32,6 +35,7 @@ class Diary:
             )
         self.published, self.decided = int(found["published"]), int(found["decided"])
         self.run = str(found["run"])
+        self.asked = str(found.get("asked", ""))
 
     def _mend(self) -> None:
         """Drop a line that a kill cut short: its checkout is posted again and answered the same."""
@@ -46,6 +50,7 @@ class Diary:
             "population": self._population,
             "published": self.published,
             "decided": self.decided,
+            "asked": self.asked,
             "run": self.run,
         }
         new = self._file.with_suffix(".new")

@@ -79,12 +79,15 @@ class Journey:
         self._system.drain()
 
     def retrain(self) -> None:
-        """One run of the state machine, unless the champion of an earlier one serves."""
+        """One run of the state machine, unless the champion of an earlier one serves; one that was cut short goes on."""
         if self.diary.run:
             self._console.print(f"model of run {self.diary.run} serves")
             return
         self._system.flush()
-        run = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        if not self.diary.asked:
+            self.diary.asked = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+            self.diary.save()
+        run = self.diary.asked
         self._execute(
             {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
         )
@@ -96,7 +99,7 @@ class Journey:
         execution = states.start_execution(
             stateMachineArn=self.outputs["RetrainStateMachineArn"], name=order["run"], input=json.dumps(order)
         )["executionArn"]
-        with self._console.status("retrain: dataset, five seeds, gate, promotion"):
+        with self._console.status("retrain: data set, five seeds, evaluation, gates, promotion"):
             while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
         if found["status"] != "SUCCEEDED":

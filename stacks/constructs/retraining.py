@@ -14,6 +14,12 @@ from stacks.constructs.function import HouseFunction
 from stacks.constructs.sagemaker_jobs import SageMakerJobs
 from stacks.settings import StageSettings
 
+_ATTEMPTS = 3
+"""Of a step within one execution."""
+
+_PASSING_FAULTS = ("InternalServerError", "CapacityError", "ServiceUnavailable", "already exists")
+"""What SageMaker says where it was not our program that failed; the last where another execution was faster."""
+
 _SERVICE_ERRORS = ("SageMaker.AmazonSageMakerException", "ThrottlingException")
 
 
@@ -33,25 +39,84 @@ def retraining(
     notices: sns.Topic,
     settings: StageSettings,
 ) -> sfn.IChainable:
-    """Input: run, as_of, seeds, promote. Every failure is published before the execution fails."""
+    """Input: run, as_of, seeds, promote. What is done of the run already is passed over.
+
+    Every failure is published with its cause before the execution fails.
+    """
     hours = settings.training_max_hours
+    failed = _notice(scope, "NotifyFailure", notices, "candor: a retraining failed", "$.error").next(
+        sfn.Fail(scope, "RetrainFailed", error="RetrainFailed", cause="A step failed; see the notice")
+    )
     prepare = _call(scope, "PrepareTraining", functions.prepare, output_path="$.Payload")
-    dataset = _job(scope, "BuildDataset", "createProcessingJob", jobs.dataset_job(), hours)
-    train = _job(scope, "TrainModel", "createTrainingJob", jobs.training_job(), hours)
+    # A job that outlived the execution that waited for it.
+    minute = cdk.Duration.minutes(1)
+    prepare.add_retry(errors=["StepUnderWay"], interval=minute, backoff_rate=1, max_attempts=hours * 60 + 15)
     register = _call(
         scope,
         "RegisterModel",
         functions.register,
         result_path="$.registration",
-        result_selector={name + ".$": "$.Payload." + name for name in ("bundle", "passed", "metrics")},
+        result_selector={
+            name + ".$": "$.Payload." + name
+            for name in ("bundle", "passed", "champion", "metrics", "refused")
+        },
     )
-    failed = _notice(scope, "NotifyFailure", notices, "candor: a retraining failed", "$.error").next(
-        sfn.Fail(scope, "RetrainFailed", error="RetrainFailed", cause="A step failed; see the notice")
+    for call in (prepare, register):
+        call.add_catch(failed, errors=["States.ALL"], result_path="$.error")
+    again = _once_more(scope, prepare, failed)
+    following: sfn.IChainable = register
+    for step in reversed(_jobs(scope, jobs, hours)):
+        step.job.add_catch(again, errors=["States.ALL"], result_path="$.error")
+        step.job.next(following)
+        done = sfn.Choice(scope, step.question)
+        following = done.when(_is_true(f"$.steps.{step.name}.done"), following).otherwise(step.job)
+    prepare.next(following)
+    register.next(_after_gate(scope, functions.promote, notices, failed, settings))
+    return prepare
+
+
+class _Job(NamedTuple):
+    """A step that is a SageMaker job: its name in the run's state, the state that asks whether it is done, and its own."""
+
+    name: str
+    question: str
+    job: sfn.CustomState
+
+
+def _jobs(scope: Construct, jobs: SageMakerJobs, hours: int) -> list[_Job]:
+    made = {
+        "dataset": ("DatasetBuilt", "BuildDataset", "createProcessingJob", jobs.dataset_job()),
+        "train": ("ModelTrained", "TrainModel", "createTrainingJob", jobs.training_job()),
+        "assess": ("ModelEvaluated", "EvaluateModel", "createProcessingJob", jobs.assess_job()),
+    }
+    return [
+        _Job(name, question, _job(scope, state, action, parameters, hours))
+        for name, (question, state, action, parameters) in made.items()
+    ]
+
+
+def _once_more(scope: Construct, prepare: sfn.INextable, failed: sfn.Chain) -> sfn.Choice:
+    """A failed job is tried again, under its next name and after a wait that doubles, where the fault is not its own."""
+    cause = "$.error.Cause"
+    faults = [sfn.Condition.string_matches(cause, f"*{fault}*") for fault in _PASSING_FAULTS]
+    worth_it = sfn.Condition.and_(
+        sfn.Condition.is_present(cause),
+        sfn.Condition.number_less_than("$.attempt", _ATTEMPTS),
+        sfn.Condition.or_(*faults),
     )
-    for step in (prepare, dataset, train, register):
-        step.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-    decision = _after_gate(scope, functions.promote, notices, failed, settings)
-    return prepare.next(dataset).next(train).next(register).next(decision)
+    again = sfn.Pass(
+        scope,
+        "KeepOrder",
+        parameters={"run": sfn.JsonPath.string_at("$.run"), "promote": sfn.JsonPath.object_at("$.promote")},
+    )
+    wait = sfn.Wait(scope, "WaitBeforeRetry", time=sfn.WaitTime.seconds_path("$.wait_s"))
+    wait.next(again)
+    again.next(prepare)  # type: ignore[arg-type] # a state, and the start of the machine
+    return sfn.Choice(scope, "WorthAnotherTry").when(worth_it, wait).otherwise(failed)
+
+
+def _is_true(path: str) -> sfn.Condition:
+    return sfn.Condition.boolean_equals(path, True)
 
 
 def _after_gate(
@@ -60,7 +125,7 @@ def _after_gate(
     done = sfn.Succeed(scope, "Succeeded")
     refused = _notice(scope, "NotifyGateFailed", notices, "candor: a model did not pass", "$.registration")
     refused.next(sfn.Fail(scope, "GateFailed", error="GateFailed", cause="The model did not pass its gate"))
-    passed = sfn.Condition.boolean_equals("$.registration.passed", True)
+    passed = _is_true("$.registration.passed")
     choice = sfn.Choice(scope, "Gate")
     if settings.promotion == "policy":
         champion = _call(
@@ -70,13 +135,14 @@ def _after_gate(
             payload=sfn.TaskInput.from_object(
                 {
                     "bundle": sfn.JsonPath.string_at("$.registration.bundle"),
+                    "champion": sfn.JsonPath.object_at("$.registration.champion"),
                     "by": sfn.JsonPath.format("policy:{}", sfn.JsonPath.string_at("$.run")),
                 }
             ),
             result_path=sfn.JsonPath.DISCARD,
         )
         champion.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-        wanted = sfn.Condition.and_(passed, sfn.Condition.boolean_equals("$.promote", True))
+        wanted = sfn.Condition.and_(passed, _is_true("$.promote"))
         choice.when(wanted, champion.next(done))
     return choice.when(passed, done).otherwise(refused)
 

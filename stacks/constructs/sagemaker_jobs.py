@@ -8,6 +8,7 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_sagemaker as sagemaker
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
@@ -19,7 +20,7 @@ PROCESSING = "/opt/ml/processing"
 
 
 class SageMakerJobs(Construct):
-    """The image's repository, the jobs' role and the parameters of the two jobs of a run.
+    """The image's repository, the jobs' role, the group of model packages and the parameters of a run's three jobs.
 
     The image is named by repository and tag, so that synthesis needs no Docker; it is pushed there before
     the first retraining, and tags are never reused.
@@ -38,6 +39,13 @@ class SageMakerJobs(Construct):
             image_tag_mutability=ecr.TagMutability.IMMUTABLE,
             removal_policy=removal_policy(settings),
         )
+        self.packages = sagemaker.CfnModelPackageGroup(
+            self,
+            "Packages",
+            model_package_group_name=f"candor-{settings.stage}",
+            model_package_group_description="Bundles by their lineage; what serves is in candor's registry",
+        )
+        self.packages.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
         self.image = self.repository.repository_uri_for_tag(settings.training_image_tag)
         self.role = self._role(storage)
 
@@ -75,15 +83,15 @@ class SageMakerJobs(Construct):
     def dataset_job(self) -> dict[str, Any]:
         """CreateProcessingJob: archived events in, point-in-time data set out (JSONPath on the run's state)."""
         return {
-            "ProcessingJobName.$": self._job_name("dataset"),
+            "ProcessingJobName.$": "$.steps.dataset.job",
             "RoleArn": self.role.role_arn,
             "AppSpecification": {
                 "ImageUri": self.image,
                 "ContainerEntrypoint": ["python", "-m", "training.dataset"],
                 "ContainerArguments.$": "States.Array('--as-of', $.as_of, '--run', $.run)",
             },
-            "ProcessingInputs": [_processing_input()],
-            "ProcessingOutputConfig": {"Outputs": [_processing_output()]},
+            "ProcessingInputs": [_processing_input("archive", "$.archive_uri")],
+            "ProcessingOutputConfig": {"Outputs": [_processing_output("dataset", "$.dataset_uri")]},
             "ProcessingResources": {"ClusterConfig": self._cluster()},
             "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
             "NetworkConfig": {"EnableNetworkIsolation": True},
@@ -92,7 +100,7 @@ class SageMakerJobs(Construct):
     def training_job(self) -> dict[str, Any]:
         """CreateTrainingJob: the data set in, model.tar.gz out (JSONPath on the run's state)."""
         return {
-            "TrainingJobName.$": self._job_name("train"),
+            "TrainingJobName.$": "$.steps.train.job",
             "RoleArn": self.role.role_arn,
             "AlgorithmSpecification": {
                 "TrainingImage": self.image,
@@ -107,12 +115,27 @@ class SageMakerJobs(Construct):
             "EnableNetworkIsolation": True,
         }
 
+    def assess_job(self) -> dict[str, Any]:
+        """CreateProcessingJob: data set, packed model and champion in, evaluation out (JSONPath on the run's state)."""
+        inputs = {"dataset": "$.dataset_uri", "model": "$.packed_uri", "champion": "$.champion_uri"}
+        return {
+            "ProcessingJobName.$": "$.steps.assess.job",
+            "RoleArn": self.role.role_arn,
+            "AppSpecification": {
+                "ImageUri": self.image,
+                "ContainerEntrypoint": ["python", "-m", "training.assess"],
+                "ContainerArguments.$": "States.Array('--run', $.run)",
+            },
+            "ProcessingInputs": [_processing_input(name, path) for name, path in inputs.items()],
+            "ProcessingOutputConfig": {"Outputs": [_processing_output("evaluation", "$.evaluation_uri")]},
+            "ProcessingResources": {"ClusterConfig": self._cluster()},
+            "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
+            "NetworkConfig": {"EnableNetworkIsolation": True},
+        }
+
     @property
     def _max_seconds(self) -> int:
         return self._settings.training_max_hours * 3600
-
-    def _job_name(self, kind: str) -> str:
-        return f"States.Format('{self.prefix}{{}}-{kind}', $.run)"
 
     def _cluster(self) -> Mapping[str, Any]:
         return {
@@ -146,16 +169,31 @@ class SageMakerJobs(Construct):
         resource = self._arn("sagemaker", f"{kind.lower()}-job", f"{self.prefix}*")
         return iam.PolicyStatement(actions=[f"sagemaker:{verb}" for verb in verbs], resources=[resource])
 
+    @property
+    def package_arns(self) -> list[str]:
+        """The group of model packages, and every version in it."""
+        group = self.packages.model_package_group_name
+        return [
+            self._arn("sagemaker", "model-package-group", group),
+            self._arn("sagemaker", "model-package", f"{group}/*"),
+        ]
+
+    def job_arns(self) -> list[str]:
+        """Every job of this stage."""
+        return [
+            self._arn("sagemaker", f"{kind}-job", f"{self.prefix}*") for kind in ("processing", "training")
+        ]
+
     def _arn(self, service: str, resource: str, name: str) -> str:
         return cdk.Stack.of(self).format_arn(service=service, resource=resource, resource_name=name)
 
 
-def _processing_input() -> dict[str, Any]:
+def _processing_input(name: str, path: str) -> dict[str, Any]:
     return {
-        "InputName": "archive",
+        "InputName": name,
         "S3Input": {
-            "S3Uri.$": "$.archive_uri",
-            "LocalPath": f"{PROCESSING}/input/archive",
+            "S3Uri.$": path,
+            "LocalPath": f"{PROCESSING}/input/{name}",
             "S3DataType": "S3Prefix",
             "S3InputMode": "File",
             "S3DataDistributionType": "FullyReplicated",
@@ -163,12 +201,12 @@ def _processing_input() -> dict[str, Any]:
     }
 
 
-def _processing_output() -> dict[str, Any]:
+def _processing_output(name: str, path: str) -> dict[str, Any]:
     return {
-        "OutputName": "dataset",
+        "OutputName": name,
         "S3Output": {
-            "S3Uri.$": "$.dataset_uri",
-            "LocalPath": f"{PROCESSING}/output/dataset",
+            "S3Uri.$": path,
+            "LocalPath": f"{PROCESSING}/output/{name}",
             "S3UploadMode": "EndOfJob",
         },
     }

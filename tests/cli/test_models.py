@@ -9,7 +9,8 @@ import pytest
 from moto import mock_aws
 
 from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registration, Registry
+from candor.store.registry import Registry
+from candor.store.registry_items import Registration
 from tests.cli.deployed import REGION, Deployed, called
 
 A, B = "a" * 64, "b" * 64
@@ -23,7 +24,7 @@ def registry(monkeypatch):
         found = Registry("registry")
         for sha in (A, B):
             keep_bundle(boto3.client("s3"), "bundles", sha, b"{}")
-            found.register(Registration(sha, "registered", {}, "run", 1))
+            found.register(Registration(sha, "candidate", {}, "run", 1))
         found.promote(A, by="ana", at=1)
         yield found
 

@@ -13,7 +13,9 @@ from moto import mock_aws
 import lender
 from candor.clock import Deadline
 from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registration, Registry, RegistryItem, bound
+from candor.store.dynamodb import bound
+from candor.store.registry import Registry
+from candor.store.registry_items import Registration, RegistryItem
 from tests.decide.lending import RISKY, SAFE, Till, attempt, champion
 from tests.handlers.archived import arrived, create_stream, refusing
 from tests.handlers.lambdas import context, drain, load
@@ -33,8 +35,8 @@ def module():
         registry = Registry("registry")
         for one in (champion(), OTHER, lenders_bundle()):
             keep_bundle(s3, "bundles", one.sha, one.to_bytes())
-            registry.register(Registration(one.sha, "registered", {}, "run", 1))
-        registry.register(Registration("0" * 64, "registered", {}, "run", 1))
+            registry.register(Registration(one.sha, "candidate", {}, "run", 1))
+        registry.register(Registration("0" * 64, "candidate", {}, "run", 1))
         environment = {
             "SHADOWS_STREAM": STREAM,
             "STREAMS_DLQ_URL": boto3.client("sqs").create_queue(QueueName="streams-dlq")["QueueUrl"],

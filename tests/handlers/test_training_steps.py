@@ -7,19 +7,24 @@ import io
 import json
 import sys
 import tarfile
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from candor.edge.retraining import prepare_run
 from candor.errors import BundleRefused, InvalidInput, StoreUnavailable
+from candor.gates import Thresholds
 from candor.model.bundle import Bundle, Calibration
 from candor.model.packed import unpack
-from candor.store.artifacts import keep_bundle, newest_model, s3_client
-from candor.store.registry import Pointer, PromotionConflict, Registration, Registry, RegistryItem
+from candor.store.artifacts import keep_bundle, read_object, s3_client
+from candor.store.lifecycle import ApprovalRefused
+from candor.store.pointer import Pointer
+from candor.store.registry import Registry
+from candor.store.registry_items import PromotionConflict, Registration, RegistryItem
 from lender import DEFINITIONS, REASONS, policy
+from tests.gates.evaluations import WORSE, sound
 
 REGISTRY, ARCHIVE, TRAINING, BUNDLES = "registry", "archive", "training", "bundles"
 CONTEXT = SimpleNamespace(
@@ -36,7 +41,11 @@ ENVIRONMENT = {
     "ARCHIVE_BUCKET": ARCHIVE,
     "TRAINING_BUCKET": TRAINING,
     "BUNDLES_BUCKET": BUNDLES,
-    "GATE_MIN_AUC": "0.65",
+    "GATES": json.dumps(asdict(Thresholds())),
+    "JOB_PREFIX": "candor-test-",
+    "MODEL_PACKAGE_GROUP": "candor-test",
+    "TRAINING_IMAGE": "image:1",
+    "APPROVAL": "none",
 }
 
 
@@ -53,6 +62,9 @@ def aws(monkeypatch):
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
             AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
             BillingMode="PAY_PER_REQUEST",
+        )
+        boto3.client("sagemaker").create_model_package_group(
+            ModelPackageGroupName="candor-test", ModelPackageGroupDescription="bundles"
         )
         yield s3
 
@@ -90,41 +102,142 @@ def packed(data: bytes, name: str = "bundle.json") -> bytes:
     return archive.getvalue()
 
 
-def leave(s3, made: Bundle, job: str = "job") -> dict:
-    """What the training job leaves, and the state that the machine hands to the next step."""
-    key = f"runs/r1/model/{job}/output/model.tar.gz"
+JOB = "candor-test-r1-train"
+PACKED = f"s3://{TRAINING}/runs/r1/model/{JOB}/output/model.tar.gz"
+
+
+def leave(s3, made: Bundle, evaluation: dict | None = None) -> dict:
+    """What the jobs leave, and the state that the machine hands to the next step."""
+    key = PACKED.removeprefix(f"s3://{TRAINING}/")
     s3.put_object(Bucket=TRAINING, Key=key, Body=packed(made.to_bytes()))
-    return {"run": "r1", "model_uri": f"s3://{TRAINING}/runs/r1/model"}
+    found = {**sound(champion=None, comparison=None), **(evaluation or {}), "bundle": made.sha}
+    s3.put_object(Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(found).encode())
+    s3.put_object(Bucket=TRAINING, Key="runs/r1/evaluation/report.html", Body=b"<html>")
+    return {"run": "r1", "packed_uri": PACKED}
+
+
+def read(s3, key: str, bucket: str = TRAINING) -> dict:
+    return json.loads(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def ended(job: str, kind: str = "Training") -> None:
+    """A job of this name has completed; moto's jobs do at once."""
+    client, role = boto3.client("sagemaker"), "arn:aws:iam::1:role/r"
+    resources = {"InstanceCount": 1, "InstanceType": "ml.m5.xlarge", "VolumeSizeInGB": 1}
+    if kind == "Training":
+        client.create_training_job(
+            TrainingJobName=job,
+            RoleArn=role,
+            AlgorithmSpecification={"TrainingInputMode": "File", "TrainingImage": "i"},
+            OutputDataConfig={"S3OutputPath": "s3://x"},
+            ResourceConfig=resources,
+            StoppingCondition={"MaxRuntimeInSeconds": 60},
+        )
+    else:
+        client.create_processing_job(
+            ProcessingJobName=job,
+            RoleArn=role,
+            AppSpecification={"ImageUri": "i"},
+            ProcessingResources={"ClusterConfig": resources},
+        )
 
 
 def test_a_run_is_named_and_placed(aws):
     answer = call(
         "prepare_training", {"run": "r-1", "as_of": "2017-07-22T00:00:00Z", "seeds": [3, 1], "promote": True}
     )
+    place, jobs = "s3://training/runs/r-1", "candor-test-r-1"
     assert answer == {
         "run": "r-1",
         "as_of": "2017-07-22T00:00:00.000Z",
         "seeds": "[3, 1]",
         "promote": True,
         "archive_uri": "s3://archive/events/",
-        "dataset_uri": "s3://training/runs/r-1/dataset",
-        "model_uri": "s3://training/runs/r-1/model",
+        "dataset_uri": f"{place}/dataset",
+        "champion_uri": f"{place}/champion",
+        "model_uri": f"{place}/model",
+        "packed_uri": f"{place}/model/{jobs}-train/output/model.tar.gz",
+        "evaluation_uri": f"{place}/evaluation",
+        "steps": {name: {"job": f"{jobs}-{name}", "done": False} for name in ("dataset", "train", "assess")},
+        "attempt": 1,
+        "wait_s": 60,
     }
+    assert read(aws, "runs/r-1/order.json") == {
+        "run": "r-1", "as_of": "2017-07-22T00:00:00.000Z", "seeds": [3, 1],
+    }  # fmt: skip
+    assert read(aws, "runs/r-1/champion/pointer.json") == {"bundle": None}
 
 
-def test_a_scheduled_run_needs_no_input(aws):
+def test_a_scheduled_run_needs_no_input_but_its_moment_and_twice_is_one(aws):
     answer = call("prepare_training", {})
     assert answer["seeds"] == "[1, 2, 3, 4, 5]"
     assert answer["promote"] is False
     assert answer["run"].startswith("run-20")
-    assert answer["as_of"].endswith("Z")
+    asked = {"scheduled_at": "2026-11-23T03:00:00Z"}
+    first = call("prepare_training", asked)
+    assert (first["run"], first["as_of"]) == ("run-20261123t030000", "2026-11-23T03:00:00.000Z")
+    assert call("prepare_training", asked) == first
+
+
+def test_a_run_goes_on_with_what_it_was_asked_for_first(aws):
+    first = call("prepare_training", {"run": "r1", "seeds": [7]})
+    assert call("prepare_training", {"run": "r1"}) == first
+    assert call("prepare_training", {"run": "r1", "promote": True}) == {**first, "promote": True}
+    assert call("prepare_training", {"run": "r1", "as_of": first["as_of"], "seeds": [7]}) == first
+    for other, field in (({"seeds": [8]}, "seeds"), ({"as_of": "2017-07-22T00:00:00Z"}, "as_of")):
+        with pytest.raises(InvalidInput, match="name another run") as refused:
+            call("prepare_training", {"run": "r1", **other})
+        assert refused.value.field == field
+
+
+def test_finished_jobs_of_a_run_are_passed_over_while_their_output_is_there(aws):
+    made = bundle()
+    call("prepare_training", {"run": "r1"})
+    for kind, name in (("Processing", "dataset"), ("Training", "train"), ("Processing", "assess")):
+        ended(f"candor-test-r1-{name}", kind)
+    leave(aws, made)
+    found = call("prepare_training", {"run": "r1"})
+    done = {name: each["done"] for name, each in found["steps"].items()}
+    assert done == {"dataset": False, "train": True, "assess": True}
+    assert found["steps"]["dataset"]["job"] == "candor-test-r1-dataset-2"
+    assert (found["attempt"], found["wait_s"]) == (2, 120)
+    aws.put_object(Bucket=TRAINING, Key="runs/r1/dataset/manifest.json", Body=b"{}")
+    assert call("prepare_training", {"run": "r1"})["steps"]["dataset"] == {
+        "job": "candor-test-r1-dataset", "done": True,
+    }  # fmt: skip
+
+
+def test_an_evaluation_against_a_champion_that_serves_no_more_is_made_again(aws):
+    older, made = bundle(0.7), bundle(0.72)
+    call("register_model", leave(aws, older))
+    call("prepare_training", {"run": "r2"})
+    ended("candor-test-r2-assess", "Processing")
+    aws.put_object(Bucket=TRAINING, Key="runs/r2/evaluation/evaluation.json", Body=b"{}")
+    assert call("prepare_training", {"run": "r2"})["steps"]["assess"]["done"] is True
+    call("promote_model", {"bundle": older.sha, "by": "ana"})
+    again = call("prepare_training", {"run": "r2"})
+    assert again["steps"]["assess"] == {"job": "candor-test-r2-assess-2", "done": False}
+    assert read(aws, "runs/r2/champion/pointer.json") == {"bundle": older.sha}
+    laid = aws.get_object(Bucket=TRAINING, Key="runs/r2/champion/bundle.json")["Body"].read()
+    assert Bundle.from_bytes(laid, older.sha) == older
+    assert made.sha != older.sha
+
+
+def test_once_a_runs_own_bundle_serves_its_evaluation_stands(aws):
+    made = bundle()
+    call("prepare_training", {"run": "r1"})
+    call("register_model", leave(aws, made))
+    ended("candor-test-r1-assess", "Processing")
+    call("promote_model", {"bundle": made.sha, "by": "policy:r1"})
+    assert call("prepare_training", {"run": "r1"})["steps"]["assess"]["done"] is True
+    assert read(aws, "runs/r1/champion/pointer.json") == {"bundle": None}
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("run", "../other"),
-        ("run", "a" * 44),
+        ("run", "a" * 41),
         ("run", "two--hyphens"),
         ("run", 7),
         ("as_of", "2017-07-22"),
@@ -136,40 +249,84 @@ def test_a_scheduled_run_needs_no_input(aws):
         ("seeds", "1"),
         ("seeds", list(range(21))),
         ("promote", "yes"),
+        ("scheduled_at", "soon"),
     ],
 )
-def test_a_wrong_input_starts_nothing_and_names_the_field(field, value):
+def test_a_wrong_input_starts_nothing_and_names_the_field(aws, field, value):
     with pytest.raises(InvalidInput) as refused:
-        prepare_run({"run": "r1", field: value}, ARCHIVE, TRAINING, 1_800_000_000_000)
+        call("prepare_training", {"run": "r1", field: value})
     assert refused.value.field == field
+    assert "Contents" not in aws.list_objects_v2(Bucket=TRAINING)
 
 
 def test_a_good_model_is_registered_under_its_hash_and_twice_is_once(aws):
     made = bundle()
     state = leave(aws, made)
     answer = call("register_model", state)
-    assert answer == {"bundle": made.sha, "passed": True, "metrics": {"auc": 0.71}}
+    assert answer == {
+        "bundle": made.sha,
+        "passed": True,
+        "champion": None,
+        "metrics": {
+            "auc": 0.71, "auc_low": 0.68, "auc_high": 0.74, "slope": 1.02, "psi": 0.06, "approval_rate": 0.8,
+        },
+        "refused": [],
+    }  # fmt: skip
     first = Registry(REGISTRY).registration(made.sha)
+    assert (first.state, first.run, first.steps) == ("candidate", "r1", 1)
     assert call("register_model", state) == answer
     assert Registry(REGISTRY).registration(made.sha) == first
     stored = aws.get_object(Bucket=BUNDLES, Key=f"bundles/{made.sha}.json")["Body"].read()
     assert Bundle.from_bytes(stored, made.sha) == made
+    assert read(aws, f"bundles/{made.sha}/evaluation.json", BUNDLES)["bundle"] == made.sha
+    assert aws.get_object(Bucket=BUNDLES, Key=f"bundles/{made.sha}/report.html")["Body"].read() == b"<html>"
 
 
-def test_the_latest_job_of_a_run_counts(aws, monkeypatch):
-    leave(aws, bundle(0.9), "a-first")
-    made = bundle(0.8)
-    state = leave(aws, made, "b-retry")
-    assert call("register_model", state)["bundle"] == made.sha
+def test_sagemakers_registry_has_one_entry_with_the_lineage(aws):
+    made = bundle(lineage={"run": "r1", "rows": 7, "dataset_sha256": "d" * 64})
+    state = leave(aws, made)
+    for _ in range(2):
+        call("register_model", state)
+    client = boto3.client("sagemaker")
+    [listed] = client.list_model_packages(ModelPackageGroupName="candor-test")["ModelPackageSummaryList"]
+    assert listed["ModelPackageArn"] == Registry(REGISTRY).registration(made.sha).package
+    found = client.describe_model_package(ModelPackageName=listed["ModelPackageArn"])
+    assert found["ModelApprovalStatus"] == "PendingManualApproval"
+    assert found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == PACKED
+    assert found["CustomerMetadataProperties"] == {
+        "bundle": made.sha,
+        "run": "r1",
+        "definition_hash": made.definition_hash,
+        "rows": "7",
+        "dataset_sha256": "d" * 64,
+    }
 
 
-def test_a_model_below_the_gate_is_kept_but_cannot_serve(aws):
-    made = bundle(auc=0.6499)
-    answer = call("register_model", leave(aws, made))
-    assert answer["passed"] is False
-    assert Registry(REGISTRY).registration(made.sha).state == "refused"
-    with pytest.raises(BundleRefused, match="is refused: it cannot serve"):
+@pytest.mark.parametrize("gate", WORSE)
+def test_a_model_that_is_worse_in_one_gate_is_kept_but_cannot_serve_and_is_told_why(aws, gate):
+    made, (worse, reason) = bundle(), WORSE[gate]
+    answer = call("register_model", leave(aws, made, worse()))
+    assert (answer["passed"], answer["refused"]) == (False, [f"{gate}: {reason}"])
+    known = Registry(REGISTRY).registration(made.sha)
+    assert (known.state, list(known.gates)) == ("refused", [(gate, reason)])
+    with pytest.raises(BundleRefused, match=f"is refused: it cannot serve .{gate}: "):
         call("promote_model", {"bundle": made.sha, "by": "ana"})
+    found = boto3.client("sagemaker").describe_model_package(ModelPackageName=known.package)
+    assert found["ModelApprovalStatus"] == "Rejected"
+
+
+def test_an_evaluation_of_another_bundle_registers_nothing(aws):
+    leave(aws, bundle(0.9))
+    evaluated = aws.get_object(Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json")["Body"].read()
+    made = bundle(0.8)
+    state = leave(aws, made)
+    aws.put_object(Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json", Body=evaluated)
+    with pytest.raises(BundleRefused, match="is not about bundle"):
+        call("register_model", state)
+    aws.delete_object(Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json")
+    with pytest.raises(BundleRefused, match="the evaluation job left none"):
+        call("register_model", state)
+    assert Registry(REGISTRY).registration(made.sha) is None
 
 
 def test_a_model_of_other_definitions_is_refused(aws):
@@ -179,8 +336,8 @@ def test_a_model_of_other_definitions_is_refused(aws):
 
 
 def test_a_run_without_a_model_is_refused(aws):
-    with pytest.raises(BundleRefused, match=r"no model.tar.gz below s3://training/runs/r1/model"):
-        call("register_model", {"run": "r1", "model_uri": f"s3://{TRAINING}/runs/r1/model"})
+    with pytest.raises(BundleRefused, match=r"nothing is at s3://training/runs/r1/model"):
+        call("register_model", {"run": "r1", "packed_uri": PACKED})
 
 
 @pytest.mark.parametrize(
@@ -216,6 +373,27 @@ def test_promotion_and_rollback_are_one_pointer_write_each(aws):
     assert call("promote_model", {"bundle": first.sha, "by": "bob"})["bundle"] == first.sha
 
 
+def test_a_promotion_by_policy_needs_the_champion_that_was_compared_with(aws):
+    first, second = bundle(0.7), bundle(0.72)
+    for made in (first, second):
+        call("register_model", leave(aws, made))
+    asked = {"bundle": first.sha, "champion": None, "by": "policy:r1"}
+    assert call("promote_model", asked)["bundle"] == first.sha
+    assert call("promote_model", asked)["bundle"] == first.sha
+    with pytest.raises(PromotionConflict, match="another champion serves"):
+        call("promote_model", {"bundle": second.sha, "champion": None, "by": "policy:r2"})
+    assert Registry(REGISTRY).pointer().bundle == first.sha
+
+
+def test_where_a_second_person_must_approve_the_function_promotes_nobody(aws, monkeypatch):
+    made = bundle()
+    call("register_model", leave(aws, made))
+    monkeypatch.setenv("APPROVAL", "second_person")
+    with pytest.raises(ApprovalRefused, match="candor models approve"):
+        call("promote_model", {"bundle": made.sha, "by": "ana"})
+    assert Registry(REGISTRY).pointer().bundle is None
+
+
 def test_the_pointer_is_spelled_as_the_scorer_reads_it(aws):
     made = bundle()
     call("register_model", leave(aws, made))
@@ -237,7 +415,7 @@ def test_an_unknown_bundle_is_not_promoted(aws):
 def test_two_promotions_at_once_conflict(aws, monkeypatch):
     registry = Registry(REGISTRY)
     for sha in ("a", "b", "c"):
-        registry.register(Registration(sha, "registered", {}, "r", 1))
+        registry.register(Registration(sha, "candidate", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
     stale = registry.pointer()
     registry.promote("b", by="bob", at=2)
@@ -250,7 +428,7 @@ def test_two_promotions_at_once_conflict(aws, monkeypatch):
 def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
     registry = Registry(REGISTRY)
     for sha in ("a", "b"):
-        registry.register(Registration(sha, "registered", {}, "r", 1))
+        registry.register(Registration(sha, "candidate", {}, "r", 1))
     registry.promote("a", by="ana", at=1)
     monkeypatch.setattr(registry, "pointer", Pointer)
     with pytest.raises(PromotionConflict):
@@ -260,15 +438,15 @@ def test_the_first_promotions_at_once_conflict(aws, monkeypatch):
 def test_a_new_verdict_replaces_the_old_one(aws):
     registry = Registry(REGISTRY)
     registry.register(Registration("a", "refused", {"auc": 0.6}, "r", 1))
-    registry.register(Registration("a", "registered", {"auc": 0.6}, "r", 2))
-    assert registry.registration("a").state == "registered"
+    registry.register(Registration("a", "candidate", {"auc": 0.6}, "r", 2))
+    assert registry.registration("a").state == "candidate"
 
 
 def test_stores_that_do_not_answer_are_named(aws):
     for answer in (
         lambda: Registry("missing").pointer(),
-        lambda: Registry("missing").register(Registration("a", "registered", {}, "r", 1)),
-        lambda: newest_model(s3_client(), "s3://missing/runs/r1/model"),
+        lambda: Registry("missing").register(Registration("a", "candidate", {}, "r", 1)),
+        lambda: read_object(s3_client(), "s3://missing/runs/r1/model"),
         lambda: keep_bundle(s3_client(), "missing", "a", b""),
     ):
         with pytest.raises(StoreUnavailable):

@@ -34,9 +34,23 @@ ENVIRONMENT = {
         "FEATURE_RETENTION_DAYS",
         "REDELIVERY_HORIZON_DAYS",
     },
-    "prepare_training": {"ARCHIVE_BUCKET", "TRAINING_BUCKET"},
-    "register_model": {"BUNDLES_BUCKET", "REGISTRY_TABLE", "TRAINING_BUCKET", "GATE_MIN_AUC"},
-    "promote_model": {"REGISTRY_TABLE", "BUNDLES_BUCKET"},
+    "prepare_training": {
+        "ARCHIVE_BUCKET",
+        "TRAINING_BUCKET",
+        "BUNDLES_BUCKET",
+        "REGISTRY_TABLE",
+        "JOB_PREFIX",
+    },
+    "register_model": {
+        "BUNDLES_BUCKET",
+        "REGISTRY_TABLE",
+        "TRAINING_BUCKET",
+        "GATES",
+        "MODEL_PACKAGE_GROUP",
+        "TRAINING_IMAGE",
+    },
+    "promote_model": {"REGISTRY_TABLE", "BUNDLES_BUCKET", "APPROVAL"},
+    "guard_models": {"REGISTRY_TABLE", "NOTICES_TOPIC", "GUARD"},
 }
 
 

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from candor.gates import Thresholds
 from stacks import toolchain
 from stacks.settings import SettingsError, StageSettings
 
@@ -46,7 +48,6 @@ def test_prod_must_keep_its_data(stages, setting, value):
         ("deadline_ms", "300", "must be of type int"),
         ("deadline_ms", True, "must be of type int"),
         ("deadline_ms", 5, "must be 20 to 20000"),
-        ("gate_min_auc", 1.5, r"must be 0\.5 to 1\.0"),
         ("promotion", "nobody", "must be policy or person"),
         ("log_retention_days", 8, "must be one of"),
         ("dlq_retention_days", 1, "must not be shorter"),
@@ -79,8 +80,43 @@ def test_no_stages_at_all():
 
 
 def test_a_whole_number_is_a_number(stages):
-    stages["dev"]["gate_min_auc"] = 1
-    assert StageSettings.from_context(stages, "dev").gate_min_auc == 1.0
+    stages["dev"]["gates"]["min_auc"] = 1
+    assert StageSettings.from_context(stages, "dev").gates.min_auc == 1.0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("gates.min_auc", 1.5, r"gates\.min_auc is 1\.5, it must be 0\.5 to 1"),
+        ("gates.min_gini", 0.4, r"has unknown settings: gates\.min_gini"),
+        ("gates.max_psi", "low", r"gates\.max_psi is 'low', it must be of type float"),
+        ("guard.hours", 1.5, r"guard\.hours is 1\.5, it must be of type int"),
+        ("canary_shares", [0.2, 0.1], "canary_shares must rise"),
+        ("canary_shares", [0.2, 1.0], "canary_shares must rise"),
+        ("canary_shares", ["all"], "must be of type float"),
+        ("gates", None, "must be of type GateSettings"),
+        ("approval", "second_person", "a promotion by policy asks no second person"),
+    ],
+)
+def test_an_unusable_setting_of_models_is_named(stages, path, value, complaint):
+    *parts, name = path.split(".")
+    place = stages["dev"]
+    for part in parts:
+        place = place[part]
+    place[name] = value
+    with pytest.raises(SettingsError, match=complaint):
+        StageSettings.from_context(stages, "dev")
+
+
+def test_a_missing_part_of_a_setting_is_named(stages):
+    del stages["prod"]["guard"]["hours"]
+    with pytest.raises(SettingsError, match=r"lacks settings: guard\.hours"):
+        StageSettings.from_context(stages, "prod")
+
+
+def test_prods_gates_are_the_fields_own_defaults():
+    settings = StageSettings.from_context(toolchain.context([])["stages"], "prod")
+    assert Thresholds.parse(json.dumps(asdict(settings.gates))) == Thresholds()
 
 
 def test_context_of_the_command_line_comes_on_top():

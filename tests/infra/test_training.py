@@ -1,16 +1,106 @@
 """The retraining's steps, in order, with what happens when one fails."""
 
-STEPS = ["PrepareTraining", "BuildDataset", "TrainModel", "RegisterModel", "Gate"]
+import json
+
+from candor.edge.guarding import Limits
+from candor.edge.retraining import STEPS as JOBS
+from candor.gates import Thresholds
+
+QUESTIONS = {"DatasetBuilt": "dataset", "ModelTrained": "train", "ModelEvaluated": "assess"}
+STEPS = ["PrepareTraining", "BuildDataset", "TrainModel", "EvaluateModel", "RegisterModel", "Gate"]
+
+
+def followed(machine, *, done):
+    """The states from the first to the gate, where the jobs are done already or not."""
+    state, seen = machine["StartAt"], []
+    while state != "Gate":
+        seen.append(state)
+        found = machine["States"][state]
+        if state in QUESTIONS:
+            [asked] = found["Choices"]
+            assert asked["Variable"] == f"$.steps.{QUESTIONS[state]}.done"
+            assert asked["BooleanEquals"] is True
+            state = asked["Next"] if done else found["Default"]
+        else:
+            state = found["Next"]
+    return [*(name for name in seen if name not in QUESTIONS), state]
 
 
 def test_the_steps_follow_each_other_in_jsonpath(assembly):
     machine = assembly.state_machine()
     assert machine["QueryLanguage"] == "JSONPath"
-    state, seen = machine["StartAt"], []
-    while state != "Gate":
-        seen.append(state)
-        state = machine["States"][state]["Next"]
-    assert [*seen, state] == STEPS
+    assert followed(machine, done=False) == STEPS
+
+
+def test_what_is_done_is_passed_over(assembly):
+    assert followed(assembly.state_machine(), done=True) == ["PrepareTraining", "RegisterModel", "Gate"]
+
+
+def test_jobs_are_named_and_evaluated_as_the_programs_expect(assembly):
+    states = assembly.state_machine()["States"]
+    names = {
+        "dataset": states["BuildDataset"]["Parameters"]["ProcessingJobName.$"],
+        "train": states["TrainModel"]["Parameters"]["TrainingJobName.$"],
+        "assess": states["EvaluateModel"]["Parameters"]["ProcessingJobName.$"],
+    }
+    assert names == {name: f"$.steps.{name}.job" for name in JOBS}
+    asked = states["EvaluateModel"]["Parameters"]
+    assert asked["AppSpecification"]["ContainerEntrypoint"] == ["python", "-m", "training.assess"]
+    assert asked["AppSpecification"]["ContainerArguments.$"] == "States.Array('--run', $.run)"
+    places = {each["S3Input"]["LocalPath"]: each["S3Input"]["S3Uri.$"] for each in asked["ProcessingInputs"]}
+    assert places == {
+        "/opt/ml/processing/input/dataset": "$.dataset_uri",
+        "/opt/ml/processing/input/model": "$.packed_uri",
+        "/opt/ml/processing/input/champion": "$.champion_uri",
+    }
+    [left] = asked["ProcessingOutputConfig"]["Outputs"]
+    assert left["S3Output"]["LocalPath"] == "/opt/ml/processing/output/evaluation"
+    assert left["S3Output"]["S3Uri.$"] == "$.evaluation_uri"
+
+
+def test_a_job_that_failed_by_no_fault_of_its_own_is_tried_again_after_a_wait(assembly):
+    states = assembly.state_machine()["States"]
+    for job in ("BuildDataset", "TrainModel", "EvaluateModel"):
+        assert [each["Next"] for each in states[job]["Catch"]] == ["WorthAnotherTry"]
+    [worth] = states["WorthAnotherTry"]["Choices"]
+    present, few, fault = worth["And"]
+    assert (present["Variable"], present["IsPresent"]) == ("$.error.Cause", True)
+    assert (few["Variable"], few["NumericLessThan"]) == ("$.attempt", 3)
+    assert "*CapacityError*" in {each["StringMatches"] for each in fault["Or"]}
+    assert states["WorthAnotherTry"]["Default"] == "NotifyFailure"
+    assert states[worth["Next"]] == {"Type": "Wait", "SecondsPath": "$.wait_s", "Next": "KeepOrder"}
+    assert states["KeepOrder"]["Next"] == "PrepareTraining"
+    assert states["KeepOrder"]["Parameters"] == {"run.$": "$.run", "promote.$": "$.promote"}
+
+
+def test_a_job_that_outlived_its_execution_is_waited_for_at_least_as_long_as_it_may_take(assembly):
+    retries = assembly.state_machine()["States"]["PrepareTraining"]["Retry"]
+    [found] = [each for each in retries if each["ErrorEquals"] == ["StepUnderWay"]]
+    assert found["IntervalSeconds"] * found["MaxAttempts"] >= 4 * 3600
+
+
+def test_thresholds_and_limits_are_those_that_the_code_reads(assembly):
+    functions = assembly.functions()
+    gates = functions["register_model"]["Environment"]["Variables"]["GATES"]
+    limits = functions["guard_models"]["Environment"]["Variables"]["GUARD"]
+    assert Thresholds.parse(gates).min_auc >= 0.5
+    assert Limits.parse(limits).hours == json.loads(limits)["hours"] > 0
+
+
+def test_schedules_start_what_they_are_for(dev, prod):
+    found = {
+        stage: {
+            key.partition("Schedules")[2][:5]: each["Properties"]
+            for key, each in assembly.resources("AWS::Scheduler::Schedule").items()
+        }
+        for stage, assembly in (("dev", dev), ("prod", prod))
+    }
+    assert [found[stage]["Retra"]["State"] for stage in ("dev", "prod")] == ["DISABLED", "ENABLED"]
+    assert found["prod"]["Retra"]["ScheduleExpression"] == "cron(0 3 ? * MON *)"
+    assert json.loads(found["prod"]["Retra"]["Target"]["Input"]) == {
+        "scheduled_at": "<aws.scheduler.scheduled-time>"
+    }
+    assert {found[stage]["Guard"]["State"] for stage in ("dev", "prod")} == {"ENABLED"}
 
 
 def test_every_step_is_bounded_and_its_failure_is_told(assembly):
@@ -22,7 +112,7 @@ def test_every_step_is_bounded_and_its_failure_is_told(assembly):
         assert tasks[name]["Retry"]
         [caught] = tasks[name]["Catch"]
         assert caught["ErrorEquals"] == ["States.ALL"]
-        assert caught["Next"] in notices
+        assert caught["Next"] in notices | {"WorthAnotherTry"}
     assert states["NotifyFailure"]["Next"] == "RetrainFailed"
     assert {name for name, each in states.items() if each["Type"] == "Fail"} == {
         "RetrainFailed",
@@ -32,7 +122,11 @@ def test_every_step_is_bounded_and_its_failure_is_told(assembly):
 
 def test_jobs_wait_and_leave_the_runs_state_as_it_was(assembly):
     states = assembly.state_machine()["States"]
-    for name, action in (("BuildDataset", "createProcessingJob"), ("TrainModel", "createTrainingJob")):
+    for name, action in (
+        ("BuildDataset", "createProcessingJob"),
+        ("TrainModel", "createTrainingJob"),
+        ("EvaluateModel", "createProcessingJob"),
+    ):
         assert states[name]["Resource"].endswith(f":states:::sagemaker:{action}.sync")
         assert states[name]["ResultPath"] is None
 

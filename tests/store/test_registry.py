@@ -7,21 +7,12 @@ import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused
+from candor.store.dynamodb import bound
 from candor.store.hot import _pointed
+from candor.store.pointer import Challenge, Flip, Pointer
 from candor.store.protocol import Challenger
-from candor.store.registry import (
-    FLIPS_KEPT,
-    Backfill,
-    Challenge,
-    Flip,
-    NothingToRollBack,
-    Pointer,
-    PromotionConflict,
-    Registration,
-    Registry,
-    RegistryItem,
-    bound,
-)
+from candor.store.registry import FLIPS_KEPT, Backfill, NothingToRollBack, Registry
+from candor.store.registry_items import PromotionConflict, Registration, RegistryItem
 
 
 @pytest.fixture
@@ -30,7 +21,7 @@ def registry(monkeypatch):
     with mock_aws():
         bound(RegistryItem, "registry").create_table(wait=True)
         found = Registry("registry")
-        found.register(Registration("a", "registered", {}, "run", 1))
+        found.register(Registration("a", "candidate", {}, "run", 1))
         yield found
 
 
@@ -95,7 +86,7 @@ def test_a_backfill_goes_on_as_of_its_beginning(registry):
 
 
 def test_a_challenger_decides_beside_the_champion_until_it_ends_or_is_promoted(registry):
-    registry.register(Registration("b", "registered", {}, "run", 1))
+    registry.register(Registration("b", "candidate", {}, "run", 1))
     registry.promote("a", by="ana", at=1)
     found = registry.challenge("b", 0.1, by="bob", at=2)
     assert (found.bundle, found.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
@@ -111,7 +102,7 @@ def test_a_challenger_decides_beside_the_champion_until_it_ends_or_is_promoted(r
     [("b", 0.1, "unknown"), ("a", 0.1, "is the champion"), ("c", 0.0, "share"), ("c", 1.0, "share")],
 )
 def test_what_cannot_challenge_is_told(registry, sha, share, why):
-    registry.register(Registration("c", "registered", {}, "run", 1))
+    registry.register(Registration("c", "candidate", {}, "run", 1))
     registry.promote("a", by="ana", at=1)
     with pytest.raises(BundleRefused, match=why):
         registry.challenge(sha, share, by="bob", at=2)
@@ -119,7 +110,7 @@ def test_what_cannot_challenge_is_told(registry, sha, share, why):
 
 
 def test_shadows_are_exactly_those_that_were_named(registry):
-    registry.register(Registration("b", "registered", {}, "run", 1))
+    registry.register(Registration("b", "candidate", {}, "run", 1))
     assert list(registry.shadow(["b", "a", "b"]).shadows) == ["b", "a"]
     assert registry.shadow(["b", "a"]).moves == 1
     assert list(registry.promote("a", by="ana", at=1).shadows) == ["b", "a"]
@@ -129,7 +120,7 @@ def test_shadows_are_exactly_those_that_were_named(registry):
 
 
 def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
-    registry.register(Registration("b", "registered", {}, "run", 1))
+    registry.register(Registration("b", "candidate", {}, "run", 1))
     registry.promote("a", by="ana", at=1)
     registry.challenge("b", 0.25, by="bob", at=2)
     item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]

@@ -30,9 +30,3 @@ def unpack(archive: bytes) -> Bundle:
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise BundleRefused(f"model.tar.gz cannot be read: {error}") from error
     return Bundle.from_bytes(data)
-
-
-def gate(bundle: Bundle, min_auc: float) -> bool:
-    """Whether the model is good enough to serve: mean AUC of its seeds on the validation period."""
-    found = bundle.metrics.get("auc")
-    return isinstance(found, (int, float)) and found >= min_auc

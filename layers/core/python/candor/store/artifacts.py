@@ -13,7 +13,6 @@ from candor.errors import BundleRefused, StoreUnavailable
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-PACKED: Final = "/model.tar.gz"
 _CONFIG: Final = Config(
     connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 3, "mode": "standard"}
 )
@@ -24,21 +23,17 @@ def s3_client() -> S3Client:
     return boto3.client("s3", config=_CONFIG)
 
 
-def newest_model(s3: S3Client, model_uri: str) -> bytes:
-    """The latest `model.tar.gz` below `s3://bucket/prefix`; SageMaker puts each job's in a folder of its own.
-
-    Raises BundleRefused if there is none, StoreUnavailable if S3 does not answer.
-    """
-    bucket, _, prefix = model_uri.removeprefix("s3://").partition("/")
+def read_object(s3: S3Client, uri: str) -> bytes:
+    """The bytes at `s3://bucket/key`. Raises BundleRefused if there are none, StoreUnavailable if S3 does not answer."""
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
-        pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix.rstrip("/") + "/")
-        found = [one for page in pages for one in page.get("Contents", ()) if one["Key"].endswith(PACKED)]
-        if not found:
-            raise BundleRefused(f"no model.tar.gz below {model_uri}: the training job left none")
-        latest = max(found, key=lambda one: (one["LastModified"], one["Key"]))
-        return s3.get_object(Bucket=bucket, Key=latest["Key"])["Body"].read()
-    except (BotoCoreError, ClientError) as error:
-        raise StoreUnavailable(f"{model_uri} could not be read: {error}") from error
+        return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
+            raise BundleRefused(f"nothing is at {uri}: the training job left no model") from error
+        raise StoreUnavailable(f"{uri} could not be read: {error}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"{uri} could not be read: {error}") from error
 
 
 def keep_bundle(s3: S3Client, bucket: str, sha: str, data: bytes) -> None:

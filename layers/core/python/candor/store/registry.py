@@ -1,115 +1,39 @@
-"""The registry: every bundle that a run made, and the one pointer that says what serves.
+"""The registry: every bundle that a run made with its life so far, and the one pointer that says what serves.
 
-That is a bundle, and the version of every view that does not serve as it is declared.
+That is a bundle, and the version of every view that does not serve as it is declared. Whatever moves the pointer writes
+the bundles' new states and a line of the audit for each with it, in one transaction.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final
+from dataclasses import asdict, dataclass, replace
+from typing import Final
 
-from pynamodb.attributes import NumberAttribute, UnicodeAttribute
-from pynamodb.exceptions import DoesNotExist, PutError, PynamoDBException
-from pynamodb.expressions.condition import Condition
-from pynamodb.models import Model
+from candor.errors import BundleRefused, CandorError
+from candor.store.lifecycle import (
+    CANDIDATE,
+    CHALLENGER,
+    REFUSED,
+    ApprovalRefused,
+    Proposal,
+    Transition,
+    Word,
+    named,
+    state_in,
+    transition,
+)
+from candor.store.pointer import Challenge, Flip, Pointer
+from candor.store.registry_items import Change, Registration, RegistryItem, RegistryTable
 
-from candor.errors import BundleRefused, CandorError, StoreUnavailable
-from candor.store.dynamodb import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, bound
-
-CHAMPION: Final = "champion"
-REGISTERED: Final = "registered"
-REFUSED: Final = "refused"
-
-
-_RUNNING, _DONE = "running", "done"
 FLIPS_KEPT: Final = 20
 """So many flips stay on the pointer; each rollback takes one back."""
 
-
-class PromotionConflict(CandorError):
-    """Someone else moved the champion pointer in the meantime: look at it, then try again."""
+_RUNNING, _DONE = "running", "done"
 
 
 class NothingToRollBack(CandorError):
-    """The view was never flipped, or every flip of it has been taken back."""
-
-
-class RegistryItem(Model):
-    """The champion pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves) or one bundle (state, metrics, run, created_at)."""
-
-    class Meta:
-        table_name = "registry"
-        billing_mode = "PAY_PER_REQUEST"
-        connect_timeout_seconds = CONNECT_TIMEOUT_S
-        read_timeout_seconds = READ_TIMEOUT_S
-        max_retry_attempts = ATTEMPTS
-
-    pk = UnicodeAttribute(hash_key=True)
-    bundle = UnicodeAttribute(null=True)
-    promoted_at = NumberAttribute(null=True)
-    by = UnicodeAttribute(null=True)
-    views = UnicodeAttribute(null=True)
-    flips = UnicodeAttribute(null=True)
-    challenger = UnicodeAttribute(null=True)
-    shadows = UnicodeAttribute(null=True)
-    moves = NumberAttribute(null=True)
-    state = UnicodeAttribute(null=True)
-    metrics = UnicodeAttribute(null=True)
-    run = UnicodeAttribute(null=True)
-    created_at = NumberAttribute(null=True)
-
-
-@dataclass(frozen=True)
-class Flip:
-    """A view served version `before` (None: the declared one) until `at` (ms UTC), then `after`, by someone's word."""
-
-    view: str
-    before: str | None
-    after: str | None
-    at: int
-    by: str
-
-
-@dataclass(frozen=True)
-class Challenge:
-    """A bundle decides for a `share` of the customers (above 0, below 1) since `at` (ms UTC), by someone's word."""
-
-    bundle: str
-    share: float
-    at: int
-    by: str
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """What serves: the bundle (None before the first promotion), since when (ms UTC) and by whose word.
-
-    `challenger` decides beside it; `shadows` score what was decided, and decide nothing.
-    `views` names the version of every view that does not serve as declared; `flips` how it came to, oldest first.
-    `moves` counts the pointer's writes: who moves it says from which count.
-    """
-
-    bundle: str | None = None
-    promoted_at: int = 0
-    by: str = ""
-    views: Mapping[str, str] = field(default_factory=dict)
-    flips: Sequence[Flip] = ()
-    moves: int = 0
-    challenger: Challenge | None = None
-    shadows: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Registration:
-    """One bundle: `registered` (it may serve) or `refused` (its gate failed), with the run that made it."""
-
-    bundle: str
-    state: str
-    metrics: Mapping[str, Any]
-    run: str
-    created_at: int
+    """There is nothing before what serves."""
 
 
 @dataclass(frozen=True)
@@ -125,90 +49,146 @@ class Registry:
     """One registry table. Raises StoreUnavailable where DynamoDB does not answer."""
 
     def __init__(self, table: str) -> None:
-        self._item = bound(RegistryItem, table)
+        self._table = RegistryTable(table)
 
-    def register(self, registration: Registration) -> None:
-        """Write a bundle's item once. Again with the same state changes nothing; a new verdict replaces the old."""
-        item = self._item(
-            _key(registration.bundle),
-            state=registration.state,
-            metrics=_compact(dict(registration.metrics)),
-            run=registration.run,
-            created_at=registration.created_at,
+    # Bundles
+
+    def register(self, verdict: Registration, by: str = "gates") -> Registration:
+        """Write down what the gates said of a bundle; what is known of it then.
+
+        The same verdict again changes nothing. Another one replaces it as long as the bundle does nothing: what serves
+        or served is not taken away by a later evaluation, that is for a person. Raises PromotionConflict.
+        """
+        known = self.registration(verdict.bundle)
+        if known is not None and (known.state == verdict.state or known.state not in (CANDIDATE, REFUSED)):
+            return known
+        why = "; ".join(f"{gate}: {reason}" for gate, reason in verdict.gates) or "every gate passed"
+        line = transition(
+            verdict.bundle, known.state if known else None, verdict.state, Word(by, verdict.created_at, why)
         )
-        self._put(item, RegistryItem.pk.does_not_exist() | (RegistryItem.state != registration.state))
+        begun = replace(
+            verdict, steps=known.steps if known else 0, package=known.package if known else verdict.package
+        )
+        made = begun.stepped(line)
+        self._table.write([(made, line)])
+        return made
 
     def registration(self, sha: str) -> Registration | None:
         """What is known of a bundle, or None."""
-        item = self._get(_key(sha))
-        if item is None:
-            return None
-        return Registration(
-            sha, str(item.state), json.loads(item.metrics or "{}"), str(item.run), int(item.created_at or 0)
-        )
+        return self._table.registration(sha)
+
+    def registrations(self) -> list[Registration]:
+        """Every bundle, the newest first; reads the whole table, which holds a few lines for each."""
+        return self._table.registrations()
+
+    def history(self, sha: str) -> list[Transition]:
+        """The audit of a bundle, oldest line first; empty for one that is unknown."""
+        known = self.registration(sha)
+        return self._table.lines(known) if known else []
+
+    def note_package(self, sha: str, package: str) -> None:
+        """Remember a bundle's entry in SageMaker's model registry."""
+        known = self._known(sha)
+        self._table.save(replace(known, package=package))
+
+    # The pointer
 
     def pointer(self) -> Pointer:
         """What serves now."""
-        item = self._get(CHAMPION)
-        if item is None:
-            return Pointer()
-        return Pointer(
-            item.bundle,
-            int(item.promoted_at or 0),
-            str(item.by or ""),
-            json.loads(item.views or "{}"),
-            [Flip(**flip) for flip in json.loads(item.flips or "[]")],
-            int(item.moves or 0),
-            Challenge(**json.loads(item.challenger)) if item.challenger else None,
-            json.loads(item.shadows or "[]"),
-        )
+        return self._table.pointer()
 
-    def promote(self, sha: str, *, by: str, at: int) -> Pointer:
-        """Point at a registered bundle; a rollback is the same call with an earlier one.
+    def promote(self, sha: str, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
+        """Point at a bundle that passed its gates. Already champion: nothing changes.
 
-        Already champion: nothing changes. Raises BundleRefused for an unknown bundle or one whose gate failed,
-        PromotionConflict if the pointer moved between reading and writing.
+        Raises BundleRefused for an unknown bundle or one whose gates refused it, PromotionConflict if the pointer moved
+        between reading and writing.
         """
         self._require(sha)
         seen = self.pointer()
         if seen.bundle == sha:
             return seen
-        challenger = None if seen.challenger and seen.challenger.bundle == sha else seen.challenger
-        return self._move(replace(seen, bundle=sha, promoted_at=at, by=by, challenger=challenger))
+        word = Word(by, at, why or "promoted", identity)
+        return self._move(seen, seen.promoted(sha, by=by, at=at), word, succeeds=True)
 
-    def challenge(self, sha: str, share: float, *, by: str, at: int) -> Pointer:
-        """Let a registered bundle decide for a share of the customers, instead of any other challenger.
+    def restore(self, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
+        """Point back at the champion that the present one replaced. Raises NothingToRollBack, PromotionConflict."""
+        seen = self.pointer()
+        serving = self.registration(seen.bundle) if seen.bundle else None
+        if serving is None or serving.succeeded is None:
+            raise NothingToRollBack("no champion served before this one: promote another bundle")
+        self._require(serving.succeeded)
+        word = Word(by, at, why or "rolled back", identity)
+        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), word)
+
+    def challenge(
+        self, sha: str, share: float, *, by: str, at: int, why: str = "", identity: str = ""
+    ) -> Pointer:
+        """Let a bundle decide for a share of the customers, instead of any other challenger.
 
         Raises BundleRefused for an unknown or refused bundle, for the champion and for a share that is none,
         PromotionConflict if the pointer moved between reading and writing.
         """
         self._require(sha)
-        if not 0.0 < share < 1.0:
-            raise BundleRefused("a challenger's share is above 0 and below 1: for all there is a promotion")
+        require_share(share)
         seen = self.pointer()
         if seen.bundle == sha:
             raise BundleRefused(f"bundle {sha[:12]} is the champion: name another challenger")
-        return self._move(replace(seen, challenger=Challenge(sha, share, at, by)))
+        word = Word(by, at, why or f"decides for {share:.1%} of the customers", identity)
+        return self._move(seen, replace(seen, challenger=Challenge(sha, share, at, by)), word)
 
-    def end_challenge(self) -> Pointer:
+    def end_challenge(self, *, by: str = "", at: int = 0, why: str = "") -> Pointer:
         """The champion decides for everyone. Without a challenger nothing changes. Raises PromotionConflict."""
         seen = self.pointer()
-        return seen if seen.challenger is None else self._move(replace(seen, challenger=None))
+        if seen.challenger is None:
+            return seen
+        return self._move(seen, replace(seen, challenger=None), Word(by, at, why or "the challenge ended"))
 
-    def shadow(self, shas: Sequence[str]) -> Pointer:
-        """Let exactly these registered bundles score what is decided. Raises BundleRefused, PromotionConflict."""
+    def shadow(self, shas: Sequence[str], *, by: str = "", at: int = 0, why: str = "") -> Pointer:
+        """Let exactly these bundles score what is decided. Raises BundleRefused, PromotionConflict."""
         for sha in shas:
             self._require(sha)
         seen = self.pointer()
         wanted = list(dict.fromkeys(shas))
-        return seen if wanted == list(seen.shadows) else self._move(replace(seen, shadows=wanted))
+        if wanted == list(seen.shadows):
+            return seen
+        return self._move(seen, replace(seen, shadows=wanted), Word(by, at, why or "the shadows were named"))
 
-    def _require(self, sha: str) -> None:
-        known = self.registration(sha)
-        if known is None or known.state != REGISTERED:
-            raise BundleRefused(
-                f"bundle {sha[:12]} is {known.state if known else 'unknown'}: it cannot serve"
+    # Two persons
+
+    def propose(self, sha: str, proposal: Proposal) -> Registration:
+        """Write down what somebody wants of a bundle, in place of what was proposed before. Nothing moves yet.
+
+        Raises BundleRefused for a bundle that may not serve, PromotionConflict.
+        """
+        known = self._require(sha)
+        if proposal.share is not None:
+            require_share(proposal.share)
+        share = "" if proposal.share is None else f" for {proposal.share:.1%} of the customers"
+        why = f"proposed as {proposal.to}{share}{f': {proposal.why}' if proposal.why else ''}"
+        line = Transition(
+            sha, known.state, known.state, proposal.at, proposal.by, why, proposal.identity
+        )  # fmt: skip
+        made = replace(known, proposal=proposal, steps=known.steps + 1)
+        self._table.write([(made, line)])
+        return made
+
+    def approve(self, sha: str, word: Word) -> Pointer:
+        """Do what was proposed of a bundle, by the word of a second person.
+
+        Raises ApprovalRefused for the same person or where nothing was proposed, and what the move itself raises.
+        """
+        known = self._require(sha)
+        proposal = known.proposal
+        if proposal is None:
+            raise ApprovalRefused(
+                f"nothing is proposed of bundle {sha[:12]}: `candor models promote` proposes"
             )
+        approved = asdict(proposal.approved_by(word))
+        if proposal.to == CHALLENGER and proposal.share is not None:
+            return self.challenge(sha, proposal.share, **approved)
+        return self.promote(sha, **approved)
+
+    # Views
 
     def flip(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
         """Serve another version of a view, None for the declared one. It serves already: nothing changes.
@@ -220,7 +200,7 @@ class Registry:
         if before == version:
             return seen
         flips = [*seen.flips, Flip(view, before, version, at, by)][-FLIPS_KEPT:]
-        return self._move(replace(seen, views=_with(seen.views, view, version), flips=flips))
+        return self._move(seen, replace(seen, views=_with(seen.views, view, version), flips=flips))
 
     def roll_back(self, view: str) -> Pointer:
         """Take the latest flip of a view back. Raises NothingToRollBack, PromotionConflict."""
@@ -229,12 +209,12 @@ class Registry:
         if not mine:
             raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no flip to take back')
         left = [flip for flip in seen.flips if flip is not mine[-1]]
-        return self._move(replace(seen, views=_with(seen.views, view, mine[-1].before), flips=left))
+        return self._move(seen, replace(seen, views=_with(seen.views, view, mine[-1].before), flips=left))
 
     def begin_backfill(self, version: str, at: int) -> Backfill:
         """Note that the filling of `view@version` begins; one that was begun before goes on as of then."""
         key = f"backfill#{version}"
-        self._put(self._item(key, state=_RUNNING, created_at=at), RegistryItem.pk.does_not_exist())
+        self._table.note(key, RegistryItem.pk.does_not_exist(), state=_RUNNING, created_at=at)
         found = self.backfill(version)
         assert found is not None
         return found
@@ -243,65 +223,73 @@ class Registry:
         """Note that `view@version` holds all of the archive."""
         begun = self.backfill(version)
         if begun is not None:
-            item = self._item(f"backfill#{version}", state=_DONE, created_at=begun.started_at)
-            self._put(item, RegistryItem.pk.exists())
+            key, there = f"backfill#{version}", RegistryItem.pk.exists()
+            self._table.note(key, there, state=_DONE, created_at=begun.started_at)
 
     def backfill(self, version: str) -> Backfill | None:
         """What is known of the filling of `view@version`, or None."""
-        item = self._get(f"backfill#{version}")
+        item = self._table.get(f"backfill#{version}")
         return Backfill(version, int(item.created_at or 0), item.state == _DONE) if item else None
 
-    def _move(self, pointer: Pointer) -> Pointer:
-        """Write the pointer as the next after what it was read from."""
-        moved = replace(pointer, moves=pointer.moves + 1)
-        item = self._item(
-            CHAMPION,
-            bundle=moved.bundle,
-            promoted_at=moved.promoted_at,
-            by=moved.by,
-            views=_compact(dict(moved.views)) if moved.views else None,
-            flips=_compact([asdict(flip) for flip in moved.flips]) if moved.flips else None,
-            challenger=_compact(asdict(moved.challenger)) if moved.challenger else None,
-            shadows=_compact(list(moved.shadows)) if moved.shadows else None,
-            moves=moved.moves,
-        )
-        first = RegistryItem.moves.does_not_exist()
-        unmoved: Condition = (RegistryItem.moves == pointer.moves) if pointer.moves else first
-        if not self._put(item, unmoved):
-            raise PromotionConflict(
-                "the pointer moved while this was decided; look at what serves now and try again"
-            )
+    # Reading and writing
+
+    def _known(self, sha: str) -> Registration:
+        known = self.registration(sha)
+        if known is None:
+            raise BundleRefused(f"bundle {sha[:12]} is unknown: it cannot serve")
+        return known
+
+    def _require(self, sha: str) -> Registration:
+        known = self._known(sha)
+        if known.state == REFUSED:
+            why = f" ({known.gates[0][0]}: {known.gates[0][1]})" if known.gates else ""
+            raise BundleRefused(f"bundle {sha[:12]} is refused: it cannot serve{why}")
+        return known
+
+    def _move(
+        self, seen: Pointer, wanted: Pointer, word: Word | None = None, *, succeeds: bool = False
+    ) -> Pointer:
+        """Write the pointer as the next after what was seen, and the states of the bundles that it names or named."""
+        moved = replace(wanted, moves=seen.moves + 1)
+        changes = self._changes(seen, moved, word, seen.bundle if succeeds else None) if word else []
+        self._table.write(changes, moved)
         return moved
 
-    def _get(self, key: str) -> RegistryItem | None:
-        try:
-            return self._item.get(key, consistent_read=True)
-        except DoesNotExist:
-            return None
-        except PynamoDBException as error:
-            raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
+    def _changes(self, seen: Pointer, moved: Pointer, word: Word, succeeded: str | None) -> list[Change]:
+        found = []
+        for sha in named(seen, moved):
+            known = self.registration(sha)
+            if known is None:  # named before bundles had a life of their own
+                continue
+            after = state_in(moved, sha, known.resting)
+            if after == known.state and not _shared(seen, moved, sha):
+                continue
+            line = (
+                transition(sha, known.state, after, word)
+                if after != known.state
+                else Transition(sha, after, after, word.at, word.by, word.why, word.identity)
+            )
+            made = replace(known.stepped(line), proposal=None)
+            if sha == moved.bundle and succeeded is not None:
+                made = replace(made, succeeded=succeeded)
+            found.append((made, line))
+        return found
 
-    @staticmethod
-    def _put(item: RegistryItem, condition: Condition) -> bool:
-        """True if written, False if the condition did not hold."""
-        try:
-            item.save(condition=condition)
-        except PutError as error:
-            if error.cause_response_code == "ConditionalCheckFailedException":
-                return False
-            raise StoreUnavailable(f"the registry was not written: {error.cause_response_code}") from error
-        return True
+
+def require_share(share: float) -> None:
+    """BundleRefused unless it is above 0 and below 1."""
+    if not 0.0 < share < 1.0:
+        raise BundleRefused("a challenger's share is above 0 and below 1: for all there is a promotion")
 
 
-def _key(sha: str) -> str:
-    return f"bundle#{sha}"
+def _shared(before: Pointer, after: Pointer, sha: str) -> bool:
+    """Whether the bundle challenges before and after, for another share."""
+    both = (before.challenger, after.challenger)
+    shares = {one.share for one in both if one and one.bundle == sha}
+    return len(shares) == 2
 
 
 def _with(views: Mapping[str, str], view: str, version: str | None) -> dict[str, str]:
     """The versions in service once `view` serves `version`."""
     others = {name: serving for name, serving in views.items() if name != view}
     return others if version is None else {**others, view: version}
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))

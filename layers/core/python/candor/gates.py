@@ -1,0 +1,204 @@
+"""The gates before a bundle may serve: its evaluation against thresholds, each failure with its reason in words.
+
+A gate lets through what its figures prove. A figure that is missing or no number fails its gate; a part of the evaluation
+that does not apply (no champion yet, no groups to compare) is null as a whole and is not judged.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, NamedTuple
+
+from candor.errors import BundleRefused
+
+FORMAT: Final = 1
+"""Of evaluation.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """What a bundle must reach. AUC and AIR are shares, latencies µs; the defaults are those of the field.
+
+    `max_auc_loss`: how much worse than the champion the whole confidence interval may still be.
+    PSI above 0.25 asks for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
+    """
+
+    min_auc: float = 0.65
+    max_auc_loss: float = 0.03
+    min_slope: float = 0.9
+    max_slope: float = 1.1
+    max_ece: float = 0.05
+    max_psi: float = 0.25
+    min_air: float = 0.8
+    max_score_us_p99: float = 5_000.0
+    max_without_reasons: float = 0.0
+    min_reason_stability: float = 0.5
+
+    @classmethod
+    def parse(cls, text: str) -> Thresholds:
+        """From a JSON object that names each threshold. ValueError if one is missing, unknown or no number."""
+        found = json.loads(text)
+        names = {field.name for field in fields(cls)}
+        if not isinstance(found, dict) or set(found) != names:
+            raise ValueError(f"thresholds: give exactly {', '.join(sorted(names))}")
+        return cls(**{name: float(value) for name, value in found.items()})
+
+
+class Failure(NamedTuple):
+    """One gate that does not let a bundle through, and why."""
+
+    gate: str
+    reason: str
+
+
+class _Unproven(Exception):
+    """A figure that a gate needs is not there."""
+
+
+Gate = Callable[["Part", Thresholds], Iterator[str]]
+
+
+class Part:
+    """One level of an evaluation; `number` insists."""
+
+    def __init__(self, found: Any, path: str = "") -> None:
+        self._found, self._path = found if isinstance(found, Mapping) else {}, path
+
+    def __contains__(self, name: str) -> bool:
+        return self._found.get(name) is not None
+
+    def __getitem__(self, name: str) -> Part:
+        return Part(self._found.get(name), f"{self._path}{name}.")
+
+    def number(self, name: str) -> float:
+        """A finite number."""
+        value = self._found.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise _Unproven(f"the evaluation tells no {self._path}{name}: evaluate again")
+        return float(value)
+
+    def parts(self, name: str) -> list[Part]:
+        """A list's members; none where there is no list."""
+        found = self._found.get(name)
+        return [Part(one, f"{self._path}{name}.") for one in found] if isinstance(found, list) else []
+
+    def plain(self, name: str) -> Any:
+        """What is there, whatever it is."""
+        return self._found.get(name)
+
+
+def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Failure]:
+    """Every gate that the evaluation does not pass, in order; none: the bundle may serve."""
+    whole = Part(evaluation)
+    return [
+        Failure(name, reason) for name, gate in GATES.items() for reason in _reasons(gate, whole, thresholds)
+    ]
+
+
+def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
+    """The evaluation, if it is one of this bundle and in this format. BundleRefused if not."""
+    if not isinstance(evaluation, Mapping) or evaluation.get("format") != FORMAT:
+        raise BundleRefused(f"evaluation.json is not of format {FORMAT}: evaluate again with this release")
+    if evaluation.get("bundle") != bundle:
+        raise BundleRefused(f"evaluation.json is not about bundle {bundle[:12]}: evaluate again")
+    return evaluation
+
+
+def _reasons(gate: Gate, whole: Part, thresholds: Thresholds) -> list[str]:
+    try:
+        return list(gate(whole, thresholds))
+    except _Unproven as missing:
+        return [str(missing)]
+
+
+def _quality(whole: Part, asked: Thresholds) -> Iterator[str]:
+    """The AUC's interval lies above the minimum, and that of the difference to the champion not below what may be lost."""
+    low = whole["discrimination"].number("auc_low")
+    if low <= asked.min_auc:
+        yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {asked.min_auc:g}"
+    if "champion" in whole or "comparison" in whole:
+        found = whole["comparison"]
+        low, high = found.number("low"), found.number("high")
+        if high < 0.0:
+            yield f"worse than the champion with confidence: its AUC differs by {low:+.4f} to {high:+.4f}"
+        elif low < -asked.max_auc_loss:
+            yield (
+                f"it may be worse than the champion by {-low:.4f} of AUC (confidence interval "
+                f"{low:+.4f} to {high:+.4f}), {asked.max_auc_loss:g} may be lost at most"
+            )
+
+
+def _calibration(whole: Part, asked: Thresholds) -> Iterator[str]:
+    slope, ece = (whole["calibration"].number(name) for name in ("slope", "ece"))
+    if not asked.min_slope <= slope <= asked.max_slope:
+        yield f"the calibration's slope is {slope:.3f}, it must be {asked.min_slope:g} to {asked.max_slope:g}"
+    if ece > asked.max_ece:
+        yield f"the expected calibration error is {ece:.4f}, at most {asked.max_ece:g} is allowed"
+
+
+def _stability(whole: Part, asked: Thresholds) -> Iterator[str]:
+    psi = whole["stability"].number("psi")
+    if psi > asked.max_psi:
+        yield f"the score's PSI is {psi:.3f}, at most {asked.max_psi:g} is allowed: the population has moved"
+
+
+def _fairness(whole: Part, asked: Thresholds) -> Iterator[str]:
+    """Only where groups are given: a lender that keeps none has nothing to compare."""
+    for found in whole["fairness"].parts("groups"):
+        air, name = found.number("air"), found.plain("group")
+        if air < asked.min_air:
+            yield (
+                f"the adverse impact ratio of group {name!s} against {found.plain('reference')!s} is {air:.3f}, "
+                f"it must be {asked.min_air:g} or more"
+            )
+
+
+def _latency(whole: Part, asked: Thresholds) -> Iterator[str]:
+    slow = whole["latency"].number("score_us_p99")
+    if slow > asked.max_score_us_p99:
+        yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {asked.max_score_us_p99:g} is allowed"
+
+
+def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
+    rows, mismatches = (whole["parity"].number(name) for name in ("rows", "mismatches"))
+    if rows < 1:
+        yield "no score of the engine was compared with LightGBM's own: evaluate again"
+    if mismatches:
+        yield f"the engine scores {mismatches:.0f} of {rows:.0f} rows otherwise than LightGBM itself"
+
+
+def _told(whole: Part, asked: Thresholds) -> Iterator[str]:
+    without, stability = (whole["reasons"].number(name) for name in ("without", "stability"))
+    if without > asked.max_without_reasons:
+        yield f"{without:.2%} of the declined have no reason, at most {asked.max_without_reasons:.2%} is allowed"
+    if stability < asked.min_reason_stability:
+        yield (
+            f"reasons agree between seeds by {stability:.2f} (mean Jaccard), "
+            f"it must be {asked.min_reason_stability:g} or more: they would be another retraining's accident"
+        )
+
+
+def _leakage(whole: Part, _: Thresholds) -> Iterator[str]:
+    found = whole["leakage"]
+    if found.plain("suspected") is False:
+        return
+    told = [
+        f"{one.plain('feature') or one.plain('rows')}: {one.plain('what')}" for one in found.parts("findings")
+    ]
+    yield f"the evaluation suspects a leak ({'; '.join(told[:3]) or 'it does not say where'})"
+
+
+GATES: Final[Mapping[str, Gate]] = {
+    "quality": _quality,
+    "calibration": _calibration,
+    "stability": _stability,
+    "fairness": _fairness,
+    "latency": _latency,
+    "parity": _parity,
+    "reasons": _told,
+    "leakage": _leakage,
+}
+"""Every gate by its name, in the order in which they are told."""

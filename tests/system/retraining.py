@@ -1,0 +1,69 @@
+"""A program for the tests: loads a lender's history into a state folder, or runs one retraining on it and tells each state."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from candor.store.registry import Registry
+from local.journey.sources import from_folder
+from local.journey.story import Journey
+from local.system import LocalSystem
+
+POLL_S = 0.005
+ORDER = {"run": "r1", "as_of": "2017-07-22T00:00:00Z", "seeds": [1, 2], "promote": True}
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def load(system: LocalSystem, data: Path) -> None:
+    Journey(system, from_folder(data), Console(quiet=True)).load()
+    system.flush()
+
+
+def retrain(system: LocalSystem) -> dict[str, Any]:
+    """One line for every state that is entered, then how it ended."""
+    states = system.client("stepfunctions")
+    execution = states.start_execution(
+        stateMachineArn=system.outputs["RetrainStateMachineArn"], name=ORDER["run"], input=json.dumps(ORDER)
+    )["executionArn"]
+    told = 0
+    while True:
+        status = states.describe_execution(executionArn=execution)["status"]
+        events = states.get_execution_history(executionArn=execution)["events"]
+        for event in events[told:]:
+            entered = event.get("stateEnteredEventDetails")
+            if entered:
+                say(f"ENTERED {entered['name']}")
+        told = len(events)
+        if status != "RUNNING":
+            failed = [event for event in events if event["type"].endswith("Failed")]
+            return {"status": status, "failed": json.loads(json.dumps(failed, default=str))}
+        time.sleep(POLL_S)
+
+
+def main() -> None:
+    what, assembly, state, *rest = sys.argv[1:]
+    with LocalSystem(assembly, state, 0, say=lambda _: None) as system:
+        os.environ.update(system.endpoints)
+        if what == "load":
+            load(system, Path(rest[0]))
+            return
+        ended = retrain(system)
+        registry = Registry(system.outputs["RegistryTableName"])
+        bundle = registry.pointer().bundle
+        steps = [(line.before, line.after) for line in registry.history(bundle)] if bundle else []
+        say("ENDED " + json.dumps({**ended, "bundle": bundle, "steps": steps}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""A retraining that is killed at every state in turn and started again: the same bundle, and no finished step twice."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.kills import descendants
+from tests.system.running import PATIENCE_S, ROOT, environment, left_of
+
+STATES = ("PrepareTraining", "BuildDataset", "TrainModel", "EvaluateModel", "RegisterModel", "PromoteModel")
+JOBS = ("dataset", "train", "assess")
+
+
+class Started:
+    """One start of the program `retraining`, with what it says."""
+
+    def __init__(self, what: str, assembly: Path, state: Path, *rest: str) -> None:
+        self._said = state / f"said-{time.monotonic_ns()}.txt"
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.system.retraining", what, str(assembly), str(state), *rest],
+                cwd=ROOT,
+                env=environment(),
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def until(self, line: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while f"{line}\n" not in self.said:
+            assert self.process.poll() is None, f"ended before {line}: {self.said[-3000:]}"
+            assert time.monotonic() < deadline, f"no {line}: {self.said[-3000:]}"
+            time.sleep(0.004)
+
+    def kill(self) -> list[int]:
+        """End it at once; the processes that it left behind."""
+        self.process.send_signal(signal.SIGSTOP)
+        children = list(descendants(self.process.pid))
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        return left_of(children)
+
+    def result(self) -> dict[str, Any]:
+        assert self.process.wait(PATIENCE_S) == 0, self.said[-3000:]
+        ended = next((line for line in self.said.splitlines() if line.startswith("ENDED ")), "ENDED {}")
+        found: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
+        return found
+
+
+@dataclass
+class Told:
+    """How an uninterrupted run ended, and one that was killed at every state."""
+
+    once: dict[str, Any]
+    killed: dict[str, Any]
+    once_jobs: list[str]
+    killed_jobs: list[str]
+    orphans: dict[str, list[int]] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+    folder = tmp_path_factory.mktemp("retraining")
+    loaded = folder / "loaded"
+    loaded.mkdir()
+    started: list[Started] = []
+
+    def start(what: str, state: Path, *rest: str) -> Started:
+        started.append(Started(what, assembly, state, *rest))
+        return started[-1]
+
+    try:
+        start("load", loaded, str(data)).result()
+        once, killed = (Path(shutil.copytree(loaded, folder / name)) for name in ("once", "killed"))
+        orphans = {}
+        ended = start("retrain", once).result()
+        for state in STATES:
+            running = start("retrain", killed)
+            running.until(f"ENTERED {state}")
+            orphans[state] = running.kill()
+        yield Told(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
+    finally:
+        for each in started:
+            if each.process.poll() is None:
+                each.kill()
+
+
+def _jobs(state: Path) -> list[str]:
+    """Every job that was started, by the logs that they leave."""
+    return sorted(path.stem.removeprefix("candor-dev-r1-") for path in (state / "logs/jobs").glob("*.log"))
+
+
+def test_the_run_ends_as_one_that_nothing_interrupted(told: Told) -> None:
+    assert told.once["status"] == told.killed["status"] == "SUCCEEDED", (told.once, told.killed)
+    assert told.killed["bundle"] == told.once["bundle"] is not None
+
+
+def test_finished_steps_are_not_repeated(told: Told) -> None:
+    """Each job was killed once, and done once after that; five more starts found it done."""
+    assert told.once_jobs == sorted(JOBS)
+    assert told.killed_jobs == sorted([*JOBS, *(f"{job}-2" for job in JOBS)])
+
+
+def test_the_bundle_was_registered_and_promoted_once(told: Told) -> None:
+    assert told.killed["steps"] == [[None, "candidate"], ["candidate", "champion"]] == told.once["steps"]
+
+
+def test_no_process_outlives_a_kill(told: Told) -> None:
+    assert {state: left for state, left in told.orphans.items() if left} == {}
+    assert os.getpid() not in {pid for left in told.orphans.values() for pid in left}
