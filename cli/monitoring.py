@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,25 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from candor.clock import SystemClock, format_rfc3339
-from candor.edge.telemetry import NAMESPACE
-from candor.model.bundle import Bundle
-from candor.model.packed import unpack
-from candor.store.artifacts import newest_model, read_bundle, s3_client
+from candor.store.artifacts import s3_client
 from cli.options import Moment, Shown, common, one_line, print_json, print_pairs
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, ArchiveDamaged, read_envelopes
-from history.decisions import DECISIONS_PREFIX, read_decisions
+from history.archive import ArchiveDamaged
 from lender import DEFINITIONS
-from training.dataset import DATASET, MANIFEST
+from training.monitoring import metrics
 from training.monitoring.monitor import Monitoring
-from training.monitoring.population import Snapshot, snapshot_of
 from training.monitoring.reading import Archived, report
 from training.monitoring.signals import LIMITS, Signal, signals
+from training.monitoring.stored import CHAMPION, Places, archived, model_of
 
-SERVICE: Final = "monitor"
-"""The dimension that tells these metrics from those of functions."""
-
-CHAMPION: Final = "champion"
 FEATURES_SHOWN: Final = 15
 """So many features are printed, the most shifted ones; JSON and the page have all."""
 
@@ -64,8 +55,7 @@ def monitor_command(
         found = _report(stage, shown, run, since, until or SystemClock().now_ms())
     watched = list(signals(found))
     if publish:
-        cloudwatch: Any = boto3.client("cloudwatch")
-        cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=list(metrics(found, stage.name)))
+        metrics.publish(boto3.client("cloudwatch"), found, stage.name)
     if as_json:
         print_json(
             found.as_json() | {"signals": [one._asdict() | {"limit": LIMITS[one.name]} for one in watched]}
@@ -82,60 +72,15 @@ def monitor_command(
 
 
 def _report(stage: Stage, shown: Shown, run: str, since: int | None, until: int) -> Monitoring:
+    names = ("RegistryTableName", "BundlesBucketName", "TrainingBucketName", "ArchiveBucketName")
+    places, s3 = Places(*(stage.output(name) for name in names)), s3_client()
     shown.told("reading the snapshot", 0)
-    bundle, snapshot = model_of(stage, run)
-    decisions = shown.each("reading decisions", read_decisions(stage.archive(DECISIONS_PREFIX)))
-    envelopes = shown.each("reading events", read_envelopes(stage.archive(EVENTS_PREFIX)))
-    archived = Archived(decisions, envelopes)
-    return report(bundle, DEFINITIONS, snapshot, archived, since=since, until=until)
-
-
-def model_of(stage: Stage, run: str) -> tuple[Bundle, Snapshot]:
-    """The bundle of a run, or the champion's, and the data set that it was trained on. Raises ClickException."""
-    s3, training = s3_client(), stage.output("TrainingBucketName")
-    if run == CHAMPION:
-        sha = stage.registry.pointer().bundle
-        if sha is None:
-            raise click.ClickException("no model serves: retrain, or name a --run")
-        known = stage.registry.registration(sha)
-        bundle = Bundle.from_bytes(read_bundle(s3, stage.output("BundlesBucketName"), sha), sha)
-        run = known.run if known else str(bundle.lineage.get("run"))
-    else:
-        bundle = unpack(newest_model(s3, f"s3://{training}/runs/{run}/model"))
-    try:
-        dataset, manifest = (
-            s3.get_object(Bucket=training, Key=f"runs/{run}/dataset/{name}")["Body"].read()
-            for name in (DATASET, MANIFEST)
-        )
-    except s3.exceptions.NoSuchKey:
-        raise click.ClickException(
-            f"run {run} has no data set any more (training_retention_days): retrain, or name another --run"
-        ) from None
-    return bundle, snapshot_of(run, dataset, manifest, bundle)
-
-
-def metrics(found: Monitoring, stage: str) -> Iterator[dict[str, Any]]:
-    """The report as CloudWatch's metric data: the watched signals, plain figures, and the PSI of every feature."""
-    dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
-
-    def datum(name: str, value: float, *more: dict[str, str], unit: str = "None") -> dict[str, Any]:
-        return {"MetricName": name, "Dimensions": [*dimensions, *more], "Value": value, "Unit": unit}
-
-    for signal in signals(found):
-        yield datum(signal.name, signal.value)
-    yield datum("DecisionsMonitored", found.population["decisions"], unit="Count")
-    yield datum("DegradedShare", found.population["degraded_share"])
-    yield datum("ScorePSI", found.score.psi)
-    told = found.calibration
-    if told is not None:
-        yield datum("BadRateRatio", told.ratio)
-        yield datum("CalibrationError", told.ece)
-        if told.slope is not None:
-            yield datum("CalibrationSlope", told.slope)
-    for one in found.features:
-        named = {"Name": "feature", "Value": one.name}
-        yield datum("FeaturePSI", one.psi, named)
-        yield datum("FeatureMissing", one.missing[1], named)
+    bundle, snapshot = model_of(s3, places, run)
+    found = archived(s3, places)
+    counted = Archived(
+        shown.each("reading decisions", found.decisions), shown.each("reading events", found.envelopes)
+    )
+    return report(bundle, DEFINITIONS, snapshot, counted, since=since, until=until)
 
 
 def _print(found: Monitoring, watched: list[Signal]) -> None:

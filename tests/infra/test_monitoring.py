@@ -4,9 +4,9 @@ import numpy as np
 
 from candor.clock import DAY
 from candor.edge.telemetry import NAMESPACE
-from cli.monitoring import SERVICE, metrics
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd
+from training.monitoring.metrics import SERVICE, metrics
 from training.monitoring.monitor import monitor
 from training.monitoring.population import Served, Snapshot
 from training.monitoring.signals import LIMITS
