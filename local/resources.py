@@ -31,6 +31,7 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::Logs::LogGroup": "logs are files below the state folder",
     "AWS::Logs::LogStream": "logs are files below the state folder",
     "AWS::S3::BucketPolicy": "permissions are not enforced",
+    "AWS::Scheduler::Schedule": "what it starts is started by hand",
     "AWS::SNS::Subscription": "nobody is notified from here",
     "AWS::SNS::TopicPolicy": "permissions are not enforced",
     "AWS::SQS::QueuePolicy": "permissions are not enforced",

@@ -26,6 +26,7 @@ class StageSettings:
 
     `replay_clock` lets a caller choose the moment of a decision: for historic data, never in prod.
     `promotion` says who turns a registered bundle into the champion: the gate alone, or a person.
+    `monitor_schedule` is EventBridge Scheduler's expression of when the champion's report is made; null: never.
     """
 
     stage: str
@@ -51,6 +52,7 @@ class StageSettings:
     training_instance: str
     training_volume_gb: int
     training_max_hours: int
+    monitor_schedule: str | None
     alarm_email: str | None
 
     @property
@@ -66,7 +68,9 @@ class StageSettings:
             raise SettingsError(f"stage {stage!r} is not in cdk.json (it has: {known}); use -c stage=<name>")
         values = dict(stages[stage])
         names = {field.name for field in fields(cls)} - {"stage"}
-        _refuse(stage, "lacks", names - set(values) - {"alarm_email"})  # CDK drops what is null
+        _refuse(
+            stage, "lacks", names - set(values) - {"alarm_email", "monitor_schedule"}
+        )  # CDK drops what is null
         _refuse(stage, "has unknown", set(values) - names)
         settings = cls(stage=stage, **{name: _typed(cls, stage, name, values.get(name)) for name in names})
         _check(settings)
