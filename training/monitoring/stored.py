@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from candor.errors import CandorError
 from candor.model.bundle import Bundle
@@ -14,14 +14,12 @@ from history.archive import EVENTS_PREFIX, read_envelopes
 from history.decisions import DECISIONS_PREFIX, read_decisions
 from history.objects import Bucket
 from training.dataset import DATASET, MANIFEST
+from training.monitoring import CHAMPION
 from training.monitoring.population import Snapshot, snapshot_of
 from training.monitoring.reading import Archived
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-CHAMPION: Final = "champion"
-"""Instead of a run's name: whichever made the bundle that serves."""
 
 
 class NoModel(CandorError):
