@@ -71,6 +71,22 @@ _FIXED = (
         "SageMaker names the log groups of its jobs itself",
     ),
     Acknowledged(
+        "observability/ModelMonitor/JobRole",
+        "IAM5[Resource::*]",
+        "Image login and metrics, the latter by namespace",
+    ),
+    Acknowledged(
+        "observability/ModelMonitor/JobRole",
+        "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
+        "SageMaker names the log groups of its jobs itself",
+    ),
+    Acknowledged(
+        "observability/ModelMonitor/StarterRole",
+        "IAM5[Resource::arn:<AWS::Partition>:sagemaker:<AWS::Region>:<AWS::AccountId>:"
+        "processing-job/candor-{stage}-monitor-*]",
+        "Jobs are named by the schedule's execution; only this report's prefix is covered",
+    ),
+    Acknowledged(
         "training/Retrain/Role",
         "IAM5[Resource::*]",
         "Log delivery and X-Ray know no resource to be narrowed to",
@@ -118,6 +134,11 @@ _OBJECT_GRANTS = (
     ("training/PromoteModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/Jobs/Role", f"{_ARCHIVE}/events/*"),
     ("training/Jobs/Role", f"{_TRAINING}/runs/*"),
+    ("observability/ModelMonitor/JobRole", f"{_ARCHIVE}/events/*"),
+    ("observability/ModelMonitor/JobRole", f"{_ARCHIVE}/decisions/*"),
+    ("observability/ModelMonitor/JobRole", f"{_BUNDLES}/bundles/*"),
+    ("observability/ModelMonitor/JobRole", f"{_TRAINING}/runs/*"),
+    ("observability/ModelMonitor/JobRole", f"{_TRAINING}/monitoring/*"),
 )
 
 

@@ -66,6 +66,7 @@ def build(app: cdk.App) -> Application:
         app,
         named("observability"),
         settings=settings,
+        storage=storage,
         ingestion=ingestion,
         history=history,
         serving=serving,

@@ -1,4 +1,4 @@
-"""What wakes somebody: lost or late events, failing or slow decisions, failed retrainings."""
+"""What wakes somebody: lost or late events, failing or slow decisions, failed retrainings, models that go wrong."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from constructs import Construct
 
 from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.function import HouseFunction
+from stacks.constructs.model_monitor import ModelMonitor
 from stacks.history import HistoryStack
 from stacks.ingestion import IngestionStack
 from stacks.serving import ServingStack
 from stacks.settings import StageSettings
+from stacks.storage import StorageStack
 from stacks.training import TrainingStack
 
 _MINUTE = cdk.Duration.minutes(1)
@@ -33,6 +35,7 @@ class ObservabilityStack(cdk.Stack):
         construct_id: str,
         *,
         settings: StageSettings,
+        storage: StorageStack,
         ingestion: IngestionStack,
         history: HistoryStack,
         serving: ServingStack,
@@ -49,6 +52,9 @@ class ObservabilityStack(cdk.Stack):
         self._decisions(serving, settings)
         self._consistency(settings)
         self._model(settings)
+        self.monitor = ModelMonitor(
+            self, "ModelMonitor", settings=settings, storage=storage, jobs=training.jobs
+        )
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
 

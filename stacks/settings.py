@@ -56,7 +56,8 @@ class StageSettings:
 
     `replay_clock` lets a caller choose the moment of a decision: for historic data, never in prod.
     `promotion` says who turns a candidate into the champion: the gates alone, or a person; `approval` whether a second
-    person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` is EventBridge Scheduler's.
+    person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` says when a retraining begins and
+    `monitor_schedule` when the champion's report is made. Schedules are EventBridge Scheduler's expressions; null: never.
     """
 
     stage: str
@@ -89,6 +90,7 @@ class StageSettings:
     training_instance: str
     training_volume_gb: int
     training_max_hours: int
+    monitor_schedule: str | None
     alarm_email: str | None
 
     @property
@@ -108,7 +110,7 @@ class StageSettings:
         return settings
 
 
-_NULL = {"alarm_email", "retrain_schedule"}
+_NULL = {"alarm_email", "monitor_schedule", "retrain_schedule"}
 """What may be null; CDK drops what is."""
 
 

@@ -93,7 +93,9 @@ class StorageStack(cdk.Stack):
             "Training",
             settings=settings,
             access_logs=self.access_logs,
-            lifecycle=[s3.LifecycleRule(prefix="runs/", expiration=kept)],
+            lifecycle=[
+                s3.LifecycleRule(prefix=prefix, expiration=kept) for prefix in ("runs/", "monitoring/")
+            ],
         )
 
     def _decision_key(self) -> secretsmanager.Secret:

@@ -19,9 +19,10 @@ from candor.clock import DAY, SystemClock, format_rfc3339
 from candor.contracts import Event
 from candor.store.artifacts import keep_bundle
 from candor.store.registry import Registration, Registry
-from cli.monitoring import SERVICE
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
+from training import monitor
+from training.monitoring.metrics import SERVICE
 
 RUN = "monthly-1"
 AMOUNT = "request.amount"
@@ -119,7 +120,7 @@ def test_a_run_is_named_and_its_model_taken_from_what_its_job_left(stage):
 
 def test_what_cannot_be_compared_is_one_line(stage):
     for words, why in (
-        (("--run", "other"), "no model.tar.gz below"),
+        (("--run", "other"), "run other left no model"),
         (("--since", "2099-01-01T00:00:00Z"), "no decision of these moments"),
     ):
         result = called("models", "monitor", *words)
@@ -151,3 +152,19 @@ def test_what_is_watched_is_published_and_past_its_limit_the_command_fails(stage
     assert {("DecisionsMonitored",), ("ScorePSI",), ("BadRateRatio",), ("BadRateOff",)} < published
     assert {("FeaturePSI", name) for name in FEATURES} < published
     assert {("FeatureMissing", name) for name in FEATURES} < published
+
+
+def test_the_scheduled_job_writes_page_json_and_metrics_of_the_champion(stage, monkeypatch, tmp_path, capsys):
+    places = {"REGISTRY_TABLE": "registry", "STAGE": "dev", "PROCESSING_ROOT": str(tmp_path)}
+    for name in ("BUNDLES", "TRAINING", "ARCHIVE"):
+        places[f"{name}_BUCKET"] = name.lower()
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    assert monitor.main() == 0
+    out = tmp_path / "output/monitoring"
+    assert json.loads((out / "report.json").read_text())["bundle"] == stage.sha
+    assert "Monitoring of run monthly-1" in (out / "report.html").read_text("utf-8")
+    assert "BadRateOff=" in capsys.readouterr().out
+    monkeypatch.setenv("TRAINING_BUCKET", "bundles")
+    assert monitor.main() == 1
+    assert "has no data set any more" in capsys.readouterr().err

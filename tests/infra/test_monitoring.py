@@ -1,12 +1,16 @@
 """What the model's report publishes is watched under the very names, and from the very limits, that the report has."""
 
+import importlib.util
+import json
+
+import botocore.session
 import numpy as np
 
 from candor.clock import DAY
 from candor.edge.telemetry import NAMESPACE
-from cli.monitoring import SERVICE, metrics
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd
+from training.monitoring.metrics import SERVICE, metrics
 from training.monitoring.monitor import monitor
 from training.monitoring.population import Served, Snapshot
 from training.monitoring.signals import LIMITS
@@ -52,3 +56,43 @@ def test_a_model_that_goes_wrong_wakes_somebody(assembly):
         assert properties["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
         assert (properties["Statistic"], properties["TreatMissingData"]) == ("Maximum", "notBreaching")
         assert properties["AlarmActions"]
+
+
+def scheduled(assembly):
+    [schedule] = assembly.resources("AWS::Scheduler::Schedule").values()
+    return schedule["Properties"]
+
+
+def test_the_report_is_made_by_schedule_where_the_stage_says_so(dev, prod):
+    assert scheduled(dev)["State"] == "DISABLED"
+    assert scheduled(prod)["State"] == "ENABLED"
+    assert scheduled(prod)["ScheduleExpression"] == "cron(0 5 * * ? *)"
+
+
+def test_the_schedule_starts_the_job_that_the_image_holds(assembly):
+    target = scheduled(assembly)["Target"]
+    assert assembly.plain(target["Arn"]).endswith(":scheduler:::aws-sdk:sagemaker:createProcessingJob")
+    job = json.loads(assembly.plain(target["Input"]))
+    # botocore knows what the call takes; the two words in angle brackets are Scheduler's to fill in.
+    filled = json.loads(json.dumps(job).replace("<aws.scheduler.execution-id>", "d32c5kddcf5bb8c3"))
+    assert len(filled["ProcessingJobName"]) <= 63
+    assert set(job) <= set(shape("CreateProcessingJobRequest").members)
+    for name, each in (
+        ("AppSpecification", "AppSpecification"),
+        ("ProcessingResources", "ProcessingResources"),
+        ("ProcessingOutputConfig", "ProcessingOutputConfig"),
+    ):
+        assert set(job[name]) <= set(shape(each).members)
+    program, module, name = job["AppSpecification"]["ContainerEntrypoint"]
+    assert (program, module) == ("python", "-m")
+    source = importlib.util.find_spec(name).loader.get_source(name)
+    assert all(
+        variable in source or variable.removesuffix("_BUCKET") in source for variable in job["Environment"]
+    )
+    [output] = job["ProcessingOutputConfig"]["Outputs"]
+    assert output["S3Output"]["LocalPath"] == f"/opt/ml/processing/output/{output['OutputName']}"
+    assert f'"output/{output["OutputName"]}"' in source
+
+
+def shape(name: str):
+    return botocore.session.get_session().get_service_model("sagemaker").shape_for(name)

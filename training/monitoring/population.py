@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -91,6 +92,20 @@ def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Sn
     return Snapshot(run, told, values, table["amount"].to_numpy(), _scored(bundle, values))
 
 
+class _Kept(NamedTuple):
+    """What is kept of a decision: its numbers, not the record, so that millions of them can be compared."""
+
+    q: int
+    id: str
+    checkout_id: str
+    amount: int
+    merchant: str
+    outcome: str
+    degraded: bool
+    score: float | None
+    values: Floats
+
+
 def served(
     decisions: Iterable[Decision], bundle: Bundle, definitions: Definitions, ends: Mapping[str, LoanEnd]
 ) -> Served:
@@ -98,31 +113,29 @@ def served(
 
     A loan counts for one decision: the latest that approved its checkout, else the latest.
     """
+    found: list[_Kept] = []
     left_out: Counter[str] = Counter()
-    found = []
+    states: dict[str, Counter[str]] = {view.name: Counter() for view in definitions.views}
     for decision in decisions:
-        if decision.definition_hash == bundle.definition_hash:
-            found.append(decision)
-        else:
+        if decision.definition_hash != bundle.definition_hash:
             left_out[OTHER_FEATURES] += 1
+            continue
+        found.append(_kept(decision, bundle.sha))
+        for name, counts in states.items():
+            counts[decision.vector.states[name]] += 1
     found.sort(key=lambda one: (one.q, one.id))
-    width = len(bundle.features)
-    values = np.array([one.vector.values for one in found], dtype=float).reshape(len(found), width)
-    own = np.array([one.bundle == bundle.sha and one.score is not None for one in found], dtype=bool)
+    values = np.array([one.values for one in found], dtype=float).reshape(len(found), len(bundle.features))
+    own = np.array([one.score is not None for one in found], dtype=bool)
     pd = np.array([np.nan if one.score is None else one.score for one in found], dtype=float)
     pd[~own] = _scored(bundle, values[~own])
-    states = {
-        view.name: Counter(one.vector.states.get(view.name, "") for one in found)
-        for view in definitions.views
-    }
     return Served(
         q=np.array([one.q for one in found], dtype=np.int64),
         values=values,
-        amount=np.array([one.request.total for one in found], dtype=np.int64),
+        amount=np.array([one.amount for one in found], dtype=np.int64),
         pd=pd,
         own=own,
         outcome=[one.outcome for one in found],
-        merchant=[one.merchant_id for one in found],
+        merchant=[one.merchant for one in found],
         degraded=np.array([one.degraded for one in found], dtype=bool),
         loans=_loans(found, ends),
         states=states,
@@ -130,12 +143,27 @@ def served(
     )
 
 
-def _loans(decisions: Sequence[Decision], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
+def _kept(decision: Decision, sha: str) -> _Kept:
+    """Its score only if this bundle gave it."""
+    return _Kept(
+        q=decision.q,
+        id=decision.id,
+        checkout_id=decision.request.checkout_id,
+        amount=decision.request.total,
+        merchant=sys.intern(decision.merchant_id),
+        outcome=sys.intern(decision.outcome),
+        degraded=decision.degraded,
+        score=decision.score if decision.bundle == sha else None,
+        values=np.array(decision.vector.values, dtype=float),
+    )
+
+
+def _loans(decisions: Sequence[_Kept], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
     of_checkout: dict[str, int] = {}
     for place, one in enumerate(decisions):
-        known = of_checkout.get(one.request.checkout_id)
+        known = of_checkout.get(one.checkout_id)
         if known is None or one.outcome == "approved" or decisions[known].outcome != "approved":
-            of_checkout[one.request.checkout_id] = place
+            of_checkout[one.checkout_id] = place
     found: list[LoanEnd | None] = [None] * len(decisions)
     for checkout_id, place in of_checkout.items():
         found[place] = ends.get(checkout_id)

@@ -46,7 +46,7 @@ def report(
         raise DefinitionError("the definitions have no label: declare Label(...) to monitor outcomes")
     trained_on = bundle.trained_on(definitions)
     start = snapshot.as_of if since is None else since
-    mine = [one for one in archived.decisions if start <= one.q < until]
+    mine = (one for one in archived.decisions if start <= one.q < until)
     events = (event for _, event in arrivals(archived.envelopes, definitions))
     ends = loan_ends(definitions.label, events, until)
     found = served(mine, bundle, trained_on, ends.ends)

@@ -1,0 +1,48 @@
+"""The report as CloudWatch metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from candor.edge.telemetry import NAMESPACE
+from training.monitoring.monitor import Monitoring
+from training.monitoring.signals import signals
+
+SERVICE: Final = "monitor"
+"""The dimension that tells these metrics from those of functions."""
+
+_AT_ONCE: Final = 500
+"""CloudWatch takes 1,000 at a time."""
+
+
+def publish(cloudwatch: Any, found: Monitoring, stage: str) -> None:
+    """Write all of them; botocore's errors pass through."""
+    data = metrics(found, stage)
+    while part := list(islice(data, _AT_ONCE)):
+        cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=part)
+
+
+def metrics(found: Monitoring, stage: str) -> Iterator[dict[str, Any]]:
+    """CloudWatch's metric data: the watched signals, plain figures, and PSI and missing rate of every feature."""
+    dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
+
+    def datum(name: str, value: float, *more: dict[str, str], unit: str = "None") -> dict[str, Any]:
+        return {"MetricName": name, "Dimensions": [*dimensions, *more], "Value": value, "Unit": unit}
+
+    for signal in signals(found):
+        yield datum(signal.name, signal.value)
+    yield datum("DecisionsMonitored", found.population["decisions"], unit="Count")
+    yield datum("DegradedShare", found.population["degraded_share"])
+    yield datum("ScorePSI", found.score.psi)
+    told = found.calibration
+    if told is not None:
+        yield datum("BadRateRatio", told.ratio)
+        yield datum("CalibrationError", told.ece)
+        if told.slope is not None:
+            yield datum("CalibrationSlope", told.slope)
+    for one in found.features:
+        named = {"Name": "feature", "Value": one.name}
+        yield datum("FeaturePSI", one.psi, named)
+        yield datum("FeatureMissing", one.missing[1], named)
