@@ -93,7 +93,7 @@ class StorageStack(cdk.Stack):
             "Training",
             settings=settings,
             access_logs=self.access_logs,
-            lifecycle=[s3.LifecycleRule(prefix="runs/", expiration=kept)],
+            lifecycle=[s3.LifecycleRule(prefix=prefix, expiration=kept) for prefix in ("runs/", "rescored/")],
         )
 
     def _decision_key(self) -> secretsmanager.Secret:

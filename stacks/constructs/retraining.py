@@ -90,7 +90,7 @@ def _jobs(scope: Construct, jobs: SageMakerJobs, hours: int) -> list[_Job]:
         "assess": ("ModelEvaluated", "EvaluateModel", "createProcessingJob", jobs.assess_job()),
     }
     return [
-        _Job(name, question, _job(scope, state, action, parameters, hours))
+        _Job(name, question, job_state(scope, state, action, parameters, hours))
         for name, (question, state, action, parameters) in made.items()
     ]
 
@@ -160,7 +160,9 @@ def _call(scope: Construct, name: str, function: HouseFunction, **kwargs: Any) -
     return step
 
 
-def _job(scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int) -> sfn.CustomState:
+def job_state(
+    scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int
+) -> sfn.CustomState:
     """A SageMaker job that the run waits for; its own failure is not retried, a refused call is."""
     state = sfn.CustomState(
         scope,
