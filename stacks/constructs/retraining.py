@@ -58,7 +58,7 @@ def retraining(
         result_path="$.registration",
         result_selector={
             name + ".$": "$.Payload." + name
-            for name in ("bundle", "passed", "champion", "metrics", "refused")
+            for name in ("bundle", "passed", "compared", "champion", "metrics", "refused")
         },
     )
     for call in (prepare, register):
@@ -142,7 +142,8 @@ def _after_gate(
             result_path=sfn.JsonPath.DISCARD,
         )
         champion.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-        wanted = sfn.Condition.and_(passed, _is_true("$.promote"))
+        # A policy does not decide what could not be compared with the champion: that is for a person.
+        wanted = sfn.Condition.and_(passed, _is_true("$.registration.compared"), _is_true("$.promote"))
         choice.when(wanted, champion.next(done))
     return choice.when(passed, done).otherwise(refused)
 
