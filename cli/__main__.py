@@ -12,6 +12,8 @@ from cli.decisions import decisions
 from cli.features import features
 from cli.models import models
 from cli.policy import policy
+from cli.rescoring import rescore_command
+from cli.retraining import retrain_command
 
 
 class Program(click.Group):
@@ -34,6 +36,8 @@ def candor() -> None:
 
 for group in (features, decisions, models, policy):
     candor.add_command(group)
+decisions.add_command(rescore_command)
+candor.add_command(retrain_command)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))

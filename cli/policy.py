@@ -116,6 +116,13 @@ def require_faultless(table: Mapping[str, Any]) -> None:
         raise click.ClickException(f"{found[0]}; `candor policy check` tells all {len(found)} faults")
 
 
+def read_faultless(file: Path) -> dict[str, Any]:
+    """A table that could become part of a bundle. Raises ClickException."""
+    table = read_table(file)
+    require_faultless(table)
+    return table
+
+
 _JUDGES: dict[str, Judge | None] = {}
 
 

@@ -99,6 +99,10 @@ class Stage:
     def registry(self) -> Registry:
         return Registry(self.output("RegistryTableName"))
 
+    def identity(self) -> str:
+        """Who AWS says that we are: an ARN."""
+        return str(boto3.client("sts").get_caller_identity()["Arn"])
+
     def table(self, view: FeatureView) -> str:
         """Name of the table that holds the view's items."""
         return self.output("SynchronousFeaturesTableName" if view.synchronous else "FeaturesTableName")

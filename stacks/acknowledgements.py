@@ -37,6 +37,13 @@ _FUNCTIONS = {
     "training": ("PrepareTraining", "RegisterModel", "PromoteModel", "GuardModels"),
 }
 
+_RUNS = {
+    "training/Retrain/Role": ("processing", "training"),
+    "training/PrepareTrainingRole": ("processing", "training"),
+    "training/Rescore/Role": ("processing",),
+}
+"""Who may run or look up jobs, and of which kinds."""
+
 _FIXED = (
     Acknowledged(
         "storage/DecisionKey",
@@ -100,8 +107,22 @@ _FIXED = (
             f"{kind}-job/candor-{{stage}}-*]",
             _OWN_JOBS,
         )
-        for role in ("training/Retrain/Role", "training/PrepareTrainingRole")
-        for kind in ("processing", "training")
+        for role, kinds in _RUNS.items()
+        for kind in kinds
+    ),
+    Acknowledged(
+        "training/Rescore/Role",
+        "IAM5[Resource::*]",
+        "Log delivery and X-Ray know no resource to be narrowed to",
+    ),
+    *(
+        Acknowledged(
+            "training/Rescore/DistributedMapPolicy",
+            "IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:"
+            f'{{"Fn::Select":[6,{{"Fn::Split":[":",{{"Ref":"Rescore9827463B"}}]}}]}}{end}]',
+            "A distributed map starts executions of its own machine, which Step Functions names",
+        )
+        for end in (":*", "/*:*")
     ),
     Acknowledged(
         "training/RegisterModelRole",
@@ -139,6 +160,8 @@ _OBJECT_GRANTS = (
     ("observability/ModelMonitor/JobRole", f"{_BUNDLES}/bundles/*"),
     ("observability/ModelMonitor/JobRole", f"{_TRAINING}/runs/*"),
     ("observability/ModelMonitor/JobRole", f"{_TRAINING}/monitoring/*"),
+    ("training/Jobs/Role", f"{_ARCHIVE}/decisions/*"),
+    ("training/Jobs/Role", f"{_TRAINING}/rescored/*"),
 )
 
 

@@ -94,7 +94,8 @@ class StorageStack(cdk.Stack):
             settings=settings,
             access_logs=self.access_logs,
             lifecycle=[
-                s3.LifecycleRule(prefix=prefix, expiration=kept) for prefix in ("runs/", "monitoring/")
+                s3.LifecycleRule(prefix=prefix, expiration=kept)
+                for prefix in ("runs/", "rescored/", "monitoring/")
             ],
         )
 

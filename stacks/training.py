@@ -14,6 +14,7 @@ from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.layers import HouseLayers
+from stacks.constructs.rescoring import rescoring
 from stacks.constructs.retention import log_retention
 from stacks.constructs.retraining import RetrainingFunctions, retraining
 from stacks.constructs.sagemaker_jobs import SageMakerJobs
@@ -44,6 +45,7 @@ class TrainingStack(cdk.Stack):
         self.promote_model = self._promote_model(storage)
         self.guard_models = self._guard_models(storage)
         self.retrain = self._state_machine()
+        self.rescore = self._rescoring()
         Schedules(self, "Schedules", settings=settings, machine=self.retrain, guard=self.guard_models)
         self._outputs()
 
@@ -136,32 +138,43 @@ class TrainingStack(cdk.Stack):
             notices=self.notices,
             settings=self._settings,
         )
-        machine = sfn.StateMachine(
+        # Each of three jobs may take its time twice before the run is given up.
+        machine = self._machine("Retrain", definition, 6 * self._settings.training_max_hours + 2)
+        self.jobs.grant_run(machine)
+        return machine
+
+    def _rescoring(self) -> sfn.StateMachine:
+        hours = self._settings.training_max_hours
+        definition = rescoring(Construct(self, "Rescoring"), jobs=self.jobs, hours=hours)
+        machine = self._machine("Rescore", definition, 24 * hours)
+        self.jobs.grant_run(machine, ["Processing"])
+        return machine
+
+    def _machine(self, name: str, definition: sfn.IChainable, hours: int) -> sfn.StateMachine:
+        return sfn.StateMachine(
             self,
-            "Retrain",
+            name,
             definition_body=sfn.DefinitionBody.from_chainable(definition),
             query_language=sfn.QueryLanguage.JSON_PATH,
-            # Each of three jobs may take its time twice before the run is given up.
-            timeout=cdk.Duration.hours(6 * self._settings.training_max_hours + 2),
+            timeout=cdk.Duration.hours(hours),
             tracing_enabled=True,
             logs=sfn.LogOptions(
                 destination=logs.LogGroup(
                     self,
-                    "RetrainLogs",
+                    f"{name}Logs",
                     # Step Functions writes only to groups whose name begins so, without a policy per group.
-                    log_group_name=f"/aws/vendedlogs/states/candor-{self._settings.stage}-retrain",
+                    log_group_name=f"/aws/vendedlogs/states/candor-{self._settings.stage}-{name.lower()}",
                     retention=log_retention(self._settings.log_retention_days),
                     removal_policy=cdk.RemovalPolicy.DESTROY,
                 ),
                 level=sfn.LogLevel.ALL,
             ),
         )
-        self.jobs.grant_run(machine)
-        return machine
 
     def _outputs(self) -> None:
         values = {
             "RetrainStateMachineArn": self.retrain.state_machine_arn,
+            "RescoreStateMachineArn": self.rescore.state_machine_arn,
             # What `candor models` needs to know of the stage's rules.
             "PromotionApproval": self._settings.approval,
             "CanaryShares": ",".join(f"{share:g}" for share in self._settings.canary_shares),

@@ -1,12 +1,16 @@
 """What a cold start pays for: importing the scorer loads nothing that scoring does not need."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+
+from candor.gates import Thresholds
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (ROOT / "layers" / "core" / "python", ROOT / "layers" / "lender" / "python")
@@ -22,6 +26,12 @@ HEAVY = (
     "scipy",
     "sklearn",
 )
+SETTINGS = {
+    "GATES": json.dumps(asdict(Thresholds())),
+    "GUARD": json.dumps({"hours": 1, "min_decisions": 1, "max_degraded": 0.1, "max_approval_change": 0.1}),
+}
+"""What a handler reads as it is imported; all else may be anything."""
+
 ELSEWHERE = ("aws_cdk", "local", "moto", "stacks", "training")
 
 
@@ -31,7 +41,7 @@ def imported_by(function: str) -> set[str]:
     folder = ROOT / "functions" / function
     required = re.findall(r'os\.environ\["(\w+)"\]', (folder / "handler.py").read_text(encoding="utf-8"))
     environment = {
-        **dict.fromkeys(required, "1"),
+        **{name: SETTINGS.get(name, "1") for name in required},
         "AWS_DEFAULT_REGION": "us-east-1",  # Lambda sets both
         "AWS_REGION": "us-east-1",
         "PATH": os.environ["PATH"],

@@ -198,11 +198,9 @@ class Journey:
             for key, body in self._objects(self.outputs["TrainingBucketName"], prefix)
             if key.endswith(".tar.gz")
         ]
-        if len(found) != 1:
-            raise LocalError(
-                f"{len(found)} model archives of run {self.diary.run}: run `make clean` and train again"
-            )
-        return models_in(found[0])
+        if not found:
+            raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
+        return models_in(found[-1])  # of a job that was cut short after its last byte, and the next: the same
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")

@@ -58,7 +58,7 @@ def retraining(
         result_path="$.registration",
         result_selector={
             name + ".$": "$.Payload." + name
-            for name in ("bundle", "passed", "champion", "metrics", "refused")
+            for name in ("bundle", "passed", "compared", "champion", "metrics", "refused")
         },
     )
     for call in (prepare, register):
@@ -90,7 +90,7 @@ def _jobs(scope: Construct, jobs: SageMakerJobs, hours: int) -> list[_Job]:
         "assess": ("ModelEvaluated", "EvaluateModel", "createProcessingJob", jobs.assess_job()),
     }
     return [
-        _Job(name, question, _job(scope, state, action, parameters, hours))
+        _Job(name, question, job_state(scope, state, action, parameters, hours))
         for name, (question, state, action, parameters) in made.items()
     ]
 
@@ -142,7 +142,8 @@ def _after_gate(
             result_path=sfn.JsonPath.DISCARD,
         )
         champion.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-        wanted = sfn.Condition.and_(passed, _is_true("$.promote"))
+        # A policy does not decide what could not be compared with the champion: that is for a person.
+        wanted = sfn.Condition.and_(passed, _is_true("$.registration.compared"), _is_true("$.promote"))
         choice.when(wanted, champion.next(done))
     return choice.when(passed, done).otherwise(refused)
 
@@ -160,7 +161,9 @@ def _call(scope: Construct, name: str, function: HouseFunction, **kwargs: Any) -
     return step
 
 
-def _job(scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int) -> sfn.CustomState:
+def job_state(
+    scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int
+) -> sfn.CustomState:
     """A SageMaker job that the run waits for; its own failure is not retried, a refused call is."""
     state = sfn.CustomState(
         scope,

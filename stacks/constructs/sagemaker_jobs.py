@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aws_cdk as cdk
@@ -59,8 +59,11 @@ class SageMakerJobs(Construct):
                 iam.PolicyStatement(actions=list(actions), resources=on, conditions=conditions or None)
             )
 
-        allow("s3:GetObject", on=[archive.arn_for_objects("events/*")])
-        allow("s3:GetObject", "s3:PutObject", on=[training.arn_for_objects("runs/*")])
+        allow(
+            "s3:GetObject", on=[archive.arn_for_objects("events/*"), archive.arn_for_objects("decisions/*")]
+        )
+        written = [training.arn_for_objects(f"{prefix}/*") for prefix in ("runs", "rescored")]
+        allow("s3:GetObject", "s3:PutObject", on=written)
         allow("s3:ListBucket", on=[archive.bucket_arn, training.bucket_arn])
         group = stack.format_arn(
             service="logs",
@@ -133,6 +136,24 @@ class SageMakerJobs(Construct):
             "NetworkConfig": {"EnableNetworkIsolation": True},
         }
 
+    def rescoring_job(self) -> dict[str, Any]:
+        """CreateProcessingJob: a day of archived decisions and the order in, Parquet out (JSONPath on one item of the map)."""
+        inputs = {"decisions": "$.decisions_uri", "order": "$.order_uri"}
+        return {
+            "ProcessingJobName.$": "$.job",
+            "RoleArn": self.role.role_arn,
+            "AppSpecification": {
+                "ImageUri": self.image,
+                "ContainerEntrypoint": ["python", "-m", "history.rescoring"],
+                "ContainerArguments.$": "$.arguments",
+            },
+            "ProcessingInputs": [_processing_input(name, path) for name, path in inputs.items()],
+            "ProcessingOutputConfig": {"Outputs": [_processing_output("rescored", "$.rescored_uri")]},
+            "ProcessingResources": {"ClusterConfig": self._cluster()},
+            "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
+            "NetworkConfig": {"EnableNetworkIsolation": True},
+        }
+
     @property
     def _max_seconds(self) -> int:
         return self._settings.training_max_hours * 3600
@@ -144,9 +165,9 @@ class SageMakerJobs(Construct):
             "VolumeSizeInGB": self._settings.training_volume_gb,
         }
 
-    def grant_run(self, machine: sfn.StateMachine) -> None:
+    def grant_run(self, machine: sfn.StateMachine, kinds: Sequence[str] = ("Processing", "Training")) -> None:
         """Let `machine` run this construct's jobs and wait for them, and hand them this role and no other."""
-        for kind in ("Processing", "Training"):
+        for kind in kinds:
             machine.add_to_role_policy(self._run_statement(kind))
             rule = f"StepFunctionsGetEventsForSageMaker{kind}JobsRule"
             machine.add_to_role_policy(

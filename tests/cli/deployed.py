@@ -40,6 +40,9 @@ OUTPUTS = {
     "BundlesBucketName": "bundles",
     "TrainingBucketName": "training",
     "RetrainStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:retrain",
+    "RescoreStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:rescore",
+    "PromotionApproval": "none",
+    "CanaryShares": "0.05,0.2,0.5",
     "FeatureRetentionDays": "730",
     "RedeliveryHorizonDays": "20",
 }
@@ -60,7 +63,7 @@ def called(*words: str) -> Any:
 class Deployed:
     """What a lender's services, its customers and the streams do, in tables and archive; make it inside `mock_aws`."""
 
-    def __init__(self) -> None:
+    def __init__(self, **outputs: str) -> None:
         for table in ("registry", *STREAMS):
             boto3.client("dynamodb").create_table(
                 TableName=table,
@@ -77,8 +80,8 @@ class Deployed:
         boto3.client("stepfunctions").create_state_machine(
             name="retrain", definition=RETRAIN, roleArn="arn:aws:iam::123456789012:role/retrain"
         )
-        outputs = {name: {"Value": value} for name, value in OUTPUTS.items()}
-        template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": outputs}
+        told = {name: {"Value": value} for name, value in (OUTPUTS | outputs).items()}
+        template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": told}
         boto3.client("cloudformation").create_stack(
             StackName="candor-dev-storage", TemplateBody=json.dumps(template)
         )

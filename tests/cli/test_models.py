@@ -53,6 +53,14 @@ def test_shadows_are_those_that_are_named(registry):
         (("challenge", "c" * 64, "--share", "0.1"), 1, "register it again"),
         (("shadow",), 2, "give one BUNDLE or more"),
         (("shadow", "c" * 64), 1, "register it again"),
+        (("challenge", B, "--share", "0.1", "--next"), 2, "give BUNDLE and --share"),
+        (("promote", "c" * 64), 1, "register it again"),
+        (("promote", "cc"), 1, "cc is no bundle"),
+        (("approve", B), 1, "nothing is proposed of bundle bbbbbbbbbbbb"),
+        (("rollback",), 1, "no champion served before this one"),
+        (("show", "c" * 64), 1, "is no bundle"),
+        (("compare", A), 1, "has no evaluation.json: retrain"),
+        (("report", A), 1, "has no report.html: retrain"),
     ],
 )
 def test_what_cannot_be_is_told(registry, words, code, why):

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candor.errors import BundleRefused
-from candor.gates import GATES, Failure, Thresholds, failures, require_evaluation_of
+from candor.gates import (
+    GATES,
+    Failure,
+    Thresholds,
+    failures,
+    held_against_the_champion,
+    require_evaluation_of,
+)
 from tests.gates.evaluations import BUNDLE, WORSE, sound
 
 ASKED = Thresholds()
@@ -78,8 +85,15 @@ def test_what_does_not_apply_is_not_judged():
     assert failures(sound(champion=None, comparison=None, fairness=None), ASKED) == []
 
 
-def test_a_champion_that_was_not_compared_with_is_told():
-    [found] = failures(sound(comparison=None), ASKED)
+def test_a_champion_that_cannot_be_compared_with_refuses_nobody_and_is_told():
+    assert failures(sound(comparison=None), ASKED) == []
+    assert not held_against_the_champion(sound(comparison=None))
+    assert held_against_the_champion(sound())
+    assert held_against_the_champion(sound(champion=None, comparison=None))
+
+
+def test_a_comparison_without_its_figures_proves_nothing():
+    [found] = failures(sound(comparison={"auc_difference": 0.1}), ASKED)
     assert found == Failure("quality", "the evaluation tells no comparison.low: evaluate again")
 
 

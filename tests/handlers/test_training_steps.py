@@ -266,6 +266,7 @@ def test_a_good_model_is_registered_under_its_hash_and_twice_is_once(aws):
     assert answer == {
         "bundle": made.sha,
         "passed": True,
+        "compared": True,
         "champion": None,
         "metrics": {
             "auc": 0.71, "auc_low": 0.68, "auc_high": 0.74, "slope": 1.02, "psi": 0.06, "approval_rate": 0.8,

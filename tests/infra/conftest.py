@@ -61,9 +61,13 @@ class Assembly:
                     return output["Value"]
         raise LookupError(f"no stack exports {name}")
 
-    def state_machine(self) -> dict[str, Any]:
-        """The retraining's definition, as Step Functions reads it."""
-        [machine] = self.resources("AWS::StepFunctions::StateMachine").values()
+    def state_machine(self, name: str = "Retrain") -> dict[str, Any]:
+        """A state machine's definition, as Step Functions reads it."""
+        [machine] = [
+            each
+            for key, each in self.resources("AWS::StepFunctions::StateMachine").items()
+            if key.startswith(f"training/{name}")
+        ]
         definition: dict[str, Any] = json.loads(self.plain(machine["Properties"]["DefinitionString"]))
         return definition
 

@@ -114,7 +114,8 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
 
 OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
-EventsQueueUrl EventsDlqUrl StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn""".split()
+EventsQueueUrl EventsDlqUrl StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn
+RescoreStateMachineArn PromotionApproval CanaryShares""".split()
 
 
 def test_outputs_carry_the_names_that_clients_read(assembly):

@@ -134,7 +134,11 @@ def test_jobs_wait_and_leave_the_runs_state_as_it_was(assembly):
 def test_the_gate_alone_promotes_where_policy_may(dev):
     states = dev.state_machine()["States"]
     promoted, passed = states["Gate"]["Choices"]
-    assert {each["Variable"] for each in promoted["And"]} == {"$.registration.passed", "$.promote"}
+    assert {each["Variable"] for each in promoted["And"]} == {
+        "$.registration.passed",
+        "$.registration.compared",
+        "$.promote",
+    }
     assert promoted["Next"] == "PromoteModel"
     assert (passed["Variable"], passed["Next"]) == ("$.registration.passed", "Succeeded")
     assert states[states["Gate"]["Default"]]["Next"] == "GateFailed"

@@ -1,7 +1,7 @@
 """The gates before a bundle may serve: its evaluation against thresholds, each failure with its reason in words.
 
 A gate lets through what its figures prove. A figure that is missing or no number fails its gate; a part of the evaluation
-that does not apply (no champion yet, no groups to compare) is null as a whole and is not judged.
+that does not apply (no champion that can be compared with, no groups) is null as a whole and is not judged.
 """
 
 from __future__ import annotations
@@ -98,6 +98,14 @@ def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Fail
     ]
 
 
+def held_against_the_champion(evaluation: Mapping[str, Any]) -> bool:
+    """Whether there is no champion, or the evaluation compares with it on rows that neither has seen.
+
+    It cannot where the champion knows all labels or needs features that are gone: then a person decides, not a policy.
+    """
+    return evaluation.get("champion") is None or evaluation.get("comparison") is not None
+
+
 def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
     """The evaluation, if it is one of this bundle and in this format. BundleRefused if not."""
     if not isinstance(evaluation, Mapping) or evaluation.get("format") != FORMAT:
@@ -119,7 +127,7 @@ def _quality(whole: Part, asked: Thresholds) -> Iterator[str]:
     low = whole["discrimination"].number("auc_low")
     if low <= asked.min_auc:
         yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {asked.min_auc:g}"
-    if "champion" in whole or "comparison" in whole:
+    if "comparison" in whole:
         found = whole["comparison"]
         low, high = found.number("low"), found.number("high")
         if high < 0.0:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from candor.edge.retraining import run_place
 from candor.features.views import Definitions
-from candor.gates import Thresholds, failures, require_evaluation_of
+from candor.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
 from candor.model.bundle import Bundle
 from candor.model.packed import unpack
 from candor.store.artifacts import keep_bundle, read_object
@@ -65,6 +65,7 @@ class Registering:
         return {
             "bundle": bundle.sha,
             "passed": not refused,
+            "compared": held_against_the_champion(evaluation),
             "champion": evaluation.get("champion"),
             "metrics": found,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],

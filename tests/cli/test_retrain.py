@@ -1,0 +1,84 @@
+"""A run is started once: what goes on or is done is found, what failed goes on under the next number."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core.config import default_user_config
+
+from cli.retraining import begin
+from tests.cli.deployed import REGION, Deployed, called
+
+ROLE = "arn:aws:iam::123456789012:role/r"
+PASSED = {"registration": {"bundle": "b" * 64, "passed": True}}
+DONE = {"StartAt": "RegisterModel", "States": {
+    "RegisterModel": {"Type": "Pass", "Result": PASSED, "End": True},
+}}  # fmt: skip
+BROKEN = {"StartAt": "BuildDataset", "States": {
+    "BuildDataset": {"Type": "Fail", "Error": "Boom", "Cause": '{"FailureReason": "no checkout has a known end"}'},
+}}  # fmt: skip
+
+
+@pytest.fixture
+def states(monkeypatch):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
+    with mock_aws():
+        Deployed()
+        yield boto3.client("stepfunctions")
+
+
+def machine(states, definition) -> str:
+    [found] = states.list_state_machines()["stateMachines"]
+    states.update_state_machine(
+        stateMachineArn=found["stateMachineArn"], definition=json.dumps(definition), roleArn=ROLE
+    )
+    return found["stateMachineArn"]
+
+
+def retrain(*words: str):
+    return called("retrain", *words, "--json")
+
+
+def started(states, arn: str) -> list[str]:
+    return sorted(each["name"] for each in states.list_executions(stateMachineArn=arn)["executions"])
+
+
+def test_the_same_name_is_the_same_run(states):
+    arn = machine(states, DONE)
+    first = json.loads(retrain("--run", "r1", "--wait", "--promote").stdout)
+    assert first == {"run": "r1", "status": "SUCCEEDED", "began": True, "bundle": "b" * 64, "passed": True}
+    again = json.loads(retrain("--run", "r1", "--wait").stdout)
+    assert again == {**first, "began": False}
+    assert started(states, arn) == ["r1"]
+    given = states.describe_execution(executionArn=f"{arn.replace('stateMachine', 'execution')}:r1")["input"]
+    assert json.loads(given) == {"run": "r1", "promote": True}
+
+
+def test_a_run_that_goes_on_is_not_started_again(states):
+    arn = machine(states, {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 30, "End": True}}})
+    assert [begin(states, arn, {"run": "r1"}).began for _ in range(2)] == [True, False]
+    assert json.loads(retrain("--run", "r1").stdout)["status"] == "RUNNING"
+    assert started(states, arn) == ["r1"]
+
+
+def test_a_run_that_failed_goes_on_under_the_next_number_and_tells_why(states):
+    arn = machine(states, BROKEN)
+    for _ in range(2):
+        result = retrain("--run", "r1", "--wait")
+        assert result.exit_code == 1
+        assert "run r1 ended FAILED: no checkout has a known end" in result.stderr
+    assert started(states, arn) == ["r1", "r1.2"]
+    machine(states, DONE)
+    assert json.loads(retrain("--run", "r1", "--wait").stdout)["status"] == "SUCCEEDED"
+    assert started(states, arn) == ["r1", "r1.2", "r1.3"]
+
+
+def test_a_run_without_a_name_is_named_by_the_time(states):
+    machine(states, DONE)
+    told = json.loads(retrain("--wait", "--as-of", "2017-07-22T00:00:00Z").stdout)
+    assert told["run"].startswith("run-20")
+    assert retrain("--run", "two--hyphens").exit_code == 1
