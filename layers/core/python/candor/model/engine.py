@@ -117,7 +117,8 @@ class Booster:
             raise ModelRefused("the model has more than one class: Candor scores the risk of one outcome")
         self._width = self._integer(self._lib.LGBM_BoosterGetNumFeature)
         self._row = (c_double * self._width)()
-        self._pack = struct.Struct(f"={self._width}d").pack_into
+        # Native: the standard sizes ("=") are written byte by byte.
+        self._pack = struct.Struct(f"{self._width}d").pack_into
         self._result = (c_double * (self._width + 1))()
         self._length = c_int64()
         self._score = self._lib.LGBM_BoosterPredictForMatSingleRowFast
