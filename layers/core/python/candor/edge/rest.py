@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -65,6 +64,8 @@ def refusal(error: InvalidInput, request_id: str) -> Response:
 
 def problem(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Response:
     """RFC 9457 problem details as an answer; 503 tells when to come back."""
+    from http import HTTPStatus  # only who was refused pays for it
+
     body = Problem(PROBLEM_TYPE + code, HTTPStatus(status).phrase, status, detail, code, field, request_id)
     headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": "1"} if status == 503 else {})
     return answer(status, msgspec.json.encode(body), headers)
