@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import math
 
 import msgspec
@@ -11,6 +10,7 @@ from candor.clock import HOUR, format_rfc3339
 from candor.contracts import Application, Checkout, Event
 from candor.features.vector import FeatureVector
 from candor.features.views import DECIDED, Definitions
+from candor.keyed import keyed
 from candor.regulation import AdverseAction
 from candor.terms import Terms
 
@@ -70,7 +70,7 @@ def parse_record(record: bytes) -> Decision:
 def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
     """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
     message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
-    bits = int.from_bytes(hmac.digest(key, message, "sha256")[:17]) >> 6
+    bits = int.from_bytes(keyed(key).digest(message)[:17]) >> 6
     return "dec_" + "".join([_PAIRS[bits >> place & 1023] for place in _PLACES])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,7 +42,7 @@ class Request:
     def body(self) -> bytes:
         """The body's bytes. Raises `InvalidInput` above 64 KB."""
         text: str = self._event.get("body") or ""
-        body = b64decode(text) if self._event.get("isBase64Encoded") else text.encode()
+        body = a2b_base64(text) if self._event.get("isBase64Encoded") else text.encode()
         if len(body) > MAX_BODY_BYTES:
             raise InvalidInput("body_too_large", "The body is larger than 64 KB.")
         return body

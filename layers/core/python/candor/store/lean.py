@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from candor.errors import StoreUnavailable
+from candor.keyed import Key
 
 if TYPE_CHECKING:
     import ssl
@@ -29,6 +30,7 @@ _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 256 * 1024 * 1024
 """No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
 
+_BODY_DIGITS = len(str(_BODY_BYTES))
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 
@@ -85,6 +87,7 @@ class SignedClient:
         self._secure = scheme == "https"
         self._address = _address(self._host, 443 if self._secure else 80)
         self._connection: socket.socket | None = None
+        self._idle = select.poll()
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
@@ -93,8 +96,8 @@ class SignedClient:
         send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._connection is not None and _has_spoken(self._connection):
-            self.close()
+        if self._connection is not None and self._idle.poll(0):
+            self.close()  # hung up, or spoke unasked: what it said may not pass for the next answer
         reused = self._connection is not None
         try:
             return self._send(request, ends)
@@ -132,6 +135,8 @@ class SignedClient:
             if self._secure:
                 opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
             self._connection = opened
+            self._idle = select.poll()
+            self._idle.register(opened, select.POLLIN)
         return self._connection
 
     def close(self) -> None:
@@ -159,13 +164,6 @@ def _opened(address: tuple[bytes, int], ends: float) -> socket.socket:
         else:
             return found
     raise failed
-
-
-def _has_spoken(sock: socket.socket) -> bool:
-    """Whether the other side hung up or spoke unasked while idle: what it said may not pass for the next answer."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _left(ends: float) -> float:
@@ -222,7 +220,7 @@ def _told(head: bytes, name: bytes) -> bytes | None:
 def _length(head: bytes) -> int:
     """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
     told = _told(head, b"\r\ncontent-length:") or b""
-    if b"\r\ntransfer-encoding" in head or not told.isdigit() or len(told) > len(str(_BODY_BYTES)):
+    if b"\r\ntransfer-encoding" in head or not told.isdigit() or len(told) > _BODY_DIGITS:
         raise BrokenAnswer("an answer without a length")
     if int(told) > _BODY_BYTES:
         raise BrokenAnswer("an answer that is too long")
@@ -246,8 +244,15 @@ def message(request: Request, host: str, credentials: Credentials, scope: Scope)
     day = _day(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
     digest, moment = hashlib.sha256(request.body).hexdigest().encode(), scope.moment.encode()
     canonical = hashlib.sha256(kind.canonical % (digest, moment, digest)).hexdigest().encode()
-    signature = day.key.sign(b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (moment, day.scope, canonical))
-    return kind.message % (digest, moment, day.scope, signature, len(request.body), request.body)
+    signature = day.key.digest(b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (moment, day.scope, canonical))
+    return kind.message % (
+        digest,
+        moment,
+        day.scope,
+        signature.hex().encode(),
+        len(request.body),
+        request.body,
+    )
 
 
 class _Kind(NamedTuple):
@@ -288,27 +293,11 @@ def _kind(
     )
 
 
-class _Key:
-    """HMAC-SHA-256 (RFC 2104) under one key, hashed once: OpenSSL's own costs more to set up than to compute."""
-
-    def __init__(self, key: bytes) -> None:
-        padded = key.ljust(64, b"\0")
-        self._inner = hashlib.sha256(bytes(one ^ 0x36 for one in padded))
-        self._outer = hashlib.sha256(bytes(one ^ 0x5C for one in padded))
-
-    def sign(self, text: bytes) -> bytes:
-        """The signature in hex."""
-        inner, outer = self._inner.copy(), self._outer.copy()
-        inner.update(text)
-        outer.update(inner.digest())
-        return outer.hexdigest().encode()
-
-
 class _Day(NamedTuple):
     """Where the signatures of one day are valid, and what makes them."""
 
     scope: bytes
-    key: _Key
+    key: Key
 
 
 @lru_cache(maxsize=8)
@@ -316,7 +305,7 @@ def _day(secret: str, day: str, region: str, service: str) -> _Day:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), _Key(key))
+    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), Key(key))
 
 
 @lru_cache(maxsize=2)
