@@ -186,7 +186,8 @@ class Booster:
                 )
             )
             self._configs[predict_type] = config
-        return config, self._row, byref(self._length), self._result
+        # Made ready for the call: ctypes would convert each of them again every time.
+        return c_void_p.from_param(config.value), byref(self._row), byref(self._length), byref(self._result)
 
     def _integer(self, call: object) -> int:
         out = c_int()
