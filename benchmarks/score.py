@@ -122,7 +122,7 @@ class _Loop:
 
 def _compiled(folder: Path) -> Path:
     """The C loop, linked with the library that serves."""
-    library, program = library_path(), folder / "c_loop"
+    library, program = Path(library_path()), folder / "c_loop"
     command = ["cc", "-O2", "-o", str(program), str(_SOURCE), str(library), f"-Wl,-rpath,{library.parent}"]
     subprocess.run(command, check=True)
     return program

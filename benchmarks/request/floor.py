@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 from unittest.mock import patch
 
 from benchmarks.request.prepared import Prepared
@@ -17,13 +18,13 @@ _CHUNK = 256 * 1024
 def bytes_of(prepared: Prepared, customers: int) -> list[tuple[bytes, bytes]]:
     """The bytes that the two calls send, for each customer."""
     sent: list[bytes] = []
-    message = lean._message  # noqa: SLF001 - the wire is what is wanted
+    message = lean.message
 
-    def tapped(request: lean.Request, headers: Mapping[str, str]) -> bytes:
-        sent.append(message(request, headers))
+    def tapped(*of: Any) -> bytes:
+        sent.append(message(*of))
         return sent[-1]
 
-    with patch.object(lean, "_message", tapped):
+    with patch.object(lean, "message", tapped):
         for customer in range(customers):
             prepared.handle(proxied(customer))
     return list(zip(sent[::2], sent[1::2], strict=True))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import re
 import threading
+from base64 import b32encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -76,6 +78,10 @@ def test_ids_are_opaque_stable_and_need_the_secret():
     found = decision_id(b"secret", "mer_1", "key")
     assert re.fullmatch(r"dec_[a-z2-7]{26}", found)
     assert decision_id(b"secret", "mer_1", "key") == found
+    digest = hmac.digest(b"secret", b"mer_1\0POST /v1/decisions\0key", "sha256")
+    assert found == f"dec_{b32encode(digest).decode().lower()[:26]}", (
+        "it may not change: retries would decide anew"
+    )
     others = [
         decision_id(b"another", "mer_1", "key"),
         decision_id(b"secret", "mer_2", "key"),

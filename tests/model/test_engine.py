@@ -7,7 +7,6 @@ import math
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -124,14 +123,14 @@ def test_lgbm_lib_names_the_library_or_its_folder(monkeypatch, tmp_path):
     library.write_bytes(b"")
     for place in (library, tmp_path):
         monkeypatch.setenv("LGBM_LIB", str(place))
-        assert library_path() == library
+        assert library_path() == str(library)
 
 
 def test_the_layer_comes_before_the_wheel(monkeypatch, tmp_path):
     (tmp_path / "lib_lightgbm.so").write_bytes(b"")
     monkeypatch.delenv("LGBM_LIB", raising=False)
-    monkeypatch.setattr(engine, "_LAYER", tmp_path)
-    assert library_path().parent == tmp_path
+    monkeypatch.setattr(engine, "_LAYER", str(tmp_path))
+    assert library_path() == str(tmp_path / "lib_lightgbm.so")
 
 
 def test_a_missing_library_is_one_clear_line(monkeypatch, tmp_path):
@@ -153,4 +152,4 @@ def test_a_library_that_does_not_load_names_the_remedy(monkeypatch, message, rem
 
     monkeypatch.setattr(ctypes, "CDLL", refuse)
     with pytest.raises(EngineUnavailable, match=remedy):
-        load_library(Path("/opt/lib/lib_lightgbm.so"))
+        load_library("/opt/lib/lib_lightgbm.so")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatchcase
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from candor import Reason
 from candor.errors import DefinitionError
-from candor.reasons import MAX_REASONS, Catalogue
+from candor.reasons import MAX_REASONS, Catalogue, matches
 
 FEATURES = (
     "loans.count.7d",
@@ -132,3 +133,8 @@ def test_a_catalogue_that_could_hide_a_factor_is_refused(reasons, complaint):
 def test_the_star_of_a_glob_is_literal_about_case():
     with pytest.raises(DefinitionError, match="belongs to 0"):
         Catalogue((Reason("R1", "Loans", "loans", ("Loans.*",)),), ("loans.count.7d",))
+
+
+@given(st.text("ab.*", max_size=8) | st.text("ab*?[]!-\n", max_size=8), st.text("ab.*\n", max_size=8))
+def test_globs_mean_what_fnmatch_says(glob, name):
+    assert matches(glob, name) == fnmatchcase(name, glob)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.lean import Request, SignedClient
+from candor.store.lean import Request, SignedClient, _address
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 
 AMPLE_S = 5.0
@@ -91,6 +91,7 @@ def test_an_answer_may_come_in_any_pieces(peer, client):
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\nok",
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
         b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nContent-Length: 2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999\r\n\r\nok",
         b"HTTP/1.1 200 OK\r\ncontent-length: " + b"9" * 5_000 + b"\r\n\r\nok",
@@ -100,7 +101,7 @@ def test_an_answer_may_come_in_any_pieces(peer, client):
         OK + b"HTTP/1.1 200 OK\r\n",
     ],
     ids=[
-        "no length", "chunked", "chunked and a length", "1xx", "HTTP/1.0", "negative", "huge", "endless digits",
+        "no length", "chunked", "chunked and a length", "1xx", "HTTP/1.0", "two lengths", "negative", "huge", "endless digits",
         "no status", "a checksum that is no number", "another protocol", "more than was announced",
     ],
 )  # fmt: skip
@@ -148,3 +149,33 @@ def test_a_connection_that_was_closed_while_idle_is_not_written_to(peer, client)
     time.sleep(0.1)
     assert client.request(ASK, AMPLE_S).body == b"ok"
     assert peer.connections == 2
+
+
+def test_headers_are_known_whatever_their_case_and_order(peer, client):
+    peer.script = [
+        [b"HTTP/1.1 200 OK\r\nX-AMZ-CRC32:2044517703\r\nX-Length: 9\r\ncOnTent-LenGth:  2 \r\n\r\nok"]
+    ]
+    assert client.request(ASK, AMPLE_S).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("dynamodb.eu-central-1.amazonaws.com", (b"dynamodb.eu-central-1.amazonaws.com", 443)),
+        ("localhost:8000", (b"localhost", 8000)),
+        ("[::1]", (b"::1", 443)),
+        ("[::1]:8000", (b"::1", 8000)),
+    ],
+)
+def test_an_endpoint_is_a_name_and_perhaps_a_port(host, address):
+    assert _address(host, 443) == address
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [Request("GET", "/a b", {}), Request("GET", "/%41", {}), Request("GET", "/", {"x-y": "1\r\nx-z: 2"})],
+    ids=["a space", "quoted already", "a line break"],
+)
+def test_what_cannot_be_sent_as_it_is_is_not_sent(peer, client, request_):
+    with pytest.raises(StoreUnavailable, match="BrokenAnswer"):
+        client.request(request_, AMPLE_S)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import boto3
+import msgspec
 import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused
 from candor.store.dynamodb import bound
-from candor.store.hot import _pointed
+from candor.store.hot import _Item, _pointed
 from candor.store.pointer import Challenge, Flip, Pointer
 from candor.store.protocol import Challenger
 from candor.store.registry import FLIPS_KEPT, Backfill, NothingToRollBack, Registry
@@ -124,4 +125,4 @@ def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
     registry.promote("a", by="ana", at=1)
     registry.challenge("b", 0.25, by="bob", at=2)
     item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
-    assert _pointed(item) == ("a", {}, Challenger("b", 0.25))
+    assert _pointed(msgspec.convert(item, _Item)) == ("a", {}, Challenger("b", 0.25))

@@ -9,7 +9,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.store.lean import Credentials, Request, Scope, sign
+from candor.store.lean import Credentials, Request, Scope, message
 
 UNRESERVED = "ABCXYZabcxyz0189-_.~"
 segments = st.text(UNRESERVED, min_size=1, max_size=8).filter(lambda segment: segment not in (".", ".."))
@@ -37,12 +37,23 @@ headers = st.dictionaries(
 )
 def test_headers_equal_botocores(signer, request, keys, host, region, service, moment):
     scope = Scope(moment.strftime("%Y%m%dT%H%M%SZ"), region, service)
-    ours = sign(request, host, Credentials(*keys), scope)
+    ours = _headers(message(request, host, Credentials(*keys), scope), request)
     theirs = _signed_by_botocore(
         signer(BotocoreCredentials(*keys), service, region), request, host, ours, moment
     )
     assert ours["authorization"] == theirs["authorization"]
     assert {name: ours[name] for name in theirs} == theirs
+
+
+def _headers(sent, request):
+    """The headers as they are sent, below the right first line and above the body."""
+    head, _, body = sent.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    found = dict(line.split(": ", 1) for line in lines)
+    assert len(found) == len(lines)
+    assert first == f"{request.method} {request.path} HTTP/1.1"
+    assert (int(found["content-length"]), body) == (len(request.body), request.body)
+    return found
 
 
 def _signed_by_botocore(signer, request, host, ours, moment):

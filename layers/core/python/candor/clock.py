@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 SECOND = 1_000
@@ -13,7 +14,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 # Python's own parser takes much more of ISO 8601 (weeks, no seconds, no dashes), and more with every release.
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_RFC3339 = r"(?a)\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
 
 
 class Clock(Protocol):
@@ -50,7 +51,7 @@ def parse_rfc3339(text: str) -> int:
 
     Raises `ValueError` for anything else, a missing offset included.
     """
-    if not _RFC3339.fullmatch(text):
+    if not re.fullmatch(_RFC3339, text):
         raise ValueError("not a moment of RFC 3339 with an offset or Z")
     moment = datetime.fromisoformat(text.upper())
     since_epoch = moment - datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,8 +60,15 @@ def parse_rfc3339(text: str) -> int:
 
 def format_rfc3339(ms: int) -> str:
     """Milliseconds UTC → `2026-11-23T16:41:07.120Z`."""
-    whole, milli = divmod(ms, SECOND)
-    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}.{milli:03d}Z"
+    day, rest = divmod(ms, DAY)
+    second, milli = divmod(rest, SECOND)
+    return f"{_date(day)}T{second // 3_600:02d}:{second // 60 % 60:02d}:{second % 60:02d}.{milli:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _date(day: int) -> str:
+    """The day since the epoch as YYYY-MM-DD."""
+    return datetime.fromtimestamp(day * DAY // SECOND, UTC).isoformat()[:10]
 
 
 class Deadline:

@@ -159,10 +159,10 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 T = TypeVar("T")
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
-_SPEAKABLE = re.compile(r"[A-Za-z][A-Za-z_]{0,63}")
+_PATH = r"(?s)^(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?$"
+_MISSING = r"Object missing required field `(?P<name>.*)`"
+_UNKNOWN = r"(?s)Object contains unknown field `(?P<name>.*)`"
+_SPEAKABLE = r"[A-Za-z][A-Za-z_]{0,63}"
 """An unknown field is named back only if its name is a plain word: it may be anything, personal data too."""
 _CHECKOUT = msgspec.json.Decoder(Checkout)
 _EVENT = msgspec.json.Decoder(EventBody)
@@ -230,14 +230,14 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def _refusal(error: msgspec.ValidationError) -> InvalidInput:
-    found = _PATH.match(str(error))
+    found = re.match(_PATH, str(error))  # patterns are compiled when somebody is refused, not at a cold start
     what, path = (found["what"], found["path"]) if found else (str(error), None)
     name = None
-    if missing := _MISSING.fullmatch(what):
+    if missing := re.fullmatch(_MISSING, what):
         what, name = "A required field is missing", missing["name"]
-    elif unknown := _UNKNOWN.fullmatch(what):
+    elif unknown := re.fullmatch(_UNKNOWN, what):
         what = "The object has an unknown field"
-        name = unknown["name"] if _SPEAKABLE.fullmatch(unknown["name"]) else None
+        name = unknown["name"] if re.fullmatch(_SPEAKABLE, unknown["name"]) else None
     if name is not None:
         path = f"{path}.{name}" if path else name
     return InvalidInput("invalid_field", f"{what}.", path)

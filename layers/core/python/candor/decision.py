@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hmac
 import math
-from base64 import b32encode
 
 import msgspec
 
@@ -12,12 +10,17 @@ from candor.clock import HOUR, format_rfc3339
 from candor.contracts import Application, Checkout, Event
 from candor.features.vector import FeatureVector
 from candor.features.views import DECIDED, Definitions
+from candor.keyed import keyed
 from candor.regulation import AdverseAction
 from candor.terms import Terms
 
 ROUTE = "POST /v1/decisions"
 VALID_FOR = HOUR
 """How long an approval may be used."""
+
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [one + other for one in _BASE32 for other in _BASE32]
+_PLACES = range(120, -1, -10)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -67,7 +70,8 @@ def parse_record(record: bytes) -> Decision:
 def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
     """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
     message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
-    return "dec_" + b32encode(hmac.digest(key, message, "sha256")[:20])[:26].decode().lower()
+    bits = int.from_bytes(keyed(key).digest(message)[:17]) >> 6
+    return "dec_" + "".join([_PAIRS[bits >> place & 1023] for place in _PLACES])
 
 
 def decided(decision: Decision, definitions: Definitions) -> Event:

@@ -10,8 +10,8 @@ from candor.errors import InvalidInput
 
 MAX_KEY_LENGTH = 255
 REPLAY_HEADER = "Candor-Replay-At"
-LAST_MOMENT = parse_rfc3339("9999-12-31T23:59:59Z") - DAY
-"""ms UTC; what expires after it can still be written as RFC 3339."""
+LAST_MOMENT = 253_402_300_799_000 - DAY
+"""ms UTC, a day before the last second of 9999; what expires after it can still be written as RFC 3339."""
 
 
 def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:

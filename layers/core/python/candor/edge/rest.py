@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from binascii import a2b_base64
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -59,7 +58,7 @@ class Request:
     def body(self) -> bytes:
         """The body's bytes. Raises `InvalidInput` above 64 KB."""
         text: str = self._event.get("body") or ""
-        body = b64decode(text) if self._event.get("isBase64Encoded") else text.encode()
+        body = a2b_base64(text) if self._event.get("isBase64Encoded") else text.encode()
         if len(body) > MAX_BODY_BYTES:
             raise InvalidInput("body_too_large", "The body is larger than 64 KB.")
         return body
@@ -89,6 +88,8 @@ def refusal(error: InvalidInput, request_id: str) -> Response:
 
 def problem(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Response:
     """RFC 9457 problem details as an answer; 503 tells when to come back."""
+    from http import HTTPStatus  # only who was refused pays for it
+
     body = Problem(PROBLEM_TYPE + code, HTTPStatus(status).phrase, status, detail, code, field, request_id)
     headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": "1"} if status == 503 else {})
     return answer(status, msgspec.json.encode(body), headers)

@@ -6,19 +6,18 @@ Source: LightGBM 4.7.0, `include/LightGBM/c_api.h`. The package does not expose 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import struct
+import sys
 from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
-from pathlib import Path
 from typing import Final, Self
 
 from candor.errors import CandorError
 
 _FILE: Final = "lib_lightgbm.so"
-_LAYER: Final = Path("/opt/lib")
+_LAYER: Final = "/opt/lib"
 _FLOAT64: Final = 1
 _RAW_SCORE: Final = 1
 _CONTRIBUTIONS: Final = 3
@@ -34,32 +33,30 @@ class ModelRefused(CandorError):
     """LightGBM does not accept the model text, or a row does not have the model's number of values."""
 
 
-def library_path() -> Path:
+def library_path() -> str:
     """Where `lib_lightgbm.so` is: `LGBM_LIB` (file or folder), else the Lambda layer, else the installed wheel.
 
-    Raises EngineUnavailable. The wheel is located without importing it, which would load numpy and scipy.
+    Raises EngineUnavailable. The wheel is located without importing it, which would load numpy and scipy; paths are
+    texts because pathlib and importlib's finder cost a cold start more than the library itself.
     """
     configured = os.environ.get("LGBM_LIB")
     if configured:
-        path = Path(configured)
-        candidates = [path / _FILE if path.is_dir() else path]
+        candidates = [configured if configured.endswith(".so") else f"{configured}/{_FILE}"]
     else:
-        spec = importlib.util.find_spec("lightgbm")
-        wheel = [Path(place) / "lib" / _FILE for place in (spec and spec.submodule_search_locations) or ()]
-        candidates = [_LAYER / _FILE, *wheel]
+        candidates = [f"{_LAYER}/{_FILE}", *(f"{place}/lightgbm/lib/{_FILE}" for place in sys.path)]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.access(candidate, os.R_OK):
             return candidate
     raise EngineUnavailable(
-        f"{_FILE} is not at {', '.join(map(str, candidates))}: "
+        f"{_FILE} is not at {candidates[0]}, nor with a package: "
         "attach the lightgbm layer, set LGBM_LIB, or `pip install lightgbm`"
     )
 
 
-def load_library(path: Path) -> ctypes.CDLL:
+def load_library(path: str) -> ctypes.CDLL:
     """Load LightGBM's library; EngineUnavailable with the remedy when it or libgomp is missing."""
     try:
-        library = ctypes.CDLL(str(path))
+        library = ctypes.CDLL(path)
     except OSError as error:
         if "libgomp" in str(error):
             raise EngineUnavailable(
@@ -117,7 +114,8 @@ class Booster:
             raise ModelRefused("the model has more than one class: Candor scores the risk of one outcome")
         self._width = self._integer(self._lib.LGBM_BoosterGetNumFeature)
         self._row = (c_double * self._width)()
-        self._pack = struct.Struct(f"={self._width}d").pack_into
+        # Native: the standard sizes ("=") are written byte by byte.
+        self._pack = struct.Struct(f"{self._width}d").pack_into
         self._result = (c_double * (self._width + 1))()
         self._length = c_int64()
         self._score = self._lib.LGBM_BoosterPredictForMatSingleRowFast
@@ -188,7 +186,8 @@ class Booster:
                 )
             )
             self._configs[predict_type] = config
-        return config, self._row, byref(self._length), self._result
+        # Made ready for the call: ctypes would convert each of them again every time.
+        return c_void_p.from_param(config.value), byref(self._row), byref(self._length), byref(self._result)
 
     def _integer(self, call: object) -> int:
         out = c_int()

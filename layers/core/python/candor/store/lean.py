@@ -12,15 +12,17 @@ import hmac
 import os
 import select
 import socket
-import ssl
 import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, NamedTuple
 
 from candor.errors import StoreUnavailable
+from candor.keyed import Key
+
+if TYPE_CHECKING:
+    import ssl
 
 CONNECT_TIMEOUT_S = 1.0
 _BLOCK = 64 * 1024
@@ -28,7 +30,8 @@ _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 256 * 1024 * 1024
 """No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
 
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+_BODY_DIGITS = len(str(_BODY_BYTES))
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 
 class Credentials(NamedTuple):
@@ -49,7 +52,7 @@ class Credentials(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is sent; `path` has no query."""
+    """What is sent; `path` has no query, and nothing that would be quoted."""
 
     method: str
     path: str
@@ -64,9 +67,6 @@ class Scope(NamedTuple):
     region: str
     service: str
 
-    def __str__(self) -> str:
-        return f"{self.moment[:8]}/{self.region}/{self.service}/aws4_request"
-
 
 class Response(NamedTuple):
     """Status and body of one answer."""
@@ -79,15 +79,15 @@ class SignedClient:
     """One AWS service over one kept-alive connection. Not thread-safe: a sandbox serves one request at a time."""
 
     def __init__(self, service: str, region: str, credentials: Credentials) -> None:
-        endpoint = _endpoint(service, region)
-        parts = urlsplit(endpoint)
+        scheme, _, rest = _endpoint(service, region).partition("://")
         self._service = service
         self._region = region
         self._credentials = credentials
-        self._host = parts.netloc
-        self._secure = parts.scheme == "https"
-        self._address = (parts.hostname or "", parts.port or (443 if self._secure else 80))
+        self._host = rest.partition("/")[0]
+        self._secure = scheme == "https"
+        self._address = _address(self._host, 443 if self._secure else 80)
         self._connection: socket.socket | None = None
+        self._idle = select.poll()
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
@@ -96,8 +96,8 @@ class SignedClient:
         send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._connection is not None and _has_spoken(self._connection):
-            self.close()
+        if self._connection is not None and self._idle.poll(0):
+            self.close()  # hung up, or spoke unasked: what it said may not pass for the next answer
         reused = self._connection is not None
         try:
             return self._send(request, ends)
@@ -115,26 +115,28 @@ class SignedClient:
         return StoreUnavailable(f"{self._service}: {type(error).__name__}")
 
     def _send(self, request: Request, ends: float) -> Response:
+        scope = Scope(_moment(int(time.time())), self._region, self._service)
+        data = message(request, self._host, self._credentials, scope)
         connection = self._connected(ends)
-        scope = Scope(time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), self._region, self._service)
-        headers = sign(request, self._host, self._credentials, scope)
-        message = _message(request, headers)
         connection.settimeout(_left(ends))
-        connection.sendall(message)
-        status, told, found = _answer(connection, ends)
-        if told.get(b"x-amz-crc32", b"%d" % zlib.crc32(found)) != b"%d" % zlib.crc32(found):
+        connection.sendall(data)
+        status, head, found = _answer(connection, ends)
+        told = _told(head, b"\r\nx-amz-crc32:")
+        if told is not None and told != b"%d" % zlib.crc32(found):
             raise BrokenAnswer("checksum mismatch")
-        if told.get(b"connection", b"").lower() == b"close":
+        if _told(head, b"\r\nconnection:") == b"close":
             self.close()
         return Response(status, found)
 
     def _connected(self, ends: float) -> socket.socket:
         if self._connection is None:
-            opened = socket.create_connection(self._address, min(_left(ends), CONNECT_TIMEOUT_S))
+            opened = _opened(self._address, ends)
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._secure:
                 opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
             self._connection = opened
+            self._idle = select.poll()
+            self._idle.register(opened, select.POLLIN)
         return self._connection
 
     def close(self) -> None:
@@ -148,11 +150,20 @@ class BrokenAnswer(Exception):
     """What came is not one whole answer of HTTP/1.1, or what is to be sent is no request of it."""
 
 
-def _has_spoken(sock: socket.socket) -> bool:
-    """Whether the other side hung up or spoke unasked while idle: what it said may not pass for the next answer."""
-    poll = select.poll()
-    poll.register(sock, select.POLLIN)
-    return bool(poll.poll(0))
+def _opened(address: tuple[bytes, int], ends: float) -> socket.socket:
+    """A connection to the first place of that name that takes one."""
+    failed: OSError = ConnectionRefusedError("nothing is known by that name")
+    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        found = socket.socket(family, kind, protocol)
+        try:
+            found.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
+            found.connect(place)
+        except OSError as error:
+            found.close()
+            failed = error
+        else:
+            return found
+    raise failed
 
 
 def _left(ends: float) -> float:
@@ -163,34 +174,23 @@ def _left(ends: float) -> float:
     return left
 
 
-def _message(request: Request, headers: Mapping[str, str]) -> bytes:
-    """The request's bytes, to be sent at once: a head that is sent alone costs a packet and a call more."""
-    lines = [
-        f"{request.method} {request.path} HTTP/1.1",
-        *[f"{name}: {text}" for name, text in headers.items()],
-        f"content-length: {len(request.body)}",
-    ]
-    head = "\r\n".join(lines)
-    if head.count("\r") + head.count("\n") > 2 * (len(lines) - 1):
-        raise BrokenAnswer("a header holds a line break")
-    return f"{head}\r\n\r\n".encode("latin-1") + request.body
-
-
-def _answer(sock: socket.socket, ends: float) -> tuple[int, dict[bytes, bytes], bytes]:
-    """Status, headers and the whole body of one answer, of which the length must be told: AWS always tells it."""
+def _answer(sock: socket.socket, ends: float) -> tuple[int, bytes, bytes]:
+    """Status, head in lower case and the whole body of one answer, of which the length must be told: AWS always tells it."""
     found = _received(sock, ends)
     while (end := found.find(b"\r\n\r\n")) < 0:
         if len(found) > _HEAD_BYTES:
             raise BrokenAnswer("the answer's head does not end")
         found += _received(sock, ends)
-    status, headers = _head(found[:end])
-    length = _length(headers)
+    if not found.startswith(b"HTTP/1.1 ") or not found[9:12].isdigit():
+        raise BrokenAnswer("no answer of HTTP/1.1")
+    head = found[:end].lower()
+    length = _length(head)
     body = found[end + 4 :]
     if len(body) < length:
         body = _rest(sock, bytearray(body), length, ends)
     if len(body) > length:
         raise BrokenAnswer("more than one answer")
-    return status, headers, body
+    return int(found[9:12]), head, body
 
 
 def _received(sock: socket.socket, ends: float) -> bytes:
@@ -202,23 +202,25 @@ def _received(sock: socket.socket, ends: float) -> bytes:
     return block
 
 
-def _head(head: bytes) -> tuple[int, dict[bytes, bytes]]:
-    """Status and headers, names in lower case. http.client parses them as e-mail, at the cost of the whole rest of a call."""
-    first, *lines = head.split(b"\r\n")
-    version, _, rest = first.partition(b" ")
-    if version != b"HTTP/1.1" or not rest[:3].isdigit():
-        raise BrokenAnswer("no answer of HTTP/1.1")
-    headers: dict[bytes, bytes] = {}
-    for line in lines:
-        name, _, value = line.partition(b":")
-        headers[name.lower()] = value.strip()
-    return int(rest[:3]), headers
+def _told(head: bytes, name: bytes) -> bytes | None:
+    """What the one header says that begins so; None without it. Raises `BrokenAnswer` where it is there twice.
+
+    http.client parses all of them, as e-mail, at the cost of the whole rest of a call.
+    """
+    start = head.find(name)
+    if start < 0:
+        return None
+    start += len(name)
+    if head.find(name, start) >= 0:
+        raise BrokenAnswer("a header that is there twice")
+    end = head.find(b"\r\n", start)
+    return (head[start:] if end < 0 else head[start:end]).strip()
 
 
-def _length(headers: Mapping[bytes, bytes]) -> int:
+def _length(head: bytes) -> int:
     """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
-    told = headers.get(b"content-length", b"")
-    if b"transfer-encoding" in headers or not told.isdigit() or len(told) > len(str(_BODY_BYTES)):
+    told = _told(head, b"\r\ncontent-length:") or b""
+    if b"\r\ntransfer-encoding" in head or not told.isdigit() or len(told) > _BODY_DIGITS:
         raise BrokenAnswer("an answer without a length")
     if int(told) > _BODY_BYTES:
         raise BrokenAnswer("an answer that is too long")
@@ -236,42 +238,95 @@ def _rest(sock: socket.socket, found: bytearray, length: int, ends: float) -> by
     return bytes(found)
 
 
-def sign(request: Request, host: str, credentials: Credentials, scope: Scope) -> dict[str, str]:
-    """The request's headers, signed with AWS Signature Version 4."""
-    digest = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY_SHA256
-    signed = {name.lower(): value for name, value in request.headers.items()}
-    signed |= {"host": host, "x-amz-date": scope.moment, "x-amz-content-sha256": digest}
-    if credentials.token:
-        signed["x-amz-security-token"] = credentials.token
-    names = sorted(signed)
-    lines = [f"{name}:{signed[name].strip()}" for name in names]
-    canonical = "\n".join([request.method, _quoted(request.path), "", *lines, "", ";".join(names), digest])
-    text = f"AWS4-HMAC-SHA256\n{scope.moment}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-    key = _signing_key(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
-    signature = hmac.digest(key, text.encode(), "sha256").hex()
-    signed["authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
-        f"SignedHeaders={';'.join(names)}, Signature={signature}"
+def message(request: Request, host: str, credentials: Credentials, scope: Scope) -> bytes:
+    """The whole request, signed with AWS Signature Version 4, to be sent at once: a head alone costs a packet and a call more."""
+    kind = _kind(request.method, request.path, tuple(request.headers.items()), host, credentials)
+    day = _day(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
+    digest, moment = hashlib.sha256(request.body).hexdigest().encode(), scope.moment.encode()
+    canonical = hashlib.sha256(kind.canonical % (digest, moment, digest)).hexdigest().encode()
+    signature = day.key.digest(b"AWS4-HMAC-SHA256\n%b\n%b\n%b" % (moment, day.scope, canonical))
+    return kind.message % (
+        digest,
+        moment,
+        day.scope,
+        signature.hex().encode(),
+        len(request.body),
+        request.body,
     )
-    return signed
+
+
+class _Kind(NamedTuple):
+    """What is the same in all requests of one kind, as templates.
+
+    `canonical` lacks the body's digest, the moment and the digest again; `message` digest, moment, scope, signature, length
+    and body. Requests of the hot path are of three kinds: what does not change is put together once.
+    """
+
+    canonical: bytes
+    message: bytes
+
+
+@lru_cache(maxsize=16)
+def _kind(
+    method: str, path: str, headers: tuple[tuple[str, str], ...], host: str, credentials: Credentials
+) -> _Kind:
+    if not _UNRESERVED.issuperset(path):
+        raise BrokenAnswer("a path that would have to be quoted")
+    told = {name.lower(): text.strip() for name, text in headers} | {"host": host}
+    if credentials.token:
+        told["x-amz-security-token"] = credentials.token
+    if any(broken in part for part in (method, *told, *told.values()) for broken in "\r\n"):
+        raise BrokenAnswer("a header holds a line break")
+    fixed = {name: text.replace("%", "%%") for name, text in told.items()}
+    signed = fixed | {"x-amz-content-sha256": "%b", "x-amz-date": "%b"}
+    names = ";".join(sorted(signed))
+    lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
+    sent = "".join(f"{name}: {text}\r\n" for name, text in fixed.items())
+    access_key = credentials.access_key.replace("%", "%%")
+    return _Kind(
+        f"{method}\n{path}\n\n{lines}\n{names}\n%b".encode("latin-1"),
+        (
+            f"{method} {path} HTTP/1.1\r\n{sent}x-amz-content-sha256: %b\r\nx-amz-date: %b\r\n"
+            f"authorization: AWS4-HMAC-SHA256 Credential={access_key}/%b, SignedHeaders={names}, Signature=%b\r\n"
+            "content-length: %d\r\n\r\n%b"
+        ).encode("latin-1"),
+    )
+
+
+class _Day(NamedTuple):
+    """Where the signatures of one day are valid, and what makes them."""
+
+    scope: bytes
+    key: Key
 
 
 @lru_cache(maxsize=8)
-def _quoted(path: str) -> str:
-    return quote(path, safe="/~")
-
-
-@lru_cache(maxsize=8)
-def _signing_key(secret: str, day: str, region: str, service: str) -> bytes:
+def _day(secret: str, day: str, region: str, service: str) -> _Day:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return key
+    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), Key(key))
+
+
+@lru_cache(maxsize=2)
+def _moment(second: int) -> str:
+    """The second since the epoch as AWS writes it: YYYYMMDDTHHMMSSZ."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
+    import ssl  # where the endpoint speaks no TLS, nobody pays for it
+
     return ssl.create_default_context()
+
+
+def _address(host: str, default_port: int) -> tuple[bytes, int]:
+    """Name and port of `host` as an endpoint has it; as bytes, because a text would load Python's tables of IDNA."""
+    name, colon, port = host.rpartition(":")
+    if not colon or port.endswith("]"):
+        name, port = host, str(default_port)
+    return name.strip("[]").encode("ascii"), int(port)
 
 
 def _endpoint(service: str, region: str) -> str:
