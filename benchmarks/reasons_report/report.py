@@ -1,0 +1,137 @@
+"""The report of one data set: how often each reason is told, and whether retrained models tell a person the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import lightgbm
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.reasons_report.datasets import Dataset
+from candor.model.engine import Booster
+from candor.reasons import Catalogue
+
+TREES = 200
+NEAR = 1_000
+"""Passing applicants next to the cut-off whose mean is the reference."""
+
+_PARAMETERS: dict[str, Any] = {
+    "objective": "binary",
+    "num_leaves": 15,
+    "learning_rate": 0.05,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
+    "bagging_freq": 1,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that serves: its engine, its cut-off and reference in log odds, by factor."""
+
+    booster: Booster
+    cutoff: float
+    reference: dict[str, float]
+    auc: float
+
+
+def fit(
+    dataset: Dataset,
+    seed: int,
+    train: tuple[np.ndarray, np.ndarray],
+    test: tuple[np.ndarray, np.ndarray],
+    *,
+    monotone: bool,
+) -> Trained:
+    """One retraining: another seed on another four fifths of the training rows."""
+    values, labels = train
+    kept = np.random.default_rng(seed).random(len(labels)) < 0.8
+    parameters = _PARAMETERS | {"seed": seed}
+    if monotone:
+        parameters |= {
+            "monotone_constraints": dataset.constraints(),
+            "monotone_constraints_method": "advanced",
+        }
+    data = lightgbm.Dataset(values[kept], labels[kept], feature_name=list(dataset.features))
+    package = lightgbm.train(parameters, data, num_boost_round=TREES)
+    raw = np.asarray(package.predict(values[kept], raw_score=True))
+    cutoff = float(np.quantile(raw, 1.0 - dataset.declined))
+    passing = values[kept][raw <= cutoff][np.argsort(raw[raw <= cutoff])[-NEAR:]]
+    booster = Booster(package.model_to_string())
+    parts = np.mean([booster.contributions(row)[:-1] for row in passing.tolist()], axis=0)
+    reference = Catalogue(dataset.reasons, dataset.features).by_factor(parts.tolist())
+    return Trained(booster, cutoff, reference, float(roc_auc_score(test[1], package.predict(test[0]))))
+
+
+def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> dict[str, Any]:
+    """Everything that the table shows, of so many applicants of the test rows."""
+    values, labels = dataset.rows(folder)
+    tested = np.random.default_rng(0).random(len(labels)) < 0.3
+    train, test = (values[~tested], labels[~tested]), (values[tested], labels[tested])
+    models = [fit(dataset, seed, train, test, monotone=True) for seed in range(1, retrains + 1)]
+    free = fit(dataset, 1, train, test, monotone=False)
+    catalogue = Catalogue(dataset.reasons, dataset.features)
+    rows = test[0][:applicants].tolist()
+    told = [_told(model, catalogue, rows) for model in models]
+    first = list(told[0].values())
+    return {
+        "dataset": dataset.name,
+        "rows": len(labels),
+        "applicants": len(rows),
+        "declined": len(first),
+        "auc": {"monotone": models[0].auc, "free": free.auc},
+        "reasons_per_decline": fmean(map(len, first)),
+        "without_reason": sum(not codes for codes in first),
+        "frequency": _frequency(first),
+        "top_1": _shares_of([codes[0] for codes in first]),
+        "stability": stability(told),
+        "additivity": max(_additivity(models[0].booster, row) for row in rows),
+    }
+
+
+def _told(model: Trained, catalogue: Catalogue, rows: Sequence[Sequence[float]]) -> dict[int, list[str]]:
+    """Reasons by applicant, of those whom the model declines."""
+    return {
+        place: catalogue.model_reasons(model.booster.contributions(row)[:-1], model.reference)
+        for place, row in enumerate(rows)
+        if model.booster.raw(row) > model.cutoff
+    }
+
+
+def _frequency(told: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Share of declines that are told a code."""
+    counts = Counter(code for codes in told for code in codes)
+    return {code: count / len(told) for code, count in counts.most_common()}
+
+
+def _shares_of(codes: Sequence[str]) -> dict[str, float]:
+    return {code: count / len(codes) for code, count in Counter(codes).most_common()}
+
+
+def stability(told: Sequence[dict[int, list[str]]]) -> dict[str, float]:
+    """Means over pairs of models: the Jaccard index of the declined, and of whom both decline that of the reasons they are told."""
+    found: dict[str, list[float]] = {"declined": [], "reasons": [], "same_first": [], "same_set": []}
+    for one, other in combinations(told, 2):
+        both = one.keys() & other.keys()
+        found["declined"].append(len(both) / len(one.keys() | other.keys()))
+        pairs = [(one[place], other[place]) for place in both]
+        found["reasons"] += [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in pairs]
+        found["same_first"] += [float(a[0] == b[0]) for a, b in pairs]
+        found["same_set"] += [float(set(a) == set(b)) for a, b in pairs]
+    return {name: fmean(each) for name, each in found.items() if each}
+
+
+def _additivity(booster: Booster, row: Sequence[float]) -> float:
+    return abs(sum(booster.contributions(row)) - booster.raw(row))
