@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from candor.errors import CandorError
 from candor.model.bundle import Bundle
-from candor.model.packed import unpack
-from candor.store.artifacts import PACKED, read_bundle
+from candor.model.packed import PACKED, unpack
+from candor.store.artifacts import read_bundle
 from candor.store.registry import Registry
 from history.archive import EVENTS_PREFIX, read_envelopes
 from history.decisions import DECISIONS_PREFIX, read_decisions

@@ -11,6 +11,8 @@ from candor.errors import BundleRefused
 from candor.model.bundle import Bundle
 
 MEMBER: Final = "bundle.json"
+PACKED: Final = "model.tar.gz"
+"""What SageMaker names the archive."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 
 
