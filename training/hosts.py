@@ -22,10 +22,11 @@ _MINUTES: Final = 10
 
 @dataclass(frozen=True)
 class Hosts:
-    """`names` in order, `current` among them; one host, or none, trains by itself."""
+    """`names` in order, `current` among them, the n-th listening at `port` + n; one host, or none, trains by itself."""
 
     names: tuple[str, ...] = ()
     current: str = ""
+    port: int = PORT
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ, config: Path | None = None) -> Hosts:
@@ -55,12 +56,12 @@ class Hosts:
         """LightGBM's: the list of machines, each with a port of its own, so that one machine can be several hosts."""
         if not self.several:
             return {}
-        machines = [f"{socket.gethostbyname(name)}:{PORT + n}" for n, name in enumerate(self.names)]
+        machines = [f"{socket.gethostbyname(name)}:{self.port + n}" for n, name in enumerate(self.names)]
         return {
             "tree_learner": "data",
             "pre_partition": True,
             "num_machines": len(machines),
             "machines": ",".join(machines),
-            "local_listen_port": PORT + self.names.index(self.current),
+            "local_listen_port": self.port + self.names.index(self.current),
             "time_out": _MINUTES,
         }
