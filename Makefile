@@ -71,9 +71,12 @@ synth: install  ## Synthesize the CDK app into cdk.out
 bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
 	@$(python) -m benchmarks
 
-lock:  ## Resolve requirements.in into requirements.txt again (needs uv)
+lock:  ## Resolve requirements.in and training/requirements.in into their locks again (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet requirements.in -o requirements.txt
+	@uv pip compile --python-version 3.13 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url --quiet -c requirements.txt \
+		training/requirements.in -o training/requirements.txt
 
 clean:  ## Forget the local system's state, the synthesized app and all caches
 	@rm -rf .local cdk.out .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage

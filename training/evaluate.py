@@ -56,6 +56,21 @@ def auc_interval(
     return Interval(float(low), float(high), float(np.std(rounds_of)))
 
 
+def auc_difference(
+    labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, *, rounds: int = 1_000, seed: int = 0
+) -> Interval:
+    """95 % percentile interval of AUC(challenger) − AUC(champion): both on each resample (paired, stratified)."""
+    first, second = np.asarray(challenger, dtype=float), np.asarray(champion, dtype=float)
+    bads, goods = _by_label(labels)
+    generator = np.random.default_rng(seed)
+    found = []
+    for _ in range(rounds):
+        bad, good = generator.choice(bads, len(bads)), generator.choice(goods, len(goods))
+        found.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Interval(float(low), float(high), float(np.std(found)))
+
+
 def ks(labels: ArrayLike, scores: ArrayLike) -> float:
     """Kolmogorov–Smirnov distance between the scores of bads and goods."""
     false_positive, true_positive, _ = roc_curve(labels, scores)

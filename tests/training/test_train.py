@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import math
 
-import lightgbm
 import numpy as np
 import pytest
 
+from candor import Monotone
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster
 from candor.reasons import Catalogue
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive
-from training import learn, train
+from training import learn, recipe, train
 from training.dataset import build
 from training.learn import (
     CannotLearn,
@@ -24,10 +24,17 @@ from training.learn import (
     reason_reference,
     split_by_time,
 )
-from training.train import read_training_set
+from training.recipe import Recipe
+from training.training_set import read_training_set
 
 POLICY = table([row("score", component="model", score="> cutoff")], {"score": "score"})
-HYPERPARAMETERS = {"run": "r1", "as_of": "2024-06-01T00:00:00Z", "seeds": "[2, 1]"}
+HYPERPARAMETERS = {
+    "run": "r1",
+    "as_of": "2024-06-01T00:00:00Z",
+    "seeds": "[2, 1]",
+    "rounds": "40",
+    "early_stopping": "0",
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +45,10 @@ def channel(tmp_path_factory, history):
     return root / "dataset"
 
 
-@pytest.fixture(autouse=True)
-def fewer_rounds(monkeypatch):
-    for module in (learn, train):
-        monkeypatch.setattr(module, "ROUNDS", 40)
-
-
 def run(monkeypatch, channel, out, **changes) -> int:
     monkeypatch.setattr("lender.DEFINITIONS", small_lender())
     monkeypatch.setattr("lender.REASONS", REASONS)
+    monkeypatch.setattr("lender.MONOTONE", Monotone(rising=("loans.max_days_late.*",)))
     monkeypatch.setattr("lender.policy", lambda: POLICY)
     monkeypatch.setenv("SM_CHANNEL_DATASET", str(channel))
     monkeypatch.setenv("SM_MODEL_DIR", str(out))
@@ -93,14 +95,16 @@ def test_the_same_data_set_gives_the_same_bytes(monkeypatch, channel, trained, t
         assert (trained / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_the_trees_do_not_depend_on_the_number_of_threads(channel):
+def test_the_text_of_a_model_does_not_depend_on_the_number_of_threads(monkeypatch, channel):
     data = read_training_set(channel, small_lender())
-    texts = []
-    for threads in (1, 2):
-        learn_with = {**learn.PARAMETERS, "num_threads": threads, "seed": 3}
-        model = lightgbm.train(learn_with, lightgbm.Dataset(data.values, data.bad), 20)
-        texts.append(model.model_to_string().replace(f"[num_threads: {threads}]", ""))
-    assert texts[0] == texts[1]
+    plain = Recipe(small_lender().features, (0,) * 6, 20)
+    monkeypatch.setattr(recipe, "_ROWS_FOR_THREADS", 0)
+    texts = set()
+    for threads in ("1", "2"):
+        monkeypatch.setenv("SM_NUM_CPUS", threads)
+        texts.add(plain.fit(data, np.arange(len(data.bad)), 3))
+    assert len(texts) == 1
+    assert "num_threads" not in texts.pop()
 
 
 @pytest.mark.parametrize(

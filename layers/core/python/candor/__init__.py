@@ -33,8 +33,8 @@ from candor.features.views import (
     Text,
     decided_type,
 )
-from candor.reasons import Reason
-from candor.regulation import Party, Profile
+from candor.reasons import Monotone, Reason
+from candor.regulation import ModelCard, Party, Profile
 
 __all__ = [
     "Checkout",
@@ -55,7 +55,9 @@ __all__ = [
     "Max",
     "Mean",
     "Min",
+    "ModelCard",
     "Money",
+    "Monotone",
     "OnDemand",
     "Party",
     "Profile",

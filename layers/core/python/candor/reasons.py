@@ -44,6 +44,31 @@ def matches(glob: str, name: str) -> bool:
     return name.endswith(last) and len(name) - len(last) >= place
 
 
+class Monotone(msgspec.Struct, frozen=True, kw_only=True):
+    """Directions that a model may not contradict: with a `rising` feature the risk never falls, with a `falling` one it never rises.
+
+    Both are globs of feature names. They bind the model that is trained, not the features: no value changes with them.
+    """
+
+    rising: tuple[str, ...] = ()
+    falling: tuple[str, ...] = ()
+
+    def of(self, features: Sequence[str]) -> tuple[int, ...]:
+        """1, −1 or 0 for each feature. `DefinitionError` for a glob of no feature and for a feature of both directions."""
+        for glob in (*self.rising, *self.falling):
+            if not any(matches(glob, name) for name in features):
+                raise DefinitionError(f'monotone: no feature is named "{glob}"')
+        return tuple(self._direction(name) for name in features)
+
+    def _direction(self, feature: str) -> int:
+        rises, falls = (
+            any(matches(glob, feature) for glob in globs) for globs in (self.rising, self.falling)
+        )
+        if rises and falls:
+            raise DefinitionError(f'monotone: "{feature}" cannot both rise and fall')
+        return int(rises) - int(falls)
+
+
 class Catalogue:
     """The reasons of a bundle, with every feature assigned to exactly one factor.
 

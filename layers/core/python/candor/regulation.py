@@ -1,4 +1,4 @@
-"""Regulation as configuration: which notice a decision owes, to be sent by when.
+"""Regulation as configuration: which notice a decision owes, to be sent by when, and who answers for the model.
 
 Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not accepted.
 """
@@ -11,8 +11,10 @@ import msgspec
 
 from candor.clock import DAY
 from candor.contracts import Offer
+from candor.errors import DefinitionError
 
 Kind = Literal["declined", "counter_offer"]
+Tier = Literal["high", "medium", "low"]
 
 INCIDENTAL_INSTALLMENTS = 4
 """Regulation B, 12 CFR 1002.3(c): credit without a finance charge in at most four payments is incidental."""
@@ -38,6 +40,30 @@ class Profile(msgspec.Struct, frozen=True):
     counter_offer_days: int = 90
     reminder_days: int = 20
     exempts_incidental: bool = False
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lender declares of its model for the inventory of models; the rest of a card is measured.
+
+    Who owns, develops and validates it are offices, not people. Raises `DefinitionError` for what is empty, and where
+    developer and validator are one: validation is independent. Source: SR 26-2 (17 April 2026), inventory and validation.
+    """
+
+    name: str
+    owner: str
+    developer: str
+    validator: str
+    tier: Tier
+    purpose: str
+    exclusions: tuple[str, ...]
+    limits: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        empty = [name for name in self.__struct_fields__ if not getattr(self, name)]
+        if empty:
+            raise DefinitionError(f"the model card says nothing of: {', '.join(empty)}")
+        if self.validator == self.developer:
+            raise DefinitionError("the model card's validator must not be its developer")
 
 
 class AdverseAction(msgspec.Struct, frozen=True):

@@ -1,9 +1,9 @@
 """A pay-later lender: what it remembers, what it asks of a checkout, what it refuses and what it then says."""
 
-from candor import Party, Profile
+from candor import ModelCard, Party, Profile
 from lender.decision_table import policy
 from lender.definitions import DEFINITIONS
-from lender.reasons import REASONS
+from lender.reasons import MONOTONE, REASONS
 
 REGULATION_PROFILE = Profile(
     name="US-federal/2026-07",
@@ -12,4 +12,24 @@ REGULATION_PROFILE = Profile(
 )
 """The rules under which decisions are taken, and who speaks in a notice; every decision record names them."""
 
-__all__ = ["DEFINITIONS", "REASONS", "REGULATION_PROFILE", "policy"]
+MODEL_CARD = ModelCard(
+    name="Checkout risk",
+    owner="Consumer credit risk",
+    developer="Credit data science",
+    validator="Model validation",
+    tier="high",
+    purpose="Probability that a loan asked for at a checkout is not repaid by its last due date and the days of grace",
+    exclusions=(
+        "Applicants who were declined: their loans never began, so nobody knows their end",
+        "Loans whose end was not known at the moment of training",
+        "Protected characteristics and what stands for them: never a feature",
+    ),
+    limits=(
+        "Not for credit beyond the amounts and terms of the data window",
+        "Not for limits, prices or collections: it ranks and measures the risk of one loan",
+        "A first-time customer is judged by the request alone",
+    ),
+)
+"""What the inventory of models knows of the model that these definitions train."""
+
+__all__ = ["DEFINITIONS", "MODEL_CARD", "MONOTONE", "REASONS", "REGULATION_PROFILE", "policy"]

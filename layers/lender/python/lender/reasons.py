@@ -5,7 +5,7 @@ Codes that begin with R speak for the model and own its features; those that beg
 
 from __future__ import annotations
 
-from candor import Reason
+from candor import Monotone, Reason
 
 MODEL_REASONS = (
     Reason(
@@ -101,3 +101,18 @@ POLICY_REASONS = (
 )
 
 REASONS = MODEL_REASONS + POLICY_REASONS
+
+MONOTONE = Monotone(
+    rising=(
+        "customer_repayments.m*_days_late.*",
+        "customer_repayments.last_days_late.*",
+        "customer_repayments.late.*",
+        "customer_repayments.reversed.*",
+        "customer_loans.mean_days_late.*",
+        "customer_loans.charged_off.*",
+        "customer_failures.*",
+        "request.late_share",
+        "request.unpaid_installments",
+    )
+)
+"""What can be told as a reason can be defended: who paid later than another, all else equal, is never the better risk."""

@@ -1,0 +1,34 @@
+"""`python -m benchmarks.quality superlender|hmda|taiwan --data FOLDER`: quality of the models on data that anyone can fetch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from benchmarks.results import keep
+
+SETS = ("superlender", "hmda", "taiwan")
+
+
+def main() -> int:
+    """Measure one data set, print its figures and keep them as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
+    parser.add_argument("name", choices=SETS)
+    parser.add_argument("--data", type=Path, required=True, help="the folder with the set's files")
+    asked = parser.parse_args()
+    module = importlib.import_module(f"benchmarks.quality.{asked.name}")
+    try:
+        found = module.measure(asked.data)
+    except FileNotFoundError as error:
+        print(f"error: {error.filename} is not there; --data names the folder of the set", file=sys.stderr)
+        return 1
+    for line in module.lines(found):
+        print(line)
+    keep(f"quality-{asked.name}", found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

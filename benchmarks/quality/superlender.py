@@ -1,0 +1,123 @@
+"""SuperLender: trained on what was known by 22 July 2017, tested on the loans of 22 to 30 July; and its leaky twin.
+
+The twin's features look 30 days ahead. The leakage check of the evaluation must suspect it, and not the honest set.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from candor.clock import format_rfc3339
+from candor.contracts import Application, Event, parse_checkout, parse_event
+from history.point_in_time import Question, point_in_time
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
+from local.journey.sources import Decided
+from local.journey.sources.superlender import AS_OF, SuperLender
+from training.dataset import build
+from training.evaluate import auc, auc_interval
+from training.labels import labelled_checkouts
+from training.leakage import Archive, leakage
+from training.learn import split_at
+from training.recipe import raw_scores
+from training.settings import Settings
+from training.train import Trained, train
+from training.training_set import TrainingSet, read_training_set
+
+SETTINGS = Settings(run="quality", as_of=format_rfc3339(AS_OF))
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Mean AUC of the seeds' models on the tested loans, its interval, and what the check says of both sets."""
+    source = SuperLender(folder)
+    data = _training_set(source)
+    events = [_event(one) for one in source.history()]
+    trained = train(data, SETTINGS, DEFINITIONS, REASONS, policy(), MONOTONE)
+    values, bad = _tested(source, events)
+    scores = {seed: raw_scores(text, values) for seed, text in trained.seeds.items()}
+    each = {str(seed): auc(bad, one) for seed, one in scores.items()}
+    interval = auc_interval(bad, list(scores.values()))
+    twin = _twin(data, events)
+    looked = train(twin, replace(SETTINGS, seeds=(1,)), DEFINITIONS, REASONS, policy(), MONOTONE)
+    archive = Archive.before(AS_OF, DEFINITIONS, events)
+    return {
+        "trained": len(data.bad),
+        "tested": len(bad),
+        "bads": int(bad.sum()),
+        "auc": float(np.mean(list(each.values()))),
+        "auc_low": interval.low,
+        "auc_high": interval.high,
+        "auc_per_seed": each,
+        "bundle": trained.bundle.sha,
+        "leakage": {"honest": _checked(data, trained, archive), "twin": _checked(twin, looked, archive)},
+        "without_archive": {"honest": _checked(data, trained, None), "twin": _checked(twin, looked, None)},
+    }
+
+
+def _checked(data: TrainingSet, trained: Trained, archive: Archive | None) -> dict[str, Any]:
+    metrics = trained.bundle.metrics
+    split = split_at(data.q, data.known_at, metrics["period_from"])
+    return leakage(data, split, metrics["auc_served"], DEFINITIONS.features, archive)
+
+
+def _training_set(source: SuperLender) -> TrainingSet:
+    """By the same job as in a retraining, from an archive as Firehose writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive, out = Path(folder, "archive"), Path(folder, "dataset")
+        archive.mkdir()
+        with gzip.open(archive / "part-1.gz", "wt") as lines:
+            for event in source.history():
+                lines.write(json.dumps({"time": event["occurred_at"], "detail": event}) + "\n")
+        build(DEFINITIONS, archive, out, as_of=AS_OF, run="quality")
+        return read_training_set(out, DEFINITIONS)
+
+
+def _twin(data: TrainingSet, events: Sequence[Event]) -> TrainingSet:
+    """The same rows and labels with features that know the 30 days after."""
+    known, _ = labelled_checkouts(DEFINITIONS, events, AS_OF)
+    return replace(
+        data, values=point_in_time(DEFINITIONS, events, [one.question for one in known], leaky=True).values
+    )
+
+
+def _tested(source: SuperLender, events: Sequence[Event]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """Features as of each tested loan, and its flag."""
+    later = [_event(one) for one in source.timeline() if not isinstance(one, Decided)]
+    checkouts = list(source.checkouts())
+    questions = [_question(one) for one in checkouts]
+    values = point_in_time(DEFINITIONS, [*events, *later], questions).values
+    return values, np.array([one.label for one in checkouts], dtype=np.int8)
+
+
+def _question(checkout: Decided) -> Question:
+    body = parse_checkout(json.dumps(checkout.body).encode())
+    return Question(checkout.id, checkout.q_ms, Application(body, checkout.merchant))
+
+
+def _event(event: dict[str, Any]) -> Event:
+    return parse_event(json.dumps(event).encode())
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    """The figures as text."""
+    seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in found["auc_per_seed"].items())
+    interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
+    told = [
+        f"superlender: trained on {found['trained']:,}, tested on {found['tested']:,}, {found['bads']} of them bad",
+        f"auc={found['auc']:.4f} (mean of {len(found['auc_per_seed'])} seeds: {seeds}; 95 %: {interval})",
+    ]
+    for kind in ("leakage", "without_archive"):
+        for name, one in found[kind].items():
+            told.append(f"{kind} {name}: suspected={one['suspected']}, {len(one['findings'])} findings")
+            told += [
+                f"  {item.get('feature') or item.get('rows')}: {item['what']}" for item in one["findings"][:4]
+            ]
+    return told

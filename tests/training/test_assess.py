@@ -1,0 +1,216 @@
+"""The evaluation job from end to end on a small lender: every key, honest models, the same bytes twice, one page."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from candor import ModelCard
+from candor.clock import DAY, format_rfc3339
+from candor.errors import DefinitionError
+from tests.training.assessed import CARD, assessed, packed, population, trained, write_dataset
+from tests.training.conftest import AS_OF, small_lender
+from training import assess
+from training.evaluate import auc
+from training.job_output import JobOutput
+from training.recipe import raw_scores
+
+KEYS = """format bundle champion run discrimination comparison calibration gains stability profit swap_set vintages reasons
+reject_inference fairness leakage latency parity""".split()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    return assessed(tmp_path_factory.mktemp("assessed"))
+
+
+def test_every_key_of_the_format_is_there(done):
+    found = json.loads((done.root / "output/evaluation/evaluation.json").read_text())
+    assert found == json.loads(json.dumps(done.evaluation))
+    assert sorted(found) == sorted(KEYS)
+    assert (found["format"], found["bundle"], found["champion"]) == (1, done.bundle.sha, None)
+    for empty in ("comparison", "swap_set", "reject_inference", "fairness"):
+        assert found[empty] is None
+    assert found["parity"] == {"rows": found["discrimination"]["n"], "mismatches": 0}
+    assert not found["leakage"]["suspected"], found["leakage"]
+
+
+def test_what_is_measured_is_of_models_that_have_not_seen_the_latest_part(done):
+    told = done.evaluation["discrimination"]
+    assert told["auc"] == pytest.approx(done.bundle.metrics["auc_served"])
+    output = JobOutput.read((done.root / "input/model/model.tar.gz").read_bytes())
+    data = population()
+    late = data["q"] >= done.bundle.metrics["period_from"]
+    values = np.column_stack([data[name] for name in small_lender().features])
+    seen = auc(data["bad"][late], raw_scores(done.bundle.model, values[late]))
+    unseen = auc(data["bad"][late], raw_scores(output.validation[1], values[late]))
+    assert told["auc"] == pytest.approx(unseen)
+    assert seen > unseen + 0.01
+    assert told["auc_low"] < told["auc"] < told["auc_high"]
+    assert {one["by"] for one in told["segments"]} == {"history", "amount", "month"}
+
+
+def test_the_rest_of_the_measures_is_of_this_population(done):
+    found = done.evaluation
+    assert found["calibration"]["slope"] == pytest.approx(1.0, abs=0.6)
+    assert set(found["calibration"]["in_time"]) == {"slope", "intercept", "ece"}
+    assert sum(one["n"] for one in found["gains"]) == found["discrimination"]["n"]
+    assert found["stability"]["psi"] < 0.25
+    assert set(found["stability"]["csi"]) == set(small_lender().features)
+    assert sum(one["n"] for one in found["vintages"]) == 900
+    assert set(found["reasons"]["frequency"]) <= {"R1", "R2"}
+    assert sum(found["reasons"]["top1"].values()) == pytest.approx(1.0)
+    assert 0.5 < found["reasons"]["stability"] <= 1.0
+
+
+def test_a_month_is_mature_once_its_last_loan_had_time_to_end(done):
+    ages = {one["month"]: one["mature"] for one in done.evaluation["vintages"]}
+    latest = format_rfc3339(AS_OF - 33 * DAY)[:7]
+    assert [mature for month, mature in sorted(ages.items()) if month < latest] == [True] * sum(
+        month < latest for month in ages
+    )
+
+
+def test_the_same_inputs_give_the_same_bytes_but_for_the_latency(done, tmp_path):
+    again = assessed(tmp_path)
+    strip = {"latency": None}
+    assert {**again.evaluation, **strip} == {**done.evaluation, **strip}
+    told = re.compile(r"One score takes.*?µs\)")
+    assert told.sub("", again.report) == told.sub("", done.report)
+    assert again.bundle.sha == done.bundle.sha
+
+
+class Page(HTMLParser):
+    """What a page would load, and the places it links to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: set[str] = set()
+        self.ids: set[str] = set()
+        self.drawn = 0
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.drawn += tag == "svg"
+        self.ids.add(told.get("id", ""))
+        if tag in ("script", "link", "img", "iframe"):
+            self.loads.append(tag)
+        for name in ("href", "src", "xlink:href"):
+            if told.get(name):
+                (self.links.add if told[name].startswith("#") else self.loads.append)(told[name])
+
+
+def test_the_report_is_one_page_that_needs_nothing(done):
+    page = Page()
+    page.feed(done.report)
+    assert page.loads == []
+    assert {link[1:] for link in page.links} <= page.ids
+    assert page.drawn == 7
+    assert "url(http" not in done.report
+    assert CARD.purpose in done.report
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", done.report, flags=re.DOTALL).lower().split()
+
+
+def test_what_the_data_set_says_is_escaped(tmp_path):
+    columns = population() | {"merchant": np.array(["<b>mer</b>"] * 900)}
+    write_dataset(tmp_path / "input/dataset", columns)
+    trained(tmp_path / "input", (1,))
+    found = assess.read(tmp_path / "input", small_lender())
+    assess.write(found, CARD, "<i>run</i>", tmp_path / "out")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<b>mer" not in page
+    assert "<i>run" not in page
+    assert "&lt;i&gt;run" in page
+    assert json.loads((tmp_path / "out/evaluation.json").read_text())["reasons"]["stability"] is None
+
+
+def test_the_card_says_who_answers_and_what_was_measured(done):
+    card = done.card
+    assert (card["owner"], card["tier"], card["validator"]) == ("Credit risk", "low", "Model validation")
+    assert card["bundle"] == done.bundle.sha
+    assert card["thresholds"]["cutoff"] == done.bundle.cutoff
+    assert card["data"]["rows"] == 900
+    assert card["measured"]["auc"] == done.evaluation["discrimination"]["auc"]
+
+
+def test_a_card_needs_an_independent_validator_and_no_gaps():
+    told = {name: getattr(CARD, name) for name in CARD.__struct_fields__}
+    with pytest.raises(DefinitionError, match="must not be its developer"):
+        ModelCard(**told | {"validator": CARD.developer})
+    with pytest.raises(DefinitionError, match="says nothing of: purpose, limits"):
+        ModelCard(**told | {"purpose": "", "limits": ()})
+
+
+def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
+    earlier = format_rfc3339(AS_OF - 30 * DAY)
+    champion = replace(done.bundle, lineage=dict(done.bundle.lineage) | {"as_of": earlier}, cutoff=0.2)
+    found = assessed(tmp_path, champion=champion).evaluation
+    data = population()
+    late = data["q"] >= done.bundle.metrics["period_from"]
+    unseen = late & (data["known_at"] >= AS_OF - 30 * DAY)
+    assert found["champion"] == champion.sha
+    assert found["comparison"]["n"] == unseen.sum() < late.sum()
+    assert found["comparison"]["low"] <= found["comparison"]["auc_difference"] <= found["comparison"]["high"]
+    swap = found["swap_set"]
+    assert swap["both"] + swap["neither"] + swap["in"]["n"] + swap["out"]["n"] == unseen.sum()
+
+
+def test_a_champion_that_has_seen_everything_is_not_compared(done, tmp_path):
+    found = assessed(tmp_path, champion=done.bundle).evaluation
+    assert found["champion"] == done.bundle.sha
+    assert found["comparison"] is found["swap_set"] is None
+
+
+def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
+    data = population(seed=9)
+    features = {name: data[name] for name in small_lender().features}
+    inputs = done.root / "input"
+    pq.write_table(pa.table(features), inputs / "dataset/declined.parquet")
+    (inputs / "groups").mkdir()
+    sides = ["left" if number % 3 else "right" for number in range(900)]
+    ids = [f"chk_{number}" for number in range(900)]
+    pq.write_table(pa.table({"row_id": ids, "side": sides}), inputs / "groups/groups.parquet")
+    try:
+        found = assess.read(inputs, small_lender()).evaluation("r1")
+    finally:
+        (inputs / "dataset/declined.parquet").unlink()
+        (inputs / "groups/groups.parquet").unlink()
+    assert found["reject_inference"]["spread"] > 0
+    (group,) = found["fairness"]["groups"]
+    assert (group["group"], group["reference"], group["n"]) == ("right", "left", 60)
+
+
+def test_the_entry_follows_the_contract_of_processing(done, monkeypatch, capsys):
+    monkeypatch.setattr("lender.DEFINITIONS", small_lender())
+    monkeypatch.setattr("lender.MODEL_CARD", CARD)
+    monkeypatch.setenv("PROCESSING_ROOT", str(done.root))
+    assert assess.main(["--run", "r2"]) == 0
+    out = done.root / "output/evaluation"
+    assert json.loads((out / "evaluation.json").read_text())["run"] == "r2"
+    assert {path.name for path in out.iterdir()} == {"evaluation.json", "model_card.json", "report.html"}
+    assert "leakage suspected: False" in capsys.readouterr().out
+
+
+def test_what_does_not_belong_together_is_refused(done, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lender.DEFINITIONS", small_lender())
+    monkeypatch.setenv("PROCESSING_ROOT", str(tmp_path))
+    inputs = tmp_path / "input"
+    write_dataset(inputs / "dataset", seed=6)
+    (inputs / "model").mkdir()
+    model = (done.root / "input/model/model.tar.gz").read_bytes()
+    (inputs / "model/model.tar.gz").write_bytes(model)
+    assert assess.main([]) == 1
+    assert "trained on another data set" in capsys.readouterr().err
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare/bundle.json").write_bytes(done.bundle.to_bytes())
+    (inputs / "model/model.tar.gz").write_bytes(packed(tmp_path / "bare"))
+    assert assess.main([]) == 1
+    assert "no validation model of seed 1, 2" in capsys.readouterr().err

@@ -1,0 +1,103 @@
+"""A set that knows the future is suspected, an honest one is not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from candor.clock import DAY
+from candor.contracts import parse_event
+from history.point_in_time import point_in_time
+from tests.training.conftest import AS_OF, small_lender, write_archive
+from training.dataset import build
+from training.labels import labelled_checkouts
+from training.leakage import Archive, implausible, impossible_labels, leakage
+from training.learn import split_by_time
+from training.training_set import read_training_set
+
+FEATURES = small_lender().features
+
+
+@pytest.fixture(scope="module")
+def events(history):
+    return [parse_event(json.dumps(one).encode()) for one in history]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory, history):
+    root = tmp_path_factory.mktemp("leakage")
+    write_archive(root / "archive", history)
+    build(small_lender(), root / "archive", root / "dataset", as_of=AS_OF, run="r1")
+    return read_training_set(root / "dataset", small_lender())
+
+
+@pytest.fixture(scope="module")
+def twin(honest, events):
+    """The same rows with features that know the 30 days after."""
+    known, _ = labelled_checkouts(small_lender(), events, AS_OF)
+    questions = [one.question for one in known]
+    return replace(honest, values=point_in_time(small_lender(), events, questions, leaky=True).values)
+
+
+def checked(data, late_auc, archive=None):
+    return leakage(data, split_by_time(data.q, data.known_at, 0.2), late_auc, FEATURES, archive)
+
+
+def test_the_honest_set_is_not_suspected(honest, events):
+    archive = Archive.before(AS_OF, small_lender(), events)
+    found = checked(honest, 0.8, archive)
+    assert found == {"suspected": False, "findings": [], "checked": ["labels", "figures", "archive"]}
+
+
+def test_values_that_change_without_later_events_are_named(twin, events):
+    archive = Archive.before(AS_OF, small_lender(), events)
+    found = checked(twin, 0.8, archive)
+    named = {one["feature"] for one in found["findings"] if "later events" in one["what"]}
+    assert found["suspected"]
+    assert {"loans.count.lifetime", "tries.count.7d"} <= named
+    assert "request.amount" not in named
+
+
+def test_labels_that_the_events_do_not_tell_are_named(honest, events):
+    archive = Archive.before(AS_OF, small_lender(), events)
+    flipped = replace(honest, bad=1 - honest.bad)
+    assert any("another label" in one["what"] for one in checked(flipped, 0.8, archive)["findings"])
+    early = Archive.before(AS_OF - 60 * DAY, small_lender(), events)
+    assert any("no label was known" in one["what"] for one in checked(honest, 0.8, early)["findings"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        (lambda data: {"known_at": data.q - 1}, "at or before the moment of decision"),
+        (lambda data: {"known_at": data.known_at + 200 * DAY}, "at or after as-of"),
+        (lambda data: {"q": data.q + 200 * DAY, "known_at": data.q + 300 * DAY}, "decision was taken"),
+    ],
+    ids=["known before", "known too late", "decided too late"],
+)
+def test_a_label_of_an_impossible_time_is_told(honest, changes, what):
+    wrong = replace(honest, **changes(honest))
+    assert any(what in one["what"] for one in impossible_labels(wrong))
+    assert list(impossible_labels(honest)) == []
+
+
+def test_figures_too_good_to_be_true_are_told(honest):
+    split = split_by_time(honest.q, honest.known_at, 0.2)
+    values = honest.values.copy()
+    values[:, 5] = honest.bad + np.random.default_rng(1).normal(0, 0.3, len(honest.bad))
+    (found,) = list(implausible(replace(honest, values=values), split, 0.9, FEATURES))
+    assert found["feature"] == "request.amount"
+    assert "alone it has an AUC" in found["what"]
+    told = list(implausible(honest, split, 0.97, FEATURES))
+    assert told[0]["what"] == "the model's AUC of 0.970 is implausibly high"
+
+
+def test_a_feature_that_changes_its_meaning_is_told(honest):
+    split = split_by_time(honest.q, honest.known_at, 0.2)
+    values = honest.values.copy()
+    values[split.late, 3] = -values[split.late, 3]  # 0.80 among those with a past, then 0.11
+    found = list(implausible(replace(honest, values=values), split, 0.8, FEATURES))
+    assert [one["feature"] for one in found] == ["loans.max_days_late.lifetime"]

@@ -1,0 +1,67 @@
+"""The hosts of one training job, for LightGBM's own data-parallel mode: each holds a part of the rows, all get one model.
+
+SageMaker names them in SM_HOSTS and SM_CURRENT_HOST (its training toolkit) or in `input/config/resourceconfig.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+PORT: Final = 12_400
+_MINUTES: Final = 10
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """`names` in order, `current` among them, the n-th listening at `port` + n; one host, or none, trains by itself."""
+
+    names: tuple[str, ...] = ()
+    current: str = ""
+    port: int = PORT
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str] = os.environ, config: Path | None = None) -> Hosts:
+        """From SM_HOSTS and SM_CURRENT_HOST, else from resourceconfig.json, else alone."""
+        names, current = environment.get("SM_HOSTS"), environment.get("SM_CURRENT_HOST", "")
+        if names:
+            return cls(tuple(sorted(json.loads(names))), current)
+        if config is not None and config.is_file():
+            found = json.loads(config.read_text())
+            return cls(tuple(sorted(found["hosts"])), str(found["current_host"]))
+        return cls()
+
+    @property
+    def several(self) -> bool:
+        return len(self.names) > 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this host writes the bundle; the others have the same model and leave nothing."""
+        return not self.several or self.names.index(self.current) == 0
+
+    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """This host's rows: every n-th, so that every host has all of the period."""
+        return rows[self.names.index(self.current) :: len(self.names)] if self.several else rows
+
+    def parameters(self) -> dict[str, Any]:
+        """LightGBM's: the list of machines, each with a port of its own, so that one machine can be several hosts."""
+        if not self.several:
+            return {}
+        machines = [f"{socket.gethostbyname(name)}:{self.port + n}" for n, name in enumerate(self.names)]
+        return {
+            "tree_learner": "data",
+            "pre_partition": True,
+            "num_machines": len(machines),
+            "machines": ",".join(machines),
+            "local_listen_port": self.port + self.names.index(self.current),
+            "time_out": _MINUTES,
+        }

@@ -1,0 +1,182 @@
+"""Figures as SVG text, the same bytes for the same evaluation."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+INK: Final = "#1f2933"
+QUIET: Final = "#9aa5b1"
+BLUE: Final = "#2f6fb0"
+AMBER: Final = "#c4702b"
+GREEN: Final = "#3c8a63"
+RED: Final = "#b3403a"
+
+_STYLE: Final[dict[Any, Any]] = {
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": QUIET,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8ecf0",
+    "grid.linewidth": 0.8,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+}
+_PERCENT: Final = PercentFormatter(1.0, decimals=0)
+
+
+def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
+    """SVG by name; a figure whose part of the evaluation is null or empty is left out."""
+    drawn = {
+        "reliability": (_reliability, evaluation["calibration"]["reliability"]),
+        "gains": (_gains, evaluation["gains"]),
+        "profit": (_profit, evaluation["profit"]),
+        "segments": (_segments, evaluation["discrimination"]),
+        "vintages": (_vintages, evaluation["vintages"]),
+        "csi": (_csi, evaluation["stability"]["csi"]),
+        "reasons": (_reasons, evaluation["reasons"]["frequency"]),
+        "alternatives": (_alternatives, (evaluation["fairness"] or {}).get("alternatives")),
+    }
+    return {name: _svg(name, draw, part) for name, (draw, part) in drawn.items() if part}
+
+
+def _svg(name: str, draw: Any, part: Any) -> str:
+    """One figure; ids inside it are salted with its name, since all figures share one document."""
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=_size(name, part), layout="constrained")
+        draw(figure.subplots(), part)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _size(name: str, part: Any) -> tuple[float, float]:
+    """Inches: a line of months is wide, a list of bars is as high as it is long."""
+    if name == "vintages":
+        return 11.2, 2.8
+    rows = {"csi": 10, "reasons": len(part), "segments": len(part["segments"]) if name == "segments" else 0}
+    return 5.6, max(3.2, min(0.22 * rows.get(name, 0) + 0.8, 8.0))
+
+
+def _reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
+    predicted, observed = ([one[name] for one in bins] for name in ("predicted", "observed"))
+    most = 1.08 * max([*predicted, *observed, 0.01])
+    error = [1.96 * (max(o * (1 - o), 1e-9) / one["n"]) ** 0.5 for o, one in zip(observed, bins, strict=True)]
+    axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
+    axes.errorbar(predicted, observed, yerr=error, fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5)
+    axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(_PERCENT)
+
+
+def _gains(axes: Axes, deciles: Sequence[Mapping[str, Any]]) -> None:
+    total = sum(one["n"] for one in deciles)
+    seen, shares = 0, [0.0]
+    for one in deciles:
+        seen += one["n"]
+        shares.append(seen / total)
+    axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
+    axes.plot(
+        shares, [0.0, *(one["cumulative_bads"] for one in deciles)], color=BLUE, marker="o", markersize=4
+    )
+    axes.set(
+        xlabel="share of checkouts, riskiest first", ylabel="share of bads found", xlim=(0, 1), ylim=(0, 1.02)
+    )
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(_PERCENT)
+
+
+def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
+    curve = part["curve"]
+    rates = [one["approval_rate"] for one in curve]
+    axes.plot(rates, [one["profit_per_unit"] for one in curve], color=GREEN, marker="o", markersize=3.5)
+    axes.axhline(0, color=QUIET, linewidth=1)
+    axes.axvline(part["approval_rate"], color=INK, linewidth=1, linestyle="--")
+    axes.annotate(
+        "cut-off",
+        (part["approval_rate"], 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, -10),
+        textcoords="offset points",
+        ha="right",
+    )
+    axes.set(xlabel="approval rate", ylabel="profit per unit asked for", xlim=(0, 1.01))
+    bads = axes.twinx()
+    bads.plot(rates, [one["bad_rate"] for one in curve], color=AMBER, linewidth=1.4)
+    bads.set_ylabel("bad rate of the approved", color=AMBER)
+    bads.set_ylim(0, None)
+    bads.grid(visible=False)
+    for axis, formatter in (
+        (axes.xaxis, _PERCENT),
+        (axes.yaxis, PercentFormatter(1.0)),
+        (bads.yaxis, _PERCENT),
+    ):
+        axis.set_major_formatter(formatter)
+
+
+def _segments(axes: Axes, part: Mapping[str, Any]) -> None:
+    told = [one for one in part["segments"] if one["auc"] is not None][::-1]
+    places = range(len(told))
+    areas = [one["auc"] for one in told]
+    below = [max(one["auc"] - one["auc_low"], 0.0) for one in told]
+    above = [max(one["auc_high"] - one["auc"], 0.0) for one in told]
+    axes.axvspan(part["auc_low"], part["auc_high"], color="#eef3f8")
+    axes.axvline(part["auc"], color=BLUE, linewidth=1)
+    axes.errorbar(areas, places, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
+    axes.set_yticks(list(places), [f"{one['by']} {one['value']}" for one in told])
+    axes.set(xlabel="AUC with 95 % interval; the band is all checkouts")
+    axes.grid(visible=False, axis="y")
+
+
+def _vintages(axes: Axes, months: Sequence[Mapping[str, Any]]) -> None:
+    places = range(len(months))
+    colours = [BLUE if one["mature"] else "#cfdbe7" for one in months]
+    axes.bar(places, [one["bad_rate"] for one in months], color=colours, width=0.72)
+    step = max(1, len(months) // 20)
+    axes.set_xticks(list(places)[::step], [one["month"] for one in months][::step], rotation=35, ha="right")
+    axes.set(ylabel="bad rate")
+    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.grid(visible=False, axis="x")
+
+
+def _csi(axes: Axes, indices: Mapping[str, float]) -> None:
+    ranked = sorted(indices.items(), key=lambda one: (-one[1], one[0]))[:10][::-1]
+    colours = [RED if value > 0.25 else AMBER if value > 0.10 else BLUE for _, value in ranked]
+    axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=colours, height=0.7)
+    for limit in (0.10, 0.25):
+        axes.axvline(limit, color=QUIET, linewidth=1, linestyle="--")
+    axes.set(xlabel="CSI, latest part against earlier part", xlim=(0, max(0.3, 1.05 * max(indices.values()))))
+    axes.grid(visible=False, axis="y")
+
+
+def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:
+    ranked = sorted(frequency.items(), key=lambda one: (one[1], one[0]))
+    axes.barh([code for code, _ in ranked], [share for _, share in ranked], color=BLUE, height=0.7)
+    axes.set(xlabel="share of the declined who are told it")
+    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.grid(visible=False, axis="y")
+
+
+def _alternatives(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
+    best = [one for one in found if one.get("on_frontier")]
+    axes.scatter([one["air"] for one in found], [one["auc"] for one in found], color="#b9cfe4", s=18)
+    axes.plot(
+        [one["air"] for one in best], [one["auc"] for one in best], color=BLUE, marker="o", markersize=4
+    )
+    axes.set(xlabel="lowest adverse impact ratio", ylabel="AUC")
