@@ -21,10 +21,11 @@ from candor.decide import Attempt, Decider
 from candor.model.bundle import Bundle
 from candor.store.artifacts import keep_bundle
 from candor.store.commits import Retention
-from candor.store.dynamodb import DecisionReader
+from candor.store.dynamodb import DecisionReader, bound
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import StoredDecision
-from candor.store.registry import Registration, Registry, RegistryItem, bound
+from candor.store.registry import Registry
+from candor.store.registry_items import Registration, RegistryItem
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.archived import create_stream, refusing
 from tests.handlers.checkouts import planted
