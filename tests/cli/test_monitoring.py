@@ -18,7 +18,8 @@ import lender
 from candor.clock import DAY, SystemClock, format_rfc3339
 from candor.contracts import Event
 from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registration, Registry
+from candor.store.registry import Registry
+from candor.store.registry_items import Registration
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
 from training import monitor
@@ -39,7 +40,7 @@ def stage():
         stage = Deployed()
         s3 = boto3.client("s3")
         keep_bundle(s3, "bundles", bundle.sha, bundle.to_bytes())
-        Registry("registry").register(Registration(bundle.sha, "registered", {}, RUN, 1))
+        Registry("registry").register(Registration(bundle.sha, "candidate", {}, RUN, 1))
         Registry("registry").promote(bundle.sha, by="ana", at=1)
         for name, data in files(bundle).items():
             s3.put_object(Bucket="training", Key=f"runs/{RUN}/{name}", Body=data)

@@ -183,7 +183,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
         s3.create_bucket(Bucket="bundles")
         keep_bundle(s3, "bundles", bundle.sha, bundle.to_bytes())
         registry = Registry("registry")
-        registry.register(Registration(bundle.sha, "registered", {}, "run", 1))
+        registry.register(Registration(bundle.sha, "candidate", {}, "run", 1))
         registry.shadow([bundle.sha])
         queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
         environments: dict[str, dict[str, str]] = {
