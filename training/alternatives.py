@@ -7,15 +7,19 @@ comparison alone, never in a model. What counts as comparable performance is the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
+from candor.reasons import Catalogue
 from training.evaluate import auc
 from training.fairness import Outcomes, groups
-from training.learn import Floats
+from training.learn import Floats, Split
+from training.recipe import Recipe, raw_scores
+from training.training_set import TrainingSet
 
 TOLERANCE: Final = 0.005
 """An AUC lower by no more than this is comparable performance."""
@@ -115,3 +119,28 @@ def _better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether `one` is at least as good in both and better in one."""
     as_good = one["auc"] >= other["auc"] and one["air"] >= other["air"]
     return bool(as_good and (one["auc"] > other["auc"] or one["air"] > other["air"]))
+
+
+def by_factor(
+    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: Compared
+) -> list[dict[str, Any]]:
+    """`alternatives` of a lender's own model: what is left out is all that a person would be told as one reason.
+
+    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the share that
+    is approved is the same for all.
+    """
+    factors = {reason.factor for reason in catalogue.reasons if reason.features}
+    of = dict(
+        zip(recipe.features, (catalogue.reasons[one].factor for one in catalogue.factor_of), strict=True)
+    )
+    used = sorted(factors & set(of.values()))
+
+    def fitted(candidate: Candidate) -> Floats:
+        kept = [place for place, name in enumerate(recipe.features) if of[name] not in candidate.without]
+        part = replace(data, values=data.values[:, kept])
+        chosen = recipe.only([recipe.features[place] for place in kept])
+        chosen = replace(chosen, parameters={**chosen.parameters, **(candidate.parameters or {})})
+        raw = raw_scores(chosen.fit(part, split.early, seed), part.values[split.late])
+        return np.asarray(expit(raw))
+
+    return alternatives(fitted, compared, used if len(used) > 1 else [], {})

@@ -30,6 +30,7 @@ from candor.model.bundle import Bundle
 from candor.reasons import Catalogue
 from candor.regulation import ModelCard
 from history.archive import ArchiveDamaged, accepted_events, read_envelopes
+from training.alternatives import Compared, by_factor
 from training.calibration import calibration, line, probabilities
 from training.discrimination import comparison, discrimination, enough, gains
 from training.evaluate import auc
@@ -189,9 +190,21 @@ class Assessment:
     def _fairness(self) -> dict[str, Any] | None:
         if self.groups is None:
             return None
-        told = {name: column[self.late] for name, column in self.groups.items()}
-        outcomes = Outcomes(self.bad, self.pd, self.bundle.cutoff)
-        return {"groups": groups(outcomes, told), "alternatives": []}
+        told = {name: column[self.split.late] for name, column in self.groups.items()}
+        rows, bundle = self.split.late, self.bundle
+        outcomes = Outcomes(self.data.bad[rows], self._in_rows(self.pd), bundle.cutoff)
+        found = groups(outcomes, told)
+        recipe = Recipe.of(self.definitions.features, bundle.lineage["parameters"])
+        compared = Compared(outcomes.bad, told, float(outcomes.approved.mean()))
+        catalogue, seed = Catalogue(bundle.reasons, bundle.features), int(bundle.lineage["seeds"][0])
+        others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if found else []
+        return {"groups": found, "alternatives": others}
+
+    def _in_rows(self, by_time: Floats) -> Floats:
+        """Figures of the latest part by time, in the order of the split's rows."""
+        found = np.empty(len(by_time))
+        found[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
+        return found
 
 
 def read(root: Path, definitions: Definitions) -> Assessment:

@@ -75,12 +75,12 @@ def against_reference(outcomes: Outcomes, group: Mask, reference: Mask) -> dict[
         "approval_rate_reference": _share(approved, reference),
         "air": air,
         "marginal_effect": _share(approved, reference) - _share(approved, group),
-        "smd": float((pd[group].mean() - pd[reference].mean()) / pd.std(ddof=1)),
+        "smd": _standardised(pd, group, reference),
         "fpr_ratio": _ratio(_share(~approved, group & ~bad), _share(~approved, reference & ~bad)),
         "fnr_ratio": _ratio(_share(approved, group & bad), _share(approved, reference & bad)),
         "air_at": {str(share): adverse_impact(pd, share, group, reference) for share in QUANTILES},
         "fisher_p": p,
-        "t_p": float(ttest_ind(pd[group], pd[reference], equal_var=False).pvalue),
+        "t_p": _welch(pd[group], pd[reference]),
         "flagged": air is not None and air < FOUR_FIFTHS and p < SIGNIFICANT,
     }
 
@@ -89,6 +89,20 @@ def adverse_impact(pd: Floats, share: float, group: Mask, reference: Mask) -> fl
     """Adverse impact ratio if the `share` of all with the lowest PD were approved."""
     approved = pd <= np.quantile(pd, share)
     return _ratio(_share(approved, group), _share(approved, reference))
+
+
+def _standardised(pd: Floats, group: Mask, reference: Mask) -> float:
+    """Difference of means in standard deviations of all; 0 where everyone has the same PD."""
+    if np.ptp(pd) == 0.0:
+        return 0.0
+    return float((pd[group].mean() - pd[reference].mean()) / pd.std(ddof=1))
+
+
+def _welch(one: Floats, other: Floats) -> float:
+    """p-value of equal means without equal variances; where neither varies the means are equal or they are not."""
+    if np.ptp(one) == 0.0 and np.ptp(other) == 0.0:
+        return 1.0 if one[0] == other[0] else 0.0
+    return float(ttest_ind(one, other, equal_var=False).pvalue)
 
 
 def _share(of: Mask, among: Mask) -> float:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +23,12 @@ _MINUTES: Final = 10
 
 @dataclass(frozen=True)
 class Hosts:
-    """`names` in order, `current` among them, the n-th listening at `port` + n; one host, or none, trains by itself."""
+    """`names` in order, `current` among them; ports are taken from `port` on. One host, or none, trains by itself."""
 
     names: tuple[str, ...] = ()
     current: str = ""
     port: int = PORT
+    _models: Iterator[int] = field(default_factory=count, compare=False, repr=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ, config: Path | None = None) -> Hosts:
@@ -53,15 +55,20 @@ class Hosts:
         return rows[self.names.index(self.current) :: len(self.names)] if self.several else rows
 
     def parameters(self) -> dict[str, Any]:
-        """LightGBM's: the list of machines, each with a port of its own, so that one machine can be several hosts."""
+        """LightGBM's, for the next model: the list of machines, each with a port of its own.
+
+        Several hosts may be one machine. Every model has other ports, for a closed one stays taken for a minute; since
+        all hosts fit the same models in the same order, they agree on them.
+        """
         if not self.several:
             return {}
-        machines = [f"{socket.gethostbyname(name)}:{self.port + n}" for n, name in enumerate(self.names)]
+        first = self.port + next(self._models) * len(self.names)
+        machines = [f"{socket.gethostbyname(name)}:{first + n}" for n, name in enumerate(self.names)]
         return {
             "tree_learner": "data",
             "pre_partition": True,
             "num_machines": len(machines),
             "machines": ",".join(machines),
-            "local_listen_port": self.port + self.names.index(self.current),
+            "local_listen_port": first + self.names.index(self.current),
             "time_out": _MINUTES,
         }

@@ -40,6 +40,7 @@ the calibration. Column-wise and deterministic, the trees do not depend on the n
 
 PROGRESS_EVERY: Final = 50
 _ROWS_FOR_THREADS: Final = 200_000
+_NOT_LIGHTGBM: Final = ("rounds", "rounds_for", "directions", "hosts")
 _MACHINE: Final = re.compile(
     r"^\[(num_threads|machines|local_listen_port|num_machines|machine_list_filename|time_out): [^\n]*\]\n",
     flags=re.MULTILINE,
@@ -60,10 +61,16 @@ class Recipe:
 
     @classmethod
     def of(cls, features: tuple[str, ...], told: Mapping[str, Any]) -> Recipe:
-        """From what `told` gave, with a fixed number of rounds; on one host."""
+        """From what `told` gave; on one host."""
         directions = tuple(int(told["directions"].get(name, 0)) for name in features)
-        own = {name: value for name, value in told.items() if name not in ("rounds", "directions", "hosts")}
-        return cls(features, directions, int(told["rounds"]), parameters=own)
+        own = {name: value for name, value in told.items() if name not in _NOT_LIGHTGBM}
+        rounds = int(told["rounds"])
+        return cls(features, directions, rounds, int(told["rounds_for"]), rounds, parameters=own)
+
+    def only(self, features: Sequence[str]) -> Recipe:
+        """The same with some of the features."""
+        directions = tuple(self.directions[self.features.index(name)] for name in features)
+        return replace(self, features=tuple(features), directions=directions)
 
     def rounds_for(self, rows: int) -> int:
         """More rows carry more trees, in proportion; the number as it is where it was not found by stopping."""
@@ -97,10 +104,11 @@ class Recipe:
         return replace(self, rounds=int(np.median(best)), rows=rows, most=self.rounds)
 
     def told(self, rows: int) -> dict[str, Any]:
-        """What a bundle's lineage says of it."""
+        """What a bundle's lineage says of it: `rounds` trees, in proportion to `rounds_for` rows unless that is 0."""
         directions = {name: one for name, one in zip(self.features, self.directions, strict=True) if one}
         hosts = {"hosts": len(self.hosts.names)} if self.hosts.several else {}
-        return {**self.parameters, "rounds": self.rounds_for(rows), "directions": directions, **hosts}
+        rounds = {"rounds": self.rounds_for(rows), "rounds_for": rows if self.rows else 0}
+        return {**self.parameters, **rounds, "directions": directions, **hosts}
 
     def _dataset(self, data: TrainingSet, rows: NDArray[np.int64]) -> lightgbm.Dataset:
         mine = self.hosts.share(rows)

@@ -21,6 +21,7 @@ from training import assess
 from training.evaluate import auc
 from training.job_output import JobOutput
 from training.recipe import raw_scores
+from training.report.page import page
 
 KEYS = """format bundle champion run discrimination comparison calibration gains stability profit swap_set vintages reasons
 reject_inference fairness leakage latency parity""".split()
@@ -29,6 +30,10 @@ reject_inference fairness leakage latency parity""".split()
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     return assessed(tmp_path_factory.mktemp("assessed"))
+
+
+def values(data):
+    return np.column_stack([data[name] for name in small_lender().features])
 
 
 def test_every_key_of_the_format_is_there(done):
@@ -48,9 +53,8 @@ def test_what_is_measured_is_of_models_that_have_not_seen_the_latest_part(done):
     output = JobOutput.read((done.root / "input/model/model.tar.gz").read_bytes())
     data = population()
     late = data["q"] >= done.bundle.metrics["period_from"]
-    values = np.column_stack([data[name] for name in small_lender().features])
-    seen = auc(data["bad"][late], raw_scores(done.bundle.model, values[late]))
-    unseen = auc(data["bad"][late], raw_scores(output.validation[1], values[late]))
+    seen = auc(data["bad"][late], raw_scores(done.bundle.model, values(data)[late]))
+    unseen = auc(data["bad"][late], raw_scores(output.validation[1], values(data)[late]))
     assert told["auc"] == pytest.approx(unseen)
     assert seen > unseen + 0.01
     assert told["auc_low"] < told["auc"] < told["auc_high"]
@@ -109,11 +113,11 @@ class Page(HTMLParser):
 
 
 def test_the_report_is_one_page_that_needs_nothing(done):
-    page = Page()
-    page.feed(done.report)
-    assert page.loads == []
-    assert {link[1:] for link in page.links} <= page.ids
-    assert page.drawn == 7
+    seen = Page()
+    seen.feed(done.report)
+    assert seen.loads == []
+    assert {link[1:] for link in seen.links} <= seen.ids
+    assert seen.drawn == 7
     assert "url(http" not in done.report
     assert CARD.purpose in done.report
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", done.report, flags=re.DOTALL).lower().split()
@@ -125,10 +129,10 @@ def test_what_the_data_set_says_is_escaped(tmp_path):
     trained(tmp_path / "input", (1,))
     found = assess.read(tmp_path / "input", small_lender())
     assess.write(found, CARD, "<i>run</i>", tmp_path / "out")
-    page = (tmp_path / "out/report.html").read_text()
-    assert "<b>mer" not in page
-    assert "<i>run" not in page
-    assert "&lt;i&gt;run" in page
+    told = (tmp_path / "out/report.html").read_text()
+    assert "<b>mer" not in told
+    assert "<i>run" not in told
+    assert "&lt;i&gt;run" in told
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["reasons"]["stability"] is None
 
 
@@ -170,6 +174,7 @@ def test_a_champion_that_has_seen_everything_is_not_compared(done, tmp_path):
 
 
 def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
+    output = JobOutput.read((done.root / "input/model/model.tar.gz").read_bytes())
     data = population(seed=9)
     features = {name: data[name] for name in small_lender().features}
     inputs = done.root / "input"
@@ -186,6 +191,18 @@ def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
     assert found["reject_inference"]["spread"] > 0
     (group,) = found["fairness"]["groups"]
     assert (group["group"], group["reference"], group["n"]) == ("right", "left", 60)
+    data = population()
+    late = np.flatnonzero(data["q"] >= done.bundle.metrics["period_from"])
+    pd = [done.bundle.score(one) for one in raw_scores(output.validation[1], values(data)[late]).tolist()]
+    approved = [
+        np.mean([p <= done.bundle.cutoff for p, row in zip(pd, late, strict=True) if sides[row] == side])
+        for side in ("right", "left")
+    ]
+    assert group["air"] == pytest.approx(approved[0] / approved[1])
+    tried = found["fairness"]["alternatives"]
+    assert [one["name"] for one in tried[:3]] == ["as it is", "without repayment", "without request"]
+    assert tried[0]["auc"] == pytest.approx(found["discrimination"]["auc"])
+    assert "Less discriminatory alternatives" in page(found, done.card, {"R1": "one", "R2": "two"})
 
 
 def test_the_entry_follows_the_contract_of_processing(done, monkeypatch, capsys):

@@ -65,6 +65,13 @@ def test_welchs_p_by_hand(outcomes, masks):
     assert against_reference(outcomes, *masks)["t_p"] == pytest.approx(p, abs=0.004)
 
 
+def test_a_model_that_tells_nobody_apart_has_no_differences(outcomes, masks):
+    found = against_reference(Outcomes(outcomes.bad, np.full(150, 0.1), 0.2), *masks)
+    assert (found["air"], found["smd"], found["t_p"], found["flagged"]) == (1.0, 0.0, 1.0, False)
+    pd = np.where(masks[0], 0.3, 0.1)
+    assert against_reference(Outcomes(outcomes.bad, pd, 0.2), *masks)["t_p"] == 0.0
+
+
 def test_the_ratio_at_a_quantile_approves_that_share(masks):
     pd = np.linspace(0, 1, 150)
     assert adverse_impact(pd, 0.5, *masks) == pytest.approx(0.0)

@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +99,9 @@ def test_more_rows_carry_more_rounds_up_to_the_most():
     recipe = Recipe(FEATURES, (0,) * 6, 500).with_rounds([90, 100, 120], rows=1_000)
     assert [recipe.rounds_for(rows) for rows in (500, 1_000, 2_000, 90_000)] == [50, 100, 200, 500]
     assert Recipe(FEATURES, (0,) * 6, 40).rounds_for(9) == 40
+    again = Recipe.of(FEATURES, recipe.told(2_000))
+    assert [again.rounds_for(rows) for rows in (500, 1_000, 2_000)] == [50, 100, 200]
+    assert Recipe.of(FEATURES, Recipe(FEATURES, (0,) * 6, 40).told(100)).rounds_for(9) == 40
 
 
 def test_the_latest_part_takes_no_part_in_a_choice(data):
@@ -255,16 +259,16 @@ def test_hosts_come_from_the_toolkit_or_from_the_file(tmp_path):
 
 
 def free_ports() -> str:
-    """The first of two ports in a row that nobody listens at."""
-    for port in range(21_000, 29_000, 2):
-        with socket.socket() as one, socket.socket() as other:
+    """The first of four ports in a row that nobody listens at: two hosts, two models."""
+    for port in range(21_000, 29_000, 4):
+        with ExitStack() as stack:
             try:
-                one.bind(("127.0.0.1", port))
-                other.bind(("127.0.0.1", port + 1))
+                for number in range(4):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + number))
             except OSError:
                 continue
             return str(port)
-    raise RuntimeError("no two ports are free")
+    raise RuntimeError("no four ports in a row are free")
 
 
 JOB = """
@@ -279,7 +283,8 @@ from training.training_set import read_training_set
 folder, out, current = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 data = read_training_set(folder, small_lender())
 recipe = Recipe(small_lender().features, (0,) * 6, 60, hosts=Hosts(("127.0.0.1", "localhost"), current, int(sys.argv[4])))
-out.write_text(recipe.fit(data, np.arange(3_000), 1))
+texts = [recipe.fit(data, np.arange(3_000), seed) for seed in (1, 2)]
+out.write_text(texts[0])
 """
 
 

@@ -174,7 +174,7 @@ def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:
 
 
 def _alternatives(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
-    best = [one for one in found if one.get("on_frontier")]
+    best = sorted((one for one in found if one["on_frontier"]), key=lambda one: float(one["air"]))
     axes.scatter([one["air"] for one in found], [one["auc"] for one in found], color="#b9cfe4", s=18)
     axes.plot(
         [one["air"] for one in best], [one["auc"] for one in best], color=BLUE, marker="o", markersize=4
