@@ -57,6 +57,8 @@ class ObservabilityStack(cdk.Stack):
         )
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
+        blind = training.guard_models.metric_errors(period=_FIVE_MINUTES)
+        self._alarm("GuardBlind", blind, "Nobody watches what was promoted: read the guard's log.", periods=3)
 
     def _events(self, ingestion: IngestionStack) -> None:
         self._dlq("EventsDlq", ingestion.events_dlq, "Events were refused: read their reason, fix, redrive.")

@@ -192,12 +192,13 @@ def _check(settings: StageSettings) -> None:
         _check_prod(settings)
 
 
+_COIN = 0.5
 _SHARE = (0.0, 1.0)
 _MODEL_BOUNDS: dict[str, tuple[float, float]] = {
-    "gates.min_auc": (0.5, 1.0),
-    "gates.max_auc_loss": (0.0, 0.5),
-    "gates.min_slope": _SHARE,
-    "gates.max_slope": (1.0, 10.0),
+    "gates.min_auc": _SHARE,
+    "gates.max_auc_loss": _SHARE,
+    "gates.min_slope": (-100.0, 1.0),
+    "gates.max_slope": (1.0, 100.0),
     "gates.max_ece": _SHARE,
     "gates.max_psi": (0.0, 10.0),
     "gates.min_air": _SHARE,
@@ -212,6 +213,8 @@ _MODEL_BOUNDS: dict[str, tuple[float, float]] = {
 
 
 def _check_models(settings: StageSettings) -> None:
+    if settings.stage == "prod" and settings.gates.min_auc <= _COIN:
+        raise SettingsError(f"stage 'prod': gates.min_auc must be above {_COIN}, which is a coin's")
     for path, (low, high) in _MODEL_BOUNDS.items():
         part, _, name = path.partition(".")
         value = getattr(getattr(settings, part), name)

@@ -87,7 +87,7 @@ def test_a_whole_number_is_a_number(stages):
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
-        ("gates.min_auc", 1.5, r"gates\.min_auc is 1\.5, it must be 0\.5 to 1"),
+        ("gates.min_auc", 1.5, r"gates\.min_auc is 1\.5, it must be 0 to 1"),
         ("gates.min_gini", 0.4, r"has unknown settings: gates\.min_gini"),
         ("gates.max_psi", "low", r"gates\.max_psi is 'low', it must be of type float"),
         ("guard.hours", 1.5, r"guard\.hours is 1\.5, it must be of type int"),
@@ -106,6 +106,12 @@ def test_an_unusable_setting_of_models_is_named(stages, path, value, complaint):
     place[name] = value
     with pytest.raises(SettingsError, match=complaint):
         StageSettings.from_context(stages, "dev")
+
+
+def test_prod_asks_for_more_than_a_coins_auc(stages):
+    stages["prod"]["gates"]["min_auc"] = 0.5
+    with pytest.raises(SettingsError, match=r"gates\.min_auc must be above 0\.5"):
+        StageSettings.from_context(stages, "prod")
 
 
 def test_a_missing_part_of_a_setting_is_named(stages):
