@@ -16,7 +16,7 @@ export PORT DATA ONCE SIZE
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test test-fast simulate check synth bench lock clean distclean
+.PHONY: help install run test test-fast test-spark spark simulate check synth bench lock clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,14 @@ test: install  ## All tests, with branch coverage of the libraries
 test-fast: install  ## The inner loop: no synthesis, no local system
 	@$(python) -m pytest -q -m "not infra and not system"
 
+spark: install  ## Create .cache/spark, the environment of Spark jobs (needs Java 17)
+	@scripts/spark-environment
+
+test-spark: install  ## Training sets on Spark beside the embedded engine and the oracle; skipped without Java
+	@scripts/spark-environment; code=$$?; \
+	if [ $$code -eq 3 ]; then echo "test-spark is skipped"; exit 0; elif [ $$code -ne 0 ]; then exit $$code; fi; \
+	.cache/spark/bin/python -m pytest -q -p no:cacheprovider tests/spark
+
 simulate: install  ## Live through SEEDS simulated worlds of the event path, or through one: SEED=17
 	@$(python) -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
@@ -54,9 +62,11 @@ synth: install  ## Synthesize the CDK app into cdk.out
 bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
 	@$(python) -m benchmarks
 
-lock:  ## Resolve requirements.in into requirements.txt again (needs uv)
+lock:  ## Resolve requirements.in and requirements-spark.in into their locks again (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet requirements.in -o requirements.txt
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet requirements-spark.in -o requirements-spark.txt
 
 clean:  ## Forget the local system's state, the synthesized app and all caches
 	@rm -rf .local cdk.out .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage

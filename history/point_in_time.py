@@ -91,7 +91,7 @@ def _answer(
     view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, out: np.ndarray, ahead: int
 ) -> None:
     """One view's features into their columns; rows without the entity have empty windows."""
-    out[:] = _empty(view)
+    out[:] = empty_values(view)
     stream, wanted = streamed(view, events, asked, ahead)
     for alive, mine in standing(stream, wanted, _earliest(view, wanted)):
         _fill(view, alive, mine, out)
@@ -104,7 +104,8 @@ def _earliest(view: FeatureView, asked: Asked) -> Ints | None:
     return np.min(found, axis=0) if len(found) == len(starts) else None
 
 
-def _empty(view: FeatureView) -> list[float]:
+def empty_values(view: FeatureView) -> list[float]:
+    """What a view's features are where nothing happened."""
     values = (feature.aggregation for feature in view.features)
     return [aggregation.value((None,) * len(aggregation.parts), 0) for aggregation in values]
 

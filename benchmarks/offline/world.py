@@ -14,6 +14,7 @@ from candor import (
     Entity,
     EventType,
     FeatureView,
+    Integer,
     Last,
     Max,
     Mean,
@@ -47,6 +48,20 @@ VIEW = FeatureView(
     windows=WINDOWS,
 )
 DEFINITIONS = Definitions(entities=[customer], events=[paid], views=[VIEW])
+
+
+FINISHED = 30
+finished = EventType("features.finished", [customer], {f"f{place}": Integer() for place in range(FINISHED)})
+READY = Definitions(
+    entities=[customer],
+    events=[finished],
+    views=[
+        FeatureView(
+            "ready", customer, [finished], [Last(f"f{place}") for place in range(FINISHED)], ["lifetime"]
+        )
+    ],
+)
+"""The newest of values that somebody else has finished: what a feature store's point-in-time join is for."""
 
 
 def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None:
@@ -90,3 +105,29 @@ def _customers(rng: np.random.Generator, count: int, customers: int, hot: float)
 
 def _tokens(numbers: np.ndarray) -> pl.Series:
     return pl.select(pl.lit("cus_") + pl.Series(numbers + 10**8).cast(pl.String)).to_series()
+
+
+def write_ready(folder: Path, events: int, seed: int = 1) -> None:
+    """`ready.parquet` and `ready_labels.parquet`: rows of 30 finished values, and a tenth as many questions.
+
+    Moments of values are even and those of questions odd: strictly before is at or before.
+    """
+    rng = np.random.default_rng(seed)
+    customers, labels = max(events // PER_CUSTOMER, 1), events // PER_LABEL
+    at = np.sort(rng.integers(START, START + SPAN, events)) // 2 * 2
+    ids = pl.select(pl.lit("evt_") + pl.int_range(10**12, 10**12 + events).cast(pl.String)).to_series()
+    ready = pl.DataFrame(
+        {
+            "id": ids,
+            "type": pl.repeat("features.finished", events, eager=True),
+            "at": at,
+            "voided_at": pl.repeat(None, events, eager=True, dtype=pl.Int64),
+            "entity_customer": _tokens(_customers(rng, events, customers, 0)),
+            **{f"integer_f{place}": rng.integers(0, 10**6, events) for place in range(FINISHED)},
+            "event_timestamp": pl.Series(at).cast(pl.Datetime("ms", "UTC")),
+        }
+    )
+    ready.write_parquet(folder / "ready.parquet")
+    q = rng.integers(START + SPAN // 4, START + SPAN, labels) // 2 * 2 + 1
+    asked = pl.DataFrame({"q": q, "entity_customer": _tokens(_customers(rng, labels, customers, 0))})
+    asked.write_parquet(folder / "ready_labels.parquet")

@@ -84,6 +84,10 @@ class Kept:
     def ranges(self, found: Range) -> Range:
         return found if self.before is None else (self.before[found[0]], self.before[found[1]])
 
+    def rows_at(self, places: Ints) -> Ints:
+        """Places in the stream of these of the kept events."""
+        return places if self.rows is None else self.rows[places]
+
     def of(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return column if self.rows is None else column[self.rows]
 
@@ -153,7 +157,8 @@ class Parts:
             keep &= self._passes(leaf.where.spec())
         if leaf.field is not None:
             names = [field_column(leaf.field, kind) for kind in kinds(self._view, leaf.field)]
-            keep &= np.any([_is_set(self._stream.column(name)) for name in names], axis=0)
+            if all(self._stream.source[name].null_count() for name in names):
+                keep &= np.any([_is_set(self._stream.column(name)) for name in names], axis=0)
         if keep.all():
             return Kept(None, None)
         return Kept(np.flatnonzero(keep), running(keep.astype(np.int64)))
@@ -173,11 +178,6 @@ class Parts:
 
     def _values(self, leaf: Aggregation) -> Ints:
         """The leaf's field at every event of the stream; 0 where it is missing, which is never kept."""
-        if isinstance(leaf, LastCategory):
-            codes = {text: code for code, text in enumerate(leaf.categories)}
-            column = self._stream.column(field_column(leaf.field, "text"))
-            found = column.replace_strict(codes, default=-1, return_dtype=pl.Int64)
-            return found.to_numpy()
         name = field_column(leaf.field, "integer")
         return self._once(("values", name), lambda: self._stream.column(name).fill_null(0).to_numpy())
 
@@ -185,21 +185,31 @@ class Parts:
         return [(_sizes(self._within(leaf, window)), None)]
 
     def _since(self, leaf: TimeSinceLast, window: Window) -> list[Part]:
-        return [self._edge(leaf, window, self._stream.at, first=False)]
-
-    def _first_or_last(self, leaf: First | Last, window: Window) -> list[Part]:
-        return [self._edge(leaf, window, self._values(leaf), first=isinstance(leaf, First))]
-
-    def _edge(self, leaf: Aggregation, window: Window, column: Ints, *, first: bool) -> Part:
         starts, ends = self._within(leaf, window)
         some = ends > starts
-        return _taken(self._kept(leaf).of(column), starts if first else ends - 1, some), some
+        last = np.zeros(len(starts), np.int64)
+        last[some] = self._stream.at[self._kept(leaf).rows_at(ends[some] - 1)]
+        return [(last, some)]
+
+    def _first_or_last(self, leaf: First | Last, window: Window) -> list[Part]:
+        starts, ends = self._within(leaf, window)
+        return [self._taken(leaf, starts if isinstance(leaf, First) else ends - 1, ends > starts)]
 
     def _last_k(self, leaf: LastK, window: Window) -> list[Part]:
         starts, ends = self._within(leaf, window)
-        values = self._kept(leaf).of(self._values(leaf))
-        places = (ends - 1 - back for back in range(leaf.k))
-        return [(_taken(values, place, place >= starts), place >= starts) for place in places]
+        return [self._taken(leaf, ends - back, ends - back >= starts) for back in range(1, leaf.k + 1)]
+
+    def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
+        """The field of single events, of which the leaf keeps these: nobody sorts a column for them."""
+        rows = self._stream.order[self._kept(leaf).rows_at(places[some])]
+        text = isinstance(leaf, LastCategory)
+        column = self._stream.source[field_column(leaf.field, "text" if text else "integer")].gather(rows)
+        if isinstance(leaf, LastCategory):
+            codes = {category: code for code, category in enumerate(leaf.categories)}
+            column = column.replace_strict(codes, default=-1, return_dtype=pl.Int64)
+        found = np.zeros(len(places), np.int64)
+        found[some] = column.to_numpy()
+        return found, some
 
     def _extreme(self, leaf: Min | Max, window: Window) -> list[Part]:
         """All windows of the view in one go: they share the runs."""
@@ -302,12 +312,6 @@ def _source(leaf: Aggregation) -> tuple[str | None, str]:
 
 def _sizes(found: Range) -> Ints:
     return found[1] - found[0]
-
-
-def _taken(values: Ints, places: Ints, some: npt.NDArray[np.bool_]) -> Ints:
-    found = np.zeros(len(places), np.int64)
-    found[some] = values[places[some]]
-    return found
 
 
 def _is_set(column: pl.Series) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,8 @@ from candor.features.views import FeatureView
 from history.asof.events import entity_column
 from history.asof.ranges import Ints, most
 
+_SORTED_BY: Final = ("type", "id", "at", "voided_at")
+
 Mask = npt.NDArray[np.bool_]
 
 
@@ -108,11 +110,11 @@ def streamed(
     questions = questions.join(codes, on="key", how="inner").sort("code", "q")
     q = _ints(questions["q"])
     wanted = Asked(_ints(questions["row"]), _ints(questions["code"]), q, q + ahead)
-    mine = events.with_columns(pl.col(name).alias("key")).filter(
-        pl.col("type").is_in(sorted(view.event_types)) & pl.col("key").is_in(codes["key"].implode())
-    )
-    mine = mine.join(codes, on="key", how="left", maintain_order="left").drop("key")
-    return _sorted(_first_copies(mine)), wanted
+    # Columns of values stay where they are: places are sorted, and what is asked of a column is fetched from there.
+    narrow = events.select(pl.int_range(pl.len()).alias("place"), pl.col(name).alias("key"), *_SORTED_BY)
+    mine = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
+    mine = mine.join(codes, on="key", how="inner", maintain_order="left").drop("key")
+    return _sorted(events, _first_copies(mine)), wanted
 
 
 def _ints(series: pl.Series) -> Ints:
@@ -136,7 +138,7 @@ def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
     return events.filter(pl.Series(keep))
 
 
-def _sorted(events: pl.DataFrame) -> Stream:
+def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
     voided = events["voided_at"].is_not_null()
     gone = None
     if voided.any():
@@ -148,7 +150,8 @@ def _sorted(events: pl.DataFrame) -> Stream:
     keys = code * grid.span + grid.place(at)
     order = np.argsort(keys)
     order = _ties_by_id(events["id"], order, keys[order])
-    return Stream(events, order, code[order], at[order], None if gone is None else gone[order])
+    places = _ints(events["place"])
+    return Stream(source, places[order], code[order], at[order], None if gone is None else gone[order])
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:
