@@ -18,7 +18,7 @@ openapi := docs/reference/openapi.json
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean notebooks
+.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,14 @@ engine: install
 
 test-fast: install  ## The inner loop: no synthesis, no local system
 	@$(python) -m pytest -q -m "not infra and not system"
+
+spark: install  ## Create .cache/spark, the environment of Spark jobs (needs Java 17)
+	@scripts/spark-environment
+
+test-spark: install  ## Training sets on Spark beside the embedded engine and the oracle; skipped without Java
+	@scripts/spark-environment; code=$$?; \
+	if [ $$code -eq 3 ]; then echo "test-spark is skipped"; exit 0; elif [ $$code -ne 0 ]; then exit $$code; fi; \
+	.cache/spark/bin/python -m pytest -q -p no:cacheprovider tests/spark
 
 simulate: install  ## Live through SEEDS simulated worlds of the event path, or through one: SEED=17
 	@$(python) -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
@@ -71,9 +79,11 @@ synth: install  ## Synthesize the CDK app into cdk.out
 bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
 	@$(python) -m benchmarks
 
-lock:  ## Resolve requirements.in and training/requirements.in into their locks again (needs uv)
+lock:  ## Resolve the three requirements.in into their locks again (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet requirements.in -o requirements.txt
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--quiet requirements-spark.in -o requirements-spark.txt
 	@uv pip compile --python-version 3.13 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 		--no-annotate --no-header --no-emit-index-url --quiet -c requirements.txt \
 		training/requirements.in -o training/requirements.txt

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import cold_start, decline, read, rebuild, score, update
+from benchmarks.offline import measure as offline
 from benchmarks.request import measure as request
 from benchmarks.results import keep
 from benchmarks.rounds import Row
@@ -23,6 +24,7 @@ BENCHMARKS = {
     "update": update.measure,
     "read": read.measure,
     "rebuild": rebuild.measure,
+    "offline": offline.measure,
 }
 
 

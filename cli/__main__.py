@@ -8,6 +8,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
+from cli.dataset import dataset
 from cli.decisions import decisions
 from cli.features import features
 from cli.models import models
@@ -34,7 +35,7 @@ def candor() -> None:
     """
 
 
-for group in (features, decisions, models, policy):
+for group in (features, dataset, decisions, models, policy):
     candor.add_command(group)
 decisions.add_command(rescore_command)
 candor.add_command(retrain_command)

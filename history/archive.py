@@ -43,12 +43,12 @@ EVENTS_PREFIX: Final = "events/"
 """Where the archive keeps what the bus took."""
 
 T = TypeVar("T")
-_ENVELOPE = msgspec.json.Decoder(Envelope)
+ENVELOPE: Final = msgspec.json.Decoder(Envelope)
 
 
 def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
     """Every envelope of a folder or of objects in order of arrival: by key, then by line. Raises ArchiveDamaged."""
-    return read_lines(Folder(source) if isinstance(source, Path) else source, _ENVELOPE)
+    return read_lines(Folder(source) if isinstance(source, Path) else source, ENVELOPE)
 
 
 def read_lines(objects: Objects, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:

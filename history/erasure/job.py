@@ -25,7 +25,7 @@ from history.erasure.items import Items
 from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person, Rule, UndeliveredLines
 from history.erasure.objects import Change, Found, VersionedBucket, changed_lines
 from history.erasure.report import Kept, Report, told_places
-from history.erasure.rows import DATASET, RUNS_PREFIX, clean_run, without_rows
+from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.log import COMMITS_PREFIX
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Erasing:
         }
         rows = without_rows(events.checkouts)
         found[RUNS_PREFIX] = self._training.survey(
-            RUNS_PREFIX, lambda _: rows, partial(told, "training data"), DATASET
+            RUNS_PREFIX, lambda _: rows, partial(told, "training data"), (DATASET, SERIES)
         )
         surplus = commits.keys | commits.markers | set(self._items.scanned(standing.living) if scan else ())
         present = self._items.present(surplus)

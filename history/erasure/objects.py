@@ -115,7 +115,11 @@ class VersionedBucket:
         return answer
 
     def survey(
-        self, prefix: str, change: Callable[[str], Change], told: Callable[[int, int], None], suffix: str = ""
+        self,
+        prefix: str,
+        change: Callable[[str], Change],
+        told: Callable[[int, int], None],
+        suffix: str | tuple[str, ...] = "",
     ) -> Found:
         """Read every version of every object named so; `told` hears how many of how many objects are read."""
         versions = {key: found for key, found in self.versions(prefix).items() if key.endswith(suffix)}

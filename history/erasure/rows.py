@@ -17,8 +17,9 @@ from history.erasure.objects import Change, Left, Unusable, VersionedBucket
 
 RUNS_PREFIX: Final = "runs/"
 DATASET: Final = "dataset.parquet"
+SERIES: Final = "series.parquet"
 MANIFEST: Final = "manifest.json"
-"""What `training.dataset` writes for each run."""
+"""What `training.dataset` writes for each run; both tables name checkouts as `row_id`."""
 
 
 def without_rows(checkouts: Collection[str]) -> Change:
@@ -43,12 +44,13 @@ def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
 
     Returns how many old versions were deleted. A data set that cannot be rewritten goes with its manifest.
     """
-    manifest = key.removesuffix(DATASET) + MANIFEST
+    folder, _, name = key.rpartition("/")
+    manifest = f"{folder}/{MANIFEST}"
     try:
         before = bucket.read(key)
         left = change(before["Body"])
         if left.changed:
-            _restate(bucket, manifest, before["Body"], left)
+            _restate(bucket, manifest, before["Body"], left, name)
     except Unusable:
         bucket.remove(manifest)
     except ClientError as error:
@@ -57,7 +59,7 @@ def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
     return bucket.clean(key, change)
 
 
-def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left) -> None:
+def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left, name: str) -> None:
     """The manifest of what is left. A bundle's lineage names the data set by the bytes it once had: they stay told."""
     try:
         stored = bucket.read(key)
@@ -67,6 +69,10 @@ def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left) -> No
         raise
     manifest: dict[str, Any] = json.loads(stored["Body"])
     table = pq.read_table(pa.BufferReader(left.body))
+    if name == SERIES:
+        manifest["series"] = {"rows": table.num_rows, "sha256": hashlib.sha256(left.body).hexdigest()}
+        bucket.put(key, _told(manifest), stored)
+        return
     earlier = manifest.get("sha256_before_erasures", [])
     if manifest.get("sha256") == hashlib.sha256(before).hexdigest():
         earlier = [*earlier, manifest["sha256"]]
@@ -76,7 +82,11 @@ def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left) -> No
         "sha256": hashlib.sha256(left.body).hexdigest(),
         "sha256_before_erasures": earlier,
     }
-    bucket.put(key, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode(), stored)
+    bucket.put(key, _told(manifest), stored)
+
+
+def _told(manifest: dict[str, Any]) -> bytes:
+    return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _written(table: pa.Table) -> bytes:

@@ -1,0 +1,97 @@
+"""Events and questions as columns: what the engines take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from candor.contracts import Application, Event
+from candor.features.views import Definitions, EventType, FeatureView
+
+_BATCH: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row to answer: the application and the moment `q` (ms UTC) of which its features are asked."""
+
+    row_id: str
+    q: int
+    application: Application
+
+
+def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
+    """Events as columns in order of arrival: id, type, moment, one column per entity and per declared field and kind.
+
+    Only declared fields of the event's own type become columns; other data are carried, not used.
+    """
+    used = {name: plain_fields(declared) for name, declared in definitions.event_types.items()}
+    schema = event_schema(definitions)
+    batches: list[pa.RecordBatch] = []
+    rows: list[dict[str, Any]] = []
+    for event in events:
+        row: dict[str, Any] = {
+            "id": event.id,
+            "type": event.type,
+            "at": event.occurred_at,
+            "voided_at": event.voided_at,
+        }
+        row.update((entity_column(name), key) for name, key in event.entities.items())
+        row.update((field_column(field, kind), event.data.get(field)) for field, kind in used[event.type])
+        rows.append(row)
+        if len(rows) == _BATCH:
+            batches.append(pa.RecordBatch.from_pylist(rows, schema=schema))
+            rows.clear()
+    batches.append(pa.RecordBatch.from_pylist(rows, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def event_schema(definitions: Definitions) -> pa.Schema:
+    """The columns of `event_table`."""
+    fields = sorted(
+        {pair for declared in definitions.event_types.values() for pair in plain_fields(declared)}
+    )
+    return pa.schema(
+        [("id", pa.string()), ("type", pa.string()), ("at", pa.int64()), ("voided_at", pa.int64())]
+        + [(entity_column(name), pa.string()) for name in definitions.entities]
+        + [(field_column(*pair), pa.int64() if pair[1] == "integer" else pa.string()) for pair in fields]
+    )
+
+
+def asked_table(definitions: Definitions, questions: Sequence[Question]) -> pa.Table:
+    """Questions as columns: the moment `q` and the token of each entity, null where the application names none."""
+    columns: dict[str, Any] = {"q": pa.array([question.q for question in questions], pa.int64())}
+    for name, entity in definitions.entities.items():
+        keys = [_key_of(definitions, name, entity, question) for question in questions]
+        columns[entity_column(name)] = pa.array(keys, pa.string())
+    return pa.table(columns)
+
+
+def _key_of(definitions: Definitions, name: str, entity: Any, question: Question) -> str | None:
+    """Only entities of a view are looked for: an application may know nothing of the others."""
+    asked = any(view.entity.name == name for view in definitions.views)
+    return entity.key_of(question.application) if asked else None
+
+
+def kinds(view: FeatureView, field: str | None) -> list[str]:
+    """The kinds, integer or text, in which the view's events declare a field."""
+    declared = (event.fields.get(str(field)) for event in view.events)
+    return sorted({kind.kind for kind in declared if kind is not None and kind.kind != "json"})
+
+
+def plain_fields(declared: EventType) -> list[tuple[str, str]]:
+    """Name and kind of the fields that can be aggregated or filtered on."""
+    return [(field, kind.kind) for field, kind in declared.fields.items() if kind.kind != "json"]
+
+
+def entity_column(name: str) -> str:
+    """The column of an entity's tokens, of events and of questions."""
+    return f"entity_{name}"
+
+
+def field_column(field: str | None, kind: str) -> str:
+    """The column of a declared field in one of its kinds."""
+    return f"{kind}_{field}"

@@ -1,0 +1,186 @@
+"""Exact integers → features, a column at a time, with the bits of `Aggregation.value`.
+
+Where a quotient's two integers are exactly representable, one division of floats rounds it as Python does. All other rows, and
+every aggregation that is not named here, are finished by `Aggregation.value` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from candor.clock import SECOND
+from candor.features.aggregations import (
+    Aggregation,
+    Count,
+    First,
+    Last,
+    LastCategory,
+    Max,
+    Mean,
+    Min,
+    Sum,
+    TimeSinceLast,
+    Variance,
+)
+from candor.features.composed import LastK, Ratio
+from candor.features.decayed import UNIT, DecayedSum, RateOfChange
+from candor.features.distinct import Distinct
+from history.asof.parts import Part
+from history.asof.ranges import Ints
+
+Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Finished = tuple[Floats, Mask | None]
+"""Features, and which of them are sure; None: all."""
+
+
+class Column(NamedTuple):
+    """An aggregation's parts for every question, and the questions' moments (ms)."""
+
+    aggregation: Aggregation
+    parts: Sequence[Part]
+    q: Ints
+
+
+EXACT: Final = 1 << 53
+"""Integers up to this size are floats exactly."""
+
+_ROOMY: Final = float(1 << 62)
+_SMALL: Final = 1 << 28
+"""Squares of values below this add up sixteen times, and times sixteen, within 64 bits."""
+
+
+def finished(aggregation: Aggregation, parts: Sequence[Part], q: Ints) -> Floats:
+    """The feature of every question at its moment `q` (ms)."""
+    if type(aggregation) is Ratio:
+        cut = len(aggregation.of.parts)
+        above, below = finished(aggregation.of, parts[:cut], q), finished(aggregation.to, parts[cut:], q)
+        some = (below != 0) & ~np.isnan(below)
+        out = _nothing(q)
+        np.divide(above, below, out=out, where=some)
+        return out
+    fast = _FAST.get(type(aggregation))
+    if fast is None or any(values.dtype == object for values, _ in parts if fast is not _distinct):
+        return _slow(aggregation, parts, q, _nothing(q), np.arange(len(q)))
+    found, sure = fast(Column(aggregation, parts, q))
+    return found if sure is None else _slow(aggregation, parts, q, found, np.flatnonzero(~sure))
+
+
+def _nothing(like: npt.NDArray[Any]) -> Floats:
+    return np.full(len(like), np.nan)
+
+
+def _slow(aggregation: Aggregation, parts: Sequence[Part], q: Ints, out: Floats, rows: Ints) -> Floats:
+    columns = [_told(part, rows) for part in parts]
+    for row, moment, *mine in zip(rows.tolist(), q[rows].tolist(), *columns, strict=True):
+        out[row] = aggregation.value(mine, moment)
+    return out
+
+
+def _told(part: Part, rows: Ints) -> list[int | None]:
+    values, some = part
+    found: list[int | None] = values[rows].tolist()
+    if some is None:
+        return found
+    return [value if there else None for value, there in zip(found, some[rows].tolist(), strict=True)]
+
+
+def _number(asked: Column) -> Finished:
+    values, some = asked.parts[0]
+    found = values.astype(np.float64)
+    return (found if some is None else np.where(some, found, np.nan)), None
+
+
+def _quotient(above: Ints, below: Ints) -> Finished:
+    """NaN where the divisor is 0."""
+    some = below != 0
+    found = np.divide(above, below, out=_nothing(above), where=some)
+    return found, (_is_exact(above) & _is_exact(below)) | ~some
+
+
+def _is_exact(values: Ints) -> Mask:
+    return (values <= EXACT) & (values >= -EXACT)
+
+
+def _mean(asked: Column) -> Finished:
+    return _quotient(asked.parts[1][0], asked.parts[0][0])
+
+
+def _variance(asked: Column) -> Finished:
+    n, total, squares = (part[0] for part in asked.parts)
+    size = n.astype(np.float64)
+    fits = (
+        (np.abs(size * squares) < _ROOMY) & (total.astype(np.float64) ** 2 < _ROOMY) & (size < float(1 << 26))
+    )
+    n, total, squares = (np.where(fits, part, 0) for part in (n, total, squares))
+    found, sure = _quotient(n * squares - total * total, n * n)
+    return found, fits if sure is None else fits & sure
+
+
+def _since(asked: Column) -> Finished:
+    last, some = asked.parts[0]
+    ago = asked.q - last
+    return np.where(some, ago / SECOND, np.nan), _is_exact(ago) | ~_all(some, ago)
+
+
+def _change(asked: Column) -> Finished:
+    later, earlier = asked.parts[0][0], asked.parts[1][0]
+    fits = (np.abs(later.astype(np.float64)) < _ROOMY) & (np.abs(earlier.astype(np.float64)) < _ROOMY)
+    found, sure = _quotient(np.where(fits, later - earlier, 0), earlier)
+    return found + 0.0, fits if sure is None else fits & sure
+
+
+def _decayed(asked: Column) -> Finished:
+    """A power of two takes no digit away: rounded once, by the conversion."""
+    return asked.parts[0][0].astype(np.float64) / UNIT, None
+
+
+def _distinct(asked: Column) -> Finished:
+    return asked.parts[0][0].astype(np.float64), asked.parts[0][1]
+
+
+def _last_k(asked: Column) -> Finished:
+    """The parts of what it is of, over the values that there are."""
+    assert isinstance(asked.aggregation, LastK)
+    some = np.array([_all(there, values) for values, there in asked.parts])
+    values = np.array([found for found, _ in asked.parts])
+    n = some.sum(axis=0)
+    if not ((values < _SMALL) & (values > -_SMALL)).all():
+        return _nothing(asked.q), np.zeros(len(asked.q), np.bool_)
+    counted = np.where(some, values, 0)
+    inner: dict[type[Aggregation], Callable[[], list[Part]]] = {
+        Sum: lambda: [(counted.sum(axis=0), None)],
+        Mean: lambda: [(n, None), (counted.sum(axis=0), None)],
+        Variance: lambda: [(n, None), (counted.sum(axis=0), None), ((counted**2).sum(axis=0), None)],
+        Min: lambda: [(np.where(some, values, _SMALL).min(axis=0), n > 0)],
+        Max: lambda: [(np.where(some, values, -_SMALL).max(axis=0), n > 0)],
+    }
+    of = asked.aggregation.of
+    return _FAST[type(of)](Column(of, inner[type(of)](), asked.q))
+
+
+def _all(some: Mask | None, like: npt.NDArray[Any]) -> Mask:
+    return np.ones(len(like), np.bool_) if some is None else some
+
+
+_FAST: Final[dict[type[Aggregation], Callable[[Column], Finished]]] = {
+    Count: _number,
+    Sum: _number,
+    Mean: _mean,
+    Variance: _variance,
+    Min: _number,
+    Max: _number,
+    First: _number,
+    Last: _number,
+    LastCategory: _number,
+    TimeSinceLast: _since,
+    RateOfChange: _change,
+    DecayedSum: _decayed,
+    Distinct: _distinct,
+    LastK: _last_k,
+}
+"""By exact type: a lender's own subclass may finish otherwise."""

@@ -1,0 +1,161 @@
+"""What lies between two positions of an array, for many ranges `[start, end)` at once and exactly.
+
+Nothing here grows with the product of ranges and members: sums are differences of running sums, extremes come from powers
+of two, and members that satisfy a bound are counted bit by bit of the bound. Only what is short is looked at member by member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Limbs = Sequence[tuple[Ints, int]]
+"""Integers as sums of arrays, each shifted by so many bits: what 64 bits would not hold."""
+
+NARROW: Final = 1 << 63
+SHORT: Final = 64
+"""Ranges of so many members at most are cheaper to look through than to search."""
+
+AT_A_TIME: Final = 1 << 22
+"""Members of short ranges that are looked at together: bounds the memory."""
+
+_HALF: Final = 32
+_LOW: Final = np.int64((1 << _HALF) - 1)
+
+
+def largest(values: Ints) -> int:
+    """The largest absolute value, as an integer that does not overflow."""
+    return max(abs(int(np.min(values))), abs(int(np.max(values)))) if len(values) else 0
+
+
+def most(values: Ints, least: int = 0) -> int:
+    """The largest value, at least this."""
+    return max(int(np.max(values)), least) if len(values) else least
+
+
+def limbs(values: Ints) -> Limbs:
+    """Integers of 64 bits in halves whose sums of 2³¹ members fit into 64 bits."""
+    return [(values & _LOW, 0), (values >> _HALF, _HALF)]
+
+
+def squares(values: Ints) -> Limbs:
+    """Squares, exact to 128 bits, in halves as `limbs` has them."""
+    size = np.abs(values).view(np.uint64)  # of −2⁶³ as well: its absolute value wraps onto the same bits
+    high, low = size >> np.uint64(_HALF), size & np.uint64(_LOW)
+    products = ((low * low, 0), (high * low, _HALF + 1), (high * high, 2 * _HALF))
+    return [
+        (half.view(np.int64), shift + place)
+        for product, shift in products
+        for half, place in ((product & np.uint64(_LOW), 0), (product >> np.uint64(_HALF), _HALF))
+    ]
+
+
+def running(values: Ints) -> Ints:
+    """Sums of all members before each position. They wrap: differences that fit into 64 bits are right all the same."""
+    sums = np.empty(len(values) + 1, np.int64)
+    sums[0] = 0
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def joined(parts: Limbs) -> npt.NDArray[Any]:
+    """Limbs → the integers: of 64 bits if there is one limb that is not shifted, else Python's own."""
+    if len(parts) == 1 and parts[0][1] == 0:
+        return parts[0][0]
+    return sum(
+        (part.astype(object) << shift for part, shift in parts[1:]), parts[0][0].astype(object) << parts[0][1]
+    )
+
+
+def extremes(values: Ints, starts: Ints, ends: Ints, choose: Callable[[Ints, Ints], Ints]) -> Ints:
+    """The smallest or largest member (`choose` is np.minimum or np.maximum); 0 for an empty range.
+
+    A range is covered by two runs of a power of two; runs are made twice as long from one power to the next.
+    """
+    found = np.zeros(len(starts), np.int64)
+    powers = np.frexp((ends - starts).astype(np.float64))[1].astype(np.int64) - 1  # of an empty range: −1
+    order = np.argsort(powers, kind="stable")
+    bounds = np.searchsorted(powers[order], np.arange(most(powers, -1) + 2))
+    runs = values
+    for power, (first, last) in enumerate(pairwise(bounds)):
+        mine = order[first:last]
+        found[mine] = choose(runs[starts[mine]], runs[ends[mine] - (1 << power)])
+        runs = choose(runs[: -(1 << power)], runs[1 << power :])
+    return found
+
+
+def below(keys: Ints, starts: Ints, ends: Ints, bounds: Ints) -> Ints:
+    """How many members are smaller than each range's own bound. Keys and bounds are not negative.
+
+    A wavelet matrix (F. Claude and G. Navarro, 2012), one bit of the keys at a time.
+    """
+    found = np.zeros(len(starts), np.int64)
+    bits = max(most(keys), most(bounds)).bit_length()
+    for bit in reversed(range(bits)):
+        ones = (keys >> bit) & 1
+        before = running(1 - ones)
+        low_starts, low_ends = before[starts], before[ends]
+        upper = (bounds >> bit) & 1 == 1
+        found += np.where(upper, low_ends - low_starts, 0)
+        starts = np.where(upper, before[-1] + starts - low_starts, low_starts)
+        ends = np.where(upper, before[-1] + ends - low_ends, low_ends)
+        keys = np.concatenate([keys[ones == 0], keys[ones == 1]])
+    return found
+
+
+def members(starts: Ints, ends: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
+    """The positions that ranges hold: some ranges, where each one's positions begin, and the positions themselves.
+
+    Ranges must not be empty: numpy's reduceat knows no empty run.
+    """
+    reach = np.cumsum(ends - starts)
+    first = 0
+    while first < len(starts):
+        done = int(reach[first - 1]) if first else 0
+        last = max(int(np.searchsorted(reach, done + AT_A_TIME, side="right")), first + 1)
+        sizes = ends[first:last] - starts[first:last]
+        heads = np.cumsum(sizes) - sizes
+        yield (
+            slice(first, last),
+            heads,
+            np.repeat(starts[first:last] - heads, sizes) + np.arange(int(sizes.sum())),
+        )
+        first = last
+
+
+def distinct(groups: Ints, starts: Ints, ends: Ints) -> Ints:
+    """How many different members each range holds; equal groups are equal members.
+
+    A member counts where no equal one stands before it in the range.
+    """
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    earlier = np.zeros(len(groups), np.int64)  # one more than the place of the one before; 0 for the first
+    again = ordered[1:] == ordered[:-1]
+    earlier[order[1:][again]] = order[:-1][again] + 1
+    sizes = ends - starts
+    found: Ints = np.minimum(sizes, 1)
+    few = np.flatnonzero((sizes > 1) & (sizes <= SHORT))
+    for some, heads, places in members(starts[few], ends[few]):
+        chosen = few[some]
+        bounds = np.repeat(starts[chosen], sizes[chosen])
+        found[chosen] = np.add.reduceat((earlier[places] <= bounds).astype(np.int64), heads)
+    many = np.flatnonzero(sizes > SHORT)
+    if len(many):
+        found[many] = _distinct_in_long(earlier, starts[many], ends[many])
+    return found
+
+
+def _distinct_in_long(earlier: Ints, starts: Ints, ends: Ints) -> Ints:
+    """As `distinct`, by search, over no more of the array than these ranges touch."""
+    edges: Ints = np.zeros(len(earlier) + 1, np.int64)
+    np.add.at(edges, starts, 1)
+    np.add.at(edges, ends, -1)
+    touched: npt.NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
+    place = running(touched.astype(np.int64))
+    return below(earlier[touched], place[starts], place[ends], starts + 1)

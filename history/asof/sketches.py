@@ -1,0 +1,76 @@
+"""Distinct counts beyond the exact ones: the registers of every range without a set of values for each.
+
+How many registers a range fills with rank r or more is a distinct count of registers, over the events of such ranks: half
+as many with every r. From these counts follow the zeros, and the sum that the estimator takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from candor.features.views import FeatureView
+from history.asof.events import field_column, kinds
+from history.asof.ranges import Ints, distinct, running
+from history.asof.stream import Stream
+
+REGISTERS = 1024
+
+
+@dataclass(frozen=True)
+class Named:
+    """A field's different values, as text with their kind, and the number of the one that each event has; −1 for none."""
+
+    texts: Sequence[str]
+    codes: Ints
+
+    def registers(self, codes: Ints) -> Ints:
+        """Register and rank of these values as one integer; only values that occur are hashed."""
+        found = np.zeros(len(self.texts), np.int64)
+        for code in np.unique(codes).tolist():
+            found[code] = _register(self.texts[code])
+        return found[codes]
+
+
+def named(stream: Stream, view: FeatureView, field: str) -> Named:
+    """The values of a field; an integer is never equal to a text."""
+    codes = np.full(len(stream.order), -1, np.int64)
+    texts: list[str] = []
+    for kind in kinds(view, field):
+        column = stream.column(field_column(field, kind))
+        values = column.drop_nulls().unique().sort()
+        told = column.to_frame("value").join(
+            values.to_frame("value").with_row_index("code"), on="value", how="left", maintain_order="left"
+        )["code"]
+        some = told.is_not_null().to_numpy()
+        codes[some] = told.drop_nulls().to_numpy().astype(np.int64) + len(texts)
+        texts += [f"{'int' if kind == 'integer' else 'str'}:{value}" for value in values.to_list()]
+    return Named(texts, codes)
+
+
+def _register(text: str) -> int:
+    """Register (10 low bits of the digest) and rank (position of the first 1 in the 54 others) as one integer."""
+    bits = f"{int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), 'big'):064b}"
+    return int(bits[-10:], 2) * 64 + (bits[:-10] + "1").index("1") + 1
+
+
+def summaries(entities: Ints, digests: Ints, starts: Ints, ends: Ints) -> tuple[Ints, npt.NDArray[Any]]:
+    """Registers at zero, and the sum of 2^(55 − rank) over the others, of ranges of events."""
+    groups, ranks = entities * REGISTERS + digests // 64, digests % 64
+    filled = distinct(groups, starts, ends)
+    zeros = REGISTERS - filled
+    harmonic = np.zeros(len(starts), object)
+    rank = 1
+    while len(ranks):
+        keep = ranks > rank
+        place = running(keep.astype(np.int64))
+        groups, ranks, starts, ends = groups[keep], ranks[keep], place[starts], place[ends]
+        higher = distinct(groups, starts, ends)
+        harmonic += (filled - higher).astype(object) << (55 - rank)
+        filled, rank = higher, rank + 1
+    return zeros, harmonic

@@ -1,0 +1,79 @@
+"""Sums of values times the weight of their age, exactly.
+
+A range of few members is looked through; of a long one, what has the same age is one difference of running sums. Neither
+grows with questions times members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from history.asof.ranges import NARROW, Ints, Limbs, joined, largest, limbs, members, most, running
+
+FEW: Final = 256
+"""Members that are looked through at most; also the most products that are added up in 64 bits."""
+
+_THIRD: Final = 22
+_LOW: Final = np.int64((1 << _THIRD) - 1)
+
+
+def weighed(
+    values: Ints,
+    found: tuple[Ints, Ints],
+    weights: Ints,
+    ages: tuple[Ints, Ints],
+    edge: Callable[[int], Ints],
+) -> npt.NDArray[Any]:
+    """Σ value · weights[age] over each range [start, end); weights are of 33 bits at most and the oldest age has the last.
+
+    `ages`: the step of each question and of each value, whose difference is the age; after the question it is 0.
+    `edge(age)`: for each question where values of that age or younger begin.
+    """
+    starts, ends = found
+    sizes = ends - starts
+    out: npt.NDArray[Any] = np.zeros(len(starts), object)
+    few = np.flatnonzero((sizes > 0) & (sizes <= FEW))
+    bound = largest(values) * (most(weights) + 1) * FEW
+    parts: Limbs = [(values, 0)] if bound < NARROW else _thirds(values)
+    if parts[0][0] is values:
+        out = np.zeros(len(starts), np.int64)
+    for some, heads, places in members(starts[few], ends[few]):
+        chosen = few[some]
+        age = np.repeat(ages[0][chosen], sizes[chosen]) - ages[1][places]
+        weight = weights[np.maximum(age, 0)]
+        out[chosen] = joined(
+            [(np.add.reduceat(part[places] * weight, heads), shift) for part, shift in parts]
+        )
+    many = np.flatnonzero(sizes > FEW)
+    if len(many):
+        long = _by_age(values, starts[many], ends[many], weights, lambda age: edge(age)[many])
+        out = out.astype(object)
+        out[many] = long
+    return out
+
+
+def _by_age(
+    values: Ints, starts: Ints, ends: Ints, weights: Ints, edge: Callable[[int], Ints]
+) -> npt.NDArray[Any]:
+    total = np.zeros(len(starts), object)
+    sums = [(running(part), shift) for part, shift in limbs(values)]
+    later = ends
+    for age, weight in enumerate(weights.tolist()):
+        begin = np.clip(edge(age), starts, later)
+        for part, shift in sums:
+            total += (part[later] - part[begin]).astype(object) * weight << shift
+        later = begin
+    return total
+
+
+def _thirds(values: Ints) -> Limbs:
+    """In three limbs, whose products with a weight add up 256 times within 64 bits."""
+    return [
+        (values & _LOW, 0),
+        ((values >> _THIRD) & _LOW, _THIRD),
+        (values >> (2 * _THIRD), 2 * _THIRD),
+    ]

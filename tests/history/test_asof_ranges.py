@@ -1,0 +1,144 @@
+"""What lies between two positions, against loops; the vectorised finish, against the one finaliser."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from candor import Count, DecayedSum, LastK, Max, Mean, Min, RateOfChange, Ratio, Sum, TimeSinceLast, Variance
+from history.asof import finish, ranges, weighing
+from history.asof.finish import finished
+from history.asof.ranges import below, distinct, extremes, joined, limbs, members, running, squares
+from tests.builders import bits
+
+SMALL = st.integers(-9, 9)
+WIDE = st.integers(-(2**63), 2**63 - 1)
+EDGES = st.sampled_from([2**53, 2**53 + 1, -(2**53) - 1, 2**62, 2**63 - 1, -(2**63), 3, 0, 1])
+
+
+def ints(values) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+@st.composite
+def ranged(draw, members=SMALL):
+    values = draw(st.lists(members, min_size=1, max_size=40))
+    pairs = draw(st.lists(st.tuples(*[st.integers(0, len(values))] * 2), min_size=1, max_size=12))
+    starts, ends = zip(*(sorted(pair) for pair in pairs), strict=True)
+    return ints(values), ints(starts), ints(ends)
+
+
+@settings(max_examples=25)
+@given(ranged(WIDE))
+def test_sums_of_limbs_and_of_squares_are_exact(found):
+    values, starts, ends = found
+    for parts, power in ((limbs(values), 1), (squares(values), 2)):
+        sums = joined([(running(part)[ends] - running(part)[starts], shift) for part, shift in parts])
+        wanted = [sum(int(v) ** power for v in values[a:b]) for a, b in zip(starts, ends, strict=True)]
+        assert sums.tolist() == wanted
+
+
+@settings(max_examples=25)
+@given(ranged(WIDE))
+def test_extremes_of_ranges(found):
+    values, starts, ends = found
+    for choose, naive in ((np.minimum, min), (np.maximum, max)):
+        wanted = [naive(values[a:b].tolist(), default=0) for a, b in zip(starts, ends, strict=True)]
+        assert extremes(values, starts, ends, choose).tolist() == wanted
+
+
+@pytest.mark.parametrize("short", [0, 3, 64])
+@settings(max_examples=25)
+@given(found=ranged(), at_a_time=st.integers(1, 20))
+def test_distinct_members_by_looking_and_by_search(short, found, at_a_time):
+    values, starts, ends = found
+    with patch.object(ranges, "SHORT", short), patch.object(ranges, "AT_A_TIME", at_a_time):
+        counts = distinct(values, starts, ends).tolist()
+    assert counts == [len(set(values[a:b].tolist())) for a, b in zip(starts, ends, strict=True)]
+
+
+@settings(max_examples=25)
+@given(ranged(st.integers(0, 70)), st.data())
+def test_members_below_a_bound(found, data):
+    values, starts, ends = found
+    bounds = ints([data.draw(st.integers(0, 200)) for _ in starts])
+    wanted = [(values[a:b] < bound).sum() for a, b, bound in zip(starts, ends, bounds, strict=True)]
+    assert below(values, starts, ends, bounds).tolist() == wanted
+
+
+@settings(max_examples=25)
+@given(ranged(), st.integers(1, 20))
+def test_members_are_all_positions_however_few_at_a_time(found, at_a_time):
+    _, starts, ends = found
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    with patch.object(ranges, "AT_A_TIME", at_a_time):
+        places = [place for _, _, some in members(starts, ends) for place in some.tolist()]
+    assert places == [place for a, b in zip(starts, ends, strict=True) for place in range(a, b)]
+
+
+@pytest.mark.parametrize("few", [0, 3, 256])
+@settings(max_examples=25)
+@given(found=ranged(st.one_of(WIDE, st.integers(-9, 9))), data=st.data())
+def test_weighed_sums_by_member_and_by_age(few, found, data):
+    values, starts, ends = found
+    steps = ints(sorted(data.draw(st.lists(st.integers(0, 9), min_size=len(values), max_size=len(values)))))
+    now = ints([data.draw(st.integers(int(steps[max(b - 1, 0)]) - 1, 10)) for b in ends])
+    weights = 2**32 // ints(range(1, 13))
+
+    def edge(age: int) -> np.ndarray:
+        first = np.searchsorted(steps, now - age)
+        return first if age else np.minimum(first, len(steps))
+
+    with patch.object(weighing, "FEW", few):
+        sums = weighing.weighed(values, (starts, ends), weights, (now, steps), edge)
+    ages = [
+        [max(int(q - steps[place]), 0) for place in range(a, b)]
+        for q, a, b in zip(now, starts, ends, strict=True)
+    ]
+    wanted = [
+        sum(int(v) * int(weights[age]) for v, age in zip(values[a:b], mine, strict=True))
+        for a, b, mine in zip(starts, ends, ages, strict=True)
+    ]
+    assert sums.tolist() == wanted
+
+
+AGGREGATIONS = [
+    Count(), Sum("x"), Mean("x"), Variance("x"), Min("x"), Max("x"), TimeSinceLast(), DecayedSum("x"),
+    RateOfChange(Count(), "7d"), Ratio(Sum("x"), Mean("x")), Ratio(Count(), TimeSinceLast()),
+    *(LastK(of("x"), 3) for of in (Sum, Mean, Variance, Min, Max)),
+]  # fmt: skip
+OPTIONAL = {"min", "max", "first", "last", "last_at", "last_1", "last_2", "last_3"}
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS, ids=lambda one: one.label)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_a_column_is_finished_with_the_bits_of_the_one_finaliser(aggregation, data):
+    rows = data.draw(st.integers(1, 4))
+    members = st.one_of(st.integers(-99, 99), EDGES, WIDE)
+    parts, columns = [], []
+    for name in aggregation.parts:
+        some = np.array([name not in OPTIONAL or data.draw(st.booleans()) for _ in range(rows)])
+        low = st.integers(0, 2**31) if name == "n" else members
+        values = ints([data.draw(low) for _ in range(rows)])
+        parts.append((values, some))
+        columns.append([int(v) if there else None for v, there in zip(values, some, strict=True)])
+    q = ints([data.draw(st.integers(-(2**61), 2**61)) for _ in range(rows)])
+    try:
+        wanted = [aggregation.value([column[row] for column in columns], int(q[row])) for row in range(rows)]
+    except OverflowError:
+        return
+    assert bits(finished(aggregation, parts, q).tolist()) == bits(wanted)
+
+
+def test_a_subclass_of_the_lender_is_finished_by_its_own_value():
+    class Twice(Sum):
+        def value(self, parts, q):
+            return 2 * super().value(parts, q)
+
+    assert finished(Twice("x"), [(ints([3]), None)], ints([0])).tolist() == [6.0]
+    assert finish._FAST.get(Twice) is None

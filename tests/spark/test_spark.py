@@ -1,0 +1,125 @@
+"""Spark, the embedded engine and the naive oracle: the same bits for every aggregation. Needs the environment of `make test-spark`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+
+import pytest
+
+from candor import Count, DecayedSum, FeatureView, RateOfChange, Sum, field
+from candor.clock import DAY, format_rfc3339
+from candor.contracts import Applicant, Application, Checkout, Event, Offer
+from history.archive import accepted_events, read_envelopes
+from history.objects import Folder
+from history.point_in_time import Question, point_in_time
+from tests import oracle
+from tests.builders import (
+    NOW,
+    all_aggregations,
+    bits,
+    customer,
+    definitions_of,
+    failed,
+    paid,
+    random_event,
+    shop,
+)
+
+pytest.importorskip("pyspark", reason="run `make test-spark`")
+
+from history.spark import SparkArchive, session
+
+AGEING = [
+    DecayedSum("amount", half_life="2d"),
+    DecayedSum("amount", half_life="14d", where=field("amount") > 0),
+    RateOfChange(Count(), "7d"),
+    RateOfChange(Sum("amount"), "7d"),
+]
+VIEWS = [
+    FeatureView(f"{entity.name}_all", entity, [paid, failed], [*all_aggregations(), *AGEING], ["14d", "28d"])
+    for entity in (customer, shop)
+]
+DEFINITIONS = definitions_of(*VIEWS)
+
+
+@pytest.fixture(scope="module")
+def spark():
+    found = session("tests", "local[2]")
+    yield found
+    found.stop()
+
+
+def question(number: int, q: int) -> Question:
+    checkout = Checkout(
+        f"chk_{number}",
+        "order",
+        "US",
+        "USD",
+        300,
+        [],
+        Applicant(f"customer_{number % 7}"),
+        Offer("pay_in_4", 4, 14),
+    )
+    return Question(str(number), q, Application(checkout, f"shop_{number % 5}"))
+
+
+def write(folder, events: list[Event], name: str) -> None:
+    with gzip.open(folder / name, "wt") as lines:
+        for one in events:
+            detail = {
+                "event_id": one.id,
+                "type": one.type,
+                "occurred_at": format_rfc3339(one.occurred_at),
+                "entities": one.entities,
+                "data": {key: value for key, value in one.data.items() if value is not None},
+            }
+            if one.voided_at is not None:
+                detail["voided_at"] = format_rfc3339(one.voided_at)
+            lines.write(json.dumps({"time": format_rfc3339(NOW), "detail": detail}) + "\n")
+
+
+def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(spark, tmp_path):
+    rng = random.Random(3)
+    moments = [NOW - rng.randrange(30 * DAY) for _ in range(200)]
+    events = [random_event(number, DEFINITIONS, moments, rng) for number in range(400)]
+    voids = [
+        Event(one.id, one.type, one.occurred_at, one.entities, one.data, rng.randint(one.occurred_at, NOW))
+        for one in rng.sample(events, 25)
+    ]
+    arrived = [*events, *voids, *rng.sample(events, 60)]
+    rng.shuffle(arrived)
+    strange = Event("evt_strange", "no.such.type", NOW - 1, {"customer": "customer_1"}, {})
+    late = random_event(9_999, DEFINITIONS, [NOW - 1], rng)
+    for number in range(4):
+        write(tmp_path, [*arrived[number::4], strange], f"part-{number}.gz")
+    write(tmp_path, [late], "part-9.gz")
+
+    archive = SparkArchive(spark, DEFINITIONS, Folder(tmp_path), before=NOW - 1)
+    questions = [question(number, NOW - rng.randrange(10 * DAY)) for number in range(40)]
+    on_spark = archive.point_in_time(questions)
+
+    known = [
+        one for one in accepted_events(read_envelopes(tmp_path), DEFINITIONS) if one.occurred_at < NOW - 1
+    ]
+    embedded = point_in_time(DEFINITIONS, known, questions)
+    for row, one in enumerate(questions):
+        wanted = [
+            value
+            for view in VIEWS
+            for value in oracle.expected(view, known, str(view.entity.key_of(one.application)), one.q)
+        ]
+        assert bits(on_spark.vector(row)) == bits(embedded.vector(row)) == bits(wanted), one
+    assert archive.count() == len(known)
+    reading = archive.reading()
+    assert (reading.envelopes, dict(reading.refused)) == (len(arrived) + 5, {"unknown_event_type": 4})
+    mine = archive.of_types(["payment.failed"])
+    assert mine == [one for one in known if one.type == "payment.failed"]
+
+
+def test_an_archive_without_objects_has_no_events(spark, tmp_path):
+    archive = SparkArchive(spark, DEFINITIONS, Folder(tmp_path), before=NOW)
+    assert archive.count() == 0
+    table = archive.point_in_time([question(0, NOW)])
+    assert bits(table.vector(0)) == bits(point_in_time(DEFINITIONS, [], [question(0, NOW)]).vector(0))
