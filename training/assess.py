@@ -103,9 +103,10 @@ class Assessment:
     def unseen(self) -> NDArray[np.bool_] | None:
         """Late rows whose end the champion cannot have been trained on; None where it cannot be compared fairly."""
         champion = self.champion
-        if champion is None or not set(champion.features) <= set(self.definitions.features):
+        trained_at = champion and champion.lineage.get("as_of")
+        if champion is None or not trained_at or not set(champion.features) <= set(self.definitions.features):
             return None
-        new = self.data.known_at[self.late] >= parse_rfc3339(str(champion.lineage["as_of"]))
+        new = self.data.known_at[self.late] >= parse_rfc3339(str(trained_at))
         return new if enough(self.bad[new]) else None
 
     def evaluation(self, run: str) -> dict[str, Any]:

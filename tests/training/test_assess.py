@@ -167,9 +167,11 @@ def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
     assert swap["both"] + swap["neither"] + swap["in"]["n"] + swap["out"]["n"] == unseen.sum()
 
 
-def test_a_champion_that_has_seen_everything_is_not_compared(done, tmp_path):
-    found = assessed(tmp_path, champion=done.bundle).evaluation
-    assert found["champion"] == done.bundle.sha
+@pytest.mark.parametrize("known", [True, False], ids=["has seen everything", "does not say what it has seen"])
+def test_a_champion_that_may_have_seen_it_is_not_compared(done, tmp_path, known):
+    champion = done.bundle if known else replace(done.bundle, lineage={"run": "old"})
+    found = replace(assess.read(done.root / "input", small_lender()), champion=champion).evaluation("r1")
+    assert found["champion"] == champion.sha
     assert found["comparison"] is found["swap_set"] is None
 
 

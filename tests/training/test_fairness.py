@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from training.alternatives import Candidate, Compared, alternatives
+from training.evaluate import auc
 from training.fairness import Outcomes, adverse_impact, against_reference, groups
 
 HMDA = Path(os.environ.get("HMDA_DATA", Path(__file__).parents[3] / "shared/data/hmda"))
@@ -120,6 +121,7 @@ def test_hmda_by_hand():
     test = hmda.held_out(columns)
     pd = hmda.fit(columns, test, Candidate("as it is"))
     bad = columns["high_priced"][test].astype(np.int8)
+    assert auc(bad, pd) >= 0.82
     cutoff = sorted(pd.tolist())[round(0.9 * (len(pd) - 1))]
     told = {name: column[test] for name, column in hmda.group_columns(columns).items()}
     found = groups(Outcomes(bad, pd, cutoff), told, hmda.REFERENCES)
