@@ -16,6 +16,7 @@ from candor.judgement import Judge
 from candor.policy import Policy
 from candor.policy.validation import Known, faults
 from cli.decisions import judge_named, judge_of, read_table
+from cli.model_reports import named_bundle
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.replaying import chosen
 from cli.stage import Stage
@@ -37,7 +38,10 @@ def policy() -> None:
 
 @policy.command("backtest")
 @click.option("--policy", "file", type=_FILE, help="The table to try. Default: this release's.")
-@click.option("--bundle", help="The model to score with, by its hash. Default: each decision's own.")
+@click.option(
+    "--bundle",
+    help="The model to score with, by the first letters of its name. Default: each decision's own.",
+)
 @click.option(
     "--loss-given-bad",
     "loss",
@@ -64,7 +68,7 @@ def backtest_command(
     table = read_table(file) if file else lender_policy()
     require_faultless(table)
     candidate = Policy(table)
-    model = judge_named(stage, bundle) if bundle else None
+    model = judge_named(stage, named_bundle(stage, bundle)) if bundle else None
     with Shown() as shown, one_line(ArchiveDamaged):
         decisions = chosen(stage, shown, since=since, until=until, last=last)
         if not decisions:

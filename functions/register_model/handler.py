@@ -38,4 +38,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     told = REGISTERING.register(event["run"], event["packed_uri"], SystemClock().now_ms())
     LOGGER.info("registered" if told["passed"] else "refused", extra=told)
     METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(told["passed"]))
+    METRICS.add_metric("ModelsWithoutLineage", MetricUnit.Count, int(told["no_lineage"] is not None))
     return told

@@ -88,9 +88,13 @@ class Journey:
             self.diary.asked = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
             self.diary.save()
         run = self.diary.asked
-        self._execute(
-            {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
-        )
+        order = {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
+        try:
+            self._execute(order)
+        except LocalError:
+            self.diary.asked = ""  # what ended by itself may have had its cause in the code: begin anew
+            self.diary.save()
+            raise
         self.diary.run = run
         self.diary.save()
 

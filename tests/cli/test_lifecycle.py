@@ -151,6 +151,18 @@ def test_two_persons_by_name_and_by_identity(account, monkeypatch):
     assert told("approve", B, "--by", "ana")["challenger"]["share"] == 0.1
 
 
+def test_the_identity_is_that_of_the_credentials(account, monkeypatch):
+    iam, found = boto3.client("iam"), []
+    for name in ("ana", "bob"):
+        iam.create_user(UserName=name)
+        key = iam.create_access_key(UserName=name)["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+        found.append(cli.models.Stage("dev").identity())
+    assert [arn.rpartition("/")[2] for arn in found] == ["ana", "bob"]
+
+
 def test_a_rollback_asks_nobody(account):
     Deployed(PromotionApproval="second_person")
     registry = registry_of(A, B)

@@ -272,6 +272,7 @@ def test_a_good_model_is_registered_under_its_hash_and_twice_is_once(aws):
             "auc": 0.71, "auc_low": 0.68, "auc_high": 0.74, "slope": 1.02, "psi": 0.06, "approval_rate": 0.8,
         },
         "refused": [],
+        "no_lineage": None,
     }  # fmt: skip
     first = Registry(REGISTRY).registration(made.sha)
     assert (first.state, first.run, first.steps) == ("candidate", "r1", 1)
@@ -301,6 +302,19 @@ def test_sagemakers_registry_has_one_entry_with_the_lineage(aws):
         "rows": "7",
         "dataset_sha256": "d" * 64,
     }
+
+
+def test_a_registry_of_sagemakers_that_takes_no_entry_stops_nothing_and_is_tried_again(aws, monkeypatch):
+    made = bundle()
+    state = leave(aws, made)
+    monkeypatch.setenv("MODEL_PACKAGE_GROUP", "missing")
+    told = call("register_model", state)
+    assert told["passed"] is True
+    assert "SageMaker's model registry took no entry" in told["no_lineage"]
+    assert Registry(REGISTRY).registration(made.sha).package is None
+    monkeypatch.setenv("MODEL_PACKAGE_GROUP", "candor-test")
+    assert call("register_model", state)["no_lineage"] is None
+    assert Registry(REGISTRY).registration(made.sha).package is not None
 
 
 @pytest.mark.parametrize("gate", WORSE)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from candor.edge.retraining import run_place
+from candor.errors import StoreUnavailable
 from candor.features.views import Definitions
 from candor.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
 from candor.model.bundle import Bundle
@@ -59,9 +60,7 @@ class Registering:
                 gates=[(each.gate, each.reason) for each in refused],
             )
         )
-        if known.package is None:
-            package = self._package(bundle, run, packed_uri, passed=not refused)
-            self.registry.note_package(bundle.sha, enter_package(self.sagemaker, self.packages, package))
+        package = self._package(bundle, run, packed_uri, passed=not refused)
         return {
             "bundle": bundle.sha,
             "passed": not refused,
@@ -69,7 +68,17 @@ class Registering:
             "champion": evaluation.get("champion"),
             "metrics": found,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],
+            "no_lineage": self._enter(package) if known.package is None else None,
         }
+
+    def _enter(self, package: Package) -> str | None:
+        """Enter it for lineage; why that could not be, or None. It stops nothing: what serves is in our own registry."""
+        try:
+            entered = enter_package(self.sagemaker, self.packages, package)
+        except StoreUnavailable as refusal:
+            return str(refusal)
+        self.registry.note_package(package.bundle, entered)
+        return None
 
     def _package(self, bundle: Bundle, run: str, packed_uri: str, *, passed: bool) -> Package:
         return Package(
