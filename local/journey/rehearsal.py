@@ -149,7 +149,9 @@ def _line(record: bytes) -> dict[str, Any]:
 def _job(arguments: Sequence[str], **variables: str) -> None:
     """`python -m` with SageMaker's variables. Raises LocalError with the job's own words."""
     code = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, code)), **variables}
+    # OpenMP's threads spin while they wait: on a busy machine a small training then costs several times its work.
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **variables}
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, code))
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT,
