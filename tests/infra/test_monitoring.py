@@ -59,8 +59,12 @@ def test_a_model_that_goes_wrong_wakes_somebody(assembly):
 
 
 def scheduled(assembly):
-    [schedule] = assembly.resources("AWS::Scheduler::Schedule").values()
-    return schedule["Properties"]
+    [schedule] = [
+        schedule["Properties"]
+        for logical_id, schedule in assembly.resources("AWS::Scheduler::Schedule").items()
+        if logical_id.startswith("observability/ModelMonitor")
+    ]
+    return schedule
 
 
 def test_the_report_is_made_by_schedule_where_the_stage_says_so(dev, prod):

@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
-import ast
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OURS = {"candor", "history", "lender", "training"}
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "ibis": "ibis-framework"}
 
 
 def pins(path: Path) -> set[str]:
     return set(re.findall(r"^([a-z0-9-]+==[^ ;]+)", path.read_text(), flags=re.MULTILINE))
 
 
-def imported() -> set[str]:
-    """Top-level packages that training imports, wherever in a file."""
-    found = set()
-    for path in (ROOT / "training").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                found |= {name.name.partition(".")[0] for name in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module.partition(".")[0])
-    return found - OURS - set(sys.stdlib_module_names)
+def job_modules() -> set[str]:
+    """What the stacks name as a job's program."""
+    sources = "".join(path.read_text() for path in (ROOT / "stacks").rglob("*.py"))
+    return set(re.findall(r'"ContainerEntrypoint": \["python", "-m", "([a-z_.]+)"\]', sources))
 
 
-def test_the_lock_names_all_that_the_training_job_imports():
+WITHOUT_OTHERS = """
+import importlib, importlib.metadata, sys
+
+names, locked = sys.argv[1].split(), set(sys.argv[2].split())
+owners = importlib.metadata.packages_distributions()
+
+
+class Image:
+    def find_spec(self, name, path=None, target=None):
+        found = {owner.lower().replace("_", "-").replace(".", "-") for owner in owners.get(name, ())}
+        if found and not found & locked:
+            raise ModuleNotFoundError(f"the image has no {name}", name=name)
+
+
+sys.meta_path.insert(0, Image())
+for name in names:
+    importlib.import_module(name)
+"""
+
+
+def test_every_job_starts_with_the_locked_packages_alone():
     locked = {pin.partition("==")[0] for pin in pins(ROOT / "training/requirements.txt")}
-    needed = {DISTRIBUTIONS.get(name, name) for name in imported()}
-    assert {"lightgbm", "matplotlib", "optuna"} <= needed
-    assert needed <= locked
+    names = job_modules()
+    assert {"training.dataset", "training.train", "training.assess"} <= names
+    line = [sys.executable, "-c", WITHOUT_OTHERS, " ".join(sorted(names)), " ".join(sorted(locked))]
+    code = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, code))}
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_image_has_the_versions_of_the_tests():
