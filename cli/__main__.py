@@ -8,6 +8,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
+from cli.archive import archive, sql_command
 from cli.dataset import dataset
 from cli.decisions import decisions
 from cli.features import features
@@ -33,8 +34,8 @@ def candor() -> None:
     """
 
 
-for group in (features, dataset, decisions, models, policy):
-    candor.add_command(group)
+for command in (features, dataset, decisions, models, policy, archive, sql_command):
+    candor.add_command(command)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))
