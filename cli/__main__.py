@@ -8,6 +8,7 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
+from cli.archive import archive, sql_command
 from cli.dataset import dataset
 from cli.decisions import decisions
 from cli.features import features
@@ -35,10 +36,9 @@ def candor() -> None:
     """
 
 
-for group in (features, dataset, decisions, models, policy):
-    candor.add_command(group)
+for command in (features, dataset, decisions, models, policy, archive, retrain_command, sql_command):
+    candor.add_command(command)
 decisions.add_command(rescore_command)
-candor.add_command(retrain_command)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))

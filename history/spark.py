@@ -8,6 +8,7 @@ asked of Spark's SQL but filters and joins on a row's number.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial, reduce
@@ -56,6 +57,9 @@ def session(name: str, cores: str = "local[*]") -> SparkSession:
     settings |= dict.fromkeys(("spark.driver.host", "spark.driver.bindAddress"), "127.0.0.1")
     builder = SparkSession.builder.appName(name)
     if not os.environ.get("SPARK_ENV_LOADED"):  # spark-submit brings its own
+        os.environ.setdefault(
+            "PYSPARK_PYTHON", sys.executable
+        )  # else workers take whatever python3 the path has
         builder = builder.master(cores).config(map=settings)
     return builder.getOrCreate()
 

@@ -11,6 +11,7 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.constructs.archive_stream import ArchiveStream
+from stacks.constructs.archive_tables import ArchiveTables
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.layers import HouseLayers
 from stacks.ingestion import IngestionStack
@@ -31,7 +32,7 @@ _INSERTS = {"eventName": ["INSERT"]}
 
 
 class HistoryStack(cdk.Stack):
-    """`log_commits` on the feature tables' streams, `publish_decisions` and `score_shadows` on the decisions'."""
+    """`log_commits` on the feature tables' streams, `publish_decisions` and `score_shadows` on the decisions'; the archive's tables."""
 
     def __init__(
         self,
@@ -62,6 +63,7 @@ class HistoryStack(cdk.Stack):
         self.shadows = ArchiveStream(
             self, "Shadows", prefix=SHADOWS_PREFIX, bucket=storage.archive, settings=settings
         )
+        self.tables = ArchiveTables(self, "Tables", stage=settings.stage, bucket=storage.archive)
         self.log_commits = self._log_commits(storage)
         self.publish_decisions = self._publish_decisions(storage, ingestion)
         self.score_shadows = self._score_shadows(storage)

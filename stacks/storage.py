@@ -82,6 +82,14 @@ class StorageStack(cdk.Stack):
                     )
                     for prefix in ("decisions/", "shadows/")
                 ),
+                # A day's table goes when its decisions have: at the next compaction, and here if nobody compacts.
+                *(
+                    s3.LifecycleRule(prefix=prefix, expiration=kept, noncurrent_version_expiration=days(1))
+                    for prefix, kept in (
+                        ("tables/decisions/", days(settings.decision_retention_days)),
+                        ("athena/", days(7)),
+                    )
+                ),
             ],
         )
         self.bundles = HouseBucket(

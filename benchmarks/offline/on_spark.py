@@ -66,6 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         embedded = point_in_time(DEFINITIONS, events, questions)
         embedded_s = time.perf_counter() - began
     same = np.array_equal(on_spark.values, embedded.values, equal_nan=True)
+    print(
+        f"Spark and the embedded engine are {'equal' if same else 'NOT equal'}", file=sys.stderr, flush=True
+    )
     wrong = _beside_oracle(events, questions, embedded.values, rng)
     told: dict[str, Any] = {
         "events": written,

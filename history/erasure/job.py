@@ -27,6 +27,8 @@ from history.erasure.objects import Change, Found, VersionedBucket, changed_line
 from history.erasure.report import Kept, Report, told_places
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.log import COMMITS_PREFIX
+from history.stores import BucketStore
+from history.tables import TABLES, compact, forget
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -88,6 +90,7 @@ class Erasing:
         self._person, self._definitions, self._places = person, definitions, places
         self._retention, self._clock = retention, clock
         self._archive = VersionedBucket(s3, places.archive)
+        self._tables = BucketStore(s3, places.archive)
         self._training = VersionedBucket(s3, places.training)
         self._erasures = Erasures(places.registry)
         self._items = Items(person, definitions, (places.features, places.synchronous), retention)
@@ -173,9 +176,18 @@ class Erasing:
         }
         for prefix, rule in rules.items():
             keys = survey.found[prefix].keys
+            # The tables first: cut short in between, the next run finds the lines, and with them the days.
+            days = forget(self._tables, keys)
             for number, key in enumerate(keys, 1):
                 self._archive.clean(key, changed_lines(rule, key))
                 told(f"{prefix} rewritten", number, len(keys))
+            self._compact(prefix, days, told)
+
+    def _compact(self, prefix: str, days: frozenset[str], told: Told) -> None:
+        """Write the tables' days again, of objects that are clean now."""
+        for table in TABLES:
+            if table.prefix == prefix and days:
+                compact(self._tables, table, partial(told, f"table {table.name}"), days)
 
     def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:
         again_after = erasure.erased_at + self._retention.event_ids

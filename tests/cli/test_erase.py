@@ -28,7 +28,7 @@ from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
 from candor.store.erasures import Erasures
 from candor.store.protocol import marker_key
 from lender import DEFINITIONS
-from tests.cli.deployed import REGION, Deployed, call
+from tests.cli.deployed import REGION, Deployed, call, called
 from tests.handlers.checkouts import checkout
 
 PERSON, NEIGHBOUR, PARTNER = "person_7f3a", "person_7f3a1", "cus_2"
@@ -203,6 +203,32 @@ def test_nothing_of_the_person_is_left_and_the_report_says_what_was_done(stage):
     known = Erasures("registry").find("customer", PERSON)
     assert known is not None
     assert (known.finished, known.reason) == (True, "asked by letter")
+
+
+def tables() -> dict[str, list[dict[str, Any]]]:
+    """Rows of every version of every table that the archive keeps."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for key, body in every_version("archive"):
+        if key.startswith("tables/"):
+            found.setdefault(key.split("/")[1], []).extend(pq.read_table(io.BytesIO(body)).to_pylist())
+    return found
+
+
+def test_a_person_is_gone_from_the_tables_in_all_their_versions(stage):
+    populated(stage)
+    stage.deliver()
+    for command in ("compact", "compact"):
+        assert called("archive", command).exit_code == 0
+    before = tables()
+    assert PERSON in json.dumps(before["events"], default=str).replace(NEIGHBOUR, "")
+    erased()
+    after = tables()
+    for name in ("events", "commits"):
+        assert PERSON not in json.dumps(after[name], default=str).replace(NEIGHBOUR, ""), name
+    mine = [row for row in before["events"] if ("customer", NEIGHBOUR) in (row["entities"] or ())]
+    assert mine
+    assert [row for row in after["events"] if row in mine] == mine
+    assert json.loads(called("archive", "compact", "--json").stdout)["tables"][0]["written"] == 0
 
 
 def test_everything_of_others_stays_as_it_was(stage):

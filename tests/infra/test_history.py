@@ -2,10 +2,12 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from candor.edge.bus import PLATFORM, SOURCE
 from history.log import COMMITS_PREFIX
+from history.tables import TABLES
 
 DAY_S = 86_400
 """What a table's stream keeps."""
@@ -99,3 +101,46 @@ def test_code_and_templates_name_the_same_places(assembly):
     assert COMMITS_PREFIX in prefixes
     for rule in assembly.resources("AWS::Events::Rule").values():
         assert rule["Properties"]["EventPattern"] == {"source": [SOURCE, PLATFORM]}
+
+
+def _glue_type(kind) -> str:
+    """A column's type in Glue's words."""
+    if pa.types.is_map(kind):
+        return f"map<{_glue_type(kind.key_type)},{_glue_type(kind.item_type)}>"
+    if pa.types.is_list(kind):
+        return f"array<{_glue_type(kind.value_type)}>"
+    plain = {
+        "string": "string",
+        "timestamp[ms]": "timestamp",
+        "int64": "bigint",
+        "bool": "boolean",
+        "double": "double",
+    }
+    return plain[str(kind)]
+
+
+def test_glue_knows_the_tables_as_they_are_written(assembly):
+    found = {
+        one["Properties"]["TableInput"]["Name"]: one
+        for one in assembly.resources("AWS::Glue::Table").values()
+    }
+    assert set(found) == {table.name for table in TABLES}
+    for table in TABLES:
+        told = found[table.name]["Properties"]["TableInput"]
+        columns = [(one["Name"], one["Type"]) for one in told["StorageDescriptor"]["Columns"]]
+        assert columns == [(field.name, _glue_type(field.type)) for field in table.schema]
+        place = assembly.plain(told["StorageDescriptor"]["Location"])
+        assert place.endswith(f"/{table.place}")
+        assert assembly.plain(told["Parameters"]["storage.location.template"]) == place + "day=${day}/"
+        assert [one["Name"] for one in told["PartitionKeys"]] == ["day"]
+
+
+def test_questions_to_the_archive_are_bounded_and_encrypted(assembly):
+    [group] = assembly.resources("AWS::Athena::WorkGroup").values()
+    settings = group["Properties"]["WorkGroupConfiguration"]
+    assert settings["EnforceWorkGroupConfiguration"]
+    assert settings["BytesScannedCutoffPerQuery"] == 100 * 10**9
+    assert settings["ResultConfiguration"]["EncryptionConfiguration"] == {"EncryptionOption": "SSE_S3"}
+    queries = [one["Properties"] for one in assembly.resources("AWS::Athena::NamedQuery").values()]
+    assert len(queries) == 3
+    assert {one["WorkGroup"] for one in queries} == {group["Properties"]["Name"]}
