@@ -11,7 +11,6 @@ import pytest
 
 from local.dynoxide import supported
 from tests.system.contents import Account, Contents
-from tests.system.evaluation import stand_in
 from tests.system.running import ROOT, Running, environment
 from tests.system.small_lender import write_small_lender
 
@@ -49,7 +48,6 @@ def assembly(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "app.py"], cwd=ROOT, env=given, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    stand_in(folder)
     return folder
 
 
