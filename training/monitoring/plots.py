@@ -2,55 +2,25 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from candor.clock import SECOND
 from training.evaluate import CalibrationBin
 from training.monitoring.figures import ACT, WATCH, rate_interval
 from training.monitoring.monitor import Approvals, Drift, Monitoring
 from training.monitoring.vintages import Vintage
-
-INK: Final = "#1f2933"
-QUIET: Final = "#9aa5b1"
-PALE: Final = "#c3ccd5"
-BLUE: Final = "#2f6fb0"
-AMBER: Final = "#c4702b"
-RED: Final = "#b3403a"
+from training.pages.drawing import AMBER, BLUE, INK, PALE, PERCENT, QUIET, RED, svg
 
 FEATURES: Final = 14
 SHIFTED: Final = 4
 """So many features are drawn by rank, and so many of them bin by bin."""
 
-_STYLE: Final[Any] = {  # matplotlib types each of its parameters
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8ecf0",
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
-_PERCENT: Final = PercentFormatter(1.0)
 _WIDE: Final = (11.2, 2.9)
 _HALF: Final = (5.6, 3.3)
 _COLOURS: Final = {"act": RED, "watch": AMBER, "unclear": PALE, "stable": BLUE}
@@ -59,29 +29,18 @@ _COLOURS: Final = {"act": RED, "watch": AMBER, "unclear": PALE, "stable": BLUE}
 def plots(found: Monitoring) -> dict[str, str]:
     """SVG by name; a figure that there is nothing for is left out."""
     drawn = {
-        "drift": _svg("drift", (5.6, 4.2), lambda axes: _drift(axes, found.features)),
-        "score": _svg("score", _HALF, lambda axes: _bins(axes, found.score, "PD up to")),
-        "approvals": _svg("approvals", _WIDE, lambda axes: _approvals(axes, found.approvals)),
+        "drift": svg("drift", (5.6, 4.2), lambda axes: _drift(axes, found.features)),
+        "score": svg("score", _HALF, lambda axes: _bins(axes, found.score, "PD up to")),
+        "approvals": svg("approvals", _WIDE, lambda axes: _approvals(axes, found.approvals)),
     }
     for place, one in enumerate(found.features[:SHIFTED]):
-        drawn[f"feature{place}"] = _svg(f"feature{place}", _HALF, partial(_bins, drift=one, words="up to"))
+        drawn[f"feature{place}"] = svg(f"feature{place}", _HALF, partial(_bins, drift=one, words="up to"))
     if found.calibration is not None:
         bins = found.calibration.reliability
-        drawn["reliability"] = _svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
+        drawn["reliability"] = svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
     if any(one.mature for one in found.vintages):
-        drawn["vintages"] = _svg("vintages", _WIDE, lambda axes: _vintages(axes, found.vintages))
+        drawn["vintages"] = svg("vintages", _WIDE, lambda axes: _vintages(axes, found.vintages))
     return drawn
-
-
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
-    """One figure; ids inside it are salted with its name, since all figures share one document."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _drift(axes: Axes, features: Sequence[Drift]) -> None:
@@ -109,7 +68,7 @@ def _bins(axes: Axes, drift: Drift, words: str) -> None:
     axes.bar(places + 0.2, now, width=0.38, color=BLUE, label="served")
     axes.set_xticks(places, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
     axes.set(xlabel=words if "≤" in labels[0] else "")
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False, axis="x")
     axes.legend(loc="upper right", fontsize=8)
 
@@ -134,7 +93,7 @@ def _approvals(axes: Axes, approvals: Approvals) -> None:
     )
     axes.plot(starts, rates, color=BLUE, marker="o", markersize=4)
     axes.set(ylabel="approved", ylim=(0, 1.02))
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(PERCENT)
 
 
 def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
@@ -148,8 +107,8 @@ def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
         predicted, observed, yerr=np.maximum(errors, 0.0), fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5
     )
     axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
-    axes.xaxis.set_major_formatter(_PERCENT)
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(PERCENT)
+    axes.yaxis.set_major_formatter(PERCENT)
 
 
 def _vintages(axes: Axes, found: Sequence[Vintage]) -> None:
@@ -184,7 +143,7 @@ def _vintages(axes: Axes, found: Sequence[Vintage]) -> None:
     predicted = [one.predicted for _, one in known]
     rates.scatter(where, predicted, marker="_", color=INK, s=420, linewidths=1.6, label="predicted", zorder=3)
     rates.set(ylabel="bad rate of the mature", ylim=(0, None))
-    rates.yaxis.set_major_formatter(_PERCENT)
+    rates.yaxis.set_major_formatter(PERCENT)
     rates.grid(visible=False)
     handles = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[0]]
     names = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[1]]

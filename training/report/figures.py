@@ -2,47 +2,17 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-INK: Final = "#1f2933"
-QUIET: Final = "#9aa5b1"
-BLUE: Final = "#2f6fb0"
-AMBER: Final = "#c4702b"
-GREEN: Final = "#3c8a63"
-RED: Final = "#b3403a"
-
-_STYLE: Final[dict[Any, Any]] = {
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.color": INK,
-    "axes.edgecolor": QUIET,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e8ecf0",
-    "grid.linewidth": 0.8,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "svg.fonttype": "none",
-}
-_PERCENT: Final = PercentFormatter(1.0, decimals=0)
+from training.pages.drawing import AMBER, BLUE, GREEN, INK, PERCENT, QUIET, RED, WHOLE_PERCENT, svg
 
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
     """SVG by name; a figure whose part of the evaluation is null or empty is left out."""
-    drawn = {
+    drawn: dict[str, tuple[Callable[[Axes, Any], None], Any]] = {
         "reliability": (_reliability, evaluation["calibration"]["reliability"]),
         "gains": (_gains, evaluation["gains"]),
         "profit": (_profit, evaluation["profit"]),
@@ -52,18 +22,13 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
         "reasons": (_reasons, evaluation["reasons"]["frequency"]),
         "alternatives": (_alternatives, (evaluation["fairness"] or {}).get("alternatives")),
     }
-    return {name: _svg(name, draw, part) for name, (draw, part) in drawn.items() if part}
+    return {
+        name: svg(name, _size(name, part), _of(draw, part)) for name, (draw, part) in drawn.items() if part
+    }
 
 
-def _svg(name: str, draw: Any, part: Any) -> str:
-    """One figure; ids inside it are salted with its name, since all figures share one document."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=_size(name, part), layout="constrained")
-        draw(figure.subplots(), part)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+def _of(draw: Callable[[Axes, Any], None], part: Any) -> Callable[[Axes], None]:
+    return lambda axes: draw(axes, part)
 
 
 def _size(name: str, part: Any) -> tuple[float, float]:
@@ -81,8 +46,8 @@ def _reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
     axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
     axes.errorbar(predicted, observed, yerr=error, fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5)
     axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
-    axes.xaxis.set_major_formatter(_PERCENT)
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(WHOLE_PERCENT)
+    axes.yaxis.set_major_formatter(WHOLE_PERCENT)
 
 
 def _gains(axes: Axes, deciles: Sequence[Mapping[str, Any]]) -> None:
@@ -98,8 +63,8 @@ def _gains(axes: Axes, deciles: Sequence[Mapping[str, Any]]) -> None:
     axes.set(
         xlabel="share of checkouts, riskiest first", ylabel="share of bads found", xlim=(0, 1), ylim=(0, 1.02)
     )
-    axes.xaxis.set_major_formatter(_PERCENT)
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(WHOLE_PERCENT)
+    axes.yaxis.set_major_formatter(WHOLE_PERCENT)
 
 
 def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
@@ -123,9 +88,9 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
     bads.set_ylim(0, None)
     bads.grid(visible=False)
     for axis, formatter in (
-        (axes.xaxis, _PERCENT),
-        (axes.yaxis, PercentFormatter(1.0)),
-        (bads.yaxis, _PERCENT),
+        (axes.xaxis, WHOLE_PERCENT),
+        (axes.yaxis, PERCENT),
+        (bads.yaxis, WHOLE_PERCENT),
     ):
         axis.set_major_formatter(formatter)
 
@@ -151,7 +116,7 @@ def _vintages(axes: Axes, months: Sequence[Mapping[str, Any]]) -> None:
     step = max(1, len(months) // 20)
     axes.set_xticks(list(places)[::step], [one["month"] for one in months][::step], rotation=35, ha="right")
     axes.set(ylabel="bad rate")
-    axes.yaxis.set_major_formatter(_PERCENT)
+    axes.yaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="x")
 
 
@@ -169,7 +134,7 @@ def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:
     ranked = sorted(frequency.items(), key=lambda one: (one[1], one[0]))
     axes.barh([code for code, _ in ranked], [share for _, share in ranked], color=BLUE, height=0.7)
     axes.set(xlabel="share of the declined who are told it")
-    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="y")
 
 

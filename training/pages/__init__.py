@@ -1,0 +1,1 @@
+"""What the pages for people share: the look of their HTML and of their figures."""

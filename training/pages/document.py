@@ -1,0 +1,56 @@
+"""One HTML document that a browser shows without a network: everything that is told is escaped, figures are inline SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from candor.clock import format_rfc3339
+
+TEMPLATE = "page.html.jinja"
+_SHARED = Path(__file__).parent
+
+
+def document(folder: Path, figures: Mapping[str, str], **told: Any) -> str:
+    """The page whose template is in `folder`; `figures` are SVG by name."""
+    environment = Environment(
+        loader=FileSystemLoader([folder, _SHARED]),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "share": _share,
+        "number": _number,
+        "count": _count,
+        "signed": _signed,
+        "day": _day,
+        "moment": format_rfc3339,
+    }
+    drawn = {name: Markup(text) for name, text in figures.items()}  # noqa: S704 - our own figures
+    return environment.get_template(TEMPLATE).render(figures=drawn, **told)
+
+
+def _day(ms: int) -> str:
+    return format_rfc3339(ms)[:10]
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{100 * value:.{digits}f} %"
+
+
+def _number(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _signed(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
