@@ -75,7 +75,7 @@ class Prepared:
         now_ms = CLOCK.now_ms()
         application = attempt.application
         return Decision(
-            id=decision_id(_ID_KEY, application.merchant_id, attempt.key),
+            id=decision_id(_ID_KEY, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
             livemode=application.livemode,
             q=now_ms,

@@ -127,10 +127,15 @@ def body(total: int = SAFE, token: str = "ann", **changes: Any) -> dict[str, Any
 
 
 def attempt(
-    key: str = "k1", *, merchant_id: str = "mer_1", replay_at: int | None = None, **checkout: Any
+    key: str = "k1",
+    *,
+    merchant_id: str = "mer_1",
+    livemode: bool = False,
+    replay_at: int | None = None,
+    **checkout: Any,
 ) -> Attempt:
     parsed = parse_checkout(json.dumps(body(**checkout)).encode())
-    return Attempt(Application(parsed, merchant_id), key, replay_at)
+    return Attempt(Application(parsed, merchant_id, livemode), key, replay_at)
 
 
 def happened(event_id: str, at: int, kind: str = "payment.failed", token: str = "ann", **data: Any) -> Event:

@@ -74,21 +74,29 @@ def test_keys_belong_to_their_merchant(till):
     assert len(till.store.decisions) == 2
 
 
+def test_a_rehearsal_does_not_answer_the_checkout_that_follows_it(till):
+    test, live = till.decide(total=SAFE, livemode=False), till.decide(total=SAFE, livemode=True)
+    assert [json.loads(one.body)["livemode"] for one in (test, live)] == [False, True]
+    assert not live.replayed
+    assert len(till.store.decisions) == 2
+
+
 def test_ids_are_opaque_stable_and_need_the_secret():
-    found = decision_id(b"secret", "mer_1", "key")
+    found = decision_id(b"secret", "mer_1", "key", livemode=True)
     assert re.fullmatch(r"dec_[a-z2-7]{26}", found)
-    assert decision_id(b"secret", "mer_1", "key") == found
+    assert decision_id(b"secret", "mer_1", "key", livemode=True) == found
     digest = hmac.digest(b"secret", b"mer_1\0POST /v1/decisions\0key", "sha256")
     assert found == f"dec_{b32encode(digest).decode().lower()[:26]}", (
         "it may not change: retries would decide anew"
     )
     others = [
-        decision_id(b"another", "mer_1", "key"),
-        decision_id(b"secret", "mer_2", "key"),
-        decision_id(b"secret", "mer_1", "key "),
-        decision_id(b"secret", "mer_", "1key"),
+        decision_id(b"another", "mer_1", "key", livemode=True),
+        decision_id(b"secret", "mer_2", "key", livemode=True),
+        decision_id(b"secret", "mer_1", "key ", livemode=True),
+        decision_id(b"secret", "mer_", "1key", livemode=True),
+        decision_id(b"secret", "mer_1", "key", livemode=False),
     ]
-    assert len({found, *others}) == 5
+    assert len({found, *others}) == 6
 
 
 def test_sixteen_scorers_with_one_key_make_one_decision():

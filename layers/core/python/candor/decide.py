@@ -216,7 +216,7 @@ class Decider:
         unseen = scope.synchronous.unseen(vector.states)
         found = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
         return Decision(
-            id=decision_id(self._id_key, application.merchant_id, attempt.key),
+            id=decision_id(self._id_key, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
             livemode=application.livemode,
             q=q,

@@ -67,9 +67,13 @@ def parse_record(record: bytes) -> Decision:
     return msgspec.convert(found, Decision)
 
 
-def decision_id(key: bytes, merchant_id: str, idempotency_key: str) -> str:
-    """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, route and Idempotency-Key."""
-    message = f"{merchant_id}\0{ROUTE}\0{idempotency_key}".encode()
+def decision_id(key: bytes, merchant_id: str, idempotency_key: str, *, livemode: bool) -> str:
+    """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, mode, route and Idempotency-Key.
+
+    A rehearsal under a test key may not answer the checkout that follows it for real.
+    """
+    route = ROUTE if livemode else f"test {ROUTE}"
+    message = f"{merchant_id}\0{route}\0{idempotency_key}".encode()
     bits = int.from_bytes(keyed(key).digest(message)[:17]) >> 6
     return "dec_" + "".join([_PAIRS[bits >> place & 1023] for place in _PLACES])
 
