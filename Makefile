@@ -36,7 +36,7 @@ run: install  ## Start the synthesized system here, load history, retrain, decid
 	@$(python) -m local run
 
 test: install engine  ## All tests on all cores, with branch coverage of the libraries
-	@$(python) -m pytest -n auto --dist loadgroup --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	@$(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 # Workers of the tests must not install it at the same time.
 engine: install

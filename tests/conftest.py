@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 _DUMMY_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -42,23 +43,25 @@ LONGEST_FIRST = ("system", "simulation", "infra")
 """Folders that one worker takes as a whole, because of what they share or how long they take."""
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A folder that is named as a marker carries it: tests/infra, tests/system.
-
-    With several workers (`make test`) a file stays on one of them, and what takes longest begins first.
-    """
+    """A folder that is named as a marker carries it: tests/infra, tests/system. With several workers the longest begin first."""
     for item in items:
         for marker in {"infra", "system"} & set(item.path.parts):
             item.add_marker(marker)
     if hasattr(config, "workerinput"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
         items.sort(key=lambda item: [name not in item.path.parts for name in LONGEST_FIRST])
 
 
-def _group(item: pytest.Item) -> str:
-    return next((name for name in LONGEST_FIRST if name in item.path.parts), str(item.path))
+class WholeFolders(LoadScopeScheduling):
+    """With several workers (`make test`) a file stays on one of them, and so do the folders above."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((name for name in LONGEST_FIRST if f"/{name}/" in file), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFolders:
+    return WholeFolders(config, log)
 
 
 def _stays_here(family: int, address: Any) -> bool:
