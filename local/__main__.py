@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
 from local.errors import LocalError
+from local.interrupts import stop_on_signals
 
 
 def _arguments(words: list[str]) -> argparse.Namespace:
@@ -28,18 +28,6 @@ def _port(text: str) -> int:
     return int(text or PORT)
 
 
-def _stop_on_signals() -> None:
-    """SIGTERM ends as Ctrl-C does, also in the background, where a shell tells us to ignore Ctrl-C. Once is enough."""
-
-    def interrupt(number: int, _frame: object) -> None:
-        for other in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-
-
 def up(arguments: argparse.Namespace) -> None:
     """Serve until interrupted."""
     from local.system import LocalSystem
@@ -51,7 +39,7 @@ def up(arguments: argparse.Namespace) -> None:
 
 def main(words: list[str]) -> int:
     """The exit code: 0 after Ctrl-C while serving, 128 and the signal before that, 1 with one line when it cannot go on."""
-    _stop_on_signals()  # before the large imports: they take as long as many a start lasts
+    stop_on_signals()  # before the large imports: they take as long as many a start lasts
     try:
         arguments = _arguments(words)
         if arguments.command == "run":

@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from candor.clock import format_rfc3339
 from candor.edge.bus import SOURCE
 from local.errors import LocalError
+from local.interrupts import stop_on_signals
 from local.journey.diary import Diary
 from local.journey.merchants import MerchantKeys
 from local.journey.sources import Decided, Event, Source, SourceError, described, from_folder
@@ -270,6 +271,7 @@ def main(arguments: Namespace) -> int:
 
         with console.status("report: the same vectors from the archive"):
             lines = list(report(journey))
+        stop_on_signals()  # the report's engine has taken Ctrl-C for itself
         print(*lines, sep="\n", flush=True)
         if once:
             print(f"READY {system.url}", flush=True)
