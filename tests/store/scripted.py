@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -41,7 +43,7 @@ def error(kind: str, status: int = 400, **more: Any) -> Answer:
 
 
 class ScriptedServer(ThreadingTCPServer):
-    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came."""
+    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came, `moments` when they were signed."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -50,6 +52,7 @@ class ScriptedServer(ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Conversation)
         self.script: list[Step] = []
         self.requests: list[Any] = []
+        self.moments: list[str] = []
         self.connections = 0
         self.closing = threading.Event()
 
@@ -84,6 +87,8 @@ class _Conversation(StreamRequestHandler):
             name, _, value = line.decode().partition(":")
             if name.lower() == "content-length":
                 length = int(value)
+            if name.lower() == "x-amz-date":
+                self.server.moments.append(value.strip())
         return None if line == b"" else length
 
     def _say(self, step: Answer) -> None:
@@ -94,3 +99,14 @@ class _Conversation(StreamRequestHandler):
             if self.server.closing.wait(step.pause_s):
                 return
             self.wfile.write(step.body[place : place + BLOCK])
+
+
+@contextmanager
+def serving(server: ScriptedServer) -> Iterator[ScriptedServer]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()

@@ -1,6 +1,5 @@
 """The lean client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
 
-import threading
 from base64 import b64encode
 
 import pytest
@@ -11,7 +10,7 @@ from candor.store.hot import BundleSource, read_secret
 from candor.store.lean import Credentials, Request, SignedClient
 from candor.store.protocol import Contended, Snapshot
 from tests.store.conftest import CREDENTIALS, REGION, point_at
-from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error
+from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error, serving
 
 KEYS = ["view@1#ann", "view@1#bob"]
 SYNCHRONOUS = ["burst@1#ann", "burst@1#bob"]
@@ -47,17 +46,11 @@ ALL_FOUND = batch(item(KEYS[0]))
 
 @pytest.fixture
 def server(monkeypatch):
-    server = ScriptedServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    point_at(server.url, monkeypatch)
-    for service in ("S3", "SECRETSMANAGER"):
-        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
-    yield server
-    server.closing.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(ScriptedServer()) as server:
+        point_at(server.url, monkeypatch)
+        for service in ("S3", "SECRETSMANAGER"):
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
+        yield server
 
 
 @pytest.fixture

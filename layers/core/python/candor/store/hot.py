@@ -197,7 +197,7 @@ class HotStore:
         request = Request("POST", "/", _HEADERS[operation], payload)
         for attempt in range(_ATTEMPTS):
             _pause(attempt, deadline)
-            status, found = self._client.request(request, deadline.remaining())
+            status, found, _ = self._client.request(request, deadline.remaining())
             if status == 200:
                 return found
             answer = _json(operation, status, found)

@@ -31,6 +31,19 @@ _BODY_BYTES = 256 * 1024 * 1024
 """No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
 
 _BODY_DIGITS = len(str(_BODY_BYTES))
+_REFUSED = (400, 403)
+_CLOCK_REFUSALS = (
+    b"InvalidSignatureException",
+    b"RequestExpired",
+    b"RequestInTheFuture",
+    b"RequestTimeTooSkewed",
+    b"SignatureDoesNotMatch",
+)
+"""What AWS answers where the clock is off; the first and the last stand for a wrong key as well, then the clock is right."""
+
+_SKEW_S = 240
+"""AWS takes what is signed up to five minutes off; less than this is no reason to sign again."""
+
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 
@@ -69,10 +82,11 @@ class Scope(NamedTuple):
 
 
 class Response(NamedTuple):
-    """Status and body of one answer."""
+    """Status and body of one answer, of a refusal its Date header in lower case too."""
 
     status: int
     body: bytes
+    date: bytes | None = None
 
 
 class SignedClient:
@@ -88,34 +102,65 @@ class SignedClient:
         self._address = _address(self._host, 443 if self._secure else 80)
         self._connection: socket.socket | None = None
         self._idle = select.poll()
+        self._ahead_s = 0
+        """How far AWS's clock is ahead of ours, as far as it ever mattered."""
 
     def request(self, request: Request, timeout_s: float) -> Response:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
 
-        A connection that the other side closed while idle is opened again and the request sent once more; callers only
-        send what is safe to send twice.
+        It is sent once more, and never more often, where the other side had closed the connection while idle, or where it
+        was refused because the clock is off (a sandbox may have been frozen): then signed by AWS's clock, as all that
+        follows. Callers only send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
         if self._connection is not None and self._idle.poll(0):
             self.close()  # hung up, or spoke unasked: what it said may not pass for the next answer
         reused = self._connection is not None
+        before = self._ahead_s
         try:
-            return self._send(request, ends)
+            found = self._send(request, ends)
         except (OSError, BrokenAnswer) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
+        else:
+            if found.status not in _REFUSED or not self._set_clock(found):
+                return found
+        return self._send_again(request, ends, before)
+
+    def _send_again(self, request: Request, ends: float, before: int) -> Response:
+        corrected = self._ahead_s != before
         try:
-            return self._send(request, ends)
+            found = self._send(request, ends)
         except (OSError, BrokenAnswer) as error:
             self.close()
             raise self._unavailable(error) from error
+        if found.status in _REFUSED and _doubts_clock(found):
+            if corrected:
+                self._ahead_s = (
+                    before  # what the answer called the time is no better than what our clock says
+                )
+            else:
+                self._set_clock(found)
+        return found
+
+    def _set_clock(self, refusal: Response) -> bool:
+        """Whether it was refused for the time it was signed at; then AWS's time is taken from the answer."""
+        told = _told_time(refusal.date) if _doubts_clock(refusal) else None
+        if told is None or abs(told - self._now()) < _SKEW_S:
+            return False
+        self._ahead_s = told - int(time.time())
+        return True
+
+    def _now(self) -> int:
+        """Seconds since the epoch, as AWS counts them."""
+        return int(time.time()) + self._ahead_s
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._service}: {type(error).__name__}")
 
     def _send(self, request: Request, ends: float) -> Response:
-        scope = Scope(_moment(int(time.time())), self._region, self._service)
+        scope = Scope(_moment(self._now()), self._region, self._service)
         data = message(request, self._host, self._credentials, scope)
         connection = self._connected(ends)
         connection.settimeout(_left(ends))
@@ -126,7 +171,7 @@ class SignedClient:
             raise BrokenAnswer("checksum mismatch")
         if _told(head, b"\r\nconnection:") == b"close":
             self.close()
-        return Response(status, found)
+        return Response(status, found, _told(head, b"\r\ndate:") if status in _REFUSED else None)
 
     def _connected(self, ends: float) -> socket.socket:
         if self._connection is None:
@@ -215,6 +260,22 @@ def _told(head: bytes, name: bytes) -> bytes | None:
         raise BrokenAnswer("a header that is there twice")
     end = head.find(b"\r\n", start)
     return (head[start:] if end < 0 else head[start:end]).strip()
+
+
+def _doubts_clock(refusal: Response) -> bool:
+    return any(code in refusal.body for code in _CLOCK_REFUSALS)
+
+
+def _told_time(date: bytes | None) -> int | None:
+    """Seconds since the epoch of a Date header (RFC 9110, 5.6.7) in lower case; None for what is none."""
+    if date is None:
+        return None
+    import calendar  # with strptime's tables: only who is refused pays for them
+
+    try:
+        return calendar.timegm(time.strptime(date.decode("ascii"), "%a, %d %b %Y %H:%M:%S gmt"))
+    except ValueError:
+        return None
 
 
 def _length(head: bytes) -> int:
