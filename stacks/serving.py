@@ -95,6 +95,8 @@ class ServingStack(cdk.Stack):
                 "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
             },
         )
+        if self._settings.score_snapshots == "on":
+            function.start_from_snapshots()
         synchronous = storage.synchronous_features.table_arn
         read = [storage.features.table_arn, synchronous, storage.registry.table_arn]
         function.allow("dynamodb:BatchGetItem", on=read)

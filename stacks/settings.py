@@ -55,6 +55,7 @@ class StageSettings:
     """One stage, validated. Times carry their unit in the name.
 
     `replay_clock` lets a caller choose the moment of a decision: for historic data, never in prod.
+    `score_snapshots`: the scorer's published version starts from a snapshot (Lambda SnapStart), which AWS charges for.
     `promotion` says who turns a candidate into the champion: the gates alone, or a person; `approval` whether a second
     person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` says when a retraining begins and
     `monitor_schedule` when the champion's report is made. Schedules are EventBridge Scheduler's expressions; null: never.
@@ -74,6 +75,7 @@ class StageSettings:
     training_retention_days: int
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
     score_memory_mb: int
+    score_snapshots: Literal["on", "off"]
     memory_mb: int
     requests_per_second: int
     requests_burst: int

@@ -28,7 +28,7 @@ class Steps:
 
     def __init__(self, module: Any, customer: int) -> None:
         self.clock = module.CLOCK
-        self.decider: Decider = module.decider()
+        self.decider: Decider = module.SCORER.decider()
         self.attempt: Attempt = attempt_of(rest.Request(proxied(customer)), replay_allowed=False)
         scope, reads = self.decider._read(self.attempt.application, Deadline(20.0))  # noqa: SLF001 - parts of it
         self.scope: Scope = scope

@@ -72,6 +72,13 @@ class HouseFunction(lambda_.Function):
             current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
 
+    def start_from_snapshots(self) -> None:
+        """SnapStart, on every version that is published; not together with provisioned concurrency."""
+        resource = self.node.default_child
+        if not isinstance(resource, lambda_.CfnFunction):
+            raise TypeError("a function's default child is its resource")
+        resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
+
     def allow(self, *actions: str, on: str | Sequence[str]) -> None:
         """Permit `actions` on exactly the resource ARNs `on`."""
         resources = [on] if isinstance(on, str) else list(on)

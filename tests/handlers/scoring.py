@@ -81,10 +81,7 @@ class Scorer:
         return self.module.handler(event, context("score"))
 
     def close(self) -> None:
-        if self.module.decider.cache_info().currsize:
-            decider = self.module.decider()
-            decider._store._client.close()
-            decider._champions._load_bundle.__self__._client.close()
+        self.module.SCORER.close()
         self._monkeypatch.undo()
 
 

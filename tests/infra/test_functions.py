@@ -74,6 +74,11 @@ def test_each_function_gets_exactly_the_variables_it_reads(assembly):
     assert given == {name: names | COMMON for name, names in ENVIRONMENT.items()}
 
 
+def test_the_scorer_alone_starts_from_a_snapshot_where_the_stage_asks_for_it(assembly):
+    started = {name for name, each in assembly.functions().items() if "SnapStart" in each}
+    assert started == ({"score"} if assembly.stage == "prod" else set())
+
+
 def test_functions_share_the_house_defaults(assembly):
     groups = assembly.resources("AWS::Logs::LogGroup")
     for each in assembly.functions().values():

@@ -43,7 +43,7 @@ def error(kind: str, status: int = 400, **more: Any) -> Answer:
 
 
 class ScriptedServer(ThreadingTCPServer):
-    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came, `moments` when they were signed."""
+    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came, `heads` their headers."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -52,7 +52,7 @@ class ScriptedServer(ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Conversation)
         self.script: list[Step] = []
         self.requests: list[Any] = []
-        self.moments: list[str] = []
+        self.heads: list[dict[str, str]] = []
         self.connections = 0
         self.closing = threading.Event()
 
@@ -82,13 +82,13 @@ class _Conversation(StreamRequestHandler):
 
     def _head(self) -> int | None:
         """Content length of the next request; None when the client has gone."""
-        length = 0
+        length, headers = 0, {}
         while (line := self.rfile.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode().partition(":")
             if name.lower() == "content-length":
                 length = int(value)
-            if name.lower() == "x-amz-date":
-                self.server.moments.append(value.strip())
+            headers[name.lower()] = value.strip()
+        self.server.heads.append(headers)
         return None if line == b"" else length
 
     def _say(self, step: Answer) -> None:

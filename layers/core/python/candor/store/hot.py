@@ -117,6 +117,14 @@ class HotStore:
         self._registry = registry
         self._wanted = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
 
+    def renew(self, credentials: Credentials) -> None:
+        """Go on over a new connection, with these credentials."""
+        self._client.renew(credentials)
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        self._client.close()
+
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         deadline = Deadline(timeout_s)
         reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
@@ -270,6 +278,14 @@ class BundleSource:
     def __init__(self, *, region: str, bucket: str, credentials: Credentials) -> None:
         self._client = SignedClient("s3", region, credentials)
         self._bucket = bucket
+
+    def renew(self, credentials: Credentials) -> None:
+        """Go on over a new connection, with these credentials."""
+        self._client.renew(credentials)
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        self._client.close()
 
     def load(self, sha: str, timeout_s: float) -> bytes:
         """Bytes of the bundle within `timeout_s`. Raises `StoreUnavailable`."""

@@ -184,6 +184,12 @@ class SignedClient:
             self._idle.register(opened, select.POLLIN)
         return self._connection
 
+    def renew(self, credentials: Credentials) -> None:
+        """Forget connection and AWS's clock, and sign with these from now on."""
+        self.close()
+        self._credentials = credentials
+        self._ahead_s = 0
+
     def close(self) -> None:
         """Give the connection back; the next request opens another."""
         if self._connection is not None:
