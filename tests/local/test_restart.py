@@ -184,7 +184,7 @@ def test_signals_end_the_system_and_all_its_processes(small_assembly: Path, tmp_
 def test_a_system_that_cannot_start_says_why_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__._stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
     assert main(["up", "--assembly", str(tmp_path), "--state", str(tmp_path / "s")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -195,7 +195,7 @@ def test_a_system_that_cannot_start_says_why_in_one_line(
 def test_a_port_that_is_no_number_is_told_in_one_line(
     port: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__._stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
     monkeypatch.setenv("PORT", port)
     assert main(["up"]) == 1
     assert capsys.readouterr() == ("", f"error: PORT={port} is no port: use a number such as PORT=8090\n")
