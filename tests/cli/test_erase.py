@@ -348,8 +348,10 @@ class Killed(BaseException):
 
 
 def contents() -> dict[str, Any]:
-    """All that is left, without what is drawn at random or tells the time."""
-    archived = sorted((key, stable(body)) for key, body in every_version("archive"))
+    """All that is left, without what is drawn at random or tells the time, and without the tables that compaction makes of it."""
+    archived = sorted(
+        (key, stable(body)) for key, body in every_version("archive") if not key.startswith("tables/")
+    )
     held = {key: item.get("b") for key, item in items().items() if not key.endswith(f"#{PERSON}")}
     return {"archive": archived, "items": held, "training": sorted(every_version("training"))}
 
