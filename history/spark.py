@@ -126,7 +126,7 @@ def features_on_spark(
     for view in definitions.views:
         found = found.join(_view(definitions.only(view), view, events, asked, first, groups), "row", "left")
         empty = dict(zip(_names(view, first), empty_values(view), strict=True))
-        found = found.fillna({name: value for name, value in empty.items() if value == value})  # noqa: PLR0124
+        found = found.fillna({name: value for name, value in empty.items() if value == value})  # noqa: PLR0124 - all but NaN
         first += len(view.features)
     return found
 

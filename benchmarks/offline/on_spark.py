@@ -121,7 +121,7 @@ def _copies(number: int, customers: int, rng: random.Random) -> list[Event]:
     kind = "payment.failed" if rng.random() < 0.1 else "payment.succeeded"
     data = {"amount": rng.randrange(100, 100_000)} if rng.random() < 0.95 else {}
     if kind == "payment.succeeded" and rng.random() < 0.9:
-        data |= {"kind": rng.choice(["a", "b", f"kind {rng.randrange(500)}"])}  # type: ignore[dict-item]
+        data |= {"kind": rng.choice(["a", "b", f"kind {rng.randrange(500)}"])}  # type: ignore[dict-item] # the kinds of a field differ
     entities = {"customer": f"c{rng.randrange(customers)}"}
     voided = rng.random() < 0.005
     if not voided:

@@ -36,7 +36,7 @@ _ASKED: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.st
 
 
 @ibis.udf.agg.builtin  # type: ignore[untyped-decorator] # ibis ships no types
-def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-body]
+def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-body] # DuckDB has the body
     """DuckDB's own: values of the `k` highest places, highest first."""
 
 
