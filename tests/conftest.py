@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from xdist.scheduler import LoadScopeScheduling
 
 _DUMMY_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -52,15 +51,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: [name not in item.path.parts for name in LONGEST_FIRST])
 
 
-class WholeFolders(LoadScopeScheduling):
+@pytest.hookimpl(optionalhook=True)  # the environment of Spark jobs has no xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With several workers (`make test`) a file stays on one of them, and so do the folders above."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.partition("::")[0]
-        return next((name for name in LONGEST_FIRST if f"/{name}/" in file), file)
+    class WholeFolders(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return next((name for name in LONGEST_FIRST if f"/{name}/" in file), file)
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFolders:
     return WholeFolders(config, log)
 
 

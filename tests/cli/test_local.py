@@ -7,11 +7,10 @@ import os
 import socket
 
 import pytest
-from moto.moto_api._internal.models import moto_api_backend
-from moto.server import ThreadedMotoServer
 
 from cli.stage import enter_local
 from tests.cli.deployed import REGION, Deployed, call
+from tests.moto_server import moto_server
 
 NAMES = (
     "AWS_ENDPOINT_URL",
@@ -34,20 +33,17 @@ def _own_environment(monkeypatch):
 @pytest.fixture
 def state(tmp_path):
     """The folder of something that answers as the local system does."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    found = dict.fromkeys(NAMES[:2], f"http://{host}:{port}")
-    found |= {"AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION}
-    found |= {
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "API_URL": "http://127.0.0.1:8080",
-    }
-    (tmp_path / "endpoints.json").write_text(json.dumps(found))
-    yield tmp_path
-    server.stop()
-    moto_api_backend.reset()  # the server's tables are those of this process
+    with moto_server() as url:
+        found = {
+            **dict.fromkeys(NAMES[:2], url),
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "API_URL": "http://127.0.0.1:8080",
+        }
+        (tmp_path / "endpoints.json").write_text(json.dumps(found))
+        yield tmp_path
 
 
 def test_a_command_works_on_what_runs_here(state):

@@ -10,11 +10,11 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from candor.model.bundle import Bundle
 from tests.handlers.checkouts import checkout
 from tests.handlers.lambdas import context, create_table, load, proxied
+from tests.moto_server import moto_server
 
 AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
 
@@ -22,11 +22,7 @@ AUTHORIZER = {"merchant_id": "mer_1", "livemode": "false"}
 @contextmanager
 def standing(bundle: Bundle) -> Iterator[tuple[str, dict[str, str]]]:
     """moto's address, and the template's environment of the scorer there, with this champion."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    with moto_server() as url, pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         for table in ("features", "synchronous", "decisions", "registry"):
             create_table(table)
@@ -51,7 +47,6 @@ def standing(bundle: Bundle) -> Iterator[tuple[str, dict[str, str]]]:
                 "REDELIVERY_HORIZON_DAYS": "20",
             },
         )
-    server.stop()
 
 
 def store_bundle(sha: str, data: bytes) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from pynamodb.connection import Connection
 from pynamodb.models import Model
 
@@ -24,6 +23,7 @@ from candor.store.lean import Credentials
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Commit, DecisionStore, FeatureStore, StoredDecision
 from local import dynoxide
+from tests.moto_server import moto_server
 
 REGION = "us-east-1"
 CREDENTIALS = Credentials("testing", "testing", "testing")
@@ -112,15 +112,12 @@ def disconnect_decisions(store: DynamoDecisionStore) -> None:
     disconnect(store._item, store._features._item, store._synchronous._item)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: tests elsewhere in this process begin with an empty moto
 def moto_engine() -> Iterator[Engine]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    engine = _engine(f"http://{host}:{port}")
-    yield engine
-    engine.close()
-    server.stop()
+    with moto_server() as url:
+        engine = _engine(url)
+        yield engine
+        engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,17 @@ import pytest
 from benchmarks.kills import descendants
 from tests.system.running import PATIENCE_S, ROOT, environment, left_of
 
-STATES = ("PrepareTraining", "BuildDataset", "TrainModel", "EvaluateModel", "RegisterModel", "PromoteModel")
-JOBS = ("dataset", "train", "assess")
+STATES = {
+    "PrepareTraining": None,
+    "BuildDataset": "dataset",
+    "TrainModel": "train",
+    "EvaluateModel": "assess",
+    "RegisterModel": None,
+    "PromoteModel": None,
+}
+"""Every state of the machine, and the job that it starts."""
+
+JOBS = tuple(job for job in STATES.values() if job)
 
 
 class Started:
@@ -39,12 +48,15 @@ class Started:
     def said(self) -> str:
         return self._said.read_text()
 
-    def until(self, line: str) -> None:
+    def until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while f"{line}\n" not in self.said:
-            assert self.process.poll() is None, f"ended before {line}: {self.said[-3000:]}"
-            assert time.monotonic() < deadline, f"no {line}: {self.said[-3000:]}"
+        while not holds():
+            assert self.process.poll() is None, f"ended before {what}: {self.said[-3000:]}"
+            assert time.monotonic() < deadline, f"no {what}: {self.said[-3000:]}"
             time.sleep(0.004)
+
+    def until_said(self, line: str) -> None:
+        self.until(line, lambda: f"{line}\n" in self.said)
 
     def kill(self) -> list[int]:
         """End it at once; the processes that it left behind."""
@@ -88,9 +100,11 @@ def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
         once, killed = (Path(shutil.copytree(loaded, folder / name)) for name in ("once", "killed"))
         orphans = {}
         ended = start("retrain", once).result()
-        for state in STATES:
+        for state, job in STATES.items():
             running = start("retrain", killed)
-            running.until(f"ENTERED {state}")
+            running.until_said(f"ENTERED {state}")
+            if job:
+                running.until(f"job {job}", lambda job=job: job in _jobs(killed))  # type: ignore[misc]
             orphans[state] = running.kill()
         yield Told(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
     finally:
