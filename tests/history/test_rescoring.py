@@ -81,7 +81,7 @@ def test_another_table_decides_as_a_judge_with_it_does(made, tmp_path):
 
 def test_other_features_are_left_out_and_told(made, tmp_path):
     bundle, decisions = made
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     other = replace(bundle, definition_hash="0" * 64)
     told = rescore(decisions, Candidate.of(other.to_bytes(), None), tmp_path / PART)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from candor.contracts import Event
 
@@ -47,8 +48,7 @@ class Predicate:
         return And(self, other)
 
 
-@dataclass(frozen=True, eq=False)
-class TypeIs(Predicate):
+class TypeIs(Predicate, msgspec.Struct, frozen=True, eq=False):
     """The event's type is one of `types`."""
 
     types: tuple[str, ...]
@@ -64,8 +64,7 @@ class TypeIs(Predicate):
         return event.type in self.types
 
 
-@dataclass(frozen=True, eq=False)
-class Compare(Predicate):
+class Compare(Predicate, msgspec.Struct, frozen=True, eq=False):
     """`event.data[field] <op> value`; int with int, text with text, anything else never matches."""
 
     field: str
@@ -88,8 +87,7 @@ class Compare(Predicate):
         return type(found) is type(self.value) and _COMPARE[self.op](found, self.value)
 
 
-@dataclass(frozen=True, eq=False)
-class And(Predicate):
+class And(Predicate, msgspec.Struct, frozen=True, eq=False):
     """Both hold."""
 
     left: Predicate

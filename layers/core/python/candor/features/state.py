@@ -17,7 +17,6 @@ import zlib
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import chain
 from operator import itemgetter
@@ -59,8 +58,7 @@ class Applied(NamedTuple):
     went_stale: bool = False
 
 
-@dataclass
-class ViewState:
+class ViewState(msgspec.Struct):
     """State of one (view, entity). `apply` changes it, `values` reads it.
 
     `folded`: something left the head, or was left out, so that moments before the line cannot be answered any more.
@@ -71,13 +69,13 @@ class ViewState:
     plan: Plan
     born: int | None = None
     watermark: int = 0
-    head: list[Row] = field(default_factory=list)
-    singles: dict[Tile, Row] = field(default_factory=dict)
-    tiles: dict[Tile, Sequence[Any]] = field(default_factory=dict)
-    ring: dict[int, int] = field(default_factory=dict)
+    head: list[Row] = []
+    singles: dict[Tile, Row] = {}
+    tiles: dict[Tile, Sequence[Any]] = {}
+    ring: dict[int, int] = {}
     markers: bool = False
     folded: bool = False
-    voids: list[Row] = field(default_factory=list)
+    voids: list[Row] = []
     stale: bool = False
     filled: bool = False
     erased_at: int | None = None

@@ -7,10 +7,11 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, product
 from typing import Any
+
+import msgspec
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Checkout, Event
 from candor.errors import DefinitionError, InvalidInput
@@ -38,8 +39,7 @@ FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """Kind of one data field of an event: integer bounds, or text (of these, if any are named), or any JSON."""
 
     kind: str
@@ -86,8 +86,7 @@ def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the
     return Field("json", optional)
 
 
-@dataclass(frozen=True)
-class Entity:
+class Entity(msgspec.Struct, frozen=True):
     """Who features are about. `key` is the dotted path to its token on an Application.
 
     `hot` declares that one key sees so many events that the ids of recent ones do not fit in its item.
@@ -107,13 +106,12 @@ class Entity:
         return None if found is None else str(found)
 
 
-@dataclass(frozen=True)
-class EventType:
+class EventType(msgspec.Struct, frozen=True, dict=True):
     """A kind of event: the entities it must name and its data fields. Unknown fields are carried, not used."""
 
     name: str
     entities: Sequence[Entity]
-    fields: Mapping[str, Field] = field(default_factory=dict)
+    fields: Mapping[str, Field] = {}
 
     @cached_property
     def plain_fields(self) -> frozenset[str]:
@@ -149,8 +147,7 @@ def decided_type(entities: Sequence[Entity]) -> EventType:
     return EventType(DECIDED, entities, fields)
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(msgspec.Struct, frozen=True):
     """One aggregation over one window."""
 
     name: str
@@ -158,8 +155,7 @@ class Feature:
     window: Window
 
 
-@dataclass(frozen=True, eq=False)
-class FeatureView:
+class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Aggregations over windows of one entity's events.
 
     The items of a `synchronous` view are committed with the decision itself: checkouts of one burst see each other.
@@ -251,8 +247,7 @@ class FeatureView:
 OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
 
 
-@dataclass(frozen=True)
-class OnDemand:
+class OnDemand(msgspec.Struct, frozen=True):
     """A feature computed from the request and the windowed features by a pure function.
 
     Raise `version` whenever the function's meaning changes: it is part of the definition's hash.
@@ -284,8 +279,7 @@ class OnDemand:
         return math.nan if found is None else found
 
 
-@dataclass(frozen=True)
-class Instalments:
+class Instalments(msgspec.Struct, frozen=True):
     """How a loan's instalments are told: events that name the loan (`loan_id`) and the instalment (the field `number`).
 
     `due` occurs when it falls due; `paid` settles it, `reversed` takes the latest payment of it back.
@@ -297,8 +291,7 @@ class Instalments:
     number: str = "installment"
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """Another end of a loan: bad if an instalment was still unpaid `past_due` after it fell due.
 
     `within` is how long after its origination a loan is watched; None: its first instalment alone is, a first-payment default.
@@ -318,8 +311,7 @@ class Outcome:
         return None if self.within is None else duration(self.within)
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(msgspec.Struct, frozen=True):
     """When a checkout turned out bad: its loan was not closed by the due date plus `grace`.
 
     `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan.

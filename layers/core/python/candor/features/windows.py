@@ -7,8 +7,9 @@ most 1/24 = 4.2 % of its length on the left; shorter windows use the 10-second f
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.errors import DefinitionError
@@ -23,8 +24,7 @@ _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
 _SPELLING = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """One window. `length` and `hop` are milliseconds; both are None for the lifetime window."""
 
     label: str

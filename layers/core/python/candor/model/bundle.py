@@ -6,10 +6,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
+
+import msgspec
 
 from candor.errors import BundleRefused
 from candor.features.views import Definitions
@@ -18,8 +19,7 @@ from candor.reasons import Reason
 FORMAT: Final = 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Platt scaling: PD = sigmoid(slope · raw + intercept), both in log odds."""
 
     slope: float
@@ -34,8 +34,7 @@ class Calibration:
         return grown / (1.0 + grown)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Model, calibration, cut-off, policy and reasons that serve together.
 
     `model` is LightGBM's text and `features` its columns in order; `cutoff` is the highest PD still approved;
@@ -71,7 +70,7 @@ class Bundle:
 
     @classmethod
     def _from_wire(cls, wire: dict[str, Any]) -> Bundle:
-        expected = {field.name for field in fields(cls)}
+        expected = set(cls.__struct_fields__)
         if set(wire) != expected:
             raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(wire) ^ expected))}")
         wire["calibration"] = Calibration(**wire["calibration"])
@@ -85,7 +84,7 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         """The canonical file: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes."""
-        wire = {field.name: getattr(self, field.name) for field in fields(self)}
+        wire = {name: getattr(self, name) for name in self.__struct_fields__}
         wire["format"] = FORMAT
         wire["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
         wire["reasons"] = [

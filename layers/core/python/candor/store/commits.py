@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgspec
 
 from candor.clock import SECOND
 from candor.contracts import Event
@@ -15,8 +16,7 @@ from candor.features.views import FeatureView
 from candor.store.protocol import Commit
 
 
-@dataclass(frozen=True)
-class Retention:
+class Retention(msgspec.Struct, frozen=True):
     """How long things are kept, ms of wall clock: items after their last event, event ids for deduplication."""
 
     items: int
