@@ -4,7 +4,7 @@ import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,4 @@ def _answers(state: ViewState) -> dict[str, Any]:
 
 
 def _plain(state: ViewState) -> dict[str, Any]:
-    return {
-        each.name: getattr(state, each.name) for each in fields(state) if each.name not in ("plan", "ring")
-    }
+    return {name: getattr(state, name) for name in state.__struct_fields__ if name not in ("plan", "ring")}

@@ -8,10 +8,10 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.load import Answered, Call, compare, judge, post_all
 from candor.clock import DAY, SystemClock
