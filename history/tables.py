@@ -245,15 +245,15 @@ def compact(
     return Compacted(table.name, written, kept, removed, rows)
 
 
-def forget(store: Store, names: Iterable[str]) -> frozenset[str]:
-    """Take away the files that were made of these objects of the archive; the days to compact when they are clean."""
-    days = set()
-    for name in names:
-        for table in TABLES:
-            if name.startswith(table.prefix) and _DAY.search(name):
-                days.add(day_of(name))
-                store.remove(table.key(day_of(name)))
-    return frozenset(days)
+def days_of(table: ArchiveTable, names: Iterable[str]) -> frozenset[str]:
+    """The days whose files are made of these objects."""
+    return frozenset(day_of(name) for name in names if name.startswith(table.prefix) and _DAY.search(name))
+
+
+def forget(store: Store, table: ArchiveTable, days: Iterable[str]) -> None:
+    """Take away the files of these days, until `compact` writes them again."""
+    for day in days:
+        store.remove(table.key(day))
 
 
 def _fingerprint(sources: Mapping[str, str], table: ArchiveTable) -> bytes:

@@ -28,7 +28,7 @@ from history.erasure.report import Kept, Report, told_places
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.log import COMMITS_PREFIX
 from history.stores import BucketStore
-from history.tables import TABLES, compact, forget
+from history.tables import TABLES, compact, days_of, forget
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -139,9 +139,8 @@ class Erasing:
             )
         at = self._clock.now_ms() if survey.anew or known is None else known.erased_at
         if survey.nothing_left and known is not None:
-            # Nothing but the last write may be missing.
-            erasure = known if known.finished else self._erasures.finish(known)
-            return self._report(erasure, survey.places, found_now=not known.finished)
+            # Nothing but the tables and the last write may be missing.
+            return self._report(self._finish(known, told), survey.places, found_now=not known.finished)
         erasure = self._erasures.begin(self._person.kind, self._person.token, at, reason)
         if "found" not in erasure.steps:
             erasure = self._erasures.did(erasure, "found", survey.places)
@@ -149,10 +148,15 @@ class Erasing:
         erasure = self._erasures.did(erasure, "items", buried)
         self._clean_training(survey, told)
         erasure = self._erasures.did(erasure, "training", len(survey.found[RUNS_PREFIX].keys))
-        self._clean_archive(erasure, survey, told)
-        erasure = self._erasures.did(erasure, "archive", "done")
-        erasure = self._erasures.finish(erasure)
+        erasure = self._clean_archive(erasure, survey, told)
+        erasure = self._finish(self._erasures.did(erasure, "archive", "done"), told)
         return self._report(erasure, erasure.steps["found"], found_now=True)
+
+    def _finish(self, erasure: Erasure, told: Told) -> Erasure:
+        if erasure.finished:
+            return erasure
+        self._compact(erasure, told)
+        return self._erasures.finish(erasure)
 
     def _bury(self, erasure: Erasure, survey: Survey) -> int:
         buried = self._items.bury(erasure.erased_at, self._clock.now_ms())
@@ -166,7 +170,7 @@ class Erasing:
             clean_run(self._training, key, change)
             told("training data rewritten", number, len(keys))
 
-    def _clean_archive(self, erasure: Erasure, survey: Survey, told: Told) -> None:
+    def _clean_archive(self, erasure: Erasure, survey: Survey, told: Told) -> Erasure:
         assert erasure.stand_in is not None
         living = self._items.standing(erasure.erased_at).living
         rules: Mapping[str, Rule] = {
@@ -174,19 +178,34 @@ class Erasing:
             UNDELIVERED_PREFIX: self._undelivered_lines(),
             COMMITS_PREFIX: self._commit_lines(living),
         }
+        erasure = self._forget_tables(erasure, survey)
         for prefix, rule in rules.items():
             keys = survey.found[prefix].keys
-            # The tables first: cut short in between, the next run finds the lines, and with them the days.
-            days = forget(self._tables, keys)
             for number, key in enumerate(keys, 1):
                 self._archive.clean(key, changed_lines(rule, key))
                 told(f"{prefix} rewritten", number, len(keys))
-            self._compact(prefix, days, told)
+        return erasure
 
-    def _compact(self, prefix: str, days: frozenset[str], told: Told) -> None:
-        """Write the tables' days again, of objects that are clean now."""
+    def _forget_tables(self, erasure: Erasure, survey: Survey) -> Erasure:
+        """Take the tables' days away, and note them before: a run that goes on from here may find no line of them any more."""
+        noted = erasure.steps.get("tables", {})
+        days = {
+            table.name: sorted(
+                days_of(table, survey.found[table.prefix].keys) | set(noted.get(table.name, ()))
+            )
+            for table in TABLES
+            if table.prefix in survey.found
+        }
+        erasure = self._erasures.did(erasure, "tables", days)
         for table in TABLES:
-            if table.prefix == prefix and days:
+            forget(self._tables, table, days.get(table.name, ()))
+        return erasure
+
+    def _compact(self, erasure: Erasure, told: Told) -> None:
+        """Write the days that were taken away again, of objects that are clean now."""
+        noted = erasure.steps.get("tables", {})
+        for table in TABLES:
+            if days := frozenset(noted.get(table.name, ())):
                 compact(self._tables, table, partial(told, f"table {table.name}"), days)
 
     def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:

@@ -15,7 +15,7 @@ from moto import mock_aws
 
 from history.archive import ArchiveDamaged
 from history.stores import BucketStore, FolderStore
-from history.tables import SOURCES, TABLES, Compacted, compact, day_of, forget
+from history.tables import SOURCES, TABLES, Compacted, compact, day_of, days_of, forget
 
 EVENTS, DECISIONS, COMMITS = TABLES
 
@@ -117,10 +117,11 @@ def test_what_is_forgotten_goes_in_all_versions_and_only_its_days(store):
     for day in ("24", "25"):
         arrive(store, f"2026/11/{day}", "part-0", line(0))
     compacted(store)
-    days = forget(
-        store, ["events/2026/11/24/08/part-0.gz", "undelivered/2026/11/25/08/x", "events/strange.gz"]
+    days = days_of(
+        EVENTS, ["events/2026/11/24/08/part-0.gz", "undelivered/2026/11/25/08/x", "events/strange.gz"]
     )
     assert days == {"2026-11-24"}
+    forget(store, EVENTS, days)
     assert list(store.stamps(EVENTS.place)) == [EVENTS.key("2026-11-25")]
     assert compact(store, EVENTS, lambda done, total: None, days).written == 1
 
