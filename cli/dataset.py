@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from candor.clock import SystemClock, format_rfc3339
-from candor.features.views import FINAL_DUE
+from candor.features.labels import FINAL_DUE
 from cli.options import Moment, Shown, common, one_line, print_json, print_pairs
 from cli.stage import Stage
 from history.archive import EVENTS_PREFIX, ArchiveDamaged

@@ -13,7 +13,8 @@ from rich.progress import Progress
 
 from candor.clock import SystemClock
 from candor.contracts import Event
-from candor.features.views import Definitions, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.views import FeatureView
 from candor.store.erasures import Erasures
 from cli.stage import Stage
 from history.archive import EVENTS_PREFIX, arrivals, read_envelopes

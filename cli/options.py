@@ -16,7 +16,8 @@ from rich.table import Table
 
 from candor.clock import SystemClock, parse_rfc3339
 from candor.errors import DefinitionError
-from candor.features.views import Definitions, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.views import FeatureView
 from candor.features.windows import duration
 from cli.stage import on_stage
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from candor.decision import Decision
+from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector
-from candor.features.views import Definitions
 from candor.store.erasures import Erasures, Tombstones
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.stage import Stage

@@ -16,7 +16,7 @@ import msgspec
 from candor.clock import parse_rfc3339
 from candor.contracts import Event, parse_event
 from candor.errors import InvalidInput
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from history.objects import Folder, Objects
 
 

@@ -20,9 +20,11 @@ import msgspec
 from candor.clock import SECOND, Clock
 from candor.contracts import Event
 from candor.errors import CandorError, CorruptItem, StoreUnavailable
+from candor.features.definitions import Definitions
+from candor.features.event_types import MAX_SKEW
 from candor.features.state import RING_IDS, ViewState, id_hash
 from candor.features.vector import Read
-from candor.features.views import MAX_SKEW, Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Committed, Conflict, FeatureStore

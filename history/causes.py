@@ -9,10 +9,11 @@ from operator import itemgetter
 from typing import Final, NamedTuple
 
 from candor.clock import HOUR
+from candor.features.event_types import MAX_SKEW
 from candor.features.plan import plan_of
 from candor.features.state import ViewState
 from candor.features.vector import Version
-from candor.features.views import MAX_SKEW, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from history.backfill import Arrival
 from history.log import CommitLog

@@ -17,8 +17,9 @@ import numpy as np
 
 from candor.contracts import Event
 from candor.decision import Decision
+from candor.features.definitions import Definitions
 from candor.features.vector import item_keys
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from history.causes import CAUSES, EXPIRED, UNAVAILABLE, UNEXPLAINED, VOIDED, Asked, ErasedAt, Item
 from history.decisions import made_at

@@ -17,7 +17,8 @@ import pyarrow as pa
 
 from candor.clock import DAY
 from candor.contracts import Event
-from candor.features.views import Definitions, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.views import FeatureView
 from history.asof.events import Question, asked_table, event_table
 from history.asof.finish import finished
 from history.asof.parts import Parts, start_of

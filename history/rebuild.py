@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from candor.clock import Clock
 from candor.errors import StoreUnavailable
-from candor.features.views import Definitions, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.protocol import Committed, Conflict, FeatureStore
 from history.archive import arrivals, read_envelopes

@@ -15,9 +15,10 @@ from typing import Final, NamedTuple
 from candor.contracts import Application, Event
 from candor.decision import Decision
 from candor.errors import DefinitionError
+from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import FeatureView
 from history.backfill import Arrival, replay_anew
 from history.log import Commit, CommitLog, LogUnusable
 

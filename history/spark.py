@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from candor.contracts import Event
-from candor.features.views import Definitions, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.views import FeatureView
 from history.archive import ENVELOPE, Reading, arrivals, read_lines
 from history.asof.events import (
     Question,

@@ -9,8 +9,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from candor.contracts import Application, Event
+from candor.features.definitions import Definitions
+from candor.features.event_types import Entity
 from candor.features.vector import view_values
-from candor.features.views import Definitions, Entity, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
 from history.point_in_time import Question, point_in_time

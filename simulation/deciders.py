@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
+from candor.features.event_types import DECIDED
 from candor.features.vector import Read, view_values
-from candor.features.views import DECIDED
 from candor.store.protocol import Conflict
 from candor.store.synchronous import SynchronousViews
 from simulation.store import Client, Surroundings

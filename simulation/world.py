@@ -18,9 +18,10 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event
 from candor.edge.messages import Message
 from candor.features import state as limits  # read when needed: a world may have set its own
+from candor.features.event_types import MAX_SKEW
 from candor.features.state import ViewState
 from candor.features.vector import Read, view_values
-from candor.features.views import MAX_SKEW, FeatureView
+from candor.features.views import FeatureView
 from candor.ingest import Backoff
 from candor.store.protocol import Commit
 from simulation.deciders import Deciders

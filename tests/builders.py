@@ -34,8 +34,8 @@ from candor import (
 from candor.clock import DAY, FixedClock
 from candor.contracts import Event
 from candor.features.aggregations import Aggregation
+from candor.features.event_types import Field
 from candor.features.vector import view_values
-from candor.features.views import Field
 from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
@@ -94,7 +94,7 @@ def view_of(windows: Sequence[str], entity: Entity = customer) -> FeatureView:
 
 def definitions_of(*views: FeatureView) -> Definitions:
     """Views on the two entities; here an item may have any size."""
-    with patch("candor.features.views.LARGEST_ITEM", 2**62):
+    with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         return Definitions(entities=[customer, shop], events=[paid, failed], views=views)
 
 

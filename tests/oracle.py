@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 from candor.contracts import Event
-from candor.features.views import EventType, FeatureView
+from candor.features.event_types import EventType
+from candor.features.views import FeatureView
 
 UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LADDER_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)

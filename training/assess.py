@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from candor.clock import parse_rfc3339
 from candor.errors import BundleRefused, CandorError
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.reasons import Catalogue
 from candor.regulation import ModelCard

@@ -17,7 +17,8 @@ from candor.clock import format_rfc3339
 from candor.contracts import Event
 from candor.decision import Decision
 from candor.errors import DefinitionError
-from candor.features.views import FINAL_DUE, Definitions
+from candor.features.definitions import Definitions
+from candor.features.labels import FINAL_DUE
 from history.archive import Reading, accepted_events, read_envelopes
 from history.asof.events import Question
 from history.decisions import read_decisions

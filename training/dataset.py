@@ -16,7 +16,8 @@ from typing import Any
 
 from candor.clock import parse_rfc3339
 from candor.errors import CandorError
-from candor.features.views import FINAL_DUE, Definitions
+from candor.features.definitions import Definitions
+from candor.features.labels import FINAL_DUE
 from history.archive import ArchiveDamaged
 from training.building import (
     DATASET,

@@ -12,7 +12,8 @@ import msgspec
 from candor.clock import DAY
 from candor.contracts import Application, Event, parse_checkout
 from candor.errors import DefinitionError, InvalidInput
-from candor.features.views import FINAL_DUE, Definitions, Label, Outcome
+from candor.features.definitions import Definitions
+from candor.features.labels import FINAL_DUE, Label, Outcome
 from history.asof.events import Question
 
 CHECKOUT = "checkout.started"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.contracts import Event
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from history.point_in_time import Question, point_in_time
 from training.discrimination import enough
 from training.evaluate import auc

@@ -13,7 +13,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.reasons import Monotone
 from training.checkpoints import Checkpoints
 from training.discrimination import enough

@@ -19,7 +19,7 @@ import lightgbm
 import numpy as np
 
 from candor.errors import CandorError
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle, Calibration
 from candor.model.engine import Booster
 from candor.model.soundness import require_sound

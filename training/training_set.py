@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from candor.clock import parse_rfc3339
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from training.dataset import DATASET, MANIFEST
 from training.learn import CannotLearn, Floats
 

@@ -9,7 +9,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from candor.contracts import Application, Event
-from candor.features.views import Definitions, EventType, FeatureView
+from candor.features.definitions import Definitions
+from candor.features.event_types import EventType
+from candor.features.views import FeatureView
 
 _BATCH: Final = 20_000
 

@@ -23,8 +23,9 @@ import pyarrow as pa
 from candor.features.aggregations import Aggregation, LastCategory, TimeSinceLast
 from candor.features.composed import LastK
 from candor.features.decayed import DecayedSum, RateOfChange
+from candor.features.definitions import Definitions
 from candor.features.distinct import Distinct
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.features.windows import Window
 from history.asof.events import entity_column, event_schema, field_column, kinds
 

@@ -15,9 +15,10 @@ from pynamodb.exceptions import PutError, PynamoDBException
 
 from candor.clock import SECOND
 from candor.errors import CorruptItem, StoreUnavailable
+from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import Read
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
 from candor.store.protocol import marker_key

@@ -15,7 +15,7 @@ from pynamodb.exceptions import PynamoDBException
 
 from candor.clock import DAY, SECOND, Clock
 from candor.errors import CandorError, StoreUnavailable
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.store.commits import Retention
 from candor.store.dynamodb import DecisionItem, bound
 from candor.store.erasures import Erasure, Erasures

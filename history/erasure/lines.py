@@ -20,7 +20,8 @@ from candor.clock import parse_rfc3339
 from candor.contracts import Application, parse_event
 from candor.decision import parse_record
 from candor.errors import InvalidInput
-from candor.features.views import Definitions, Field
+from candor.features.definitions import Definitions
+from candor.features.event_types import Field
 from candor.store.protocol import marker_key
 from history.decisions import Line
 

@@ -11,9 +11,11 @@ import pytest
 
 from candor.clock import HOUR, SystemClock
 from candor.errors import DefinitionError, StoreUnavailable
+from candor.features.definitions import Definitions
+from candor.features.event_types import MAX_SKEW
 from candor.features.state import RING_IDS, ViewState
 from candor.features.vector import UNAVAILABLE, Read, Version
-from candor.features.views import MAX_SKEW, Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Contended, Snapshot
 from candor.store.synchronous import SynchronousViews

@@ -25,11 +25,11 @@ from candor.contracts import MAX_AMOUNT, Event
 from candor.errors import DefinitionError, InvalidInput
 from candor.features import size
 from candor.features.aggregations import MOST_ID_BYTES
+from candor.features.event_types import MAX_SKEW
 from candor.features.plan import plan_of
 from candor.features.size import LARGEST_ITEM
 from candor.features.state import ViewState
 from candor.features.vector import Read, Version
-from candor.features.views import MAX_SKEW
 from candor.features.windows import LONGEST
 from candor.store.commits import prepare
 from candor.store.protocol import MARKERS_PER_COMMIT

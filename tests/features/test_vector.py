@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from candor import Entity, OnDemand
 from candor.clock import DAY, HOUR, MINUTE
 from candor.contracts import parse_checkout
+from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, view_values
-from candor.features.views import Definitions
 from candor.store.memory import MemoryFeatureStore
 from tests.builders import (
     NOW,

@@ -47,7 +47,7 @@ from tests.history.logged import LoggedStore
 @pytest.fixture(scope="module", autouse=True)
 def items_of_any_size() -> Iterator[None]:
     """Every aggregation over these windows is more than DynamoDB would take."""
-    with patch("candor.features.views.LARGEST_ITEM", 2**62):
+    with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         yield
 
 

@@ -154,7 +154,7 @@ def definitions(draw):
         views.append(FeatureView(f"view{number}", entity, events, aggregations, draw(WINDOWS)))
     ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda one: one.label))
     views.append(FeatureView("ageing", CUSTOMER, [PAID, FAILED], ageing, ["14d"]))
-    with patch("candor.features.views.LARGEST_ITEM", 2**62):  # no item is made here
+    with patch("candor.features.definitions.LARGEST_ITEM", 2**62):  # no item is made here
         return Definitions(
             entities=[CUSTOMER, MERCHANT],
             events=[PAID, FAILED, IGNORED],

@@ -14,9 +14,9 @@ from candor.champion import Champions
 from candor.clock import DAY, HOUR, MINUTE, Deadline, FixedClock
 from candor.contracts import Event
 from candor.decision import Decision, decided, parse_record
+from candor.features.event_types import EventType
 from candor.features.state import ViewState
 from candor.features.vector import UNAVAILABLE
-from candor.features.views import EventType
 from candor.ingest import ingest
 from candor.store.memory import MemoryDecisionStore
 from candor.store.protocol import Committed

@@ -12,7 +12,7 @@ import pytest
 from candor.clock import DAY, format_rfc3339
 from candor.contracts import parse_event
 from candor.errors import DefinitionError
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from tests.training.conftest import (
     AS_OF,
     CUSTOMER,

@@ -16,7 +16,7 @@ import pytest
 
 from candor.clock import DAY, HOUR, format_rfc3339, parse_rfc3339
 from candor.contracts import Event
-from candor.features.views import Label
+from candor.features.labels import Label
 from candor.model.engine import Booster
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd, loan_ends

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from candor.contracts import Event
-from candor.features.views import DECIDED, Label
+from candor.features.event_types import DECIDED
+from candor.features.labels import Label
 
 
 @dataclass(frozen=True)

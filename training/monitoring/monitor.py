@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.clock import DAY, format_rfc3339
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from training.monitoring.figures import (
     Bins,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from candor.clock import parse_rfc3339
 from candor.decision import Decision
 from candor.errors import CandorError
+from candor.features.definitions import Definitions
 from candor.features.state import ViewState
-from candor.features.views import Definitions
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster
 from training.monitoring.figures import Floats

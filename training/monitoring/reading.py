@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from candor.decision import Decision
 from candor.errors import CandorError, DefinitionError
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from history.archive import Envelope, arrivals
 from training.monitoring.loans import loan_ends

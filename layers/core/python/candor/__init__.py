@@ -18,23 +18,13 @@ from candor.features.aggregations import (
 )
 from candor.features.composed import LastK, Ratio
 from candor.features.decayed import DecayedSum, RateOfChange
+from candor.features.definitions import Definitions
 from candor.features.distinct import Distinct
+from candor.features.event_types import Entity, EventType, Integer, Json, Money, Text, decided_type
+from candor.features.labels import Instalments, Label, Outcome
+from candor.features.on_demand import OnDemand
 from candor.features.predicates import field, type_is
-from candor.features.views import (
-    Definitions,
-    Entity,
-    EventType,
-    FeatureView,
-    Instalments,
-    Integer,
-    Json,
-    Label,
-    Money,
-    OnDemand,
-    Outcome,
-    Text,
-    decided_type,
-)
+from candor.features.views import FeatureView
 from candor.reasons import Monotone, Reason
 from candor.regulation import ModelCard, Party, Profile
 

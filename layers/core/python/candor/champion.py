@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from candor.clock import SECOND, Clock, Deadline
 from candor.errors import BundleRefused, CandorError, DefinitionError
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.judgement import Judge
 from candor.model.bundle import Bundle
 from candor.store.protocol import Challenger, Snapshot

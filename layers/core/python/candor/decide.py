@@ -23,8 +23,8 @@ from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id
 from candor.errors import InvalidInput, StoreUnavailable
+from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, build, item_keys
-from candor.features.views import Definitions
 from candor.judgement import judge
 from candor.policy import Policy
 from candor.regulation import Profile, adverse_action

@@ -8,8 +8,9 @@ import msgspec
 
 from candor.clock import HOUR, format_rfc3339
 from candor.contracts import Application, Checkout, Event
+from candor.features.definitions import Definitions
+from candor.features.event_types import DECIDED
 from candor.features.vector import FeatureVector
-from candor.features.views import DECIDED, Definitions
 from candor.keyed import keyed
 from candor.regulation import AdverseAction
 from candor.terms import Terms

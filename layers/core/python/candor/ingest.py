@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from candor.clock import Clock
 from candor.contracts import Event
 from candor.errors import CorruptItem, InvalidInput, StoreUnavailable
+from candor.features.definitions import Definitions
 from candor.features.state import Applied
 from candor.features.vector import Read
-from candor.features.views import Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention, prepare
 from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, FeatureStore
 

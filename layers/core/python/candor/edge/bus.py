@@ -12,7 +12,7 @@ from candor.contracts import encode_event, parse_event
 from candor.decision import decided, parse_record
 from candor.edge.delivery import deliver
 from candor.errors import InvalidInput, StoreUnavailable
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 
 SOURCE = "candor.lender"
 PLATFORM = "candor.platform"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from candor.clock import Clock
 from candor.contracts import Event, parse_envelope
 from candor.errors import InvalidInput
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore

@@ -11,7 +11,7 @@ import msgspec
 from candor.decision import Decision, parse_record
 from candor.edge.rest import Request
 from candor.errors import DefinitionError, InvalidInput, StoreUnavailable
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.store.protocol import StoredDecision
 
 _ID = re.compile(r"dec_[a-z2-7]{26}", re.ASCII)

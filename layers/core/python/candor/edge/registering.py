@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from candor.edge.retraining import run_place
 from candor.errors import StoreUnavailable
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
 from candor.model.bundle import Bundle
 from candor.model.packed import unpack

@@ -12,7 +12,7 @@ from candor.champion import Champions, OnFailure
 from candor.clock import DAY, MINUTE, Clock
 from candor.decide import Decider
 from candor.errors import StoreUnavailable
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.regulation import Profile
 from candor.store.commits import Retention
 from candor.store.container import lease

@@ -29,8 +29,9 @@ from candor.contracts import Event
 from candor.errors import CorruptItem
 from candor.features import size
 from candor.features.aggregations import moment
+from candor.features.event_types import MAX_SKEW
 from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile, plan_of
-from candor.features.views import MAX_SKEW, FeatureView
+from candor.features.views import FeatureView
 
 HEAD_EVENTS = 32
 """So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be asked for."""

@@ -10,8 +10,10 @@ import msgspec
 
 from candor.contracts import Application, Checkout
 from candor.errors import CorruptItem
+from candor.features.definitions import Definitions
+from candor.features.on_demand import REQUEST
 from candor.features.state import ViewState, values
-from candor.features.views import REQUEST, Definitions, FeatureView
+from candor.features.views import FeatureView
 
 State = Literal["present", "absent", "unavailable", "expired"]
 """How the values of a view came to be.

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from candor.errors import BundleRefused
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.reasons import Reason
 
 FORMAT: Final = 1

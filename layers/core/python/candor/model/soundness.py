@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from candor.errors import BundleRefused
-from candor.features.views import Definitions
+from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.policy.validation import Known, faults
 from candor.reasons import untellable

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from candor.contracts import Event
 from candor.errors import CorruptItem, DefinitionError
+from candor.features.definitions import Definitions
+from candor.features.event_types import DECIDED, MAX_SKEW
 from candor.features.state import ViewState
 from candor.features.vector import UNAVAILABLE, Read
-from candor.features.views import DECIDED, MAX_SKEW, Definitions, FeatureView
+from candor.features.views import FeatureView
 from candor.store.commits import Retention, prepare
 from candor.store.protocol import MARKERS_PER_COMMIT, Commit
 

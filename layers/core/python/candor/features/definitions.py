@@ -1,0 +1,173 @@
+"""All declarations of a lender together: what one writes once and everything else is derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from itertools import chain, product
+from typing import Any
+
+from candor.contracts import Event
+from candor.errors import DefinitionError, InvalidInput
+from candor.features.aggregations import MOST_ID_BYTES
+from candor.features.event_types import MAX_SKEW, Entity, EventType
+from candor.features.labels import Label
+from candor.features.on_demand import REQUEST, OnDemand
+from candor.features.size import LARGEST_ITEM
+from candor.features.views import FeatureView, digest
+
+FORMAT = 1
+"""Version of the semantics below the declarations; part of every hash."""
+
+
+class Definitions:
+    """All declarations of a lender, checked against each other. Immutable.
+
+    `views` are those that a model is trained on and served with; `standby` other versions of them, or views to come or
+    to go: kept up to date like the others, and served where a bundle or the pointer names them.
+    """
+
+    def __init__(
+        self,
+        *,
+        entities: Iterable[Entity],
+        events: Iterable[EventType],
+        views: Iterable[FeatureView],
+        standby: Iterable[FeatureView] = (),
+        on_demand: Iterable[OnDemand] = (),
+        label: Label | None = None,
+        max_future_skew_ms: int = MAX_SKEW,
+    ) -> None:
+        self.entities = _by_name(entities)
+        self.event_types = _by_name(events)
+        self.views = tuple(_by_name(views).values())
+        self.kept: tuple[FeatureView, ...] = (*self.views, *standby)
+        self.on_demand = tuple(on_demand)
+        self.label = label
+        self.max_future_skew_ms = max_future_skew_ms
+        self.features: tuple[str, ...] = tuple(
+            chain((f.name for view in self.views for f in view.features), (o.feature for o in self.on_demand))
+        )
+        self._check()
+        self.views_by_event = {
+            name: tuple(view for view in self.kept if name in view.event_types) for name in self.event_types
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) of everything that changes a value."""
+        return digest(
+            {
+                "format": FORMAT,
+                "views": [view.spec() for view in self.views],
+                "on_demand": [[o.feature, o.version] for o in self.on_demand],
+            }
+        )
+
+    def only(self, view: FeatureView) -> Definitions:
+        """One view alone, on its entities and events."""
+        return Definitions(
+            entities=self.entities.values(),
+            events=self.event_types.values(),
+            views=[view],
+            max_future_skew_ms=self.max_future_skew_ms,
+        )
+
+    def serving(self, versions: Mapping[str, str]) -> Definitions:
+        """These declarations with views in the versions that are named. Raises `DefinitionError` for one that is not kept.
+
+        A model must not notice: the features have the same names.
+        """
+        views = [self.view(view.name, versions.get(view.name, view.version)) for view in self.views]
+        found = self._with(views, self.on_demand)
+        if found.features != self.features:
+            raise DefinitionError(
+                "the other version has other features: train a model on it and promote that"
+            )
+        return found
+
+    def pinned(self, features: Sequence[str], definition_hash: str) -> Definitions | None:
+        """The declarations that a model was trained on, of all that are kept; None if they are not among them."""
+        named = {feature.partition(".")[0] for feature in features}
+        names = dict.fromkeys(view.name for view in self.kept if view.name in named)
+        on_demand = [one for one in self.on_demand if one.feature in features]
+        for views in product(*([view for view in self.kept if view.name == name] for name in names)):
+            found = self._with(views, on_demand)
+            if found.features == tuple(features) and found.hash == definition_hash:
+                return found
+        return None
+
+    def view(self, name: str, version: str) -> FeatureView:
+        """A view that is kept. Raises `DefinitionError`."""
+        for view in self.kept:
+            if (view.name, view.version) == (name, version):
+                return view
+        kept = ", ".join(view.version for view in self.kept if view.name == name) or "none"
+        raise DefinitionError(f'view "{name}" is not kept in version {version}; kept: {kept}')
+
+    def _with(self, views: Iterable[FeatureView], on_demand: Iterable[OnDemand]) -> Definitions:
+        chosen = tuple(views)
+        return Definitions(
+            entities=self.entities.values(),
+            events=self.event_types.values(),
+            views=chosen,
+            standby=[view for view in self.kept if view not in chosen],
+            on_demand=on_demand,
+            label=self.label,
+            max_future_skew_ms=self.max_future_skew_ms,
+        )
+
+    def check_event(self, event: Event, now_ms: int) -> None:
+        """Raise `InvalidInput` unless the event may be applied at `now_ms`."""
+        kind = self.event_types.get(event.type)
+        if kind is None:
+            raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
+        latest = now_ms + self.max_future_skew_ms
+        if event.occurred_at > latest:
+            raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
+        if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
+            raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
+        if len(event.id.encode()) > MOST_ID_BYTES or not event.id.isprintable():
+            raise InvalidInput(
+                "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
+            )
+        kind.check(event)
+
+    def _check(self) -> None:
+        if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
+            raise DefinitionError(f"max_future_skew_ms must be between 0 and {MAX_SKEW}")
+        seen: set[str] = set()
+        for name in self.features:
+            if name in seen:
+                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
+            if set(name) & set('",:[]{}'):
+                raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
+            seen.add(name)
+        if len({(view.name, view.version) for view in self.kept}) < len(self.kept):
+            raise DefinitionError("a view on standby is what another one is already; take it away")
+        for view in self.kept:
+            self._check_view(view)
+
+    def _check_view(self, view: FeatureView) -> None:
+        if view.name == REQUEST:
+            raise DefinitionError(f'view "{REQUEST}" has the name of the on-demand features; give it another')
+        if self.entities.get(view.entity.name) is not view.entity:
+            raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
+        for event in view.events:
+            if self.event_types.get(event.name) is not event:
+                raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
+        if (most := view.most_bytes) > LARGEST_ITEM:
+            raise DefinitionError(
+                f'view "{view.name}": an item may grow to {most:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; declare '
+                "fewer or shorter windows, move aggregations (distinct ones first) to a view of their own, or name the "
+                "texts of a distinct count: Text(of=[…])"
+            )
+
+
+def _by_name(declared: Iterable[Any]) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for one in declared:
+        if one.name in named:
+            raise DefinitionError(f'"{one.name}" is declared twice')
+        named[one.name] = one
+    return named

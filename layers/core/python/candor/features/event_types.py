@@ -1,0 +1,127 @@
+"""What the lender's events say, and of whom: the declarations that every view is made on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Event
+from candor.errors import InvalidInput
+
+MAX_SKEW = 300_000
+"""How far ahead (ms) an event may be dated at most. Events younger than this, seen from the newest, stay raw in their
+item, so that a reader's moment never falls before what was folded."""
+
+DECIDED = "checkout.decided"
+"""The core's own event: what became of a checkout."""
+
+
+class Field(msgspec.Struct, frozen=True):
+    """Kind of one data field of an event: integer bounds, or text (of these, if any are named), or any JSON."""
+
+    kind: str
+    optional: bool = False
+    low: int = -(2**63)
+    high: int = 2**63 - 1
+    of: frozenset[str] = frozenset()
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise `InvalidInput` unless `value` fits."""
+        if value is None:
+            if not self.optional:
+                raise InvalidInput("missing_field", "A required field is missing.", f"data.{name}")
+        elif self.kind == "integer":
+            if type(value) is not int:
+                raise InvalidInput("invalid_field", "Expected an integer.", f"data.{name}")
+            if not self.low <= value <= self.high:
+                raise InvalidInput(
+                    "out_of_range", "The integer is outside the declared bounds.", f"data.{name}"
+                )
+        elif self.kind == "text" and (type(value) is not str or len(value) > 256):
+            raise InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}")
+        elif self.of and value not in self.of:
+            raise InvalidInput("invalid_field", "Expected one of the declared texts.", f"data.{name}")
+
+
+def Money(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Integer minor units, at most 10¹² either way."""
+    return Field("integer", optional, -MAX_AMOUNT, MAX_AMOUNT)
+
+
+def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Any integer of at most 10¹⁵ either way; moments are ms UTC."""
+    return Field("integer", optional, -(10**15), 10**15)
+
+
+def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Text for filters and distinct counts, at most 256 characters; `of` names all that it may be."""
+    return Field("text", optional, of=frozenset(of))
+
+
+def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
+    """Any JSON; carried and archived, never aggregated."""
+    return Field("json", optional)
+
+
+class Entity(msgspec.Struct, frozen=True):
+    """Who features are about. `key` is the dotted path to its token on an Application.
+
+    `hot` declares that one key sees so many events that the ids of recent ones do not fit in its item.
+    """
+
+    name: str
+    key: str
+    hot: bool = False
+
+    def key_of(self, application: Application) -> str | None:
+        """The entity's token in this application, or None where it names none."""
+        found: Any = application
+        for step in self.key.split("."):
+            if found is None:
+                return None
+            found = getattr(found, step)
+        return None if found is None else str(found)
+
+
+class EventType(msgspec.Struct, frozen=True, dict=True):
+    """A kind of event: the entities it must name and its data fields. Unknown fields are carried, not used."""
+
+    name: str
+    entities: Sequence[Entity]
+    fields: Mapping[str, Field] = {}
+
+    @cached_property
+    def plain_fields(self) -> frozenset[str]:
+        """Names of the fields that can be aggregated or filtered on."""
+        return frozenset(name for name, kind in self.fields.items() if kind.kind != "json")
+
+    def check(self, event: Event) -> None:
+        """Raise `InvalidInput` unless `event` is one of these."""
+        if not any(entity.name in event.entities for entity in self.entities):
+            raise InvalidInput(
+                "missing_entity", "The event names none of the entities it is about.", "entities"
+            )
+        for name, kind in self.fields.items():
+            kind.check(name, event.data.get(name))
+        currency = event.data.get("currency")
+        if currency is not None and (type(currency) is not str or currency not in CURRENCIES):
+            raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency")
+
+
+def decided_type(entities: Sequence[Entity]) -> EventType:
+    """The event that every decision becomes: its id is the decision's, its moment the decision's q.
+
+    `total` and `approved_amount` (0 unless approved) in minor units of `currency`.
+    """
+    fields = {
+        "checkout_id": Text(),
+        "merchant": Text(),
+        "total": Money(),
+        "approved_amount": Money(),
+        "currency": Text(),
+        "outcome": Text(),
+    }
+    return EventType(DECIDED, entities, fields)
