@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -30,6 +30,13 @@ class Labelled:
     """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
 
     question: Question
+    bad: bool
+    known_at: int
+
+
+class End(NamedTuple):
+    """How a loan turned out, and since when (ms UTC) that may be used: before, `bad` says nothing."""
+
     bad: bool
     known_at: int
 
@@ -102,7 +109,7 @@ def labelled_checkouts(
     for checkout_id, started in story.checkouts.items():
         loan = story.loans.get(checkout_id)
         end = _end(label, outcome, loan, story) if loan else None
-        if end is None or end[1] >= as_of:
+        if end is None or end.known_at >= as_of:
             continue
         try:
             checkout = parse_checkout(msgspec.json.encode(started.data["checkout"]))
@@ -119,7 +126,7 @@ def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> It
     label = label_of(definitions)
     story = told(label, events, as_of)
     for checkout_id, loan in sorted(story.loans.items()):
-        loan_id = str(loan.data.get("loan_id", ""))
+        loan_id = _loan_id(loan)
         closing = story.closings.get(loan_id)
         mine = story.instalments[loan_id]
         month = 1
@@ -170,22 +177,32 @@ def _take_instalment(label: Label, story: Story, event: Event) -> None:
         one.turns.add((event.occurred_at, event.id, event.type == says.paid))
 
 
-def _end(label: Label, outcome: Outcome | None, loan: Event, story: Story) -> tuple[bool, int] | None:
-    """Whether the loan turned bad and when that label is mature; None for a loan without a due date."""
-    loan_id = str(loan.data.get("loan_id", ""))
-    closing = story.closings.get(loan_id)
-    if outcome is not None:
-        return _watched(outcome, loan, closing, list(story.instalments.get(loan_id, {}).items()))
+def final_end(label: Label, loan: Event, story: Story) -> End | None:
+    """The end of a loan by its final due date: bad if it was not closed by then plus grace. None for one without a due date."""
     due = loan.data.get(label.due_field)
     if due is None:
         return None
+    closing = story.closings.get(_loan_id(loan))
     last_moment = int(due) + label.grace_ms
-    return closing is None or closing.occurred_at > last_moment, last_moment
+    return End(closing is None or closing.occurred_at > last_moment, last_moment)
+
+
+def _end(label: Label, outcome: Outcome | None, loan: Event, story: Story) -> End | None:
+    if outcome is None:
+        return final_end(label, loan, story)
+    loan_id = _loan_id(loan)
+    return _watched(
+        outcome, loan, story.closings.get(loan_id), list(story.instalments.get(loan_id, {}).items())
+    )
+
+
+def _loan_id(loan: Event) -> str:
+    return str(loan.data.get("loan_id", ""))
 
 
 def _watched(
     outcome: Outcome, loan: Event, closing: Event | None, instalments: list[tuple[int, Instalment]]
-) -> tuple[bool, int] | None:
+) -> End | None:
     """None for a loan of which no instalment has fallen due, where the first one decides."""
     dues = sorted((one.due, number) for number, one in instalments if one.due is not None)
     if outcome.within_ms is None:
@@ -201,4 +218,4 @@ def _watched(
         end <= mature and (closed is None or closed > end) and by_number[number].unpaid_at(end)
         for end, number in ends
     )
-    return bad, mature
+    return End(bad, mature)

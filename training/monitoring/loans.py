@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from candor.contracts import Event
 from candor.features.event_types import DECIDED
 from candor.features.labels import Label
+from training.labels import final_end, told
 
 
 @dataclass(frozen=True)
@@ -36,44 +36,16 @@ class LoanEnds:
 
 
 def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
-    """The ends of all loans by what happened before `until` (ms UTC). Of several copies of an event the earliest counts.
-
-    What was taken back counts as if it had never been.
-    """
-    begun: defaultdict[str, list[Event]] = defaultdict(list)
-    closings: defaultdict[str, list[Event]] = defaultdict(list)
-    places = {label.origin: (begun, "checkout_id"), label.closed: (closings, "loan_id")}
-    voided: set[str] = set()
-    found = LoanEnds()
-    for event in events:
-        if max(event.occurred_at, event.voided_at or 0) >= until:
-            continue
-        if event.type != DECIDED:  # the platform's own: it flows while the lender's services may not
-            found.newest = max(found.newest, event.occurred_at)
-        if event.voided_at is not None:
-            voided.add(event.id)
-        elif event.type in places:
-            place, key = places[event.type]
-            place[event.data.get(key) or ""].append(event)
-    begun.pop("", None)
-    closings.pop("", None)
-    for checkout_id, copies in begun.items():
-        loan = _earliest(copies, voided)
-        if loan is None:
-            continue
-        due = loan.data.get(label.due_field)
-        if due is None:
+    """The ends of all loans by what happened before `until` (ms UTC), by the label's own rule of training."""
+    known = [event for event in events if max(event.occurred_at, event.voided_at or 0) < until]
+    story = told(label, known, until)
+    # `DECIDED` is the platform's own: it flows while the lender's services may not.
+    sent = (event.occurred_at for event in known if event.type != DECIDED)
+    found = LoanEnds(newest=max(sent, default=0))
+    for checkout_id, loan in story.loans.items():
+        end = final_end(label, loan, story)
+        if end is None:
             found.undated += 1
         else:
-            closing = _earliest(closings.get(loan.data.get("loan_id", ""), ()), voided)
-            found.ends[checkout_id] = _end(loan, closing, int(due) + label.grace_ms)
+            found.ends[checkout_id] = LoanEnd(loan.occurred_at, known_at=end.known_at, bad=end.bad)
     return found
-
-
-def _end(loan: Event, closing: Event | None, last_moment: int) -> LoanEnd:
-    return LoanEnd(loan.occurred_at, last_moment, closing is None or closing.occurred_at > last_moment)
-
-
-def _earliest(copies: Iterable[Event], voided: set[str]) -> Event | None:
-    standing = [event for event in copies if event.id not in voided]
-    return min(standing, key=lambda event: (event.occurred_at, event.id), default=None)
