@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from candor.model.bundle import Calibration
-from training.evaluate import brier, calibration_table
+from training.evaluate import CalibrationBin, brier, calibration_table
 from training.learn import Floats
 
 Labels = NDArray[np.int8]
@@ -51,7 +52,7 @@ def line(bad: Labels, pd: Floats) -> dict[str, float]:
     return {
         "slope": float(regression.coef_[0, 0]),
         "intercept": _shift(bad, odds),
-        "ece": expected_error(bad, pd),
+        "ece": expected_error(calibration_table(bad, pd)),
     }
 
 
@@ -64,10 +65,13 @@ def _shift(bad: Labels, odds: Floats) -> float:
     return float(brentq(excess, -_FURTHEST, _FURTHEST, xtol=1e-10))
 
 
-def expected_error(bad: Labels, pd: Floats) -> float:
-    """Mean distance of predicted and observed over ten bins of equal number, weighted by their rows."""
-    table = calibration_table(bad, pd)
-    return float(sum(one.n * abs(one.predicted - one.observed) for one in table) / len(bad))
+def expected_error(bins: Sequence[CalibrationBin]) -> float:
+    """Mean distance of predicted PD and bad rate over the bins, weighted by their counts.
+
+    M. P. Naeini, G. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015;
+    with bins of equal count.
+    """
+    return sum(one.n * abs(one.predicted - one.observed) for one in bins) / sum(one.n for one in bins)
 
 
 def murphy(bad: Labels, pd: Floats) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Figures that compare what is served with what a model was trained on. Pure functions over arrays; NaN is missing.
+"""Figures that hold what happened against what was expected. Pure functions over arrays.
 
 Each docstring names where its formula comes from. No figure is told without what chance alone would make of it: a small
 population differs from any other.
@@ -14,18 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from training.calibration import expected_error
 from training.evaluate import CalibrationBin, calibration_table
 
 Floats = NDArray[np.float64]
-Counts = NDArray[np.int64]
-
-WATCH: Final = 0.10
-ACT: Final = 0.25
-"""PSI from which a shift is watched, and acted on (N. Siddiqi, Credit Risk Scorecards, Wiley 2006)."""
-
-BINS: Final = 10
-BY_VALUE: Final = 10
-"""Features of at most so many values have a bin for each of them."""
 
 LEVEL: Final = 0.95
 FEWEST_OF_EACH: Final = 10
@@ -44,93 +36,6 @@ class Interval(NamedTuple):
     def beyond(self, expected: float) -> float:
         """How far all of the interval is from what was expected; 0 if it holds it."""
         return max(self.low - expected, expected - self.high, 0.0)
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Bins frozen on a snapshot, then one for missing values.
-
-    `by_value`: a bin for each of `edges` and one for all other values; else bins up to and including each edge, the last
-    without an upper end.
-    """
-
-    edges: tuple[float, ...]
-    by_value: bool
-
-    @classmethod
-    def frozen(cls, snapshot: ArrayLike, bins: int = BINS) -> Bins:
-        """Equal-count bins of the snapshot's known values. A value that fills several of them has one."""
-        values = np.asarray(snapshot, dtype=float)
-        known = values[~np.isnan(values)]
-        distinct = np.unique(known)
-        if len(distinct) <= BY_VALUE:
-            return cls(tuple(distinct.tolist()), by_value=True)
-        # A value of the snapshot each, so that a tie falls on one side for certain.
-        edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf"))
-        return cls(tuple(edges[edges < distinct[-1]].tolist()), by_value=False)
-
-    def counts(self, values: ArrayLike) -> Counts:
-        """How many values each bin holds; the last one counts the missing."""
-        found = np.asarray(values, dtype=float)
-        known = found[~np.isnan(found)]
-        edges = np.array(self.edges)
-        place = np.searchsorted(edges, known, side="left")
-        if self.by_value:
-            inside = place < len(edges)
-            inside[inside] = edges[place[inside]] == known[inside]
-            place = np.where(inside, place, len(edges))
-        return np.append(np.bincount(place, minlength=len(edges) + 1), len(found) - len(known))
-
-    def labels(self) -> list[str]:
-        """What each bin holds, in words."""
-        shown = [f"{edge:.6g}" for edge in self.edges]
-        if self.by_value:
-            return [*shown, "other", "missing"]
-        return [*(f"≤ {edge}" for edge in shown), f"> {shown[-1]}" if shown else "any", "missing"]
-
-
-def psi(before: ArrayLike, now: ArrayLike) -> float:
-    """Population stability index of two rows of bin counts: Σ (now − before) · ln(now / before) over their shares.
-
-    Siddiqi 2006; it is the symmetric divergence J of S. Kullback and R. Leibler, On information and sufficiency, 1951.
-    The logarithm of an empty bin is not defined: it counts as half an observation. One that is empty on both sides counts nothing.
-    """
-    p, q = (_shares(counts) for counts in _filled(before, now))
-    return float(np.sum((q - p) * np.log(q / p)))
-
-
-def jensen_shannon(before: ArrayLike, now: ArrayLike) -> float:
-    """Jensen-Shannon distance of two rows of bin counts, with logarithms to base 2: 0 for equal shares, 1 for disjoint ones.
-
-    The square root of the divergence of J. Lin, Divergence measures based on the Shannon entropy, 1991; the root is a
-    metric (D. Endres and J. Schindelin, 2003). Defined for empty bins.
-    """
-    p, q = _shares(np.asarray(before, dtype=float)), _shares(np.asarray(now, dtype=float))
-    middle = (p + q) / 2.0
-    divergence = (_relative_entropy(p, middle) + _relative_entropy(q, middle)) / 2.0
-    return math.sqrt(max(divergence, 0.0))
-
-
-def psi_by_chance(before: ArrayLike, now: ArrayLike, level: float) -> float:
-    """The PSI that two samples of one population, as large as these, exceed with probability 1 − `level`.
-
-    Without a shift, PSI / (1/n + 1/m) follows χ² of bins − 1 degrees of freedom: B. Yurdakul and J. Naranjo, Statistical
-    properties of the population stability index, Journal of Risk Model Validation 14 (4), 2020.
-    """
-    one, other = np.asarray(before), np.asarray(now)
-    bins = int(np.count_nonzero(one + other))
-    if bins < 2:
-        return 0.0
-    return float(stats.chi2.ppf(level, bins - 1) * (1.0 / one.sum() + 1.0 / other.sum()))
-
-
-def state_of(index: float, by_chance: float) -> str:
-    """`stable`, `watch` or `act` by PSI; `unclear` for one that would be watched if chance did not explain it."""
-    if index < WATCH:
-        return "stable"
-    if index <= by_chance:
-        return "unclear"
-    return "act" if index >= ACT else "watch"
 
 
 @dataclass(frozen=True)
@@ -174,19 +79,9 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
         slope=None if line is None else line[0],
         slope_interval=None if line is None else line[1],
         intercept=None if line is None else line[2],
-        ece=expected_calibration_error(bins),
+        ece=expected_error(bins),
         reliability=bins,
     )
-
-
-def expected_calibration_error(bins: list[CalibrationBin]) -> float:
-    """Mean distance of predicted PD and bad rate over the bins, weighted by their counts.
-
-    M. P. Naeini, G. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015;
-    with bins of equal count.
-    """
-    total = sum(one.n for one in bins)
-    return sum(one.n * abs(one.observed - one.predicted) for one in bins) / total
 
 
 def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, Interval]:
@@ -223,12 +118,6 @@ def rate_difference(
     return difference, Interval(low, high)
 
 
-def missing_rate(values: ArrayLike) -> float:
-    """Share of the values that are NaN."""
-    found = np.asarray(values, dtype=float)
-    return float(np.isnan(found).mean()) if len(found) else 0.0
-
-
 def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | None:
     """Slope with its Wald interval, and intercept, of a logistic regression of the outcome on the PD's log odds.
 
@@ -254,19 +143,3 @@ def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | 
             width = float(stats.norm.ppf((1.0 + LEVEL) / 2.0)) * error
             return float(found[1]), Interval(found[1] - width, found[1] + width), float(found[0])
     return None
-
-
-def _filled(before: ArrayLike, now: ArrayLike) -> tuple[Floats, Floats]:
-    """Counts of the bins that hold anything, half an observation in those that are empty on one side."""
-    one, other = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
-    held = (one + other) > 0.0
-    return np.maximum(one[held], 0.5), np.maximum(other[held], 0.5)
-
-
-def _shares(counts: Floats) -> Floats:
-    return np.asarray(counts / counts.sum())
-
-
-def _relative_entropy(p: Floats, q: Floats) -> float:
-    held = p > 0.0
-    return float(np.sum(p[held] * np.log2(p[held] / q[held])))

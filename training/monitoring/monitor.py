@@ -13,19 +13,14 @@ from numpy.typing import NDArray
 from candor.clock import DAY, format_rfc3339
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
+from training.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
 from training.monitoring.figures import (
-    Bins,
     Calibration,
     Interval,
     bad_rate_ratio,
     calibration,
-    jensen_shannon,
-    missing_rate,
-    psi,
-    psi_by_chance,
     rate_difference,
     rate_interval,
-    state_of,
 )
 from training.monitoring.population import Served, Snapshot, amount_bands, customers, in_bands
 from training.monitoring.vintages import Loans, Vintage, vintages

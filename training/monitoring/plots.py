@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from candor.clock import SECOND
+from training.drift import ACT, WATCH
 from training.evaluate import CalibrationBin
-from training.monitoring.figures import ACT, WATCH, rate_interval
+from training.monitoring.figures import rate_interval
 from training.monitoring.monitor import Approvals, Drift, Monitoring
 from training.monitoring.vintages import Vintage
 from training.pages.drawing import AMBER, BLUE, INK, PALE, PERCENT, QUIET, RED, svg

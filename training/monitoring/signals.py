@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from training.monitoring.figures import ACT
+from training.drift import ACT
 from training.monitoring.monitor import FEWEST, Drift, Monitoring
 
 LIMITS: Final = {
