@@ -9,6 +9,7 @@ import shutil
 import string
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +154,9 @@ class EmbeddedAws:
 
     def _make_client(self, service: str) -> Any:
         tables = service in ("dynamodb", "dynamodbstreams")
-        # Step Functions' tasks wait for whole invocations, and repeat only what their definition says.
-        config = Config(
-            retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=960, parameter_validation=False
-        )
+        config = Config(connect_timeout=5, read_timeout=960, parameter_validation=False)
+        if not tables:  # the engine may be starting again; tasks are repeated only as the state machine says
+            config = config.merge(Config(retries={"total_max_attempts": 1}))
         endpoints = self.endpoints
         return boto3.session.Session().client(
             service,  # type: ignore[call-overload] # the stubs want a literal
@@ -176,10 +176,12 @@ class EmbeddedAws:
         """Create or find a table; its stream's ARN in this account, empty without a stream."""
         self._state.remember_shape(f"table {name}", json.dumps(properties["KeySchema"], sort_keys=True))
         client = self.client("dynamodb")
-        if name not in client.list_tables()["TableNames"]:
-            settings = {key: properties[key] for key in _TABLE_SETTINGS if key in properties}
-            if "StreamSpecification" in properties:
-                settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+        settings = {key: properties[key] for key in _TABLE_SETTINGS if key in properties}
+        if "StreamSpecification" in properties:
+            settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+        with suppress(
+            client.exceptions.ResourceInUseException
+        ):  # it is there, perhaps by an attempt that was cut off
             client.create_table(TableName=name, **settings)
         expiry = properties.get("TimeToLiveSpecification")
         self._expire(client, name, expiry)

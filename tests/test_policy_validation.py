@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
+from msgspec import structs
 
 import lender
 from candor.errors import BundleRefused
@@ -130,6 +129,6 @@ def test_two_rows_of_one_name_are_found():
 def test_a_bundle_with_a_fault_is_not_built_and_all_are_told_in_one_line():
     broken = table([row("r", reason="H99", when="< 0")], {"when": "amount"})
     with pytest.raises(BundleRefused, match="never fires") as error:
-        require_sound(dataclasses.replace(bundle(), policy=broken), lender.DEFINITIONS)
+        require_sound(structs.replace(bundle(), policy=broken), lender.DEFINITIONS)
     assert "H99" in str(error.value)
     assert "\n" not in str(error.value)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import pytest
+from msgspec import structs
 
 from candor.champion import KEPT, RETRY_AFTER
 from candor.clock import Deadline, FixedClock
@@ -19,7 +19,7 @@ from tests.decide.lending import NOW, POLICY, REASONS, RISKY, SAFE, Shelf, Till,
 
 
 def other(**changes) -> Bundle:
-    return dataclasses.replace(champion(), **changes)
+    return structs.replace(champion(), **changes)
 
 
 def cell(column: str, text: str) -> dict:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
+from msgspec import structs
 
 from candor.decision import decided, parse_record
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
@@ -21,7 +21,7 @@ def till(limited: dict[str, str], **kind: str | None) -> Till:
         row("score", component="model", score="> cutoff"),
         row("limit", "approved", score="<= cutoff", **kind) | limited,
     ]
-    bundle = dataclasses.replace(champion(), policy=table(rows, {"score": "score"}))
+    bundle = structs.replace(champion(), policy=table(rows, {"score": "score"}))
     return Till(MemoryDecisionStore(MemoryFeatureStore(), bundle.sha), Shelf(bundle))
 
 

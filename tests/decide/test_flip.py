@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
+from msgspec import structs
 
 from candor import Count, Definitions, FeatureView, type_is
 from candor.champion import Champions
@@ -121,7 +121,7 @@ def test_views_flip_without_a_model_too():
 def test_a_model_reads_the_views_that_it_was_trained_on(deployed):
     """A changed view and its model change places in one write, whichever of the two the code declares as served."""
     trained = KEPT.serving({"failed": NEW.version})
-    retrained = dataclasses.replace(champion(), definition_hash=trained.hash)
+    retrained = structs.replace(champion(), definition_hash=trained.hash)
     counter = Counter(champion(), retrained)
     if deployed == "after":
         champions = Champions(trained, counter.shelf, FixedClock(NOW), counter.shelf.failed)

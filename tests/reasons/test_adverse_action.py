@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import random
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from msgspec.structs import replace
 
 import lender
@@ -172,7 +172,7 @@ def test_aa5_the_reference_is_of_the_bundle_and_changes_its_name():
     found = bundle()
     assert set(found.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
     moved = dict(found.reason_reference) | {"terms": found.reason_reference["terms"] + 1.0}
-    assert dataclasses.replace(found, reason_reference=moved).sha != found.sha
+    assert structs.replace(found, reason_reference=moved).sha != found.sha
 
 
 def test_aa5_the_reference_decides_what_is_told():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from msgspec.structs import replace
+from msgspec import structs
 
 from candor import ModelCard
 from candor.clock import DAY, format_rfc3339
@@ -155,7 +156,9 @@ def test_a_card_needs_an_independent_validator_and_no_gaps():
 
 def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
     earlier = format_rfc3339(AS_OF - 30 * DAY)
-    champion = replace(done.bundle, lineage=dict(done.bundle.lineage) | {"as_of": earlier}, cutoff=0.2)
+    champion = structs.replace(
+        done.bundle, lineage=dict(done.bundle.lineage) | {"as_of": earlier}, cutoff=0.2
+    )
     found = assessed(tmp_path, champion=champion).evaluation
     data = population()
     late = data["q"] >= done.bundle.metrics["period_from"]
@@ -169,7 +172,7 @@ def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
 
 @pytest.mark.parametrize("known", [True, False], ids=["has seen everything", "does not say what it has seen"])
 def test_a_champion_that_may_have_seen_it_is_not_compared(done, tmp_path, known):
-    champion = done.bundle if known else replace(done.bundle, lineage={"run": "old"})
+    champion = done.bundle if known else structs.replace(done.bundle, lineage={"run": "old"})
     found = replace(assess.read(done.root / "input", small_lender()), champion=champion).evaluation("r1")
     assert found["champion"] == champion.sha
     assert found["comparison"] is found["swap_set"] is None
