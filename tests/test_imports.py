@@ -26,6 +26,9 @@ HEAVY = (
     "scipy",
     "sklearn",
 )
+SLOW = ("ast", "dataclasses", "inspect", "pathlib", "typing_extensions")
+"""Parts of the standard library, and one package beside it, that cost a cold start more than what they would be used for."""
+
 SETTINGS = {
     "GATES": json.dumps(asdict(Thresholds())),
     "GUARD": json.dumps({"hours": 1, "min_decisions": 1, "max_degraded": 0.1, "max_approval_change": 0.1}),
@@ -60,7 +63,13 @@ def test_the_scorer_imports_neither_clients_nor_numerics():
     loaded = imported_by("score")
 
     assert "candor" in loaded
-    assert loaded.isdisjoint(HEAVY)
+    assert loaded.isdisjoint((*HEAVY, *SLOW))
+
+
+def test_who_needs_typing_extensions_after_candor_has_it():
+    program = "import candor, typing_extensions; assert typing_extensions.TypedDict"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIBRARIES[0])}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 @pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/handler.py")))

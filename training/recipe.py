@@ -13,6 +13,7 @@ import numpy as np
 from lightgbm.callback import CallbackEnv
 from numpy.typing import NDArray
 
+from candor.model.text import served
 from training.hosts import Hosts
 from training.learn import Floats, Split
 from training.training_set import TrainingSet
@@ -129,8 +130,8 @@ def threads(rows: int) -> int:
 
 
 def model_text(model: lightgbm.Booster) -> str:
-    """The model as text without what is of the machine: the same trees have the same text everywhere."""
-    return _MACHINE.sub("", model.model_to_string())
+    """The model as text without what is of the machine, or of no use once it is made: the same trees have the same text everywhere."""
+    return served(_MACHINE.sub("", model.model_to_string()))
 
 
 def raw_scores(model: str, values: Floats) -> Floats:

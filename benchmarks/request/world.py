@@ -26,6 +26,7 @@ from candor.clock import DAY
 from candor.contracts import Application, Event, parse_checkout
 from candor.features.vector import Read, Version, build, item_keys
 from candor.model.bundle import Bundle, Calibration
+from candor.model.text import served
 from candor.reasons import Catalogue
 from candor.store.commits import Retention, prepare
 from lender import DEFINITIONS, REASONS, policy
@@ -56,6 +57,7 @@ BAD = {
 RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
 SETTINGS = {
     "STAGE": "bench",
+    "OMP_NUM_THREADS": "1",
     "FEATURES_TABLE": "features",
     "SYNCHRONOUS_TABLE": "synchronous",
     "DECISIONS_TABLE": "decisions",
@@ -284,7 +286,7 @@ def _bundle(tables: Mapping[str, Mapping[str, bytes]]) -> Bundle:
     random = np.random.default_rng(13)
     rows = np.column_stack([random.choice(column, size=ROWS) for column in _vectors(tables).T])
     return Bundle(
-        model=_model(rows, columns).read_text(encoding="utf-8"),
+        model=served(_model(rows, columns).read_text(encoding="utf-8")),
         features=DEFINITIONS.features,
         definition_hash=DEFINITIONS.hash,
         calibration=Calibration(slope=1.0, intercept=0.0),

@@ -88,6 +88,7 @@ class HouseFunction(lambda_.Function):
 def _common_environment(name: str, settings: StageSettings) -> dict[str, str]:
     return {
         "STAGE": settings.stage,
+        "OMP_NUM_THREADS": "1",  # LightGBM's threads would wait for each other, at full speed, for one row
         "POWERTOOLS_SERVICE_NAME": name,
         "POWERTOOLS_METRICS_NAMESPACE": "Candor",
         "POWERTOOLS_LOG_LEVEL": settings.log_level,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from candor.model.engine import Booster
+from candor.model.text import served
 
 MODELS = 20
 ROWS = int(os.environ.get("CANDOR_ENGINE_ROWS", "4000")) // MODELS
@@ -57,7 +58,7 @@ def _trained(seed: int) -> tuple[lightgbm.Booster, np.ndarray]:
 def test_scores_are_bit_equal_and_contributions_within_a_billionth(seed: int) -> None:
     package, rows = _trained(seed)
     expected = package.predict(rows, raw_score=True, num_threads=1)
-    with Booster(package.model_to_string()) as booster:
+    with Booster(served(package.model_to_string())) as booster:
         scored = [booster.raw(row) for row in rows.tolist()]
         assert struct.pack(f"{ROWS}d", *scored) == expected.tobytes()
         if seed % 10 == 9:

@@ -3,6 +3,7 @@
 This module is the declaration language: what a lender's definitions import.
 """
 
+from candor import quick_msgspec  # noqa: F401 - before anything else imports msgspec
 from candor.contracts import Checkout
 from candor.features.aggregations import (
     Count,

@@ -26,7 +26,7 @@ from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, build, item_keys
 from candor.judgement import judge
-from candor.policy import Policy
+from candor.policy import compiled
 from candor.regulation import Profile, adverse_action
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
@@ -113,7 +113,7 @@ class Decider:
         self._max_skew_ms = definitions.max_future_skew_ms
         self._store = store
         self._champions = champions
-        self._fallback = Policy(fallback_policy)
+        self._fallback = compiled(fallback_policy)
         self._profile = regulation_profile
         self._id_key = id_key
         self._clock = clock

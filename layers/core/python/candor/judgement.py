@@ -14,7 +14,7 @@ from candor.errors import BundleRefused, DefinitionError, PolicyError
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster, ModelRefused
-from candor.policy import Component, Facts, Outcome, Policy, Verdict, codes
+from candor.policy import Component, Facts, Outcome, Policy, Verdict, codes, compiled
 from candor.reasons import MAX_REASONS, Catalogue
 from candor.terms import Limits, Terms, granted, is_counter_offer
 
@@ -27,7 +27,7 @@ class Judge:
         self.bundle = bundle
         try:
             self.booster = Booster(bundle.model)
-            self.policy = Policy(bundle.policy)
+            self.policy = compiled(bundle.policy)
             self.catalogue = Catalogue(bundle.reasons, bundle.features)
         except (ModelRefused, PolicyError, DefinitionError) as error:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error

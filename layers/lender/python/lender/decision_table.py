@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import os
 from typing import Any
 
-_TABLE = Path(__file__).with_name("policy.json")
+_TABLE = os.path.join(os.path.dirname(__file__), "policy.json")  # noqa: PTH118, PTH120 - pathlib costs a cold start 3 ms
 
 
 def policy() -> dict[str, Any]:
     """The table as JSON; every call gives a fresh copy, so a bundle can pin and edit its own."""
-    table: dict[str, Any] = json.loads(_TABLE.read_text(encoding="utf-8"))
+    with open(_TABLE, encoding="utf-8") as file:  # noqa: PTH123 - as above
+        table: dict[str, Any] = json.load(file)
     return table

@@ -61,11 +61,18 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
                 f"bundle {expected_sha[:12]}: the bytes have another SHA-256; restore the file"
             )
         try:
-            wire = json.loads(data)
+            wire = msgspec.json.decode(data)
             if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
                 raise BundleRefused(f"not a bundle of format {FORMAT}")
             return cls._from_wire(wire)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise BundleRefused(f"not a bundle: {type(error).__name__}: {error}") from error
 
     @classmethod

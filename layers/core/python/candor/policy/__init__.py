@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -115,6 +116,16 @@ class Policy:
         except (RuntimeError, ValueError, msgspec.ValidationError) as error:
             raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
         return combine(rows)
+
+
+def compiled(table: Mapping[str, Any]) -> Policy:
+    """The table made ready. Equal tables share one: most often a champion's is the lender's own. Raises `PolicyError`."""
+    return _compiled(msgspec.json.encode(dict(table), order="sorted"))
+
+
+@lru_cache(maxsize=8)
+def _compiled(canonical: bytes) -> Policy:
+    return Policy(msgspec.json.decode(canonical))
 
 
 def combine(rows: list[Row]) -> Verdict:

@@ -238,7 +238,7 @@ def _answer(sock: socket.socket, ends: float) -> tuple[int, bytes, bytes]:
     length = _length(head)
     body = found[end + 4 :]
     if len(body) < length:
-        body = _rest(sock, bytearray(body), length, ends)
+        body = _rest(sock, body, length, ends)
     if len(body) > length:
         raise BrokenAnswer("more than one answer")
     return int(found[9:12]), head, body
@@ -294,15 +294,18 @@ def _length(head: bytes) -> int:
     return int(told)
 
 
-def _rest(sock: socket.socket, found: bytearray, length: int, ends: float) -> bytes:
+def _rest(sock: socket.socket, begun: bytes, length: int, ends: float) -> bytes:
     """A body of which the beginning is here, read to its end."""
-    while len(found) < length:
+    body = bytearray(length)
+    body[: len(begun)] = begun
+    left = memoryview(body)[len(begun) :]
+    while left:
         sock.settimeout(_left(ends))
-        block = sock.recv(_BLOCK)
-        if not block:
+        count = sock.recv_into(left)
+        if not count:
             raise BrokenAnswer("the answer ended within its body")
-        found += block
-    return bytes(found)
+        left = left[count:]
+    return bytes(body)
 
 
 def message(request: Request, host: str, credentials: Credentials, scope: Scope) -> bytes:
