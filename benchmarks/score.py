@@ -8,6 +8,7 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -43,7 +44,7 @@ def measure() -> Iterator[Row]:
             reference.save_model(model)
             ours = Booster(model.read_text(encoding="utf-8"))
             expected = np.asarray(reference.predict(rows, raw_score=True, num_threads=1)).tolist()
-            assert [ours.raw(row) for row in rows.tolist()] == expected, "the two ways differ"
+            assert [ours.raw(row) for row in rows] == expected, "the two ways differ"
             size = f"{trees} trees x {leaves} leaves"
             yield from _warm(size, budget, [program, model], ours, reference, rows)
             yield from _cold(size, [program, model], ours, rows[:COLD_ROWS])
@@ -66,7 +67,7 @@ def _warm(
         found = _medians(
             {
                 loop: looped.round,
-                binding: _timed(_by_binding(ours, rows.tolist())),
+                binding: _timed(_by_binding(ours, vectors(rows))),
                 package: _timed(_by_package(reference, rows)),
             }
         )
@@ -80,7 +81,7 @@ def _warm(
 def _cold(size: str, command: Sequence[Path], ours: Booster, rows: np.ndarray) -> Iterator[Row]:
     loop, binding = f"C loop, cache-cold, {size}", f"candor.model.Booster.raw, cache-cold, {size}"
     with tempfile.NamedTemporaryFile() as held, _Loop(command, rows, held.name, EVICTED) as looped:
-        found = _medians({loop: looped.round, binding: lambda: _evicted(ours, rows.tolist())})
+        found = _medians({loop: looped.round, binding: lambda: _evicted(ours, vectors(rows))})
     yield Row("score", loop, found[loop])
     yield Row("score", binding, found[binding], loop, found[binding] / found[loop])
 
@@ -128,7 +129,12 @@ def _compiled(folder: Path) -> Path:
     return program
 
 
-def _evicted(booster: Booster, rows: list[list[float]]) -> float:
+def vectors(rows: np.ndarray) -> list[array[float]]:
+    """Rows as a decision has its values."""
+    return [array("d", row) for row in rows]
+
+
+def _evicted(booster: Booster, rows: list[array[float]]) -> float:
     spent, other = 0, np.zeros(EVICTED, dtype=np.uint8)
     for row in rows:
         other += 1
@@ -147,7 +153,7 @@ def _timed(call: Callable[[], int]) -> Callable[[], float]:
     return timed
 
 
-def _by_binding(booster: Booster, values: list[list[float]]) -> Callable[[], int]:
+def _by_binding(booster: Booster, values: list[array[float]]) -> Callable[[], int]:
     def call() -> int:
         for row in values:
             booster.raw(row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from candor.clock import format_rfc3339
-from candor.decision import Decision, parse_record
+from candor.decision import Decision, parse_record, to_record
 from candor.judgement import Judge
 from candor.model.bundle import Bundle
 from candor.notice import render
@@ -180,7 +179,7 @@ def read_table(file: Path) -> dict[str, Any]:
 
 def shown(decision: Decision, features: Sequence[str]) -> dict[str, Any]:
     """JSON form of a record without what names anybody; a missing value is null."""
-    found: dict[str, Any] = msgspec.to_builtins(decision)
+    found: dict[str, Any] = msgspec.json.decode(to_record(decision))
     vector = found.pop("vector")
     for member, names in _PERSONAL.items():
         if found["request"].get(member):
@@ -194,9 +193,7 @@ def shown(decision: Decision, features: Sequence[str]) -> dict[str, Any]:
         **found,
         **moments,
         "states": vector["states"],
-        "features": {
-            name: None if math.isnan(value) else value for name, value in zip(known, values, strict=True)
-        },
+        "features": dict(zip(known, values, strict=True)),
     }
 
 

@@ -10,12 +10,10 @@ from contextlib import redirect_stdout
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from benchmarks.request.world import CUSTOMERS, SETTINGS, proxied
 from candor.clock import Deadline
 from candor.decide import Attempt, Decider, Proposal, Scope
-from candor.decision import answer, decided
+from candor.decision import answer, decided, to_record
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
 from candor.features.vector import build
@@ -51,7 +49,7 @@ def parts() -> dict[str, Callable[[], int]]:
         "full: decode + finalise": _vector,
         "full: score": lambda step: step.champion.score(step.decision.vector.values),
         "full: policy": _policy,
-        "full: record, answer": lambda step: (msgspec.json.encode(step.decision), answer(step.decision)),
+        "full: record, answer": lambda step: (to_record(step.decision), answer(step.decision)),
         "full: synchronous items": _commits,
         "full: write, transport": _write,
         "full: log line": partial(_log, module),

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 import tempfile
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, redirect_stdout
 from pathlib import Path
@@ -17,6 +18,7 @@ from benchmarks.request.prepared import Prepared, lean_store, pynamodb_store
 from benchmarks.request.servers import Function, Server, load
 from benchmarks.request.world import CUSTOMERS, ROOT, World, proxied, world
 from benchmarks.rounds import Row, interleaved
+from benchmarks.score import vectors
 from candor.model.engine import Booster
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
@@ -47,7 +49,7 @@ def _in_process(found: World) -> Iterator[Row]:
     prepared = Prepared(lean_store(), booster)
     with redirect_stdout(io.StringIO()):
         wire = bytes_of(prepared, CUSTOMERS)
-    rows = found.rows.tolist()
+    rows = vectors(found.rows)
     calls = {
         "floor F": floor(booster, rows, wire, found.port),
         "prepared, in process": _by(prepared, ROUNDS),
@@ -75,7 +77,7 @@ def _by(prepared: Prepared, rounds: int) -> Callable[[], int]:
     return call
 
 
-def _scores(booster: Booster, rows: list[list[float]]) -> Callable[[], int]:
+def _scores(booster: Booster, rows: list[array[float]]) -> Callable[[], int]:
     def call() -> int:
         for row in rows:
             booster.raw(row)

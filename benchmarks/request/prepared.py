@@ -7,17 +7,14 @@ Everything on the way is the scorer's own: parsing, client, engine, record, log 
 from __future__ import annotations
 
 import os
-import struct
 import time
+from array import array
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any
-
-import msgspec
 
 from candor.clock import DAY, SECOND, SystemClock
 from candor.decide import Attempt
-from candor.decision import Decision, answer, decision_id
+from candor.decision import Decision, answer, decision_id, to_record
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
 from candor.errors import StoreUnavailable
@@ -34,7 +31,6 @@ TIMEOUT_S = 5.0
 CLOCK = SystemClock()
 _CALIBRATION = Calibration(slope=1.0, intercept=0.0)
 _ID_KEY = b"a key for benchmarks alone"
-_UNPACK = struct.Struct("=30d").unpack
 
 
 class Prepared:
@@ -55,7 +51,7 @@ class Prepared:
             id=decision.id,
             merchant_id=decision.merchant_id,
             fingerprint=attempt.fingerprint,
-            record=msgspec.json.encode(decision),
+            record=to_record(decision),
             answer=answer(decision),
             q=decision.q,
             expires_at=(decision.q + 90 * DAY) // SECOND,
@@ -67,10 +63,11 @@ class Prepared:
         return rest.answer(200, record.answer)
 
     def _decided(self, attempt: Attempt, snapshot: Snapshot) -> Decision:
-        blobs = [read.blob for read in snapshot.reads.values()]
-        if None in blobs:
-            raise StoreUnavailable("an item is missing")
-        values = list(chain.from_iterable(_UNPACK(blob) for blob in blobs if blob is not None))
+        values = array("d")
+        for read in snapshot.reads.values():
+            if read.blob is None:
+                raise StoreUnavailable("an item is missing")
+            values.frombytes(read.blob)
         score = _CALIBRATION.probability(self._booster.raw(values))
         now_ms = CLOCK.now_ms()
         application = attempt.application

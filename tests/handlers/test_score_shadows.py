@@ -6,12 +6,12 @@ import json
 from base64 import b64encode
 
 import boto3
-import msgspec
 import pytest
 from moto import mock_aws
 
 import lender
 from candor.clock import Deadline
+from candor.decision import to_record
 from candor.store.artifacts import keep_bundle
 from candor.store.dynamodb import bound
 from candor.store.registry import Registry
@@ -57,7 +57,7 @@ def decisions():
 
 
 def record(decision, number: int = 1) -> dict:
-    raw = decision if isinstance(decision, bytes) else msgspec.json.encode(decision)
+    raw = decision if isinstance(decision, bytes) else to_record(decision)
     image = {"pk": {"S": "dec"}, "q": {"N": "1"}, "r": {"B": b64encode(raw).decode()}}
     change = {"NewImage": image, "Keys": {"pk": {"S": "dec"}}, "SequenceNumber": str(number)}
     return {"eventName": "INSERT", "eventSourceARN": "arn", "dynamodb": change}

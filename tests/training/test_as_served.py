@@ -12,7 +12,7 @@ import pytest
 
 from candor.clock import DAY
 from candor.contracts import parse_checkout
-from candor.decision import Decision
+from candor.decision import Decision, to_record
 from candor.features.vector import FeatureVector
 from history.objects import Folder
 from tests.training.conftest import AS_OF, T0, checkout_body, loan, small_lender, write_archive
@@ -35,7 +35,7 @@ def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
     (tmp_path / "decisions").mkdir()
     with gzip.open(tmp_path / "decisions" / "1.gz", "wb") as lines:
         for one in decisions:
-            line = {"id": one.id, "q": one.q, "record": msgspec.Raw(msgspec.json.encode(one))}
+            line = {"id": one.id, "q": one.q, "record": msgspec.Raw(to_record(one))}
             lines.write(msgspec.json.encode(line) + b"\n")
     events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0)]
     write_archive(tmp_path / "in", events)

@@ -21,7 +21,7 @@ import msgspec
 from candor.champion import Champions, Chosen, Lot
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
-from candor.decision import Decision, answer, decided, decision_id
+from candor.decision import Decision, answer, decided, decision_id, to_record
 from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, build, item_keys
@@ -201,7 +201,7 @@ class Decider:
             id=decision.id,
             merchant_id=decision.merchant_id,
             fingerprint=attempt.fingerprint,
-            record=msgspec.json.encode(decision),
+            record=to_record(decision),
             answer=answer(decision),
             q=decision.q,
             expires_at=(now_ms + self._kept_ms) // SECOND,

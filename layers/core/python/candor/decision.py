@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 
 import msgspec
 
@@ -22,6 +23,7 @@ VALID_FOR = HOUR
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [one + other for one in _BASE32 for other in _BASE32]
 _PLACES = range(120, -1, -10)
+_RECORD = msgspec.json.Encoder(enc_hook=array.tolist)
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -60,11 +62,16 @@ class Decision(msgspec.Struct, frozen=True):
     adverse_action: AdverseAction | None = None
 
 
+def to_record(decision: Decision) -> bytes:
+    """The decision as it is stored: JSON, in which NaN is null."""
+    return _RECORD.encode(decision)
+
+
 def parse_record(record: bytes) -> Decision:
     """The stored record's bytes → Decision; a null among its values is the NaN that JSON cannot write."""
     found = msgspec.json.decode(record)
     vector = found["vector"]
-    vector["values"] = [math.nan if value is None else value for value in vector["values"]]
+    vector["values"] = array("d", [math.nan if value is None else value for value in vector["values"]])
     return msgspec.convert(found, Decision)
 
 

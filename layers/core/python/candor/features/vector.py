@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -43,13 +44,13 @@ UNAVAILABLE = Read("unavailable")
 
 
 class FeatureVector(msgspec.Struct, frozen=True):
-    """Values (float64, NaN is missing) by position of `Definitions.features`, and what they stand on.
+    """Values (`array("d")`, NaN is missing) by position of `Definitions.features`, and what they stand on.
 
     States are by view name; `request: unavailable` is added where an on-demand function failed. Versions are by item key,
     for every item that was read: None where none stood.
     """
 
-    values: list[float]
+    values: array[float]
     states: dict[str, State]
     versions: dict[str, Version | None]
 
@@ -92,7 +93,7 @@ def build(
         states[REQUEST] = "unavailable"
     ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
     versions = {key: read.version for key, read in reads.items() if read.state != "unavailable"}
-    return FeatureVector(ordered, states, versions)
+    return FeatureVector(array("d", ordered), states, versions)
 
 
 def view_values(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 import sys
+from array import array
 from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
 from functools import lru_cache
@@ -107,6 +107,7 @@ class Booster:
         self._lib = _library()
         self._handle = c_void_p()
         self._configs: dict[int, c_void_p] = {}
+        self._values: memoryview[float] = memoryview(b"").cast("d")
         iterations = c_int()
         self._check(self._lib.LGBM_BoosterLoadModelFromString(text, byref(iterations), byref(self._handle)))
         if self._integer(self._lib.LGBM_BoosterGetNumClasses) != 1:
@@ -114,15 +115,17 @@ class Booster:
             raise ModelRefused("the model has more than one class: Candor scores the risk of one outcome")
         self._width = self._integer(self._lib.LGBM_BoosterGetNumFeature)
         self._row = (c_double * self._width)()
-        # Native: the standard sizes ("=") are written byte by byte.
-        self._pack = struct.Struct(f"{self._width}d").pack_into
+        self._values = memoryview(self._row).cast("B").cast("d")
         self._result = (c_double * (self._width + 1))()
         self._length = c_int64()
         self._score = self._lib.LGBM_BoosterPredictForMatSingleRowFast
         self._raw_arguments = self._arguments(_RAW_SCORE)
 
     def raw(self, values: Sequence[float]) -> float:
-        """The raw score (log odds) of one row in the order of the model's columns; NaN means missing."""
+        """The raw score (log odds) of one row in the order of the model's columns; NaN means missing.
+
+        Float64 in one piece (`array("d")`, a numpy row) is copied as it is; any other sequence is converted first.
+        """
         self._fill(values)
         if self._score(*self._raw_arguments):
             self._fail()
@@ -144,7 +147,7 @@ class Booster:
         for config in self._configs.values():
             self._lib.LGBM_FastConfigFree(config)
         self._configs.clear()
-        self._width = -1
+        self._values = self._values[:0]
         if self._handle:
             self._lib.LGBM_BoosterFree(self._handle)
             self._handle = c_void_p()
@@ -160,11 +163,14 @@ class Booster:
             self.close()
 
     def _fill(self, values: Sequence[float]) -> None:
-        if len(values) != self._width:
+        try:
+            self._values[:] = values  # type: ignore[call-overload] # what is no buffer is told below
+        except (TypeError, ValueError):
             if not self._handle:
-                raise ModelRefused("the model is closed")
-            raise ModelRefused(f"the row has {len(values)} values, the model {self._width}")
-        self._pack(self._row, 0, *values)
+                raise ModelRefused("the model is closed") from None
+            if len(values) != self._width:
+                raise ModelRefused(f"the row has {len(values)} values, the model {self._width}") from None
+            self._values[:] = array("d", values)
 
     def _arguments(self, predict_type: int) -> tuple[object, ...]:
         """What the fast call takes; LightGBM prepares its state for one kind of prediction once."""
