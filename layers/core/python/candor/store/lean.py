@@ -10,27 +10,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import select
-import socket
 import time
 import zlib
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from candor.errors import StoreUnavailable
 from candor.keyed import Key
+from candor.store.wire import BrokenAnswer, Wire, header
 
-if TYPE_CHECKING:
-    import ssl
-
-CONNECT_TIMEOUT_S = 1.0
-_BLOCK = 64 * 1024
-_HEAD_BYTES = 64 * 1024
-_BODY_BYTES = 256 * 1024 * 1024
-"""No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
-
-_BODY_DIGITS = len(str(_BODY_BYTES))
 _REFUSED = (400, 403)
 _CLOCK_REFUSALS = (
     b"InvalidSignatureException",
@@ -100,8 +89,7 @@ class SignedClient:
         self._host = rest.partition("/")[0]
         self._secure = scheme == "https"
         self._address = _address(self._host, 443 if self._secure else 80)
-        self._connection: socket.socket | None = None
-        self._idle = select.poll()
+        self._wire: Wire | None = None
         self._ahead_s = 0
         """How far AWS's clock is ahead of ours, as far as it ever mattered."""
 
@@ -113,9 +101,9 @@ class SignedClient:
         follows. Callers only send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._connection is not None and self._idle.poll(0):
-            self.close()  # hung up, or spoke unasked: what it said may not pass for the next answer
-        reused = self._connection is not None
+        if self._wire is not None and not self._wire.is_quiet():
+            self.close()
+        reused = self._wire is not None
         before = self._ahead_s
         try:
             found = self._send(request, ends)
@@ -146,10 +134,10 @@ class SignedClient:
 
     def _set_clock(self, refusal: Response) -> bool:
         """Whether it was refused for the time it was signed at; then AWS's time is taken from the answer."""
-        told = _told_time(refusal.date) if _doubts_clock(refusal) else None
-        if told is None or abs(told - self._now()) < _SKEW_S:
+        moment = _told_time(refusal.date) if _doubts_clock(refusal) else None
+        if moment is None or abs(moment - self._now()) < _SKEW_S:
             return False
-        self._ahead_s = told - int(time.time())
+        self._ahead_s = moment - int(time.time())
         return True
 
     def _now(self) -> int:
@@ -162,27 +150,16 @@ class SignedClient:
     def _send(self, request: Request, ends: float) -> Response:
         scope = Scope(_moment(self._now()), self._region, self._service)
         data = message(request, self._host, self._credentials, scope)
-        connection = self._connected(ends)
-        connection.settimeout(_left(ends))
-        connection.sendall(data)
-        status, head, found = _answer(connection, ends)
-        told = _told(head, b"\r\nx-amz-crc32:")
-        if told is not None and told != b"%d" % zlib.crc32(found):
+        if self._wire is None:
+            self._wire = Wire(self._address, ends, secure=self._secure)
+        self._wire.send(data, ends)
+        status, head, found = self._wire.receive(ends)
+        checksum = header(head, b"\r\nx-amz-crc32:")
+        if checksum is not None and checksum != b"%d" % zlib.crc32(found):
             raise BrokenAnswer("checksum mismatch")
-        if _told(head, b"\r\nconnection:") == b"close":
+        if header(head, b"\r\nconnection:") == b"close":
             self.close()
-        return Response(status, found, _told(head, b"\r\ndate:") if status in _REFUSED else None)
-
-    def _connected(self, ends: float) -> socket.socket:
-        if self._connection is None:
-            opened = _opened(self._address, ends)
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._secure:
-                opened = _tls().wrap_socket(opened, server_hostname=self._address[0])
-            self._connection = opened
-            self._idle = select.poll()
-            self._idle.register(opened, select.POLLIN)
-        return self._connection
+        return Response(status, found, header(head, b"\r\ndate:") if status in _REFUSED else None)
 
     def renew(self, credentials: Credentials) -> None:
         """Forget connection and AWS's clock, and sign with these from now on."""
@@ -192,80 +169,9 @@ class SignedClient:
 
     def close(self) -> None:
         """Give the connection back; the next request opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class BrokenAnswer(Exception):
-    """What came is not one whole answer of HTTP/1.1, or what is to be sent is no request of it."""
-
-
-def _opened(address: tuple[bytes, int], ends: float) -> socket.socket:
-    """A connection to the first place of that name that takes one."""
-    failed: OSError = ConnectionRefusedError("nothing is known by that name")
-    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        found = socket.socket(family, kind, protocol)
-        try:
-            found.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
-            found.connect(place)
-        except OSError as error:
-            found.close()
-            failed = error
-        else:
-            return found
-    raise failed
-
-
-def _left(ends: float) -> float:
-    """Seconds until the moment `ends`. Raises `TimeoutError` where none is left."""
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _answer(sock: socket.socket, ends: float) -> tuple[int, bytes, bytes]:
-    """Status, head in lower case and the whole body of one answer, of which the length must be told: AWS always tells it."""
-    found = _received(sock, ends)
-    while (end := found.find(b"\r\n\r\n")) < 0:
-        if len(found) > _HEAD_BYTES:
-            raise BrokenAnswer("the answer's head does not end")
-        found += _received(sock, ends)
-    if not found.startswith(b"HTTP/1.1 ") or not found[9:12].isdigit():
-        raise BrokenAnswer("no answer of HTTP/1.1")
-    head = found[:end].lower()
-    length = _length(head)
-    body = found[end + 4 :]
-    if len(body) < length:
-        body = _rest(sock, body, length, ends)
-    if len(body) > length:
-        raise BrokenAnswer("more than one answer")
-    return int(found[9:12]), head, body
-
-
-def _received(sock: socket.socket, ends: float) -> bytes:
-    """What has come, waited for until `ends` at most: a socket's own time-out begins anew with every packet."""
-    sock.settimeout(_left(ends))
-    block = sock.recv(_BLOCK)
-    if not block:
-        raise BrokenAnswer("the connection was closed")
-    return block
-
-
-def _told(head: bytes, name: bytes) -> bytes | None:
-    """What the one header says that begins so; None without it. Raises `BrokenAnswer` where it is there twice.
-
-    http.client parses all of them, as e-mail, at the cost of the whole rest of a call.
-    """
-    start = head.find(name)
-    if start < 0:
-        return None
-    start += len(name)
-    if head.find(name, start) >= 0:
-        raise BrokenAnswer("a header that is there twice")
-    end = head.find(b"\r\n", start)
-    return (head[start:] if end < 0 else head[start:end]).strip()
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
 
 
 def _doubts_clock(refusal: Response) -> bool:
@@ -282,30 +188,6 @@ def _told_time(date: bytes | None) -> int | None:
         return calendar.timegm(time.strptime(date.decode("ascii"), "%a, %d %b %Y %H:%M:%S gmt"))
     except ValueError:
         return None
-
-
-def _length(head: bytes) -> int:
-    """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
-    told = _told(head, b"\r\ncontent-length:") or b""
-    if b"\r\ntransfer-encoding" in head or not told.isdigit() or len(told) > _BODY_DIGITS:
-        raise BrokenAnswer("an answer without a length")
-    if int(told) > _BODY_BYTES:
-        raise BrokenAnswer("an answer that is too long")
-    return int(told)
-
-
-def _rest(sock: socket.socket, begun: bytes, length: int, ends: float) -> bytes:
-    """A body of which the beginning is here, read to its end."""
-    body = bytearray(length)
-    body[: len(begun)] = begun
-    left = memoryview(body)[len(begun) :]
-    while left:
-        sock.settimeout(_left(ends))
-        count = sock.recv_into(left)
-        if not count:
-            raise BrokenAnswer("the answer ended within its body")
-        left = left[count:]
-    return bytes(body)
 
 
 def message(request: Request, host: str, credentials: Credentials, scope: Scope) -> bytes:
@@ -342,12 +224,12 @@ def _kind(
 ) -> _Kind:
     if not _UNRESERVED.issuperset(path):
         raise BrokenAnswer("a path that would have to be quoted")
-    told = {name.lower(): text.strip() for name, text in headers} | {"host": host}
+    given = {name.lower(): text.strip() for name, text in headers} | {"host": host}
     if credentials.token:
-        told["x-amz-security-token"] = credentials.token
-    if any(broken in part for part in (method, *told, *told.values()) for broken in "\r\n"):
+        given["x-amz-security-token"] = credentials.token
+    if any(broken in part for part in (method, *given, *given.values()) for broken in "\r\n"):
         raise BrokenAnswer("a header holds a line break")
-    fixed = {name: text.replace("%", "%%") for name, text in told.items()}
+    fixed = {name: text.replace("%", "%%") for name, text in given.items()}
     signed = fixed | {"x-amz-content-sha256": "%b", "x-amz-date": "%b"}
     names = ";".join(sorted(signed))
     lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
@@ -382,13 +264,6 @@ def _day(secret: str, day: str, region: str, service: str) -> _Day:
 def _moment(second: int) -> str:
     """The second since the epoch as AWS writes it: YYYYMMDDTHHMMSSZ."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
-
-
-@lru_cache(maxsize=1)
-def _tls() -> ssl.SSLContext:
-    import ssl  # where the endpoint speaks no TLS, nobody pays for it
-
-    return ssl.create_default_context()
 
 
 def _address(host: str, default_port: int) -> tuple[bytes, int]:
