@@ -43,7 +43,7 @@ def test_the_committed_document_is_what_the_contracts_say():
 
 
 def test_it_is_openapi_3_1():
-    OpenAPIV31SpecValidator(DOCUMENT).validate()
+    assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
 
 
 def test_its_codes_are_those_of_the_reference_with_the_same_status():
