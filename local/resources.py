@@ -24,6 +24,7 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::CloudWatch::CompositeAlarm": "nothing is measured",
     "AWS::CloudWatch::Dashboard": "nothing is measured",
     "AWS::ECR::Repository": "jobs run with this Python instead of an image",
+    "AWS::EMRServerless::Application": "`candor dataset build --engine spark` runs Spark on this machine",
     "AWS::Events::EventBusPolicy": "permissions are not enforced",
     "AWS::Glue::Database": "`candor sql` knows the tables",
     "AWS::Glue::Table": "`candor sql` knows the tables",

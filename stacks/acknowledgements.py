@@ -77,6 +77,7 @@ _FIXED = (
         "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
         "SageMaker names the log groups of its jobs itself",
     ),
+    Acknowledged("training/Spark/Role", "IAM5[Resource::*]", "Log groups are looked for by listing them"),
     Acknowledged(
         "observability/ModelMonitor/JobRole",
         "IAM5[Resource::*]",
@@ -162,6 +163,10 @@ _OBJECT_GRANTS = (
     ("observability/ModelMonitor/JobRole", f"{_TRAINING}/monitoring/*"),
     ("training/Jobs/Role", f"{_ARCHIVE}/decisions/*"),
     ("training/Jobs/Role", f"{_TRAINING}/rescored/*"),
+    ("training/Spark/Role", f"{_ARCHIVE}/events/*"),
+    ("training/Spark/Role", f"{_ARCHIVE}/decisions/*"),
+    ("training/Spark/Role", f"{_TRAINING}/spark/*"),
+    ("training/Spark/Role", f"{_TRAINING}/runs/*"),
 )
 
 

@@ -92,6 +92,7 @@ class StageSettings:
     training_instance: str
     training_volume_gb: int
     training_max_hours: int
+    spark_max_vcpu: int
     monitor_schedule: str | None
     alarm_email: str | None
 
@@ -167,6 +168,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "merchant_requests_per_day": (1, 1_000_000_000),
     "training_volume_gb": (1, 16_384),
     "training_max_hours": (1, 120),
+    "spark_max_vcpu": (4, 400),
 }
 
 

@@ -19,6 +19,7 @@ from stacks.constructs.retention import log_retention
 from stacks.constructs.retraining import RetrainingFunctions, retraining
 from stacks.constructs.sagemaker_jobs import SageMakerJobs
 from stacks.constructs.schedules import Schedules
+from stacks.constructs.spark_jobs import SparkJobs
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
@@ -39,6 +40,7 @@ class TrainingStack(cdk.Stack):
         self._settings = settings
         self._layers = HouseLayers(self, "Layers")
         self.jobs = SageMakerJobs(self, "Jobs", settings=settings, storage=storage)
+        SparkJobs(self, "Spark", settings=settings, storage=storage)
         self.notices = sns.Topic(self, "RetrainNotices", enforce_ssl=True)
         self.prepare_training = self._prepare_training(storage)
         self.register_model = self._register_model(storage)

@@ -162,3 +162,12 @@ def test_the_machine_may_tag_the_jobs_that_it_waits_for(assembly):
     resources = [assembly.plain(each["Resource"]) for each in tagging]
     assert len(resources) == 2
     assert all(f"-job/candor-{assembly.stage}-*" in each for each in resources)
+
+
+def test_spark_stops_by_itself_and_may_not_grow_without_end(assembly):
+    [application] = assembly.resources("AWS::EMRServerless::Application").values()
+    found = application["Properties"]
+    assert (found["Type"], found["ReleaseLabel"]) == ("SPARK", "emr-spark-8.0.0")
+    assert found["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 5}
+    assert found["MaximumCapacity"] == {"Cpu": "32 vCPU", "Memory": "128 GB"}
+    assert "InitialCapacity" not in found  # which would be paid for while nothing runs
