@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -15,6 +15,11 @@ from candor.features.definitions import Definitions
 from candor.features.on_demand import REQUEST
 from candor.features.state import ViewState, values
 from candor.features.views import FeatureView
+
+if TYPE_CHECKING:
+    Values = array[float]
+else:
+    Values = array  # Python 3.11 knows no array[float], and msgspec reads annotations as they are then
 
 State = Literal["present", "absent", "unavailable", "expired"]
 """How the values of a view came to be.
@@ -50,7 +55,7 @@ class FeatureVector(msgspec.Struct, frozen=True):
     for every item that was read: None where none stood.
     """
 
-    values: array[float]
+    values: Values
     states: dict[str, State]
     versions: dict[str, Version | None]
 
