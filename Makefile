@@ -80,7 +80,7 @@ bench: install  ## Measure the budgets beside the peers (installed under .cache/
 	@$(python) -m benchmarks
 
 lock:  ## Resolve the three requirements.in into their locks again (needs uv)
-	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 		--quiet requirements.in -o requirements.txt
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet requirements-spark.in -o requirements-spark.txt

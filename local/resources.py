@@ -164,7 +164,7 @@ class Provisioner:
             "AWS::ECR::Repository": self._arn("ecr", f"repository/{name.lower()}"),
         }
         arn = arns.get(kind, self._arn(service, f"{noun}/{name}"))
-        return Resource(name, {"Arn": arn, "KeyId": name, "RoleId": name})
+        return Resource(name, {"Arn": arn, "ApplicationId": name, "KeyId": name, "RoleId": name})
 
     # Storage
 
