@@ -7,6 +7,7 @@ import math
 import struct
 import subprocess
 import sys
+from array import array
 
 import lightgbm
 import numpy as np
@@ -75,8 +76,21 @@ def test_a_closed_model_says_so_and_closes_twice(trained):
     loaded.close()
     loaded.close()
     for call in (loaded.raw, loaded.contributions):
-        with pytest.raises(ModelRefused, match="closed"):
-            call([0.0] * len(NAMES))
+        for row in ([0.0] * len(NAMES), np.zeros(len(NAMES)), np.zeros(0), []):
+            with pytest.raises(ModelRefused, match="closed"):
+                call(row)
+
+
+def test_a_row_may_lie_in_memory_as_it_likes(booster, rows):
+    for row in rows[:20]:
+        expected = booster.raw(row.tolist())
+        spread = np.zeros((len(row), 2))
+        spread[:, 0] = row
+        assert [booster.raw(one) for one in (row, array("d", row), tuple(row), spread[:, 0])] == [
+            expected
+        ] * 4
+    single = np.float32([0.5] * len(NAMES))
+    assert booster.raw(single) == booster.raw([0.5] * len(NAMES))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.7, 0.93])

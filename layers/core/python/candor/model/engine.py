@@ -9,9 +9,9 @@ import ctypes
 import os
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import byref, c_char_p, c_double, c_int, c_int64, c_void_p
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, Self
 
 from candor.errors import CandorError
@@ -93,6 +93,10 @@ def _require_whole(text: bytes) -> None:
         raise ModelRefused(f"the model text is cut: {len(sizes)} trees are announced")
 
 
+def _closed() -> int:
+    raise ModelRefused("the model is closed")
+
+
 class Booster:
     """One LightGBM model, scored one row at a time.
 
@@ -118,16 +122,18 @@ class Booster:
         self._values = memoryview(self._row).cast("B").cast("d")
         self._result = (c_double * (self._width + 1))()
         self._length = c_int64()
-        self._score = self._lib.LGBM_BoosterPredictForMatSingleRowFast
-        self._raw_arguments = self._arguments(_RAW_SCORE)
+        self._raw = self._call(_RAW_SCORE)
 
     def raw(self, values: Sequence[float]) -> float:
         """The raw score (log odds) of one row in the order of the model's columns; NaN means missing.
 
         Float64 in one piece (`array("d")`, a numpy row) is copied as it is; any other sequence is converted first.
         """
-        self._fill(values)
-        if self._score(*self._raw_arguments):
+        try:
+            self._values[:] = values  # type: ignore[call-overload] # what is no buffer is converted
+        except (TypeError, ValueError):
+            self._convert(values)
+        if self._raw():
             self._fail()
         return self._result[0]
 
@@ -136,9 +142,9 @@ class Booster:
 
         About a hundred times the cost of `raw`: for declines only.
         """
-        arguments = self._arguments(_CONTRIBUTIONS)
-        self._fill(values)
-        if self._score(*arguments):
+        explain = self._call(_CONTRIBUTIONS)
+        self._convert(values)
+        if explain():
             self._fail()
         return list(self._result)
 
@@ -148,6 +154,7 @@ class Booster:
             self._lib.LGBM_FastConfigFree(config)
         self._configs.clear()
         self._values = self._values[:0]
+        self._raw = _closed
         if self._handle:
             self._lib.LGBM_BoosterFree(self._handle)
             self._handle = c_void_p()
@@ -162,18 +169,15 @@ class Booster:
         if getattr(self, "_handle", None):
             self.close()
 
-    def _fill(self, values: Sequence[float]) -> None:
-        try:
-            self._values[:] = values  # type: ignore[call-overload] # what is no buffer is told below
-        except (TypeError, ValueError):
-            if not self._handle:
-                raise ModelRefused("the model is closed") from None
-            if len(values) != self._width:
-                raise ModelRefused(f"the row has {len(values)} values, the model {self._width}") from None
-            self._values[:] = array("d", values)
+    def _convert(self, values: Sequence[float]) -> None:
+        if not self._handle:
+            raise ModelRefused("the model is closed")
+        if len(values) != self._width:
+            raise ModelRefused(f"the row has {len(values)} values, the model {self._width}")
+        self._values[:] = array("d", values)
 
-    def _arguments(self, predict_type: int) -> tuple[object, ...]:
-        """What the fast call takes; LightGBM prepares its state for one kind of prediction once."""
+    def _call(self, predict_type: int) -> Callable[[], int]:
+        """The fast call on our row; LightGBM prepares its state for one kind of prediction once."""
         config = self._configs.get(predict_type)
         if config is None:
             if not self._handle:
@@ -193,7 +197,13 @@ class Booster:
             )
             self._configs[predict_type] = config
         # Made ready for the call: ctypes would convert each of them again every time.
-        return c_void_p.from_param(config.value), byref(self._row), byref(self._length), byref(self._result)
+        return partial(
+            self._lib.LGBM_BoosterPredictForMatSingleRowFast,
+            c_void_p.from_param(config.value),
+            byref(self._row),
+            byref(self._length),
+            byref(self._result),
+        )
 
     def _integer(self, call: object) -> int:
         out = c_int()
