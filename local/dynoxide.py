@@ -26,6 +26,7 @@ PACKAGE = Path(__file__).with_name("dynoxide")
 _BINARY = PACKAGE / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
 _START_S = 5.0
 _LOOK_S = 0.05
+_RESTARTS = 20
 
 log = logging.getLogger(__name__)
 
@@ -117,11 +118,24 @@ class Dynoxide:
             while not self._closing.wait(_LOOK_S):
                 if self._process.poll() is not None:
                     log.warning("the DynamoDB engine ended by itself: starting it again")
-                    self._start()
+                    self._start_again()
         except LocalError as error:
             log.error("%s", error)  # noqa: TRY400 - one line, as every LocalError
         finally:
             stop(self._process)
+
+    def _start_again(self) -> None:
+        """What ended may end again while it starts: only what does so many times in a row is given up."""
+        for left in reversed(range(_RESTARTS)):
+            try:
+                self._start()
+            except LocalError:
+                if not left:
+                    raise
+            else:
+                return
+            if self._closing.wait(_LOOK_S):
+                return
 
     def _start(self) -> None:
         with self._log.open("ab") as output:

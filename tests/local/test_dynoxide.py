@@ -11,6 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from local import dynoxide
 from local.dynoxide import Dynoxide, binary, supported
 from local.errors import LocalError
 
@@ -58,6 +59,23 @@ def test_after_a_kill_everything_acknowledged_is_there_at_the_same_address(engin
     killed(engine)
     found = {item["pk"]["S"] for item in tables.scan(TableName=TABLE, ConsistentRead=True)["Items"]}
     assert (engine.url, found) == (url, {str(number) for number in range(60)})
+
+
+def test_what_is_killed_again_while_it_starts_is_started_again(engine, monkeypatch):
+    kills = []
+
+    def kill_it_first(port: int) -> bool:
+        if len(kills) < 3:
+            kills.append(engine.pid)
+            os.kill(engine.pid, signal.SIGKILL)
+            engine._process.wait(10)
+        return answers(port)
+
+    answers = dynoxide._answers
+    monkeypatch.setattr(dynoxide, "_answers", kill_it_first)
+    os.kill(engine.pid, signal.SIGKILL)
+    assert client(engine).list_tables()["TableNames"] == []
+    assert len(set(kills)) == 3
 
 
 def test_once_closed_it_stays_away(tmp_path: Path):
