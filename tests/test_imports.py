@@ -67,9 +67,12 @@ def test_the_scorer_imports_neither_clients_nor_numerics():
 
 
 def test_who_needs_typing_extensions_after_candor_has_it():
-    program = "import candor, typing_extensions; assert typing_extensions.TypedDict"
+    program = "import candor, typing_extensions; print(typing_extensions.TypedDict.__name__)"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIBRARIES[0])}
-    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "TypedDict\n"
 
 
 @pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/handler.py")))

@@ -104,7 +104,7 @@ def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
             running = start("retrain", killed)
             running.until_said(f"ENTERED {state}")
             if job:
-                running.until(f"job {job}", lambda job=job: job in _jobs(killed))  # type: ignore[misc]
+                running.until(f"job {job}", lambda job=job: job in _jobs(killed))  # type: ignore[misc] # mypy takes the default for an argument
             orphans[state] = running.kill()
         yield Told(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
     finally:

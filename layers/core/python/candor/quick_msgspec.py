@@ -10,6 +10,6 @@ _NAME = "typing_extensions"
 if _NAME not in sys.modules:
     sys.modules[_NAME] = None  # type: ignore[assignment] # Python's own way to say that there is none
     try:
-        import msgspec  # noqa: F401
+        import msgspec  # noqa: F401 - whoever asks for it later finds it imported
     finally:
         del sys.modules[_NAME]
