@@ -166,7 +166,7 @@ class Scorers:
             id_key=b"crashes",
             clock=clock,
             retention_days=90,
-            retention=Retention(800 * DAY, 20 * DAY),
+            retention=Retention(event_ids=20 * DAY),
         )
         decider.warm_up()
         store._probability = self._probability  # noqa: SLF001 - nobody dies at a start

@@ -32,7 +32,7 @@ from candor.features.vector import Read, Version
 from candor.store.commits import Retention, prepare
 
 START = 1_750_000_000_000
-RETENTION = Retention(items=800 * DAY, event_ids=19 * DAY)
+RETENTION = Retention(event_ids=19 * DAY)
 BATCH = 50
 HISTORY = 30
 """Events in the last quarter of an ordinary customer."""

@@ -46,9 +46,7 @@ def fill_view(
         counts = _fill(stage, definitions, filling, files, threads, progress)
         events = _drawn(files, view, sample)
     tokens = drawn(events, view, sample)
-    verified = verify(
-        definitions, view, events, tokens, stage.store(view), stage.retention, SystemClock().now_ms()
-    )
+    verified = verify(definitions, view, events, tokens, stage.store(view), SystemClock().now_ms())
     if not counts.failures and not verified.different:
         stage.registry.finish_backfill(name)
     return {

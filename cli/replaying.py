@@ -111,7 +111,6 @@ class Past:
 
     def __init__(self, stage: Stage, decisions: Sequence[Decision], shown: Shown) -> None:
         self.decisions = decisions
-        self.retention = stage.retention
         self.kept = Kept(DEFINITIONS)
         keys = keys_of(decisions, self.kept)
         self.log: CommitLog = read_log(stage.archive(COMMITS_PREFIX), keys)
@@ -120,7 +119,7 @@ class Past:
 
     def replayed(self) -> Iterator[Replayed]:
         """As-served replay of every decision."""
-        return replay(self.decisions, DEFINITIONS, self.log, self.items, self.retention.items)
+        return replay(self.decisions, DEFINITIONS, self.log, self.items)
 
 
 class Told:

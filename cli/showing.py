@@ -39,7 +39,7 @@ def show_command(
     chosen = _version(stage, view, version)
     q = SystemClock().now_ms() if at is None else at
     reads = stage.store(chosen).load(chosen.item_keys(token_of(entity))).values()
-    found = told(chosen, list(reads), q, stage.retention.items)
+    found = told(chosen, list(reads), q)
     if as_json:
         print_json(found)
     else:
@@ -53,10 +53,10 @@ def _version(stage: Stage, name: str, version: str | None) -> FeatureView:
     return DEFINITIONS.view(name, version or serving)
 
 
-def told(view: FeatureView, reads: Iterable[Read], q: int, retention_ms: int) -> dict[str, Any]:
+def told(view: FeatureView, reads: Iterable[Read], q: int) -> dict[str, Any]:
     """JSON form of an entity's items and what they answer at `q` (ms); a missing value is null."""
     found = list(reads)
-    state, values = view_values(view, found, q, retention_ms)
+    state, values = view_values(view, found, q)
     names = [feature.name for feature in view.features]
     return {
         "view": view.name,
@@ -88,12 +88,13 @@ def _item(view: FeatureView, read: Read) -> dict[str, Any]:
 def _content(state: ViewState) -> dict[str, Any]:
     return {
         "watermark": None if state.born is None else format_rfc3339(state.watermark),
-        "raw_events": len(state.head) + len(state.singles),
-        "tiles": len(state.tiles),
-        "waiting_voids": len(state.voids),
+        "raw_events": sum(len(part.head) + len(part.singles) for part in state.segments),
+        "tiles": sum(len(part.tiles) for part in state.segments),
+        "waiting_voids": sum(len(part.voids.waiting) + len(part.voids.counted) for part in state.segments),
         "known_ids": len(state.ring),
         "markers": state.markers,
         "stale": state.stale,
+        "healing": state.delta is not None,
         "filled": state.filled,
         "erased_at": None if state.erased_at is None else format_rfc3339(state.erased_at),
     }

@@ -91,9 +91,8 @@ class Stage:
 
     @property
     def retention(self) -> Retention:
-        """How long items and event ids are kept."""
-        days = [int(self.output(name)) for name in ("FeatureRetentionDays", "RedeliveryHorizonDays")]
-        return Retention(items=days[0] * DAY, event_ids=days[1] * DAY)
+        """How long event ids are kept."""
+        return Retention(event_ids=int(self.output("RedeliveryHorizonDays")) * DAY)
 
     @property
     def registry(self) -> Registry:

@@ -20,9 +20,10 @@ import msgspec
 from candor.clock import SECOND, Clock
 from candor.contracts import Event
 from candor.errors import CandorError, CorruptItem, StoreUnavailable
+from candor.features.codec import id_hash
 from candor.features.definitions import Definitions
 from candor.features.event_types import MAX_SKEW
-from candor.features.state import RING_IDS, ViewState, id_hash
+from candor.features.state import RING_IDS, STAMP, ViewState
 from candor.features.vector import Read
 from candor.features.views import FeatureView
 from candor.ingest import ingest
@@ -186,8 +187,17 @@ def filling_commit(
     if state.filled:
         return None
     held = _held(filling, read, state, logged)
-    new = [event for event in settled if event.dedup_id not in held]
-    state.replay(event for event in new if id_hash(event.dedup_id) not in state.ring)
+    new = [
+        event for event in settled if event.dedup_id not in held and id_hash(event.dedup_id) not in state.ring
+    ]
+    known = {event.id: event for event in settled if event.voided_at is None}
+    unsettled = [
+        event.dedup_id
+        for event in new
+        if event.voided_at is not None and event.id not in known and id_hash(event.id) in state.ring
+    ]
+    before = {event_id: event for event_id, event in known.items() if event_id in held}
+    state.replay(new, now_ms, before, unsettled)
     state.filled = True
     return Commit(
         key=key,
@@ -195,8 +205,9 @@ def filling_commit(
         seen=read.version,
         event_ids=(),
         applied_at=now_ms,
-        expires_at=(now_ms + filling.retention.items) // SECOND,
+        expires_at=_expiry(filling.view, now_ms),
         filled_before=filling.settled_before,
+        unsettled=unsettled,
     )
 
 
@@ -235,58 +246,89 @@ def rebuilding_commit(
 ) -> Commit:
     """The commit that computes an item anew from `events`, all that its log says it holds.
 
-    Events that were voided are left out, which makes a stale item exact; what can be read of the old item's
-    deduplication stays, else the log tells it. Raises NotFillable if nothing stands there.
+    What can be read of the old item's deduplication stays, else the log tells it. Raises NotFillable if nothing stands there.
     """
     if read.version is None:
         raise NotFillable("no item stands there: nothing was applied, or it expired")
-    state = ViewState.new(view)
     try:
-        old = state_of(view, read)
-        state.ring, state.markers = old.ring, old.markers
-        state.filled, state.erased_at = old.filled, old.erased_at
+        item = state_of(view, read)
     except CorruptItem:
-        state.ring = _recent_ids(logged, now_ms - retention.event_ids)
-        state.markers = view.entity.hot or len(state.ring) > RING_IDS
-        state.filled = any(commit.filled_before for commit in logged)
-    replay_anew(state, events)
+        item = _of_log(view, logged, read.version.birth, now_ms - retention.event_ids)
+    return _rebuilt(view, key, read, recomputed(item, events), now_ms)
+
+
+def healing_commit(view: FeatureView, key: str, read: Read, now_ms: int) -> Commit | None:
+    """The commit from which on new events are kept apart; None if the item is not stale, or is healed already.
+
+    Raises StoreUnavailable, CorruptItem.
+    """
+    state = state_of(view, read)
+    if read.version is None or state.delta is not None or not state.stale:
+        return None
+    state.begin_healing(read.version.n + 1)
     return Commit(
         key=key,
         blob=state.encode(),
         seen=read.version,
         event_ids=(),
         applied_at=now_ms,
-        expires_at=(now_ms + retention.items) // SECOND,
+        expires_at=_expiry(view, now_ms),
+        healing=True,
+    )
+
+
+def healed_commit(view: FeatureView, key: str, read: Read, events: Sequence[Event], now_ms: int) -> Commit:
+    """The commit that replaces what is stale by `events`, all that the item held when its healing began.
+
+    Raises NotFillable if it is not being healed, StoreUnavailable, CorruptItem.
+    """
+    item = state_of(view, read)
+    if item.delta is None:
+        raise NotFillable("the item is not being healed")
+    state = recomputed(item, events)
+    state.finish_healing(item)
+    return _rebuilt(view, key, read, state, now_ms)
+
+
+def recomputed(item: ViewState, events: Iterable[Event]) -> ViewState:
+    """A state of exactly these events, which knows the same ids as the item."""
+    state = ViewState.new(item.plan.view)
+    state.ring, state.markers, state.since = item.ring, item.markers, item.since
+    state.filled, state.erased_at = item.filled, item.erased_at
+    state.recompute(events)
+    return state
+
+
+def _rebuilt(view: FeatureView, key: str, read: Read, state: ViewState, now_ms: int) -> Commit:
+    return Commit(
+        key=key,
+        blob=state.encode(),
+        seen=read.version,
+        event_ids=(),
+        applied_at=now_ms,
+        expires_at=_expiry(view, now_ms),
         rebuilt=True,
     )
 
 
-def replay_anew(state: ViewState, events: Iterable[Event]) -> None:
-    """Take events into an empty state without those that were voided: no moment before a void can be answered then."""
-    found = list(events)
-    left = standing(found)
-    if len(left) < len(found):
-        state.watermark = max(event.voided_at or 0 for event in found)
-        state.folded = True
-    state.replay(left)
+def _expiry(view: FeatureView, now_ms: int) -> int | None:
+    return None if view.item_expiry_ms is None else (now_ms + view.item_expiry_ms) // SECOND
 
 
-def standing(events: Iterable[Event]) -> list[Event]:
-    """The events without those that were voided; a void whose event is not among them stays."""
-    found = list(events)
-    voided = {event.id for event in found if event.voided_at is not None}
-    both = voided & {event.id for event in found if event.voided_at is None}
-    return [event for event in found if event.id not in both]
-
-
-def _recent_ids(logged: Iterable[Logged], since: int) -> dict[int, int]:
-    """A ring of the ids that were applied at `since` (ms) or later."""
-    return {
-        id_hash(event_id): commit.applied_at // SECOND
-        for commit in logged
+def _of_log(view: FeatureView, logged: Sequence[Logged], birth: int, since: int) -> ViewState:
+    """What the log knows of an item that cannot be read, apart from its events; ids that were applied at `since` (ms) or later."""
+    life = [commit for commit in logged if commit.birth == birth]
+    state = ViewState.new(view)
+    state.ring = {
+        id_hash(event_id): commit.applied_at // SECOND << STAMP
+        for commit in life
         if commit.applied_at >= since
         for event_id in commit.event_ids
     }
+    state.markers = view.entity.hot or len(state.ring) > RING_IDS
+    state.filled = any(commit.filled_before for commit in life)
+    state.since = min((commit.applied_at // SECOND for commit in life), default=0)
+    return state
 
 
 def held_events(logged: Sequence[Logged], arrivals: Sequence[Arrival]) -> list[Event]:
@@ -306,6 +348,15 @@ def held_events(logged: Sequence[Logged], arrivals: Sequence[Arrival]) -> list[E
                 raise LogUnusable("the archive lacks an event of the log")
             held[event_id] = by_id[event_id]
     return list(held.values())
+
+
+def earlier_events(view: FeatureView, logged: Sequence[Logged], arrivals: Iterable[Arrival]) -> list[Event]:
+    """The events of an item's earlier births, of a view whose windows may reach back to them.
+
+    Raises LogUnusable if the archive lacks one of them.
+    """
+    lifetime = any(feature.window.length is None for feature in view.features)
+    return held_events(logged, list(arrivals)) if lifetime and logged else []
 
 
 def state_of(view: FeatureView, read: Read) -> ViewState:

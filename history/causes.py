@@ -124,8 +124,9 @@ class Item:
             return LAG if now_ms - arrival.taken_at < UNDER_WAY else UNEXPLAINED
         if any(step.applied_at > asked.decided_at - MAX_SKEW for step in steps):
             return LAG
-        ends = (self._ended[step.version.birth] + retention.items for step in steps)
-        return EXPIRED if all(end < asked.decided_at + MAX_SKEW for end in ends) else UNEXPLAINED
+        kept = self.view.item_expiry_ms
+        ends = [self._ended[step.version.birth] + kept for step in steps] if kept is not None else []
+        return EXPIRED if ends and max(ends) < asked.decided_at + MAX_SKEW else UNEXPLAINED
 
     def _came_too_late(self, arrival: Arrival, retention: Retention) -> bool:
         """True if every window had passed it when it was last delivered, at the latest."""

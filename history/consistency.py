@@ -139,9 +139,7 @@ def consistency(
     """Compare decisions both ways. `since` (ms): events that the bus took earlier do not count for freshness."""
     report = Report(len(decisions))
     compared = []
-    for one in replay(
-        decisions, archived.definitions, archived.log, archived.events, archived.retention.items
-    ):
+    for one in replay(decisions, archived.definitions, archived.log, archived.events):
         if one.reason is not None:
             report.not_replayable[one.reason] += 1
             continue

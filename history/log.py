@@ -35,7 +35,8 @@ class Commit(msgspec.Struct, frozen=True):
 
     `filled_before`: all archived events of the item that the bus took before that moment (ms) came in as well.
     `rebuilt`: the item was computed anew from what it held, without the voided. `left_out`: events came with these that were
-    too late for every window.
+    too late for every window. `unsettled`: voids among the events that took nothing back, for want of proof. `healing`: what came after
+    this version was kept apart until the item was rebuilt.
     """
 
     key: str
@@ -46,6 +47,8 @@ class Commit(msgspec.Struct, frozen=True):
     filled_before: int | None = None
     rebuilt: bool = False
     left_out: bool = False
+    unsettled: list[str] = []
+    healing: bool = False
 
 
 class CommitLog:

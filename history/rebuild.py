@@ -11,7 +11,7 @@ from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.protocol import Committed, Conflict, FeatureStore
 from history.archive import arrivals, read_envelopes
-from history.backfill import ATTEMPTS, Arrival, held_events, rebuilding_commit
+from history.backfill import ATTEMPTS, Arrival, earlier_events, held_events, rebuilding_commit
 from history.log import CommitLog, read_log
 from history.objects import Objects
 from history.served import put_in
@@ -45,7 +45,9 @@ def rebuild(
         if read.state == "unavailable":
             raise StoreUnavailable("the item could not be read")
         logged = [] if read.version is None else memory.log.up_to(key, read.version)
-        events = held_events(logged, list(memory.items[key].values()))
+        arrivals = list(memory.items[key].values())
+        earlier = [commit for commit in memory.log.of(key) if logged and commit.birth < logged[0].birth]
+        events = [*earlier_events(view, earlier, arrivals), *held_events(logged, arrivals)]
         commit = rebuilding_commit(view, key, read, events, logged, clock.now_ms(), retention)
         match store.commit(commit):
             case Committed():

@@ -19,7 +19,7 @@ from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
 from candor.features.views import FeatureView
-from history.backfill import Arrival, replay_anew
+from history.backfill import Arrival, earlier_events, recomputed
 from history.log import Commit, CommitLog, LogUnusable
 
 NOT_KEPT: Final = "its definitions are not kept"
@@ -124,16 +124,16 @@ class Kept:
 
 
 def replay(
-    decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items, retention_ms: int
+    decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
-    """Replay decisions in their order. `retention_ms` is how long items were kept after their last event."""
+    """Replay decisions in their order."""
     kept = Kept(definitions)
     for start in range(0, len(decisions), PAGE):
-        yield from _replay_page(decisions[start : start + PAGE], kept, log, items, retention_ms)
+        yield from _replay_page(decisions[start : start + PAGE], kept, log, items)
 
 
 def _replay_page(
-    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items, retention_ms: int
+    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
     needed = wanted(decisions)
     reads: dict[str, Mapping[Version, Read | str]] = {}
@@ -146,7 +146,7 @@ def _replay_page(
             if key not in reads:
                 versions = needed.get(key, set())
                 reads[key] = item_versions(kept.view_of(key), key, versions, log, items.get(key, {}))
-        yield _replayed(decision, served, reads, retention_ms)
+        yield _replayed(decision, served, reads)
 
 
 def item_versions(
@@ -178,18 +178,34 @@ def _followed(
     state, held = ViewState.new(view), dict[str, Event]()
     if 0 in asked:  # a tombstone: an erased entity, of which nothing is known yet
         yield Version(birth, 0), Read("present", state.encode(), Version(birth, 0))
+    healing: list[Event] | None = None
     for commit in islice(log.follow(key, birth), max(asked)):
         new = _taken_in(commit, held, events)
+        before = held.copy() if any(event.voided_at is not None for event in new) else held
         held |= {event.dedup_id: event for event in new}
-        if commit.rebuilt:
-            state = ViewState.new(view)
-            replay_anew(state, held.values())
+        if commit.healing:
+            state.begin_healing(commit.n)
+            healing = list(held.values())
+        elif commit.rebuilt:
+            before_life = _earlier(view, key, birth, log, events)
+            anew = recomputed(state, [*before_life, *(held.values() if healing is None else healing)])
+            if healing is not None:
+                anew.finish_healing(state)
+            state, healing = anew, None
         else:
-            state.replay(new)
-            state.folded |= commit.left_out
+            state.replay(new, commit.applied_at, before, commit.unsettled)
+            state.base.folded |= commit.left_out
+            state.filled |= commit.filled_before is not None
         if commit.n in asked:
             version = Version(birth, commit.n)
             yield version, Read("present", state.encode(), version)
+
+
+def _earlier(
+    view: FeatureView, key: str, birth: int, log: CommitLog, events: Mapping[str, Arrival]
+) -> list[Event]:
+    """What earlier births of the item took in, where a window may reach back to it. Raises LogUnusable."""
+    return earlier_events(view, [commit for commit in log.of(key) if commit.birth < birth], events.values())
 
 
 def _taken_in(commit: Commit, held: Mapping[str, Event], events: Mapping[str, Arrival]) -> list[Event]:
@@ -209,7 +225,6 @@ def _replayed(
     decision: Decision,
     definitions: Definitions,
     versions: Mapping[str, Mapping[Version, Read | str]],
-    retention_ms: int,
 ) -> Replayed:
     keys = item_keys(definitions, application_of(decision))
     reads: dict[str, Read] = {}
@@ -226,7 +241,7 @@ def _replayed(
                 if isinstance(found, str):
                     return Replayed(decision, reason=found)
                 reads[key] = found
-    vector = build(definitions, reads, keys, decision.request, decision.q, retention_ms)
+    vector = build(definitions, reads, keys, decision.request, decision.q)
     return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
 
 

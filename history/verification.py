@@ -13,7 +13,6 @@ from candor.features.definitions import Definitions
 from candor.features.event_types import Entity
 from candor.features.vector import view_values
 from candor.features.views import FeatureView
-from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
 from history.point_in_time import Question, point_in_time
 
@@ -40,7 +39,6 @@ def verify(
     events: Sequence[Event],
     tokens: Sequence[str],
     store: FeatureStore,
-    retention: Retention,
     q: int,
 ) -> Verified:
     """Compare the items of these entities at `q` (ms) with their archived events, in order of arrival."""
@@ -48,10 +46,10 @@ def verify(
     different, unread = [], 0
     for token in tokens:
         reads = list(store.load(view.item_keys(token)).values())
-        state, values = view_values(view, reads, q, retention.items)
-        if state == "unavailable":
+        state, values = view_values(view, reads, q)
+        if state in {"unavailable", "stale"}:
             unread += 1
-        elif state != "expired" and [value.hex() for value in values] != offline[token]:
+        elif [value.hex() for value in values] != offline[token]:
             different.append(token)
     return Verified(len(tokens) - unread, different, unread)
 

@@ -43,9 +43,9 @@ def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
     head = rng.choice([1, 4, 32])
     limits = {
         "candor.features.state.RING_IDS": rng.choice([4, 12, 40]),
-        "candor.features.state.HEAD_EVENTS": head,
-        "candor.features.state.MOST_RAW": max(head, rng.choice([4, 128])),
-        "candor.features.state.MOST_VOIDS": max(head, rng.choice([2, 32])),
+        "candor.features.segment.HEAD_EVENTS": head,
+        "candor.features.segment.MOST_RAW": max(head, rng.choice([4, 128])),
+        "candor.features.voids.MOST_VOIDS": max(head, rng.choice([2, 32])),
         "candor.ingest.ATTEMPTS": rng.choice([2, 12]),
         "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
     }

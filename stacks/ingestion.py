@@ -104,19 +104,21 @@ class IngestionStack(cdk.Stack):
             environment={
                 "FEATURES_TABLE": storage.features.table_name,
                 "SYNCHRONOUS_TABLE": storage.synchronous_features.table_name,
+                "EVENTS_QUEUE_URL": self.events_queue.queue_url,
                 "EVENTS_DLQ_URL": self.events_dlq.queue_url,
-                "FEATURE_RETENTION_DAYS": str(self._settings.feature_retention_days),
                 "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
             },
         )
         # TransactWriteItems, for marker items, is authorised as the writes that it holds.
         function.allow(
             "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
             on=[storage.features.table_arn, storage.synchronous_features.table_arn],
         )
-        function.allow("sqs:SendMessage", on=self.events_dlq.queue_arn)
+        # Into its own queue go events that are dated ahead: they come again when their moment has come.
+        function.allow("sqs:SendMessage", on=[self.events_dlq.queue_arn, self.events_queue.queue_arn])
         function.add_event_source(
             sources.SqsEventSource(
                 self.events_queue,

@@ -91,7 +91,6 @@ class ServingStack(cdk.Stack):
                 "REPLAY_CLOCK": self._settings.replay_clock,
                 "DEADLINE_MS": str(self._settings.deadline_ms),
                 "DECISION_RETENTION_DAYS": str(self._settings.decision_retention_days),
-                "FEATURE_RETENTION_DAYS": str(self._settings.feature_retention_days),
                 "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
             },
         )
@@ -103,6 +102,7 @@ class ServingStack(cdk.Stack):
         # TransactWriteItems, a decision with its synchronous items, is authorised as the writes that it holds.
         write = [storage.decisions.table_arn, synchronous]
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=write)
+        function.allow("dynamodb:ConditionCheckItem", on=synchronous)
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
         function.allow("secretsmanager:GetSecretValue", on=storage.decision_key.secret_arn)
         return function

@@ -68,7 +68,6 @@ class StageSettings:
     replay_clock: Literal["allowed", "refused"]
     deadline_ms: int
     decision_retention_days: int
-    feature_retention_days: int
     events_retention_days: int
     dlq_retention_days: int
     log_retention_days: int
@@ -155,7 +154,6 @@ def _typed(expected: Any, stage: str, name: str, value: Any) -> Any:
 _BOUNDS: dict[str, tuple[float, float]] = {
     "deadline_ms": (20, 20_000),
     "decision_retention_days": (1, 3_660),
-    "feature_retention_days": (1, 3_660),
     "events_retention_days": (1, 14),
     "dlq_retention_days": (1, 14),
     "training_retention_days": (1, 3_660),

@@ -129,8 +129,6 @@ class StorageStack(cdk.Stack):
             "ArchiveBucketName": self.archive.bucket_name,
             "BundlesBucketName": self.bundles.bucket_name,
             "TrainingBucketName": self.training.bucket_name,
-            # Replay needs it: it says whether an item had expired at a decision's moment.
-            "FeatureRetentionDays": str(self._settings.feature_retention_days),
             # A backfill needs it: what is older cannot be delivered again.
             "RedeliveryHorizonDays": str(self._settings.redelivery_horizon_days),
         }

@@ -43,7 +43,7 @@ from candor.store.protocol import FeatureStore
 NOW = 1_800_000_000_000
 """15 Jan 2027, 08:00 UTC."""
 
-RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 
 customer = Entity("customer", "checkout.applicant.token")
 shop = Entity("shop", "merchant_id", hot=True)
@@ -126,12 +126,10 @@ def only_key(view: FeatureView, entity_key: str) -> str:
     return key
 
 
-def stored_values(
-    store: FeatureStore, view: FeatureView, entity_key: str, q: int = NOW, retention_ms: int = RETENTION.items
-) -> Sequence[float]:
+def stored_values(store: FeatureStore, view: FeatureView, entity_key: str, q: int = NOW) -> Sequence[float]:
     """What the store's items of one entity answer at `q`, all shards of it."""
     reads = store.load(view.item_keys(entity_key))
-    return view_values(view, list(reads.values()), q, retention_ms)[1]
+    return view_values(view, list(reads.values()), q)[1]
 
 
 def bits(values: Iterable[float]) -> list[str]:

@@ -7,6 +7,7 @@ alone (names, specs, labels).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +48,8 @@ def left_edge(label: str, q: int) -> int | None:
 
 def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
     """Every feature of the view at `q` for one entity, from all events in order of arrival."""
-    mine = _relevant(view, _unvoided(view, events, key, q), key)
+    counting = _unvoided(view, _living(view, events, key, q), key, q)
+    mine = _relevant(view, counting, key)
     return [
         aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
         for feature in view.features
@@ -55,13 +57,13 @@ def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> li
 
 
 def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
-    """Whether the entity had any event of the view before `q`."""
-    return any(event.occurred_at < q for event in _relevant(view, events, key))
+    """Whether the entity had an event of the view before `q`, and its history had not expired then."""
+    return any(event.occurred_at < q and event.voided_at is None for event in _living(view, events, key, q))
 
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, _unvoided(view, events, key, q), key)
+    mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q), key)
     return any(_inside(mine, label, q) for label in view.windows)
 
 
@@ -143,6 +145,19 @@ def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int) -> l
     voids = _relevant(view, [event for event in events if event.voided_at is not None], key)
     gone = {void.id for void in voids if void.voided_at < q}
     return [event for event in events if event.voided_at is None and event.id not in gone]
+
+
+def _living(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[Event]:
+    """Without what an interruption before `q`, longer than the view's expiry, has cut off."""
+    types = view.event_types
+    mine = [event for event in events if event.type in types and event.entities.get(view.entity.name) == key]
+    happened = {event.occurred_at for event in mine if event.voided_at is None and event.occurred_at < q}
+    moments = sorted({*happened, q})
+    begin = 0
+    for earlier, later in itertools.pairwise(moments):
+        if view.expiry_ms is not None and later - earlier > view.expiry_ms:
+            begin = later
+    return [event for event in mine if event.voided_at is not None or event.occurred_at >= begin]
 
 
 def _declared(event: Event, kind: EventType) -> Event:

@@ -61,7 +61,7 @@ def test_a_condition_that_nothing_meets_is_a_row_that_never_fires(field, cell):
         ("amount", "[3..4]"),
         ("currency", 'not in ["USD"]'),
         ("degraded", "true"),
-        ("states.loans", '"expired"'),
+        ("states.loans", '"stale"'),
         ("states.request", '"unavailable"'),
         (LOANS, "> 5 and < 6"),
         (LOANS, "< -3"),

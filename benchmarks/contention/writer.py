@@ -19,7 +19,7 @@ from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates, FeatureStore
 
-RETENTION = Retention(items=60 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 THREADS = 8
 """Items that one call writes at a time, as the deployed function does."""
 

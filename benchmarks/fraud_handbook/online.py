@@ -31,7 +31,7 @@ from candor.store.commits import Retention
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
 
-RETENTION = Retention(items=60 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 BATCH = 100
 """Deliveries in one call of `ingest`: what the deployed function takes from its queue."""
 

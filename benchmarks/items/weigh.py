@@ -24,7 +24,7 @@ USD_PER_MILLION_WRITES = 0.625
 USD_PER_MILLION_READS = 0.125
 """On demand, us-east-1, since November 2024; a unit is 1 KB written, or 4 KB read strongly (half of one eventually)."""
 
-RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 END = 1_800_000_000_000
 WEIGHED = 40
 """Last commits that are weighed; the median counts."""

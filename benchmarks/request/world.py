@@ -54,7 +54,7 @@ BAD = {
 }
 """What an approved customer has not done lately."""
 
-RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 SETTINGS = {
     "STAGE": "bench",
     "OMP_NUM_THREADS": "1",
@@ -67,7 +67,6 @@ SETTINGS = {
     "REPLAY_CLOCK": "refused",
     "DEADLINE_MS": "20000",
     "DECISION_RETENTION_DAYS": "90",
-    "FEATURE_RETENTION_DAYS": "800",
     "REDELIVERY_HORIZON_DAYS": "20",
 }
 """The scorer's environment, as its template gives it."""
@@ -274,7 +273,7 @@ def _vectors(tables: Mapping[str, Mapping[str, bytes]]) -> np.ndarray:
     }
     return np.array(
         [
-            build(DEFINITIONS, reads, item_keys(DEFINITIONS, one), one.checkout, now, RETENTION.items).values
+            build(DEFINITIONS, reads, item_keys(DEFINITIONS, one), one.checkout, now).values
             for one in _applications()
         ]
     )

@@ -19,12 +19,10 @@ LOGGER = Logger()
 METRICS = Metrics()
 STORE = DynamoFeatureStore(os.environ["FEATURES_TABLE"])
 SYNCHRONOUS_STORE = DynamoFeatureStore(os.environ["SYNCHRONOUS_TABLE"])
-RETENTION = Retention(
-    items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
-    event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
-)
+RETENTION = Retention(event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY)
 WRITERS = 8
 """Items written at a time: a batch waits for DynamoDB, not for Python."""
+QUEUE_URL = os.environ["EVENTS_QUEUE_URL"]
 DLQ_URL = os.environ["EVENTS_DLQ_URL"]
 SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 2}))
 
@@ -53,10 +51,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             MessageBody=message.body.decode(),
             MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
         )
+    for message, wait_s in outcome.early:
+        SQS.send_message(QueueUrl=QUEUE_URL, MessageBody=message.body.decode(), DelaySeconds=wait_s)
     for message, cause in outcome.failed:
         LOGGER.warning("failed", extra={"message_id": message.id, "cause": cause})
     METRICS.add_metric("EventsRefused", MetricUnit.Count, len(outcome.refused))
     METRICS.add_metric("EventsFailed", MetricUnit.Count, len(outcome.failed))
+    METRICS.add_metric("EventsEarly", MetricUnit.Count, len(outcome.early))
     METRICS.add_metric("EventsTooLate", MetricUnit.Count, outcome.too_late)
     METRICS.add_metric("EventsErased", MetricUnit.Count, outcome.erased)
     METRICS.add_metric("EntitiesStale", MetricUnit.Count, outcome.stale)

@@ -32,7 +32,7 @@ from local.journey.sources import Decided, Event, Source
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BATCH: Final = 500
-RETENTION: Final = Retention(items=730 * DAY, event_ids=20 * DAY)
+RETENTION: Final = Retention(event_ids=20 * DAY)
 _PATIENCE_S: Final = 60.0
 
 

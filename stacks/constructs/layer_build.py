@@ -70,6 +70,17 @@ def copy_source(source: Path, target: Path) -> None:
     compile_tree(target)
 
 
+def check_imports(module: str, *layers: Path) -> None:
+    """Import a module of our layers in a process of its own: what it refuses is refused here, and not at a function's first start."""
+    paths = os.pathsep.join(str(layer / "python") for layer in layers)
+    command = [sys.executable, "-c", f"import {module}"]
+    run = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    if run.returncode:
+        raise LayerBuildError(f"{module} is refused: {run.stderr.strip().splitlines()[-1]}")
+
+
 def compile_tree(folder: Path) -> None:
     """Compile where the target Python runs; unchecked, since a zip's timestamps would make it stale."""
     if not ships_bytecode():

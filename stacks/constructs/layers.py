@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ def source_code(path: Path) -> lambda_.AssetCode:
     return _asset(path, layer_build.source_hash(path), partial(layer_build.copy_source, path))
 
 
+@cache
+def _check_declarations() -> None:
+    """The lender's declarations, such as an expiry shorter than a window, are checked before anything is deployed."""
+    layer_build.check_imports("lender", ROOT / "layers" / "core", ROOT / "layers" / "lender")
+
+
 class HouseLayers(Construct):
     """The layers that one stack's functions ask for, each made at its first use.
 
@@ -59,6 +65,8 @@ class HouseLayers(Construct):
     @cached_property
     def lender(self) -> lambda_.LayerVersion:
         """The lender's definitions, policy and reasons."""
+        if cdk.Stack.of(self).bundling_required:
+            _check_declarations()
         return self._layer("Lender", source_code(ROOT / "layers" / "lender"))
 
     @cached_property

@@ -30,7 +30,7 @@ from tests.handlers.checkouts import SMALL, checkout
 REGION = "us-east-1"
 """The other tests' region: pynamodb keeps its connection for transactions."""
 
-RETENTION = Retention(items=730 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 OUTPUTS = {
     "RegistryTableName": "registry",
     "FeaturesTableName": "features",
@@ -43,7 +43,6 @@ OUTPUTS = {
     "RescoreStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:rescore",
     "PromotionApproval": "none",
     "CanaryShares": "0.05,0.2,0.5",
-    "FeatureRetentionDays": "730",
     "RedeliveryHorizonDays": "20",
 }
 RETRAIN = json.dumps({"StartAt": "Wait", "States": {"Wait": {"Type": "Wait", "Seconds": 60, "End": True}}})

@@ -152,7 +152,12 @@ def assert_gone(*, but: bytes = b"") -> None:
         if entity == PERSON:
             view = next(view for view in OF_CUSTOMERS if key in view.item_keys(PERSON))
             state = ViewState.decode(view, bytes(item["b"]["B"]))
-            assert (state.head, state.tiles, state.singles, state.erased_at is not None) == ([], {}, {}, True)
+            assert (state.base.head, state.base.tiles, state.base.singles, state.erased_at is not None) == (
+                [],
+                {},
+                {},
+                True,
+            )
             assert "ttl" in item
         assert PERSON.encode() not in without(bytes(item.get("b", {}).get("B", b"")))
     registry = boto3.client("dynamodb").scan(TableName="registry")["Items"]

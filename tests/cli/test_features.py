@@ -40,7 +40,6 @@ OUTPUTS = {
     "FeaturesTableName": "features",
     "SynchronousFeaturesTableName": "synchronous",
     "ArchiveBucketName": "archive",
-    "FeatureRetentionDays": "730",
     "RedeliveryHorizonDays": "20",
 }
 STACK = {

@@ -86,7 +86,7 @@ def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_00
     numbers = []
     for view in (attempts, granted):
         reads = store.synchronous.load(view.item_keys(token))
-        numbers.append(view_values(view, list(reads.values()), q, RETENTION.items)[1][0])
+        numbers.append(view_values(view, list(reads.values()), q)[1][0])
     return numbers[0], numbers[1]
 
 

@@ -39,7 +39,7 @@ from tests.trained import train
 
 NOW = 1_800_000_000_000
 RETENTION_DAYS = 90
-RETENTION = Retention(items=800 * DAY, event_ids=20 * DAY)
+RETENTION = Retention(event_ids=20 * DAY)
 
 PROFILE = Profile(
     "US-federal/test", Party("Test Lender", "1 Test Street"), Party("Test Agency", "2 Test Street")

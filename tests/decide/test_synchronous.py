@@ -312,7 +312,7 @@ def test_more_checkouts_than_an_item_keeps_ids_of_still_count_once_each():
         counter.decide(f"k{n}", total=1)
     state = ViewState.decode(attempts, store.synchronous.items[only_key(attempts, "ann")].blob)
     assert state.markers
-    assert len(store.synchronous.markers) == 2 * 20
+    assert len(store.synchronous.marks) == 2 * 20
     before = dict(store.synchronous.items)
     assert not deliver(store, *copies(store)).failed
     assert store.synchronous.items == before

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from candor.clock import DAY, HOUR
 from candor.features.vector import view_values
 from candor.store.memory import MemoryFeatureStore
-from tests.builders import NOW, RETENTION, bits, random_event, take_in
+from tests.builders import NOW, bits, random_event, take_in
 from tests.oracle import expected, left_edge, seen_before, seen_lately
 
 lender = pytest.importorskip("lender")
@@ -39,7 +39,7 @@ def test_declared_views_equal_the_oracle(seed, size):
             key = f"{view.entity.name}_{number}"
             reads = list(store.load(view.item_keys(key)).values())
             for q in (NOW, NOW + 1, NOW + DAY):
-                state, values = view_values(view, reads, q, RETENTION.items)
+                state, values = view_values(view, reads, q)
                 assert bits(values) == bits(expected(view, events, key, q)), (view.name, key, q)
                 assert state in ("present", "absent")
                 present = state == "present"

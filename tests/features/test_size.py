@@ -87,11 +87,16 @@ def committed(view: FeatureView, state: ViewState, events: Sequence[Event]) -> i
 def test_no_traffic_outgrows_the_bound(name):
     view, rng = VIEWS[name], random.Random(1)
     events = dense(view, rng)
-    voids = [replace(one, voided_at=NOW) for one in events[-3 * size.MOST_VOIDS :]]
+    known = events[: size.RING_IDS]
+    strangers = [_event(10**6 + number, NOW, rng) for number in range(size.MOST_VOIDS)]
+    voids = [
+        replace(one, voided_at=NOW)
+        for one in [*known[-size.MOST_VOIDS :], *events[-3 * size.MOST_VOIDS :], *strangers]
+    ]
     state = ViewState.new(view)
     state.apply(events[: size.RING_IDS], NOW, RETENTION.event_ids)
     state.apply(events[size.RING_IDS : -MARKERS_PER_COMMIT], NOW, RETENTION.event_ids)
-    assert (len(state.ring), len(state.head)) == (size.RING_IDS, size.MOST_RAW)
+    assert (len(state.ring), len(state.base.head)) == (size.RING_IDS, size.MOST_RAW)
     state.apply(voids, NOW, RETENTION.event_ids)
     found = committed(view, state, events[-MARKERS_PER_COMMIT:])
     assert 0.6 * view.most_bytes < found <= view.most_bytes, "a bound, and none that is far away"
@@ -104,7 +109,7 @@ def test_no_level_holds_more_tiles_than_said(name):
     state.apply(dense(view, random.Random(2)), NOW, RETENTION.event_ids)
     for later in range(0, 40 * DAY, 7 * DAY + 977):
         state.apply([_event(10**7 + later, NOW + later, random.Random(3))], NOW + later, DAY)
-        standing = [length or LONGEST for _, length in [*state.tiles, *state.singles]]
+        standing = [length or LONGEST for _, length in [*state.base.tiles, *state.base.singles]]
         assert all(standing.count(length) <= most for length, most in plan_of(view).most_tiles(MAX_SKEW))
 
 
@@ -153,11 +158,13 @@ def test_in_a_crowd_the_moments_of_what_was_folded_are_not_answered():
     random.Random(4).shuffle(events)
     for one in events:
         state.apply([one], NOW, DAY)
-    assert len(state.head) == size.MOST_RAW
-    first = state.head[0][0]
+    assert len(state.base.head) == size.MOST_RAW
+    first = state.base.head[0][0]
     assert [state.answers(q) for q in (first, first + 1)] == [False, True]
     for q in range(first + 1, NOW + 2 * size.MOST_RAW):
         assert state.values(q)[0] == sum(one.occurred_at < q for one in events)
     together = ViewState.new(view)
     together.apply(events, NOW, DAY)
-    assert (together.head, together.tiles) == (state.head, state.tiles), "whatever the batches"
+    assert (together.base.head, together.base.tiles) == (state.base.head, state.base.tiles), (
+        "whatever the batches"
+    )

@@ -17,7 +17,6 @@ from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, vi
 from candor.store.memory import MemoryFeatureStore
 from tests.builders import (
     NOW,
-    RETENTION,
     bits,
     customer,
     definitions_of,
@@ -35,7 +34,7 @@ VIEW = view_of(["1h", "lifetime"])
 SHOP_VIEW = view_of(["1h"], shop)
 ANN = only_key(VIEW, "ann")
 MER = SHOP_VIEW.item_keys("mer")
-KEPT = RETENTION.items
+KEPT = VIEW.expiry_ms
 CHECKOUT = parse_checkout(
     b'{"checkout_id":"c","merchant_order_id":"o","country":"US","currency":"USD","total":1,'
     b'"items":[{"sku":"s","unit_price":1,"qty":1}],"applicant":{"token":"ann"},'
@@ -50,23 +49,23 @@ def read_after(events) -> Read:
 
 
 def test_absent_is_emptiness_with_a_state_of_its_own():
-    state, values = view_values(VIEW, [ABSENT], NOW, KEPT)
+    state, values = view_values(VIEW, [ABSENT], NOW)
     assert state == "absent"
     assert bits(values) == bits(expected(VIEW, [], "ann", NOW))
 
 
 def test_an_entity_whose_first_event_is_yet_to_come_is_absent():
     read = read_after([event("e", NOW + 1, amount=1)])
-    assert view_values(VIEW, [read], NOW, KEPT)[0] == "absent"
-    assert view_values(VIEW, [read], NOW + 1, KEPT)[0] == "absent"
-    assert view_values(VIEW, [read], NOW + 2, KEPT)[0] == "present"
+    assert view_values(VIEW, [read], NOW)[0] == "absent"
+    assert view_values(VIEW, [read], NOW + 1)[0] == "absent"
+    assert view_values(VIEW, [read], NOW + 2)[0] == "present"
 
 
 @pytest.mark.parametrize(
     "read", [UNAVAILABLE, Read("present", b"noise", Version(1, 1)), Read("present", b"", Version(1, 1))]
 )
 def test_what_cannot_be_read_is_unavailable_and_never_absent(read):
-    state, values = view_values(VIEW, [read], NOW, KEPT)
+    state, values = view_values(VIEW, [read], NOW)
     assert state == "unavailable"
     assert len(values) == len(VIEW.features)
     assert all(math.isnan(value) for value in values)
@@ -74,8 +73,8 @@ def test_what_cannot_be_read_is_unavailable_and_never_absent(read):
 
 def test_a_moment_before_what_was_folded_is_unavailable_rather_than_wrong():
     read = read_after([event(f"e{n}", NOW - n * MINUTE, amount=1) for n in range(60)])
-    assert view_values(VIEW, [read], NOW, KEPT)[0] == "present"
-    assert view_values(VIEW, [read], NOW - HOUR, KEPT)[0] == "unavailable"
+    assert view_values(VIEW, [read], NOW)[0] == "present"
+    assert view_values(VIEW, [read], NOW - HOUR)[0] == "unavailable"
 
 
 def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
@@ -97,7 +96,6 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
         {VIEW.name: [ANN], SHOP_VIEW.name: MER},
         CHECKOUT,
         NOW,
-        KEPT,
     )
     named = dict(zip(definitions.features, vector.values, strict=True))
     assert list(named) == list(definitions.features)
@@ -112,7 +110,7 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
 
 
 def test_a_vector_of_absent_entities_is_not_degraded():
-    assert not build(definitions_of(VIEW), {ANN: ABSENT}, {VIEW.name: [ANN]}, CHECKOUT, NOW, KEPT).degraded
+    assert not build(definitions_of(VIEW), {ANN: ABSENT}, {VIEW.name: [ANN]}, CHECKOUT, NOW).degraded
 
 
 def _division(checkout, features):
@@ -138,7 +136,7 @@ def test_an_on_demand_function_that_fails_costs_its_value_and_says_so(fails):
         views=[VIEW],
         on_demand=[broken, OnDemand("total", lambda checkout, features: checkout.total)],
     )
-    vector = build(definitions, {}, {}, CHECKOUT, NOW, KEPT)
+    vector = build(definitions, {}, {}, CHECKOUT, NOW)
     assert math.isnan(vector.values[-2])
     assert math.isnan(broken.value(CHECKOUT, {})), "offline the vector holds the same"
     assert vector.values[-1] == 1.0
@@ -180,7 +178,7 @@ def test_four_shards_give_the_bits_of_one_state(seed, size, span):
     whole.apply(events, NOW, DAY)
     states = [ViewState.decode(HOT, read.blob) for read in reads]
     for q in (NOW + 1, NOW + MINUTE, NOW + DAY, NOW + 40 * DAY):
-        state, found = view_values(HOT, reads, q, KEPT)
+        state, found = view_values(HOT, reads, q)
         if not whole.stale and not any(one.stale for one in states):
             assert state == "present"
             assert bits(found) == bits(whole.values(q))
@@ -190,7 +188,7 @@ def test_one_shard_that_cannot_be_read_makes_the_view_unavailable():
     events = [event(f"e{n}", NOW - n, entities={"shop": "mer"}, amount=1) for n in range(40)]
     reads = sharded_reads(events, 40)
     for lost in (UNAVAILABLE, Read("present", b"noise", Version(1, 1))):
-        assert view_values(HOT, [*reads[:3], lost], NOW, KEPT)[0] == "unavailable"
+        assert view_values(HOT, [*reads[:3], lost], NOW)[0] == "unavailable"
 
 
 def test_a_void_lies_in_the_shard_of_its_event():
@@ -199,10 +197,10 @@ def test_a_void_lies_in_the_shard_of_its_event():
     assert {HOT.item_key("mer", f"e{n}") for n in range(40)} == set(HOT.item_keys("mer"))
 
 
-def test_an_entity_whose_last_event_is_older_than_items_are_kept_is_expired():
+def test_an_entity_whose_last_event_is_older_than_the_view_expires_is_absent():
     read = read_after([event("e", NOW - HOUR, amount=5)])
     last = NOW - HOUR + KEPT
-    assert view_values(VIEW, [read], last, KEPT)[0] == "present"
-    state, values = view_values(VIEW, [read], last + 1, KEPT)
-    assert state == "expired"
-    assert bits(values) == bits(view_values(VIEW, [ABSENT], last + 1, KEPT)[1]), "as if it were gone"
+    assert view_values(VIEW, [read], last)[0] == "present"
+    state, values = view_values(VIEW, [read], last + 1)
+    assert state == "absent"
+    assert bits(values) == bits(view_values(VIEW, [ABSENT], last + 1)[1]), "as if it were gone"

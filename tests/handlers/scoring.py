@@ -43,7 +43,6 @@ def standing(bundle: Bundle) -> Iterator[tuple[str, dict[str, str]]]:
                 "REPLAY_CLOCK": "refused",
                 "DEADLINE_MS": "20000",
                 "DECISION_RETENTION_DAYS": "90",
-                "FEATURE_RETENTION_DAYS": "800",
                 "REDELIVERY_HORIZON_DAYS": "20",
             },
         )

@@ -162,7 +162,7 @@ def stored() -> StoredDecision:
         id_key=b"k",
         clock=clock,
         retention_days=90,
-        retention=Retention(800 * DAY, 20 * DAY),
+        retention=Retention(event_ids=20 * DAY),
     )
     asked = Application(parse_checkout(json.dumps(whole()).encode()), CANARY, livemode=True)
     decider.decide(Attempt(asked, CANARY), Deadline(5))
@@ -198,7 +198,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
             "publish_events": {"EVENT_BUS_NAME": "bus"},
             "update_features": {
                 "FEATURES_TABLE": "features", "SYNCHRONOUS_TABLE": "synchronous", "EVENTS_DLQ_URL": queue,
-                "FEATURE_RETENTION_DAYS": "730", "REDELIVERY_HORIZON_DAYS": "19",
+                "REDELIVERY_HORIZON_DAYS": "19",
             },
             "show_decision": {"DECISIONS_TABLE": "decisions"},
             "show_record": {"DECISIONS_TABLE": "decisions"},

@@ -97,7 +97,7 @@ def test_what_the_updater_stored_is_what_the_scorer_reads(warm):
         for n in range(1, 4)
     ]
     store = DynamoFeatureStore("features")
-    outcome = ingest(events, DEFINITIONS, store, SystemClock(), Retention(800 * DAY, 20 * DAY))
+    outcome = ingest(events, DEFINITIONS, store, SystemClock(), Retention(event_ids=20 * DAY))
     assert not outcome.failed
     record = recorded(warm(checkout(token="cus_failing"), key="failing"))
     assert record["vector"]["states"]["customer_failures"] == "present"
@@ -145,7 +145,7 @@ def test_what_was_granted_within_the_hour_counts_as_exposure_and_a_repeated_key_
         DEFINITIONS,
         DynamoFeatureStore("features"),
         SystemClock(),
-        Retention(800 * DAY, 20 * DAY),
+        Retention(event_ids=20 * DAY),
     )
     assert not outcome.failed
     body = checkout(1_000, token="cus_lent")

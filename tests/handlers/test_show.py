@@ -45,7 +45,7 @@ def stored() -> StoredDecision:
         id_key=b"k",
         clock=clock,
         retention_days=90,
-        retention=Retention(800 * DAY, 20 * DAY),
+        retention=Retention(event_ids=20 * DAY),
     )
     asked = Application(parse_checkout(json.dumps(checkout()).encode()), "mer_1", livemode=True)
     decider.decide(Attempt(asked, "key"), Deadline(5))

@@ -26,12 +26,14 @@ def module():
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         create_table(TABLE)
         create_table(SYNCHRONOUS)
-        queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
+        events, queue = (
+            boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("events", "dlq")
+        )
         environment = {
             "FEATURES_TABLE": TABLE,
             "SYNCHRONOUS_TABLE": SYNCHRONOUS,
+            "EVENTS_QUEUE_URL": events,
             "EVENTS_DLQ_URL": queue,
-            "FEATURE_RETENTION_DAYS": "730",
             "REDELIVERY_HORIZON_DAYS": "19",
         }
         yield load("update_features", monkeypatch, environment)

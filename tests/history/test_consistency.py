@@ -213,7 +213,7 @@ def test_what_an_erased_person_did_before_is_erased():
 def test_what_expired_with_its_item_is_expired():
     story = Story()
     story.both(paid("e1", NOW, customer="ann"))
-    story.wait(RETENTION.items + DAY)
+    story.wait((payments.item_expiry_ms or 0) + DAY)
     [key] = payments.item_keys("ann")
     del story.features.items[key]
     story.decide("gone")
@@ -323,7 +323,7 @@ class Watched(World):
             key: self._table_of(view).get(key) for view in self.definitions.views for key in keys[view.name]
         }
         q, reads = SynchronousViews(self.definitions, self.retention).live(keys, found, now)
-        vector = build(self.definitions, reads, keys, asked.checkout, q, self.retention.items)
+        vector = build(self.definitions, reads, keys, asked.checkout, q)
         self.decisions.append(
             Decision(
                 id=f"d{len(self.decisions)}",

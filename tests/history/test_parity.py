@@ -29,7 +29,6 @@ from candor.store.memory import MemoryFeatureStore
 from history.point_in_time import Question, point_in_time
 from tests.builders import (
     NOW,
-    RETENTION,
     bits,
     customer,
     definitions_of,
@@ -62,7 +61,7 @@ def online(definitions: Definitions, store: MemoryFeatureStore, question: Questi
     keys = {view.name: view.entity.key_of(question.application) for view in definitions.views}
     items = {view.name: view.item_keys(str(keys[view.name])) for view in definitions.views}
     reads = store.load([key for found in items.values() for key in found])
-    return build(definitions, reads, items, question.application.checkout, question.q, RETENTION.items).values
+    return build(definitions, reads, items, question.application.checkout, question.q).values
 
 
 @settings(max_examples=12)

@@ -124,7 +124,7 @@ class World:
     ) -> list[Replayed]:
         chosen = self.decisions if decisions is None else decisions
         items = items_of(self.archive if archive is None else archive, DEFINITIONS, wanted(chosen))
-        return list(replay(chosen, DEFINITIONS, log or self.log, items, RETENTION.items))
+        return list(replay(chosen, DEFINITIONS, log or self.log, items))
 
 
 @pytest.fixture(scope="module")

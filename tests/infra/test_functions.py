@@ -23,7 +23,6 @@ ENVIRONMENT = {
         "REPLAY_CLOCK",
         "DEADLINE_MS",
         "DECISION_RETENTION_DAYS",
-        "FEATURE_RETENTION_DAYS",
         "REDELIVERY_HORIZON_DAYS",
     },
     "authorize": {"MERCHANTS_TABLE"},
@@ -37,7 +36,7 @@ ENVIRONMENT = {
         "FEATURES_TABLE",
         "SYNCHRONOUS_TABLE",
         "EVENTS_DLQ_URL",
-        "FEATURE_RETENTION_DAYS",
+        "EVENTS_QUEUE_URL",
         "REDELIVERY_HORIZON_DAYS",
     },
     "prepare_training": {

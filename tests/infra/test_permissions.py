@@ -105,5 +105,5 @@ def test_the_scorer_reads_features_and_writes_only_the_synchronous_ones(assembly
         }
         for table in ("Features", "SynchronousFeatures")
     }
-    both = {"dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"}
+    both = {f"dynamodb:{name}" for name in ("BatchGetItem", "ConditionCheckItem", "GetItem", "PutItem")}
     assert allowed == {"Features": {"dynamodb:BatchGetItem"}, "SynchronousFeatures": both}

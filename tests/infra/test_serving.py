@@ -112,7 +112,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
     assert version["DeletionPolicy"] == "Retain"
 
 
-OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName FeatureRetentionDays RedeliveryHorizonDays DecisionsTableName
+OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
 EventsQueueUrl EventsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn
 RescoreStateMachineArn PromotionApproval CanaryShares""".split()

@@ -26,6 +26,7 @@ from candor.features.labels import Instalments, Label, Outcome
 from candor.features.on_demand import OnDemand
 from candor.features.predicates import field, type_is
 from candor.features.views import FeatureView
+from candor.features.windows import Delayed
 from candor.reasons import Monotone, Reason
 from candor.regulation import ModelCard, Party, Profile
 
@@ -34,6 +35,7 @@ __all__ = [
     "Count",
     "DecayedSum",
     "Definitions",
+    "Delayed",
     "Distinct",
     "Entity",
     "EventType",

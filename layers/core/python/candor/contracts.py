@@ -121,6 +121,7 @@ class Event(msgspec.Struct, frozen=True):
     entities: dict[str, str]
     data: dict[str, Any]
     voided_at: int | None = None
+    known_at: int | None = None
 
     @property
     def dedup_id(self) -> str:

@@ -195,7 +195,7 @@ class Decider:
             q = attempt.replay_at
         definitions = scope.chosen.serving.definitions
         checkout = attempt.application.checkout
-        vector = build(definitions, reads, scope.keys, checkout, q, self._retention.items)
+        vector = build(definitions, reads, scope.keys, checkout, q)
         decision = self._decide(attempt, q, now_ms, vector, scope)
         record = StoredDecision(
             id=decision.id,

@@ -17,7 +17,14 @@ from candor.features.state import Applied
 from candor.features.vector import Read
 from candor.features.views import FeatureView
 from candor.store.commits import Retention, prepare
-from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, FeatureStore
+from candor.store.protocol import (
+    MARKERS_PER_COMMIT,
+    Committed,
+    Conflict,
+    Duplicates,
+    FeatureStore,
+    events_per_commit,
+)
 
 ATTEMPTS = 12
 """Conflicts on one item before its events are left to redelivery."""
@@ -49,7 +56,7 @@ class Outcome:
 
     `refused`: for good, the reason by place. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
     beyond every window of it, and `erased`, of an entity that was erased after it occurred; both by `dedup_id`. `stale`:
-    keys of items that a void made wrong until they are rebuilt.
+    keys of items that went stale, to be healed from the archive.
     """
 
     refused: Mapping[int, InvalidInput]
@@ -161,8 +168,9 @@ def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
 def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Applied]:
     """Apply a group in commits that DynamoDB takes."""
     applied: list[Applied] = []
-    for start in range(0, len(group.events), MARKERS_PER_COMMIT):
-        page = replace(group, events=group.events[start : start + MARKERS_PER_COMMIT])
+    size = min(MARKERS_PER_COMMIT, events_per_commit(group.key, (event.id for event in group.events)))
+    for start in range(0, len(group.events), size):
+        page = replace(group, events=group.events[start : start + size])
         read, told = _commit(page, read, now_ms, retention)
         applied.append(told)
     return applied
@@ -172,12 +180,15 @@ def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tup
     """Apply and write one commit's worth until it is committed; returns what then stands, and what was applied."""
     events = group.events
     for attempt in range(ATTEMPTS):
-        prepared = prepare(group.view, group.key, read, events, now_ms, retention)
+        prepared = prepare(group.view, group.key, read, events, now_ms, retention, group.store.markers)
+        applied = prepared.applied
+        if len(events) < len(group.events):  # duplicates, by their markers
+            applied = applied._replace(went_stale=prepared.state.stale)
         if prepared.commit is None:
-            return read, prepared.applied
+            return read, applied
         match group.store.commit(prepared.commit):
             case Committed(version):
-                return Read("present", prepared.commit.blob, version), prepared.applied
+                return Read("present", prepared.commit.blob, version), applied
             case Conflict() if attempt < ATTEMPTS - 1:
                 BACKOFF.wait(attempt + 1)
                 # What stood at the conflict has been written over meanwhile where many write.

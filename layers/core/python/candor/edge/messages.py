@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from candor.clock import Clock
+from candor.clock import SECOND, Clock
 from candor.contracts import Event, parse_envelope
 from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.ingest import ingest
 from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
+
+EARLY_MS = 1_000
+"""An event that is dated so far ahead waits outside of its item: rows ahead of every reader would crowd it."""
 
 
 class Message(NamedTuple):
@@ -24,7 +27,7 @@ class Message(NamedTuple):
 class MessageOutcome(NamedTuple):
     """Messages that can never be applied, with the reason, and messages to deliver again, with the cause.
 
-    Counted: events that some view left out because they came `too_late` or were `erased`, and items that went `stale`.
+    `early`: messages whose event is dated ahead of the clock, with the seconds after which to deliver them. Counted: events that some view left out because they came `too_late` or were `erased`, and items that went `stale`.
     """
 
     refused: Sequence[tuple[Message, InvalidInput]]
@@ -32,6 +35,7 @@ class MessageOutcome(NamedTuple):
     too_late: int = 0
     erased: int = 0
     stale: int = 0
+    early: Sequence[tuple[Message, int]] = ()
 
 
 def ingest_messages(
@@ -47,9 +51,17 @@ def ingest_messages(
     """Apply a batch of messages; one that cannot be read does not hold up its neighbours."""
     parsed: list[tuple[Message, Event]] = []
     refused: list[tuple[Message, InvalidInput]] = []
+    early: list[tuple[Message, int]] = []
+    now_ms = clock.now_ms()
     for message in messages:
         try:
-            parsed.append((message, parse_envelope(message.body)))
+            event = parse_envelope(message.body)
+            wait_ms = max(event.occurred_at, event.voided_at or 0) - now_ms
+            if EARLY_MS < wait_ms <= definitions.max_future_skew_ms:
+                definitions.check_event(event, now_ms)
+                early.append((message, -(-wait_ms // SECOND)))
+            else:
+                parsed.append((message, event))
         except InvalidInput as reason:
             refused.append((message, reason))
     outcome = ingest(
@@ -67,4 +79,6 @@ def ingest_messages(
         for message, event in parsed
         if event.dedup_id in outcome.failed
     ]
-    return MessageOutcome(refused, failed, len(outcome.too_late), len(outcome.erased), len(outcome.stale))
+    return MessageOutcome(
+        refused, failed, len(outcome.too_late), len(outcome.erased), len(outcome.stale), early
+    )

@@ -114,10 +114,7 @@ class Scorer:
             id_key=id_key,
             clock=self._clock,
             retention_days=int(os.environ["DECISION_RETENTION_DAYS"]),
-            retention=Retention(
-                items=int(os.environ["FEATURE_RETENTION_DAYS"]) * DAY,
-                event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY,
-            ),
+            retention=Retention(int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY),
         )
         ready.warm_up()
         self._renew_at = expires_at - RENEW_BEFORE

@@ -38,6 +38,8 @@ class _Commit(msgspec.Struct, omit_defaults=True):
     filled_before: int | None = None
     rebuilt: bool = False
     left_out: bool = False
+    unsettled: list[str] = []
+    healing: bool = False
 
 
 class _Decision(msgspec.Struct):
@@ -66,6 +68,8 @@ def commit_line(record: Record) -> bytes | None:
             filled_before=int(image["fb"]["N"]) if "fb" in image else None,
             rebuilt=image.get("rb") == {"BOOL": True},
             left_out=image.get("lo") == {"BOOL": True},
+            unsettled=msgspec.json.decode(_bytes(image["us"]), type=list[str]) if "us" in image else [],
+            healing=image.get("hl") == {"BOOL": True},
         )
     return msgspec.json.encode(line)
 

@@ -125,7 +125,7 @@ class DecayedSum(_Bucketed):
 
     def check_window(self, window: Window) -> None:
         most = MOST_HALF_LIVES * BUCKETS_PER_HALF_LIFE * self.step
-        if window.length is None or window.length > most:
+        if window.length is None or window.length + window.delay > most:
             raise DefinitionError(
                 f"{self.label} over {window.label}: a decayed sum takes windows of at most {MOST_HALF_LIVES} half-lives; "
                 f"raise half_life={self.half_life}, or declare it in a view of shorter windows"
@@ -178,6 +178,10 @@ class RateOfChange(_Bucketed):
     def check_window(self, window: Window) -> None:
         # A window's hop is a multiple of the hop of anything shorter: from twice the period on, its left edge never lies
         # inside the earlier period.
+        if window.delay or window.hop == 1:
+            raise DefinitionError(
+                f"{self.label} over {window.label}: a rate of change has edges of its own, so it takes no delayed and no exact windows"
+            )
         if window.length is None or not 2 * self.period <= window.length <= MOST_PERIODS * self.period:
             raise DefinitionError(
                 f"{self.label} over {window.label}: a rate of change takes windows of 2 to {MOST_PERIODS} periods of "

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 
@@ -61,16 +62,20 @@ class Plan:
             (list(filters).index(repr(a.where and a.where.spec())), list(takers).index(a.taken))
             for a in sources.values()
         )
-        windows = sorted({window for _, window in places}, key=lambda w: w.length or 2**62)
-        self.windows = tuple(windows)
+        windows = sorted({window for _, window in places}, key=lambda w: (w.delay, w.length or 2**62))
+        self.windows = tuple(window for window in windows if not window.delay)
+        self.delayed = tuple(window for window in windows if window.delay)
         self.outputs = tuple((place, windows.index(window)) for place, window in places)
-        finite = [(w.hop, w.length + w.hop) for w in windows if w.length is not None and w.hop is not None]
+        self.max_events = view.max_events
+        self.longest = max((window.length or 0) for window in windows)
+        finite = [(w.hop, w.reach) for w in windows if w.hop is not None and self.max_events is None]
         self.levels = tuple(
             (hop, max(reach for step, reach in finite if step <= hop))
             for hop in sorted({hop for hop, _ in finite})
         )
         self.keeps_rows = len(self.aggregations) >= ROWS_FROM
         self.lifetime = any(window.length is None for window in windows)
+        self.expiry = view.expiry_ms
         used = frozenset[str]().union(*(aggregation.fields for aggregation in self.aggregations))
         self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
 
@@ -107,10 +112,16 @@ class Plan:
             before = reach
         return [*found, (LONGEST, 1)] if self.lifetime else found
 
+    def fingerprint(self, row: Row) -> int:
+        """CRC-32 of the moment and the prepared values of a raw event: what a void must equal to be taken back."""
+        return crc32(_ENCODER.encode([row[0], *row[2:]]))
+
     def oldest(self, line: int) -> int | None:
         """The first moment that a window may still reach; None if nothing is ever out of reach."""
         if self.lifetime:
             return None
+        if self.max_events is not None:
+            return line - self.longest
         length, reach = self.levels[-1]
         return (line - reach) // length * length
 
@@ -201,6 +212,8 @@ class Plan:
             grid.append(answers)
         return [grid[window][place] for place, window in self.outputs]
 
+
+_ENCODER = msgspec.msgpack.Encoder()
 
 plan_of = lru_cache(maxsize=256)(Plan)
 """The compiled plan of a view; declarations are compared by identity."""

@@ -26,10 +26,11 @@ MOST_RAW = 128
 """More events never stay raw, however fast they come."""
 
 MOST_VOIDS = 32
-"""More voids never wait."""
+"""More voids never wait, of events that are folded and of events that never came."""
 
 _ID = 2 + MOST_ID_BYTES
-_SECOND = _LENGTH = 5
+_LENGTH = 5
+_POSITION = 3
 _COMMIT = 99 * (2 * MOST_ID_BYTES + len("~void") + 3)
 """The attribute `ids`: JSON, where a printable character may take two bytes, of as many events as a commit takes."""
 
@@ -45,7 +46,9 @@ def most_bytes(view: FeatureView, ahead: int) -> int:
     plan = plan_of(view)
     row = most_row(plan)
     tiles = sum(number * max(row, most_tile(view, span)) for span, number in plan.most_tiles(ahead))
-    state = MOST_RAW * row + MOST_VOIDS * (NUMBER + row) + tiles + RING_IDS * (NUMBER + _SECOND) + _MEMBERS
+    raw = MOST_RAW + (view.max_events or 0)
+    voids = MOST_VOIDS * (NUMBER + row) + MOST_VOIDS * (NUMBER + _ID) + raw * (NUMBER + _POSITION)
+    state = raw * row + voids + tiles + RING_IDS * 2 * NUMBER + _MEMBERS
     return len(view.name.encode()) + _ATTRIBUTES + state + _COMMIT
 
 

@@ -1,390 +1,491 @@
-"""The state of one (view, entity): what the online store keeps and how events enter and features leave it.
+"""The state of one (view, entity): what the online store keeps, how events enter it and features leave it.
 
-The newest events stay raw, so the right edge of every window is exact. Older ones are folded into tiles on the hop
-ladder. A tile is as coarse as the windows that can still reach it allow, so every event is held once
-and every left edge falls on a tile's edge. The folded state is a function of the *set* of applied events: neither their
-order nor their batches matter (ADR 0002).
-
-A void takes an event back. It waits in `voids` until no moment before it can be asked for, then the two cancel: exactly
-where the event is still raw or yet to come, else by removal from its tile. What an aggregation cannot give back makes
-the state `stale` until it is rebuilt.
+A void names an event and takes back what that event counted (`voids.py`). What cannot be proved equal to what was counted
+is not touched: the state is `stale` until it is healed from the archive (ADR 0029).
 """
 
 from __future__ import annotations
 
-import struct
-import zlib
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.clock import SECOND
+from candor.clock import HOUR, SECOND
 from candor.contracts import Event
-from candor.errors import CorruptItem
-from candor.features import size
+from candor.features import segment, size
 from candor.features.aggregations import moment
+from candor.features.codec import CODEC, id_hash, seal, unseal
 from candor.features.event_types import MAX_SKEW
-from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile, plan_of
+from candor.features.plan import Plan, Row, Tile, plan_of
+from candor.features.segment import Segment
 from candor.features.views import FeatureView
+from candor.features.voids import Evidence, Resolve, Voids
 
-HEAD_EVENTS = 32
-"""So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be asked for."""
-
-RING_IDS, MOST_RAW, MOST_VOIDS = size.RING_IDS, size.MOST_RAW, size.MOST_VOIDS
-
-CODEC = 3
-READABLE = (2, CODEC)
-"""Codec 2 had a boolean for `markers` where the flags are, and nothing after it; what was folded showed in its head."""
+RING_IDS = size.RING_IDS
 
 MARKERS, FOLDED, STALE, FILLED = 1, 2, 4, 8
 """Flags of an item."""
 
+STAMP = 32
+"""A ring entry holds the second when its id was applied, so many bits above the fingerprint of the event."""
+
+
+class Marker(NamedTuple):
+    """Marker item of an applied event: its fingerprint (0 if it was not kept) and the second when it expires."""
+
+    fingerprint: int
+    expires_at: int
+
 
 class Applied(NamedTuple):
-    """What `apply` did with events that it did not know: took in, or left out.
+    """Outcome of `ViewState.apply` for the events that were not duplicates.
 
-    `too_late`: beyond every window. `erased`: they occurred before the entity was erased. `went_stale`: one of them voided
-    what cannot be given back.
+    `fingerprints` belong to `fresh`. `too_late`: beyond every window. `erased`: they occurred before the entity was erased.
+    `unsettled`: `dedup_id` of fresh voids that took nothing back for want of proof. `went_stale`: the item is to be healed; a duplicate
+    says so again, since whoever applied the event first may not have come to say it.
     """
 
     fresh: Sequence[Event]
+    fingerprints: Sequence[int] = ()
     too_late: Sequence[Event] = ()
     erased: Sequence[Event] = ()
+    unsettled: Sequence[str] = ()
     went_stale: bool = False
 
 
 class ViewState(msgspec.Struct):
     """State of one (view, entity). `apply` changes it, `values` reads it.
 
-    `folded`: something left the head, or was left out, so that moments before the line cannot be answered any more.
-    `voids` are rows behind their `voided_at`. `filled`: what happened before the view was declared is in. `erased_at`: a
-    tombstone (ms), nothing that occurred earlier is ever taken in again.
+    `born` and `latest` are the moments (ms) of the first and the last event of the history that counts; `expired` is the last
+    moment of a history before it. `since` is the wall clock (s) of the first commit, 0 if it is not known. `filled`: what happened
+    before the view was declared is in. `erased_at`: a tombstone (ms), nothing that occurred earlier is ever taken in again. While an
+    item is healed, `delta` takes in what is new after version `healing_from`.
     """
 
     plan: Plan
+    base: Segment
     born: int | None = None
-    watermark: int = 0
-    head: list[Row] = []
-    singles: dict[Tile, Row] = {}
-    tiles: dict[Tile, Sequence[Any]] = {}
+    latest: int = 0
     ring: dict[int, int] = {}
     markers: bool = False
-    folded: bool = False
-    voids: list[Row] = []
-    stale: bool = False
     filled: bool = False
+    since: int | None = None
     erased_at: int | None = None
+    expired: int | None = None
+    delta: Segment | None = None
+    healing_from: int | None = None
 
     @classmethod
     def new(cls, view: FeatureView) -> ViewState:
         """State of an entity never seen."""
-        return cls(plan_of(view), markers=view.entity.hot)
+        plan = plan_of(view)
+        return cls(plan, Segment(plan), markers=view.entity.hot)
 
-    def apply(self, events: Iterable[Event], now_ms: int, horizon_ms: int) -> Applied:
+    # What comes in
+
+    def apply(
+        self,
+        events: Iterable[Event],
+        now_ms: int,
+        horizon_ms: int,
+        markers: Mapping[str, Marker] | None = None,
+    ) -> Applied:
         """Take in events.
 
-        An id applied within the last `horizon_ms` (wall clock) is a duplicate. When the ring would overflow, `markers`
-        turns on: then the caller must commit a marker item for each new event in the same transaction.
+        An id applied within the last `horizon_ms` (wall clock) is a duplicate. When the ring would overflow, `self.markers`
+        turns on: then the caller must commit a marker item for each new event in the same transaction. `markers` are the marker
+        items of the ids in `doubtful`, as far as they exist.
         """
-        self._forget(now_ms, horizon_ms)
+        self._forget(now_ms - horizon_ms)
+        known = _living(markers, now_ms) if markers else {}
         fresh: dict[int, Event] = {}
         too_late: list[Event] = []
         erased: list[Event] = []
+        duplicate = False
         reached = self.plan.oldest(self.line)
         for event in events:
             if (key := id_hash(event.dedup_id)) in self.ring:
+                duplicate = True
                 continue
             if self.erased_at is not None and event.occurred_at < self.erased_at:
                 erased.append(event)
-            elif reached is not None and event.occurred_at < reached:
-                too_late.append(event)
+            elif reached is not None and event.occurred_at < reached and event.voided_at is None:
+                if event.dedup_id not in known:
+                    too_late.append(event)
             else:
                 fresh.setdefault(key, event)  # the copy that arrived first counts, offline too
         if len(self.ring) + len(fresh) > RING_IDS:
             self.markers = True
-        if not self.markers:
-            self.ring.update(dict.fromkeys(fresh, now_ms // SECOND))
+        rows = [self.plan.row(event) for event in fresh.values()]
+        prints = [self.plan.fingerprint(row) for row in rows]
         was_stale = self.stale
-        self.folded |= bool(too_late)
-        self._insert(list(fresh.values()))
-        return Applied(list(fresh.values()), too_late, erased, self.stale and not was_stale)
+        self.base.folded |= bool(too_late)
+        if self.since is None and fresh:
+            self.since = now_ms // SECOND
+        resolve = partial(self._resolve, known, now_ms - horizon_ms)
+        unsettled = self._take_in(list(fresh.values()), rows, resolve)
+        if not self.markers:
+            second = now_ms // SECOND << STAMP
+            self.ring.update((key, second | found) for key, found in zip(fresh, prints, strict=True))
+        went_stale = self.stale and (duplicate or not was_stale)
+        return Applied(list(fresh.values()), prints, too_late, erased, unsettled, went_stale)
 
-    def replay(self, events: Iterable[Event]) -> None:
-        """Take in events that are known to be new, as the log of commits knows them: nothing is deduplicated."""
-        erased_at = self.erased_at or 0
-        self._insert([event for event in events if event.occurred_at >= erased_at])
+    def doubtful(self, events: Iterable[Event]) -> list[str]:
+        """Ids whose marker items `apply` asks for: of events that voids name, and of those beyond every window."""
+        if not self.markers:
+            return []
+        reached = self.plan.oldest(self.line)
+        named = {event.id for event in events if event.voided_at is not None}
+        late = {event.dedup_id for event in events if reached is not None and event.occurred_at < reached}
+        return sorted(named | late)
+
+    def replay(
+        self,
+        events: Iterable[Event],
+        applied_at: int = 0,
+        held: Mapping[str, Event] | None = None,
+        unsettled: Sequence[str] = (),
+    ) -> None:
+        """Take in events that are known to be new, as the log of commits knows them: nothing is deduplicated.
+
+        `applied_at`: wall clock (ms). `held`: the events that were taken in before, by id; `unsettled`: the voids that the log names
+        so.
+        """
+        kept = [event for event in events if event.occurred_at >= (self.erased_at or 0)]
+        before = held or {}
+        if self.since is None:
+            self.since = applied_at // SECOND
+
+        def resolve(void: Event) -> Evidence:
+            if void.dedup_id in unsettled:
+                return Evidence.UNPROVED
+            return Evidence.COUNTED if void.id in before else Evidence.NEVER_APPLIED
+
+        counted = [before.get(event.id, event) if event.voided_at is not None else event for event in kept]
+        self._take_in(kept, [self.plan.row(event) for event in counted], resolve)
 
     def erase(self, at: int) -> None:
         """Forget everything but which ids were applied; what occurred before `at` (ms) stays out for good."""
-        self.born, self.watermark = None, 0
-        self.folded, self.stale = False, False
-        self.head, self.voids = [], []
-        self.singles, self.tiles = {}, {}
+        self.base, self.delta, self.healing_from = Segment(self.plan), None, None
+        self.born, self.latest, self.expired = None, 0, None
         self.erased_at = at if self.erased_at is None else max(self.erased_at, at)
 
-    def _forget(self, now_ms: int, horizon_ms: int) -> None:
-        oldest = (now_ms - horizon_ms) // SECOND
-        self.ring = {key: at for key, at in self.ring.items() if at >= oldest}
+    def _forget(self, horizon: int) -> None:
+        oldest = horizon // SECOND << STAMP
+        self.ring = {key: stamp for key, stamp in self.ring.items() if stamp >= oldest}
 
-    def _insert(self, events: Sequence[Event]) -> None:
+    def _take_in(self, events: Sequence[Event], rows: Sequence[Row], resolve: Resolve) -> list[str]:
+        """Insert events with their rows; the `dedup_id` of voids that could not be settled."""
         if not events:
+            return []
+        if any(event.voided_at is not None for event in events):
+            voids = [pair for pair in zip(events, rows, strict=True) if pair[0].voided_at is not None]
+            rows = [row for event, row in zip(events, rows, strict=True) if event.voided_at is None]
+        else:
+            voids = []
+        counting = self._counting(rows)
+        if self.delta is None:
+            return self.base.insert(counting, voids, resolve)
+        self._hand_over(self.delta, {row[1] for row in counting})
+        return self.delta.insert(counting, voids, partial(self._resolve_while_healing, resolve))
+
+    # Deduplication
+
+    def _resolve(self, markers: Mapping[str, Marker], horizon: int, void: Event) -> Evidence:
+        """Evidence on the event that a void names; ids applied after `horizon` (ms, wall clock) are known."""
+        stamp, marker = self.ring.get(id_hash(void.id)), markers.get(void.id)
+        if stamp is None and marker is None:
+            known = self._knows_all_ids(horizon)
+            return Evidence.NEVER_APPLIED if known else Evidence.UNPROVED
+        kept = stamp & (1 << STAMP) - 1 if stamp is not None else marker.fingerprint if marker else 0
+        equal = kept == self.plan.fingerprint(self.plan.row(void))
+        return Evidence.COUNTED if kept and equal else Evidence.UNPROVED
+
+    def _knows_all_ids(self, horizon: int) -> bool:
+        """True if ids that were applied before `horizon` (ms) do not matter: there are none, or no window reaches them."""
+        horizon += HOUR  # clocks of several writers
+        reached = self.plan.oldest(self.line)
+        complete = not self.filled and (self.since or 0) * SECOND > horizon
+        return complete or (reached is not None and horizon + MAX_SKEW < reached)
+
+    # Expiry
+
+    def _counting(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """The rows that belong to the history that counts; its ends are brought up to date."""
+        if not rows:
+            return rows
+        first, last, expiry = min(row[0] for row in rows), max(row[0] for row in rows), self.plan.expiry
+        born, latest = (first, last) if self.born is None else (self.born, self.latest)
+        joined = expiry is None or (
+            self.expired is None and max(born - first, last - latest, last - first) <= expiry
+        )
+        if not joined:
+            ordered = sorted(rows, key=moment)
+            before = bisect_left(ordered, born, key=itemgetter(0)) if self.born is not None else 0
+            # From what counts now outwards, so that each row can join what the one before it joined.
+            return self._split_at_gaps([*reversed(ordered[:before]), *ordered[before:]], expiry or 0)
+        self.born, self.latest = min(born, first), max(latest, last)
+        return rows
+
+    def _split_at_gaps(self, rows: Iterable[Row], expiry: int) -> list[Row]:
+        """The rows that join what counts now; those before it come first, latest first, then the others in order."""
+        counting: list[Row] = []
+        for row in rows:
+            at = int(row[0])
+            if self.born is None or at > self.latest + expiry:
+                self._expire()
+                counting.clear()
+                self.born = at
+            elif at < self.born - expiry:
+                self.expired = max(self.expired or 0, at)
+                self.base.folded = True
+                if self.delta is not None:  # what is computed anew may reach back to it
+                    self.delta.stale |= self.plan.lifetime
+                continue
+            elif at < self.born:
+                if self.expired is not None and at - self.expired <= expiry:
+                    # What an expired history held counts again, where a window reaches it.
+                    self.base.stale |= self.plan.lifetime
+                    self.expired = None
+                self.born = at
+            self.latest = max(self.latest, at)
+            counting.append(row)
+        return counting
+
+    def _expire(self) -> None:
+        """Drop a history that nothing continued in time."""
+        if self.born is None:
             return
-        voids = [event for event in events if event.voided_at is not None]
-        occurred = [event.occurred_at for event in events]
-        self.born = min(occurred) if self.born is None else min(self.born, *occurred)
-        self.watermark = max(self.watermark, *occurred, *(void.voided_at or 0 for void in voids))
-        self.voids += [[void.voided_at, *self.plan.row(void)] for void in voids]
-        self.head += [self.plan.row(event) for event in events if event.voided_at is None]
-        self.head.sort(key=moment)
-        self._cancel()
-        self._fold()
-        self._settle()
+        self.expired = max(self.expired or 0, self.latest)
+        for part in self.segments:
+            part.clear()
+
+    # Healing
+
+    @property
+    def segments(self) -> list[Segment]:
+        """Everything that holds events: more than one while the item is healed."""
+        return [self.base] if self.delta is None else [self.base, self.delta]
+
+    @property
+    def stale(self) -> bool:
+        """True if some event could not be taken back, or may be missing: the item is to be healed from the archive."""
+        return any(part.stale for part in self.segments)
+
+    def begin_healing(self, n: int) -> None:
+        """Keep apart what comes in from now on: what the versions up to `n` hold is computed anew meanwhile."""
+        self.healing_from = n
+        self.delta = Segment(self.plan, watermark=self.base.watermark, folded=True)
+
+    def recompute(self, events: Iterable[Event]) -> None:
+        """Hold exactly these events and voids, and of the item before only its deduplication and tombstone."""
+        kept = [event for event in events if event.occurred_at >= (self.erased_at or 0)]
+        voids = {event.id: event for event in kept if event.voided_at is not None}
+        plain = [event for event in kept if event.voided_at is None]
+        watermark = max((max(event.occurred_at, event.voided_at or 0) for event in kept), default=0)
+        rows = [self.plan.row(event) for event in plain]
+        taken_back = voids.keys() & {event.id for event in plain}
+        for row in rows:
+            if row[1] in taken_back:
+                row[2:] = [None] * (len(row) - 2)
+        self.base, self.delta, self.healing_from = Segment(self.plan, watermark), None, None
+        self.born, self.latest, self.expired = None, 0, None
+        waiting = [(void, self.plan.row(void)) for name, void in voids.items() if name not in taken_back]
+        self.base.folded = bool(taken_back)
+        self.base.readable_from = 1 + max((voids[name].voided_at or 0 for name in taken_back), default=-1)
+        self.base.insert(self._counting(rows), waiting, lambda _: Evidence.NEVER_APPLIED)
+
+    def finish_healing(self, item: ViewState) -> None:
+        """Take in what came to the item while this state was computed anew."""
+        delta, expiry = item.delta, self.plan.expiry
+        if delta is None or item.born is None:
+            return
+        if self.born is not None and expiry is not None and item.born > self.latest + expiry:
+            self._expire()
+            self.born = item.born
+        self.born = item.born if self.born is None else min(self.born, item.born)
+        self.latest = max(self.latest, item.latest)
+        self.base.absorb(delta)
+
+    def _hand_over(self, delta: Segment, arrived: set[str]) -> None:
+        """Give voids that waited for these events to the part that takes the events in."""
+        for event_id in arrived & self.base.voids.waiting.keys():
+            delta.voids.waiting[event_id] = self.base.voids.waiting.pop(event_id)
+
+    def _resolve_while_healing(self, resolve: Resolve, void: Event) -> Evidence:
+        """Nothing is taken back from what is being computed anew: such a void makes the item stale once more."""
+        if self.base.holds_row(void.id) or resolve(void) is not Evidence.NEVER_APPLIED:
+            return Evidence.UNPROVED
+        return Evidence.NEVER_APPLIED
+
+    # Reading
 
     @property
     def line(self) -> int:
         """Everything before this moment (ms) may be folded."""
         return self.watermark - MAX_SKEW
 
-    def _cancel(self) -> None:
-        """Voids that every moment sees, and whose event is raw: it stays in its place and counts nothing."""
-        raw = {row[1]: row for row in self.head} if self.voids else {}
-        for void in [void for void in self._ripe() if void[2] in raw]:
-            row = raw[void[2]]
-            row[2:] = [None] * (len(row) - 2)
-            self.voids.remove(void)
-            self.folded = True
-
-    def _ripe(self) -> list[Row]:
-        """Voids that every moment sees that can be asked for: those before the line, and the oldest of too many."""
-        self.voids.sort(key=lambda void: void[:3])
-        surplus = len(self.voids) - MOST_VOIDS
-        return [void for place, void in enumerate(self.voids) if void[0] < self.line or place < surplus]
-
-    def _settle(self) -> None:
-        """Voids whose event has been folded, or would be, had it come; those of events that never come leave as well."""
-        raw = {row[1] for row in self.head} if self.voids else set()
-        crowded = len(self.voids) > HEAD_EVENTS
-        ripe = self._ripe()
-        for void in [
-            void for void in self.voids if void[2] not in raw and (crowded or self._is_folded(void[1:]))
-        ]:
-            self.stale |= not self._gives_back(void[1:])
-            if void in ripe:
-                self._remove(void[1:])
-                self.voids.remove(void)
-                self.folded = True
-
-    def _is_folded(self, row: Row) -> bool:
-        """True if an event that is not raw can only be in a tile: it is older than a full head."""
-        full = len(self.head) >= HEAD_EVENTS
-        return full and (not self.head or moment(row) < moment(self.head[0]))
-
-    def _gives_back(self, row: Row) -> bool:
-        tile = self.plan.tile_of(row[0], self.line)
-        single = self.singles.get(tile) if tile else None
-        return tile is None or (single is not None and single[1] == row[1]) or self.plan.gives_back(row)
-
-    def _remove(self, row: Row) -> None:
-        tile = self.plan.tile_of(row[0], self.line)
-        if tile is None:
-            return
-        single = self.singles.pop(tile, None)
-        if single is None:
-            self.tiles[tile] = self.plan.without_row(self.tiles.get(tile, self.plan.empty), row)
-        elif single[1] != row[1]:
-            self.tiles[tile] = self.plan.without_row(self.plan.with_row(self.plan.empty, single), row)
-
-    def _fold(self) -> None:
-        surplus = max(len(self.head) - HEAD_EVENTS, 0)
-        folded = max(len(self.head) - MOST_RAW, 0)
-        while folded < surplus and self.head[folded][0] < self.line:
-            folded += 1
-        self._fold_rows(self.head[:folded])
-        del self.head[:folded]
-        self.folded |= folded > 0
-        self._coarsen()
-
-    def _fold_rows(self, rows: Iterable[Row]) -> None:
-        by_tile: dict[Tile, list[Row]] = defaultdict(list)
-        line = self.line
-        for row in rows:
-            tile = self.plan.tile_of(row[0], line)
-            if tile is not None and row.count(None) < len(row) - 2:
-                by_tile[tile].append(row)
-        for tile, found in by_tile.items():
-            if tile in self.singles:
-                found.append(self.singles.pop(tile))
-            if len(found) == 1 and self.plan.keeps_rows and tile not in self.tiles:
-                self.singles[tile] = found[0]
-            else:
-                self.tiles[tile] = self.plan.with_rows(self.tiles.get(tile, self.plan.empty), found)
-
-    def _coarsen(self) -> None:
-        self._fold_rows([self.singles.pop(tile) for tile in self._outgrown(self.singles)])
-        for tile in self._outgrown(self.tiles):
-            self._move(tile, self.plan.tile_of(tile[0], self.line))
-
-    def _outgrown(self, tiles: Iterable[Tile]) -> list[Tile]:
-        """Tiles that no window needs as fine as they are."""
-        expiry = {length: self.line - reach - length for length, reach in self.plan.levels}
-        return [tile for tile in tiles if tile != LIFETIME_TILE and tile[0] <= expiry[tile[1]]]
-
-    def _move(self, tile: Tile, target: Tile | None) -> None:
-        partials = self.tiles.pop(tile)
-        if target is None:
-            return
-        if target in self.tiles:
-            partials = self.plan.merged(self.tiles[target], partials)
-        elif target in self.singles:
-            partials = self.plan.with_row(partials, self.singles.pop(target))
-        self.tiles[target] = partials
-
-    def answers(self, q: int) -> bool:
-        """True if moment `q` (ms) can be answered exactly: nothing that `q` must tell apart has been folded."""
-        return not self.folded or q >= self.exact_from
+    @property
+    def watermark(self) -> int:
+        """The latest moment (ms) of an event or void."""
+        return max(part.watermark for part in self.segments)
 
     @property
     def exact_from(self) -> int:
-        """The first moment (ms) that nothing folded lies behind: the line, or later in a crowd."""
-        found = self.line
-        if len(self.head) >= MOST_RAW:
-            found = max(found, int(self.head[0][0]) + 1)
-        if len(self.voids) >= MOST_VOIDS:
-            found = max(found, min(int(void[0]) for void in self.voids) + 1)
-        return found
+        """The first moment (ms) that can be read exactly, whatever was folded."""
+        return max(part.exact_from for part in self.segments)
 
-    def seen_before(self, q: int) -> bool:
-        """True if the entity had an event before `q`, voided or not."""
-        return self.born is not None and self.born < q
+    def answers(self, q: int) -> bool:
+        """True if moment `q` (ms) can be read exactly."""
+        after_expired = self.expired is None or q > self.expired + (self.plan.expiry or 0)
+        return after_expired and all(part.answers(q) for part in self.segments)
+
+    def present(self, q: int) -> bool:
+        """True if an event, voided or not, lies before `q` (ms), and the last of them no further back than the view's expiry."""
+        if self.born is None or self.born >= q or self.plan.expiry is None:
+            return self.born is not None and self.born < q
+        if self.latest < q:
+            return self.latest >= q - self.plan.expiry
+        raw = [row[0] for part in self.segments for row in part.head if row[0] < q]
+        # What is folded ends within the expiry of the first raw event, and that is not before q.
+        return not raw or max(raw) >= q - self.plan.expiry
+
+    def overflows(self, q: int) -> bool:
+        """True if a view of exact windows has more events at `q` (ms) than it declares."""
+        return any(part.overflows(q) for part in self.segments)
 
     def values(self, q: int) -> list[float]:
         """All features of the view at `q` (ms), in the view's order. Events at or after `q` do not count."""
-        return values([self], q)
+        return segment.values(self.segments if self.present(q) else [Segment(self.plan)], q)
 
-    def rows_at(self, q: int) -> tuple[list[Row], list[Row]]:
-        """Raw events that count at `q`, and those that tiles hold and that count no more."""
-        rows = [*self.singles.values(), *(row for row in self.head if row[0] < q)]
-        return self._less_voided(rows, q) if self.voids else (rows, [])
-
-    def _less_voided(self, rows: Sequence[Row], q: int) -> tuple[list[Row], list[Row]]:
-        """Rows without those voided before `q`, and the voided ones that tiles hold."""
-        voided = {void[2]: void[1:] for void in self.voids if void[0] < q}
-        raw = {row[1] for row in rows}
-        removed = [row for row in voided.values() if row[1] not in raw and self._is_folded(row)]
-        return [row for row in rows if row[1] not in voided], removed
+    # Storing
 
     def encode(self) -> bytes:
-        """The item's bytes: MessagePack and a CRC-32. Voids and tombstone, rare as they are, stand last or not at all."""
-        aggregations = self.plan.aggregations
+        """The item's bytes. What is rare stands last or not at all."""
+        base = self.base
         members = [
             CODEC,
             self.plan.view.version,
             self.born,
-            self.watermark,
-            self._relative(self.head),
-            self._relative(sorted(self.singles.values(), key=moment)),
-            [
-                [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
-                for tile, partials in sorted(self.tiles.items())
-            ],
+            *_contents(base),
             list(chain.from_iterable(self.ring.items())),
-            MARKERS * self.markers | FOLDED * self.folded | STALE * self.stale | FILLED * self.filled,
+            MARKERS * self.markers | FOLDED * base.folded | STALE * base.stale | FILLED * self.filled,
+            self.since,
         ]
-        if self.voids or self.erased_at is not None:
-            members += [sorted(self.voids, key=lambda void: void[:3]), self.erased_at]
-        body = _ENCODER.encode(members)
-        return body + zlib.crc32(body).to_bytes(4, "big")
-
-    def _relative(self, rows: Iterable[Row]) -> list[Row]:
-        return [[self.watermark - row[0], *row[1:]] for row in rows]
+        rare = [
+            self.latest if self.latest != base.watermark else None,
+            self.erased_at,
+            self.expired,
+            _unsettled(base),
+            None
+            if self.delta is None
+            else [*_contents(self.delta), self.delta.stale, _unsettled(self.delta)],
+            self.healing_from,
+        ]
+        return seal([*members, *rare] if any(member is not None for member in rare) else members)
 
     @classmethod
     def decode(cls, view: FeatureView, blob: bytes) -> ViewState:
         """Inverse of `encode`. Raises `CorruptItem` for anything that `encode` did not write."""
-        body, checksum = blob[:-4], blob[-4:]
-        if zlib.crc32(body).to_bytes(4, "big") != checksum:
-            raise CorruptItem(f'an item of view "{view.name}" fails its checksum')
-        codec, version, *members = _members(view, body)
-        if codec not in READABLE or version != view.version:
-            raise CorruptItem(f'an item of view "{view.name}" has codec {codec} and definition {version}')
-        born, watermark, head, singles, tiles, ring, flags, *rare = members
+        codec, members = unseal(view, blob)
+        if codec < CODEC:
+            return _of_codec_3(view, codec, members)
+        born, watermark, head, singles, tiles, ring, flags, since, *rare = members
+        latest, erased_at, expired, unsettled, delta, healing_from = rare or [None] * 6
         plan = plan_of(view)
-        state = cls(plan, born, watermark)
-        state.head = state._relative(head)
-        state.singles = {state._place(row): row for row in state._relative(singles)}
+        base = _segment(plan, [watermark, head, singles, tiles], flags, unsettled)
+        return cls(
+            plan,
+            base,
+            born,
+            watermark if latest is None else latest,
+            dict(zip(ring[::2], ring[1::2], strict=True)),
+            markers=bool(flags & MARKERS),
+            filled=bool(flags & FILLED),
+            since=since,
+            erased_at=erased_at,
+            expired=expired,
+            delta=delta and _segment(plan, delta[:4], FOLDED | STALE * delta[4], delta[5]),
+            healing_from=healing_from,
+        )
+
+
+def _living(markers: Mapping[str, Marker], now_ms: int) -> Mapping[str, Marker]:
+    """Markers that every writer's clock and DynamoDB's sweep leave alone for another hour."""
+    soon = (now_ms + HOUR) // SECOND
+    return {event_id: marker for event_id, marker in markers.items() if marker.expires_at > soon}
+
+
+def _contents(part: Segment) -> list[Any]:
+    """Watermark, raw rows, rows alone in their tile, tiles; moments of rows count back from the watermark."""
+    aggregations = part.plan.aggregations
+    tiles = [
+        [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
+        for tile, partials in sorted(part.tiles.items())
+    ]
+    rows = part.head, sorted(part.singles.values(), key=moment)
+    return [part.watermark, *([[part.watermark - row[0], *row[1:]] for row in of] for of in rows), tiles]
+
+
+def _unsettled(part: Segment) -> list[Any] | None:
+    """Voids, those of raw events by position, and what a view of exact windows dropped."""
+    voids = part.voids
+    if not (voids or part.readable_from) and voids.forgotten is None and part.dropped is None:
+        return None
+    positions = {row[1]: position for position, row in enumerate(part.head)} if voids.waiting else {}
+    waiting = [[positions.get(event_id, event_id), at] for event_id, at in sorted(voids.waiting.items())]
+    counted = sorted(voids.counted, key=lambda row: row[:3])
+    return [list(chain.from_iterable(waiting)), counted, voids.forgotten, part.dropped, part.readable_from]
+
+
+def _segment(plan: Plan, contents: Sequence[Any], flags: int, unsettled: Sequence[Any] | None) -> Segment:
+    watermark, head, singles, tiles = contents
+    part = Segment(plan, watermark, [[watermark - row[0], *row[1:]] for row in head])
+    part.folded, part.stale = bool(flags & FOLDED), bool(flags & STALE)
+    if singles:
+        rows = [[watermark - row[0], *row[1:]] for row in singles]
+        part.singles = {_tile_of(part, row): row for row in rows}
+    if tiles:
         partials = plan.unpacked([tile[2:] for tile in tiles])
-        state.tiles = {(tile[0], tile[1]): held for tile, held in zip(tiles, partials, strict=True)}
-        state.ring = dict(zip(ring[::2], ring[1::2], strict=True))
-        if codec == 2 and len(head) >= HEAD_EVENTS:
-            flags |= FOLDED
-        state.markers, state.folded = bool(flags & MARKERS), bool(flags & FOLDED)
-        state.stale, state.filled = bool(flags & STALE), bool(flags & FILLED)
-        state.voids, state.erased_at = rare or ([], None)
-        return state
-
-    def _place(self, row: Row) -> Tile:
-        """The tile of a row that is kept: the one it would be folded into now."""
-        tile = self.plan.tile_of(row[0], self.line)
-        assert tile is not None
-        return tile
+        part.tiles = {(tile[0], tile[1]): held for tile, held in zip(tiles, partials, strict=True)}
+    if unsettled is not None:
+        waiting, counted, forgotten, part.dropped, part.readable_from = unsettled
+        names = [part.head[ref][1] if isinstance(ref, int) else ref for ref in waiting[::2]]
+        part.voids = Voids(dict(zip(names, waiting[1::2], strict=True)), counted, forgotten)
+    return part
 
 
-def _taken(ordered: list[Any], start: int | None) -> list[Any]:
-    """Takes from the list, ordered by moment, everything from `start` on; all of it for None."""
-    place = 0 if start is None else bisect_left(ordered, start, key=itemgetter(0))
-    taken = ordered[place:]
-    del ordered[place:]
-    return taken
+def _tile_of(part: Segment, row: Row) -> Tile:
+    """The tile of a row that is kept: the one it would be folded into now."""
+    tile = part.plan.tile_of(row[0], part.line)
+    assert tile is not None
+    return tile
 
 
-def values(shards: Sequence[ViewState], q: int) -> list[float]:
-    """All features of one entity at `q` (ms), from the states of all its shards."""
-    plan = shards[0].plan
-    return plan.finalized(_by_window(plan, shards, q), q)
-
-
-def _by_window(plan: Plan, shards: Sequence[ViewState], q: int) -> Iterator[Sequence[Any]]:
-    """Partials of every window, shortest first: each continues where the shorter one stopped."""
-    rows, removed = (
-        sorted(chain(*found), key=moment) for found in zip(*(s.rows_at(q) for s in shards), strict=True)
+def _of_codec_3(view: FeatureView, codec: int, members: Sequence[Any]) -> ViewState:
+    """The state of an item that was written before events had fingerprints."""
+    born, watermark, head, singles, tiles, ring, flags, *rare = members
+    plan = plan_of(view)
+    if codec == 2 and len(head) >= segment.HEAD_EVENTS:
+        flags |= FOLDED
+    base = _segment(plan, [watermark, head, singles, tiles], flags, None)
+    voids, erased_at = rare or ([], None)
+    raw = {row[1] for row in base.head}
+    base.voids.waiting = {void[2]: void[0] for void in voids if void[2] in raw}
+    base.stale |= any(void[2] not in raw for void in voids)
+    return ViewState(
+        plan,
+        base,
+        born,
+        base.head[-1][0] if base.head else watermark,
+        {key: second << STAMP for key, second in zip(ring[::2], ring[1::2], strict=True)},
+        markers=bool(flags & MARKERS),
+        filled=bool(flags & FILLED),
+        since=0,
+        erased_at=erased_at,
     )
-    held = ((tile[0], partials) for shard in shards for tile, partials in shard.tiles.items())
-    tiles = sorted(held, key=itemgetter(0))
-    running: Sequence[Any] = plan.empty
-    for window in plan.windows:
-        start = window.start(q)
-        running = plan.with_rows(running, _taken(rows, start))
-        running = plan.all_merged([running, *(partials for _, partials in _taken(tiles, start))])
-        for row in _taken(removed, start):
-            running = plan.without_row(running, row)
-        yield running
-
-
-def _members(view: FeatureView, body: bytes) -> list[Any]:
-    """An item's members, whatever codec wrote them: its number and the definition come first."""
-    try:
-        found = _DECODER.decode(body)
-    except msgspec.DecodeError as error:
-        raise CorruptItem(f'an item of view "{view.name}" is not MessagePack') from error
-    if len(found) < 2:
-        raise CorruptItem(f'an item of view "{view.name}" has no codec')
-    return found
-
-
-def id_hash(event_id: str) -> int:
-    """64-bit BLAKE2b of an event id, as the ring keeps it."""
-    (found,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
-    return int(found)
-
-
-_INT64 = struct.Struct(">q")
-
-
-_ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list)

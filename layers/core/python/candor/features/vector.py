@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -13,7 +13,8 @@ from candor.contracts import Application, Checkout
 from candor.errors import CorruptItem
 from candor.features.definitions import Definitions
 from candor.features.on_demand import REQUEST
-from candor.features.state import ViewState, values
+from candor.features.segment import values
+from candor.features.state import ViewState
 from candor.features.views import FeatureView
 
 if TYPE_CHECKING:
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 else:
     Values = array  # Python 3.11 knows no array[float], and msgspec reads annotations as they are then
 
-State = Literal["present", "absent", "unavailable", "expired"]
+State = Literal["present", "absent", "stale", "unavailable"]
 """How the values of a view came to be.
 
-present: read. absent: the entity had no event before q. expired: its last event is older than items are kept, so the
-values are those of no events, whether or not the item is still there. unavailable: could not be read, all NaN.
+present: read. absent: no event of the entity lies before q, or none within the view's `expires_after`; the values are those of no
+events, whether or not an item is there. stale: read, and an event that counts or does not may be wrong until the item is healed.
+unavailable: could not be read, or more events than a view of exact windows declares; all NaN.
 """
 
 
@@ -81,17 +83,13 @@ def build(
     keys: Mapping[str, Sequence[str]],
     checkout: Checkout,
     q: int,
-    retention_ms: int,
 ) -> FeatureVector:
-    """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent.
-
-    `retention_ms` is how long items are kept after their last event.
-    """
+    """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent."""
     named: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
         found = [reads[key] for key in keys.get(view.name, ())]
-        states[view.name], numbers = view_values(view, found, q, retention_ms)
+        states[view.name], numbers = view_values(view, found, q)
         named.update(zip((feature.name for feature in view.features), numbers, strict=True))
     answers = [one.answer(checkout, named) for one in definitions.on_demand]
     if None in answers:
@@ -101,9 +99,7 @@ def build(
     return FeatureVector(array("d", ordered), states, versions)
 
 
-def view_values(
-    view: FeatureView, reads: Sequence[Read], q: int, retention_ms: int
-) -> tuple[State, Sequence[float]]:
+def view_values(view: FeatureView, reads: Sequence[Read], q: int) -> tuple[State, Sequence[float]]:
     """State and values of one view at `q`, from the reads of all its items.
 
     A corrupt item, or one that cannot answer `q` exactly, is unavailable.
@@ -112,14 +108,19 @@ def view_values(
         shards = [_state(view, read) for read in reads]
     except CorruptItem:
         return "unavailable", _missing(view)
-    if not all(shard is not None and shard.answers(q) for shard in shards):
-        return "unavailable", _missing(view)
     known = [shard for shard in shards if shard is not None]
-    if not any(shard.seen_before(q) for shard in known):
-        return "absent", ViewState.new(view).values(q)
-    if max(shard.watermark for shard in known) < q - retention_ms:
-        return "expired", ViewState.new(view).values(q)
-    return "present", values(known, q)
+    if len(known) < len(shards) or not all(shard.answers(q) for shard in known):
+        return "unavailable", _missing(view)
+    if not any(shard.present(q) for shard in known):
+        return "stale" if _is_stale(known) else "absent", ViewState.new(view).values(q)
+    if view.max_events is not None and any(shard.overflows(q) for shard in known):
+        return "unavailable", _missing(view)
+    numbers = values([part for shard in known for part in shard.segments], q)
+    return "stale" if _is_stale(known) else "present", numbers
+
+
+def _is_stale(shards: Iterable[ViewState]) -> bool:
+    return any(shard.stale for shard in shards)
 
 
 def _state(view: FeatureView, read: Read) -> ViewState | None:

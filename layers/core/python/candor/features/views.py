@@ -12,14 +12,21 @@ from typing import Any
 
 import msgspec
 
+from candor.clock import DAY
 from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.size import most_bytes
-from candor.features.windows import Window, parse
+from candor.features.windows import Spelling, Window, declared, duration
 
 SHARDS = 4
 """Items that the events of one hot entity are spread over; the reader merges them."""
+
+EXPIRES_AFTER = 730 * DAY
+SWEEP_MARGIN = 90 * DAY
+"""An item is swept so much later (ms) than its history expires: an event that is late by less still finds it."""
+
+MOST_EXACT_EVENTS = 1_024
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -33,17 +40,25 @@ class Feature(msgspec.Struct, frozen=True):
 class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Aggregations over windows of one entity's events.
 
-    The items of a `synchronous` view are committed with the decision itself: checkouts of one burst see each other.
+    The items of a `synchronous` view are committed with the decision itself: checkouts of one burst see each other. A history that
+    nothing continued for `expires_after` counts no more (by default two years, or as long as a window reaches back); hot entities keep
+    theirs. Of `exact_windows` the left edge moves by the millisecond; where they hold more than `max_events` events, the view is
+    unavailable.
     """
 
     name: str
     entity: Entity
     events: Sequence[EventType]
     aggregations: Sequence[Aggregation]
-    windows: Sequence[str]
+    windows: Sequence[Spelling]
     synchronous: bool = False
+    expires_after: str | None = None
+    exact_windows: bool = False
+    max_events: int | None = None
 
     def __post_init__(self) -> None:
+        self._check_exact()
+        self._check_expiry()
         if self.synchronous and self.entity.hot:
             raise DefinitionError(
                 f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
@@ -51,8 +66,35 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
         for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
             self._check_filter(aggregation)
             self._check_field(aggregation)
-            for label in self.windows:
-                aggregation.check_window(parse(label))
+            for window in self._windows():
+                aggregation.check_window(window)
+
+    def _windows(self) -> list[Window]:
+        return [declared(spelling, exact=self.exact_windows) for spelling in self.windows]
+
+    def _check_exact(self) -> None:
+        if (
+            self.exact_windows is (self.max_events is None)
+            or not 1 <= (1 if self.max_events is None else self.max_events) <= MOST_EXACT_EVENTS
+        ):
+            raise DefinitionError(
+                f'view "{self.name}": exact_windows=True and max_events, from 1 to {MOST_EXACT_EVENTS}, go together'
+            )
+        if self.exact_windows and self.entity.hot:
+            raise DefinitionError(
+                f'view "{self.name}" has exact windows, which are for few events: "{self.entity.name}" is declared hot'
+            )
+
+    def _check_expiry(self) -> None:
+        if self.expires_after is not None and duration(self.expires_after) < self._longest:
+            raise DefinitionError(
+                f'view "{self.name}" expires after {self.expires_after}, sooner than its longest window with its hop ends: '
+                f'write expires_after="{-(-self._longest // DAY)}d" or more'
+            )
+
+    @property
+    def _longest(self) -> int:
+        return max((window.reach for window in self._windows()), default=0)
 
     def _check_filter(self, aggregation: Aggregation) -> None:
         declared = frozenset[str]().union(*(event.plain_fields for event in self.events))
@@ -75,8 +117,22 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     @cached_property
     def features(self) -> list[Feature]:
         """Aggregation-major, windows in declared order."""
-        windows = [parse(label) for label in self.windows]
+        windows = self._windows()
         return [Feature(f"{self.name}.{a.label}.{w.label}", a, w) for a in self.aggregations for w in windows]
+
+    @property
+    def expiry_ms(self) -> int | None:
+        """How long (ms) a history counts after its last event; None: for good."""
+        if self.entity.hot:
+            return None
+        return (
+            max(EXPIRES_AFTER, self._longest) if self.expires_after is None else duration(self.expires_after)
+        )
+
+    @property
+    def item_expiry_ms(self) -> int | None:
+        """How long (ms, wall clock) an item is kept after its last commit."""
+        return None if self.expiry_ms is None else self.expiry_ms + SWEEP_MARGIN
 
     @cached_property
     def event_types(self) -> frozenset[str]:
@@ -84,13 +140,17 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def spec(self) -> dict[str, Any]:
         """JSON form: everything that changes a value, nothing else."""
+        rare: dict[str, Any] = {}
+        if self.expires_after is not None and any(f.window.length is None for f in self.features):
+            rare["expires_after"] = self.expiry_ms
+        if self.max_events is not None:
+            rare["max_events"] = self.max_events
         return {
             "name": self.name,
             "entity": [self.entity.name, self.entity.key],
             "events": sorted(self.event_types),
-            "features": [
-                [f.name, f.aggregation.spec(), f.window.length, f.window.hop] for f in self.features
-            ],
+            "features": [[f.name, f.aggregation.spec(), *_edges(f.window)] for f in self.features],
+            **rare,
         }
 
     @cached_property
@@ -117,6 +177,10 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
         """Key of the item that holds an event of the entity; its void belongs there too."""
         keys = self.item_keys(entity_key)
         return keys[zlib.crc32(event_id.encode()) % len(keys)]
+
+
+def _edges(window: Window) -> list[int | None]:
+    return [window.length, window.hop, *([window.delay] if window.delay else [])]
 
 
 def digest(spec: Any) -> str:

@@ -25,22 +25,72 @@ _SPELLING = re.compile(r"([1-9][0-9]{0,5})([smhd])")
 
 
 class Window(msgspec.Struct, frozen=True):
-    """One window. `length` and `hop` are milliseconds; both are None for the lifetime window."""
+    """Half-open span of time that moves with the moment of the read; all figures are ms.
+
+    `length` is None for the lifetime window, which has no left edge. `hop` is None where no edge moves on a grid. `delay`
+    is how far the right edge stays behind.
+    """
 
     label: str
     length: int | None
     hop: int | None
+    delay: int = 0
 
     def start(self, q: int) -> int | None:
         """First moment inside the window at `q` (ms); None when there is no left edge."""
         if self.length is None or self.hop is None:
             return None
-        return (q - self.length) // self.hop * self.hop
+        return (q - self.delay - self.length) // self.hop * self.hop
+
+    def end(self, q: int) -> int:
+        """First moment after the window at `q` (ms): `q` itself, or the delayed edge on the hop."""
+        return (q - self.delay) // self.hop * self.hop if self.delay and self.hop else q
+
+    @property
+    def reach(self) -> int:
+        """How far back (ms) an edge that moves on the grid may lie."""
+        return (self.length or 0) + self.delay + (self.hop or 0)
+
+
+class Delayed(msgspec.Struct, frozen=True):
+    """Declaration of a window whose right edge stays `delay` behind: `Delayed("30d", delay="7d")`.
+
+    For what is known late, such as labels or settlements. At `q` it holds `[⌊(q−D−W)/h⌋·h, ⌊(q−D)/h⌋·h)`, with the hop of its
+    length; for `lifetime`, of its delay.
+    """
+
+    window: str
+    delay: str
 
 
 def hop(length: int) -> int:
     """Largest ladder step not above `length`/24, at least 10 seconds; all ms."""
     return next((step for step in LADDER if step * 24 <= length), LADDER[-1])
+
+
+Spelling = str | Delayed
+"""How a window is declared."""
+
+
+def declared(spelling: Spelling, *, exact: bool = False) -> Window:
+    """The window of a declaration; `exact` windows move by the millisecond. Raises `DefinitionError`."""
+    window = parse(spelling if isinstance(spelling, str) else spelling.window)
+    if exact:
+        if window.length is None or not isinstance(spelling, str):
+            raise DefinitionError(
+                "a view of exact windows takes no lifetime and no delayed window; declare it in another view"
+            )
+        return Window(window.label, window.length, 1)
+    return window if isinstance(spelling, str) else _delayed(window, spelling.delay)
+
+
+def _delayed(window: Window, label: str) -> Window:
+    delay = duration(label)
+    if not MINUTE <= delay <= LONGEST or (window.length or 0) + delay > LONGEST:
+        raise DefinitionError(
+            f'window "{window.label}" delayed by "{label}": the delay is at least 1m, and both together at most 731d'
+        )
+    return Window(f"{window.label}_delayed_{label}", window.length, window.hop or hop(delay), delay)
 
 
 @lru_cache(maxsize=256)

@@ -19,7 +19,7 @@ from candor.errors import PolicyError
 from candor.policy import Facts, Policy, Row
 
 FACTS: Final = frozenset(Facts.__struct_fields__)
-STATES: Final = ("present", "absent", "unavailable", "expired")
+STATES: Final = ("present", "absent", "unavailable", "stale")
 _WORDS: Final = frozenset({"and", "or", "not", "in", "true", "false", "null"})
 _STRING: Final = re.compile(r""""[^"]*"|'[^']*'""")
 _NAME: Final = re.compile(r"(?<![\w.$#])[A-Za-z_]\w*(?!\w*\s*\()")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -10,17 +10,25 @@ import msgspec
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
-from candor.features.state import Applied, ViewState
+from candor.features.state import Applied, Marker, ViewState
 from candor.features.vector import Read
 from candor.features.views import FeatureView
 from candor.store.protocol import Commit
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long things are kept, ms of wall clock: items after their last event, event ids for deduplication."""
+    """How long (ms of wall clock) event ids are kept for deduplication."""
 
-    items: int
     event_ids: int
+
+
+Markers = Callable[[str, Sequence[str]], Mapping[str, Marker]]
+"""Looks up the marker items of an item's events: `FeatureStore.markers`."""
+
+
+def no_markers(key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+    """Markers of a store that is not asked: for events that neither void nor come late."""
+    return {}
 
 
 class Prepared(NamedTuple):
@@ -32,9 +40,15 @@ class Prepared(NamedTuple):
 
 
 def prepare(
-    view: FeatureView, key: str, read: Read, events: Sequence[Event], now_ms: int, retention: Retention
+    view: FeatureView,
+    key: str,
+    read: Read,
+    events: Sequence[Event],
+    now_ms: int,
+    retention: Retention,
+    markers: Markers = no_markers,
 ) -> Prepared:
-    """Apply events to what was read of their item.
+    """Apply events to what was read of their item. `markers` is called where a marker decides what an event means.
 
     Raises `StoreUnavailable` if nothing could be read: on top of nothing nothing is written; `CorruptItem` for an item
     that cannot be decoded.
@@ -42,18 +56,22 @@ def prepare(
     if read.state == "unavailable":
         raise StoreUnavailable("the item could not be read")
     state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
-    folded = state.folded
-    applied = state.apply(events, now_ms, retention.event_ids)
-    if not applied.fresh and state.folded is folded:
+    doubtful = state.doubtful(events)
+    before = state.base.folded
+    applied = state.apply(events, now_ms, retention.event_ids, markers(key, doubtful) if doubtful else None)
+    if not applied.fresh and state.base.folded is before:
         return Prepared(state, None, applied)
+    expiry = view.item_expiry_ms
     commit = Commit(
         key=key,
         blob=state.encode(),
         seen=read.version,
         event_ids=[event.dedup_id for event in applied.fresh],
         applied_at=now_ms,
-        expires_at=(now_ms + retention.items) // SECOND,
+        expires_at=None if expiry is None else (now_ms + expiry) // SECOND,
         marker_expiry=(now_ms + retention.event_ids) // SECOND if state.markers else None,
+        fingerprints=applied.fingerprints if state.markers else (),
+        unsettled=applied.unsettled,
         left_out=bool(applied.too_late),
     )
     return Prepared(state, commit, applied)

@@ -16,6 +16,7 @@ from pynamodb.models import Model
 from pynamodb.transactions import TransactWrite
 
 from candor.errors import StoreUnavailable
+from candor.features.state import Marker
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import (
     Commit,
@@ -25,8 +26,11 @@ from candor.store.protocol import (
     Duplicates,
     Snapshot,
     StoredDecision,
+    marked,
     marker_key,
     next_version,
+    plain_marker_key,
+    under_plain_keys,
 )
 
 CONNECT_TIMEOUT_S = 1
@@ -66,6 +70,9 @@ class FeatureItem(Model):
     fb = NumberAttribute(null=True)
     rb = BooleanAttribute(null=True)
     lo = BooleanAttribute(null=True)
+    us = BinaryAttribute(null=True, legacy_encoding=False)
+    hl = BooleanAttribute(null=True)
+    fp = NumberAttribute(null=True)
     ttl = NumberAttribute(null=True)
 
 
@@ -123,6 +130,22 @@ class DynamoFeatureStore:
             reads |= {key: found.get(key, ABSENT) for key in page}
         return reads
 
+    def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+        names = {
+            name: event_id
+            for event_id in event_ids
+            for name in (plain_marker_key(key, event_id), marker_key(key, event_id))
+        }
+        found: dict[str, Marker] = {}
+        try:
+            for start in range(0, len(names), KEYS_PER_READ):
+                page = list(names)[start : start + KEYS_PER_READ]
+                for item in self._item.batch_get(page, consistent_read=True):
+                    found[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"markers could not be read: {error.cause_response_code}") from error
+        return found
+
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         version = next_version(commit.seen, time.time_ns())
         if commit.marker_expiry is None:
@@ -150,9 +173,15 @@ class DynamoFeatureStore:
         """The item under its condition, then its markers, as parts of a transaction."""
         item = self._committed(commit, version)
         transaction.save(item, condition=_unchanged(commit.seen))
-        for event_id in commit.event_ids if commit.marker_expiry is not None else ():
-            marker = self._item(marker_key(commit.key, event_id), ttl=commit.marker_expiry)
+        for event_id, fingerprint in marked(commit):
+            marker = self._item(
+                marker_key(commit.key, event_id), fp=fingerprint or None, ttl=commit.marker_expiry
+            )
             transaction.save(marker, condition=FeatureItem.pk.does_not_exist())
+        for event_id in under_plain_keys(commit):
+            transaction.condition_check(
+                self._item, plain_marker_key(commit.key, event_id), condition=FeatureItem.pk.does_not_exist()
+            )
 
     def _committed(self, commit: Commit, version: Version) -> FeatureItem:
         return self._item(
@@ -165,12 +194,17 @@ class DynamoFeatureStore:
             fb=commit.filled_before,
             rb=commit.rebuilt or None,
             lo=commit.left_out or None,
+            us=msgspec.json.encode(commit.unsettled) if commit.unsettled else None,
+            hl=commit.healing or None,
             ttl=commit.expires_at,
         )
 
     def _cancelled(self, commit: Commit, error: TransactWriteError) -> Conflict | Duplicates:
         failed = [bool(r and r.code == CONDITION_FAILED) for r in error.cancellation_reasons]
-        known = frozenset(event for event, was in zip(commit.event_ids, failed[1:], strict=False) if was)
+        ambiguous = under_plain_keys(commit)  # pynamodb sends checks before puts
+        checked, failed = failed[: len(ambiguous)], failed[len(ambiguous) :]
+        ids = [*ambiguous, *commit.event_ids]
+        known = frozenset(event for event, was in zip(ids, [*checked, *failed[1:]], strict=False) if was)
         if known:
             return Duplicates(known)
         contended = any(r and r.code == IN_CONFLICT for r in error.cancellation_reasons)

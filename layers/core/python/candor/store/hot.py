@@ -25,8 +25,11 @@ from candor.store.protocol import (
     Contended,
     Snapshot,
     StoredDecision,
+    marked,
     marker_key,
     next_version,
+    plain_marker_key,
+    under_plain_keys,
 )
 
 CHAMPION = "champion"
@@ -163,10 +166,11 @@ class HotStore:
     ) -> StoredDecision | Contended | None:
         puts = [_put_new(self._decisions, _decision_item(decision))]
         puts += [put for commit in commits for put in self._puts(commit)]
+        checks = [check for commit in commits for check in self._checks(commit)]
         deadline = Deadline(timeout_s)
         try:
             if commits:
-                body = {"TransactItems": [{"Put": put} for put in puts]}
+                body = {"TransactItems": [*({"Put": put} for put in puts), *checks]}
                 operation, payload = "TransactWriteItems", _ENCODE(body)
             else:
                 operation, payload = "PutItem", _ENCODE(puts[0])
@@ -194,11 +198,23 @@ class HotStore:
                 "ConditionExpression": "vb = :b AND vn = :n",
                 "ExpressionAttributeValues": seen,
             }
-        if commit.marker_expiry is not None:
-            expiry = {"N": str(commit.marker_expiry)}
-            for event_id in commit.event_ids:
-                marker = {**_key(marker_key(commit.key, event_id)), "ttl": expiry}
-                yield _put_new(self._synchronous, marker)
+        for event_id, fingerprint in marked(commit):
+            marker = {
+                **_key(marker_key(commit.key, event_id)),
+                **({"fp": {"N": str(fingerprint)}} if fingerprint else {}),
+                "ttl": {"N": str(commit.marker_expiry)},
+            }
+            yield _put_new(self._synchronous, marker)
+
+    def _checks(self, commit: Commit) -> Iterator[dict[str, Any]]:
+        """That no marker stands under a plain key."""
+        for event_id in under_plain_keys(commit):
+            check = {
+                "TableName": self._synchronous,
+                "Key": _key(plain_marker_key(commit.key, event_id)),
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+            yield {"ConditionCheck": check}
 
     def _call(self, operation: str, payload: bytes, deadline: Deadline) -> bytes:
         """One operation, sent again within the deadline while DynamoDB throttles or fails inside."""
@@ -265,7 +281,7 @@ def _what_stood(
         raise StoreUnavailable(f"dynamodb TransactWriteItems: {', '.join(sorted(codes))}") from refused
     items = [
         (put["Item"]["pk"]["S"], reason.get("Item"))
-        for put, reason in zip(puts, refused.reasons, strict=True)
+        for put, reason in zip(puts, refused.reasons, strict=False)  # behind them the checks of markers
         # A marker in the way tells nothing of its item.
         if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
     ]
@@ -386,7 +402,7 @@ def _feature_item(commit: Commit) -> dict[str, dict[str, str | bytes]]:
         "vn": {"N": str(version.n)},
         "u": {"N": str(commit.applied_at)},
         "ids": {"B": _ENCODE(commit.event_ids)},
-        "ttl": {"N": str(commit.expires_at)},
+        **({} if commit.expires_at is None else {"ttl": {"N": str(commit.expires_at)}}),
     }
 
 

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Mapping, Sequence
 
+from candor.features.state import Marker
 from candor.features.vector import ABSENT, Read, Version
 from candor.store.protocol import (
     Challenger,
@@ -16,6 +17,7 @@ from candor.store.protocol import (
     Duplicates,
     Snapshot,
     StoredDecision,
+    marked,
     next_version,
 )
 
@@ -25,7 +27,7 @@ class MemoryFeatureStore:
 
     def __init__(self) -> None:
         self.items: dict[str, Read] = {}
-        self.markers: set[tuple[str, str]] = set()
+        self.marks: dict[tuple[str, str], Marker] = {}
         self._births = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -37,36 +39,42 @@ class MemoryFeatureStore:
             current = self.items.get(commit.key, ABSENT)
             if current.version != commit.seen:
                 return Conflict(current)
-            marks = self._marks(commit)
-            if known := marks & self.markers:
+            marks = _marks(commit)
+            if known := marks.keys() & self.marks.keys():
                 return Duplicates(frozenset(event_id for _, event_id in known))
-            self.markers |= marks
+            self.marks |= marks
             return Committed(self._write(commit))
+
+    def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+        marks = {event_id: self.marks.get((key, event_id)) for event_id in event_ids}
+        return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit_together(self, commits: Sequence[Commit]) -> Contended | None:
         """All or none of them; None if written. A marker that stands in the way tells nothing of its item."""
         with self._lock:
-            marks = {commit.key: self._marks(commit) for commit in commits}
+            marks = {commit.key: _marks(commit) for commit in commits}
             now = {commit.key: self.items.get(commit.key, ABSENT) for commit in commits}
             stale = {
                 commit.key: now[commit.key] for commit in commits if now[commit.key].version != commit.seen
             }
-            if stale or any(found & self.markers for found in marks.values()):
+            if stale or any(found.keys() & self.marks.keys() for found in marks.values()):
                 return Contended(stale)
             for commit in commits:
-                self.markers |= marks[commit.key]
+                self.marks |= marks[commit.key]
                 self._write(commit)
         return None
-
-    def _marks(self, commit: Commit) -> set[tuple[str, str]]:
-        if commit.marker_expiry is None:
-            return set()
-        return {(commit.key, event_id) for event_id in commit.event_ids}
 
     def _write(self, commit: Commit) -> Version:
         version = next_version(commit.seen, next(self._births))
         self.items[commit.key] = Read("present", commit.blob, version)
         return version
+
+
+def _marks(commit: Commit) -> dict[tuple[str, str], Marker]:
+    expires_at = commit.marker_expiry or 0
+    return {
+        (commit.key, event_id): Marker(fingerprint, expires_at) for event_id, fingerprint in marked(commit)
+    }
 
 
 class MemoryDecisionStore:

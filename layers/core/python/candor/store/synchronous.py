@@ -47,8 +47,8 @@ class SynchronousViews:
         return q, {**reads, **{key: UNAVAILABLE for key, mark in marks.items() if mark >= q}}
 
     def unseen(self, states: Mapping[str, str]) -> bool:
-        """True if one of the views could not be read: what others were granted a moment ago is not known."""
-        return any(states[view.name] == "unavailable" for view in self._views)
+        """True if one of the views could not be read, or is stale: what others were granted is not known for certain."""
+        return any(states[view.name] in {"unavailable", "stale"} for view in self._views)
 
     def commits(self, event: Event, keys: Keys, reads: Reads, now_ms: int) -> list[Commit]:
         """What writes the decided event into every item that could be read and does not hold it.
