@@ -72,10 +72,7 @@ class Deciders:
     def _values(
         self, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]], q: int
     ) -> Sequence[Sequence[float]]:
-        kept = self._lender.retention.items
-        return [
-            view_values(view, [reads[key] for key in keys[view.name]], q, kept)[1] for view in self._views
-        ]
+        return [view_values(view, [reads[key] for key in keys[view.name]], q)[1] for view in self._views]
 
 
 def _data(decision_id: str, amount: int) -> dict[str, str | int]:

@@ -1,16 +1,18 @@
-"""What goes wrong in a world, how often, and five bugs that a check of this simulation must be able to see."""
+"""What goes wrong in a world, how often, and nine bugs that a check of this simulation must be able to see."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
 from candor.errors import StoreUnavailable
+from candor.features.plan import Plan, Row
 from candor.features.state import ViewState
 from candor.features.vector import Version
+from candor.features.voids import Evidence
 from candor.features.windows import Window
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates
 from simulation.store import Client, Table
@@ -107,6 +109,22 @@ def _narrow(window: Window, q: int) -> int | None:
     return None if start is None else start + 1
 
 
+def _subtracted(_state: ViewState, *_arguments: Any) -> Evidence:
+    return Evidence.COUNTED
+
+
+def _same(_plan: Plan, _row: Row) -> int:
+    return 1
+
+
+def _never_expired(state: ViewState, rows: Sequence[Row]) -> Sequence[Row]:
+    if rows:
+        moments = [int(row[0]) for row in rows]
+        state.born = min(moments if state.born is None else [state.born, *moments])
+        state.latest = max(state.latest, *moments)
+    return rows
+
+
 _apply, _start = ViewState.apply, Window.start
 
 
@@ -135,5 +153,8 @@ PLANTS = {
     "window-edge-off-by-one": Plant(replaced=(Window, "start", _narrow)),
     "marker-without-transaction": Plant(client=SplitClient),
     "version-reuse-after-expiry": Plant(table=SameBirthTable),
+    "orphan-subtracted": Plant(replaced=(ViewState, "_resolve", _subtracted)),
+    "voids-own-data-used": Plant(replaced=(Plan, "fingerprint", _same)),
+    "sweep-decides": Plant(replaced=(ViewState, "_counting", _never_expired)),
 }
 """By the name that ``CANDOR_PLANTED_FAULT`` takes."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from candor.contracts import Event
 from candor.features.views import FeatureView
+from candor.features.windows import Window
 
 HOPS_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_000, 60_000, 10_000)
 
@@ -26,14 +27,33 @@ def expected(view: FeatureView, events: Iterable[Event], q: int) -> list[float]:
     """Every feature of the view at ``q``, from the distinct events of one entity."""
     ordered = sorted(events, key=lambda event: (event.occurred_at, event.id))
     return [
-        _value(feature.aggregation.spec(), _inside(ordered, feature.window.length, q), q)
+        _value(feature.aggregation.spec(), _inside(ordered, *edges(feature.window, q, view.exact_windows)), q)
         for feature in view.features
     ]
 
 
-def _inside(events: Sequence[Event], length: int | None, q: int) -> list[Event]:
-    start = left_edge(length, q)
-    return [event for event in events if start <= event.occurred_at < q]
+def begin_of_history(moments: Iterable[int], expiry: int | None, q: int) -> int | None:
+    """First of the moments before ``q`` that no gap longer than the expiry follows; None if none counts any more."""
+    begin: int | None = None
+    last: int | None = None
+    for at in sorted(at for at in moments if at < q):
+        if last is None or (expiry is not None and at - last > expiry):
+            begin = at
+        last = at
+    return None if last is None or (expiry is not None and q - last > expiry) else begin
+
+
+def edges(window: Window, q: int, exact: bool) -> tuple[int, int]:  # noqa: FBT001 - a declaration's own flag
+    """First moment inside a window and first moment after it."""
+    if exact:
+        return q - (window.length or 0), q
+    grid = window.length or window.delay
+    end = left_edge(window.delay, q, grid) if window.delay else q
+    return (left_edge(window.length + window.delay, q, grid) if window.length else -(2**62)), end
+
+
+def _inside(events: Sequence[Event], start: int, end: int) -> list[Event]:
+    return [event for event in events if start <= event.occurred_at < end]
 
 
 def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:

@@ -43,11 +43,14 @@ class Queue:
         """Messages that are not deleted, in flight or not."""
         return len(self._messages)
 
-    def send(self, message: Message) -> None:
-        """Accept a message."""
+    def send(self, message: Message, delay_ms: int = 0) -> None:
+        """Accept a message, to be delivered after `delay_ms`."""
         self._numbers += 1
-        self._messages[self._numbers] = Stored(message, self._scheduler.now)
-        self._on_visible()
+        self._messages[self._numbers] = Stored(message, self._scheduler.now + delay_ms)
+        if delay_ms:
+            self._scheduler.at(self._scheduler.now + delay_ms, self._on_visible)
+        else:
+            self._on_visible()
 
     def receive(self, at_most: int, double_delivery: float) -> list[tuple[tuple[int, int], Message]]:
         """Receipts and messages, in no order. With this probability one stays visible although it was delivered."""

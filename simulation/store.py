@@ -9,8 +9,9 @@ from typing import Protocol
 from candor.clock import DAY, SECOND
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
+from candor.features.state import Marker
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
-from candor.store.protocol import Commit, Committed, Conflict, Duplicates, next_version
+from candor.store.protocol import Commit, Committed, Conflict, Duplicates, marked, next_version
 from simulation.scheduler import Scheduler
 
 LATEST_REQUEST = 20 * SECOND
@@ -62,9 +63,12 @@ class Table:
 
     def __init__(self, world: Surroundings) -> None:
         self._world = world
-        self.items: dict[str, tuple[Read, int]] = {}
-        self.markers: dict[tuple[str, str], int] = {}
+        self.items: dict[str, tuple[Read, int | None]] = {}
+        self.markers: dict[tuple[str, str], Marker] = {}
         self.log: dict[str, list[Commit]] = defaultdict(list)
+        self.earlier: dict[str, list[Commit]] = defaultdict(list)
+        """Commits of lives of an item that TTL has ended."""
+
         self.expired: set[str] = set()
         self.decisions: dict[str, tuple[Event, Seen]] = {}
         self._versions: set[tuple[str, Version]] = set()
@@ -118,8 +122,8 @@ class Table:
         """Write the markers; each goes some time after its expiry."""
         assert commit.marker_expiry is not None
         self._world.reach("markers written")
-        for event in commit.event_ids:
-            self.markers[commit.key, event] = commit.marker_expiry
+        for event, fingerprint in marked(commit):
+            self.markers[commit.key, event] = Marker(fingerprint, commit.marker_expiry)
         self._world.scheduler.at(self._sweep(commit.marker_expiry), lambda: self._expire_markers(commit))
 
     def put(self, commit: Commit, version: Version) -> None:
@@ -129,7 +133,8 @@ class Table:
         self._versions.add((commit.key, version))
         self.items[commit.key] = Read("present", commit.blob, version), commit.expires_at
         self.log[commit.key].append(commit)
-        self._world.scheduler.at(self._sweep(commit.expires_at), lambda: self._expire_item(commit.key))
+        if commit.expires_at is not None:
+            self._world.scheduler.at(self._sweep(commit.expires_at), lambda: self._expire_item(commit.key))
 
     def _sweep(self, expires_at: int) -> int:
         """DynamoDB deletes what expired within two days."""
@@ -137,16 +142,18 @@ class Table:
         return expires_at * SECOND + self._world.scheduler.rng.randint(1, linger)
 
     def _expire_item(self, key: str) -> None:
-        if key in self.items and self.items[key][1] * SECOND < self._world.scheduler.now:
+        expires_at = self.items[key][1] if key in self.items else None
+        if expires_at is not None and expires_at * SECOND < self._world.scheduler.now:
             del self.items[key]
-            del self.log[key]
+            self.earlier[key] += self.log.pop(key)
             self.expired.add(key)
             self._world.note("ttl", f"deleted {key}")
             self._world.reach("item expired")
 
     def _expire_markers(self, commit: Commit) -> None:
         for event in commit.event_ids:
-            if self.markers.get((commit.key, event)) == commit.marker_expiry:
+            marker = self.markers.get((commit.key, event))
+            if marker is not None and marker.expires_at == commit.marker_expiry:
                 del self.markers[commit.key, event]
                 self._world.reach("marker expired")
 
@@ -167,6 +174,13 @@ class Client:
 
     def _one(self, key: str) -> Read:
         return UNAVAILABLE if self._world.happens("read unavailable") else self.table.get(key)
+
+    def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+        self.process.io("markers read")
+        if self._world.happens("read unavailable"):
+            raise StoreUnavailable("the markers could not be read")
+        marks = {event_id: self.table.markers.get((key, event_id)) for event_id in event_ids}
+        return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         self.process.io("commit sent")

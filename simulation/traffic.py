@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from candor import (
     Count,
     DecayedSum,
     Definitions,
+    Delayed,
     Distinct,
     Entity,
     EventType,
@@ -30,6 +33,7 @@ from candor import (
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event, encode_event
 from candor.edge.messages import Message
+from candor.features.windows import Spelling, duration
 from candor.store.commits import Retention
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
@@ -49,9 +53,10 @@ class Lender:
     definitions: Definitions
     retention: Retention
     longest_ms: int
+    expiry_ms: int
 
 
-def _lender(windows: Sequence[str], items_ms: int, period: str) -> Lender:
+def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Lender:
     views = [
         FeatureView(
             name=f"{entity.name}_payments",
@@ -68,16 +73,32 @@ def _lender(windows: Sequence[str], items_ms: int, period: str) -> Lender:
                 TimeSinceLast(),
             ],
             windows=windows,
+            expires_after=expires_after,
         )
         for entity in (CUSTOMER, SHOP)
     ]
+    plain = [window for window in windows if isinstance(window, str)]
+    finite = [window for window in plain if window != "lifetime"]
+    views.append(
+        FeatureView(
+            name="customer_exactly",
+            entity=CUSTOMER,
+            events=[PAID, FAILED],
+            aggregations=[Count(), Sum("amount"), Max("amount")],
+            windows=finite,
+            expires_after=expires_after,
+            exact_windows=True,
+            max_events=8,
+        )
+    )
     views.append(
         FeatureView(
             name="customer_checkouts",
             entity=CUSTOMER,
             events=[DECIDED],
             aggregations=[Count(), Sum("approved_amount")],
-            windows=windows,
+            windows=plain,
+            expires_after=expires_after,
             synchronous=True,
         )
     )
@@ -91,22 +112,21 @@ def _lender(windows: Sequence[str], items_ms: int, period: str) -> Lender:
                 RateOfChange(Sum("amount"), period),
                 DecayedSum("amount", half_life=period),
             ],
-            windows=[label for label in windows if label != "lifetime"][-1:],
+            windows=finite[-1:],
+            expires_after=expires_after,
         )
     )
     definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED, DECIDED], views=views)
-    finite = [window for feature in views[0].features if (window := feature.window).length]
-    longest = max((window.length or 0) for window in finite)
-    return Lender(definitions, Retention(items_ms, HORIZON), longest)
+    longest = max((feature.window.length or 0) for feature in views[0].features)
+    return Lender(definitions, Retention(HORIZON), longest, duration(expires_after))
 
 
-# An item may go once nothing in it can be asked for: the longest window, its hop, and an hour for skewed clocks.
 LENDERS = (
-    _lender(["1h", "24h"], 3 * DAY, period="11h"),
-    _lender(["10m", "2d"], 3 * DAY, period="24h"),
-    _lender(["1h", "7d"], 9 * DAY, period="3d"),
-    _lender(["24h", "lifetime"], 800 * DAY, period="6h"),
-    _lender(["168d", "672d"], 701 * DAY, period="168d"),
+    _lender(["1h", "24h"], "2d", period="11h"),
+    _lender(["10m", "2d", Delayed("1h", delay="1h")], "3d", period="24h"),
+    _lender(["1h", "7d"], "8d", period="3d"),
+    _lender(["24h", "lifetime", Delayed("lifetime", delay="2h")], "20d", period="6h"),
+    _lender(["168d", "672d", Delayed("168d", delay="30d")], "701d", period="168d"),
 )
 
 
@@ -135,6 +155,13 @@ class Producer:
             self._entities(),
             {name: value for name, value in data.items() if value is not None},
         )
+
+    def distorted(self, void: Event) -> Event:
+        """The void as a careless sender writes it: with another amount than its event has, or another moment."""
+        if self._rng.random() < 0.5:
+            return replace(void, data={**void.data, "amount": self._rng.randrange(1000)})
+        moved = self._rng.choice([-1, 1]) * self._rng.choice([SECOND, HOUR, 3 * DAY])
+        return replace(void, occurred_at=min(void.occurred_at + moved, void.voided_at or 0))
 
     def _entities(self) -> dict[str, str]:
         found = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}

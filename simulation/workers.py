@@ -109,11 +109,13 @@ class Workers:
         queue: Callable[[], Queue],
         store: Callable[[Process], FeatureStore],
         synchronous_store: Callable[[Process], FeatureStore],
+        stale: Callable[[str], None],
         max_skew_ms: int,
     ) -> None:
         self._world = world
         self._lender = lender
         self._queue = queue
+        self._stale = stale
         self._store = store
         self._synchronous_store = synchronous_store
         self._max_skew_ms = max_skew_ms
@@ -167,6 +169,14 @@ class Workers:
             writers=writers,
         )
         self._refuse(process, outcome)
+        for message, wait_s in outcome.early:
+            process.io("sends an early message")
+            self._queue().send(message, wait_s * SECOND)
+            self._world.reach("early")
+        if outcome.stale:
+            process.io("tells of stale items")
+            for key in outcome.stale:
+                self._stale(key)
         for what in ("too_late", "stale"):
             if getattr(outcome, what):
                 self._world.reach(f"told of {what}")

@@ -17,16 +17,18 @@ from msgspec.structs import replace
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event
 from candor.edge.messages import Message
-from candor.features import state as limits  # read when needed: a world may have set its own
+from candor.features import segment, state, voids  # limits are read when needed: a world may have set its own
 from candor.features.event_types import MAX_SKEW
-from candor.features.state import ViewState
+from candor.features.state import Marker, ViewState
 from candor.features.vector import Read, view_values
-from candor.features.views import FeatureView
+from candor.features.views import SWEEP_MARGIN, FeatureView
 from candor.ingest import Backoff
-from candor.store.protocol import Commit
+from candor.store.protocol import Commit, marked
 from simulation.deciders import Deciders
+from history.backfill import recomputed
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
-from simulation.oracle import expected, left_edge
+from simulation.healers import Healers
+from simulation.oracle import begin_of_history, expected, left_edge
 from simulation.queue import Queue
 from simulation.scheduler import Scheduler
 from simulation.store import Table, Violation
@@ -96,6 +98,7 @@ class World:
         self.reached: Counter[str] = Counter()
         self.table = plant.table(self)
         self.synchronous = plant.table(self)
+        self._accepted: dict[str, Event] = {}
         self._published: set[str] = set()
         self._checkouts = 0
         self._rates = drawn(rng)
@@ -109,13 +112,21 @@ class World:
             lambda: self.queue,
             lambda process: plant.client(self, process, self.table),
             lambda process: plant.client(self, process, self.synchronous),
+            lambda key: self.healers.heal(key),
+            skew,
+        )
+        self.healers = Healers(
+            self,
+            {view.name: view for view in self._lender.definitions.views},
+            self._accepted,
+            self._table_of,
+            lambda process, view: plant.client(self, process, self._table_of(view)),
             skew,
         )
         self._deciders = Deciders(
             self, self._lender, lambda process: plant.client(self, process, self.synchronous), skew
         )
         self.queue = Queue(self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5]))
-        self._accepted: dict[str, Event] = {}
         self._poison: set[str] = set()
         self._void_rate = rng.choice([0.0, 0.1, 0.5])
         self._sent = 0
@@ -167,7 +178,7 @@ class World:
     def _epoch(self, number: int) -> None:
         self._calm = False
         if number:
-            pause = self.rng.choice([HOUR, 12 * HOUR, HORIZON + HOUR, self._idle_until_expiry()])
+            pause = self.rng.choice([HOUR, 12 * HOUR, HORIZON + HOUR, *self._pauses_about_expiry()])
             self.note("world", f"nothing new for {pause / HOUR:g} h")
             self._let_pass(pause)
         self._plan_traffic()
@@ -175,8 +186,10 @@ class World:
         self._drain()
         self._check()
 
-    def _idle_until_expiry(self) -> int:
-        return min(self._lender.retention.items, 20 * DAY) + 3 * DAY
+    def _pauses_about_expiry(self) -> tuple[int, int]:
+        """Until histories expire, so that a late event may close the gap; and until their items are swept."""
+        expiry = self._lender.expiry_ms
+        return expiry + self.rng.randrange(-DAY, 2 * DAY), expiry + SWEEP_MARGIN + 3 * DAY
 
     def _let_pass(self, ms: int) -> None:
         end = self.scheduler.now + ms
@@ -203,6 +216,9 @@ class World:
         self._send_with_copies(event)
         if self.rng.random() < self._void_rate:
             self._later(lambda: self._void(event))
+        if self.rng.random() < self._void_rate / 4:
+            self._void(self._producer.event(self.scheduler.now))
+            self.reach("void without event")
 
     def _burst(self) -> None:
         """One customer checks out several times at once."""
@@ -232,6 +248,9 @@ class World:
         """The event is taken back; its void may arrive before it."""
         voided_at = max(event.occurred_at, self.scheduler.now - self.rng.choice([0, SECOND, HOUR]))
         void = replace(event, voided_at=voided_at)
+        if self.rng.random() < 0.2:
+            void = self._producer.distorted(void)
+            self.reach("void that differs")
         self._accepted[void.dedup_id] = void
         self._send_with_copies(void)
 
@@ -271,7 +290,7 @@ class World:
             self._calm = round_ >= CALM_AFTER
             self._stream()
             self._let_pass(5 * MINUTE)
-            if not self._deciding and not len(self.queue) and self._only_poison_is_dead:
+            if not self._deciding and not len(self.queue) and self._only_poison_is_dead and not len(self.healers):
                 return
         raise Violation(f"{len(self.queue)} messages and {len(self.queue.dead)} dead letters are never done")
 
@@ -299,7 +318,7 @@ class World:
                     for event in self._accepted.values()
                     if event.entities.get(name) == key and event.type in view.event_types
                 ]
-                if not mine:
+                if all(event.voided_at is not None for event in mine):
                     continue
                 self._check_values(view, key, mine)
                 for item in view.item_keys(key):
@@ -322,64 +341,65 @@ class World:
             others = [event for event, _ in decisions if event.entities == decision.entities]
             if sum(event.occurred_at == decision.occurred_at for event in others) > 1:
                 raise Violation(f"{decision.id} was decided at the moment of another one")
-            if list(seen) != expected(view, others, decision.occurred_at):
+            begin = begin_of_history(
+                [event.occurred_at for event in others], view.expiry_ms, decision.occurred_at
+            )
+            counting = [event for event in others if begin is not None and event.occurred_at >= begin]
+            if list(seen) != expected(view, counting, decision.occurred_at):
                 raise Violation(f"{decision.id} did not see what was decided before it")
 
     def _check_values(self, view: FeatureView, key: str, events: list[Event]) -> None:
         items, table = view.item_keys(key), self._table_of(view)
-        newest = max(event.occurred_at for event in events)
+        newest = max(event.voided_at or event.occurred_at for event in events)
         for q in self._moments(view, events):
             reads = [table.get(item) for item in items]
-            state, values = view_values(view, reads, q, self._lender.retention.items)
-            stale = self._is_stale(view, reads)
-            if state == "unavailable" and (q < newest - MAX_SKEW or self._is_crowded(view, reads)):
+            state, values = view_values(view, reads, q)
+            happened = [event.occurred_at for event in events if event.voided_at is None]
+            begin = begin_of_history(happened, view.expiry_ms, q)
+            wanted_state = self._wanted_state(view, begin, happened, q)
+            if state != wanted_state:
+                if state == "unavailable" and (q < newest - MAX_SKEW or self._is_crowded(view, reads, q)):
+                    continue
+                raise Violation(f"{items[0]} is {state} at {(q - BEGIN) / SECOND:g} s, not {wanted_state}")
+            if state == "unavailable":
+                self.reach("too many for exact windows")
                 continue
-            self._check_state(items, state, self._wanted_state(events, q))
-            wanted = expected(view, _not_voided(events, q), q)
-            if wrong := self._differences(view, wanted, values, stale=stale):
+            counting = [event for event in events if begin is not None and event.occurred_at >= begin]
+            voids = [event for event in events if event.voided_at is not None]
+            wanted = expected(view, _not_voided([*counting, *voids], q), q)
+            if wrong := self._differences(view, wanted, values):
                 place = f"{key} at {(q - BEGIN) / SECOND:g} s"
                 raise Violation(f"{place}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
 
-    def _is_crowded(self, view: FeatureView, reads: Sequence[Read]) -> bool:
-        """Whether an item holds so many raw events or voids that moments after its line cannot be asked for."""
+    def _is_crowded(self, view: FeatureView, reads: Sequence[Read], q: int) -> bool:
+        """Whether an item holds so many raw events or voids that moments after its line cannot be read."""
         states = [ViewState.decode(view, read.blob) for read in reads if read.blob is not None]
         crowded = any(
-            len(state.head) >= limits.MOST_RAW or len(state.voids) >= limits.MOST_VOIDS for state in states
-        )
+            len(part.head) >= segment.MOST_RAW
+            or len(part.voids.counted) >= voids.MOST_VOIDS
+            or q < part.readable_from
+            or part.overflows(q)
+            for state in states
+            for part in state.segments
+        ) or any(state.expired is not None and q <= state.latest for state in states)
         if crowded:
             self.reach("crowded")
         return crowded
 
-    def _is_stale(self, view: FeatureView, reads: Sequence[Read]) -> bool:
-        """Whether an item says of itself that a void could not be taken out of it."""
-        stale = any(ViewState.decode(view, read.blob).stale for read in reads if read.blob is not None)
-        if stale:
-            self.reach("stale")
-        return stale
-
-    def _wanted_state(self, events: list[Event], q: int) -> str:
-        if all(event.occurred_at >= q for event in events):
+    def _wanted_state(self, view: FeatureView, begin: int | None, happened: Sequence[int], q: int) -> str:
+        if begin is None:
             return "absent"
-        newest = max(event.voided_at or event.occurred_at for event in events)
-        return "expired" if newest < q - self._lender.retention.items else "present"
-
-    def _check_state(self, items: Sequence[str], state: str, wanted: str) -> None:
-        if (
-            state != wanted
-            and self.table.expired.isdisjoint(items)
-            and self.synchronous.expired.isdisjoint(items)
-        ):
-            raise Violation(f"{items[0]} is {state}, not {wanted}")
+        longest = max(feature.window.length or 0 for feature in view.features)
+        within = sum(max(begin, q - longest) <= at < q for at in happened)
+        return "unavailable" if view.max_events is not None and within > view.max_events else "present"
 
     @staticmethod
-    def _differences(
-        view: FeatureView, wanted: Sequence[float], values: Sequence[float], *, stale: bool
-    ) -> list[str]:
-        """Features that are not as they must be; a stale item answers for those alone that can be given back."""
+    def _differences(view: FeatureView, wanted: Sequence[float], values: Sequence[float]) -> list[str]:
+        """Features that are not as they must be."""
         return [
             f"{feature.name} is {value:g}, not {want:g}"
             for feature, value, want in zip(view.features, values, wanted, strict=True)
-            if value.hex() != want.hex() and (feature.aggregation.invertible or not stale)
+            if value.hex() != want.hex()
         ]
 
     def _moments(self, view: FeatureView, events: list[Event]) -> Iterator[int]:
@@ -391,26 +411,43 @@ class World:
             window = self.rng.choice(view.features).window
             if window.length is None or window.hop is None:
                 continue
-            q = self.rng.choice(events).occurred_at + window.length
+            q = self.rng.choice(events).occurred_at + window.length + window.delay
             yield from (moment for moment in (q, q + window.hop) if moment >= now)
-            assert left_edge(window.length, q) <= q - window.length
 
     def _check_replay(self, view: FeatureView, item: str) -> None:
         """The log of commits gives the item again, byte for byte."""
         table = self._table_of(view)
         if item not in table.items:
             return
-        state = ViewState.new(view)
-        for commit in table.log[item]:
-            self._replay(state, commit)
-        if len(state.ring) > limits.RING_IDS:
-            raise Violation(f"{item} keeps {len(state.ring)} event ids")
-        if state.markers and not view.entity.hot:
+        applied = self._replayed(view, table.log[item], table.earlier[item])
+        if len(applied.ring) > state.RING_IDS:
+            raise Violation(f"{item} keeps {len(applied.ring)} event ids")
+        if applied.markers and not view.entity.hot:
             self.reach("ring overflowed")
-        if state.encode() != (table.get(item).blob or b""):
+        if applied.encode() != (table.get(item).blob or b""):
             raise Violation(f"the log of {item} does not give its item")
 
-    def _replay(self, state: ViewState, commit: Commit) -> None:
-        events = [self._accepted[event] for event in commit.event_ids]
-        state.apply(events, commit.applied_at, self._lender.retention.event_ids)
-        state.folded |= commit.left_out
+    def _replayed(self, view: FeatureView, log: Sequence[Commit], earlier: Sequence[Commit]) -> ViewState:
+        """The item that the commits of its life make, deduplication included."""
+        item, horizon = ViewState.new(view), self._lender.retention.event_ids
+        held = [self._accepted[event_id] for commit in earlier for event_id in commit.event_ids]
+        markers: dict[str, Marker] = {}
+        healing: list[Event] = []
+        for n, commit in enumerate(log, 1):
+            events = [self._accepted[event_id] for event_id in commit.event_ids]
+            if commit.healing:
+                item.begin_healing(n)
+                healing = held.copy()
+            elif commit.rebuilt:
+                anew = recomputed(item, healing)
+                anew.finish_healing(item)
+                item = anew
+            else:
+                item.apply(events, commit.applied_at, horizon, markers)
+                item.base.folded |= commit.left_out
+            held += events
+            markers |= {
+                event_id: Marker(fingerprint, commit.marker_expiry or 0)
+                for event_id, fingerprint in marked(commit)
+            }
+        return item

@@ -60,5 +60,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     METRICS.add_metric("EventsEarly", MetricUnit.Count, len(outcome.early))
     METRICS.add_metric("EventsTooLate", MetricUnit.Count, outcome.too_late)
     METRICS.add_metric("EventsErased", MetricUnit.Count, outcome.erased)
-    METRICS.add_metric("EntitiesStale", MetricUnit.Count, outcome.stale)
+    METRICS.add_metric("EntitiesStale", MetricUnit.Count, len(outcome.stale))
     return {"batchItemFailures": [{"itemIdentifier": message.id} for message, _ in outcome.failed]}

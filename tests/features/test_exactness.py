@@ -221,7 +221,7 @@ def test_a_delayed_window_ends_on_the_hop_so_long_before_the_moment():
             end = (q - 7 * DAY) // HOUR * HOUR
             inside = [one for one in events if end - DAY <= one.occurred_at < end]
             assert state.values(q) == [len(inside), sum(one.data["amount"] for one in inside)]
-    assert [feature.name for feature in view.features][0] == "payments.count.24h_delayed_7d"
+    assert view.features[0].name == "payments.count.24h_delayed_7d"
 
 
 def test_exact_windows_begin_at_the_millisecond_and_overflow_honestly():

@@ -34,7 +34,7 @@ class MessageOutcome(NamedTuple):
     failed: Sequence[tuple[Message, str]]
     too_late: int = 0
     erased: int = 0
-    stale: int = 0
+    stale: frozenset[str] = frozenset()
     early: Sequence[tuple[Message, int]] = ()
 
 
@@ -80,5 +80,5 @@ def ingest_messages(
         if event.dedup_id in outcome.failed
     ]
     return MessageOutcome(
-        refused, failed, len(outcome.too_late), len(outcome.erased), len(outcome.stale), early
+        refused, failed, len(outcome.too_late), len(outcome.erased), outcome.stale, early
     )

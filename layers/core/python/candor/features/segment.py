@@ -75,8 +75,8 @@ class Segment(msgspec.Struct):
         self.dropped = max(filter(None, (self.dropped, other.dropped)), default=None)
         self.readable_from = max(self.readable_from, other.readable_from)
         self.voids.absorb(other.voids)
-        for segment in (self, other):
-            segment._coarsen()
+        self.coarsen()
+        other.coarsen()
         for tile, partials in other.tiles.items():
             self._add(tile, partials)
         self._fold_rows(other.singles.values())
@@ -173,7 +173,7 @@ class Segment(msgspec.Struct):
         if self.voids.waiting:
             self._keep_voided(leaving)
         self._fold_rows(leaving)
-        self._coarsen()
+        self.coarsen()
 
     def _drop(self, leaving: Sequence[Row]) -> None:
         """A view of exact windows has no tiles: what leaves the head is gone, and so is what no window reaches."""
@@ -207,7 +207,8 @@ class Segment(msgspec.Struct):
             else:
                 self.tiles[tile] = self.plan.with_rows(self.tiles.get(tile, self.plan.empty), added)
 
-    def _coarsen(self) -> None:
+    def coarsen(self) -> None:
+        """Bring tiles to the length that the line allows."""
         self._fold_rows([self.singles.pop(tile) for tile in self._outgrown(self.singles)])
         for tile in self._outgrown(self.tiles):
             partials = self.tiles.pop(tile)

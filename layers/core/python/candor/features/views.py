@@ -63,7 +63,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
             raise DefinitionError(
                 f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
             )
-        for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
+        for aggregation in chain.from_iterable(whole.leaves for whole in self.aggregations):
             self._check_filter(aggregation)
             self._check_field(aggregation)
             for window in self._windows():

@@ -26,7 +26,7 @@ Markers = Callable[[str, Sequence[str]], Mapping[str, Marker]]
 """Looks up the marker items of an item's events: `FeatureStore.markers`."""
 
 
-def no_markers(key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+def no_markers(_key: str, _event_ids: Sequence[str]) -> Mapping[str, Marker]:
     """Markers of a store that is not asked: for events that neither void nor come late."""
     return {}
 
