@@ -67,6 +67,8 @@ def all_aggregations() -> list[Aggregation]:
         Variance("amount"),
         Min("amount"),
         Max("amount", where=field("kind") == "a"),
+        Count(where=(field("kind") == "a") | ~large, name="either"),
+        Sum("amount", where=~(type_is("payment.failed") | (field("kind") == "b")), name="neither"),
         First("amount"),
         Last("amount"),
         Last("amount", where=large),

@@ -161,6 +161,10 @@ def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:
 def _holds(spec: Sequence[Any], event: Event) -> bool:
     if spec[0] == "and":
         return _holds(spec[1], event) and _holds(spec[2], event)
+    if spec[0] == "or":
+        return _holds(spec[1], event) or _holds(spec[2], event)
+    if spec[0] == "not":
+        return not _holds(spec[1], event)
     if spec[0] == "type":
         return event.type in spec[1]
     _, field, op, value = spec

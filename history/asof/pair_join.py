@@ -173,8 +173,7 @@ def _on_grid(moment: ir.IntegerValue, step: int) -> ir.IntegerValue:
 
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
     """Equal parts share a column: the mean, the sum and the variance of a field are one sum."""
-    where = aggregation.where.spec() if aggregation.where else None
-    return f"{part}|{aggregation.field}|{where}|{aggregation.spec()[3:]}|{window.label}"
+    return f"{part}|{aggregation.field}|{aggregation.filter_spec}|{aggregation.spec()[3:]}|{window.label}"
 
 
 def _part(
@@ -271,10 +270,13 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
 
 
 def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.BooleanValue:
-    """A declared filter as SQL; a missing field never matches."""
+    """A declared filter as SQL. A missing field matches no comparison, so that `not` meets no null."""
     kind = spec[0]
-    if kind == "and":
-        return _predicate(view, spec[1], pairs) & _predicate(view, spec[2], pairs)
+    if kind == "not":
+        return ~_predicate(view, spec[1], pairs)
+    if kind in ("and", "or"):
+        left, right = (_predicate(view, one, pairs) for one in spec[1:])
+        return left & right if kind == "and" else left | right
     if kind == "type":
         return pairs.type.isin(spec[1])
     _, field, operation, value = spec

@@ -164,9 +164,13 @@ class Parts:
         return Kept(np.flatnonzero(keep), running(keep.astype(np.int64)))
 
     def _passes(self, spec: Sequence[Any]) -> npt.NDArray[np.bool_]:
-        """A declared filter; a missing field never matches."""
+        """A declared filter. A missing field matches no comparison, so no null is left when `not` turns it round."""
         if spec[0] == "and":
             return self._passes(spec[1]) & self._passes(spec[2])
+        if spec[0] == "or":
+            return self._passes(spec[1]) | self._passes(spec[2])
+        if spec[0] == "not":
+            return ~self._passes(spec[1])
         if spec[0] == "type":
             return self._stream.column("type").is_in(list(spec[1])).to_numpy()
         _, field, operation, value = spec
@@ -307,7 +311,7 @@ def weights(oldest: int) -> Ints:
 
 def _source(leaf: Aggregation) -> tuple[str | None, str]:
     """What decides which events a leaf keeps."""
-    return leaf.field, repr(leaf.where and leaf.where.spec())
+    return leaf.field, repr(leaf.filter_spec)
 
 
 def _sizes(found: Range) -> Ints:

@@ -54,6 +54,8 @@ FILTERS = {
     "large": field("x") > 50,
     "type": type_is("b", "c"),
     "both": type_is("a") & (field("k") != "p"),
+    "either": type_is("b") | (field("x") > 50),
+    "not": ~((field("x") > 50) & (field("k") == "p")),
     "none": field("missing") == 1,
 }
 

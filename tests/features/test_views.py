@@ -7,27 +7,37 @@ import pytest
 from candor import (
     Checkout,
     Count,
+    DecayedSum,
     Definitions,
     Distinct,
     Entity,
     EventType,
     FeatureView,
+    First,
     Integer,
     Json,
+    Last,
     LastCategory,
     LastK,
+    Max,
     Mean,
+    Min,
     Money,
     OnDemand,
+    RateOfChange,
     Ratio,
     Sum,
     Text,
+    TimeSinceLast,
+    Variance,
     decided_type,
     field,
+    type_is,
 )
 from candor.contracts import Application
 from candor.errors import DefinitionError, InvalidInput
 from candor.features import windows
+from candor.features.views import digest
 from tests.builders import NOW, customer, event, failed, paid
 
 
@@ -104,6 +114,24 @@ def test_the_version_follows_meaning_and_not_spelling():
     assert view().version == view().version
     assert view(events=[failed, paid]).version == view(events=[paid, failed]).version
     assert view().item_keys("ann") == (f"payments@{view().version}#ann",)
+
+
+def test_a_release_changes_no_version_and_no_name():
+    """Items are stored under the version, and models name the features: both outlive the code that gave them."""
+    kind = EventType(
+        "payment.succeeded", [customer], {"amount": Money(optional=True), "kind": Text(optional=True)}
+    )
+    large = type_is("payment.succeeded") & (field("amount") > 50)
+    aggregations = [
+        Count(), Count(where=large), Sum("amount", where=field("kind") != "a"), Mean("amount"), Variance("amount"),
+        Min("amount"), Max("amount"), First("amount"), Last("amount"), LastCategory("kind", ["b", "a"]),
+        TimeSinceLast(), Distinct("kind"), Distinct("amount", exact=3, name="about"), LastK(Mean("amount"), 3),
+        LastK(Sum("amount", where=large), 2), Ratio(LastK(Sum("amount"), 2), Count(), name="share"),
+        DecayedSum("amount", "2d"), RateOfChange(Count(where=large), "7d"),
+    ]  # fmt: skip
+    every = view(events=[kind], aggregations=aggregations, windows=["14d", "28d"])
+    names = digest([feature.name for feature in every.features])
+    assert (every.version, names[:16]) == ("c3a9a654", "4fdee80b22775a9c")
 
 
 def test_the_hash_covers_views_and_on_demand_versions():

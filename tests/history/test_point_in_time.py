@@ -97,6 +97,9 @@ WHERE = st.sampled_from(
         (field("amount") >= 0) & type_is("payment.succeeded"),
         field("category") == "books",
         field("category") != "books",
+        ~(field("category") == "books"),
+        ~type_is("payment.succeeded") | (field("days_late") > 3),
+        ~((field("days_late") > 3) | (field("category") == "books")),
     ]
 )
 AGGREGATIONS = st.one_of(
@@ -245,7 +248,7 @@ def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: 
         if gone.get(event.id, math.inf) < asked.q + leak:
             continue
         if start <= event.occurred_at < asked.q + leak and (
-            not aggregation.where or aggregation.where.matches(event)
+            aggregation.where is None or aggregation.where.matches(event)
         ):
             inside.append(event)
     return sorted(inside, key=lambda event: (event.occurred_at, event.id.encode()))

@@ -56,7 +56,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     def _check_filter(self, aggregation: Aggregation) -> None:
         declared = frozenset[str]().union(*(event.plain_fields for event in self.events))
-        asked = aggregation.where.fields if aggregation.where else frozenset[str]()
+        asked = frozenset[str]() if aggregation.where is None else aggregation.where.fields
         for name in sorted(asked - declared):
             raise DefinitionError(
                 f'view "{self.name}": a filter asks for "{name}", which no event of the view declares as integer or text'
