@@ -64,7 +64,11 @@ def event_schema(definitions: Definitions) -> pa.Schema:
 
 
 def asked_table(definitions: Definitions, questions: Sequence[Question]) -> pa.Table:
-    """Questions as columns: the moment `q` and the token of each entity, null where the application names none."""
+    """Questions as columns: the moment `q` and the token of each entity, null where the application names none.
+
+    Raises `DefinitionError` for a view of an entity without a key: a table of tokens can be asked for that.
+    """
+    definitions.require_keys()
     columns: dict[str, Any] = {"q": pa.array([question.q for question in questions], pa.int64())}
     for name, entity in definitions.entities.items():
         keys = [_key_of(definitions, name, entity, question) for question in questions]

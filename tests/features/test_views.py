@@ -38,7 +38,8 @@ from candor.contracts import Application
 from candor.errors import DefinitionError, InvalidInput
 from candor.features import windows
 from candor.features.views import digest
-from tests.builders import NOW, customer, event, failed, paid
+from candor.store.memory import MemoryFeatureStore
+from tests.builders import NOW, customer, event, failed, paid, stored_values, take_in
 
 
 def view(**changed) -> FeatureView:
@@ -84,6 +85,99 @@ def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
         view(**changed)
 
 
+shop = Entity("shop", "merchant_id")
+coded = EventType("payment.coded", [customer], {"method": Text(of=["card", "bank"]), "amount": Text()})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"windows": []}, '"payments" has no windows: .*"24h"'),
+        ({"windows": "24h"}, 'a list of windows: windows=\\["24h"\\]'),
+        ({"windows": ["1h", "30d", "1h"]}, 'declares window "1h" twice'),
+        ({"aggregations": []}, '"payments" has no aggregations'),
+        ({"aggregations": [Count]}, "Count is no aggregation"),
+        ({"events": []}, '"payments" has no events'),
+        ({"entity": Entity("loan")}, '"payment.succeeded" never names entity "loan"'),
+        ({"entity": shop, "events": [paid, coded]}, '"payment.coded" never names entity "shop"'),
+        ({"events": [paid, paid]}, 'takes event type "payment.succeeded" twice'),
+        (
+            {"aggregations": [Count(where=type_is("payment.fialed"))]},
+            '"payment.fialed".*takes payment.succeeded',
+        ),
+        (
+            {"aggregations": [Count(where=~type_is("payment.failed"))]},
+            '"payment.failed".*takes payment.succeeded',
+        ),
+        ({"aggregations": [Count(where=field("amount") == "x")]}, '"amount" with a text.*as integer'),
+        ({"aggregations": [Sum("amount", where=~(field("kind") > 3))]}, '"kind" with an integer.*as text'),
+        (
+            {"events": [coded], "aggregations": [Count(where=field("method") != "crad")]},
+            '"method" with "crad".* bank, card',
+        ),
+        (
+            {"events": [coded], "aggregations": [LastCategory("method", ["card", "csah"])]},
+            '"csah".*never "method".*bank, card',
+        ),
+    ],
+)
+def test_a_view_that_would_count_nothing_or_not_what_it_says_is_refused(changed, message):
+    with pytest.raises(DefinitionError, match=message):
+        view(**changed)
+
+
+def test_what_a_filter_may_say_of_fields_that_types_declare_differently():
+    both = [paid, coded]
+    assert view(events=both, aggregations=[Count(where=(field("amount") == "x") | (field("amount") > 1))])
+    assert view(events=both, aggregations=[Count(where=field("method") > "c")]).features
+    free = EventType("payment.free", [customer], {"method": Text()})
+    assert view(events=[coded, free], aggregations=[Count(where=field("method") == "cash")]).features
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("checkout.aplicant.token", 'Checkout has no "aplicant".*checkout.applicant.token'),
+        ("token", 'Application has no "token"'),
+        ("checkout.device.fingerprints", 'Device has no "fingerprints"'),
+        ("checkout.applicant.token.x", 'str has no "x"'),
+        ("checkout.items.sku", 'list has no "sku"'),
+        ("checkout.applicant", "ends in Applicant, not in text"),
+        ("checkout.items", "ends in list, not in text"),
+        ("checkout.total", "ends in int, not in text"),
+        ("livemode", "ends in bool, not in text"),
+        ("", 'Application has no ""'),
+    ],
+)
+def test_a_key_that_leads_to_no_token_is_refused(key, message):
+    with pytest.raises(DefinitionError, match=f'entity "customer": key="{key}".*{message}'):
+        Entity("customer", key)
+
+
+def test_an_entity_without_a_key_is_in_no_checkout_and_all_else_works(checkout: Checkout):
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    cards = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    declared = Definitions(entities=[card], events=[used], views=[cards])
+    assert card.key_of(Application(checkout, "mer_1")) is None
+    assert cards.spec()["entity"] == ["card", None]
+    store = MemoryFeatureStore()
+    take_in([event("e", NOW - 1, type="card.used", entities={"card": "c1"}, amount=7)], declared, store)
+    assert stored_values(store, cards, "c1") == [7.0]
+
+
+def test_what_serves_checkouts_needs_keys():
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    cards = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    declared = Definitions(entities=[customer, card], events=[paid, used], views=[view(), cards])
+    with pytest.raises(DefinitionError, match=r'view "cards".*Entity\("card", key='):
+        declared.require_keys()
+    Definitions(
+        entities=[customer, card], events=[paid, used], views=[view()], standby=[cards]
+    ).require_keys()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -94,6 +188,12 @@ def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
         ({"events": [failed]}, "undeclared event type"),
         ({"views": [view(aggregations=[Count(name="a:b")])]}, "LightGBM refuses"),
         ({"views": [view(name="request")]}, "name of the on-demand features"),
+        ({"views": [view(name="a.b")]}, 'view "a.b" has "." in its name'),
+        ({"views": [view(name="a b")]}, 'view "a b" has " " in its name'),
+        (
+            {"views": [view(aggregations=[Count(where=field("kind") == "gift card")])]},
+            "kind_is_gift card.*name=",
+        ),
         ({"on_demand": [OnDemand("x", lambda c, f: 1), OnDemand("x", lambda c, f: 2)]}, '"request.x"'),
     ],
 )

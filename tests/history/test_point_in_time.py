@@ -8,6 +8,7 @@ import struct
 from fractions import Fraction
 from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,9 +44,10 @@ from candor import (
     type_is,
 )
 from candor.contracts import Applicant, Application, Event, Offer
+from candor.errors import DefinitionError
 from history.asof.events import asked_table, event_table
 from history.asof.pair_join import features_by_join
-from history.point_in_time import LEAK_MS, Question, point_in_time
+from history.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
 from tests import oracle
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -148,12 +150,19 @@ AGEING = st.one_of(
 WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size=3, unique=True)
 
 
+def types_of(leaf) -> set[str]:
+    """Event types that a filter names: a view refuses those that it does not take."""
+    conditions = () if leaf.where is None else leaf.where.leaves
+    return {name for one in conditions if one.spec()[0] == "type" for name in one.spec()[1]}
+
+
 @st.composite
 def definitions(draw):
     views = []
     for number, entity in enumerate((CUSTOMER, MERCHANT)):
         aggregations = draw(st.lists(AGGREGATIONS, min_size=1, max_size=4, unique_by=lambda one: one.label))
-        events = draw(st.sampled_from([[PAID], [PAID, FAILED]]))
+        named = {name for one in aggregations for leaf in one.leaves for name in types_of(leaf)}
+        events = [PAID, FAILED] if FAILED.name in named or draw(st.booleans()) else [PAID]
         views.append(FeatureView(f"view{number}", entity, events, aggregations, draw(WINDOWS)))
     ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda one: one.label))
     views.append(FeatureView("ageing", CUSTOMER, [PAID, FAILED], ageing, ["14d"]))
@@ -457,6 +466,18 @@ def test_no_row_is_lost_and_an_application_without_the_entity_has_empty_windows(
     table = point_in_time(defined, [event], [question(row, T0, "a", "x") for row in range(5)])
     assert table.values.shape == (5, 2)
     assert bits(table.vector(4)) == bits((0.0, math.nan))
+
+
+def test_an_entity_that_no_application_names_is_asked_for_by_its_token():
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    view = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    defined = Definitions(entities=[card], events=[used], views=[view])
+    events = [Event("e", "card.used", T0 - 1, {"card": "c"}, {"amount": 3})]
+    with pytest.raises(DefinitionError, match='nothing says where they name "card"'):
+        point_in_time(defined, events, [question(0, T0, "a", "x")])
+    asked = pa.table({"q": [T0, T0 - 1], "entity_card": ["c", "c"]})
+    assert features_as_of(defined, event_table(defined, events), asked).tolist() == [[3.0], [0.0]]
 
 
 def test_no_events_and_no_questions():

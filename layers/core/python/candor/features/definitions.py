@@ -16,6 +16,9 @@ from candor.features.on_demand import REQUEST, OnDemand
 from candor.features.size import LARGEST_ITEM
 from candor.features.views import FeatureView, digest
 
+_SEPARATORS = frozenset(".@#/ ")
+"""What stands behind a view's name in a feature's name or in an item's key."""
+
 FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
 
@@ -97,6 +100,15 @@ class Definitions:
                 return found
         return None
 
+    def require_keys(self) -> None:
+        """Raise `DefinitionError` if a view serves whose entity no checkout can name: it would be absent for everyone."""
+        for view in self.views:
+            if view.entity.key is None:
+                raise DefinitionError(
+                    f'view "{view.name}" serves checkouts, and nothing says where they name "{view.entity.name}": '
+                    f'declare Entity("{view.entity.name}", key=…)'
+                )
+
     def view(self, name: str, version: str) -> FeatureView:
         """A view that is kept. Raises `DefinitionError`."""
         for view in self.kept:
@@ -136,21 +148,30 @@ class Definitions:
     def _check(self) -> None:
         if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
             raise DefinitionError(f"max_future_skew_ms must be between 0 and {MAX_SKEW}")
-        seen: set[str] = set()
-        for name in self.features:
-            if name in seen:
-                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
-            if set(name) & set('",:[]{}'):
-                raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
-            seen.add(name)
         if len({(view.name, view.version) for view in self.kept}) < len(self.kept):
             raise DefinitionError("a view on standby is what another one is already; take it away")
         for view in self.kept:
             self._check_view(view)
+        self._check_features()
+
+    def _check_features(self) -> None:
+        seen: set[str] = set()
+        for name in self.features:
+            if name in seen:
+                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
+            if set(name) & set('",:[]{}') or name.split() != [name]:
+                raise DefinitionError(
+                    f'feature name "{name}" has a character that LightGBM refuses; give the aggregation a name='
+                )
+            seen.add(name)
 
     def _check_view(self, view: FeatureView) -> None:
         if view.name == REQUEST:
             raise DefinitionError(f'view "{REQUEST}" has the name of the on-demand features; give it another')
+        if strange := sorted(set(view.name) & _SEPARATORS):
+            raise DefinitionError(
+                f'view "{view.name}" has "{strange[0]}" in its name, which ends a name in keys'
+            )
         if self.entities.get(view.entity.name) is not view.entity:
             raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
         for event in view.events:

@@ -7,7 +7,6 @@ import json
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.size import most_bytes
+from candor.features.view_checks import check_view
 from candor.features.windows import Window, parse
 
 SHARDS = 4
@@ -48,29 +48,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
             raise DefinitionError(
                 f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
             )
-        for aggregation in chain.from_iterable(declared.leaves for declared in self.aggregations):
-            self._check_filter(aggregation)
-            self._check_field(aggregation)
-            for label in self.windows:
-                aggregation.check_window(parse(label))
-
-    def _check_filter(self, aggregation: Aggregation) -> None:
-        declared = frozenset[str]().union(*(event.plain_fields for event in self.events))
-        asked = frozenset[str]() if aggregation.where is None else aggregation.where.fields
-        for name in sorted(asked - declared):
-            raise DefinitionError(
-                f'view "{self.name}": a filter asks for "{name}", which no event of the view declares as integer or text'
-            )
-
-    def _check_field(self, aggregation: Aggregation) -> None:
-        if aggregation.field is None:
-            return
-        kinds = {kind.kind for event in self.events if (kind := event.fields.get(aggregation.field))}
-        if not kinds or not kinds <= aggregation.kinds:
-            wanted = " or ".join(sorted(aggregation.kinds))
-            raise DefinitionError(
-                f'view "{self.name}": {aggregation.op} needs a field "{aggregation.field}" of {wanted} on its events'
-            )
+        check_view(self)
 
     @cached_property
     def features(self) -> list[Feature]:
