@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from candor import (
     Checkout,
@@ -316,6 +317,31 @@ def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew()
         with pytest.raises(InvalidInput) as refusal:
             LOANS.check_event(bad, NOW)
         assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "where"),
+    [
+        ({"entities": {"customer": 17}}, "invalid_field", "entities.customer"),
+        ({"id": 17}, "invalid_field", "event_id"),
+        ({"occurred_at": NOW - 0.5}, "invalid_timestamp", "occurred_at"),
+        ({"voided_at": NOW - 0.5}, "invalid_timestamp", "voided_at"),
+        ({"id": "e~void"}, "invalid_field", "event_id"),
+        ({"id": "~void", "voided_at": NOW}, "invalid_field", "event_id"),
+    ],
+)
+def test_an_event_that_was_never_json_is_held_to_the_same_contract(changed, code, where):
+    """Events made in Python pass no decoder: what the store would take otherwise is refused here."""
+    good = event("e", NOW - 1, type="loan.closed", **GOOD)
+    with pytest.raises(InvalidInput) as refusal:
+        LOANS.check_event(replace(good, **changed), NOW)
+    assert (refusal.value.code, refusal.value.field) == (code, where)
+    assert "17" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("event_id", ["~voided", "e~void~", "void", "e~void "])
+def test_only_the_very_end_of_an_id_marks_a_void(event_id):
+    LOANS.check_event(event(event_id, NOW - 1, type="loan.closed", **GOOD), NOW)
 
 
 def two_versions():

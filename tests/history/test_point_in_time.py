@@ -44,7 +44,7 @@ from candor import (
     type_is,
 )
 from candor.contracts import Applicant, Application, Event, Offer
-from candor.errors import DefinitionError
+from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import asked_table, event_table
 from history.asof.pair_join import features_by_join
 from history.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
@@ -478,6 +478,42 @@ def test_an_entity_that_no_application_names_is_asked_for_by_its_token():
         point_in_time(defined, events, [question(0, T0, "a", "x")])
     asked = pa.table({"q": [T0, T0 - 1], "entity_card": ["c", "c"]})
     assert features_as_of(defined, event_table(defined, events), asked).tolist() == [[3.0], [0.0]]
+
+
+NO_ROWS = {
+    "a fraction": ({"data": {"amount": 1.5}}, "invalid_field", "[1].data.amount"),
+    "a whole float": ({"data": {"amount": 2.0}}, "invalid_field", "[1].data.amount"),
+    "a truth value": ({"data": {"amount": True}}, "invalid_field", "[1].data.amount"),
+    "digits": ({"data": {"amount": "17"}}, "invalid_field", "[1].data.amount"),
+    "beyond 64 bits": ({"data": {"amount": 2**63}}, "invalid_field", "[1].data.amount"),
+    "a number as text": ({"data": {"category": 17}}, "invalid_field", "[1].data.category"),
+    "an integer key": ({"entities": {"customer": 17}}, "invalid_field", "[1].entities.customer"),
+    "an integer key of nobody": ({"entities": {"17": 17}}, "invalid_field", "[1].entities"),
+    "an integer id": ({"id": 17}, "invalid_field", "[1].event_id"),
+    "half a millisecond": ({"occurred_at": T0 + 0.5}, "invalid_field", "[1].occurred_at"),
+    "a void's fraction": ({"voided_at": T0 + 0.5}, "invalid_field", "[1].voided_at"),
+    "no such type": ({"type": "payment.lost"}, "unknown_event_type", "[1].type"),
+}
+
+
+@pytest.mark.parametrize(("changed", "code", "where"), NO_ROWS.values(), ids=NO_ROWS)
+def test_what_no_column_holds_is_refused_with_its_place_and_never_its_value(changed, code, where):
+    """A column of integers would cut 1.5 to 1 where the online path refuses it."""
+    events = [paid("e", T0, 1), replace(paid("f", T0, 1), **changed)]
+    with pytest.raises(InvalidInput) as refused:
+        event_table(one_view(Count()), events)
+    assert (refused.value.code, refused.value.field) == (code, where)
+    assert "17" not in str(refused.value)
+
+
+def test_what_is_not_declared_may_be_anything():
+    events = [
+        replace(paid("e", T0, 1), data={"amount": None, "basket": 1.5, "other": [1.5]}, entities={"x": "y"})
+    ]
+    table = event_table(one_view(Count()), events)
+    assert table.select(["integer_amount", "entity_customer"]).to_pylist() == [
+        {"integer_amount": None, "entity_customer": None}
+    ]
 
 
 def test_no_events_and_no_questions():

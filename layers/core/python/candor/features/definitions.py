@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import chain, product
 from typing import Any
 
-from candor.contracts import Event
+from candor.contracts import VOID, Event
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.aggregations import MOST_ID_BYTES
 from candor.features.event_types import MAX_SKEW, Entity, EventType
@@ -134,15 +134,13 @@ class Definitions:
         kind = self.event_types.get(event.type)
         if kind is None:
             raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
+        _check_moments(event)
         latest = now_ms + self.max_future_skew_ms
         if event.occurred_at > latest:
             raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
         if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
             raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
-        if len(event.id.encode()) > MOST_ID_BYTES or not event.id.isprintable():
-            raise InvalidInput(
-                "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
-            )
+        _check_id(event.id)
         kind.check(event)
 
     def _check(self) -> None:
@@ -183,6 +181,25 @@ class Definitions:
                 "fewer or shorter windows, move aggregations (distinct ones first) to a view of their own, or name the "
                 "texts of a distinct count: Text(of=[…])"
             )
+
+
+def _check_moments(event: Event) -> None:
+    """A moment that is no whole number of milliseconds would be a different one in every column and tile."""
+    if type(event.occurred_at) is not int:
+        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "occurred_at")
+    if event.voided_at is not None and type(event.voided_at) is not int:
+        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "voided_at")
+
+
+def _check_id(event_id: str) -> None:
+    if type(event_id) is not str or len(event_id.encode()) > MOST_ID_BYTES or not event_id.isprintable():
+        raise InvalidInput(
+            "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
+        )
+    if event_id.endswith(VOID):
+        raise InvalidInput(
+            "invalid_field", f'Expected an id that does not end in "{VOID}", which marks voids.', "event_id"
+        )
 
 
 def _by_name(declared: Iterable[Any]) -> dict[str, Any]:

@@ -139,6 +139,9 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
             raise InvalidInput(
                 "missing_entity", "The event names none of the entities it is about.", "entities"
             )
+        for entity in self.entities:
+            if type(event.entities.get(entity.name, "")) is not str:
+                raise InvalidInput("invalid_field", "Expected text.", f"entities.{entity.name}")
         for name, kind in self.fields.items():
             kind.check(name, event.data.get(name))
         currency = event.data.get("currency")
