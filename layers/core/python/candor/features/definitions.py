@@ -13,7 +13,7 @@ from candor.features.aggregations import MOST_ID_BYTES
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.labels import Label
 from candor.features.on_demand import REQUEST, OnDemand
-from candor.features.size import LARGEST_ITEM
+from candor.features.size import LARGEST_ITEM, largest_exact
 from candor.features.views import FeatureView, digest
 
 _SEPARATORS = frozenset(".@#/ ")
@@ -175,12 +175,22 @@ class Definitions:
         for event in view.events:
             if self.event_types.get(event.name) is not event:
                 raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
-        if (most := view.most_bytes) > LARGEST_ITEM:
-            raise DefinitionError(
-                f'view "{view.name}": an item may grow to {most:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; declare '
-                "fewer or shorter windows, move aggregations (distinct ones first) to a view of their own, or name the "
-                "texts of a distinct count: Text(of=[…])"
-            )
+        _check_size(view)
+
+
+def _check_size(view: FeatureView) -> None:
+    if view.most_bytes <= LARGEST_ITEM:
+        return
+    exact = largest_exact(view, MAX_SKEW)
+    remedies = [f"lower exact= of its distinct counts to {exact}"] if exact else []
+    remedies += [
+        "declare fewer or shorter windows",
+        "move aggregations (distinct ones first) to a view of their own",
+    ]
+    raise DefinitionError(
+        f'view "{view.name}": an item may grow to {view.most_bytes:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; '
+        f"{', '.join(remedies)}, or name the texts of a distinct count: Text(of=[…])"
+    )
 
 
 def _check_moments(event: Event) -> None:
