@@ -154,17 +154,20 @@ def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
 def test_the_updater_may_write_between_reading_and_writing(tmp_path):
     arrivals = history(random.Random(3))
     store = LoggedStore()
+    store.now = NOW
     late = event("late", NOW - MINUTE, amount=5, kind="a")
     load = store.load
 
     def overtaken(keys):
         found = load(keys)
-        store.load = load
-        ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
+        if keys == [only_key(STEADY, "ann")]:
+            store.load = load
+            ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
         return found
 
     store.load = overtaken
-    filled(tmp_path, store, STEADY, arrivals)
+    assert not filled(tmp_path, store, STEADY, arrivals).failures
+    assert store.load == load
     assert_equal(store, STEADY, [*arrivals, (NOW, late)], ["ann", "bob"])
 
 
