@@ -17,6 +17,7 @@ from candor import (
     EventType,
     FeatureView,
     Last,
+    LastK,
     Max,
     Mean,
     Money,
@@ -25,6 +26,7 @@ from candor import (
     Text,
     TimeSinceLast,
     decided_type,
+    field,
     type_is,
 )
 from candor.clock import DAY, HOUR, MINUTE, SECOND
@@ -60,7 +62,9 @@ def _lender(windows: Sequence[str], items_ms: int, period: str) -> Lender:
             aggregations=[
                 Count(),
                 Count(where=type_is("payment.failed"), name="failures"),
+                Count(where=~(field("amount") > 0) | (field("kind") == "a"), name="odd"),
                 Sum("amount"),
+                LastK(Sum("amount"), 3, over="events"),
                 Mean("amount"),
                 Max("amount"),
                 Last("amount"),

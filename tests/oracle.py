@@ -73,16 +73,21 @@ def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
         return math.nan if below == 0 or math.isnan(below) else above / below
     op, field, where, *parameters = spec
     counted = [event for event in events if where is None or _holds(where, event)]
+    counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
+    if op == "last_k" and parameters[2:] == ["events"]:
+        counted = counted[-parameters[1] :]
     if field is not None:
         counted = [event for event in counted if event.data.get(field) is not None]
-    counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
     values = [event.data[field] for event in counted] if field is not None else [1] * len(counted)
     if parameters:
         return _PARAMETRIC[op](values, counted, q, *parameters)
     return _FINAL[op](values, counted, q)
 
 
-def _last_k(values: list[int], events: list[Event], q: int, inner: str, k: int) -> float:
+def _last_k(
+    values: list[int], events: list[Event], q: int, inner: str, k: int, over: str = "values"
+) -> float:
+    assert over in {"values", "events"}
     return _FINAL[inner](values[-k:], events[-k:], q)
 
 

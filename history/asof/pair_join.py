@@ -32,6 +32,9 @@ from history.asof.events import entity_column, event_schema, field_column, kinds
 _EXACT: Final = "decimal(38, 0)"
 """128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises rather than wraps beyond."""
 
+_NO_VALUE: Final = -(2**62)
+"""No field holds it: integers are of at most 10¹⁵ either way."""
+
 _PRODUCT: Final = "decimal(19, 0)"
 _ASKED: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
 
@@ -252,6 +255,10 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
     if aggregation.field is None:
         return pairs.count(where=keep)
     value = pairs[field_column(aggregation.field, "integer")]
+    if isinstance(aggregation, LastK) and aggregation.over == "events":
+        # max_by leaves nulls out, and an event without the field takes its place among the latest.
+        latest = max_by(value.fill_null(_NO_VALUE), pairs.place, aggregation.k, where=keep)
+        return latest[aggregation.parts.index(part)].nullif(_NO_VALUE)
     keep = keep & value.notnull()
     if isinstance(aggregation, LastK):
         return max_by(value, pairs.place, aggregation.k, where=keep)[aggregation.parts.index(part)]

@@ -119,11 +119,12 @@ AGGREGATIONS = st.one_of(
         st.sampled_from([1, 2, 128]),
     ),
     st.builds(
-        lambda of, name, where, k: LastK(of(name, where=where), k),
+        lambda of, name, where, k, over: LastK(of(name, where=where), k, over=over),
         st.sampled_from([Sum, Mean, Variance, Min, Max]),
         st.sampled_from(["amount", "days_late"]),
         WHERE,
         st.integers(1, 4),
+        st.sampled_from(["values", "events"]),
     ),
     st.builds(
         lambda categories, where: LastCategory("category", categories, where=where),
@@ -277,6 +278,9 @@ def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: in
     if op in {"decayed_sum", "rate_of_change"}:
         return oracle.aggregate(aggregation.spec(), inside, asked.q)
     if op == "last_k":
+        if aggregation.over == "events":
+            latest = [e.data.get(aggregation.field) for e in inside[-aggregation.k :]]
+            values = [value for value in latest if value is not None]
         op, values = aggregation.of.op, values[-aggregation.k :]
     n = len(values)
     match op:
@@ -408,6 +412,7 @@ def test_one_entity_with_many_events_voids_and_questions():
         Distinct("amount", exact=20),
         DecayedSum("amount"),
         LastK(Sum("amount"), 3),
+        LastK(Sum("amount"), 3, over="events"),
     ]
     defined = one_view(*aggregations, windows=["24h", "14d"])
     asked = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(60)]
@@ -519,6 +524,17 @@ def test_what_is_not_declared_may_be_anything():
 def test_no_events_and_no_questions():
     assert point_in_time(one_view(Count()), [], [question(0, T0, "a", "x")]).vector(0) == (0.0,)
     assert point_in_time(one_view(Count()), [paid("e", T0, 1)], []).values.shape == (0, 1)
+
+
+def test_the_latest_values_and_the_latest_events_differ_where_a_field_is_missing():
+    """Amounts 100, 20, missing, 3."""
+    amounts = [100, 20, None, 3]
+    events = [replace(paid(f"e{n}", T0 - 9 + n, 0), data={"amount": x}) for n, x in enumerate(amounts)]
+    defined = one_view(LastK(Sum("amount"), 2), LastK(Sum("amount"), 2, over="events"))
+    asked = [question(0, T0, "a", "x")]
+    assert point_in_time(defined, events, asked).vector(0) == (23.0, 3.0)
+    joined = features_by_join(defined, event_table(defined, events), asked_table(defined, asked))
+    assert joined.tolist() == [[23.0, 3.0]]
 
 
 def test_distinct_counts_beyond_the_exact_ones_are_those_of_the_state():
