@@ -136,6 +136,19 @@ def test_what_a_filter_may_say_of_fields_that_types_declare_differently():
 
 
 @pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda: Text(of="card"), r'Text\(of=\["card"\]\)'),
+        (lambda: LastCategory("kind", "card"), r'takes a list of categories: \["card"\]'),
+        (lambda: EventType("payment.lost", []), '"payment.lost" names no entity'),
+    ],
+)
+def test_one_text_is_no_list_and_an_event_is_about_someone(write, message):
+    with pytest.raises(DefinitionError, match=message):
+        write()
+
+
+@pytest.mark.parametrize(
     ("key", "message"),
     [
         ("checkout.aplicant.token", 'Checkout has no "aplicant".*checkout.applicant.token'),

@@ -475,6 +475,8 @@ class LastCategory(Last):
         name: str | None = None,
     ) -> None:
         super().__init__(field, where=where, name=name)
+        if isinstance(categories, str):
+            raise DefinitionError(f'last_category of "{field}" takes a list of categories: ["{categories}"]')
         self.categories = list(categories)
         self.codes = {category: code for code, category in enumerate(self.categories)}
         if not self.codes or len(self.codes) != len(self.categories):

@@ -151,6 +151,8 @@ class Definitions:
         for view in self.kept:
             self._check_view(view)
         self._check_features()
+        if self.label is not None:
+            self.label.check(self.event_types)
 
     def _check_features(self) -> None:
         seen: set[str] = set()

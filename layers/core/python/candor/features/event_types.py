@@ -60,6 +60,8 @@ def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of 
 
 def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language
     """Text for filters and distinct counts, at most 256 characters; `of` names all that it may be."""
+    if isinstance(of, str):
+        raise DefinitionError(f'Text(of="{of}") would name its letters; write Text(of=["{of}"])')
     return Field("text", optional, of=frozenset(of))
 
 
@@ -127,6 +129,12 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
     name: str
     entities: Sequence[Entity]
     fields: Mapping[str, Field] = {}
+
+    def __post_init__(self) -> None:
+        if not self.entities:
+            raise DefinitionError(
+                f'event type "{self.name}" names no entity: no event of it could be accepted'
+            )
 
     @cached_property
     def plain_fields(self) -> frozenset[str]:
