@@ -60,7 +60,7 @@ def _reader(view: FeatureView, *blobs: bytes) -> Callable[[], int]:
 
     def call() -> int:
         for _ in range(READS):
-            view_values(view, reads, q, 800 * DAY)
+            view_values(view, reads, q)
         return READS
 
     return call

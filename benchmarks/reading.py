@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from candor.features.vector import view_values
 from candor.features.views import FeatureView
-from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
 
 
 def read_values(
-    view: FeatureView, entities: Sequence[str], q: int, store: FeatureStore, retention: Retention
+    view: FeatureView, entities: Sequence[str], q: int, store: FeatureStore
 ) -> list[Sequence[float]]:
     """Features of each entity at `q` (ms). Raises RuntimeError where the store or an item cannot answer."""
     keys = [view.item_keys(entity) for entity in entities]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, cast
 
-from candor.contracts import Application, Event
+import pyarrow as pa
+
+from candor.contracts import Event
 from candor.features.definitions import Definitions
-from candor.features.event_types import Entity
 from candor.features.vector import view_values
 from candor.features.views import FeatureView
 from candor.store.protocol import FeatureStore
-from history.point_in_time import Question, point_in_time
+from history.asof.events import entity_column
+from history.point_in_time import event_table, features_as_of
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,9 @@ def verify(
 def _offline(
     definitions: Definitions, view: FeatureView, events: Sequence[Event], tokens: Sequence[str], q: int
 ) -> Mapping[str, list[str]]:
-    questions = [Question(token, q, naming(view.entity, token)) for token in tokens]
-    table = point_in_time(definitions, events, questions)
-    return {token: [value.hex() for value in table.vector(row)] for row, token in enumerate(table.row_ids)}
-
-
-def naming(entity: Entity, token: str) -> Application:
-    """Something that names this entity and nothing else where an application would."""
-    found: Any = token
-    for step in reversed(entity.key.split(".")):
-        found = SimpleNamespace(**{step: found})
-    return cast("Application", found)
+    columns = {
+        "q": pa.array([q] * len(tokens), pa.int64()),
+        entity_column(view.entity.name): pa.array(tokens, pa.string()),
+    }
+    values = features_as_of(definitions, event_table(definitions, events), pa.table(columns))
+    return {token: [value.hex() for value in row] for token, row in zip(tokens, values.tolist(), strict=True)}

@@ -87,7 +87,7 @@ class Healers:
     def _held(self, view: FeatureView, key: str, n: int) -> list[Event]:
         """The events that the item held in its version `n`, and those of its earlier lives."""
         table = self._table(view)
-        ids = [event_id for commit in [*table.earlier[key], *table.log[key][:n]] for event_id in commit.event_ids]
+        ids = [
+            event_id for commit in [*table.earlier[key], *table.log[key][:n]] for event_id in commit.event_ids
+        ]
         return [self._events[event_id] for event_id in ids]
-
-

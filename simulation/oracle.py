@@ -58,9 +58,10 @@ def _inside(events: Sequence[Event], start: int, end: int) -> list[Event]:
 
 def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:
     op, field, where = spec[:3]
-    if where is not None:
-        assert where[0] == "type"
-        events = [event for event in events if event.type in where[1]]
+    events = [event for event in events if where is None or _holds(where, event)]
+    if op == "last_k":
+        assert spec[3:] == ["sum", spec[4], "events"]
+        return float(sum(event.data.get(field) or 0 for event in events[-spec[4] :]))
     if field is not None:
         events = [event for event in events if event.data.get(field) is not None]
     values = [event.data[field] if field else 1 for event in events]
@@ -69,6 +70,22 @@ def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:
     if op == "decayed_sum":
         return _decayed(events, values, q, spec[3])
     return _FINAL[op](events, values, q)
+
+
+def _holds(where: Sequence[Any], event: Event) -> bool:
+    """A filter: a comparison with a missing field does not hold, and its opposite then does."""
+    match where:
+        case ["type", types]:
+            return event.type in types
+        case ["cmp", field, ">", value]:
+            return field in event.data and event.data[field] > value
+        case ["cmp", field, "==", value]:
+            return field in event.data and event.data[field] == value
+        case ["or", left, right]:
+            return _holds(left, event) or _holds(right, event)
+        case ["not", inner]:
+            return not _holds(inner, event)
+    raise ValueError(f"no simulated lender filters by {where[0]}")
 
 
 def _change(events: Sequence[Event], values: Sequence[int], q: int, period: int) -> float:

@@ -20,6 +20,7 @@ from candor import (
     EventType,
     FeatureView,
     Last,
+    LastK,
     Max,
     Mean,
     Money,
@@ -28,6 +29,7 @@ from candor import (
     Text,
     TimeSinceLast,
     decided_type,
+    field,
     type_is,
 )
 from candor.clock import DAY, HOUR, MINUTE, SECOND
@@ -38,7 +40,7 @@ from candor.store.commits import Retention
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 SHOP = Entity("shop", "merchant_id", hot=True)
-FIELDS = {"amount": Money(optional=True), "kind": Text(optional=True)}
+FIELDS = {"amount": Money(optional=True), "kind": Text(optional=True, of=["a", "b", "c"])}
 PAID = EventType("payment.succeeded", entities=[CUSTOMER, SHOP], fields=FIELDS)
 FAILED = EventType("payment.failed", entities=[CUSTOMER, SHOP], fields=FIELDS)
 DECIDED = decided_type([CUSTOMER, SHOP])
@@ -65,7 +67,9 @@ def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Len
             aggregations=[
                 Count(),
                 Count(where=type_is("payment.failed"), name="failures"),
+                Count(where=~(field("amount") > 0) | (field("kind") == "a"), name="odd"),
                 Sum("amount"),
+                LastK(Sum("amount"), 3, over="events"),
                 Mean("amount"),
                 Max("amount"),
                 Last("amount"),

@@ -24,11 +24,11 @@ from candor.features.vector import Read, view_values
 from candor.features.views import SWEEP_MARGIN, FeatureView
 from candor.ingest import Backoff
 from candor.store.protocol import Commit, marked
-from simulation.deciders import Deciders
 from history.backfill import recomputed
+from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
 from simulation.healers import Healers
-from simulation.oracle import begin_of_history, expected, left_edge
+from simulation.oracle import begin_of_history, expected
 from simulation.queue import Queue
 from simulation.scheduler import Scheduler
 from simulation.store import Table, Violation
@@ -112,7 +112,7 @@ class World:
             lambda: self.queue,
             lambda process: plant.client(self, process, self.table),
             lambda process: plant.client(self, process, self.synchronous),
-            lambda key: self.healers.heal(key),
+            self._heal,
             skew,
         )
         self.healers = Healers(
@@ -149,6 +149,9 @@ class World:
     def reach(self, what: str) -> None:
         """Count a situation."""
         self.reached[what] += 1
+
+    def _heal(self, key: str) -> None:
+        self.healers.heal(key)
 
     # The course of events
 
@@ -290,7 +293,12 @@ class World:
             self._calm = round_ >= CALM_AFTER
             self._stream()
             self._let_pass(5 * MINUTE)
-            if not self._deciding and not len(self.queue) and self._only_poison_is_dead and not len(self.healers):
+            if (
+                not self._deciding
+                and not len(self.queue)
+                and self._only_poison_is_dead
+                and not len(self.healers)
+            ):
                 return
         raise Violation(f"{len(self.queue)} messages and {len(self.queue.dead)} dead letters are never done")
 

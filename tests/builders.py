@@ -67,6 +67,8 @@ def all_aggregations() -> list[Aggregation]:
         Variance("amount"),
         Min("amount"),
         Max("amount", where=field("kind") == "a"),
+        Count(where=(field("kind") == "a") | ~large, name="either"),
+        Sum("amount", where=~(type_is("payment.failed") | (field("kind") == "b")), name="neither"),
         First("amount"),
         Last("amount"),
         Last("amount", where=large),
@@ -76,9 +78,12 @@ def all_aggregations() -> list[Aggregation]:
         Distinct("amount", exact=3, name="about"),
         LastK(Mean("amount"), 3),
         LastK(Max("amount", where=large), 2),
+        LastK(Sum("amount"), 3, over="events"),
+        LastK(Mean("amount", where=~large), 2, over="events"),
         LastCategory("kind", ["b", "a"]),
         Ratio(Count(where=type_is("payment.failed")), Count()),
         Ratio(LastK(Sum("amount"), 2), Sum("amount"), name="recent_share"),
+        Ratio(LastK(Sum("amount"), 2, over="events"), Count(), name="recent_amount"),
     ]
 
 

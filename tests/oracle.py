@@ -75,16 +75,21 @@ def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
         return math.nan if below == 0 or math.isnan(below) else above / below
     op, field, where, *parameters = spec
     counted = [event for event in events if where is None or _holds(where, event)]
+    counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
+    if op == "last_k" and parameters[2:] == ["events"]:
+        counted = counted[-parameters[1] :]
     if field is not None:
         counted = [event for event in counted if event.data.get(field) is not None]
-    counted.sort(key=lambda event: (event.occurred_at, event.id.encode()))
     values = [event.data[field] for event in counted] if field is not None else [1] * len(counted)
     if parameters:
         return _PARAMETRIC[op](values, counted, q, *parameters)
     return _FINAL[op](values, counted, q)
 
 
-def _last_k(values: list[int], events: list[Event], q: int, inner: str, k: int) -> float:
+def _last_k(
+    values: list[int], events: list[Event], q: int, inner: str, k: int, over: str = "values"
+) -> float:
+    assert over in {"values", "events"}
     return _FINAL[inner](values[-k:], events[-k:], q)
 
 
@@ -176,6 +181,10 @@ def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:
 def _holds(spec: Sequence[Any], event: Event) -> bool:
     if spec[0] == "and":
         return _holds(spec[1], event) and _holds(spec[2], event)
+    if spec[0] == "or":
+        return _holds(spec[1], event) or _holds(spec[2], event)
+    if spec[0] == "not":
+        return not _holds(spec[1], event)
     if spec[0] == "type":
         return event.type in spec[1]
     _, field, op, value = spec

@@ -6,8 +6,9 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from candor import Count, FeatureView
+from candor import Count, FeatureView, Sum
 from candor.clock import DAY, SECOND, FixedClock
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
@@ -26,6 +27,7 @@ from tests.builders import (
     only_key,
     paid,
     shop,
+    stored_values,
     view_of,
 )
 from tests.oracle import expected
@@ -400,6 +402,18 @@ def test_what_was_left_out_of_a_view_is_told_once_an_event():
     store.items[only_key(day, "ann")] = Read("present", erased.encode(), Version(1, 9))
     outcome = run([event("mine", NOW - 1), old], store, definitions)
     assert (outcome.erased, outcome.failed) == ({"mine", "old"}, {})
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [2, 1, 0]])
+def test_an_id_that_reads_as_another_ones_void_is_refused(order):
+    """It was known by the id of that void: whichever of the two came second was taken for a copy."""
+    first = event("a", NOW - 9, amount=500)
+    events = [first, replace(first, voided_at=NOW - 5), event("a~void", NOW - 3, amount=77)]
+    store, view = MemoryFeatureStore(), FeatureView("sums", customer, [paid], [Sum("amount")], ["1h"])
+    outcome = run([events[place] for place in order], store, definitions_of(view))
+    (refusal,) = outcome.refused.values()
+    assert (refusal.code, refusal.field) == ("invalid_field", "event_id")
+    assert stored_values(store, view, "ann") == [0.0]
 
 
 def test_an_item_that_goes_stale_is_told():

@@ -55,9 +55,7 @@ def _differences(jobs: Sequence[Job], q: int) -> Iterator[str]:
     for name, view in lender.VIEWS.items():
         places = {what: _place(name, what) for what in ("count", "sum")}
         entities = sorted({entity for _, kind, entity in wanted if kind == name})
-        for entity, values in zip(
-            entities, read_values(view, entities, q, store, writer.RETENTION), strict=True
-        ):
+        for entity, values in zip(entities, read_values(view, entities, q, store), strict=True):
             for what, place in places.items():
                 if values[place] != wanted[what, name, entity]:
                     yield f"{what} of {name} {entity}: {values[place]:.0f}, not {wanted[what, name, entity]}"

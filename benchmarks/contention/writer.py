@@ -14,6 +14,7 @@ from benchmarks.fleet import Report
 from candor.clock import DAY, SystemClock
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
+from candor.features.state import Marker
 from candor.features.vector import Read
 from candor.ingest import ingest
 from candor.store.commits import Retention
@@ -63,6 +64,9 @@ class Counting:
 
     def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
         return self._store.load(keys)
+
+    def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
+        return self._store.markers(key, event_ids)
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         counts = self._commits[commit.key.partition("@")[0]]

@@ -160,7 +160,7 @@ def _events(columns: Mapping[str, list[int]], part: Part) -> Iterator[Event]:
 
 def _read(kind: str, entities: list[int], q: int, store: FeatureStore, answers: _Answers, done: Work) -> None:
     began = time.process_time_ns()
-    found = read_values(VIEWS[kind], [str(entity) for entity in entities], q, store, RETENTION)
+    found = read_values(VIEWS[kind], [str(entity) for entity in entities], q, store)
     done.read_ns += time.process_time_ns() - began
     done.reads += len(entities)
     for entity, values in zip(entities, found, strict=True):

@@ -83,7 +83,7 @@ def _read(step: Steps) -> Snapshot:
 
 def _vector(step: Steps) -> object:
     definitions, checkout = step.scope.chosen.serving.definitions, step.attempt.application.checkout
-    return build(definitions, step.reads, step.scope.keys, checkout, step.decision.q, 800 * 86_400_000)
+    return build(definitions, step.reads, step.scope.keys, checkout, step.decision.q)
 
 
 def _policy(step: Steps) -> object:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
 from candor.contracts import Application, Event
+from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.event_types import EventType
 from candor.features.views import FeatureView
 
 _BATCH: Final = 20_000
+_EXPECTED: Final = {"integer": "an integer of at most 64 bits", "text": "text"}
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,19 @@ class Question:
 def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
     """Events as columns in order of arrival: id, type, moment, one column per entity and per declared field and kind.
 
-    Only declared fields of the event's own type become columns; other data are carried, not used.
+    Only declared fields of the event's own type become columns; other data are carried, not used. The events are those that
+    `Definitions.check_event` accepts. Raises `InvalidInput`, which names an event's place in the list and the field, where a
+    column would have to change what an event says.
     """
     used = {name: plain_fields(declared) for name, declared in definitions.event_types.items()}
     schema = event_schema(definitions)
     batches: list[pa.RecordBatch] = []
     rows: list[dict[str, Any]] = []
-    for event in events:
+    for place, event in enumerate(events):
+        if event.type not in used:
+            raise InvalidInput("unknown_event_type", "No such event type is declared.", f"[{place}].type")
+        if not _fits(event, used[event.type]):
+            raise _misfit(place, event, used[event.type], definitions.entities)
         row: dict[str, Any] = {
             "id": event.id,
             "type": event.type,
@@ -51,6 +59,51 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
     return pa.Table.from_batches(batches, schema=schema)
 
 
+def _fits(event: Event, fields: Sequence[tuple[str, str]]) -> bool:
+    """False if a value is of another kind than its column: pyarrow would cut 1.5 to 1."""
+    if type(event.id) is not str or type(event.occurred_at) is not int:
+        return False
+    if not (event.voided_at is None or type(event.voided_at) is int):
+        return False
+    for key in event.entities.values():
+        if type(key) is not str:
+            return False
+    data = event.data
+    for field, kind in fields:
+        value = data.get(field)
+        if value is not None and not _is_of(kind, value):
+            return False
+    return True
+
+
+def _is_of(kind: str, value: object) -> bool:
+    if kind == "text":
+        return type(value) is str
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _misfit(
+    place: int, event: Event, fields: Sequence[tuple[str, str]], entities: Container[str]
+) -> InvalidInput:
+    """What `_fits` found, by the place of the event and the name of the field; never the value."""
+    said: list[tuple[str, str, object]] = [
+        ("event_id", "text", event.id),
+        ("occurred_at", "integer", event.occurred_at),
+        ("voided_at", "integer", event.voided_at if event.voided_at is not None else 0),
+        *(
+            (f"entities.{name}" if name in entities else "entities", "text", key)
+            for name, key in event.entities.items()
+        ),
+        *(
+            (f"data.{field}", kind, event.data[field])
+            for field, kind in fields
+            if event.data.get(field) is not None
+        ),
+    ]
+    name, kind = next((name, kind) for name, kind, value in said if not _is_of(kind, value))
+    return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{place}].{name}")
+
+
 def event_schema(definitions: Definitions) -> pa.Schema:
     """The columns of `event_table`."""
     fields = sorted(
@@ -64,7 +117,11 @@ def event_schema(definitions: Definitions) -> pa.Schema:
 
 
 def asked_table(definitions: Definitions, questions: Sequence[Question]) -> pa.Table:
-    """Questions as columns: the moment `q` and the token of each entity, null where the application names none."""
+    """Questions as columns: the moment `q` and the token of each entity, null where the application names none.
+
+    Raises `DefinitionError` for a view of an entity without a key: a table of tokens can be asked for that.
+    """
+    definitions.require_keys()
     columns: dict[str, Any] = {"q": pa.array([question.q for question in questions], pa.int64())}
     for name, entity in definitions.entities.items():
         keys = [_key_of(definitions, name, entity, question) for question in questions]

@@ -32,6 +32,9 @@ from history.asof.events import entity_column, event_schema, field_column, kinds
 _EXACT: Final = "decimal(38, 0)"
 """128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises rather than wraps beyond."""
 
+_NO_VALUE: Final = -(2**62)
+"""No field holds it: integers are of at most 10¹⁵ either way."""
+
 _PRODUCT: Final = "decimal(19, 0)"
 _ASKED: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
 
@@ -173,8 +176,7 @@ def _on_grid(moment: ir.IntegerValue, step: int) -> ir.IntegerValue:
 
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
     """Equal parts share a column: the mean, the sum and the variance of a field are one sum."""
-    where = aggregation.where.spec() if aggregation.where else None
-    return f"{part}|{aggregation.field}|{where}|{aggregation.spec()[3:]}|{window.label}"
+    return f"{part}|{aggregation.field}|{aggregation.filter_spec}|{aggregation.spec()[3:]}|{window.label}"
 
 
 def _part(
@@ -253,6 +255,10 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
     if aggregation.field is None:
         return pairs.count(where=keep)
     value = pairs[field_column(aggregation.field, "integer")]
+    if isinstance(aggregation, LastK) and aggregation.over == "events":
+        # max_by leaves nulls out, and an event without the field takes its place among the latest.
+        latest = max_by(value.fill_null(_NO_VALUE), pairs.place, aggregation.k, where=keep)
+        return latest[aggregation.parts.index(part)].nullif(_NO_VALUE)
     keep = keep & value.notnull()
     if isinstance(aggregation, LastK):
         return max_by(value, pairs.place, aggregation.k, where=keep)[aggregation.parts.index(part)]
@@ -271,10 +277,13 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
 
 
 def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.BooleanValue:
-    """A declared filter as SQL; a missing field never matches."""
+    """A declared filter as SQL. A missing field matches no comparison, so that `not` meets no null."""
     kind = spec[0]
-    if kind == "and":
-        return _predicate(view, spec[1], pairs) & _predicate(view, spec[2], pairs)
+    if kind == "not":
+        return ~_predicate(view, spec[1], pairs)
+    if kind in ("and", "or"):
+        left, right = (_predicate(view, one, pairs) for one in spec[1:])
+        return left & right if kind == "and" else left | right
     if kind == "type":
         return pairs.type.isin(spec[1])
     _, field, operation, value = spec

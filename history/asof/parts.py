@@ -75,7 +75,7 @@ def start_of(q: Ints, window: Window) -> Ints | None:
 
 @dataclass(frozen=True)
 class Kept:
-    """Events that pass a filter and have the field, in order: their places in the stream."""
+    """Events that pass a filter and have the field (or may lack it), in order: their places in the stream."""
 
     rows: Ints | None
     before: Ints | None
@@ -155,7 +155,7 @@ class Parts:
         keep = np.ones(len(self._stream.order), np.bool_)
         if leaf.where is not None:
             keep &= self._passes(leaf.where.spec())
-        if leaf.field is not None:
+        if leaf.field is not None and not _takes_all(leaf):
             names = [field_column(leaf.field, kind) for kind in kinds(self._view, leaf.field)]
             if all(self._stream.source[name].null_count() for name in names):
                 keep &= np.any([_is_set(self._stream.column(name)) for name in names], axis=0)
@@ -164,9 +164,13 @@ class Parts:
         return Kept(np.flatnonzero(keep), running(keep.astype(np.int64)))
 
     def _passes(self, spec: Sequence[Any]) -> npt.NDArray[np.bool_]:
-        """A declared filter; a missing field never matches."""
+        """A declared filter. A missing field matches no comparison, so no null is left when `not` turns it round."""
         if spec[0] == "and":
             return self._passes(spec[1]) & self._passes(spec[2])
+        if spec[0] == "or":
+            return self._passes(spec[1]) | self._passes(spec[2])
+        if spec[0] == "not":
+            return ~self._passes(spec[1])
         if spec[0] == "type":
             return self._stream.column("type").is_in(list(spec[1])).to_numpy()
         _, field, operation, value = spec
@@ -200,7 +204,10 @@ class Parts:
         return [self._taken(leaf, ends - back, ends - back >= starts) for back in range(1, leaf.k + 1)]
 
     def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
-        """The field of single events, of which the leaf keeps these: nobody sorts a column for them."""
+        """The field of single events, of which the leaf keeps these: nobody sorts a column for them.
+
+        There is a part where `some` says so and the event has the field.
+        """
         rows = self._stream.order[self._kept(leaf).rows_at(places[some])]
         text = isinstance(leaf, LastCategory)
         column = self._stream.source[field_column(leaf.field, "text" if text else "integer")].gather(rows)
@@ -208,8 +215,10 @@ class Parts:
             codes = {category: code for code, category in enumerate(leaf.categories)}
             column = column.replace_strict(codes, default=-1, return_dtype=pl.Int64)
         found = np.zeros(len(places), np.int64)
-        found[some] = column.to_numpy()
-        return found, some
+        found[some] = column.fill_null(0).to_numpy()
+        present = np.zeros(len(places), np.bool_)
+        present[some] = _is_set(column)
+        return found, present
 
     def _extreme(self, leaf: Min | Max, window: Window) -> list[Part]:
         """All windows of the view in one go: they share the runs."""
@@ -307,7 +316,12 @@ def weights(oldest: int) -> Ints:
 
 def _source(leaf: Aggregation) -> tuple[str | None, str]:
     """What decides which events a leaf keeps."""
-    return leaf.field, repr(leaf.where and leaf.where.spec())
+    return None if _takes_all(leaf) else leaf.field, repr(leaf.filter_spec)
+
+
+def _takes_all(leaf: Aggregation) -> bool:
+    """True if the leaf counts events that lack its field as well."""
+    return isinstance(leaf, LastK) and leaf.over == "events"
 
 
 def _sizes(found: Range) -> Ints:

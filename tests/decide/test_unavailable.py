@@ -6,13 +6,25 @@ import json
 
 import pytest
 
+from candor import Count, Definitions, Entity, EventType, FeatureView, Money
 from candor.clock import HOUR, Deadline
-from candor.errors import StoreUnavailable
+from candor.errors import DefinitionError, StoreUnavailable
 from candor.features.vector import UNAVAILABLE, Read, Version
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Snapshot
 from tests.builders import only_key
-from tests.decide.lending import DEFINITIONS, NOW, RISKY, SAFE, Till, attempt, champion, happened, take_in
+from tests.decide.lending import (
+    DEFINITIONS,
+    NOW,
+    RISKY,
+    SAFE,
+    Till,
+    attempt,
+    champion,
+    decider,
+    happened,
+    take_in,
+)
 
 
 class Faulty(MemoryDecisionStore):
@@ -108,3 +120,13 @@ def test_past_the_deadline_the_store_is_given_no_time():
     till = Till(Faulty())
     till.decider.decide(attempt(total=SAFE), Deadline(0.0))
     assert till.store.timeouts == [0.0, 0.0]
+
+
+def test_a_view_that_no_checkout_can_name_does_not_start():
+    """It would be absent for everyone, and nobody would be told."""
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    view = FeatureView("cards", card, [used], [Count()], ["24h"])
+    declared = Definitions(entities=[card], events=[used], views=[view])
+    with pytest.raises(DefinitionError, match='nothing says where they name "card"'):
+        decider(Faulty(), definitions=declared)

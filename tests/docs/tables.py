@@ -16,15 +16,30 @@ from benchmarks import fleet
 from benchmarks.items.__main__ import markdown
 from benchmarks.items.weigh import PROFILES, SIZES, weigh_job
 from benchmarks.items.weigh import WINDOWS as PERIODS
-from candor import Count, Entity, EventType, FeatureView, Last, Money, Sum
+from candor import Count, Distinct, Entity, EventType, FeatureView, Last, Money, Sum, Text
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event
+from candor.features.distinct import MOST_EXACT
+from candor.features.event_types import MAX_SKEW
+from candor.features.size import largest_exact
 from candor.features.state import ViewState
 from candor.features.windows import parse
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
 
 WINDOWS = ("1m", "4m", "10m", "1h", "6h", "24h", "7d", "30d", "90d", "168d", "365d", "672d", "730d")
+DISTINCT_WINDOWS = (
+    ["1h"],
+    ["24h"],
+    ["7d"],
+    ["30d"],
+    ["90d"],
+    ["365d"],
+    ["lifetime"],
+    ["24h", "7d"],
+    ["24h", "7d", "30d"],
+    ["1h", "24h", "7d", "30d", "90d"],
+)
 NOW = 1_800_000_000_000
 
 customer = Entity("customer", "checkout.applicant.token")
@@ -54,6 +69,21 @@ def hops() -> str:
         assert window.hop is not None
         rows.append([f"`{label}`", span(window.hop), f"{window.hop / window.length:.1%}"])
     return _table(rows)
+
+
+def exact() -> str:
+    """Windows → up to how many values one distinct count of free text, and each of two, may be declared exact."""
+    rows = [["windows of the view", "one distinct count", "each of two"], ["---"] * 3]
+    for windows in DISTINCT_WINDOWS:
+        fitting = (_largest_exact(windows, fields) for fields in (["method"], ["method", "shop"]))
+        rows.append([", ".join(f"`{label}`" for label in windows), *(f"{most:,}" for most in fitting)])
+    return _table(rows)
+
+
+def _largest_exact(windows: Sequence[str], fields: Sequence[str]) -> int:
+    kind = EventType("payment.succeeded", [customer], {field: Text() for field in fields})
+    counts = [Distinct(field, exact=MOST_EXACT) for field in fields]
+    return largest_exact(FeatureView("payments", customer, [kind], counts, windows), MAX_SKEW)
 
 
 def small_item() -> bytes:
@@ -164,7 +194,7 @@ def costs() -> str:
 
 def written() -> dict[str, str]:
     """The tables that are the same on every run, by their name on the page."""
-    return {"hops": hops(), "item": layout(small_item()), "tiles": layout(folded_item(), 6)}
+    return {"hops": hops(), "exact": exact(), "item": layout(small_item()), "tiles": layout(folded_item(), 6)}
 
 
 def put(page: str, name: str, table: str) -> str:

@@ -28,7 +28,7 @@ def test_every_aggregation_is_worked_out():
     assert {name for name in named if f"{name}(" not in EXAMPLES} == set()
 
 
-@pytest.mark.parametrize("name", ["hops", "item", "tiles"])
+@pytest.mark.parametrize("name", ["hops", "exact", "item", "tiles"])
 def test_a_table_is_what_the_code_says(name):
     """If it is not: `python -m tests.docs.tables`."""
     assert tables.taken(PAGE, name) == tables.written()[name]

@@ -95,6 +95,7 @@ BAD = {
     "an unknown field": (event(tenant="x"), "invalid_field", ".tenant"),
     "no id": ({k: v for k, v in event().items() if k != "event_id"}, "invalid_field", ".event_id"),
     "an empty id": (event(event_id=""), "invalid_field", ".event_id"),
+    "an id that reads as a void's": (event(event_id="evt_9~void"), "invalid_field", ".event_id"),
     "an amount in fractions": (event(data={"amount": 1.5}), "invalid_field", ".data.amount"),
     "an amount that is text": (event(data={"amount": "1"}), "invalid_field", ".data.amount"),
     "an amount that is true": (event(data={"amount": True}), "invalid_field", ".data.amount"),

@@ -54,6 +54,8 @@ FILTERS = {
     "large": field("x") > 50,
     "type": type_is("b", "c"),
     "both": type_is("a") & (field("k") != "p"),
+    "either": type_is("b") | (field("x") > 50),
+    "not": ~((field("x") > 50) & (field("k") == "p")),
     "none": field("missing") == 1,
 }
 
@@ -63,7 +65,7 @@ LATER = [0, 1, 6 * HOUR, 7 * DAY, 14 * DAY, 230 * DAY, 100 * 365 * DAY]
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 KINDS = [EventType(name, [CUSTOMER], {"x": Money(optional=True), "k": Text()}) for name in "abc"]
 
-every = pytest.mark.parametrize("op", [*REGISTRY, "sketch", "change_of_count"])
+every = pytest.mark.parametrize("op", [*REGISTRY, "last_k_of_events", "sketch", "change_of_count"])
 amounts = st.one_of(
     st.integers(-100, 100), st.integers(-MAX_AMOUNT, MAX_AMOUNT), st.sampled_from([-MAX_AMOUNT, MAX_AMOUNT])
 )
@@ -71,6 +73,7 @@ amounts = st.one_of(
 
 BUILT = {
     "last_k": lambda where: LastK(Mean("x", where=where), 3),
+    "last_k_of_events": lambda where: LastK(Mean("x", where=where), 3, over="events"),
     "last_category": lambda where: LastCategory("k", ["p", "r"], where=where),
     "sketch": lambda where: Distinct("x", exact=2, where=where),
     "rate_of_change": lambda where: RateOfChange(Sum("x", where=where)),
@@ -338,18 +341,50 @@ def test_ties_break_by_the_bytes_of_the_event_id(op):
 
 @pytest.mark.parametrize("inner", [Sum, Mean, Variance, Min, Max])
 @pytest.mark.parametrize("k", [1, 2, 16])
+@pytest.mark.parametrize("over", ["values", "events"])
 @settings(max_examples=20)
 @given(events=histories(max_size=20))
-def test_the_latest_k_events_of_every_inner_aggregation(inner, k, events):
-    aggregation = LastK(inner("x"), k)
+def test_the_latest_k_of_every_inner_aggregation(inner, k, over, events):
+    aggregation = LastK(inner("x"), k, over=over)
     assert bits([value(aggregation, fold(aggregation, events))]) == bits(
         [aggregate(aggregation.spec(), events, NOW)]
     )
 
 
+@pytest.mark.parametrize("window", ["1h", "lifetime"])
+@pytest.mark.parametrize("folded", [False, True])
+def test_the_latest_values_and_the_latest_events_differ_where_a_field_is_missing(window, folded):
+    """Amounts 100, 20, missing, 3."""
+    mine = type_is("a")
+    declared = [
+        LastK(Sum("x", where=mine), 2),
+        LastK(Sum("x", where=mine), 2, over="events"),
+        LastK(Mean("x", where=mine), 1, over="events"),
+    ]
+    data = [{"x": 100}, {"x": 20}, {}, {"x": 3}]
+    events = [Event(f"e{n}", "a", NOW - 600_000 + n, {}, one) for n, one in enumerate(data)]
+    newer = [Event(f"f{n}", "b", NOW - 40 + n, {}, {"x": 7}) for n in range(40 if folded else 1)]
+    view = FeatureView("view", CUSTOMER, KINDS, declared, [window])
+    state = ViewState.new(view)
+    state.apply([*events, *newer], NOW, DAY)
+    assert bool(state.base.tiles) is folded
+    assert state.values(NOW) == [23.0, 3.0, 3.0]
+    assert ViewState.decode(view, state.encode()).values(NOW) == [23.0, 3.0, 3.0]
+    assert math.isnan(value(declared[2], fold(declared[2], events[:3])))
+
+
+def test_a_missing_value_that_was_never_sent_and_one_that_is_null_are_one():
+    aggregation = LastK(Sum("x"), 1, over="events")
+    for data in ({}, {"x": None}):
+        partial = fold(aggregation, [Event("e", "a", NOW - 1, {}, data)])
+        assert stored(aggregation, partial) == msgspec.msgpack.encode([[NOW - 1, "e", False]])
+        assert aggregation.summary(partial, NOW) == [None]
+
+
 @pytest.mark.parametrize(
     "refused",
     [
+        lambda: LastK(Sum("x"), 3, over="rows"),
         lambda: LastK(Last("x"), 3),
         lambda: LastK(Sum("x"), 0),
         lambda: LastK(Sum("x"), 17),
@@ -360,7 +395,7 @@ def test_the_latest_k_events_of_every_inner_aggregation(inner, k, events):
         lambda: RateOfChange(Count(), "a week"),
         lambda: DecayedSum("x", half_life="0d"),
     ],
-    ids=["inner", "none", "many", "no category", "exact", "twice", "of", "period", "half-life"],
+    ids=["over", "inner", "none", "many", "no category", "exact", "twice", "of", "period", "half-life"],
 )
 def test_parameters_that_mean_nothing_are_refused(refused):
     with pytest.raises(DefinitionError):
@@ -383,6 +418,7 @@ def test_a_category_is_its_place_and_any_other_is_minus_one():
 def test_every_parameter_is_part_of_the_spec():
     specs = [
         LastK(Mean("x"), 3), LastK(Mean("x"), 4), LastK(Max("x"), 3), LastK(Mean("x", where=field("x") > 1), 3),
+        LastK(Mean("x"), 3, over="events"),
         LastCategory("x", ["a", "b"]), LastCategory("x", ["b", "a"]), Last("x"), Mean("x"),
         Distinct("x"), Distinct("x", exact=127),
         Ratio(Sum("x"), Mean("x")), Ratio(Mean("x"), Sum("x")), Ratio(Sum("x"), Mean("y")),
@@ -390,7 +426,9 @@ def test_every_parameter_is_part_of_the_spec():
         RateOfChange(Sum("x")), RateOfChange(Sum("x"), "1d"), RateOfChange(Sum("y")), RateOfChange(Count()),
     ]  # fmt: skip
     assert len({repr(one.spec()) for one in specs}) == len(specs)
-    assert LastK(Mean("x"), 3).label == "mean_x_of_last_3"
+    assert LastK(Mean("x"), 3).label == LastK(Mean("x"), 3, over="values").label == "mean_x_of_last_3"
+    assert LastK(Mean("x"), 3).spec() == ["last_k", "x", None, "mean", 3]
+    assert LastK(Mean("x"), 3, over="events").label == "mean_x_of_last_3_events"
     assert Ratio(Sum("x"), Mean("x")).label == "sum_x_per_mean_x"
     assert DecayedSum("x").label == "decayed_sum_x_half_life_7d"
     assert RateOfChange(Count(), "1d").label == "count_change_in_1d"

@@ -1,6 +1,7 @@
 """Items never outgrow what their view's declaration says, and views that could outgrow DynamoDB are refused."""
 
 import random
+import re
 from collections.abc import Sequence
 
 import pytest
@@ -15,8 +16,10 @@ from candor import (
     EventType,
     FeatureView,
     Last,
+    LastK,
     Money,
     RateOfChange,
+    Ratio,
     Sum,
     Text,
 )
@@ -24,7 +27,7 @@ from candor.clock import DAY, SECOND
 from candor.contracts import MAX_AMOUNT, Event
 from candor.errors import DefinitionError, InvalidInput
 from candor.features import size
-from candor.features.aggregations import MOST_ID_BYTES
+from candor.features.aggregations import MOST_ID_BYTES, Aggregation
 from candor.features.event_types import MAX_SKEW
 from candor.features.plan import plan_of
 from candor.features.size import LARGEST_ITEM
@@ -36,7 +39,7 @@ from candor.store.protocol import MARKERS_PER_COMMIT
 from tests.builders import NOW, RETENTION, all_aggregations, customer, event, failed, paid
 
 BUSY = 140
-"""Events in every tile: more than a distinct count keeps exactly."""
+"""Events in every tile: more than a distinct count keeps exactly, if it does not say how many."""
 
 AGEING = [DecayedSum("amount", "2d"), DecayedSum("amount", "14d"), RateOfChange(Sum("amount"), "7d")]
 VIEWS = {
@@ -47,11 +50,12 @@ VIEWS = {
         "long", customer, [paid, failed], [Distinct("amount"), Last("amount")], ["1m", "90d", "731d"]
     ),
     "ageing": FeatureView("ageing", customer, [paid, failed], AGEING, ["14d", "28d"]),
+    "exact": FeatureView("exact", customer, [paid, failed], [Distinct("amount", exact=1_024)], ["24h"]),
     "plain": FeatureView("plain", customer, [paid, failed], [Count()], ["1h", "24h", "365d"]),
 }
 
 
-def dense(view: FeatureView, rng: random.Random) -> list[Event]:
+def dense(view: FeatureView, rng: random.Random, busy: int = BUSY) -> list[Event]:
     """The dearest that can happen: every tile full of different extreme amounts, ids as long as they may be."""
     line = NOW - MAX_SKEW
     starts = {
@@ -62,7 +66,7 @@ def dense(view: FeatureView, rng: random.Random) -> list[Event]:
     }
     found = [
         _event(number, start + rng.randrange(10 * SECOND), rng)
-        for number, start in enumerate(sorted(starts) * BUSY)
+        for number, start in enumerate(sorted(starts) * busy)
     ]
     found += [_event(len(found) + n, NOW - rng.randrange(MAX_SKEW), rng) for n in range(4 * size.MOST_RAW)]
     return sorted(found, key=lambda one: one.occurred_at)
@@ -86,7 +90,7 @@ def committed(view: FeatureView, state: ViewState, events: Sequence[Event]) -> i
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_traffic_outgrows_the_bound(name):
     view, rng = VIEWS[name], random.Random(1)
-    events = dense(view, rng)
+    events = dense(view, rng, 1_000 if name == "exact" else BUSY)
     known = events[: size.RING_IDS]
     strangers = [_event(10**6 + number, NOW, rng) for number in range(size.MOST_VOIDS)]
     voids = [
@@ -135,6 +139,48 @@ def test_a_view_that_could_outgrow_dynamodb_is_refused_with_the_remedy():
         declared(free, years)
     assert declared(free, years[:2]).views[0].most_bytes <= LARGEST_ITEM
     assert declared(bound, years).views[0].most_bytes <= LARGEST_ITEM
+
+
+METHOD = EventType("payment.succeeded", [customer], {"method": Text(), "amount": Money()})
+
+
+def alone(aggregations: Sequence[Aggregation], windows: Sequence[str]) -> Definitions:
+    view = FeatureView("methods", customer, [METHOD], aggregations, windows)
+    return Definitions(entities=[customer], events=[METHOD], views=[view])
+
+
+@pytest.mark.parametrize("windows", [["1h"], ["90d"], ["1h", "24h", "7d"]], ids=str)
+@pytest.mark.parametrize(
+    "declared",
+    [
+        lambda exact: [Distinct("method", exact=exact)],
+        lambda exact: [Ratio(Distinct("method", exact=exact), Count())],
+        lambda exact: [
+            Distinct("method", exact=exact),
+            Distinct("amount", exact=min(exact, 150)),
+            Last("amount"),
+        ],
+    ],
+    ids=["one", "ratio", "two"],
+)
+def test_who_asks_for_too_many_exact_values_is_told_how_many_fit(declared, windows):
+    with pytest.raises(DefinitionError, match="lower exact=") as refused:
+        alone(declared(1_024), windows)
+    most = int(re.search(r"exact= of its distinct counts to (\d+),", str(refused.value))[1])
+    alone(declared(most), windows)
+    with pytest.raises(DefinitionError, match=f"to {most},"):
+        alone(declared(most + 1), windows)
+
+
+@pytest.mark.parametrize("windows", [["24h"], ["7d"], ["30d"], ["730d"], ["lifetime"]], ids=str)
+def test_one_distinct_count_over_few_tiles_may_be_exact_to_the_very_most(windows):
+    alone([Distinct("method", exact=1_024)], windows)
+
+
+def test_what_is_too_large_without_distinct_counts_is_told_nothing_of_them():
+    with pytest.raises(DefinitionError, match="an item may grow") as refused:
+        alone([LastK(Sum("amount"), k) for k in range(8, 17)], ["1h", "90d", "365d"])
+    assert "exact=" not in str(refused.value)
 
 
 def test_what_the_bound_stands_on_is_checked_of_every_event():

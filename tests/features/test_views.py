@@ -3,32 +3,44 @@
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from candor import (
     Checkout,
     Count,
+    DecayedSum,
     Definitions,
     Distinct,
     Entity,
     EventType,
     FeatureView,
+    First,
     Integer,
     Json,
+    Last,
     LastCategory,
     LastK,
+    Max,
     Mean,
+    Min,
     Money,
     OnDemand,
+    RateOfChange,
     Ratio,
     Sum,
     Text,
+    TimeSinceLast,
+    Variance,
     decided_type,
     field,
+    type_is,
 )
 from candor.contracts import Application
 from candor.errors import DefinitionError, InvalidInput
 from candor.features import windows
-from tests.builders import NOW, customer, event, failed, paid
+from candor.features.views import digest
+from candor.store.memory import MemoryFeatureStore
+from tests.builders import NOW, customer, event, failed, paid, stored_values, take_in
 
 
 def view(**changed) -> FeatureView:
@@ -74,6 +86,112 @@ def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
         view(**changed)
 
 
+shop = Entity("shop", "merchant_id")
+coded = EventType("payment.coded", [customer], {"method": Text(of=["card", "bank"]), "amount": Text()})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"windows": []}, '"payments" has no windows: .*"24h"'),
+        ({"windows": "24h"}, 'a list of windows: windows=\\["24h"\\]'),
+        ({"windows": ["1h", "30d", "1h"]}, 'declares window "1h" twice'),
+        ({"aggregations": []}, '"payments" has no aggregations'),
+        ({"aggregations": [Count]}, "Count is no aggregation"),
+        ({"events": []}, '"payments" has no events'),
+        ({"entity": Entity("loan")}, '"payment.succeeded" never names entity "loan"'),
+        ({"entity": shop, "events": [paid, coded]}, '"payment.coded" never names entity "shop"'),
+        ({"events": [paid, paid]}, 'takes event type "payment.succeeded" twice'),
+        (
+            {"aggregations": [Count(where=type_is("payment.fialed"))]},
+            '"payment.fialed".*takes payment.succeeded',
+        ),
+        (
+            {"aggregations": [Count(where=~type_is("payment.failed"))]},
+            '"payment.failed".*takes payment.succeeded',
+        ),
+        ({"aggregations": [Count(where=field("amount") == "x")]}, '"amount" with a text.*as integer'),
+        ({"aggregations": [Sum("amount", where=~(field("kind") > 3))]}, '"kind" with an integer.*as text'),
+        (
+            {"events": [coded], "aggregations": [Count(where=field("method") != "crad")]},
+            '"method" with "crad".* bank, card',
+        ),
+        (
+            {"events": [coded], "aggregations": [LastCategory("method", ["card", "csah"])]},
+            '"csah".*never "method".*bank, card',
+        ),
+    ],
+)
+def test_a_view_that_would_count_nothing_or_not_what_it_says_is_refused(changed, message):
+    with pytest.raises(DefinitionError, match=message):
+        view(**changed)
+
+
+def test_what_a_filter_may_say_of_fields_that_types_declare_differently():
+    both = [paid, coded]
+    assert view(events=both, aggregations=[Count(where=(field("amount") == "x") | (field("amount") > 1))])
+    assert view(events=both, aggregations=[Count(where=field("method") > "c")]).features
+    free = EventType("payment.free", [customer], {"method": Text()})
+    assert view(events=[coded, free], aggregations=[Count(where=field("method") == "cash")]).features
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda: Text(of="card"), r'Text\(of=\["card"\]\)'),
+        (lambda: LastCategory("kind", "card"), r'takes a list of categories: \["card"\]'),
+        (lambda: EventType("payment.lost", []), '"payment.lost" names no entity'),
+    ],
+)
+def test_one_text_is_no_list_and_an_event_is_about_someone(write, message):
+    with pytest.raises(DefinitionError, match=message):
+        write()
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("checkout.aplicant.token", 'Checkout has no "aplicant".*checkout.applicant.token'),
+        ("token", 'Application has no "token"'),
+        ("checkout.device.fingerprints", 'Device has no "fingerprints"'),
+        ("checkout.applicant.token.x", 'str has no "x"'),
+        ("checkout.items.sku", 'list has no "sku"'),
+        ("checkout.applicant", "ends in Applicant, not in text"),
+        ("checkout.items", "ends in list, not in text"),
+        ("checkout.total", "ends in int, not in text"),
+        ("livemode", "ends in bool, not in text"),
+        ("", 'Application has no ""'),
+    ],
+)
+def test_a_key_that_leads_to_no_token_is_refused(key, message):
+    with pytest.raises(DefinitionError, match=f'entity "customer": key="{key}".*{message}'):
+        Entity("customer", key)
+
+
+def test_an_entity_without_a_key_is_in_no_checkout_and_all_else_works(checkout: Checkout):
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    cards = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    declared = Definitions(entities=[card], events=[used], views=[cards])
+    assert card.key_of(Application(checkout, "mer_1")) is None
+    assert cards.spec()["entity"] == ["card", None]
+    store = MemoryFeatureStore()
+    take_in([event("e", NOW - 1, type="card.used", entities={"card": "c1"}, amount=7)], declared, store)
+    assert stored_values(store, cards, "c1") == [7.0]
+
+
+def test_what_serves_checkouts_needs_keys():
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    cards = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    declared = Definitions(entities=[customer, card], events=[paid, used], views=[view(), cards])
+    with pytest.raises(DefinitionError, match=r'view "cards".*Entity\("card", key='):
+        declared.require_keys()
+    Definitions(
+        entities=[customer, card], events=[paid, used], views=[view()], standby=[cards]
+    ).require_keys()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -84,6 +202,12 @@ def test_a_view_refuses_fields_that_its_events_do_not_declare(changed, message):
         ({"events": [failed]}, "undeclared event type"),
         ({"views": [view(aggregations=[Count(name="a:b")])]}, "LightGBM refuses"),
         ({"views": [view(name="request")]}, "name of the on-demand features"),
+        ({"views": [view(name="a.b")]}, 'view "a.b" has "." in its name'),
+        ({"views": [view(name="a b")]}, 'view "a b" has " " in its name'),
+        (
+            {"views": [view(aggregations=[Count(where=field("kind") == "gift card")])]},
+            "kind_is_gift card.*name=",
+        ),
         ({"on_demand": [OnDemand("x", lambda c, f: 1), OnDemand("x", lambda c, f: 2)]}, '"request.x"'),
     ],
 )
@@ -104,6 +228,24 @@ def test_the_version_follows_meaning_and_not_spelling():
     assert view().version == view().version
     assert view(events=[failed, paid]).version == view(events=[paid, failed]).version
     assert view().item_keys("ann") == (f"payments@{view().version}#ann",)
+
+
+def test_a_release_changes_no_version_and_no_name():
+    """Items are stored under the version, and models name the features: both outlive the code that gave them."""
+    kind = EventType(
+        "payment.succeeded", [customer], {"amount": Money(optional=True), "kind": Text(optional=True)}
+    )
+    large = type_is("payment.succeeded") & (field("amount") > 50)
+    aggregations = [
+        Count(), Count(where=large), Sum("amount", where=field("kind") != "a"), Mean("amount"), Variance("amount"),
+        Min("amount"), Max("amount"), First("amount"), Last("amount"), LastCategory("kind", ["b", "a"]),
+        TimeSinceLast(), Distinct("kind"), Distinct("amount", exact=3, name="about"), LastK(Mean("amount"), 3),
+        LastK(Sum("amount", where=large), 2), Ratio(LastK(Sum("amount"), 2), Count(), name="share"),
+        DecayedSum("amount", "2d"), RateOfChange(Count(where=large), "7d"),
+    ]  # fmt: skip
+    every = view(events=[kind], aggregations=aggregations, windows=["14d", "28d"])
+    names = digest([feature.name for feature in every.features])
+    assert (every.version, names[:16]) == ("c3a9a654", "4fdee80b22775a9c")
 
 
 def test_the_hash_covers_views_and_on_demand_versions():
@@ -188,6 +330,31 @@ def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew()
         with pytest.raises(InvalidInput) as refusal:
             LOANS.check_event(bad, NOW)
         assert refusal.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "where"),
+    [
+        ({"entities": {"customer": 17}}, "invalid_field", "entities.customer"),
+        ({"id": 17}, "invalid_field", "event_id"),
+        ({"occurred_at": NOW - 0.5}, "invalid_timestamp", "occurred_at"),
+        ({"voided_at": NOW - 0.5}, "invalid_timestamp", "voided_at"),
+        ({"id": "e~void"}, "invalid_field", "event_id"),
+        ({"id": "~void", "voided_at": NOW}, "invalid_field", "event_id"),
+    ],
+)
+def test_an_event_that_was_never_json_is_held_to_the_same_contract(changed, code, where):
+    """Events made in Python pass no decoder: what the store would take otherwise is refused here."""
+    good = event("e", NOW - 1, type="loan.closed", **GOOD)
+    with pytest.raises(InvalidInput) as refusal:
+        LOANS.check_event(replace(good, **changed), NOW)
+    assert (refusal.value.code, refusal.value.field) == (code, where)
+    assert "17" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("event_id", ["~voided", "e~void~", "void", "e~void "])
+def test_only_the_very_end_of_an_id_marks_a_void(event_id):
+    LOANS.check_event(event(event_id, NOW - 1, type="loan.closed", **GOOD), NOW)
 
 
 def two_versions():

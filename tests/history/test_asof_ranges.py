@@ -110,6 +110,7 @@ AGGREGATIONS = [
     Count(), Sum("x"), Mean("x"), Variance("x"), Min("x"), Max("x"), TimeSinceLast(), DecayedSum("x"),
     RateOfChange(Count(), "7d"), Ratio(Sum("x"), Mean("x")), Ratio(Count(), TimeSinceLast()),
     *(LastK(of("x"), 3) for of in (Sum, Mean, Variance, Min, Max)),
+    *(LastK(of("x"), 3, over="events") for of in (Sum, Mean, Variance, Min, Max)),
 ]  # fmt: skip
 OPTIONAL = {"min", "max", "first", "last", "last_at", "last_1", "last_2", "last_3"}
 

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from candor import Definitions, Entity, EventType, FeatureView, Money, Sum
 from candor.clock import DAY, HOUR, MINUTE, FixedClock
 from candor.contracts import Event
 from candor.features.state import ViewState
@@ -153,17 +154,20 @@ def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
 def test_the_updater_may_write_between_reading_and_writing(tmp_path):
     arrivals = history(random.Random(3))
     store = LoggedStore()
+    store.now = NOW
     late = event("late", NOW - MINUTE, amount=5, kind="a")
     load = store.load
 
     def overtaken(keys):
         found = load(keys)
-        store.load = load
-        ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
+        if keys == [only_key(STEADY, "ann")]:
+            store.load = load
+            ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
         return found
 
     store.load = overtaken
-    filled(tmp_path, store, STEADY, arrivals)
+    assert not filled(tmp_path, store, STEADY, arrivals).failures
+    assert store.load == load
     assert_equal(store, STEADY, [*arrivals, (NOW, late)], ["ann", "bob"])
 
 
@@ -256,3 +260,19 @@ def test_a_filled_view_equals_the_offline_engine_and_an_empty_one_does_not(tmp_p
     asked = (definitions_of(view), view, events, drawn(events, view, 5))
     assert verify(*asked, store, RETENTION, NOW) == Verified(count, [], 0)
     assert len(verify(*asked, MemoryFeatureStore(), RETENTION, NOW).different) == count
+
+
+def test_a_view_that_no_checkout_is_served_with_is_verified_by_token():
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    view = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    definitions = Definitions(entities=[card], events=[used], views=[view])
+    events = [
+        event(f"e{n}", NOW - 1 - n, type="card.used", entities={"card": f"c{n % 2}"}, amount=n)
+        for n in range(5)
+    ]
+    store = MemoryFeatureStore()
+    take_in(events, definitions, store)
+    asked = (definitions, view, events, drawn(events, view, 5))
+    assert verify(*asked, store, RETENTION, NOW) == Verified(2, [], 0)
+    assert len(verify(*asked, MemoryFeatureStore(), RETENTION, NOW).different) == 2

@@ -93,6 +93,7 @@ REVERSIBLE = [
     Count(),
     Count(where=type_is("payment.failed"), name="failures"),
     Sum("amount"),
+    Sum("amount", where=type_is("payment.failed") | ~(field("kind") == "a"), name="unlike"),
     Mean("amount"),
     Variance("amount"),
     Ratio(Count(where=type_is("payment.failed")), Count(), name="share"),

@@ -8,6 +8,7 @@ import struct
 from fractions import Fraction
 from unittest.mock import patch
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,9 +44,10 @@ from candor import (
     type_is,
 )
 from candor.contracts import Applicant, Application, Event, Offer
+from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import asked_table, event_table
 from history.asof.pair_join import features_by_join
-from history.point_in_time import LEAK_MS, Question, point_in_time
+from history.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
 from tests import oracle
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -97,6 +99,9 @@ WHERE = st.sampled_from(
         (field("amount") >= 0) & type_is("payment.succeeded"),
         field("category") == "books",
         field("category") != "books",
+        ~(field("category") == "books"),
+        ~type_is("payment.succeeded") | (field("days_late") > 3),
+        ~((field("days_late") > 3) | (field("category") == "books")),
     ]
 )
 AGGREGATIONS = st.one_of(
@@ -114,11 +119,12 @@ AGGREGATIONS = st.one_of(
         st.sampled_from([1, 2, 128]),
     ),
     st.builds(
-        lambda of, name, where, k: LastK(of(name, where=where), k),
+        lambda of, name, where, k, over: LastK(of(name, where=where), k, over=over),
         st.sampled_from([Sum, Mean, Variance, Min, Max]),
         st.sampled_from(["amount", "days_late"]),
         WHERE,
         st.integers(1, 4),
+        st.sampled_from(["values", "events"]),
     ),
     st.builds(
         lambda categories, where: LastCategory("category", categories, where=where),
@@ -145,12 +151,19 @@ AGEING = st.one_of(
 WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size=3, unique=True)
 
 
+def types_of(leaf) -> set[str]:
+    """Event types that a filter names: a view refuses those that it does not take."""
+    conditions = () if leaf.where is None else leaf.where.leaves
+    return {name for one in conditions if one.spec()[0] == "type" for name in one.spec()[1]}
+
+
 @st.composite
 def definitions(draw):
     views = []
     for number, entity in enumerate((CUSTOMER, MERCHANT)):
         aggregations = draw(st.lists(AGGREGATIONS, min_size=1, max_size=4, unique_by=lambda one: one.label))
-        events = draw(st.sampled_from([[PAID], [PAID, FAILED]]))
+        named = {name for one in aggregations for leaf in one.leaves for name in types_of(leaf)}
+        events = [PAID, FAILED] if FAILED.name in named or draw(st.booleans()) else [PAID]
         views.append(FeatureView(f"view{number}", entity, events, aggregations, draw(WINDOWS)))
     ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda one: one.label))
     views.append(FeatureView("ageing", CUSTOMER, [PAID, FAILED], ageing, ["14d"]))
@@ -245,7 +258,7 @@ def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: 
         if gone.get(event.id, math.inf) < asked.q + leak:
             continue
         if start <= event.occurred_at < asked.q + leak and (
-            not aggregation.where or aggregation.where.matches(event)
+            aggregation.where is None or aggregation.where.matches(event)
         ):
             inside.append(event)
     return sorted(inside, key=lambda event: (event.occurred_at, event.id.encode()))
@@ -265,6 +278,9 @@ def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: in
     if op in {"decayed_sum", "rate_of_change"}:
         return oracle.aggregate(aggregation.spec(), inside, asked.q)
     if op == "last_k":
+        if aggregation.over == "events":
+            latest = [e.data.get(aggregation.field) for e in inside[-aggregation.k :]]
+            values = [value for value in latest if value is not None]
         op, values = aggregation.of.op, values[-aggregation.k :]
     n = len(values)
     match op:
@@ -396,6 +412,7 @@ def test_one_entity_with_many_events_voids_and_questions():
         Distinct("amount", exact=20),
         DecayedSum("amount"),
         LastK(Sum("amount"), 3),
+        LastK(Sum("amount"), 3, over="events"),
     ]
     defined = one_view(*aggregations, windows=["24h", "14d"])
     asked = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(60)]
@@ -456,9 +473,68 @@ def test_no_row_is_lost_and_an_application_without_the_entity_has_empty_windows(
     assert bits(table.vector(4)) == bits((0.0, math.nan))
 
 
+def test_an_entity_that_no_application_names_is_asked_for_by_its_token():
+    card = Entity("card")
+    used = EventType("card.used", [card], {"amount": Money()})
+    view = FeatureView("cards", card, [used], [Sum("amount")], ["24h"])
+    defined = Definitions(entities=[card], events=[used], views=[view])
+    events = [Event("e", "card.used", T0 - 1, {"card": "c"}, {"amount": 3})]
+    with pytest.raises(DefinitionError, match='nothing says where they name "card"'):
+        point_in_time(defined, events, [question(0, T0, "a", "x")])
+    asked = pa.table({"q": [T0, T0 - 1], "entity_card": ["c", "c"]})
+    assert features_as_of(defined, event_table(defined, events), asked).tolist() == [[3.0], [0.0]]
+
+
+NO_ROWS = {
+    "a fraction": ({"data": {"amount": 1.5}}, "invalid_field", "[1].data.amount"),
+    "a whole float": ({"data": {"amount": 2.0}}, "invalid_field", "[1].data.amount"),
+    "a truth value": ({"data": {"amount": True}}, "invalid_field", "[1].data.amount"),
+    "digits": ({"data": {"amount": "17"}}, "invalid_field", "[1].data.amount"),
+    "beyond 64 bits": ({"data": {"amount": 2**63}}, "invalid_field", "[1].data.amount"),
+    "a number as text": ({"data": {"category": 17}}, "invalid_field", "[1].data.category"),
+    "an integer key": ({"entities": {"customer": 17}}, "invalid_field", "[1].entities.customer"),
+    "an integer key of nobody": ({"entities": {"17": 17}}, "invalid_field", "[1].entities"),
+    "an integer id": ({"id": 17}, "invalid_field", "[1].event_id"),
+    "half a millisecond": ({"occurred_at": T0 + 0.5}, "invalid_field", "[1].occurred_at"),
+    "a void's fraction": ({"voided_at": T0 + 0.5}, "invalid_field", "[1].voided_at"),
+    "no such type": ({"type": "payment.lost"}, "unknown_event_type", "[1].type"),
+}
+
+
+@pytest.mark.parametrize(("changed", "code", "where"), NO_ROWS.values(), ids=NO_ROWS)
+def test_what_no_column_holds_is_refused_with_its_place_and_never_its_value(changed, code, where):
+    """A column of integers would cut 1.5 to 1 where the online path refuses it."""
+    events = [paid("e", T0, 1), replace(paid("f", T0, 1), **changed)]
+    with pytest.raises(InvalidInput) as refused:
+        event_table(one_view(Count()), events)
+    assert (refused.value.code, refused.value.field) == (code, where)
+    assert "17" not in str(refused.value)
+
+
+def test_what_is_not_declared_may_be_anything():
+    events = [
+        replace(paid("e", T0, 1), data={"amount": None, "basket": 1.5, "other": [1.5]}, entities={"x": "y"})
+    ]
+    table = event_table(one_view(Count()), events)
+    assert table.select(["integer_amount", "entity_customer"]).to_pylist() == [
+        {"integer_amount": None, "entity_customer": None}
+    ]
+
+
 def test_no_events_and_no_questions():
     assert point_in_time(one_view(Count()), [], [question(0, T0, "a", "x")]).vector(0) == (0.0,)
     assert point_in_time(one_view(Count()), [paid("e", T0, 1)], []).values.shape == (0, 1)
+
+
+def test_the_latest_values_and_the_latest_events_differ_where_a_field_is_missing():
+    """Amounts 100, 20, missing, 3."""
+    amounts = [100, 20, None, 3]
+    events = [replace(paid(f"e{n}", T0 - 9 + n, 0), data={"amount": x}) for n, x in enumerate(amounts)]
+    defined = one_view(LastK(Sum("amount"), 2), LastK(Sum("amount"), 2, over="events"))
+    asked = [question(0, T0, "a", "x")]
+    assert point_in_time(defined, events, asked).vector(0) == (23.0, 3.0)
+    joined = features_by_join(defined, event_table(defined, events), asked_table(defined, asked))
+    assert joined.tolist() == [[23.0, 3.0]]
 
 
 def test_distinct_counts_beyond_the_exact_ones_are_those_of_the_state():

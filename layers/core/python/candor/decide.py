@@ -94,7 +94,8 @@ class Answer(msgspec.Struct, frozen=True):
 class Decider:
     """Decides checkouts; `fallback_policy` serves without a bundle.
 
-    Decisions are kept `retention_days`; `retention` is of feature items, as the updater has it.
+    Decisions are kept `retention_days`; `retention` is of feature items, as the updater has it. Raises `DefinitionError` if a
+    view serves that no checkout can name.
     """
 
     def __init__(  # noqa: PLR0913 - each has its name at the call
@@ -110,6 +111,7 @@ class Decider:
         retention_days: int,
         retention: Retention,
     ) -> None:
+        definitions.require_keys()
         self._max_skew_ms = definitions.max_future_skew_ms
         self._store = store
         self._champions = champions

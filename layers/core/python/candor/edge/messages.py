@@ -79,6 +79,4 @@ def ingest_messages(
         for message, event in parsed
         if event.dedup_id in outcome.failed
     ]
-    return MessageOutcome(
-        refused, failed, len(outcome.too_late), len(outcome.erased), outcome.stale, early
-    )
+    return MessageOutcome(refused, failed, len(outcome.too_late), len(outcome.erased), outcome.stale, early)

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import DefinitionError
-from candor.features.predicates import Predicate
+from candor.features.predicates import Predicate, Spec
 from candor.features.windows import Window
 
 Input = tuple[int, str, Any]
@@ -65,10 +65,14 @@ class Aggregation:
     def __init__(
         self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None
     ) -> None:
+        if where is not None and not isinstance(where, Predicate):
+            raise DefinitionError(
+                f'{self.op}: where= takes a condition on events, as in where=field("amount") > 100'
+            )
         self.field = field
         self.where = where
         self.label = name or "_".join(
-            word for word in (self.op, field, where.label if where else None) if word
+            word for word in (self.op, field, None if where is None else where.label) if word
         )
 
     def __init_subclass__(cls) -> None:
@@ -82,7 +86,12 @@ class Aggregation:
 
     def spec(self) -> list[Any]:
         """JSON form that is hashed; equal specs may share their partial."""
-        return [self.op, self.field, self.where.spec() if self.where else None]
+        return [self.op, self.field, self.filter_spec]
+
+    @property
+    def filter_spec(self) -> Spec | None:
+        """JSON form of the filter; None where every event passes."""
+        return None if self.where is None else self.where.spec()
 
     @property
     def leaves(self) -> tuple[Aggregation, ...]:
@@ -97,13 +106,13 @@ class Aggregation:
     @property
     def source(self) -> str:
         """What ``prepare`` depends on; aggregations of the same source share the prepared value."""
-        return repr([self.taken, self.where.spec() if self.where else None])
+        return repr([self.taken, self.filter_spec])
 
     @property
     def fields(self) -> frozenset[str]:
         """Names of the data fields that ``prepare`` looks at."""
         own = frozenset({self.field} if self.field else ())
-        return own | self.where.fields if self.where else own
+        return own if self.where is None else own | self.where.fields
 
     def check_window(self, window: Window) -> None:
         """Raise `DefinitionError` where the aggregation has no meaning, or no bound, over this window."""
@@ -466,6 +475,8 @@ class LastCategory(Last):
         name: str | None = None,
     ) -> None:
         super().__init__(field, where=where, name=name)
+        if isinstance(categories, str):
+            raise DefinitionError(f'last_category of "{field}" takes a list of categories: ["{categories}"]')
         self.categories = list(categories)
         self.codes = {category: code for code, category in enumerate(self.categories)}
         if not self.codes or len(self.codes) != len(self.categories):

@@ -7,14 +7,17 @@ from functools import cached_property
 from itertools import chain, product
 from typing import Any
 
-from candor.contracts import Event
+from candor.contracts import VOID, Event
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.aggregations import MOST_ID_BYTES
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.labels import Label
 from candor.features.on_demand import REQUEST, OnDemand
-from candor.features.size import LARGEST_ITEM
+from candor.features.size import LARGEST_ITEM, largest_exact
 from candor.features.views import FeatureView, digest
+
+_SEPARATORS = frozenset(".@#/ ")
+"""What stands behind a view's name in a feature's name or in an item's key."""
 
 FORMAT = 1
 """Version of the semantics below the declarations; part of every hash."""
@@ -97,6 +100,15 @@ class Definitions:
                 return found
         return None
 
+    def require_keys(self) -> None:
+        """Raise `DefinitionError` if a view serves whose entity no checkout can name: it would be absent for everyone."""
+        for view in self.views:
+            if view.entity.key is None:
+                raise DefinitionError(
+                    f'view "{view.name}" serves checkouts, and nothing says where they name "{view.entity.name}": '
+                    f'declare Entity("{view.entity.name}", key=…)'
+                )
+
     def view(self, name: str, version: str) -> FeatureView:
         """A view that is kept. Raises `DefinitionError`."""
         for view in self.kept:
@@ -122,46 +134,84 @@ class Definitions:
         kind = self.event_types.get(event.type)
         if kind is None:
             raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
+        _check_moments(event)
         latest = now_ms + self.max_future_skew_ms
         if event.occurred_at > latest:
             raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
         if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
             raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
-        if len(event.id.encode()) > MOST_ID_BYTES or not event.id.isprintable():
-            raise InvalidInput(
-                "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
-            )
+        _check_id(event.id)
         kind.check(event)
 
     def _check(self) -> None:
         if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
             raise DefinitionError(f"max_future_skew_ms must be between 0 and {MAX_SKEW}")
-        seen: set[str] = set()
-        for name in self.features:
-            if name in seen:
-                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
-            if set(name) & set('",:[]{}'):
-                raise DefinitionError(f'feature name "{name}" has a character that LightGBM refuses')
-            seen.add(name)
         if len({(view.name, view.version) for view in self.kept}) < len(self.kept):
             raise DefinitionError("a view on standby is what another one is already; take it away")
         for view in self.kept:
             self._check_view(view)
+        self._check_features()
+        if self.label is not None:
+            self.label.check(self.event_types)
+
+    def _check_features(self) -> None:
+        seen: set[str] = set()
+        for name in self.features:
+            if name in seen:
+                raise DefinitionError(f'two features are named "{name}"; give one aggregation another name=')
+            if set(name) & set('",:[]{}') or name.split() != [name]:
+                raise DefinitionError(
+                    f'feature name "{name}" has a character that LightGBM refuses; give the aggregation a name='
+                )
+            seen.add(name)
 
     def _check_view(self, view: FeatureView) -> None:
         if view.name == REQUEST:
             raise DefinitionError(f'view "{REQUEST}" has the name of the on-demand features; give it another')
+        if strange := sorted(set(view.name) & _SEPARATORS):
+            raise DefinitionError(
+                f'view "{view.name}" has "{strange[0]}" in its name, which ends a name in keys'
+            )
         if self.entities.get(view.entity.name) is not view.entity:
             raise DefinitionError(f'view "{view.name}" uses undeclared entity "{view.entity.name}"')
         for event in view.events:
             if self.event_types.get(event.name) is not event:
                 raise DefinitionError(f'view "{view.name}" uses undeclared event type "{event.name}"')
-        if (most := view.most_bytes) > LARGEST_ITEM:
-            raise DefinitionError(
-                f'view "{view.name}": an item may grow to {most:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; declare '
-                "fewer or shorter windows, move aggregations (distinct ones first) to a view of their own, or name the "
-                "texts of a distinct count: Text(of=[…])"
-            )
+        _check_size(view)
+
+
+def _check_size(view: FeatureView) -> None:
+    if view.most_bytes <= LARGEST_ITEM:
+        return
+    exact = largest_exact(view, MAX_SKEW)
+    remedies = [f"lower exact= of its distinct counts to {exact}"] if exact else []
+    remedies += [
+        "declare fewer or shorter windows",
+        "move aggregations (distinct ones first) to a view of their own",
+    ]
+    raise DefinitionError(
+        f'view "{view.name}": an item may grow to {view.most_bytes:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; '
+        f"{', '.join(remedies)}, or name the texts of a distinct count: Text(of=[…])"
+    )
+
+
+def _check_moments(event: Event) -> None:
+    """A moment that is no whole number of milliseconds would be a different one in every column and tile."""
+    if type(event.occurred_at) is not int:
+        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "occurred_at")
+    if event.voided_at is not None and type(event.voided_at) is not int:
+        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "voided_at")
+
+
+def _check_id(event_id: str) -> None:
+    if type(event_id) is not str or len(event_id.encode()) > MOST_ID_BYTES or not event_id.isprintable():
+        raise InvalidInput(
+            "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
+        )
+    if event_id.endswith(VOID):
+        raise InvalidInput(
+            "invalid_field", f'Expected an id that does not end in "{VOID}", which marks voids.', "event_id"
+        )
 
 
 def _by_name(declared: Iterable[Any]) -> dict[str, Any]:

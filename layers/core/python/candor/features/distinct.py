@@ -31,7 +31,8 @@ _ALPHA = 0.7213475204444817
 class Distinct(Aggregation):
     """Number of distinct values of a text or integer field, kept as 64-bit BLAKE2b digests.
 
-    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %.
+    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %. `exact` is at most 1,024, and less
+    where windows need many tiles: each may hold so many digests (docs/features.md has the table).
     """
 
     op = "distinct"

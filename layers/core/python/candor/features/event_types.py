@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Event
-from candor.errors import InvalidInput
+from candor.errors import DefinitionError, InvalidInput
 
 MAX_SKEW = 300_000
 """How far ahead (ms) an event may be dated at most. Events younger than this, seen from the newest, stay raw in their
@@ -58,6 +60,8 @@ def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of 
 
 def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language
     """Text for filters and distinct counts, at most 256 characters; `of` names all that it may be."""
+    if isinstance(of, str):
+        raise DefinitionError(f'Text(of="{of}") would name its letters; write Text(of=["{of}"])')
     return Field("text", optional, of=frozenset(of))
 
 
@@ -67,17 +71,25 @@ def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the
 
 
 class Entity(msgspec.Struct, frozen=True):
-    """Who features are about. `key` is the dotted path to its token on an Application.
+    """Who features are about.
 
+    `key` is the dotted path to its token on an Application: `"checkout.applicant.token"`, `"merchant_id"`. An entity without
+    one is known from events alone; its features are read by token, and no checkout is served with them.
     `hot` declares that one key sees so many events that the ids of recent ones do not fit in its item.
     """
 
     name: str
-    key: str
+    key: str | None = None
     hot: bool = False
+
+    def __post_init__(self) -> None:
+        if self.key is not None:
+            _check_key(self.name, self.key)
 
     def key_of(self, application: Application) -> str | None:
         """The entity's token in this application, or None where it names none."""
+        if self.key is None:
+            return None
         found: Any = application
         for step in self.key.split("."):
             if found is None:
@@ -86,12 +98,43 @@ class Entity(msgspec.Struct, frozen=True):
         return None if found is None else str(found)
 
 
+def _check_key(name: str, key: str) -> None:
+    """Raise `DefinitionError` unless the path leads to a text of an Application."""
+    kind: Any = Application
+    for step in key.split("."):
+        if step not in getattr(kind, "__struct_fields__", ()):
+            raise DefinitionError(
+                f'entity "{name}": key="{key}" leads nowhere: {kind.__name__} has no "{step}"; write the path to a token of '
+                'an application, such as "checkout.applicant.token", "checkout.device.fingerprint" or "merchant_id"'
+            )
+        kind = _member(kind, step)
+    if kind is not str:
+        raise DefinitionError(f'entity "{name}": key="{key}" ends in {kind.__name__}, not in text')
+
+
+def _member(struct: type[msgspec.Struct], name: str) -> Any:
+    """The bare type of a member: of `Annotated[str, …] | None` it is `str`.
+
+    One annotation is resolved: `msgspec.structs.fields` resolves all of them, which costs a cold start two milliseconds.
+    """
+    kind = eval(struct.__annotations__[name], vars(sys.modules[struct.__module__]))  # noqa: S307 - an annotation of our own
+    while arguments := get_args(kind):
+        kind = arguments[0] if get_origin(kind) in (Annotated, UnionType, Union) else get_origin(kind)
+    return kind
+
+
 class EventType(msgspec.Struct, frozen=True, dict=True):
     """A kind of event: the entities it must name and its data fields. Unknown fields are carried, not used."""
 
     name: str
     entities: Sequence[Entity]
     fields: Mapping[str, Field] = {}
+
+    def __post_init__(self) -> None:
+        if not self.entities:
+            raise DefinitionError(
+                f'event type "{self.name}" names no entity: no event of it could be accepted'
+            )
 
     @cached_property
     def plain_fields(self) -> frozenset[str]:
@@ -104,6 +147,9 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
             raise InvalidInput(
                 "missing_entity", "The event names none of the entities it is about.", "entities"
             )
+        for entity in self.entities:
+            if type(event.entities.get(entity.name, "")) is not str:
+                raise InvalidInput("invalid_field", "Expected text.", f"entities.{entity.name}")
         for name, kind in self.fields.items():
             kind.check(name, event.data.get(name))
         currency = event.data.get("currency")

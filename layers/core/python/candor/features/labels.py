@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from candor.errors import DefinitionError
+from candor.features.event_types import EventType
 from candor.features.windows import duration
 
 FINAL_DUE = "final_due"
@@ -24,6 +25,11 @@ class Instalments(msgspec.Struct, frozen=True):
     reversed: str | None = None
     number: str = "installment"
 
+    def check(self, event_types: Mapping[str, EventType]) -> None:
+        """Raise `DefinitionError` unless its events are declared, each with the number of the instalment."""
+        for name in filter(None, (self.due, self.paid, self.reversed)):
+            _check_integer(event_types, name, self.number)
+
 
 class Outcome(msgspec.Struct, frozen=True):
     """Another end of a loan: bad if an instalment was still unpaid `past_due` after it fell due.
@@ -35,6 +41,13 @@ class Outcome(msgspec.Struct, frozen=True):
     name: str
     past_due: str
     within: str | None = None
+
+    def __post_init__(self) -> None:
+        past_due, within = self.past_due_ms, self.within_ms
+        if within is not None and within < past_due:
+            raise DefinitionError(
+                f'outcome "{self.name}" is never bad: within="{self.within}" ends before past_due="{self.past_due}"'
+            )
 
     @property
     def past_due_ms(self) -> int:
@@ -60,6 +73,7 @@ class Label(msgspec.Struct, frozen=True):
     outcomes: Sequence[Outcome] = ()
 
     def __post_init__(self) -> None:
+        duration(self.grace)
         if self.outcomes and self.instalments is None:
             raise DefinitionError(
                 "outcomes are of instalments: say how they are told, Label(instalments=Instalments(…))"
@@ -67,6 +81,13 @@ class Label(msgspec.Struct, frozen=True):
         names = [FINAL_DUE, *(outcome.name for outcome in self.outcomes)]
         if len(set(names)) < len(names):
             raise DefinitionError(f'two outcomes have one name, or one is named "{FINAL_DUE}"')
+
+    def check(self, event_types: Mapping[str, EventType]) -> None:
+        """Raise `DefinitionError` unless it is of declared events and fields: no loan would be labelled otherwise."""
+        _check_integer(event_types, self.origin, self.due_field)
+        _declared(event_types, self.closed)
+        if self.instalments is not None:
+            self.instalments.check(event_types)
 
     @property
     def grace_ms(self) -> int:
@@ -81,3 +102,17 @@ class Label(msgspec.Struct, frozen=True):
             known = ", ".join([FINAL_DUE, *(outcome.name for outcome in self.outcomes)])
             raise DefinitionError(f'no label is named "{name}"; there are {known}')
         return None
+
+
+def _declared(event_types: Mapping[str, EventType], name: str) -> EventType:
+    if name not in event_types:
+        raise DefinitionError(
+            f'the label asks for event type "{name}", which is not declared; there are {", ".join(sorted(event_types))}'
+        )
+    return event_types[name]
+
+
+def _check_integer(event_types: Mapping[str, EventType], name: str, field: str) -> None:
+    kind = _declared(event_types, name).fields.get(field)
+    if kind is None or kind.kind != "integer":
+        raise DefinitionError(f'the label asks for it, but event type "{name}" declares no integer "{field}"')

@@ -54,13 +54,12 @@ class Plan:
             (a.remove if a.invertible else None, column)
             for a, column in zip(self.aggregations, columns, strict=True)
         )
-        filters = {repr(a.where and a.where.spec()): a.where for a in sources.values()}
+        filters = {repr(a.filter_spec): a.where for a in sources.values()}
         takers = {a.taken: a.take for a in sources.values()}
-        self.filters = tuple(where.matches if where else None for where in filters.values())
+        self.filters = tuple(None if where is None else where.matches for where in filters.values())
         self.takers = tuple(takers.values())
         self.sources = tuple(
-            (list(filters).index(repr(a.where and a.where.spec())), list(takers).index(a.taken))
-            for a in sources.values()
+            (list(filters).index(repr(a.filter_spec)), list(takers).index(a.taken)) for a in sources.values()
         )
         windows = sorted({window for _, window in places}, key=lambda w: (w.delay, w.length or 2**62))
         self.windows = tuple(window for window in windows if not window.delay)

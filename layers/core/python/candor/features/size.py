@@ -6,11 +6,17 @@ refused when it is declared. All figures are bytes of MessagePack, at their most
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
+from copy import copy
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER
+import msgspec
+
+from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER, Aggregation
+from candor.features.composed import Ratio
+from candor.features.distinct import MOST_EXACT, Distinct
 from candor.features.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -25,7 +31,7 @@ RING_IDS = 256
 MOST_RAW = 128
 """More events never stay raw, however fast they come."""
 
-MOST_VOIDS = 32
+MOST_VOIDS = 20
 """More voids never wait, of events that are folded and of events that never came."""
 
 _ID = 2 + MOST_ID_BYTES
@@ -70,3 +76,23 @@ def declared_texts(view: FeatureView) -> dict[str, int]:
         for name, kind in event.fields.items():
             found[name].append(kind.of)
     return {name: len(set(chain.from_iterable(texts))) for name, texts in found.items() if all(texts)}
+
+
+def largest_exact(view: FeatureView, ahead: int) -> int:
+    """The largest `exact` that the view's distinct counts may all have in an item that DynamoDB takes; 0 if there is none."""
+
+    def outgrows(exact: int) -> bool:
+        aggregations = [_exact_to(exact, aggregation) for aggregation in view.aggregations]
+        return most_bytes(msgspec.structs.replace(view, aggregations=aggregations), ahead) > LARGEST_ITEM
+
+    return bisect_left(range(1, MOST_EXACT + 1), 1, key=outgrows)
+
+
+def _exact_to(exact: int, aggregation: Aggregation) -> Aggregation:
+    """The aggregation with distinct counts that are exact to as many values at most."""
+    found = copy(aggregation)
+    if isinstance(found, Distinct):
+        found.exact = min(found.exact, exact)
+    if isinstance(found, Ratio):
+        found.of, found.to = _exact_to(exact, found.of), _exact_to(exact, found.to)
+    return found

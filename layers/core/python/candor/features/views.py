@@ -7,7 +7,6 @@ import json
 import zlib
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.size import most_bytes
+from candor.features.view_checks import check_view
 from candor.features.windows import Spelling, Window, declared, duration
 
 SHARDS = 4
@@ -25,8 +25,6 @@ SHARDS = 4
 EXPIRES_AFTER = 730 * DAY
 SWEEP_MARGIN = 90 * DAY
 """An item is swept so much later (ms) than its history expires: an event that is late by less still finds it."""
-
-MOST_EXACT_EVENTS = 1_024
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -57,77 +55,30 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     max_events: int | None = None
 
     def __post_init__(self) -> None:
-        self._check_exact()
-        self._check_expiry()
         if self.synchronous and self.entity.hot:
             raise DefinitionError(
                 f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
             )
-        for aggregation in chain.from_iterable(whole.leaves for whole in self.aggregations):
-            self._check_filter(aggregation)
-            self._check_field(aggregation)
-            for window in self._windows():
-                aggregation.check_window(window)
+        check_view(self)
 
-    def _windows(self) -> list[Window]:
+    def spans(self) -> list[Window]:
+        """The windows in declared order. Raises `DefinitionError`."""
         return [declared(spelling, exact=self.exact_windows) for spelling in self.windows]
-
-    def _check_exact(self) -> None:
-        if (
-            self.exact_windows is (self.max_events is None)
-            or not 1 <= (1 if self.max_events is None else self.max_events) <= MOST_EXACT_EVENTS
-        ):
-            raise DefinitionError(
-                f'view "{self.name}": exact_windows=True and max_events, from 1 to {MOST_EXACT_EVENTS}, go together'
-            )
-        if self.exact_windows and self.entity.hot:
-            raise DefinitionError(
-                f'view "{self.name}" has exact windows, which are for few events: "{self.entity.name}" is declared hot'
-            )
-
-    def _check_expiry(self) -> None:
-        if self.expires_after is not None and duration(self.expires_after) < self._longest:
-            raise DefinitionError(
-                f'view "{self.name}" expires after {self.expires_after}, sooner than its longest window with its hop ends: '
-                f'write expires_after="{-(-self._longest // DAY)}d" or more'
-            )
-
-    @property
-    def _longest(self) -> int:
-        return max((window.reach for window in self._windows()), default=0)
-
-    def _check_filter(self, aggregation: Aggregation) -> None:
-        declared = frozenset[str]().union(*(event.plain_fields for event in self.events))
-        asked = aggregation.where.fields if aggregation.where else frozenset[str]()
-        for name in sorted(asked - declared):
-            raise DefinitionError(
-                f'view "{self.name}": a filter asks for "{name}", which no event of the view declares as integer or text'
-            )
-
-    def _check_field(self, aggregation: Aggregation) -> None:
-        if aggregation.field is None:
-            return
-        kinds = {kind.kind for event in self.events if (kind := event.fields.get(aggregation.field))}
-        if not kinds or not kinds <= aggregation.kinds:
-            wanted = " or ".join(sorted(aggregation.kinds))
-            raise DefinitionError(
-                f'view "{self.name}": {aggregation.op} needs a field "{aggregation.field}" of {wanted} on its events'
-            )
 
     @cached_property
     def features(self) -> list[Feature]:
         """Aggregation-major, windows in declared order."""
-        windows = self._windows()
+        windows = self.spans()
         return [Feature(f"{self.name}.{a.label}.{w.label}", a, w) for a in self.aggregations for w in windows]
 
-    @property
+    @cached_property
     def expiry_ms(self) -> int | None:
         """How long (ms) a history counts after its last event; None: for good."""
         if self.entity.hot:
             return None
-        return (
-            max(EXPIRES_AFTER, self._longest) if self.expires_after is None else duration(self.expires_after)
-        )
+        if self.expires_after is None:
+            return max(EXPIRES_AFTER, *(window.reach for window in self.spans()))
+        return duration(self.expires_after)
 
     @property
     def item_expiry_ms(self) -> int | None:

@@ -19,9 +19,10 @@ LADDER = (28 * DAY, 7 * DAY, DAY, 6 * HOUR, HOUR, 15 * MINUTE, MINUTE, 10 * SECO
 
 LIFETIME = "lifetime"
 LONGEST = 731 * DAY
+LONGEST_DURATION = 999_999 * DAY
 
 _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_SPELLING = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_SPELLING = re.compile(r"([1-9][0-9]{0,15})([smhd])")
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -98,18 +99,32 @@ def parse(label: str) -> Window:
     """`"10m"`, `"24h"`, `"90d"` or `"lifetime"` → Window. Bounds: 1 minute to 731 days."""
     if label == LIFETIME:
         return Window(LIFETIME, None, None)
-    spelling = _SPELLING.fullmatch(label)
-    length = int(spelling[1]) * _UNITS[spelling[2]] if spelling else 0
+    length = _milliseconds(label)
+    if length is None:
+        raise DefinitionError(
+            f'window "{label}" is not spelled as a number of s, m, h or d; write e.g. "10m", "24h", "90d" or "lifetime", '
+            "between 1m and 731d"
+        )
     if not MINUTE <= length <= LONGEST:
         raise DefinitionError(
-            f'window "{label}" is not between 1m and 731d; write e.g. "10m", "24h", "90d", "lifetime"'
+            f'window "{label}" is not between 1m and 731d; declare such a length, or "lifetime"'
         )
     return Window(label, length, hop(length))
 
 
 def duration(label: str) -> int:
-    """`"3d"` → milliseconds; any positive length."""
+    """`"3d"` → milliseconds; at most 999,999 days."""
+    length = _milliseconds(label)
+    if length is None:
+        raise DefinitionError(
+            f'duration "{label}" is not spelled as a number of s, m, h or d; write e.g. "15m", "24h" or "3d"'
+        )
+    if length > LONGEST_DURATION:
+        raise DefinitionError(f'duration "{label}" is longer than 999999d')
+    return length
+
+
+def _milliseconds(label: str) -> int | None:
+    """None for what is no positive number of seconds, minutes, hours or days."""
     spelling = _SPELLING.fullmatch(label)
-    if not spelling:
-        raise DefinitionError(f'duration "{label}" is not of the form "15m", "24h" or "3d"')
-    return int(spelling[1]) * _UNITS[spelling[2]]
+    return int(spelling[1]) * _UNITS[spelling[2]] if spelling else None

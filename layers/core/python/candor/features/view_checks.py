@@ -1,0 +1,162 @@
+"""Views that would count nothing, or something other than they say, are refused when they are declared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from candor.clock import DAY
+from candor.errors import DefinitionError
+from candor.features.aggregations import Aggregation, LastCategory
+from candor.features.predicates import Compare, Predicate, TypeIs
+from candor.features.windows import duration
+
+if TYPE_CHECKING:
+    from candor.features.views import FeatureView
+
+MOST_EXACT_EVENTS = 1_024
+"""So many events at most may a view of exact windows declare."""
+
+
+def check_view(view: FeatureView) -> None:
+    """Raise `DefinitionError`, which names the remedy, unless every part of the declaration can count."""
+    _check_parts(view)
+    _check_windows(view)
+    _check_exact_windows(view)
+    _check_expiry(view)
+    _check_events(view)
+    for aggregation in chain.from_iterable(declared.leaves for declared in view.aggregations):
+        for condition in () if aggregation.where is None else aggregation.where.leaves:
+            _check_condition(view, condition)
+        _check_field(view, aggregation)
+        for window in view.spans():
+            aggregation.check_window(window)
+
+
+def _check_parts(view: FeatureView) -> None:
+    if not view.events:
+        raise DefinitionError(f'view "{view.name}" has no events: name the event types that it counts')
+    if not view.aggregations:
+        raise DefinitionError(f'view "{view.name}" has no aggregations: declare some, such as Count()')
+    declared: Sequence[object] = view.aggregations
+    strange = [getattr(one, "__name__", "that") for one in declared if not isinstance(one, Aggregation)]
+    if strange:
+        raise DefinitionError(f'view "{view.name}": {strange[0]} is no aggregation; write {strange[0]}(…)')
+
+
+def _check_windows(view: FeatureView) -> None:
+    if isinstance(view.windows, str):
+        raise DefinitionError(f'view "{view.name}" takes a list of windows: windows=["{view.windows}"]')
+    if not view.windows:
+        raise DefinitionError(
+            f'view "{view.name}" has no windows: declare some, such as windows=["24h", "lifetime"]'
+        )
+    if twice := _twice(view.windows):
+        raise DefinitionError(f'view "{view.name}" declares window "{twice}" twice')
+
+
+def _check_exact_windows(view: FeatureView) -> None:
+    bound = 1 if view.max_events is None else view.max_events
+    if view.exact_windows is (view.max_events is None) or not 1 <= bound <= MOST_EXACT_EVENTS:
+        raise DefinitionError(
+            f'view "{view.name}": exact_windows=True and max_events, from 1 to {MOST_EXACT_EVENTS}, go together'
+        )
+    if view.exact_windows and view.entity.hot:
+        raise DefinitionError(
+            f'view "{view.name}" has exact windows, which are for few events: "{view.entity.name}" is declared hot'
+        )
+
+
+def _check_expiry(view: FeatureView) -> None:
+    longest = max(window.reach for window in view.spans())
+    if view.expires_after is not None and duration(view.expires_after) < longest:
+        raise DefinitionError(
+            f'view "{view.name}" expires after {view.expires_after}, sooner than its longest window with its hop ends: '
+            f'write expires_after="{-(-longest // DAY)}d" or more'
+        )
+
+
+def _check_events(view: FeatureView) -> None:
+    if twice := _twice(event.name for event in view.events):
+        raise DefinitionError(f'view "{view.name}" takes event type "{twice}" twice')
+    for event in view.events:
+        if view.entity.name not in {entity.name for entity in event.entities}:
+            raise DefinitionError(
+                f'view "{view.name}": event type "{event.name}" never names entity "{view.entity.name}"; add it to the '
+                "type's entities, or take the type out of the view"
+            )
+
+
+def _twice(names: Iterable[Any]) -> Any:
+    """A name that comes again."""
+    return next((name for name, times in Counter(names).items() if times > 1), None)
+
+
+def _check_condition(view: FeatureView, condition: Predicate) -> None:
+    if isinstance(condition, TypeIs):
+        _check_types(view, condition)
+    if isinstance(condition, Compare):
+        _check_comparison(view, condition)
+
+
+def _check_types(view: FeatureView, condition: TypeIs) -> None:
+    for name in condition.types:
+        if name not in view.event_types:
+            raise DefinitionError(
+                f'view "{view.name}": a filter asks for event type "{name}", and the view takes '
+                f"{', '.join(sorted(view.event_types))}"
+            )
+
+
+def _check_comparison(view: FeatureView, condition: Compare) -> None:
+    name, value = condition.field, condition.value
+    kinds = _kinds(view, name) - {"json"}
+    if not kinds:
+        raise DefinitionError(
+            f'view "{view.name}": a filter asks for "{name}", which no event of the view declares as integer or text'
+        )
+    if ("text" if isinstance(value, str) else "integer") not in kinds:
+        wrong = "a text" if isinstance(value, str) else "an integer"
+        raise DefinitionError(
+            f'view "{view.name}": a filter compares "{name}" with {wrong}, and its events declare it as {_listed(kinds)}'
+        )
+    texts = _declared_texts(view, name)
+    if condition.op in ("==", "!=") and texts and value not in texts:
+        raise DefinitionError(
+            f'view "{view.name}": a filter compares "{name}" with "{value}", and its events declare it as one of '
+            f"{_listed(texts)}"
+        )
+
+
+def _check_field(view: FeatureView, aggregation: Aggregation) -> None:
+    name = aggregation.field
+    if name is None:
+        return
+    kinds = _kinds(view, name)
+    if not kinds or not kinds <= aggregation.kinds:
+        wanted = " or ".join(sorted(aggregation.kinds))
+        raise DefinitionError(
+            f'view "{view.name}": {aggregation.op} needs a field "{name}" of {wanted} on its events'
+        )
+    texts = _declared_texts(view, name)
+    if isinstance(aggregation, LastCategory) and texts and (never := set(aggregation.categories) - texts):
+        raise DefinitionError(
+            f'view "{view.name}": "{min(never)}" is never "{name}", which its events declare as one of {_listed(texts)}'
+        )
+
+
+def _kinds(view: FeatureView, name: str) -> set[str]:
+    """Kinds in which the view's events declare a field."""
+    return {event.fields[name].kind for event in view.events if name in event.fields}
+
+
+def _declared_texts(view: FeatureView, name: str) -> set[str]:
+    """All texts that a field may have; empty unless every event that has the field names them."""
+    texts = [event.fields[name].of for event in view.events if name in event.fields]
+    return set[str]().union(*texts) if all(texts) else set()
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
