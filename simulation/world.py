@@ -365,6 +365,8 @@ class World:
             happened = [event.occurred_at for event in events if event.voided_at is None]
             begin = begin_of_history(happened, view.expiry_ms, q)
             wanted_state = self._wanted_state(view, begin, happened, q)
+            if state == "absent" and not self._reaches(view, happened, q):
+                wanted_state = state  # what came too late for every window does not make an entity present
             if state != wanted_state:
                 if state == "unavailable" and (q < newest - MAX_SKEW or self._is_crowded(view, reads, q)):
                     continue
@@ -393,6 +395,11 @@ class World:
         if crowded:
             self.reach("crowded")
         return crowded
+
+    def _reaches(self, view: FeatureView, happened: Sequence[int], q: int) -> bool:
+        """Whether a window holds an event."""
+        starts = [feature.window.start(q) for feature in view.features]
+        return any(at < q and (start is None or at >= start) for at in happened for start in starts)
 
     def _wanted_state(self, view: FeatureView, begin: int | None, happened: Sequence[int], q: int) -> str:
         if begin is None:

@@ -39,11 +39,18 @@ def hop_of(length: int) -> int:
 
 def left_edge(label: str, q: int) -> int | None:
     """First moment inside the window at `q`; None where there is no left edge."""
-    length = length_of(label)
-    if length is None:
-        return None
-    hop = hop_of(length)
-    return math.floor(Fraction(q - length, hop)) * hop
+    return edges(label, q)[0]
+
+
+def edges(label: str, q: int, *, exact: bool = False) -> tuple[int | None, int]:
+    """First moment inside a window, None where it has no left edge, and the first moment after it."""
+    name, _, delay = label.partition("_delayed_")
+    length, back = length_of(name), length_of(delay) if delay else 0
+    if exact:
+        return q - length, q
+    hop = hop_of(length if length is not None else back or 1)
+    end = math.floor(Fraction(q - back, hop)) * hop if delay else q
+    return None if length is None else math.floor(Fraction(q - back - length, hop)) * hop, end
 
 
 def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
@@ -51,7 +58,9 @@ def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> li
     counting = _unvoided(view, _living(view, events, key, q), key, q)
     mine = _relevant(view, counting, key)
     return [
-        aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
+        aggregate(
+            feature.aggregation.spec(), _inside(mine, feature.window.label, q, exact=view.exact_windows), q
+        )
         for feature in view.features
     ]
 
@@ -64,7 +73,7 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
     mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q), key)
-    return any(_inside(mine, label, q) for label in view.windows)
+    return any(_inside(mine, feature.window.label, q, exact=view.exact_windows) for feature in view.features)
 
 
 def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
@@ -171,10 +180,10 @@ def _declared(event: Event, kind: EventType) -> Event:
     return Event(event.id, event.type, event.occurred_at, event.entities, data, event.voided_at)
 
 
-def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:
-    start = left_edge(label, q)
+def _inside(events: Sequence[Event], label: str, q: int, *, exact: bool = False) -> list[Event]:
+    start, end = edges(label, q, exact=exact)
     return [
-        event for event in events if event.occurred_at < q and (start is None or event.occurred_at >= start)
+        event for event in events if event.occurred_at < end and (start is None or event.occurred_at >= start)
     ]
 
 

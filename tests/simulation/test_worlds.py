@@ -70,10 +70,11 @@ def test_a_planted_fault_is_caught_within_fifty_seeds(planted):
 
 
 def test_a_planted_fault_leaves_nothing_behind():
-    before = run(1).digest
+    seeds = (1, 5, 14)
+    before = [run(seed).digest for seed in seeds]
     for planted in PLANTS:
-        assert run(1, planted).digest != before
-    assert run(1).digest == before
+        assert [run(seed, planted).digest for seed in seeds] != before
+    assert [run(seed).digest for seed in seeds] == before
 
 
 @pytest.mark.parametrize("seed", [1, 3, 33])
@@ -113,7 +114,7 @@ def test_an_unknown_planted_fault_is_refused_with_the_known_ones():
     assert all(name in done.stderr for name in PLANTS)
 
 
-@pytest.mark.parametrize("lender", LENDERS, ids=lambda lender: lender.definitions.views[0].windows[-1])
+@pytest.mark.parametrize("lender", LENDERS, ids=lambda lender: lender.definitions.views[0].windows[1])
 def test_its_oracle_says_what_the_other_oracle_says(lender):
     producer = Producer(random.Random(7), lender, 60_000)
     events: list[Event] = [producer.event(NOW - n * DAY // 12) for n in range(60)]
@@ -123,4 +124,6 @@ def test_its_oracle_says_what_the_other_oracle_says(lender):
         }:
             mine = [event for event in events if event.entities.get(view.entity.name) == key]
             for q in (NOW, NOW - DAY, mine[0].occurred_at, mine[0].occurred_at + DAY):
-                assert bits(oracle.expected(view, mine, q)) == bits(expected(view, events, key, q))
+                begin = oracle.begin_of_history([event.occurred_at for event in mine], view.expiry_ms, q)
+                counting = [event for event in mine if begin is not None and event.occurred_at >= begin]
+                assert bits(oracle.expected(view, counting, q)) == bits(expected(view, events, key, q))
