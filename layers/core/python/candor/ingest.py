@@ -195,4 +195,6 @@ def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tup
                 read = group.store.load([group.key])[group.key]
             case Duplicates(known):
                 events = [event for event in events if event.dedup_id not in known]
+                # Whoever applied them may have made the item stale, and not have come to say so.
+                read = group.store.load([group.key])[group.key]
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")
