@@ -22,7 +22,7 @@ from candor.contracts import Event
 from candor.features.distinct import MOST_EXACT
 from candor.features.event_types import MAX_SKEW
 from candor.features.size import largest_exact
-from candor.features.state import ViewState
+from candor.features.state import STAMP, ViewState
 from candor.features.windows import parse
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "features.md"
@@ -157,13 +157,14 @@ _MEANINGS: list[tuple[tuple[int | None, ...], Callable[[Any, Sequence[int]], str
     ((6, _ANY, _ANY, 2), lambda value, _: f"value: {value}"),
     ((7,), lambda value, _: f"ring: {value // 2} ids, two members each"),
     ((8,), lambda value, _: f"flags: {value} (1 markers, 2 folded, 4 stale, 8 filled)"),
+    ((9,), lambda value, _: f"second of wall clock of the first commit: {value}"),
 ]
 
 
 def meaning(path: Sequence[int], value: Any) -> str:
     """What a token says, by its place."""
     if path[:1] == (7,) and len(path) == 2:
-        at = f"second of wall clock at which it was applied: {value}"
+        at = f"applied at second {value >> STAMP} of wall clock; fingerprint of the event: {value & (1 << STAMP) - 1}"
         return at if path[1] % 2 else "64-bit BLAKE2b of an event id"
     for pattern, said in _MEANINGS:
         if len(pattern) == len(path) and all(p in (_ANY, q) for p, q in zip(pattern, path, strict=True)):

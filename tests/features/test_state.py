@@ -474,18 +474,37 @@ def test_the_payload_of_an_erased_entity_is_gone_from_its_bytes():
 
 
 @pytest.mark.parametrize("size", [1, 31, 40])
-def test_an_item_of_codec_2_is_read(size):
-    """Items that the release before wrote are live: markers as a boolean, and nothing behind it."""
+@pytest.mark.parametrize("number", [2, 3])
+def test_an_item_of_an_earlier_codec_is_read(size, number):
+    """Items that earlier releases wrote are live: seconds alone in the ring; of codec 2 markers as a boolean."""
     state = state_after(EVERYTHING, [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(size)])
     _, (*members, ring, _, _) = codec.unseal(EVERYTHING, state.encode())
     seconds = [member >> STAMP if place % 2 else member for place, member in enumerate(ring)]
-    blob = codec.seal([2, EVERYTHING.version, *members, seconds, state.markers])
+    flags = state.markers if number == 2 else 2 * state.base.folded
+    blob = codec.seal([number, EVERYTHING.version, *members, seconds, flags])
     state.since = 0
     state.ring = {key: stamp >> STAMP << STAMP for key, stamp in state.ring.items()}
     assert ViewState.decode(EVERYTHING, blob) == state, "all but fingerprints and birth"
     assert len(state.encode()) <= len(blob) + 1 + 4 * len(state.ring), (
         "an ordinary item has grown by 4 bytes an id"
     )
+
+
+def test_voids_of_an_item_of_codec_3_wait_where_their_event_is_raw_and_else_make_it_stale():
+    state = state_after(EVERYTHING, [event(f"e{n}", NOW - n * HOUR, amount=n) for n in range(40)])
+    _, (*members, _, _, _) = codec.unseal(EVERYTHING, state.encode())
+    for name, stale in (("e3", False), ("e39", True)):
+        void = [NOW, *row_of(name)]
+        item = ViewState.decode(
+            EVERYTHING, codec.seal([3, EVERYTHING.version, *members, [], 2, [void], None])
+        )
+        assert item.stale is stale
+        assert item.base.voids.waiting == ({} if stale else {"e3": NOW})
+
+
+def row_of(name):
+    """The raw row of an event of this id."""
+    return state_after(EVERYTHING, [event(name, NOW, amount=1)]).base.head[0]
 
 
 def test_flags_survive_the_codec():

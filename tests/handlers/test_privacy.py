@@ -197,7 +197,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
             },
             "publish_events": {"EVENT_BUS_NAME": "bus"},
             "update_features": {
-                "FEATURES_TABLE": "features", "SYNCHRONOUS_TABLE": "synchronous", "EVENTS_DLQ_URL": queue,
+                "FEATURES_TABLE": "features", "SYNCHRONOUS_TABLE": "synchronous", "EVENTS_DLQ_URL": queue, "EVENTS_QUEUE_URL": queue,
                 "REDELIVERY_HORIZON_DAYS": "19",
             },
             "show_decision": {"DECISIONS_TABLE": "decisions"},

@@ -127,6 +127,17 @@ def test_a_redriven_message_is_applied_after_the_fix(deliver, dead):
     assert count("cus_redrive") == 1.0
 
 
+def test_an_early_event_goes_back_to_the_queue_until_its_moment(module, deliver, dead, monkeypatch):
+    sent = []
+    monkeypatch.setattr(module.SQS, "send_message", lambda **message: sent.append(message))
+    body = envelope(payment("evt_ahead", "cus_ahead", occurred_at=ago(-90_000)))
+    assert deliver(body, envelope(payment("evt_now", "cus_ahead", occurred_at=ago(0)))) == []
+    [message] = sent
+    assert (message["QueueUrl"], message["MessageBody"]) == (module.QUEUE_URL, body)
+    assert 80 <= message["DelaySeconds"] <= 90
+    assert count("cus_ahead") <= 1.0
+
+
 def test_a_store_that_is_away_asks_for_the_messages_again_and_loses_none(module, deliver, dead, monkeypatch):
     bodies = [
         envelope(payment("away_1", "cus_away")),
