@@ -243,7 +243,9 @@ class EmbeddedAws:
             self.buses.add(EventBus("default", "", ACCOUNT, self.region, self._state.journal))
         found = self.buses.get(bus)
         assert found is not None
-        found.rules.append(Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets)))
+        found.rules.append(
+            Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets))
+        )
 
     def _sink(self, arn: str) -> DurableQueue | DeliveryStream:
         return self.streams[arn] if arn.split(":")[2] == "firehose" else self.durable_queue(arn)

@@ -64,9 +64,7 @@ class IngestionStack(cdk.Stack):
         to_archive = self._rule("ToArchive", targets.FirehoseDeliveryStream(self.archive.stream))
         self._keep_undelivered(to_archive)
         # CDK's own template would quote the event, whose quotes EventBridge does not escape.
-        _resource(to_archive).add_property_override(
-            "Targets.0.InputTransformer.InputTemplate", ARCHIVED_LINE
-        )
+        _resource(to_archive).add_property_override("Targets.0.InputTransformer.InputTemplate", ARCHIVED_LINE)
         self.update_features = self._update_features(storage)
         cdk.CfnOutput(self, "EventBusName", value=self.bus.event_bus_name)
         cdk.CfnOutput(self, "EventsQueueUrl", value=self.events_queue.queue_url)

@@ -45,9 +45,18 @@ def left_edge(label: str, q: int) -> int | None:
     return math.floor(Fraction(q - length, hop)) * hop
 
 
-def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
-    """Every feature of the view at `q` for one entity, from all events in order of arrival."""
-    mine = _relevant(view, _unvoided(view, events, key, q), key)
+def expected(
+    view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str = "at_moment"
+) -> list[float]:
+    """Every feature of the view at `q` for one entity, from all events in order of arrival.
+
+    `knowledge`: what was known at that moment, or ("ever") also what became known of it later.
+    """
+    mine = [
+        event
+        for event in _relevant(view, _unvoided(view, events, key, q, knowledge), key)
+        if _known_from(event, knowledge) < q
+    ]
     return [
         aggregate(feature.aggregation.spec(), _inside(mine, feature.window.label, q), q)
         for feature in view.features
@@ -61,7 +70,7 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, _unvoided(view, events, key, q), key)
+    mine = _relevant(view, _unvoided(view, events, key, q, "ever"), key)
     return any(_inside(mine, label, q) for label in view.windows)
 
 
@@ -138,17 +147,26 @@ def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Even
     return [_declared(event, types[event.type]) for event in first_copies.values()]
 
 
-def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[Event]:
-    """The events that count at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
+def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str) -> list[Event]:
+    """Events that are not taken back at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
     voids = _relevant(view, [event for event in events if event.voided_at is not None], key)
-    gone = {void.id for void in voids if void.voided_at < q}
+    gone = {void.id for void in voids if _known_from(void, knowledge) < q}
     return [event for event in events if event.voided_at is None and event.id not in gone]
+
+
+def _known_from(event: Event, knowledge: str) -> int:
+    """Its own moment, or when it became known where that is later."""
+    own = event.occurred_at if event.voided_at is None else event.voided_at
+    if knowledge == "ever" or event.known_at is None or event.known_at < own:
+        return own
+    return event.known_at
 
 
 def _declared(event: Event, kind: EventType) -> Event:
     usable = {name for name, field in kind.fields.items() if field.kind != "json"}
     data = {name: value for name, value in event.data.items() if name in usable}
-    return Event(event.id, event.type, event.occurred_at, event.entities, data, event.voided_at)
+    moments = event.voided_at, event.known_at
+    return Event(event.id, event.type, event.occurred_at, event.entities, data, *moments)
 
 
 def _inside(events: Sequence[Event], label: str, q: int) -> list[Event]:

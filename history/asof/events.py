@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
@@ -14,6 +14,9 @@ from candor.features.event_types import EventType
 from candor.features.views import FeatureView
 
 _BATCH: Final = 20_000
+
+Knowledge = Literal["at_moment", "ever"]
+"""Which knowledge counts at a past moment: what was known at that moment, or what ever became known of it."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +29,10 @@ class Question:
 
 
 def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
-    """Events as columns in order of arrival: id, type, moment, one column per entity and per declared field and kind.
+    """Events as columns in order of arrival: id, type, moments, one column per entity and per declared field and kind.
 
-    Only declared fields of the event's own type become columns; other data are carried, not used.
+    `at` is `occurred_at`; `voided_at` and `known_at` are null where the event has none. Only declared fields of the event's
+    own type become columns; other data are carried, not used.
     """
     used = {name: plain_fields(declared) for name, declared in definitions.event_types.items()}
     schema = event_schema(definitions)
@@ -40,6 +44,7 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
             "type": event.type,
             "at": event.occurred_at,
             "voided_at": event.voided_at,
+            "known_at": event.known_at,
         }
         row.update((entity_column(name), key) for name, key in event.entities.items())
         row.update((field_column(field, kind), event.data.get(field)) for field, kind in used[event.type])
@@ -57,7 +62,8 @@ def event_schema(definitions: Definitions) -> pa.Schema:
         {pair for declared in definitions.event_types.values() for pair in plain_fields(declared)}
     )
     return pa.schema(
-        [("id", pa.string()), ("type", pa.string()), ("at", pa.int64()), ("voided_at", pa.int64())]
+        [("id", pa.string()), ("type", pa.string())]
+        + [(moment, pa.int64()) for moment in ("at", "voided_at", "known_at")]
         + [(entity_column(name), pa.string()) for name in definitions.entities]
         + [(field_column(*pair), pa.int64() if pair[1] == "integer" else pa.string()) for pair in fields]
     )

@@ -117,7 +117,7 @@ TIME = "aws.events.event.ingestion-time"
 @pytest.mark.parametrize("stamp", [f"<{TIME}>", f'"<{TIME}>"'])
 def test_input_templates_wrap_the_event(stamp: str) -> None:
     template = InputTemplate(f'{{"at":{stamp},"e":<aws.events.event.json>}}')
-    hostile = json.dumps({"a": f"<{TIME}><aws.events.event.json>\"\\"})
+    hostile = json.dumps({"a": f'<{TIME}><aws.events.event.json>"\\'})
     found = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
     assert found == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
 
@@ -127,7 +127,9 @@ def test_a_variable_within_a_text_gets_no_quotes() -> None:
     assert json.loads(template.text("{}", "noon")) == {"a": 'say "noon"', "b": "noon"}
 
 
-@pytest.mark.parametrize("template", ['{"e":<name>}', '{"e":<aws.events.event>}', '"<aws.events.event.json>"'])
+@pytest.mark.parametrize(
+    "template", ['{"e":<name>}', '{"e":<aws.events.event>}', '"<aws.events.event.json>"']
+)
 def test_a_variable_that_eventbridge_would_fill_otherwise_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="cannot stand there"):
         InputTemplate(template)

@@ -64,7 +64,10 @@ def test_an_unknown_type_is_refused_before_anything_starts(
             {
                 "EventPattern": {},
                 "Targets": [
-                    {"Arn": "arn:aws:sqs:r:a:q", "InputTransformer": {"InputTemplate": '{"e":<aws.events.event>}'}}
+                    {
+                        "Arn": "arn:aws:sqs:r:a:q",
+                        "InputTransformer": {"InputTemplate": '{"e":<aws.events.event>}'},
+                    }
                 ],
             },
             "<aws.events.event> cannot stand there",

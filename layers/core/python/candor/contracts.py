@@ -214,7 +214,7 @@ def parse_event(body: bytes, source: str = "") -> Event:
 
     Only events of the source `candor.history` may say when they became known.
     """
-    return _event(_decode(_HISTORY if source == HISTORY else _EVENT, body))
+    return _event(_decode(_HISTORY, body) if source == HISTORY else _decode(_EVENT, body))
 
 
 def encode_event(event: Event) -> bytes:
@@ -247,8 +247,8 @@ def _event(wire: EventBody) -> Event:
         )
     occurred_at = _moment(wire.occurred_at, "occurred_at")
     voided_at = None if wire.voided_at is None else _moment(wire.voided_at, "voided_at")
-    known_at = getattr(wire, "known_at", None)
-    known_at = None if known_at is None else _moment(known_at, "known_at")
+    told = wire.known_at if isinstance(wire, HistoryBody) else None
+    known_at = None if told is None else _moment(told, "known_at")
     return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at, known_at)
 
 
