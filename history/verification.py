@@ -60,7 +60,8 @@ def _offline(
     definitions: Definitions, view: FeatureView, events: Sequence[Event], tokens: Sequence[str], q: int
 ) -> Mapping[str, list[str]]:
     questions = [Question(token, q, naming(view.entity, token)) for token in tokens]
-    table = point_in_time(definitions, events, questions)
+    # An item holds what was applied, whenever its moment was said to be known.
+    table = point_in_time(definitions, events, questions, knowledge="ever")
     return {token: [value.hex() for value in table.vector(row)] for row, token in enumerate(table.row_ids)}
 
 

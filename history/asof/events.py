@@ -56,6 +56,15 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
     return pa.Table.from_batches(batches, schema=schema)
 
 
+def known_before(events: Iterable[Event], moment: int) -> list[Event]:
+    """The events, in order of arrival, that were known before a moment (ms UTC).
+
+    The copy that arrived first says when an event was known; of one that was not, no later copy counts either.
+    """
+    known_from: dict[str, int] = {}
+    return [event for event in events if known_from.setdefault(event.dedup_id, event.known_from) < moment]
+
+
 def event_schema(definitions: Definitions) -> pa.Schema:
     """The columns of `event_table`."""
     fields = sorted(

@@ -19,7 +19,7 @@ import msgspec
 
 from candor.champion import Champions
 from candor.clock import DAY, Deadline, FixedClock, format_rfc3339, parse_rfc3339
-from candor.contracts import Application, encode_event, parse_checkout, parse_event
+from candor.contracts import HISTORY, Application, encode_event, parse_checkout, parse_event
 from candor.decide import Attempt, Decider
 from candor.decision import Decision, decided, parse_record
 from candor.ingest import ingest
@@ -70,7 +70,9 @@ class Rehearsal:
         """The bus takes events, in time order: they are archived and applied."""
         if not events:
             return
-        self._archive("events", [{"time": one["occurred_at"], "detail": one} for one in events])
+        self._archive(
+            "events", [{"time": one["occurred_at"], "source": HISTORY, "detail": one} for one in events]
+        )
         self.clock.advance(max(0, parse_rfc3339(events[-1]["occurred_at"]) - self.clock.now_ms()))
         told = ingest(
             [parse_event(msgspec.json.encode(one)) for one in events],
