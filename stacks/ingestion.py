@@ -18,7 +18,7 @@ from stacks.constructs.layers import HouseLayers
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
-SOURCES = ["candor.lender", "candor.platform", "candor.history"]
+LENDER, PLATFORM, HISTORY = "candor.lender", "candor.platform", "candor.history"
 """The EventBridge sources of events: the lender's services, the platform about its own decisions, loaded history."""
 
 ARCHIVED_LINE = '{"ingestion_time":<aws.events.event.ingestion-time>,"event":<aws.events.event.json>}'
@@ -81,7 +81,7 @@ class IngestionStack(cdk.Stack):
         )
 
     def _rule(self, name: str, target: events.IRuleTarget) -> events.Rule:
-        pattern = events.EventPattern(source=SOURCES)
+        pattern = events.EventPattern(source=[LENDER, PLATFORM, HISTORY])
         return events.Rule(self, name, event_bus=self.bus, event_pattern=pattern, targets=[target])
 
     def _keep_undelivered(self, rule: events.Rule) -> None:
@@ -131,6 +131,11 @@ class IngestionStack(cdk.Stack):
             )
         )
         return function
+
+
+def only_as(source: str) -> dict[str, dict[str, str]]:
+    """The condition under which events may be published as this source alone."""
+    return {"StringEquals": {"events:source": source}}
 
 
 def _resource(rule: events.Rule) -> events.CfnRule:
