@@ -174,7 +174,9 @@ def _print(found: Mapping[str, Any]) -> None:
 
 def _table(token: str | None, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Features of one entity, a column a moment."""
-    table = Table("feature", *(row["at"] for row in rows), title=token)
+    table = Table(title=token)
+    for heading in ("feature", *(row["at"] for row in rows)):
+        table.add_column(heading, overflow="fold")
     for name in rows[0]["features"]:
         table.add_row(name, *_cells(row["features"][name] for row in rows))
     return table

@@ -9,7 +9,7 @@ differs, not with its windows, and what is only late by seconds costs next to no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,8 +43,8 @@ def standing(stream: Stream, asked: Asked, earliest: Ints | None) -> Iterator[tu
     eventual = stream.only(slice(None) if stands.all() else np.flatnonzero(stands))
     yield eventual, asked.only(~touched)
     if touched.any():
-        groups = _groups(changes, np.flatnonzero(touched), len(asked.q))
-        yield from _copied(stream, asked, Copies(stands, after, ends, lowest, groups))
+        groups = Groups.of(changes, np.flatnonzero(touched), len(asked.q))
+        yield from _copied(stream, asked, Copies(stands, after, ends, lowest), groups)
 
 
 def _changes(stream: Stream, asked: Asked, earliest: Ints | None, after: Ints) -> tuple[Mask, Changes]:
@@ -84,17 +84,24 @@ def _suspects(stream: Stream, asked: Asked, after: Ints) -> Mask:
 
 @dataclass(frozen=True)
 class Groups:
-    """Questions that differ, in order, and where among them each run begins between which nothing changes."""
+    """Questions that differ, in order; each run of them between which nothing changes is a group that shares a copy."""
 
     questions: Ints
     heads: Ints
+    """Where among the questions each group begins."""
 
+    @property
+    def ends(self) -> Ints:
+        """Where among the questions each group ends."""
+        return np.append(self.heads[1:], len(self.questions))
 
-def _groups(changes: Changes, touched: Ints, questions: int) -> Groups:
-    changed = np.zeros(questions + 1, np.bool_)
-    changed[changes.first] = changed[changes.last] = True
-    new = changed[touched]  # the first question of an entity that differs begins some event's change
-    return Groups(touched, np.flatnonzero(new))
+    @classmethod
+    def of(cls, changes: Changes, touched: Ints, questions: int) -> Groups:
+        """The groups of the questions that some change touches."""
+        changed = np.zeros(questions + 1, np.bool_)
+        changed[changes.first] = changed[changes.last] = True
+        # The first question of an entity that differs begins some event's change: no group has two entities.
+        return cls(touched, np.flatnonzero(changed[touched]))
 
 
 @dataclass(frozen=True)
@@ -105,41 +112,27 @@ class Copies:
     after: Ints
     ends: Ints
     lowest: Ints
-    groups: Groups
 
 
-def _copied(stream: Stream, asked: Asked, copies: Copies) -> Iterator[tuple[Stream, Asked]]:
+def _copied(stream: Stream, asked: Asked, copies: Copies, groups: Groups) -> Iterator[tuple[Stream, Asked]]:
     """The events of entities with questions that differ, followed by copies of what differs, some millions at a time."""
-    questions, heads = copies.groups.questions, copies.groups.heads
-    tails = np.append(heads[1:], len(questions))
-    first, last = questions[heads], questions[tails - 1]
+    heads, ends = groups.heads, groups.ends
+    first, last = groups.questions[heads], groups.questions[ends - 1]
     concerned = np.zeros(int(asked.code[-1]) + 1, np.bool_)
     concerned[asked.code[first]] = True
     own = np.flatnonzero(copies.stands & concerned[stream.code])
-    owners = stream.code[own]
     for part, starts, within in members(copies.lowest[first], copies.ends[last]):
         leads = first[part]
-        every = np.repeat(np.arange(len(leads)), np.diff(np.append(starts, len(within))))
-        alive = _alive(stream, asked.edge[np.maximum(leads[every], copies.after[within])], within)
-        copy, places = every[alive], within[alive]
-        low, high = np.searchsorted(owners, asked.code[leads[[0, -1]]] + np.array([0, 1]))
-        rows, codes = own[low:high], len(concerned)
-        chosen = questions[heads[part.start] : tails[part.stop - 1]]
-        number = np.repeat(np.arange(len(leads)), tails[part] - heads[part])
-        answered = asked.only(chosen)
+        number = np.repeat(np.arange(len(leads)), np.diff(np.append(starts, len(within))))
+        # At the first question of the group that an event precedes, it counts as at all others of the group.
+        alive = _alive(stream, asked.edge[np.maximum(leads[number], copies.after[within])], within)
+        low, high = np.searchsorted(stream.code[own], asked.code[leads[[0, -1]]] + np.array([0, 1]))
+        rows, chosen = own[low:high], groups.questions[heads[part.start] : ends[part.stop - 1]]
+        cut = np.searchsorted(rows, copies.lowest[chosen])
+        tail = len(concerned) + np.repeat(np.arange(len(leads)), ends[part] - heads[part])
         yield (
-            Stream(
-                stream.source,
-                np.concatenate([stream.order[rows], stream.order[places]]),
-                np.concatenate([stream.code[rows], codes + copy]),
-                np.concatenate([stream.at[rows], stream.at[places]]),
-                copy_of=np.concatenate([stream.code[rows], stream.code[places]]),
-            ),
-            Asked(
-                *(answered.row, answered.code, answered.q, answered.edge),
-                cut=np.searchsorted(rows, copies.lowest[chosen]),
-                tail=codes + number,
-            ),
+            stream.followed_by(rows, within[alive], len(concerned) + number[alive]),
+            replace(asked.only(chosen), cut=cut, tail=tail),
         )
 
 

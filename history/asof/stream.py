@@ -73,6 +73,12 @@ class Stream:
         """Some events, as if all were known from their own moment on and none was voided."""
         return Stream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
 
+    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> Stream:
+        """Some events, as `only` has them, and copies of events after them: with numbers beyond those of entities."""
+        both = np.concatenate([chosen, copied])
+        numbers = np.concatenate([self.code[chosen], code])
+        return Stream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
+
     def positions(self, code: Ints, moments: Ints) -> Ints:
         """For each entity's moment the place of the first event that is not before it."""
         return self._index.positions(code, moments)
