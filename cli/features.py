@@ -12,6 +12,7 @@ from rich.table import Table
 from candor.clock import SystemClock
 from candor.errors import DefinitionError
 from candor.store.pointer import Pointer
+from cli.as_of import as_of_command
 from cli.consistency import consistency_command
 from cli.erasing import erase_command
 from cli.filling import fill_view
@@ -28,7 +29,14 @@ def features() -> None:
     """Feature views: which versions serve, what they hold, and whether that is right."""
 
 
-for command in (replay_command, rebuild_command, show_command, consistency_command, erase_command):
+for command in (
+    replay_command,
+    rebuild_command,
+    show_command,
+    as_of_command,
+    consistency_command,
+    erase_command,
+):
     features.add_command(command)
 
 

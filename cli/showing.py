@@ -34,9 +34,9 @@ def show_command(
     """Print what VIEW holds of ENTITY, a token (- asks for it), and its features at a moment.
 
     A moment before the newest events, beyond the newest 32 that are kept as they came, cannot be answered exactly: the state
-    then is `unavailable`.
+    then is `unavailable`, and `candor features as-of` answers it from the archive.
     """
-    chosen = _version(stage, view, version)
+    chosen = serving_version(stage, view, version)
     q = SystemClock().now_ms() if at is None else at
     reads = stage.store(chosen).load(chosen.item_keys(token_of(entity))).values()
     found = told(chosen, list(reads), q)
@@ -46,7 +46,7 @@ def show_command(
         _print(found)
 
 
-def _version(stage: Stage, name: str, version: str | None) -> FeatureView:
+def serving_version(stage: Stage, name: str, version: str | None) -> FeatureView:
     """The version that was asked for, or the one that serves."""
     declared, *_ = views_named(DEFINITIONS, name)
     serving = stage.registry.pointer().views.get(name, declared.version)

@@ -1,4 +1,8 @@
-"""The archive: gzip'd JSON lines that Firehose wrote. Those of the bus are envelopes, read back as accepted events."""
+"""The archive: gzip'd JSON lines that Firehose wrote. Those of the bus are envelopes, read back as accepted events.
+
+An event that was recorded live is known from when the bus took it, by the bus's own clock. The platform's decisions are known
+from their own moment, and so is loaded history where it does not say otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
 from candor.clock import parse_rfc3339
-from candor.contracts import Event, parse_event
+from candor.contracts import HISTORY, PLATFORM, Event, parse_event
 from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from history.objects import Folder, Objects
@@ -25,10 +29,42 @@ class ArchiveDamaged(Exception):
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """An EventBridge envelope. `time` is when the bus took the event; `detail` stays as the bytes that arrived."""
+    """An EventBridge envelope; `detail` stays as the bytes that arrived.
+
+    `time` is what the producer says, or else when the bus took the event; `ingestion_time` is the bus's own stamp.
+    Lines from before the stamp was kept have none.
+    """
 
     time: str
     detail: msgspec.Raw
+    source: str = ""
+    ingestion_time: str | None = None
+
+    @property
+    def taken_at(self) -> int:
+        """When the bus took the event (ms UTC), as far as the line tells; EventBridge tells it to the second."""
+        return parse_rfc3339(self.time if self.ingestion_time is None else self.ingestion_time)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of the archive: an envelope beside the bus's stamp."""
+
+    event: Envelope | None = None
+    ingestion_time: str | None = None
+
+
+class EnvelopeDecoder:
+    """Decodes lines of the archive, those from before the stamp was kept as well."""
+
+    _line = msgspec.json.Decoder(_Line)
+    _bare = msgspec.json.Decoder(Envelope)
+
+    def decode(self, line: bytes, /) -> Envelope:
+        """A line → the envelope. Raises msgspec.DecodeError."""
+        found = self._line.decode(line)
+        if found.event is None:
+            return self._bare.decode(line)
+        return msgspec.structs.replace(found.event, ingestion_time=found.ingestion_time)
 
 
 @dataclass
@@ -43,7 +79,14 @@ EVENTS_PREFIX: Final = "events/"
 """Where the archive keeps what the bus took."""
 
 T = TypeVar("T")
-ENVELOPE: Final = msgspec.json.Decoder(Envelope)
+T_co = TypeVar("T_co", covariant=True)
+ENVELOPE: Final = EnvelopeDecoder()
+
+
+class Decoder(Protocol[T_co]):
+    """Reads one line. Raises msgspec.DecodeError."""
+
+    def decode(self, line: bytes, /) -> T_co: ...
 
 
 def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
@@ -51,7 +94,7 @@ def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
     return read_lines(Folder(source) if isinstance(source, Path) else source, ENVELOPE)
 
 
-def read_lines(objects: Objects, decoder: msgspec.json.Decoder[T]) -> Iterator[T]:
+def read_lines(objects: Objects, decoder: Decoder[T]) -> Iterator[T]:
     """Every line of the objects, decoded.
 
     Raises ArchiveDamaged: what is computed from half an archive would look like any other.
@@ -89,12 +132,30 @@ def arrivals(
     reading = reading or Reading()
     for envelope in envelopes:
         reading.envelopes += 1
-        taken_at = parse_rfc3339(envelope.time)
+        taken_at = envelope.taken_at
         try:
-            event = parse_event(bytes(envelope.detail))
+            event = read_event(envelope)
             dated = max(event.occurred_at, event.voided_at or 0) if ever else 0
             definitions.check_event(event, max(taken_at, dated))
         except InvalidInput as refusal:
             reading.refused[refusal.code] += 1
             continue
         yield taken_at, event
+
+
+def read_event(envelope: Envelope) -> Event:
+    """The event in an envelope; `known_at` only where it became known after its own moment. Raises InvalidInput."""
+    event = parse_event(bytes(envelope.detail), envelope.source)
+    known_at = _known_at(envelope, event)
+    if known_at is not None and known_at <= event.moment:
+        known_at = None
+    return event if known_at == event.known_at else msgspec.structs.replace(event, known_at=known_at)
+
+
+def _known_at(envelope: Envelope, event: Event) -> int | None:
+    """Loaded history says it, though nothing became known after the bus had it; of a live event it is when the bus took it."""
+    if envelope.source == PLATFORM:
+        return None
+    if envelope.source != HISTORY:
+        return envelope.taken_at
+    return None if event.known_at is None else min(event.known_at, envelope.taken_at)

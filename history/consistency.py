@@ -1,7 +1,7 @@
 """Logged decisions against the archive, twice.
 
 As served: every vector is computed again from the very versions that were read; a difference is a fault. As of `q`: the
-offline engine answers from all that is known by now; a difference has a cause, and one without is a fault. Besides, how long
+offline engine answers from all that is known by now of that moment; a difference has a cause, and one without is a fault. Besides, how long
 events took from the bus into the items that decisions asked for.
 """
 
@@ -176,7 +176,8 @@ def _compare(
 ) -> None:
     """Decisions of the same declarations as of their moments."""
     questions = [Question(one.id, one.q, application_of(one)) for one in decisions]
-    table = point_in_time(definitions, archived.known(), questions)
+    # All that is known by now: what was only late differs then, and is told as lateness.
+    table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
         places = _differing(np.array(decision.vector.values), table.values[row])
         names = [definitions.features[place] for place in places]

@@ -8,7 +8,7 @@ cost grows with events, questions and features, not with their pairs: a merchant
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,17 +19,26 @@ from candor.clock import DAY
 from candor.contracts import Event
 from candor.features.definitions import Definitions
 from candor.features.views import FeatureView
-from history.asof.events import Question, asked_table, event_table
+from history.asof.bitemporal import standing
+from history.asof.events import Knowledge, Question, asked_table, entity_column, event_table
 from history.asof.finish import finished
+from history.asof.living import history_begins, overflows
 from history.asof.parts import Parts, start_of
 from history.asof.ranges import Ints
 from history.asof.stream import Asked, Stream, streamed
-from history.asof.voids import standing
 
 LEAK_MS: Final = 30 * DAY
 """How far the deliberately wrong join looks into the future."""
 
-__all__ = ["LEAK_MS", "FeatureTable", "Question", "event_table", "features_as_of", "point_in_time"]
+__all__ = [
+    "LEAK_MS",
+    "FeatureTable",
+    "Knowledge",
+    "Question",
+    "event_table",
+    "features_as_of",
+    "point_in_time",
+]
 
 
 @dataclass(frozen=True)
@@ -46,15 +55,22 @@ class FeatureTable:
 
 
 def point_in_time(
-    definitions: Definitions, events: Iterable[Event], questions: Sequence[Question], *, leaky: bool = False
+    definitions: Definitions,
+    events: Iterable[Event],
+    questions: Sequence[Question],
+    *,
+    knowledge: Knowledge = "at_moment",
+    leaky: bool = False,
 ) -> FeatureTable:
     """Every feature of every question, from the accepted events in order of arrival (duplicates included).
 
-    No question is ever lost: an entity without events gets the values of an empty window. `leaky=True` also
-    counts events up to 30 days after the moment: wrong on purpose, to show that a comparison can fail.
+    `knowledge`: what was known at each question's moment, by `Event.known_from`; or with "ever" what was true then, whenever
+    it became known. No question is ever lost: an entity without events gets the values of an empty window. `leaky=True`
+    also counts what happened and became known up to 30 days after the moment: wrong on purpose, to show that a comparison can fail.
     """
     asked = asked_table(definitions, questions)
-    values = features_as_of(definitions, event_table(definitions, events), asked, leaky=leaky)
+    table = event_table(definitions, events)
+    values = features_as_of(definitions, table, asked, knowledge=knowledge, leaky=leaky)
     fill_on_demand(definitions, questions, values)
     return FeatureTable(tuple(question.row_id for question in questions), definitions.features, values)
 
@@ -64,18 +80,22 @@ def features_as_of(
     events: pa.Table | pl.DataFrame,
     asked: pa.Table | pl.DataFrame,
     *,
+    knowledge: Knowledge = "at_moment",
     leaky: bool = False,
 ) -> np.ndarray:
     """The same of tables: `events` as `event_table` has them, `asked` with `q` (ms) and a column of tokens per entity.
 
-    A row for each question in order and a column per feature; those that are computed on demand stay NaN.
+    A row for each question in order and a column per feature; those that are computed on demand stay NaN. Without a column
+    `known_at` every event is known from its own moment.
     """
     happened, questions = _frame(events), _frame(asked)
     values = np.full((len(questions), len(definitions.features)), np.nan, order="F")
     column = 0
     for view in definitions.views:
         width = len(view.features)
-        _answer(view, happened, questions, values[:, column : column + width], LEAK_MS if leaky else 0)
+        stream, wanted = streamed(view, happened, questions, knowledge, LEAK_MS if leaky else 0)
+        wanted = replace(wanted, begin=history_begins(view, stream, wanted))
+        _answer(view, stream, wanted, values[:, column : column + width])
         column += width
     return values
 
@@ -88,21 +108,38 @@ def _frame(table: pa.Table | pl.DataFrame) -> pl.DataFrame:
     return found
 
 
-def _answer(
-    view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, out: np.ndarray, ahead: int
-) -> None:
+def _answer(view: FeatureView, stream: Stream, asked: Asked, out: np.ndarray) -> None:
     """One view's features into their columns; rows without the entity have empty windows."""
     out[:] = empty_values(view)
-    stream, wanted = streamed(view, events, asked, ahead)
-    for alive, mine in standing(stream, wanted, _earliest(view, wanted)):
-        _fill(view, alive, mine, out)
+    for counted, mine in standing(stream, asked, earliest_of(view, asked)):
+        _fill(view, counted, mine, out)
+    too_many = overflows(view, stream, asked)
+    if too_many is not None:
+        out[asked.row[too_many]] = np.nan
 
 
-def _earliest(view: FeatureView, asked: Asked) -> Ints | None:
+def earliest_of(view: FeatureView, asked: Asked) -> Ints | None:
     """The first moment that any window of each question holds; None where there is no left edge."""
     starts = [start_of(asked.q, feature.window) for feature in view.features]
     found = [start for start in starts if start is not None]
     return np.min(found, axis=0) if len(found) == len(starts) else None
+
+
+def features_of(
+    view: FeatureView,
+    definitions: Definitions,
+    events: Iterable[Event],
+    asked: Sequence[tuple[str, int]],
+    *,
+    knowledge: Knowledge = "at_moment",
+) -> np.ndarray:
+    """One view's features of entities at moments: `asked` holds tokens and moments (ms); a row for each of them, in order."""
+    columns = {
+        "q": pa.array([q for _, q in asked], pa.int64()),
+        entity_column(view.entity.name): pa.array([token for token, _ in asked], pa.string()),
+    }
+    alone = definitions.only(view)
+    return features_as_of(alone, event_table(alone, events), pa.table(columns), knowledge=knowledge)
 
 
 def empty_values(view: FeatureView) -> list[float]:

@@ -73,8 +73,8 @@ class SparkArchive:
     def __init__(
         self, spark: SparkSession, definitions: Definitions, source: Folder | Bucket, *, before: int
     ) -> None:
-        """Only what happened before this moment (ms) is an event."""
-        self._spark, self._definitions = spark, definitions
+        """Only what happened before this moment (ms) is an event; what became known later of it counts later."""
+        self._spark, self._definitions, self._before = spark, definitions, before
         names = list(enumerate(source.names()))
         objects = spark.createDataFrame(names or [(0, "")], "place long, name string").repartition(
             max(len(names), 1)
@@ -90,8 +90,12 @@ class SparkArchive:
         return Reading(sum(found.values()), refused)
 
     def count(self) -> int:
-        """Events before the moment."""
-        return int(self._events.count())
+        """Events that were known before the moment, copies included."""
+        from pyspark.sql import functions
+
+        moment = functions.coalesce("voided_at", "at")
+        known_from = functions.greatest(moment, "known_at")  # which skips nulls
+        return int(self._events.where(known_from < self._before).count())
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
         """Whole events of these types in order of arrival, here on the driver."""
@@ -140,7 +144,7 @@ def _view(
     token = entity_column(view.entity.name)
     group = functions.pmod(functions.xxhash64(token), functions.lit(groups)).alias("bucket")
     fields = {field_column(*pair) for kind in view.events for pair in plain_fields(kind)}
-    columns = ["arrival", "id", "type", "at", "voided_at", token, *sorted(fields)]
+    columns = ["arrival", "id", "type", "at", "voided_at", "known_at", token, *sorted(fields)]
     mine = events.where(events[token].isNotNull() & events["type"].isin(sorted(view.event_types)))
     theirs = asked.where(asked[token].isNotNull()).select(group, "row", "q", token)
     schema = "row long" + "".join(f", {name} double" for name in _names(view, first))

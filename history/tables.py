@@ -20,11 +20,17 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from candor.clock import parse_rfc3339
-from candor.contracts import parse_event
 from candor.decision import parse_record
 from candor.errors import InvalidInput
-from history.archive import ENVELOPE, EVENTS_PREFIX, ArchiveDamaged, Envelope, read_lines
+from history.archive import (
+    ENVELOPE,
+    EVENTS_PREFIX,
+    ArchiveDamaged,
+    Decoder,
+    Envelope,
+    read_event,
+    read_lines,
+)
 from history.decisions import DECISIONS_PREFIX, Line
 from history.log import COMMITS_PREFIX, Commit
 from history.objects import Object
@@ -70,7 +76,7 @@ class ArchiveTable:
 
     name: str
     prefix: str
-    decoder: msgspec.json.Decoder[Any]
+    decoder: Decoder[Any]
     row: Callable[[Any], Row]
     schema: pa.Schema
 
@@ -85,9 +91,9 @@ class ArchiveTable:
 
 def _event_row(envelope: Envelope) -> Row:
     """An event as the bus took it; of one that is no event, what arrived stands in `refused`."""
-    row: Row = {"taken_at": parse_rfc3339(envelope.time)}
+    row: Row = {"taken_at": envelope.taken_at}
     try:
-        event = parse_event(bytes(envelope.detail))
+        event = read_event(envelope)
     except InvalidInput:
         return row | {"refused": bytes(envelope.detail).decode(errors="replace")}
     return row | {
@@ -97,6 +103,7 @@ def _event_row(envelope: Envelope) -> Row:
         "voided_at": event.voided_at,
         "entities": list(event.entities.items()),
         "data": msgspec.json.encode(event.data).decode(),
+        "known_at": event.known_from,
     }
 
 
@@ -147,6 +154,7 @@ TABLES: Final = (
             entities=pa.map_(_TEXT, _TEXT),
             data=_TEXT,
             refused=_TEXT,
+            known_at=_MOMENT,
         ),
     ),
     ArchiveTable(

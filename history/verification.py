@@ -6,15 +6,12 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from candor.contracts import Event
 from candor.features.definitions import Definitions
 from candor.features.vector import view_values
 from candor.features.views import FeatureView
 from candor.store.protocol import FeatureStore
-from history.asof.events import entity_column
-from history.point_in_time import event_table, features_as_of
+from history.point_in_time import features_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ def verify(
     q: int,
 ) -> Verified:
     """Compare the items of these entities at `q` (ms) with their archived events, in order of arrival."""
-    offline = _offline(definitions.only(view), view, events, tokens, q)
+    offline = _offline(definitions, view, events, tokens, q)
     different, unread = [], 0
     for token in tokens:
         reads = list(store.load(view.item_keys(token)).values())
@@ -57,9 +54,6 @@ def verify(
 def _offline(
     definitions: Definitions, view: FeatureView, events: Sequence[Event], tokens: Sequence[str], q: int
 ) -> Mapping[str, list[str]]:
-    columns = {
-        "q": pa.array([q] * len(tokens), pa.int64()),
-        entity_column(view.entity.name): pa.array(tokens, pa.string()),
-    }
-    values = features_as_of(definitions, event_table(definitions, events), pa.table(columns))
+    # An item holds what was applied, whenever its moment was said to be known.
+    values = features_of(view, definitions, events, [(token, q) for token in tokens], knowledge="ever")
     return {token: [value.hex() for value in row] for token, row in zip(tokens, values.tolist(), strict=True)}

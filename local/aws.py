@@ -24,7 +24,7 @@ from moto.moto_server.werkzeug_app import (
 )
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from local.bus import Buses, EventBus, Rule, Target
+from local.bus import Buses, EventBus, InputTemplate, Rule, Target
 from local.containers import ContainerJobs
 from local.dynoxide import Dynoxide, supported
 from local.errors import LocalError
@@ -233,13 +233,19 @@ class EmbeddedAws:
         self.buses.add(EventBus(name, arn, ACCOUNT, self.region, self._state.journal))
 
     def rule(
-        self, name: str, bus: str, pattern: Mapping[str, Any], targets: list[tuple[str, str | None]]
+        self,
+        name: str,
+        bus: str,
+        pattern: Mapping[str, Any],
+        targets: list[tuple[str, InputTemplate | None]],
     ) -> None:
         if bus.rsplit("/", 1)[-1] == "default" and self.buses.get(bus) is None:
             self.buses.add(EventBus("default", "", ACCOUNT, self.region, self._state.journal))
         found = self.buses.get(bus)
         assert found is not None
-        found.rules.append(Rule(name, pattern, tuple(Target(self._sink(arn), text) for arn, text in targets)))
+        found.rules.append(
+            Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets))
+        )
 
     def _sink(self, arn: str) -> DurableQueue | DeliveryStream:
         return self.streams[arn] if arn.split(":")[2] == "firehose" else self.durable_queue(arn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,25 +18,56 @@ from local.state import Journal
 
 _REQUIRED = ("Source", "DetailType", "Detail")
 _ENTRY_LIMIT = 1 << 20
-_WHOLE_EVENT = ("<aws.events.event.json>", "<aws.events.event>")
+_VARIABLE = re.compile(r"<([^<>]*)>")
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
+_EVENT, _INGESTION_TIME = "aws.events.event.json", "aws.events.event.ingestion-time"
+_VARIABLES = {(_EVENT, False), (_INGESTION_TIME, False), (_INGESTION_TIME, True)}
+"""Which variables are known, and whether they may stand in a string."""
 
 Envelope = dict[str, Any]
 
 
+class InputTemplate:
+    """An input template: JSON with EventBridge's own variables for the event and for its time of ingestion.
+
+    The event is put in as it is, the time in quotes: those of the template where it stands in some, else EventBridge's.
+    Raises ValueError for other variables, and for an event within quotes, which nothing would escape.
+    """
+
+    def __init__(self, template: str) -> None:
+        parts = _VARIABLE.split(template)
+        self._texts = parts[::2]
+        self._variables = [
+            (parts[place], _within_quotes("".join(parts[:place]))) for place in range(1, len(parts), 2)
+        ]
+        for name, _ in set(self._variables) - _VARIABLES:
+            raise ValueError(f"<{name}> cannot stand there in an input template")
+
+    def text(self, event: str, ingested_at: str) -> str:
+        """The target's input for an event (JSON) that the bus took at that moment (RFC 3339)."""
+        values = {
+            (_EVENT, False): event,
+            (_INGESTION_TIME, False): f'"{ingested_at}"',
+            (_INGESTION_TIME, True): ingested_at,
+        }
+        filled = [*(values[variable] for variable in self._variables), ""]
+        return "".join(text + value for text, value in zip(self._texts, filled, strict=True))
+
+
+def _within_quotes(before: str) -> bool:
+    """True after an odd number of quotes that are not escaped."""
+    return len(_QUOTE.findall(before)) % 2 == 1
+
+
 @dataclass(frozen=True)
 class Target:
-    """One target of a rule: a queue or a delivery stream. `template` is an input template around the whole event."""
+    """One target of a rule: a queue or a delivery stream, and what becomes of the event on its way there."""
 
     sink: DurableQueue | DeliveryStream
-    template: str | None = None
+    template: InputTemplate | None = None
 
-    def text(self, event: str) -> str:
-        if self.template is None:
-            return event
-        text = self.template
-        for placeholder in _WHOLE_EVENT:
-            text = text.replace(placeholder, event)
-        return text
+    def text(self, event: str, ingested_at: str) -> str:
+        return event if self.template is None else self.template.text(event, ingested_at)
 
 
 @dataclass(frozen=True)
@@ -77,17 +109,18 @@ class EventBus:
         """PutEvents' result entries; accepted events are durable when this returns. Any number of entries."""
         results: list[dict[str, str]] = []
         accepted: list[tuple[Envelope, str]] = []
+        ingested_at = _iso(datetime.now(UTC))
         for entry in entries:
-            event = self._envelope(entry)
+            event = self._envelope(entry, ingested_at)
             if "ErrorCode" in event:
                 results.append(event)
                 continue
             accepted.append((event, json.dumps(event, separators=(",", ":"), ensure_ascii=False)))
             results.append({"EventId": event["id"]})
-        self._route(accepted)
+        self._route(accepted, ingested_at)
         return results
 
-    def _envelope(self, entry: Mapping[str, Any]) -> Envelope:
+    def _envelope(self, entry: Mapping[str, Any], ingested_at: str) -> Envelope:
         for name in _REQUIRED:
             if not entry.get(name):
                 message = f"Parameter {name} is not valid. Reason: {name} is a required argument."
@@ -106,19 +139,22 @@ class EventBus:
             "detail-type": entry["DetailType"],
             "source": entry["Source"],
             "account": self._account,
-            "time": _iso(entry.get("Time")),
+            "time": _time(entry) or ingested_at,
             "region": self._region,
             "resources": list(entry.get("Resources") or []),
             "detail": detail,
         }
 
-    def _route(self, events: list[tuple[Envelope, str]]) -> None:
+    def _route(self, events: list[tuple[Envelope, str]], ingested_at: str) -> None:
         """All targets in one transaction: a crash leaves an event everywhere or nowhere."""
         chosen: list[tuple[DurableQueue | DeliveryStream, list[str]]] = []
         for rule in self.rules:
             texts = [text for event, text in events if rule.matches(event)]
             if texts:
-                chosen += [(target.sink, [target.text(text) for text in texts]) for target in rule.targets]
+                chosen += [
+                    (target.sink, [target.text(text, ingested_at) for text in texts])
+                    for target in rule.targets
+                ]
         if not chosen:
             return
         queued: list[tuple[DurableQueue, list[Message]]] = []
@@ -135,8 +171,14 @@ class EventBus:
                 sink.appended(sum(map(len, texts)))
 
 
-def _iso(given: Any) -> str:
-    at = datetime.now(UTC) if given is None else datetime.fromtimestamp(float(given), UTC)
+def _time(entry: Mapping[str, Any]) -> str | None:
+    """The `Time` that the producer gave: any moment."""
+    given = entry.get("Time")
+    return None if given is None else _iso(datetime.fromtimestamp(float(given), UTC))
+
+
+def _iso(at: datetime) -> str:
+    """To the second, as EventBridge tells times."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from local.bus import InputTemplate
 from local.errors import TemplateError, UnknownResource
 from local.firehose import Destination
 from local.template import Resolver, Resource, Stack
@@ -60,7 +61,11 @@ class Services(Protocol):
 
     def bus(self, name: str, arn: str) -> None: ...
     def rule(
-        self, name: str, bus: str, pattern: Mapping[str, Any], targets: list[tuple[str, str | None]]
+        self,
+        name: str,
+        bus: str,
+        pattern: Mapping[str, Any],
+        targets: list[tuple[str, InputTemplate | None]],
     ) -> None:
         """Targets are (ARN, input template)."""
 
@@ -223,7 +228,7 @@ class Provisioner:
             self._services.rule(name, bus, properties["EventPattern"], targets)
         return Resource(f"{bus}|{name}", {"Arn": self._arn("events", f"rule/{bus}/{name}")})
 
-    def _target(self, logical_id: str, target: Mapping[str, Any]) -> tuple[str, str | None]:
+    def _target(self, logical_id: str, target: Mapping[str, Any]) -> tuple[str, InputTemplate | None]:
         if str(target["Arn"]).split(":")[2] not in ("sqs", "firehose"):
             raise self._refuse(
                 logical_id, f"its target {target['Arn']} is neither a queue nor a delivery stream"
@@ -231,7 +236,11 @@ class Provisioner:
         transformer = target.get("InputTransformer", {})
         if "Input" in target or "InputPath" in target or transformer.get("InputPathsMap"):
             raise self._refuse(logical_id, "only input templates around the whole event are supported")
-        return target["Arn"], transformer.get("InputTemplate")
+        template = transformer.get("InputTemplate")
+        try:
+            return target["Arn"], None if template is None else InputTemplate(template)
+        except ValueError as error:
+            raise self._refuse(logical_id, str(error)) from None
 
     def _delivery_stream(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         settings = properties.get("ExtendedS3DestinationConfiguration")

@@ -14,7 +14,7 @@ from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.archive_tables import ArchiveTables
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.layers import HouseLayers
-from stacks.ingestion import IngestionStack
+from stacks.ingestion import PLATFORM, IngestionStack, only_as
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
@@ -106,7 +106,7 @@ class HistoryStack(cdk.Stack):
             },
         )
         function.allow("firehose:PutRecordBatch", on=self.decisions.stream.delivery_stream_arn)
-        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn)
+        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn, when=only_as(PLATFORM))
         function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
         self._follow(
             "FromDecisions", storage.decisions, function, batch_size=100, window_s=1, pattern=_INSERTS

@@ -18,8 +18,11 @@ from stacks.constructs.layers import HouseLayers
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
-SOURCES = ["candor.lender", "candor.platform"]
-"""The EventBridge sources of events: the lender's services, and the platform about its own decisions."""
+LENDER, PLATFORM, HISTORY = "candor.lender", "candor.platform", "candor.history"
+"""The EventBridge sources of events: the lender's services, the platform about its own decisions, loaded history."""
+
+ARCHIVED_LINE = '{"ingestion_time":<aws.events.event.ingestion-time>,"event":<aws.events.event.json>}'
+"""What the archive keeps of an event. A producer may set the envelope's `time`; the bus alone sets the ingestion time."""
 
 EVENTS_PREFIX = "events/"
 """Where the archive keeps them."""
@@ -58,7 +61,10 @@ class IngestionStack(cdk.Stack):
             self, "Archive", prefix=EVENTS_PREFIX, bucket=storage.archive, settings=settings
         )
         self._rule("ToQueue", targets.SqsQueue(self.events_queue, dead_letter_queue=self.undelivered))
-        self._keep_undelivered(self._rule("ToArchive", targets.FirehoseDeliveryStream(self.archive.stream)))
+        to_archive = self._rule("ToArchive", targets.FirehoseDeliveryStream(self.archive.stream))
+        self._keep_undelivered(to_archive)
+        # CDK's own template would quote the event, whose quotes EventBridge does not escape.
+        _resource(to_archive).add_property_override("Targets.0.InputTransformer.InputTemplate", ARCHIVED_LINE)
         self.update_features = self._update_features(storage)
         cdk.CfnOutput(self, "EventBusName", value=self.bus.event_bus_name)
         cdk.CfnOutput(self, "EventsQueueUrl", value=self.events_queue.queue_url)
@@ -75,14 +81,12 @@ class IngestionStack(cdk.Stack):
         )
 
     def _rule(self, name: str, target: events.IRuleTarget) -> events.Rule:
-        pattern = events.EventPattern(source=SOURCES)
+        pattern = events.EventPattern(source=[LENDER, PLATFORM, HISTORY])
         return events.Rule(self, name, event_bus=self.bus, event_pattern=pattern, targets=[target])
 
     def _keep_undelivered(self, rule: events.Rule) -> None:
         """Give the rule's only target a DLQ; CDK's Firehose target has no argument for it."""
-        resource = rule.node.default_child
-        assert isinstance(resource, events.CfnRule)
-        resource.add_property_override("Targets.0.DeadLetterConfig.Arn", self.undelivered.queue_arn)
+        _resource(rule).add_property_override("Targets.0.DeadLetterConfig.Arn", self.undelivered.queue_arn)
         self.undelivered.add_to_resource_policy(
             iam.PolicyStatement(
                 actions=["sqs:SendMessage"],
@@ -129,3 +133,14 @@ class IngestionStack(cdk.Stack):
             )
         )
         return function
+
+
+def only_as(source: str) -> dict[str, dict[str, str]]:
+    """The condition under which events may be published as this source alone."""
+    return {"StringEquals": {"events:source": source}}
+
+
+def _resource(rule: events.Rule) -> events.CfnRule:
+    resource = rule.node.default_child
+    assert isinstance(resource, events.CfnRule)
+    return resource

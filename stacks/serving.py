@@ -15,7 +15,7 @@ from stacks.constructs.function import HouseFunction
 from stacks.constructs.layers import HouseLayers
 from stacks.constructs.problems import add_gateway_responses
 from stacks.constructs.retention import log_retention
-from stacks.ingestion import IngestionStack
+from stacks.ingestion import LENDER, IngestionStack, only_as
 from stacks.settings import StageSettings
 from stacks.storage import StorageStack
 
@@ -130,7 +130,8 @@ class ServingStack(cdk.Stack):
             timeout_s=20,
             environment={"EVENT_BUS_NAME": ingestion.bus.event_bus_name},
         )
-        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn)
+        # When a live event became known is for the bus to say: no caller may load history through the API.
+        function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn, when=only_as(LENDER))
         return function
 
     def _reader(self, construct_id: str, name: str, storage: StorageStack) -> HouseFunction:

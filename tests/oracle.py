@@ -53,10 +53,15 @@ def edges(label: str, q: int, *, exact: bool = False) -> tuple[int | None, int]:
     return None if length is None else math.floor(Fraction(q - back - length, hop)) * hop, end
 
 
-def expected(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[float]:
-    """Every feature of the view at `q` for one entity, from all events in order of arrival."""
-    counting = _unvoided(view, _living(view, events, key, q), key, q)
-    mine = _relevant(view, counting, key)
+def expected(
+    view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str = "at_moment"
+) -> list[float]:
+    """Every feature of the view at `q` for one entity, from all events in order of arrival.
+
+    `knowledge`: what was known at that moment, or ("ever") also what became known of it later.
+    """
+    counting = _unvoided(view, _living(view, events, key, q, knowledge), key, q, knowledge)
+    mine = [event for event in _relevant(view, counting, key) if _known_from(event, knowledge) < q]
     return [
         aggregate(
             feature.aggregation.spec(), _inside(mine, feature.window.label, q, exact=view.exact_windows), q
@@ -72,7 +77,7 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q), key)
+    mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q, "ever"), key)
     return any(_inside(mine, feature.window.label, q, exact=view.exact_windows) for feature in view.features)
 
 
@@ -154,18 +159,21 @@ def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Even
     return [_declared(event, types[event.type]) for event in first_copies.values()]
 
 
-def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[Event]:
-    """The events that count at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
+def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str) -> list[Event]:
+    """Events that are not taken back at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
     voids = _relevant(view, [event for event in events if event.voided_at is not None], key)
-    gone = {void.id for void in voids if void.voided_at < q}
+    gone = {void.id for void in voids if _known_from(void, knowledge) < q}
     return [event for event in events if event.voided_at is None and event.id not in gone]
 
 
-def _living(view: FeatureView, events: Sequence[Event], key: str, q: int) -> list[Event]:
+def _living(
+    view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str = "ever"
+) -> list[Event]:
     """Without what an interruption before `q`, longer than the view's expiry, has cut off."""
     types = view.event_types
     mine = [event for event in events if event.type in types and event.entities.get(view.entity.name) == key]
-    happened = {event.occurred_at for event in mine if event.voided_at is None and event.occurred_at < q}
+    first = _relevant(view, [event for event in mine if event.voided_at is None], key)
+    happened = {event.occurred_at for event in first if _known_from(event, knowledge) < q}
     moments = sorted({*happened, q})
     begin = 0
     for earlier, later in itertools.pairwise(moments):
@@ -174,10 +182,19 @@ def _living(view: FeatureView, events: Sequence[Event], key: str, q: int) -> lis
     return [event for event in mine if event.voided_at is not None or event.occurred_at >= begin]
 
 
+def _known_from(event: Event, knowledge: str) -> int:
+    """Its own moment, or when it became known where that is later."""
+    own = event.occurred_at if event.voided_at is None else event.voided_at
+    if knowledge == "ever" or event.known_at is None or event.known_at < own:
+        return own
+    return event.known_at
+
+
 def _declared(event: Event, kind: EventType) -> Event:
     usable = {name for name, field in kind.fields.items() if field.kind != "json"}
     data = {name: value for name, value in event.data.items() if name in usable}
-    return Event(event.id, event.type, event.occurred_at, event.entities, data, event.voided_at)
+    moments = event.voided_at, event.known_at
+    return Event(event.id, event.type, event.occurred_at, event.entities, data, *moments)
 
 
 def _inside(events: Sequence[Event], label: str, q: int, *, exact: bool = False) -> list[Event]:

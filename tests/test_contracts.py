@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from candor.clock import parse_rfc3339
 from candor.contracts import (
+    HISTORY,
     MAX_AMOUNT,
+    PLATFORM,
     Checkout,
     Event,
     encode_event,
@@ -306,7 +308,8 @@ def test_an_envelope_without_a_detail_is_refused():
 
 
 @pytest.mark.parametrize("voided_at", [None, 1_800_000_000_001])
-def test_an_event_survives_its_own_encoding(voided_at):
+@pytest.mark.parametrize("known_at", [None, 1_800_000_000_002])
+def test_an_event_survives_its_own_encoding(voided_at, known_at):
     one = Event(
         "e",
         "payment.succeeded",
@@ -314,9 +317,45 @@ def test_an_event_survives_its_own_encoding(voided_at):
         {"customer": "ann"},
         {"amount": 5, "note": [1.5]},
         voided_at,
+        known_at,
     )
-    assert parse_event(encode_event(one)) == one
+    assert parse_event(encode_event(one), HISTORY) == one
     assert (b"voided_at" in encode_event(one)) is (voided_at is not None)
+    assert (b"known_at" in encode_event(one)) is (known_at is not None)
+
+
+def enveloped(source, **changed):
+    """An event as the queue brings it, from this source."""
+    return json.dumps({"source": source, "detail": {**EVENT, **changed}}).encode()
+
+
+def test_loaded_history_may_say_when_it_became_known():
+    known_at = "2026-11-24T00:00:00Z"
+    event = parse_envelope(enveloped(HISTORY, known_at=known_at))
+    assert event.known_at == event.known_from == parse_rfc3339(known_at)
+    assert parse_envelope(enveloped(HISTORY)).known_at is None
+
+
+@pytest.mark.parametrize("source", ["candor.lender", PLATFORM, "", "candor.historyx"])
+def test_no_other_source_may_say_when_an_event_became_known(source):
+    with pytest.raises(InvalidInput) as refused:
+        parse_envelope(enveloped(source, known_at="2026-11-24T00:00:00Z"))
+    assert (refused.value.code, refused.value.field) == ("invalid_field", "known_at")
+
+
+@pytest.mark.parametrize("known_at", ["yesterday", "2026-11-24T00:00:00", "1969-12-31T23:59:59Z"])
+def test_a_moment_of_knowledge_is_a_moment(known_at):
+    with pytest.raises(InvalidInput) as refused:
+        parse_envelope(enveloped(HISTORY, known_at=known_at))
+    assert (refused.value.code, refused.value.field) == ("invalid_timestamp", "known_at")
+
+
+@pytest.mark.parametrize(
+    ("voided_at", "known_at", "known_from"),
+    [(None, None, 10), (None, 9, 10), (None, 11, 11), (20, None, 20), (20, 11, 20), (20, 21, 21)],
+)
+def test_nothing_is_known_before_it_happened(voided_at, known_at, known_from):
+    assert Event("e", "t", 10, {}, {}, voided_at, known_at).known_from == known_from
 
 
 def test_a_void_is_told_from_its_event_by_its_deduplication_id():

@@ -40,7 +40,7 @@ class NothingToLearn(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """What the data set is of: everything known before `as_of` (ms UTC), with this label."""
+    """What the data set is of: what was known before `as_of` (ms UTC), with this label."""
 
     as_of: int
     run: str = "manual"
@@ -57,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def count(self) -> int:
-        """Events before the moment asked for."""
+        """Events that were known before the moment asked for, copies included."""
         ...
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
@@ -65,7 +65,7 @@ class Engine(Protocol):
         ...
 
     def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
-        """Features of questions."""
+        """Features of questions by what was known at their moments."""
         ...
 
 
@@ -77,13 +77,15 @@ class Embedded:
     def __init__(self, definitions: Definitions, source: Objects | Path, *, as_of: int) -> None:
         self._definitions, self._reading = definitions, Reading()
         accepted = accepted_events(read_envelopes(source), definitions, self._reading)
+        # What became known later stays: of an event's copies the engine must see the first.
         self._events = [event for event in accepted if event.occurred_at < as_of]
+        self._known = sum(event.known_from < as_of for event in self._events)
 
     def reading(self) -> Reading:
         return self._reading
 
     def count(self) -> int:
-        return len(self._events)
+        return self._known
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
         wanted = frozenset(types)
@@ -140,7 +142,7 @@ def write(
     deciding = engine.of_types(deciding_types(label))
     reading = engine.reading()
     print(
-        f"archive: {reading.envelopes} events, {reading.refused.total()} refused, {engine.count()} before as-of"
+        f"archive: {reading.envelopes} events, {reading.refused.total()} refused, {engine.count()} known before as-of"
     )
     rows, unreadable = labelled_checkouts(definitions, deciding, asked.as_of, asked.labels)
     served = _served(definitions, decisions) if decisions is not None else None

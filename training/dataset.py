@@ -2,7 +2,7 @@
 
 Runs under SageMaker Processing's contract: reads `input/archive` and writes `output/dataset` below
 `PROCESSING_ROOT` (default `/opt/ml/processing`). `--engine spark` is what EMR Serverless calls, with `--archive s3://…` and
-`--out s3://…`. Nothing that happened or became known after `--as-of` is used.
+`--out s3://…`. Nothing that became known at `--as-of` or later is used, and of each row nothing that became known at its moment or later.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from candor.contracts import Application, Event, parse_checkout
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.labels import FINAL_DUE, Label, Outcome
-from history.asof.events import Question
+from history.asof.events import Question, known_before
 
 CHECKOUT = "checkout.started"
 
@@ -98,8 +98,9 @@ def labelled_checkouts(
 ) -> tuple[list[Labelled], int]:
     """Checkouts whose label was mature before `as_of` (ms), by moment; and how many bodies could not be read.
 
-    The label's own, `final_due`: bad if the loan was not closed by its due date plus grace; others as `Outcome` says. Good and
-    bad mature together: counting a good end as soon as it happens would fill the latest weeks with early payers.
+    Only events that were known before `as_of` decide. The label's own, `final_due`: bad if the loan was not closed by its due
+    date plus grace; others as `Outcome` says. Good and bad mature together: counting a good end as soon as it happens would
+    fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label, or none of this name.
     """
     label = label_of(definitions)
@@ -140,15 +141,15 @@ def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> It
 
 
 def told(label: Label, events: Iterable[Event], as_of: int) -> Story:
-    """The story that the events tell, without what had been voided before `as_of` (ms)."""
+    """The story that events tell as far as it was known before `as_of` (ms), without what was known to be voided."""
     story = Story()
     places = {
         CHECKOUT: (story.checkouts, "checkout_id"),
         label.origin: (story.loans, "checkout_id"),
         label.closed: (story.closings, "loan_id"),
     }
-    found = list(events)
-    gone = {event.id for event in found if event.voided_at is not None and event.voided_at < as_of}
+    found = known_before(events, as_of)
+    gone = {event.id for event in found if event.voided_at is not None}
     for event in found:
         if event.voided_at is not None or event.id in gone:
             continue

@@ -1,7 +1,7 @@
 """Whether the training set knows what nobody knew at the moment of decision.
 
 Three kinds of evidence: rows whose label has an impossible time, figures too good to be true, and, where the archive is
-at hand, values that change once all that happened later is taken away.
+at hand, values that change once all that became known later is taken away.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from candor.contracts import Event
 from candor.features.definitions import Definitions
+from history.asof.events import known_before
 from history.point_in_time import Question, point_in_time
 from training.discrimination import enough
 from training.evaluate import auc
@@ -103,17 +104,17 @@ def _error(data: TrainingSet, split: Split) -> float:
 
 @dataclass(frozen=True)
 class Archive:
-    """What happened before as-of, as accepted events in order of arrival: the means to compute a row again."""
+    """What was known before as-of, as accepted events in order of arrival: the means to compute a row again."""
 
     definitions: Definitions
     events: Sequence[Event]
 
     @classmethod
     def before(cls, as_of: int, definitions: Definitions, events: Iterable[Event]) -> Archive:
-        return cls(definitions, [event for event in events if event.occurred_at < as_of])
+        return cls(definitions, known_before(events, as_of))
 
     def findings(self, data: TrainingSet, features: Sequence[str]) -> Iterator[Finding]:
-        """Labels that differ from the events', and features that differ once all that happened later is taken away."""
+        """Labels that differ from the events', and features that differ once all that became known later is taken away."""
         known, _ = labelled_checkouts(self.definitions, self.events, data.as_of)
         by_id = {one.question.row_id: one for one in known}
         yield from _wrong_labels(data, by_id)
@@ -126,11 +127,12 @@ class Archive:
             asked += len(kept)
         for place in np.argsort(-changed, kind="stable")[:_NAMED].tolist():
             if changed[place]:
-                what = f"{changed[place]} of {asked} values change when later events are taken away"
+                what = f"{changed[place]} of {asked} values change when events known later are taken away"
                 yield {"feature": features[place], "what": what}
 
     def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
-        past = [event for event in self.events if event.occurred_at < cut]
+        # Of what is left all was known: which knowledge counts makes no difference.
+        past = known_before(self.events, cut)
         return np.asarray(point_in_time(self.definitions, past, questions).values)
 
 

@@ -35,6 +35,7 @@ def measure() -> Iterator[Row]:
         found = _interleaved(folder, ("candor", "polars", "duckdb"))
         yield from _beside_hands(found)
         yield from _growth(folder, found["candor"])
+        yield from _late(folder, found["candor"])
         yield from _beside_feast(folder)
 
 
@@ -62,6 +63,18 @@ def _growth(folder: Path, full: Spent) -> Iterator[Row]:
     world.write(folder, EVENTS, hot=0.1)
     hot = _spent("candor", folder)
     yield _row("with one hot customer", hot, reference="without", ratio=hot["cpu_s"] / full["cpu_s"])
+
+
+def _late(folder: Path, on_time: Spent) -> Iterator[Row]:
+    """Events that are known after their moment: all by seconds as live ones are, or one in twenty by a day."""
+    for hot, name in ((0.0, ""), (0.1, ", one hot customer")):
+        world.write(folder, EVENTS, hot=hot)
+        plain = _spent("candor", folder) if hot else on_time
+        for days, late in ((False, "every event known 2 s late"), (True, "5 % known a day late")):
+            world.make_late(folder, days=days)
+            spent = _spent("candor", folder)
+            ratio = spent["cpu_s"] / plain["cpu_s"]
+            yield _row(f"{late}{name}", spent, reference="none late", ratio=ratio)
 
 
 def _beside_feast(folder: Path) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """`python -m benchmarks.offline.on_spark [--events 1000000] [--labels 50000]`: Spark beside the embedded engine, bit for bit.
 
-A simulated lender with every aggregation, over two entities of which one is hot, with voids, duplicates and disorder. Writes an
+A simulated lender with every aggregation, over two entities of which one is hot, with voids, duplicates, disorder and events that
+became known late. Writes an
 archive as Firehose does, answers on both engines, compares all values, and a sample of rows with the naive oracle. Run it in Spark's
 environment: `make spark`, then `.cache/spark/bin/python -m benchmarks.offline.on_spark`. Exits with 1 when a bit differs.
 """
@@ -22,8 +23,8 @@ import msgspec
 import numpy as np
 
 from candor import Count, DecayedSum, FeatureView, RateOfChange, Sum, field
-from candor.clock import DAY, format_rfc3339
-from candor.contracts import Applicant, Application, Checkout, Event, Offer, encode_event
+from candor.clock import DAY, SECOND, format_rfc3339
+from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer, encode_event
 from history.archive import accepted_events, read_envelopes
 from history.objects import Folder
 from history.point_in_time import Question, point_in_time
@@ -111,7 +112,8 @@ def _write(folder: Path, count: int, customers: int, rng: random.Random) -> int:
         with gzip.open(folder / f"{first:09}.gz", "wb", compresslevel=1) as lines:
             for number in range(first, min(first + PER_FILE, count)):
                 for event in _copies(number, customers, rng):
-                    envelope = {"time": format_rfc3339(NOW), "detail": msgspec.Raw(encode_event(event))}
+                    detail = msgspec.Raw(encode_event(event))
+                    envelope = {"time": format_rfc3339(NOW), "source": HISTORY, "detail": detail}
                     lines.write(msgspec.json.encode(envelope) + b"\n")
                     written += 1
     return written
@@ -127,7 +129,8 @@ def _copies(number: int, customers: int, rng: random.Random) -> list[Event]:
     if not voided:
         entities["shop"] = _shop(rng)
     at = NOW - rng.randrange(50 * DAY)
-    event = Event(f"evt_{number}", kind, at, entities, data)
+    known_at = at + (DAY if rng.random() < 0.05 else 2 * SECOND)
+    event = Event(f"evt_{number}", kind, at, entities, data, known_at=known_at)
     copies = [event] * (2 if rng.random() < 0.02 else 1)
     return [*copies, msgspec.structs.replace(event, voided_at=rng.randint(at, NOW))] if voided else copies
 

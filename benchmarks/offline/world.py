@@ -22,7 +22,7 @@ from candor import (
     Sum,
     Text,
 )
-from candor.clock import DAY
+from candor.clock import DAY, SECOND
 
 START = 1_700_000_000_000
 SPAN = 360 * DAY
@@ -30,6 +30,12 @@ WINDOWS = ("24h", "7d", "30d", "60d", "90d")
 PER_CUSTOMER, PER_LABEL, CATEGORIES = 10, 10, 50
 TWICE = 100
 """One event in so many is delivered twice."""
+
+SECONDS = 2 * SECOND
+"""How long after its moment every event is known, where events are late."""
+
+LATE_BY_A_DAY = 20
+"""One event in so many is known a day after its moment, where some are late by days."""
 
 customer = Entity("customer", "checkout.applicant.token")
 paid = EventType("payment.succeeded", [customer], {"amount": Money(), "category": Text()})
@@ -65,7 +71,7 @@ READY = Definitions(
 
 
 def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None:
-    """`events.parquet` in order of arrival and `labels.parquet`, a tenth as many.
+    """`events.parquet` in order of arrival and `labels.parquet`, a tenth as many. Every event is known from its own moment.
 
     Customers differ: the busiest tenth has a third of all events. `hot`: the share of both that one customer has.
     """
@@ -82,6 +88,7 @@ def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None
             "type": pl.repeat("payment.succeeded", events, eager=True),
             "at": at,
             "voided_at": pl.repeat(None, events, eager=True, dtype=pl.Int64),
+            "known_at": pl.repeat(None, events, eager=True, dtype=pl.Int64),
             "entity_customer": _tokens(_customers(rng, events, customers, hot)),
             "integer_amount": np.minimum(rng.lognormal(8, 1.2, events), 10**9).astype(np.int64),
             "text_category": (pl.Series(rng.zipf(1.5, events) % CATEGORIES).cast(pl.String)),
@@ -95,6 +102,15 @@ def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None
         }
     )
     asked.write_parquet(folder / "labels.parquet")
+
+
+def make_late(folder: Path, *, days: bool, seed: int = 1) -> None:
+    """Let every event of `events.parquet` be known some seconds after its moment, or with `days` some of them a day."""
+    events = pl.read_parquet(folder / "events.parquet")
+    late = np.full(len(events), SECONDS)
+    if days:
+        late[np.random.default_rng(seed).random(len(events)) < 1 / LATE_BY_A_DAY] = DAY
+    events.with_columns(known_at=pl.col("at") + pl.Series(late)).write_parquet(folder / "events.parquet")
 
 
 def _customers(rng: np.random.Generator, count: int, customers: int, hot: float) -> np.ndarray:

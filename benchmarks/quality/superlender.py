@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.clock import format_rfc3339
-from candor.contracts import Application, Event, parse_checkout, parse_event
+from candor.contracts import HISTORY, Application, Event, parse_checkout, parse_event
 from history.point_in_time import Question, point_in_time
 from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from local.journey.sources import Decided
@@ -75,7 +75,8 @@ def _training_set(source: SuperLender) -> TrainingSet:
         archive.mkdir()
         with gzip.open(archive / "part-1.gz", "wt") as lines:
             for event in source.history():
-                lines.write(json.dumps({"time": event["occurred_at"], "detail": event}) + "\n")
+                envelope = {"time": event["occurred_at"], "source": HISTORY, "detail": event}
+                lines.write(json.dumps(envelope) + "\n")
         build(DEFINITIONS, archive, out, as_of=AS_OF, run="quality")
         return read_training_set(out, DEFINITIONS)
 

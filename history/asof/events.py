@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 
@@ -17,6 +17,9 @@ from candor.features.views import FeatureView
 _BATCH: Final = 20_000
 _EXPECTED: Final = {"integer": "an integer of at most 64 bits", "text": "text"}
 
+Knowledge = Literal["at_moment", "ever"]
+"""Which knowledge counts at a past moment: what was known at that moment, or what ever became known of it."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -28,11 +31,11 @@ class Question:
 
 
 def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
-    """Events as columns in order of arrival: id, type, moment, one column per entity and per declared field and kind.
+    """Events as columns in order of arrival: id, type, moments, one column per entity and per declared field and kind.
 
-    Only declared fields of the event's own type become columns; other data are carried, not used. The events are those that
-    `Definitions.check_event` accepts. Raises `InvalidInput`, which names an event's place in the list and the field, where a
-    column would have to change what an event says.
+    `at` is `occurred_at`; `voided_at` and `known_at` are null where the event has none. Only declared fields of the event's
+    own type become columns; other data are carried, not used. The events are those that `Definitions.check_event` accepts. Raises
+    `InvalidInput`, which names an event's place in the list and the field, where a column would have to change what an event says.
     """
     used = {name: plain_fields(declared) for name, declared in definitions.event_types.items()}
     schema = event_schema(definitions)
@@ -48,6 +51,7 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
             "type": event.type,
             "at": event.occurred_at,
             "voided_at": event.voided_at,
+            "known_at": event.known_at,
         }
         row.update((entity_column(name), key) for name, key in event.entities.items())
         row.update((field_column(field, kind), event.data.get(field)) for field, kind in used[event.type])
@@ -63,7 +67,7 @@ def _fits(event: Event, fields: Sequence[tuple[str, str]]) -> bool:
     """False if a value is of another kind than its column: pyarrow would cut 1.5 to 1."""
     if type(event.id) is not str or type(event.occurred_at) is not int:
         return False
-    if not (event.voided_at is None or type(event.voided_at) is int):
+    if not {type(event.voided_at), type(event.known_at)} <= {int, type(None)}:
         return False
     for key in event.entities.values():
         if type(key) is not str:
@@ -90,6 +94,7 @@ def _misfit(
         ("event_id", "text", event.id),
         ("occurred_at", "integer", event.occurred_at),
         ("voided_at", "integer", event.voided_at if event.voided_at is not None else 0),
+        ("known_at", "integer", event.known_at if event.known_at is not None else 0),
         *(
             (f"entities.{name}" if name in entities else "entities", "text", key)
             for name, key in event.entities.items()
@@ -104,13 +109,23 @@ def _misfit(
     return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{place}].{name}")
 
 
+def known_before(events: Iterable[Event], moment: int) -> list[Event]:
+    """The events, in order of arrival, that were known before a moment (ms UTC).
+
+    The copy that arrived first says when an event was known; of one that was not, no later copy counts either.
+    """
+    known_from: dict[str, int] = {}
+    return [event for event in events if known_from.setdefault(event.dedup_id, event.known_from) < moment]
+
+
 def event_schema(definitions: Definitions) -> pa.Schema:
     """The columns of `event_table`."""
     fields = sorted(
         {pair for declared in definitions.event_types.values() for pair in plain_fields(declared)}
     )
     return pa.schema(
-        [("id", pa.string()), ("type", pa.string()), ("at", pa.int64()), ("voided_at", pa.int64())]
+        [("id", pa.string()), ("type", pa.string())]
+        + [(moment, pa.int64()) for moment in ("at", "voided_at", "known_at")]
         + [(entity_column(name), pa.string()) for name in definitions.entities]
         + [(field_column(*pair), pa.int64() if pair[1] == "integer" else pa.string()) for pair in fields]
     )

@@ -27,7 +27,7 @@ from candor.features.definitions import Definitions
 from candor.features.distinct import Distinct
 from candor.features.views import FeatureView
 from candor.features.windows import Window
-from history.asof.events import entity_column, event_schema, field_column, kinds
+from history.asof.events import Knowledge, entity_column, event_schema, field_column, kinds
 
 _EXACT: Final = "decimal(38, 0)"
 """128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises rather than wraps beyond."""
@@ -45,9 +45,17 @@ def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-b
 
 
 def features_by_join(
-    definitions: Definitions, events: pa.Table, asked: pa.Table, *, ahead: int = 0
+    definitions: Definitions,
+    events: pa.Table,
+    asked: pa.Table,
+    *,
+    knowledge: Knowledge = "at_moment",
+    ahead: int = 0,
 ) -> np.ndarray:
     """As `features_as_of`, by one SQL query for each view. `ahead`: how far edges lie after q (ms)."""
+    if knowledge == "ever":
+        nothing = pa.nulls(events.num_rows, pa.int64())
+        events = events.set_column(events.column_names.index("known_at"), "known_at", nothing)
     values = np.full((asked.num_rows, len(definitions.features)), np.nan)
     q = asked["q"].to_pylist()
     column = 0
@@ -138,7 +146,8 @@ def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
     copies = ibis.window(group_by=[mine.entity, mine.id, mine.voided_at.isnull()], order_by=mine.arrival)
     mine = mine.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
     voids = mine.filter(mine.voided_at.notnull())
-    voids = voids.select(void_of=voids.id, void_entity=voids.entity, gone=voids.voided_at)
+    gone = ibis.greatest(voids.voided_at, voids.known_at)
+    voids = voids.select(void_of=voids.id, void_entity=voids.entity, gone=gone)
     mine = mine.filter(mine.voided_at.isnull())
     mine = mine.left_join(voids, [mine.id == voids.void_of, mine.entity == voids.void_entity])
     # Ties of first and last break by (moment, id); DuckDB compares text by its UTF-8 bytes.
@@ -156,7 +165,7 @@ def _pairs(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: int) 
     bounded = len(starts) == len(windows)
     if bounded:
         asked = asked.mutate(earliest=ibis.least(*(asked[name] for name in starts)))
-    conditions = [asked.key == events.entity, events.at < asked.edge]
+    conditions = [asked.key == events.entity, ibis.greatest(events.at, events.known_at) < asked.edge]
     conditions += [events.at >= asked.earliest] if bounded else []
     pairs = asked.inner_join(events, conditions)
     return pairs.filter(pairs.gone.isnull() | (pairs.gone >= pairs.edge))

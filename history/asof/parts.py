@@ -1,5 +1,6 @@
 """A declared aggregation over a window as exact integers, said in positions of a stream.
 
+A question's events lie in one range of positions, or in two where they count otherwise than in the end (see `bitemporal`).
 The window arithmetic is restated here, no tile exists, and nothing of the online path takes part: what is shared is the
 declarations. The integers are those that `Aggregation.value` takes.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from functools import cached_property
+from functools import cached_property, partial, reduce
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -38,15 +39,20 @@ from history.asof import sketches
 from history.asof.events import field_column, kinds
 from history.asof.ranges import (
     NARROW,
+    Groups,
     Ints,
     Limbs,
-    distinct,
+    Range,
+    added,
+    earliest,
     extremes,
     joined,
     largest,
+    latest,
     limbs,
     most,
     running,
+    sizes,
     squares,
 )
 from history.asof.stream import Asked, Stream
@@ -56,9 +62,6 @@ T = TypeVar("T")
 
 Part = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
 """One integer for each question, and which of them there are; None: all."""
-
-Range = tuple[Ints, Ints]
-"""Positions [start, end) for each question."""
 
 
 def on_grid(moments: Ints, step: int) -> Ints:
@@ -70,7 +73,19 @@ def start_of(q: Ints, window: Window) -> Ints | None:
     """⌊(q − W)/h⌋·h; None where there is no left edge."""
     if window.length is None or window.hop is None:
         return None
-    return on_grid(q - window.length, window.hop)
+    return on_grid(q - window.delay - window.length, window.hop)
+
+
+def end_of(edge: Ints, window: Window) -> Ints:
+    """The right edge: that of the question, or ⌊(q − D)/h⌋·h."""
+    return on_grid(edge - window.delay, window.hop) if window.delay and window.hop else edge
+
+
+Places = Sequence[Ints]
+"""A position for each question, in each of the one or two runs of events that its ranges are of."""
+
+Ranges = Sequence[Range]
+"""Positions [start, end) for each question, the earlier events first."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +96,12 @@ class Kept:
     before: Ints | None
     """How many of them stand before each place of the stream; None: all events are kept."""
 
-    def ranges(self, found: Range) -> Range:
-        return found if self.before is None else (self.before[found[0]], self.before[found[1]])
+    def ranges(self, starts: Places, ends: Places) -> Ranges:
+        """From positions of the stream to those of the kept events."""
+        if self.before is None:
+            return list(zip(starts, ends, strict=True))
+        before = self.before
+        return [(before[start], before[end]) for start, end in zip(starts, ends, strict=True)]
 
     def rows_at(self, places: Ints) -> Ints:
         """Places in the stream of these of the kept events."""
@@ -127,25 +146,44 @@ class Parts:
         found: T = self._known[key]
         return found
 
-    def _position(self, key: tuple[Any, ...], moments: Callable[[], Ints]) -> Ints:
-        return self._once(("position", *key), lambda: self._stream.positions(self._asked.code, moments()))
+    def _position(self, key: tuple[Any, ...], moments: Callable[[], Ints]) -> Places:
+        return self._once(("position", *key), lambda: self._positions(moments()))
+
+    def _positions(self, moments: Ints) -> Places:
+        stream, asked = self._stream, self._asked
+        return self._cut(stream.positions(asked.code, moments), lambda tail: stream.positions(tail, moments))
+
+    def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Places:
+        """Positions in the entity's events as far as they count, and in its copy."""
+        if self._asked.cut is None or self._asked.tail is None:
+            return [own]
+        return [np.minimum(own, self._asked.cut), tail(self._asked.tail)]
 
     @cached_property
-    def _end(self) -> Ints:
-        return self._stream.positions(self._asked.code, self._asked.edge)
+    def _end(self) -> Places:
+        return self._positions(self._asked.edge)
 
-    def _start(self, window: Window) -> Ints:
+    def _end_of(self, window: Window) -> Places:
+        if not window.delay:
+            return self._end
+        return self._position(("end", window.label), lambda: end_of(self._asked.edge, window))
+
+    def _start(self, window: Window) -> Places:
         found = start_of(self._asked.q, window)
+        begin = self._asked.begin
+        if found is None and begin is not None:
+            return self._position(("begin",), lambda: begin)
         if found is None:
-            return self._once(("born",), lambda: np.searchsorted(self._stream.code, self._asked.code))
+            born = self._stream.born
+            return self._once(("born",), lambda: self._cut(born(self._asked.code), born))
         return self._position(("start", window.label), lambda: found)
 
-    def _within(self, leaf: Aggregation, window: Window) -> Range:
+    def _within(self, leaf: Aggregation, window: Window) -> Ranges:
         """Positions among the events that the leaf keeps."""
         kept = self._kept(leaf)
         key = ("within", window.label, *_source(leaf))
         return self._once(
-            key, lambda: kept.ranges((self._start(window), np.maximum(self._end, self._start(window))))
+            key, lambda: kept.ranges(self._start(window), _later(self._end_of(window), self._start(window)))
         )
 
     def _kept(self, leaf: Aggregation) -> Kept:
@@ -186,22 +224,21 @@ class Parts:
         return self._once(("values", name), lambda: self._stream.column(name).fill_null(0).to_numpy())
 
     def _count(self, leaf: Count, window: Window) -> list[Part]:
-        return [(_sizes(self._within(leaf, window)), None)]
+        return [(sizes(self._within(leaf, window)), None)]
 
     def _since(self, leaf: TimeSinceLast, window: Window) -> list[Part]:
-        starts, ends = self._within(leaf, window)
-        some = ends > starts
-        last = np.zeros(len(starts), np.int64)
-        last[some] = self._stream.at[self._kept(leaf).rows_at(ends[some] - 1)]
+        places, some = latest(self._within(leaf, window))
+        last = np.zeros(len(places), np.int64)
+        last[some] = self._stream.at[self._kept(leaf).rows_at(places[some])]
         return [(last, some)]
 
     def _first_or_last(self, leaf: First | Last, window: Window) -> list[Part]:
-        starts, ends = self._within(leaf, window)
-        return [self._taken(leaf, starts if isinstance(leaf, First) else ends - 1, ends > starts)]
+        found = self._within(leaf, window)
+        return [self._taken(leaf, *(earliest(found) if isinstance(leaf, First) else latest(found)))]
 
     def _last_k(self, leaf: LastK, window: Window) -> list[Part]:
-        starts, ends = self._within(leaf, window)
-        return [self._taken(leaf, ends - back, ends - back >= starts) for back in range(1, leaf.k + 1)]
+        found = self._within(leaf, window)
+        return [self._taken(leaf, *latest(found, back)) for back in range(1, leaf.k + 1)]
 
     def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
         """The field of single events, of which the leaf keeps these: nobody sorts a column for them.
@@ -227,28 +264,31 @@ class Parts:
 
         def answer() -> dict[str, Ints]:
             found = [self._within(leaf, one) for one in windows]
-            starts, ends = (np.concatenate([one[side] for one in found]) for side in (0, 1))
-            chosen = extremes(self._kept(leaf).of(self._values(leaf)), starts, ends, choose)
-            parts = np.split(chosen, len(windows))
+            values = self._kept(leaf).of(self._values(leaf))
+            parts = extremes(values, found, choose)
             return {one.label: part for one, part in zip(windows, parts, strict=True)}
 
-        starts, ends = self._within(leaf, window)
-        return [(self._once((leaf.op, *_source(leaf)), answer)[window.label], ends > starts)]
+        some = sizes(self._within(leaf, window)) > 0
+        return [(self._once((leaf.op, *_source(leaf)), answer)[window.label], some)]
 
     def _sums(self, leaf: Sum | Mean | Variance, window: Window) -> list[Part]:
         found = self._within(leaf, window)
-        n: Part = (_sizes(found), None)
+        n: Part = (sizes(found), None)
         total: Part = (self._sum(leaf, found), None)
         if isinstance(leaf, Sum):
             return [total]
         return [n, total] if isinstance(leaf, Mean) else [n, total, (self._sum(leaf, found, power=2), None)]
 
-    def _sum(self, leaf: Aggregation, found: Range, power: int = 1) -> npt.NDArray[Any]:
+    def _sum(self, leaf: Aggregation, found: Ranges, power: int = 1) -> npt.NDArray[Any]:
         if leaf.field is None:
-            return _sizes(found)
-        starts, ends = found
-        sums = self._running(leaf, power, most(_sizes(found)))
-        return joined([(part[ends] - part[starts], shift) for part, shift in sums])
+            return sizes(found)
+        sums = self._running(leaf, power, most(sizes(found)))
+        return joined(
+            [
+                (reduce(np.add, [part[ends] - part[starts] for starts, ends in found]), shift)
+                for part, shift in sums
+            ]
+        )
 
     def _running(self, leaf: Aggregation, power: int, members: int) -> Limbs:
         """Running sums of the field, or of its squares, in as many limbs as sums of so many members need."""
@@ -261,48 +301,50 @@ class Parts:
     def _change(self, leaf: RateOfChange, window: Window) -> list[Part]:
         return [(self._sum(leaf, found), None) for found in self._periods(leaf, window)]
 
-    def _period_start(self, leaf: RateOfChange, back: int) -> Ints:
+    def _period_start(self, leaf: RateOfChange, back: int) -> Places:
         moments = on_grid(self._asked.q - back * leaf.period, leaf.step)
         return self._position((leaf.period, leaf.step, back), lambda: moments)
 
-    def _periods(self, leaf: RateOfChange, window: Window) -> tuple[Range, Range]:
+    def _periods(self, leaf: RateOfChange, window: Window) -> tuple[Ranges, Ranges]:
         """Positions of the last period, and of the one before it."""
         kept, start = self._kept(leaf), self._start(window)
-        middle, first = (self._period_start(leaf, back) for back in (1, 2))
-        later, earlier = np.maximum(middle, start), np.maximum(first, start)
-        end = np.maximum(self._end, later)
-        return kept.ranges((later, end)), kept.ranges((np.minimum(earlier, later), later))
+        later, before = (_later(self._period_start(leaf, back), start) for back in (1, 2))
+        end = _later(self._end, later)
+        return kept.ranges(later, end), kept.ranges(list(map(np.minimum, before, later)), later)
 
     def _decayed(self, leaf: DecayedSum, window: Window) -> list[Part]:
-        assert window.length is not None
-        assert window.hop is not None
         found = self._within(leaf, window)
         kept = self._kept(leaf)
-        oldest = (window.length + window.hop) // leaf.step + 1
+        oldest = window.reach // leaf.step + 1
         steps = self._asked.q // leaf.step
 
-        def edge(age: int) -> Ints:
-            moments = (steps - age) * leaf.step
-            return kept.ranges((self._stream.positions(self._asked.code, moments),) * 2)[0]
+        def edge(run: int, age: int) -> Ints:
+            places = self._positions((steps - age) * leaf.step)
+            return kept.ranges(places, places)[run][0]
 
         ages = (steps, kept.of(self._stream.at) // leaf.step)
-        return [(weighed(kept.of(self._values(leaf)), found, weights(oldest), ages, edge), None)]
+        values = kept.of(self._values(leaf))
+        sums = [
+            weighed(values, mine, weights(oldest), ages, partial(edge, run)) for run, mine in enumerate(found)
+        ]
+        return [(reduce(added, sums), None)]
 
     def _distinct(self, leaf: Distinct, window: Window) -> list[Part]:
-        starts, ends = self._within(leaf, window)
+        found = self._within(leaf, window)
         kept = self._kept(leaf)
         named = self._once(
             ("named", leaf.field), lambda: sketches.named(self._stream, self._view, str(leaf.field))
         )
         values = kept.of(named.codes)
-        entities = kept.of(self._stream.code)
-        n = distinct(entities * len(named.texts) + values, starts, ends)
+        entities = kept.of(self._stream.entity)
+        key = ("groups", *_source(leaf))
+        n = self._once(key, lambda: Groups(entities * len(named.texts) + values)).distinct(found)
         beyond = n > leaf.exact
         zeros, harmonic = np.zeros(len(n), np.int64), np.zeros(len(n), object)
         if beyond.any():
             digests = named.registers(values)
-            found = sketches.summaries(entities, digests, starts[beyond], ends[beyond])
-            zeros[beyond], harmonic[beyond] = found
+            large = [(starts[beyond], ends[beyond]) for starts, ends in found]
+            zeros[beyond], harmonic[beyond] = sketches.summaries(entities, digests, large)
         return [(n, ~beyond), (zeros, beyond), (harmonic, beyond)]
 
 
@@ -324,8 +366,9 @@ def _takes_all(leaf: Aggregation) -> bool:
     return isinstance(leaf, LastK) and leaf.over == "events"
 
 
-def _sizes(found: Range) -> Ints:
-    return found[1] - found[0]
+def _later(ends: Places, starts: Places) -> Places:
+    """Ends that do not lie before the starts."""
+    return list(map(np.maximum, ends, starts))
 
 
 def _is_set(column: pl.Series) -> npt.NDArray[np.bool_]:

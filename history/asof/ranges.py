@@ -7,6 +7,7 @@ of two, and members that satisfy a bound are counted bit by bit of the bound. On
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, reduce
 from itertools import pairwise
 from typing import Any, Final
 
@@ -14,6 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Range = tuple[Ints, Ints]
+"""Positions [start, end) for each question."""
+
 Limbs = Sequence[tuple[Ints, int]]
 """Integers as sums of arrays, each shifted by so many bits: what 64 bits would not hold."""
 
@@ -72,11 +77,59 @@ def joined(parts: Limbs) -> npt.NDArray[Any]:
     )
 
 
-def extremes(values: Ints, starts: Ints, ends: Ints, choose: Callable[[Ints, Ints], Ints]) -> Ints:
-    """The smallest or largest member (`choose` is np.minimum or np.maximum); 0 for an empty range.
+def added(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Sums of integers, as Python's own where 64 bits might not hold them."""
+    if object in (one.dtype, other.dtype) or largest(one) + largest(other) >= NARROW:
+        one, other = one.astype(object), other.astype(object)
+    return np.asarray(one + other)
 
-    A range is covered by two runs of a power of two; runs are made twice as long from one power to the next.
-    """
+
+def sizes(ranges: Sequence[Range]) -> Ints:
+    """How many members each question's ranges have together."""
+    return reduce(np.add, [ends - starts for starts, ends in ranges])
+
+
+def latest(ranges: Sequence[Range], back: int = 1) -> tuple[Ints, Mask]:
+    """Positions of the members that are `back`-th from the end (1: the last), and which there are."""
+    starts, ends = ranges[-1]
+    found, left = ends - back, back - (ends - starts)
+    for starts, ends in reversed(ranges[:-1]):
+        found = np.where(left > 0, ends - left, found)
+        left = np.where(left > 0, left - (ends - starts), left)
+    return found, left <= 0
+
+
+def earliest(ranges: Sequence[Range]) -> tuple[Ints, Mask]:
+    """Positions of the first members, and which there are."""
+    found, end = ranges[-1]
+    some = end > found
+    for starts, ends in reversed(ranges[:-1]):
+        found = np.where(ends > starts, starts, found)
+        some |= ends > starts
+    return found, some
+
+
+def extremes(
+    values: Ints, questions: Sequence[Sequence[Range]], choose: Callable[[Ints, Ints], Ints]
+) -> list[Ints]:
+    """The smallest or largest member (`choose` is np.minimum or np.maximum) of several questions' ranges; 0 where there is none."""
+    every = [found for ranges in questions for found in ranges]
+    starts, ends = (np.concatenate([found[side] for found in every]) for side in (0, 1))
+    chosen = iter(np.split(_extremes(values, starts, ends, choose), len(every)))
+    return [_chosen(ranges, [next(chosen) for _ in ranges], choose) for ranges in questions]
+
+
+def _chosen(ranges: Sequence[Range], found: Sequence[Ints], choose: Callable[[Ints, Ints], Ints]) -> Ints:
+    best, some = found[0], ranges[0][1] > ranges[0][0]
+    for value, (starts, ends) in zip(found[1:], ranges[1:], strict=True):
+        more = ends > starts
+        best = np.where(some & more, choose(best, value), np.where(more, value, best))
+        some |= more
+    return best
+
+
+def _extremes(values: Ints, starts: Ints, ends: Ints, choose: Callable[[Ints, Ints], Ints]) -> Ints:
+    """A range is covered by two runs of a power of two; runs are made twice as long from one power to the next."""
     found = np.zeros(len(starts), np.int64)
     powers = np.frexp((ends - starts).astype(np.float64))[1].astype(np.int64) - 1  # of an empty range: −1
     order = np.argsort(powers, kind="stable")
@@ -128,27 +181,82 @@ def members(starts: Ints, ends: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
         first = last
 
 
-def distinct(groups: Ints, starts: Ints, ends: Ints) -> Ints:
-    """How many different members each range holds; equal groups are equal members.
+def least_over(size: int, starts: Ints, ends: Ints, values: Ints, none: int) -> Ints:
+    """For each of so many positions the least value of the ranges that hold it, `none` where there is no range.
 
-    A member counts where no equal one stands before it in the range.
+    A range is covered by two runs of a power of two, and runs are halved from one power to the next.
     """
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    earlier = np.zeros(len(groups), np.int64)  # one more than the place of the one before; 0 for the first
-    again = ordered[1:] == ordered[:-1]
-    earlier[order[1:][again]] = order[:-1][again] + 1
-    sizes = ends - starts
-    found: Ints = np.minimum(sizes, 1)
-    few = np.flatnonzero((sizes > 1) & (sizes <= SHORT))
-    for some, heads, places in members(starts[few], ends[few]):
-        chosen = few[some]
-        bounds = np.repeat(starts[chosen], sizes[chosen])
-        found[chosen] = np.add.reduceat((earlier[places] <= bounds).astype(np.int64), heads)
-    many = np.flatnonzero(sizes > SHORT)
-    if len(many):
-        found[many] = _distinct_in_long(earlier, starts[many], ends[many])
+    powers = np.frexp((ends - starts).astype(np.float64))[1].astype(np.int64) - 1
+    found = np.full(size, none, np.int64)
+    for power in reversed(range(most(powers, -1) + 1)):
+        half = 1 << power
+        if half < size:  # runs of the power above
+            np.minimum(found[half:], found[:-half].copy(), out=found[half:])
+        mine = powers == power
+        for begins in (starts[mine], ends[mine] - half):
+            np.minimum.at(found, begins, values[mine])
     return found
+
+
+class Groups:
+    """Members in groups, of which ranges hold some; they are sorted once, whatever is asked of them."""
+
+    def __init__(self, groups: Ints) -> None:
+        self._order = np.argsort(groups, kind="stable")
+        ordered = groups[self._order]
+        self._new = ordered[1:] != ordered[:-1]
+
+    def distinct(self, ranges: Sequence[Range]) -> Ints:
+        """How many different groups each question's one or two ranges hold."""
+        first, *later = ranges
+        return reduce(np.add, [self._new_to(first, found) for found in later], self._within(*first))
+
+    @cached_property
+    def _earlier(self) -> Ints:
+        """For each member one more than the place of the one before it in its group; 0 for the first."""
+        earlier = np.zeros(len(self._order), np.int64)
+        again = ~self._new
+        earlier[self._order[1:][again]] = self._order[:-1][again] + 1
+        return earlier
+
+    @cached_property
+    def _ranks(self) -> Ints:
+        """The number of each member's group times more than there are places."""
+        ranks = np.empty(len(self._order), np.int64)
+        ranks[self._order] = running(self._new.astype(np.int64)) * (len(self._order) + 1)
+        return ranks
+
+    @cached_property
+    def _keys(self) -> Ints:
+        """Group and place of every member as one integer, sorted."""
+        return self._ranks[self._order] + self._order
+
+    def _within(self, starts: Ints, ends: Ints) -> Ints:
+        """A member counts where no other of its group stands before it in the range."""
+        size = ends - starts
+        found: Ints = np.minimum(size, 1)
+        few = np.flatnonzero((size > 1) & (size <= SHORT))
+        for some, heads, places in members(starts[few], ends[few]):
+            chosen = few[some]
+            bounds = np.repeat(starts[chosen], size[chosen])
+            found[chosen] = np.add.reduceat((self._earlier[places] <= bounds).astype(np.int64), heads)
+        many = np.flatnonzero(size > SHORT)
+        if len(many):
+            found[many] = _distinct_in_long(self._earlier, starts[many], ends[many])
+        return found
+
+    def _new_to(self, before: Range, found: Range) -> Ints:
+        """How many different groups each range holds that the range before it does not."""
+        count = np.zeros(len(found[0]), np.int64)
+        some = np.flatnonzero(found[1] > found[0])
+        for part, heads, places in members(found[0][some], found[1][some]):
+            question = np.repeat(some[part], np.diff(np.append(heads, len(places))))
+            first = self._earlier[places] <= found[0][question]
+            question, rank = question[first], self._ranks[places[first]]
+            last = self._keys[np.searchsorted(self._keys, rank + before[1][question]) - 1]
+            known = (last >= rank + before[0][question]) & (last < rank + before[1][question])
+            count += np.bincount(question[~known], minlength=len(count))
+        return count
 
 
 def _distinct_in_long(earlier: Ints, starts: Ints, ends: Ints) -> Ints:

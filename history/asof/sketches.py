@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from candor.features.views import FeatureView
 from history.asof.events import field_column, kinds
-from history.asof.ranges import Ints, distinct, running
+from history.asof.ranges import Groups, Ints, Range, running
 from history.asof.stream import Stream
 
 REGISTERS = 1024
@@ -59,18 +59,19 @@ def _register(text: str) -> int:
     return int(bits[-10:], 2) * 64 + (bits[:-10] + "1").index("1") + 1
 
 
-def summaries(entities: Ints, digests: Ints, starts: Ints, ends: Ints) -> tuple[Ints, npt.NDArray[Any]]:
-    """Registers at zero, and the sum of 2^(55 − rank) over the others, of ranges of events."""
+def summaries(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tuple[Ints, npt.NDArray[Any]]:
+    """Registers at zero, and the sum of 2^(55 − rank) over the others, of events in one or two ranges."""
     groups, ranks = entities * REGISTERS + digests // 64, digests % 64
-    filled = distinct(groups, starts, ends)
+    filled = Groups(groups).distinct(ranges)
     zeros = REGISTERS - filled
-    harmonic = np.zeros(len(starts), object)
+    harmonic = np.zeros(len(filled), object)
     rank = 1
     while len(ranks):
         keep = ranks > rank
         place = running(keep.astype(np.int64))
-        groups, ranks, starts, ends = groups[keep], ranks[keep], place[starts], place[ends]
-        higher = distinct(groups, starts, ends)
+        groups, ranks = groups[keep], ranks[keep]
+        ranges = [(place[starts], place[ends]) for starts, ends in ranges]
+        higher = Groups(groups).distinct(ranges)
         harmonic += (filled - higher).astype(object) << (55 - rank)
         filled, rank = higher, rank + 1
     return zeros, harmonic

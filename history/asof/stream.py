@@ -5,46 +5,59 @@ Every event once per entity (the copy that arrived first, as online), sorted by 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from candor.features.views import FeatureView
-from history.asof.events import entity_column
+from history.asof.events import Knowledge, entity_column
 from history.asof.ranges import Ints, most
 
 _SORTED_BY: Final = ("type", "id", "at", "voided_at")
 
-Mask = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
 class Asked:
-    """Questions of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms)."""
+    """Questions of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms).
+
+    Where events before a question count otherwise than they do in the stream, the stream's count up to the position `cut`,
+    and from there on those of the copy with the number `tail`. None: the stream is right for every question. `begin`: the first moment
+    (ms) that counts, whatever a window's length; None: the entity's first event.
+    """
 
     row: Ints
     code: Ints
     q: Ints
     edge: Ints
+    cut: Ints | None = None
+    tail: Ints | None = None
+    begin: Ints | None = None
 
     def only(self, chosen: Any) -> Asked:
-        return Asked(self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen])
+        """Some questions, as the stream answers them."""
+        begin = None if self.begin is None else self.begin[chosen]
+        return Asked(self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Events in order: which rows of `source` they are, and the number of each one's entity."""
+    """Events in order: which rows of `source` they are, and the number of each one's entity or copy."""
 
     source: pl.DataFrame
     order: Ints
     code: Ints
     at: Ints
+    since: Ints | None = None
+    """When each could be known (ms), its own moment at the earliest; None if that is everywhere the answer."""
+
     gone: Ints | None = None
-    """When each was voided (ms), `NEVER` if it was not; None if nothing was."""
+    """When each was known to be voided (ms), `NEVER` if it was not; None if nothing was."""
+
+    copy_of: Ints | None = None
+    """The number of the entity whose event each is, where there are copies; None: `code` is that."""
 
     _columns: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -55,21 +68,44 @@ class Stream:
         found: pl.Series = self._columns[name]
         return found
 
-    def only(self, chosen: Ints, code: Ints) -> Stream:
-        """Some events (any of them more than once), as those of these entities; none is voided."""
-        return replace(self, order=self.order[chosen], code=code, at=self.at[chosen], gone=None, _columns={})
+    @property
+    def entity(self) -> Ints:
+        """The number of each event's entity."""
+        return self.code if self.copy_of is None else self.copy_of
+
+    def only(self, chosen: Any) -> Stream:
+        """Some events, as if all were known from their own moment on and none was voided."""
+        return Stream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
+
+    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> Stream:
+        """Some events, as `only` has them, and copies of events after them: with numbers beyond those of entities."""
+        both = np.concatenate([chosen, copied])
+        numbers = np.concatenate([self.code[chosen], code])
+        return Stream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
         """For each entity's moment the place of the first event that is not before it."""
+        return self._index.positions(code, moments)
+
+    def born(self, code: Ints) -> Ints:
+        """The place of each entity's first event."""
+        return np.searchsorted(self.code, code)
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self.code, self.at)
+
+
+class Index:
+    """Moments sorted by entity and moment, to be searched."""
+
+    def __init__(self, code: Ints, moments: Ints) -> None:
+        self._grid = Grid.of(moments, most(code, -1) + 1)
+        self._keys = code * self._grid.span + self._grid.place(moments)
+
+    def positions(self, code: Ints, moments: Ints) -> Ints:
+        """For each entity's moment the place of the first that is not before it."""
         return np.searchsorted(self._keys, code * self._grid.span + self._grid.place(moments))
-
-    @cached_property
-    def _grid(self) -> Grid:
-        return Grid.of(self.at, int(self.code[-1]) + 1 if len(self.code) else 0)
-
-    @cached_property
-    def _keys(self) -> Ints:
-        return self.code * self._grid.span + self._grid.place(self.at)
 
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -101,7 +137,7 @@ class Grid:
 
 
 def streamed(
-    view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, ahead: int
+    view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, knowledge: Knowledge, ahead: int
 ) -> tuple[Stream, Asked]:
     """The view's events of the entities that are asked about, and its questions. `ahead`: how far edges lie after q (ms)."""
     name = entity_column(view.entity.name)
@@ -111,10 +147,21 @@ def streamed(
     q = _ints(questions["q"])
     wanted = Asked(_ints(questions["row"]), _ints(questions["code"]), q, q + ahead)
     # Columns of values stay where they are: places are sorted, and what is asked of a column is fetched from there.
-    narrow = events.select(pl.int_range(pl.len()).alias("place"), pl.col(name).alias("key"), *_SORTED_BY)
+    narrow = events.select(
+        pl.int_range(pl.len()).alias("place"),
+        pl.col(name).alias("key"),
+        *_SORTED_BY,
+        _known_at(events, knowledge),
+    )
     mine = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
     mine = mine.join(codes, on="key", how="inner", maintain_order="left").drop("key")
     return _sorted(events, _first_copies(mine)), wanted
+
+
+def _known_at(events: pl.DataFrame, knowledge: Knowledge) -> pl.Expr:
+    """When events became known; null where that is not recorded, does not matter, or where the table is of before."""
+    recorded = knowledge == "at_moment" and "known_at" in events.columns
+    return pl.col("known_at").cast(pl.Int64) if recorded else pl.lit(None, pl.Int64).alias("known_at")
 
 
 def _ints(series: pl.Series) -> Ints:
@@ -140,18 +187,22 @@ def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
 
 def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
     voided = events["voided_at"].is_not_null()
-    gone = None
+    since = gone = None
     if voided.any():
-        voids = events.filter(voided).select("code", "id", pl.col("voided_at").alias("gone"))
+        gone_at = pl.max_horizontal("voided_at", "known_at").alias("gone")
+        voids = events.filter(voided).select("code", "id", gone_at)
         events = events.filter(~voided).join(voids, on=["code", "id"], how="left", maintain_order="left")
         gone = _ints(events["gone"].fill_null(NEVER))
+    if events["known_at"].null_count() < len(events):
+        since = _ints(events.select(pl.max_horizontal("at", "known_at")).to_series())
     code, at = _ints(events["code"]), _ints(events["at"])
     grid = Grid.of(at, most(code, -1) + 1)
     keys = code * grid.span + grid.place(at)
     order = np.argsort(keys)
     order = _ties_by_id(events["id"], order, keys[order])
     places = _ints(events["place"])
-    return Stream(source, places[order], code[order], at[order], None if gone is None else gone[order])
+    since, gone = (None if moments is None else moments[order] for moments in (since, gone))
+    return Stream(source, places[order], code[order], at[order], since, gone)
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:

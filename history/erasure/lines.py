@@ -91,12 +91,13 @@ class EventLines:
     def __call__(self, line: bytes) -> bytes | None:
         if not self._person.may_stand_in(line):
             return line
-        envelope = _object(line)
+        archived = _object(line)
+        envelope = _envelope(archived)
         detail: Any = envelope.get("detail")
-        if not self._accepted(detail):
+        if not self._accepted(envelope):
             # No reader takes such a line; one that is not even JSON cannot be told whose it is.
-            theirs = self._person.stands_in(envelope) or (
-                not envelope and self._person.token.encode() in line
+            theirs = self._person.stands_in(archived) or (
+                not archived and self._person.token.encode() in line
             )
             return None if theirs else line
         named = detail["entities"].get(self._person.kind)
@@ -108,11 +109,12 @@ class EventLines:
         left = self._left(detail)
         if left is not None and self._person.token in detail["event_id"]:
             self.in_ids.add(detail["event_id"])
-        return None if left is None else _line({**envelope, "detail": left}, line)
+        return None if left is None else _line(_with_detail(archived, left), line)
 
-    def _accepted(self, detail: Any) -> bool:
+    def _accepted(self, envelope: Mapping[str, Any]) -> bool:
         try:
-            event = parse_event(json.dumps(detail).encode())
+            detail = json.dumps(envelope.get("detail")).encode()
+            event = parse_event(detail, str(envelope.get("source", "")))
             kind = self._definitions.event_types.get(event.type)
             if kind is None:
                 return False
@@ -228,6 +230,19 @@ class DecisionLines:
                 self.ids.add(found.id)
                 self.q.add(found.q)
         return line
+
+
+def _envelope(archived: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The bus's envelope, which lies beside the time of its ingestion since that is kept."""
+    event = archived.get("event")
+    return event if isinstance(event, dict) else archived
+
+
+def _with_detail(archived: Mapping[str, Any], detail: Mapping[str, Any]) -> dict[str, Any]:
+    """The line with another event in its envelope."""
+    envelope = _envelope(archived)
+    changed = {**envelope, "detail": detail}
+    return changed if envelope is archived else {**archived, "event": changed}
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import msgspec
 
 from candor.champion import Champions
 from candor.clock import DAY, Deadline, FixedClock, format_rfc3339, parse_rfc3339
-from candor.contracts import Application, encode_event, parse_checkout, parse_event
+from candor.contracts import HISTORY, Application, encode_event, parse_checkout, parse_event
 from candor.decide import Attempt, Decider
 from candor.decision import Decision, decided, parse_record
 from candor.ingest import ingest
@@ -70,7 +70,7 @@ class Rehearsal:
         """The bus takes events, in time order: they are archived and applied."""
         if not events:
             return
-        self._archive("events", [{"time": one["occurred_at"], "detail": one} for one in events])
+        self._archive("events", list(map(_archived, events)))
         self.clock.advance(max(0, parse_rfc3339(events[-1]["occurred_at"]) - self.clock.now_ms()))
         told = ingest(
             [parse_event(msgspec.json.encode(one)) for one in events],
@@ -139,6 +139,12 @@ class Rehearsal:
         path = self.archive / kind / f"part-{self._objects:06}.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(b"\n".join(msgspec.json.encode(line) for line in lines), 1))
+
+
+def _archived(event: Event) -> dict[str, Any]:
+    """Loaded history as the bus archives it, at the moment that it is of."""
+    moment = event["occurred_at"]
+    return {"ingestion_time": moment, "event": {"time": moment, "source": HISTORY, "detail": event}}
 
 
 def _line(record: bytes) -> dict[str, Any]:

@@ -118,6 +118,7 @@ def gather(journey: Journey) -> Evidence:
         events = list(accepted_events(read_envelopes(Path(folder)), DEFINITIONS))
     # Synchronous views know a decision by its record; a copy that the archive holds as well counts once.
     events += (decided(parse_record(record), DEFINITIONS) for record in records)
+    # What was known at each moment: the journey loads all its events as history, known from their own moment.
     offline = point_in_time(DEFINITIONS, events, questions)
     leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
     return Evidence(rows, seed_scores(journey, rows), len(events), offline, leaky)

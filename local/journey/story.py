@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from candor.clock import format_rfc3339
-from candor.edge.bus import SOURCE
+from candor.contracts import HISTORY
 from local.errors import LocalError
 from local.interrupts import stop_on_signals
 from local.journey.diary import Diary
@@ -146,7 +146,7 @@ class Journey:
     def _publish(self, events: Sequence[Event]) -> None:
         bus = self.outputs["EventBusName"]
         entries = [
-            {"Source": SOURCE, "DetailType": event["type"], "Detail": json.dumps(event), "EventBusName": bus}
+            {"Source": HISTORY, "DetailType": event["type"], "Detail": json.dumps(event), "EventBusName": bus}
             for event in events
         ]
         self._system.publish(entries)

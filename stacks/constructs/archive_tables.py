@@ -29,6 +29,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "entities": "map<string,string>",
         "data": "string",
         "refused": "string",
+        "known_at": "timestamp",
     },
     "decisions": {
         "id": "string",

@@ -79,10 +79,13 @@ class HouseFunction(lambda_.Function):
             raise TypeError("a function's default child is its resource")
         resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
 
-    def allow(self, *actions: str, on: str | Sequence[str]) -> None:
-        """Permit `actions` on exactly the resource ARNs `on`."""
+    def allow(
+        self, *actions: str, on: str | Sequence[str], when: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """Permit `actions` on exactly the resource ARNs `on`, under IAM conditions (`when`)."""
         resources = [on] if isinstance(on, str) else list(on)
-        self.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=resources))
+        statement = iam.PolicyStatement(actions=list(actions), resources=resources, conditions=when)
+        self.add_to_role_policy(statement)
 
 
 def _common_environment(name: str, settings: StageSettings) -> dict[str, str]:

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 
 from candor.champion import Champions, LoadBundle
 from candor.clock import DAY, Clock, Deadline, FixedClock, SystemClock, format_rfc3339
-from candor.contracts import Application, Event, encode_event, parse_checkout
+from candor.contracts import PLATFORM, Application, Event, encode_event, parse_checkout
 from candor.decide import Attempt, Decider
 from candor.decision import Decision, decided
+from candor.edge.bus import SOURCE
 from candor.edge.streams import commit_line, decision_line
 from candor.ingest import ingest
 from candor.model.bundle import Bundle
@@ -52,6 +53,16 @@ STREAMS = {"features": commit_line, "synchronous": commit_line, "decisions": dec
 def call(*words: str) -> Any:
     """One command, as from a terminal."""
     return called("features", *words)
+
+
+def archived_line(event: Event, taken_at: int, source: str) -> bytes:
+    """An event as the archive holds it; its producer says that it was taken when it happened."""
+    envelope = {
+        "time": format_rfc3339(event.occurred_at),
+        "source": source,
+        "detail": json.loads(encode_event(event)),
+    }
+    return json.dumps({"ingestion_time": format_rfc3339(taken_at), "event": envelope}).encode()
 
 
 def called(*words: str) -> Any:
@@ -105,19 +116,10 @@ class Deployed:
         assert not outcome.failed
         assert not outcome.refused
 
-    def archive_events(self, events: Iterable[Event], taken_at: int | None = None) -> None:
-        self.put(
-            "events/",
-            [
-                json.dumps(
-                    {
-                        "time": format_rfc3339(taken_at or max(event.occurred_at, event.voided_at or 0) + 5),
-                        "detail": json.loads(encode_event(event)),
-                    }
-                ).encode()
-                for event in events
-            ],
-        )
+    def archive_events(
+        self, events: Iterable[Event], taken_at: int | None = None, source: str = SOURCE
+    ) -> None:
+        self.put("events/", [archived_line(event, taken_at or event.moment + 5, source) for event in events])
 
     def decide(
         self,
@@ -146,7 +148,7 @@ class Deployed:
         asked = Application(parse_checkout(json.dumps(checkout(total, token=token)).encode()), "mer_1")
         found = decider.decide(Attempt(asked, key, replay_at), Deadline(60.0)).decision
         assert found is not None
-        self.archive_events([decided(found, DEFINITIONS)], clock.now_ms() + 1_000)
+        self.archive_events([decided(found, DEFINITIONS)], clock.now_ms() + 1_000, PLATFORM)
         return found
 
     def deliver(self, *tables: str) -> None:

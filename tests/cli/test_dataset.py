@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from candor.clock import format_rfc3339
+from candor.contracts import HISTORY
 from cli import dataset
 from lender import DEFINITIONS
 from local.journey.sources.simulated import AS_OF, SimulatedLender
@@ -23,7 +24,8 @@ def archive(tmp_path_factory):
     (folder / "events").mkdir()
     with gzip.open(folder / "events" / "1.gz", "wt") as lines:
         for event in SimulatedLender(customers=60).history():
-            lines.write(json.dumps({"time": format_rfc3339(AS_OF), "detail": event}) + "\n")
+            envelope = {"time": format_rfc3339(AS_OF), "source": HISTORY, "detail": event}
+            lines.write(json.dumps({"ingestion_time": format_rfc3339(AS_OF), "event": envelope}) + "\n")
     return folder
 
 

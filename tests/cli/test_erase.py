@@ -297,7 +297,9 @@ def test_copies_that_came_late_go_with_the_second_run_and_what_is_new_stays(stag
     assert (found["found_now"], place(found, "archived events")["found"]) == (True, 5)
     assert "1 later events are left" in place(found, "archived events")["why"]
     assert [
-        json.loads(one)["detail"]["event_id"] for one in lines("events/") if f'"{PERSON}"'.encode() in one
+        json.loads(one)["event"]["detail"]["event_id"]
+        for one in lines("events/")
+        if f'"{PERSON}"'.encode() in one
     ] == ["new"]
     assert features_of(PERSON)["customer_repayments"][1]["customer_repayments.paid.lifetime"] == 1.0
     assert erased("--again")["found_now"]

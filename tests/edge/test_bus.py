@@ -66,6 +66,11 @@ def test_an_entry_carries_the_event_as_it_was_sent():
     assert json.loads(entry["Detail"]) == event()
 
 
+def test_a_caller_of_the_api_cannot_say_when_an_event_became_known():
+    known_at = format_rfc3339(NOW - 10)
+    assert refusal(event(), event(2, known_at=known_at)) == ("invalid_field", "events[1].known_at")
+
+
 def test_a_hundred_are_taken_and_not_one_more():
     assert len(entries(*[event(n) for n in range(100)])) == 100
     assert refusal(*[event(n) for n in range(101)]) == ("invalid_field", "events")

@@ -3,6 +3,7 @@
 import json
 
 from candor.clock import FixedClock
+from candor.contracts import HISTORY
 from candor.edge.messages import Message, ingest_messages
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
@@ -14,12 +15,12 @@ VIEW = view_of(["lifetime"])
 DEFINITIONS = definitions_of(VIEW)
 
 
-def message(number, event_id="e1", **changed) -> Message:
+def message(number, event_id="e1", source="candor.lender", **changed) -> Message:
     detail = {
         "event_id": event_id, "type": "payment.succeeded", "occurred_at": "2026-11-23T16:41:07.120Z",
         "entities": {"customer": "ann"}, "data": {"amount": 1}, **changed,
     }  # fmt: skip
-    envelope = {"version": "0", "source": "candor.lender", "detail-type": detail["type"], "detail": detail}
+    envelope = {"version": "0", "source": source, "detail-type": detail["type"], "detail": detail}
     return Message(f"m{number}", json.dumps(envelope).encode())
 
 
@@ -95,3 +96,12 @@ def test_a_bad_copy_of_an_id_is_refused_and_the_good_one_is_applied():
     assert [one.id for one, _ in outcome.refused] == ["mbad"]
     assert outcome.failed == []
     assert len(store.items) == 1
+
+
+def test_online_features_know_loaded_history_from_its_own_moment():
+    store, known_at = MemoryFeatureStore(), "2027-01-14T00:00:00Z"
+    outcome = run([message(1, "e1", HISTORY, known_at=known_at), message(2, "e2", known_at=known_at)], store)
+    assert [(one.id, why.field) for one, why in outcome.refused] == [("m2", "known_at")]
+    state = ViewState.decode(VIEW, store.items[only_key(VIEW, "ann")].blob)
+    soon_after = 1_795_452_067_121
+    assert state.values(soon_after)[0] == 1.0

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from candor.clock import DAY
-from history.archive import ArchiveDamaged, Reading, accepted_events, read_envelopes
+from candor.clock import DAY, HOUR, MINUTE, format_rfc3339
+from candor.contracts import HISTORY, PLATFORM, Event
+from history.archive import ArchiveDamaged, Reading, accepted_events, arrivals, read_envelopes
 from history.objects import AHEAD, Bucket, Folder
-from tests.training.conftest import T0, event, loan, small_lender, write_archive
+from tests.training.conftest import T0, event, loan, small_lender, write_archive, write_lines
 
 FUTURE = 1_800_000_000_000
 
@@ -52,6 +55,65 @@ def test_a_damaged_file_is_named_not_skipped(tmp_path, damage):
         path.write_bytes(b"{}" if damage == "not gzip" else gzip.compress(b'{"time": '))
     with pytest.raises(ArchiveDamaged, match=r"2026/11/23/21/part-1\.gz, line"):
         list(read_envelopes(tmp_path))
+
+
+TAKEN, CLAIMED, LATER = T0 + HOUR, T0 + MINUTE, T0 + DAY
+"""When the bus took an event of `T0`, when its producer says that it did, and a moment after both."""
+
+
+def line(source: str, *, stamped: bool = True, **moments: int) -> dict[str, Any]:
+    """An archived event of `T0` from this source."""
+    detail = event("1", "loan.closed", T0, "a", loan_id="l", days_late=0)
+    detail |= {name: format_rfc3339(moment) for name, moment in moments.items()}
+    envelope = {"source": source, "time": format_rfc3339(CLAIMED), "detail": detail}
+    return {"ingestion_time": format_rfc3339(TAKEN), "event": envelope} if stamped else envelope
+
+
+def read(tmp_path: Path, *lines: dict[str, Any]) -> tuple[list[Event], Reading]:
+    write_lines(tmp_path / "2026/11/23/21/part-1.gz", lines)
+    reading = Reading()
+    return list(accepted_events(read_envelopes(tmp_path), small_lender(), reading)), reading
+
+
+@pytest.mark.parametrize(
+    ("archived", "known_at"),
+    [
+        (line("candor.lender"), TAKEN),
+        (line("candor.lender", stamped=False), CLAIMED),
+        (line("candor.lender", occurred_at=TAKEN + 500), None),
+        (line("candor.lender", voided_at=CLAIMED), TAKEN),
+        (line(PLATFORM), None),
+        (line(HISTORY), None),
+        (line(HISTORY, voided_at=CLAIMED), None),
+        (line(HISTORY, known_at=CLAIMED), CLAIMED),
+        (line(HISTORY, known_at=T0 - DAY), None),
+        (line(HISTORY, voided_at=CLAIMED, known_at=T0 + 1), None),
+        (line(HISTORY, known_at=LATER), TAKEN),
+        (line(HISTORY, known_at=LATER, occurred_at=TAKEN + 500), None),
+    ],
+)
+def test_live_events_are_known_from_their_arrival_and_history_as_it_says(tmp_path, archived, known_at):
+    ((found,), _) = read(tmp_path, archived)
+    assert found.known_at == known_at
+    assert found.known_from == (found.moment if known_at is None else known_at)
+
+
+@pytest.mark.parametrize("source", ["candor.lender", PLATFORM])
+def test_a_producer_that_says_when_its_event_became_known_is_refused(tmp_path, source):
+    found, reading = read(tmp_path, line(source, known_at=CLAIMED), line(HISTORY, known_at=CLAIMED))
+    assert len(found) == 1
+    assert dict(reading.refused) == {"invalid_field": 1}
+
+
+def test_when_the_bus_took_an_event_is_by_its_own_stamp(tmp_path):
+    write_lines(tmp_path / "part-1.gz", [line("candor.lender"), line("candor.lender", stamped=False)])
+    found = [taken_at for taken_at, _ in arrivals(read_envelopes(tmp_path), small_lender())]
+    assert found == [TAKEN, CLAIMED]
+
+
+def test_an_event_ahead_of_the_buss_clock_is_refused_whatever_its_producer_says(tmp_path):
+    found, reading = read(tmp_path, line("candor.lender", occurred_at=TAKEN + HOUR))
+    assert (found, dict(reading.refused)) == ([], {"occurred_in_future": 1})
 
 
 def test_an_empty_archive_has_no_events(tmp_path):

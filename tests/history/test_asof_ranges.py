@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from candor import Count, DecayedSum, LastK, Max, Mean, Min, RateOfChange, Ratio, Sum, TimeSinceLast, Variance
 from history.asof import finish, ranges, weighing
 from history.asof.finish import finished
-from history.asof.ranges import below, distinct, extremes, joined, limbs, members, running, squares
+from history.asof.ranges import (
+    Groups,
+    added,
+    below,
+    earliest,
+    extremes,
+    joined,
+    latest,
+    least_over,
+    limbs,
+    members,
+    running,
+    sizes,
+    squares,
+)
 from tests.builders import bits
 
 SMALL = st.integers(-9, 9)
@@ -42,13 +56,71 @@ def test_sums_of_limbs_and_of_squares_are_exact(found):
         assert sums.tolist() == wanted
 
 
+@st.composite
+def in_runs(draw, members=SMALL):
+    """Values, one or two ranges of them for each question, and the values that each question's ranges hold."""
+    values = draw(st.lists(members, min_size=1, max_size=40))
+    runs = draw(st.integers(1, 2))
+    edges = st.tuples(*[st.integers(0, len(values))] * (2 * runs)).map(sorted)
+    rows = draw(st.lists(edges, min_size=1, max_size=12))
+    held = [
+        [value for run in range(runs) for value in values[row[2 * run] : row[2 * run + 1]]] for row in rows
+    ]
+    edge = [ints(column) for column in zip(*rows, strict=True)]
+    return ints(values), [(edge[2 * run], edge[2 * run + 1]) for run in range(runs)], held
+
+
 @settings(max_examples=25)
-@given(ranged(WIDE))
-def test_extremes_of_ranges(found):
-    values, starts, ends = found
+@given(in_runs(WIDE), in_runs(WIDE))
+def test_extremes_of_ranges(found, other):
     for choose, naive in ((np.minimum, min), (np.maximum, max)):
-        wanted = [naive(values[a:b].tolist(), default=0) for a, b in zip(starts, ends, strict=True)]
-        assert extremes(values, starts, ends, choose).tolist() == wanted
+        for values, runs, held in (found, other):
+            twice = extremes(values, [runs, runs[:1]], choose)
+            assert twice[0].tolist() == [naive(mine, default=0) for mine in held]
+            first = [naive(values[a:b].tolist(), default=0) for a, b in zip(*runs[0], strict=True)]
+            assert twice[1].tolist() == first
+
+
+@settings(max_examples=50)
+@given(in_runs(), st.integers(1, 5))
+def test_the_first_and_the_last_members(found, back):
+    values, runs, held = found
+    assert sizes(runs).tolist() == [len(mine) for mine in held]
+    places, some = latest(runs, back)
+    assert some.tolist() == [len(mine) >= back for mine in held]
+    assert values[places[some]].tolist() == [mine[-back] for mine in held if len(mine) >= back]
+    places, some = earliest(runs)
+    assert some.tolist() == [bool(mine) for mine in held]
+    assert values[places[some]].tolist() == [mine[0] for mine in held if mine]
+
+
+@pytest.mark.parametrize("short", [0, 3, 64])
+@settings(max_examples=50)
+@given(found=in_runs(), at_a_time=st.integers(1, 20))
+def test_distinct_members_of_two_runs(short, found, at_a_time):
+    values, runs, held = found
+    with patch.object(ranges, "SHORT", short), patch.object(ranges, "AT_A_TIME", at_a_time):
+        assert Groups(values).distinct(runs).tolist() == [len(set(mine)) for mine in held]
+
+
+@settings(max_examples=50)
+@given(ranged(), st.data())
+def test_the_least_of_the_ranges_that_hold_a_position(found, data):
+    values, starts, ends = found
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    given_ = ints([data.draw(st.integers(0, 99)) for _ in starts])
+    wanted = [
+        min((v for v, a, b in zip(given_, starts, ends, strict=True) if a <= place < b), default=100)
+        for place in range(len(values))
+    ]
+    assert least_over(len(values), starts, ends, given_, 100).tolist() == wanted
+
+
+@settings(max_examples=25)
+@given(st.lists(st.tuples(WIDE, WIDE), min_size=1), st.booleans())
+def test_sums_that_64_bits_do_not_hold_are_pythons_own(pairs, wide):
+    one, other = (np.array(side, object if wide else np.int64) for side in zip(*pairs, strict=True))
+    assert added(one, other).tolist() == [a + b for a, b in pairs]
 
 
 @pytest.mark.parametrize("short", [0, 3, 64])
@@ -57,7 +129,7 @@ def test_extremes_of_ranges(found):
 def test_distinct_members_by_looking_and_by_search(short, found, at_a_time):
     values, starts, ends = found
     with patch.object(ranges, "SHORT", short), patch.object(ranges, "AT_A_TIME", at_a_time):
-        counts = distinct(values, starts, ends).tolist()
+        counts = Groups(values).distinct([(starts, ends)]).tolist()
     assert counts == [len(set(values[a:b].tolist())) for a, b in zip(starts, ends, strict=True)]
 
 

@@ -16,6 +16,7 @@ import pytest
 from moto import mock_aws
 
 from candor.clock import parse_rfc3339
+from candor.contracts import HISTORY
 from candor.errors import StoreUnavailable
 from history.archive import ArchiveDamaged
 from history.erasure.lines import CommitLines, EventLines, Person, UndeliveredLines
@@ -43,14 +44,28 @@ def envelope(kind: str, entities: dict[str, str], at: str = "2026-11-01T00:00:00
     return json.dumps({"time": "2026-11-01T00:00:01Z", "detail": detail}).encode() + b"\n"
 
 
+def stamped(line: bytes) -> bytes:
+    """The same event as the archive holds it since the bus stamps it."""
+    return json.dumps({"ingestion_time": "2026-11-01T00:00:02Z", "event": json.loads(line)}).encode() + b"\n"
+
+
+def rule() -> EventLines:
+    return EventLines(PERSON, DEFINITIONS, STAND_IN, ERASED_AT)
+
+
 def left(line: bytes) -> Any:
-    """What is left of an event's line: its detail, or None."""
-    found = EventLines(PERSON, DEFINITIONS, STAND_IN, ERASED_AT)(line)
-    return None if found is None else json.loads(found)["detail"]
+    """What is left of an event's line, stamped or not: its detail, or None."""
+    found, with_stamp = rule()(line), rule()(stamped(line))
+    if found is None:
+        assert with_stamp is None
+        return None
+    assert json.loads(with_stamp) == json.loads(stamped(found))
+    return json.loads(found)["detail"]
 
 
 def untouched(line: bytes) -> bool:
-    return EventLines(PERSON, DEFINITIONS, STAND_IN, ERASED_AT)(line) is line
+    with_stamp = stamped(line)
+    return rule()(line) is line and rule()(with_stamp) is with_stamp
 
 
 REFUND = {"amount": 100, "currency": "USD"}
@@ -86,6 +101,13 @@ def test_an_event_of_another_that_mentions_the_person_keeps_all_but_the_token():
         {"customer": "cus_2"},
         {**data, "checkout": {"by": [STAND_IN], "n": 1}},
     )
+
+
+def test_loaded_history_keeps_when_it_became_known():
+    line = json.loads(envelope("refund.created", BOTH, **REFUND))
+    line |= {"source": HISTORY, "detail": {**line["detail"], "known_at": "2026-11-01T00:00:01Z"}}
+    found = left(json.dumps(line).encode() + b"\n")
+    assert (found["known_at"], found["entities"]) == ("2026-11-01T00:00:01Z", {"merchant": "mer_1"})
 
 
 @pytest.mark.parametrize(

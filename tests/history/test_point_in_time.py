@@ -210,7 +210,12 @@ def happenings(draw, q: int):
     identity = draw(
         st.sampled_from(["e1", "e2", "e10", "e\u00e9", "e\U0001f600", "e\uffee", "E1"]) | st.uuids().map(str)
     )
-    return Event(identity, kind.name, draw(moments(q)), entities, data)
+    return Event(identity, kind.name, draw(moments(q)), entities, data, known_at=draw(known(q)))
+
+
+def known(q: int):
+    """Not recorded, or any moment: before the event's own it means nothing."""
+    return st.none() | moments(q)
 
 
 def question(row: int, q: int, token: str, merchant: str) -> Question:
@@ -235,27 +240,38 @@ def worlds(draw):
     events = draw(st.lists(happenings(q), max_size=12))
     if events:
         events += [
-            replace(voided, voided_at=draw(moments(q)))
+            replace(voided, voided_at=draw(moments(q)), known_at=draw(known(q)))
             for voided in draw(st.lists(st.sampled_from(events), max_size=4))
         ]
-        events += draw(st.lists(st.sampled_from(events), max_size=4))
+        events += [
+            replace(copied, known_at=draw(known(q)))
+            for copied in draw(st.lists(st.sampled_from(events), max_size=4))
+        ]
     return draw(definitions()), draw(st.permutations(events)), questions
 
 
-def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: int):
-    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, no voided ones."""
+def known_from(event: Event, knowledge: str) -> int:
+    own = event.occurred_at if event.voided_at is None else event.voided_at
+    return own if knowledge == "ever" or event.known_at is None else max(own, event.known_at)
+
+
+def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: int, knowledge: str):
+    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, no voided ones.
+
+    Nothing, a void neither, counts before it was known.
+    """
     key, seen, gone, inside = view.entity.key_of(asked.application), set(), {}, []
     start = (asked.q - LENGTHS[window]) // HOPS[window] * HOPS[window] if window != "lifetime" else -math.inf
     types = {kind.name for kind in view.events}
     mine = [one for one in events if one.type in types and one.entities.get(view.entity.name) == key]
     for event in mine:
         if event.voided_at is not None:
-            gone.setdefault(event.id, event.voided_at)
+            gone.setdefault(event.id, known_from(event, knowledge))
     for event in mine:
         if event.voided_at is not None or event.id in seen:
             continue
         seen.add(event.id)
-        if gone.get(event.id, math.inf) < asked.q + leak:
+        if gone.get(event.id, math.inf) < asked.q + leak or known_from(event, knowledge) >= asked.q + leak:
             continue
         if start <= event.occurred_at < asked.q + leak and (
             aggregation.where is None or aggregation.where.matches(event)
@@ -264,15 +280,19 @@ def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: 
     return sorted(inside, key=lambda event: (event.occurred_at, event.id.encode()))
 
 
-def naive(view, aggregation, window: str, events, asked: Question, leak: int = 0) -> float:
+def naive(
+    view, aggregation, window: str, events, asked: Question, leak: int = 0, knowledge: str = "at_moment"
+) -> float:
     if aggregation.op == "ratio":
-        above, below = (naive(view, one, window, events, asked, leak) for one in aggregation.leaves)
+        above, below = (
+            naive(view, one, window, events, asked, leak, knowledge) for one in aggregation.leaves
+        )
         return math.nan if below == 0 or math.isnan(below) else above / below
-    return naive_leaf(view, aggregation, window, events, asked, leak)
+    inside = naive_inputs(view, window, aggregation, events, asked, leak, knowledge)
+    return naive_leaf(aggregation, inside, asked)
 
 
-def naive_leaf(view, aggregation, window: str, events, asked: Question, leak: int) -> float:
-    inside = naive_inputs(view, window, aggregation, events, asked, leak)
+def naive_leaf(aggregation, inside: list[Event], asked: Question) -> float:
     values = [e.data[aggregation.field] for e in inside if e.data.get(aggregation.field) is not None]
     op = aggregation.op
     if op in {"decayed_sum", "rate_of_change"}:
@@ -315,9 +335,11 @@ def bits(values) -> list[bytes]:
     return [struct.pack("<d", math.nan if math.isnan(value) else value) for value in values]
 
 
-def expected(defined: Definitions, events, asked: Question, leak: int = 0) -> list[float]:
+def expected(
+    defined: Definitions, events, asked: Question, leak: int = 0, knowledge: str = "at_moment"
+) -> list[float]:
     windowed = {
-        feature.name: naive(view, feature.aggregation, feature.window.label, events, asked, leak)
+        feature.name: naive(view, feature.aggregation, feature.window.label, events, asked, leak, knowledge)
         for view in defined.views
         for feature in view.features
     }
@@ -328,20 +350,21 @@ def expected(defined: Definitions, events, asked: Question, leak: int = 0) -> li
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-@given(worlds(), st.booleans())
-def test_equals_a_naive_loop_bit_for_bit(world, leaky):
+@given(worlds(), st.booleans(), st.sampled_from(["at_moment", "ever"]))
+def test_equals_a_naive_loop_bit_for_bit(world, leaky, knowledge):
     defined, events, questions = world
-    table = point_in_time(defined, events, questions, leaky=leaky)
+    table = point_in_time(defined, events, questions, knowledge=knowledge, leaky=leaky)
     joined = features_by_join(
         defined,
         event_table(defined, events),
         asked_table(defined, questions),
+        knowledge=knowledge,
         ahead=LEAK_MS if leaky else 0,
     )
     assert table.names == defined.features
     assert table.row_ids == tuple(asked.row_id for asked in questions)
     for row, asked in enumerate(questions):
-        wanted = expected(defined, events, asked, LEAK_MS if leaky else 0)
+        wanted = expected(defined, events, asked, LEAK_MS if leaky else 0, knowledge)
         assert bits(table.vector(row)) == bits(wanted), list(
             zip(table.names, table.vector(row), wanted, strict=True)
         )
@@ -399,6 +422,60 @@ def test_a_voided_event_does_not_count_from_the_moment_after(voided_at, counts, 
     arrived = [*arrived[1:], one] if void_first else arrived
     table = point_in_time(one_view(Count(), Max("amount")), arrived, [question(0, T0, "a", "x")])
     assert bits(table.vector(0)) == bits((counts, 5.0 if counts else math.nan))
+
+
+REPLACED = paid("e", T0 + HOUR, 2)
+CORRECTION = [
+    REPLACED,
+    replace(REPLACED, voided_at=T0 + 3 * HOUR, known_at=T0 + 3 * HOUR),
+    replace(paid("f", T0 + HOUR, 5), known_at=T0 + 3 * HOUR),
+]
+"""An event of 1 h is replaced at 3 h by another of the same moment."""
+
+
+@pytest.mark.parametrize(
+    ("hours", "knowledge", "wanted"),
+    [(2, "at_moment", 2.0), (2, "ever", 7.0), (4, "at_moment", 5.0), (4, "ever", 5.0)],
+)
+def test_a_correction_counts_from_when_it_became_known(hours, knowledge, wanted):
+    asked = [question(0, T0 + hours * HOUR, "a", "x")]
+    table = point_in_time(one_view(Sum("amount")), CORRECTION, asked, knowledge=knowledge)
+    assert table.vector(0) == (wanted,)
+
+
+def test_by_default_nothing_counts_before_it_was_known():
+    asked = [question(0, T0 + 2 * HOUR, "a", "x")]
+    assert point_in_time(one_view(Sum("amount")), CORRECTION, asked).vector(0) == (2.0,)
+
+
+@pytest.mark.parametrize(("offset", "counts"), [(-1, 1.0), (0, 0.0)])
+def test_an_event_that_became_known_at_the_moment_itself_does_not_count(offset, counts):
+    late = replace(paid("e", T0 - HOUR, 1), known_at=T0 + offset)
+    assert point_in_time(one_view(Count()), [late], [question(0, T0, "a", "x")]).vector(0) == (counts,)
+
+
+@pytest.mark.parametrize(("offset", "counts"), [(-1, 0.0), (0, 1.0)])
+def test_a_void_that_became_known_at_the_moment_itself_takes_nothing_back(offset, counts):
+    one = paid("e", T0 - HOUR, 1)
+    void = replace(one, voided_at=T0 - MINUTE, known_at=T0 + offset)
+    assert point_in_time(one_view(Count()), [one, void], [question(0, T0, "a", "x")]).vector(0) == (counts,)
+
+
+def test_the_copy_that_arrived_first_says_when_an_event_was_known():
+    late, early = (replace(paid("e", T0 - HOUR, 1), known_at=T0 + step) for step in (1, -1))
+    asked = [question(0, T0, "a", "x")]
+    first_late, first_early = (
+        point_in_time(one_view(Count()), arrived, asked).vector(0)
+        for arrived in ([late, early], [early, late])
+    )
+    assert (first_late, first_early) == ((0.0,), (1.0,))
+
+
+def test_a_table_of_before_counts_every_event_from_its_own_moment():
+    asked = [question(0, T0 + 2 * HOUR, "a", "x")]
+    defined = one_view(Sum("amount"))
+    table = event_table(defined, CORRECTION).drop_columns("known_at")
+    assert features_as_of(defined, table, asked_table(defined, asked)).tolist() == [[7.0]]
 
 
 def test_one_entity_with_many_events_voids_and_questions():

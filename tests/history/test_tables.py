@@ -95,7 +95,23 @@ def test_an_event_is_a_row_and_what_is_none_is_kept_as_it_came(store, tmp_path):
     assert (event["occurred_at"].isoformat(), event["voided_at"].hour) == ("2026-11-24T08:00:00.250000", 9)
     assert (event["entities"], json.loads(event["data"])) == ([("customer", "cus_3")], {"amount": 3})
     assert (event["refused"], refused["event_id"]) == (None, None)
+    assert (event["taken_at"].minute, event["known_at"].hour, refused["known_at"]) == (0, 9, None)
     assert json.loads(refused["refused"])["event_id"] == "evt_4"
+
+
+def test_a_row_says_when_the_bus_took_an_event_and_when_it_was_known(store, tmp_path):
+    live = {"ingestion_time": "2026-11-24T08:00:05Z", "event": line(1) | {"source": "candor.lender"}}
+    history = {"ingestion_time": "2026-11-24T08:00:05Z", "event": line(2) | {"source": "candor.history"}}
+    arrive(store, "2026/11/24", "part-0", live, history)
+    compacted(store)
+    found = [
+        (row["taken_at"].isoformat(), row["known_at"].isoformat())
+        for row in rows(store, "2026-11-24", tmp_path)
+    ]
+    assert found == [
+        ("2026-11-24T08:00:05", "2026-11-24T08:00:05"),
+        ("2026-11-24T08:00:05", "2026-11-24T08:00:00.250000"),
+    ]
 
 
 def test_a_new_column_writes_every_day_again(store, monkeypatch):

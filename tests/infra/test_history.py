@@ -5,7 +5,8 @@ import json
 import pyarrow as pa
 import pytest
 
-from candor.edge.bus import PLATFORM, SOURCE
+from candor.contracts import HISTORY, PLATFORM
+from candor.edge.bus import SOURCE
 from history.log import COMMITS_PREFIX
 from history.tables import TABLES
 
@@ -100,7 +101,7 @@ def test_code_and_templates_name_the_same_places(assembly):
     }
     assert COMMITS_PREFIX in prefixes
     for rule in assembly.resources("AWS::Events::Rule").values():
-        assert rule["Properties"]["EventPattern"] == {"source": [SOURCE, PLATFORM]}
+        assert rule["Properties"]["EventPattern"] == {"source": [SOURCE, PLATFORM, HISTORY]}
 
 
 def _glue_type(kind) -> str:

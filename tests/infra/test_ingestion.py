@@ -65,11 +65,19 @@ def test_an_event_id_is_remembered_as_long_as_it_can_come_back(assembly):
     assert int(variables["REDELIVERY_HORIZON_DAYS"]) == days
 
 
-def test_events_of_lender_and_platform_reach_queue_and_archive(assembly):
+def test_events_of_lender_platform_and_history_reach_queue_and_archive(assembly):
     rules = [rule["Properties"] for rule in assembly.resources("AWS::Events::Rule").values()]
-    assert [rule["EventPattern"] for rule in rules] == 2 * [{"source": ["candor.lender", "candor.platform"]}]
+    pattern = {"source": ["candor.lender", "candor.platform", "candor.history"]}
+    assert [rule["EventPattern"] for rule in rules] == 2 * [pattern]
     targets = sorted(assembly.plain(rule["Targets"][0]["Arn"])[1:-13] for rule in rules)
     assert targets == ["ArchiveStream", "Events"]
+
+
+def test_the_archive_keeps_when_the_bus_took_an_event_by_its_own_clock(assembly):
+    rules = [rule["Properties"]["Targets"] for rule in assembly.resources("AWS::Events::Rule").values()]
+    transformed = [target["InputTransformer"] for (target,) in rules if "InputTransformer" in target]
+    template = '{"ingestion_time":<aws.events.event.ingestion-time>,"event":<aws.events.event.json>}'
+    assert transformed == [{"InputTemplate": template}]
 
 
 def test_the_archive_holds_gzipped_lines_below_one_prefix_for_each_stream(assembly):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from local.bus import Buses, EventBus, Rule, Target
+from local.bus import Buses, EventBus, InputTemplate, Rule, Target
 from local.firehose import DeliveryStream, Destination
 from local.queues import DurableQueue
 from local.state import Journal
@@ -111,9 +111,42 @@ def test_several_buses_and_an_unknown_one(bus: EventBus) -> None:
     assert len(sinks(bus)[0]) == 2
 
 
-def test_input_templates_wrap_the_event(journal: Journal) -> None:
-    queue = DurableQueue("queue", "arn:aws:sqs:eu-west-1:1:queue", journal)
-    assert Target(queue, '{"e":<aws.events.event.json>}').text('{"a":1}') == '{"e":{"a":1}}'
+TIME = "aws.events.event.ingestion-time"
+
+
+@pytest.mark.parametrize("stamp", [f"<{TIME}>", f'"<{TIME}>"'])
+def test_input_templates_wrap_the_event(stamp: str) -> None:
+    template = InputTemplate(f'{{"at":{stamp},"e":<aws.events.event.json>}}')
+    hostile = json.dumps({"a": f'<{TIME}><aws.events.event.json>"\\'})
+    found = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
+    assert found == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
+
+
+def test_a_variable_within_a_text_gets_no_quotes() -> None:
+    template = InputTemplate(f'{{"a":"say \\"<{TIME}>\\"","b":<{TIME}>}}')
+    assert json.loads(template.text("{}", "noon")) == {"a": 'say "noon"', "b": "noon"}
+
+
+@pytest.mark.parametrize(
+    "template", ['{"e":<name>}', '{"e":<aws.events.event>}', '"<aws.events.event.json>"']
+)
+def test_a_variable_that_eventbridge_would_fill_otherwise_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="cannot stand there"):
+        InputTemplate(template)
+
+
+def test_no_producer_sets_the_time_of_ingestion(bus: EventBus, bucket: Bucket) -> None:
+    stamped = InputTemplate(f'{{"ingestion_time":<{TIME}>,"event":<aws.events.event.json>}}')
+    queue, archive = sinks(bus)
+    bus.rules[1] = Rule("archive", {"source": ["test"]}, (Target(archive, stamped),))
+    before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    bus.put_events([entry(1, Time=1_500_000_000.0), entry(2)])
+    after = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    archive.flush()
+    dated, plain = bucket.lines()
+    assert dated["event"] == json.loads(queue.receive(1)[0].body)
+    assert dated["event"]["time"] == "2017-07-14T02:40:00Z"
+    assert before <= dated["ingestion_time"] == plain["ingestion_time"] == plain["event"]["time"] <= after
 
 
 def test_a_crash_between_writing_and_forgetting_repeats_no_record(journal: Journal, bucket: Bucket) -> None:

@@ -59,6 +59,19 @@ def test_an_unknown_type_is_refused_before_anything_starts(
             {"EventPattern": {}, "Targets": [{"Arn": "arn:aws:sqs:r:a:q", "InputPath": "$.a"}]},
             "input",
         ),
+        (
+            "AWS::Events::Rule",
+            {
+                "EventPattern": {},
+                "Targets": [
+                    {
+                        "Arn": "arn:aws:sqs:r:a:q",
+                        "InputTransformer": {"InputTemplate": '{"e":<aws.events.event>}'},
+                    }
+                ],
+            },
+            "<aws.events.event> cannot stand there",
+        ),
         ("AWS::StepFunctions::StateMachine", MACHINE, "JSONata"),
         ("AWS::Lambda::Function", {"Runtime": "nodejs24.x"}, "nodejs24.x is not supported"),
         (

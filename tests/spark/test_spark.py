@@ -7,10 +7,11 @@ import json
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from candor import Count, DecayedSum, FeatureView, RateOfChange, Sum, field
 from candor.clock import DAY, format_rfc3339
-from candor.contracts import Applicant, Application, Checkout, Event, Offer
+from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer
 from history.archive import accepted_events, read_envelopes
 from history.objects import Folder
 from history.point_in_time import Question, point_in_time
@@ -75,9 +76,10 @@ def write(folder, events: list[Event], name: str) -> None:
                 "entities": one.entities,
                 "data": {key: value for key, value in one.data.items() if value is not None},
             }
-            if one.voided_at is not None:
-                detail["voided_at"] = format_rfc3339(one.voided_at)
-            lines.write(json.dumps({"time": format_rfc3339(NOW), "detail": detail}) + "\n")
+            moments = {"voided_at": one.voided_at, "known_at": one.known_at}
+            detail |= {name: format_rfc3339(moment) for name, moment in moments.items() if moment is not None}
+            envelope = {"time": format_rfc3339(NOW), "source": HISTORY, "detail": detail}
+            lines.write(json.dumps({"ingestion_time": format_rfc3339(NOW), "event": envelope}) + "\n")
 
 
 def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(spark, tmp_path):
@@ -88,7 +90,10 @@ def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(s
         Event(one.id, one.type, one.occurred_at, one.entities, one.data, rng.randint(one.occurred_at, NOW))
         for one in rng.sample(events, 25)
     ]
-    arrived = [*events, *voids, *rng.sample(events, 60)]
+    arrived = [
+        replace(one, known_at=one.moment + late) if (late := rng.choice([0, 1, DAY, 12 * DAY])) else one
+        for one in (*events, *voids, *rng.sample(events, 60))
+    ]
     rng.shuffle(arrived)
     strange = Event("evt_strange", "no.such.type", NOW - 1, {"customer": "customer_1"}, {})
     late = random_event(9_999, DEFINITIONS, [NOW - 1], rng)
@@ -111,7 +116,7 @@ def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(s
             for value in oracle.expected(view, known, str(view.entity.key_of(one.application)), one.q)
         ]
         assert bits(on_spark.vector(row)) == bits(embedded.vector(row)) == bits(wanted), one
-    assert archive.count() == len(known)
+    assert archive.count() == sum(one.known_from < NOW - 1 for one in known)
     reading = archive.reading()
     assert (reading.envelopes, dict(reading.refused)) == (len(arrived) + 5, {"unknown_event_type": 4})
     mine = archive.of_types(["payment.failed"])

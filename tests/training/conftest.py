@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ from candor import (
     Text,
 )
 from candor.clock import DAY, format_rfc3339
+from candor.contracts import HISTORY
 
+LOADED = "2026-11-23T00:00:00Z"
 T0 = 1_700_000_000_000
 AS_OF = T0 + 200 * DAY
 
@@ -109,12 +112,19 @@ def loan(number: str, customer: str, at: int, *, days_late: int | None, total: i
 
 
 def write_archive(root: Path, events: list[dict], name: str = "2026/11/23/21/part-1.gz") -> Path:
-    path = root / name
+    """Loaded history as the archive holds it."""
+    lines = [
+        {"id": "x", "source": HISTORY, "detail-type": one["type"], "time": LOADED, "detail": one}
+        for one in events
+    ]
+    return write_lines(root / name, [{"ingestion_time": LOADED, "event": line} for line in lines])
+
+
+def write_lines(path: Path, lines: Iterable[dict]) -> Path:
+    """An object of the archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(path, "wt") as lines:
-        for one in events:
-            envelope = {"id": "x", "source": "candor.lender", "detail-type": one["type"], "detail": one}
-            lines.write(json.dumps(envelope | {"time": "2026-11-23T00:00:00Z"}) + "\n")
+    with gzip.open(path, "wt") as stream:
+        stream.writelines(json.dumps(line) + "\n" for line in lines)
     return path
 
 

@@ -10,18 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from candor.clock import DAY, format_rfc3339
-from candor.contracts import parse_event
+from candor.contracts import HISTORY, parse_event
 from candor.errors import DefinitionError
 from candor.features.definitions import Definitions
 from tests.training.conftest import (
     AS_OF,
     CUSTOMER,
+    LOADED,
     T0,
     checkout_body,
     event,
     loan,
     small_lender,
     write_archive,
+    write_lines,
 )
 from training import dataset
 from training.dataset import NothingToLearn, build
@@ -32,9 +34,8 @@ GRACE = 3 * DAY
 
 
 def labels(events: list[dict], as_of: int = AS_OF) -> dict[str, tuple[bool, int]]:
-    found, _ = labelled_checkouts(
-        small_lender(), [parse_event(json.dumps(one).encode()) for one in events], as_of
-    )
+    history = [parse_event(json.dumps(one).encode(), HISTORY) for one in events]
+    found, _ = labelled_checkouts(small_lender(), history, as_of)
     return {one.question.row_id: (one.bad, one.known_at) for one in found}
 
 
@@ -66,6 +67,22 @@ def test_of_two_closings_the_earlier_decides_whatever_arrives_first():
     events = loan("1", "a", T0, days_late=9)
     early = event("early", "loan.closed", T0 + DUE, "a", loan_id="loan_1", days_late=0)
     assert labels([*events, early]) == labels([early, *events]) == {"chk_1": (False, T0 + DUE + GRACE)}
+
+
+def test_a_closing_decides_from_when_it_was_known():
+    events = loan("1", "a", T0, days_late=0)
+    events[-1] |= {"known_at": format_rfc3339(T0 + DUE + 9 * DAY)}
+    assert labels(events, T0 + DUE + 9 * DAY) == {"chk_1": (True, T0 + DUE + GRACE)}
+    assert labels(events, T0 + DUE + 9 * DAY + 1) == {"chk_1": (False, T0 + DUE + GRACE)}
+
+
+def test_a_loan_that_nobody_knew_of_has_no_label():
+    events = loan("1", "a", T0, days_late=0)
+    events[1] |= {"known_at": format_rfc3339(AS_OF)}
+    assert labels(events, AS_OF) == {}
+    again = {name: value for name, value in events[1].items() if name != "known_at"}
+    assert labels([*events, again], AS_OF) == {}, "the copy that arrived first says when it was known"
+    assert len(labels(events, AS_OF + 1)) == 1
 
 
 def test_definitions_without_a_label_cannot_train():
@@ -102,6 +119,43 @@ def test_the_data_set_holds_each_checkout_once_with_its_past(tmp_path):
         manifest["sha256"] == hashlib.sha256((tmp_path / "out" / "dataset.parquet").read_bytes()).hexdigest()
     )
     assert (manifest["rows"], manifest["bads"], manifest["events"]) == (2, 1, 12)
+
+
+def test_a_row_knows_what_was_known_at_its_moment(tmp_path):
+    first, second = (loan(number, "a", T0 + at * DAY, days_late=1) for number, at in (("1", 0), ("2", 60)))
+    first[-1] |= {"known_at": format_rfc3339(T0 + 60 * DAY)}
+    third = loan("3", "a", T0 + 61 * DAY, days_late=None)
+    write_archive(tmp_path / "in", [*first, *second, *third])
+    manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
+    rows = pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
+    late = [row["loans.max_days_late.90d"] for row in rows]
+    assert (math.isnan(late[0]), math.isnan(late[1]), late[2]) == (True, True, 1.0)
+    assert manifest["events"] == 8
+
+
+def test_what_became_known_after_as_of_is_not_counted(tmp_path):
+    events = loan("1", "a", T0, days_late=0)
+    events[-1] |= {"known_at": format_rfc3339(AS_OF)}
+    write_archive(tmp_path / "in", events)
+    manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
+    assert (manifest["events"], manifest["bads"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("arrived", "counted"), [(1, 1.0), (3, 0.0)])
+def test_events_that_were_recorded_live_count_from_their_arrival(tmp_path, arrived, counted):
+    first, second = (loan(number, "a", T0 + at * DAY, days_late=None) for number, at in (("1", 0), ("2", 2)))
+    lines = [
+        {
+            "ingestion_time": format_rfc3339(T0 + day * DAY),
+            "event": {"time": LOADED, "source": "candor.lender", "detail": one},
+        }
+        for day, events in ((arrived, first), (2, second))
+        for one in events
+    ]
+    write_lines(tmp_path / "in/2026/11/23/21/part-1.gz", lines)
+    build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
+    rows = pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
+    assert [row["tries.count.7d"] for row in rows] == [0.0, counted]
 
 
 def test_nothing_after_as_of_is_used(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_event
 
 from candor.clock import DAY
 from candor.contracts import parse_event
@@ -52,10 +53,38 @@ def test_the_honest_set_is_not_suspected(honest, events):
     assert found == {"suspected": False, "findings": [], "checked": ["labels", "figures", "archive"]}
 
 
+@pytest.fixture(scope="module")
+def corrected(history):
+    """The same history with closings that became known three days late, and copies that arrived later and claim to be earlier."""
+    events = [parse_event(json.dumps(one).encode()) for one in history]
+    late = [
+        replace_event(one, known_at=one.occurred_at + 3 * DAY) if one.type == "loan.closed" else one
+        for one in events
+    ]
+    return [*late, *(one for one in events if one.type == "loan.closed")]
+
+
+def values_of(honest, events, knowledge):
+    questions = [one.question for one in labelled_checkouts(small_lender(), events, AS_OF)[0]]
+    assert [one.row_id for one in questions] == list(honest.row_ids)
+    table = point_in_time(small_lender(), events, questions, knowledge=knowledge)
+    return replace(honest, values=table.values)
+
+
+def test_what_became_known_too_late_is_found_and_what_was_known_is_not(honest, corrected):
+    archive = Archive.before(AS_OF, small_lender(), corrected)
+    known = checked(values_of(honest, corrected, "at_moment"), 0.8, archive)
+    assert known["findings"] == []
+    ever = checked(values_of(honest, corrected, "ever"), 0.8, archive)
+    named = {one["feature"] for one in ever["findings"] if "events known later" in one["what"]}
+    assert "loans.count.lifetime" in named
+    assert "tries.count.7d" not in named
+
+
 def test_values_that_change_without_later_events_are_named(twin, events):
     archive = Archive.before(AS_OF, small_lender(), events)
     found = checked(twin, 0.8, archive)
-    named = {one["feature"] for one in found["findings"] if "later events" in one["what"]}
+    named = {one["feature"] for one in found["findings"] if "events known later" in one["what"]}
     assert found["suspected"]
     assert {"loans.count.lifetime", "tries.count.7d"} <= named
     assert "request.amount" not in named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from msgspec.structs import replace
 
 from candor import Definitions, EventType, Instalments, Integer, Label, Outcome, Text
 from candor.clock import DAY
@@ -88,6 +89,14 @@ def test_a_voided_payment_counts_until_it_was_voided():
     void = Event(last.id, last.type, last.occurred_at, last.entities, last.data, T0 + 200 * DAY)
     assert label("dpd30", [*paid, void], T0 + 100 * DAY) == (False, 90)
     assert label("dpd30", [*paid, void], LATER) == (True, 90)
+
+
+def test_a_void_takes_a_payment_back_from_when_it_was_known():
+    paid = events(told("due", 14), told("succeeded", 14))
+    [last] = [one for one in paid if one.type == "payment.succeeded"]
+    void = replace(last, voided_at=T0 + 20 * DAY, known_at=T0 + 200 * DAY)
+    assert label("dpd30", [*paid, void], T0 + 200 * DAY) == (False, 90)
+    assert label("dpd30", [*paid, void], T0 + 200 * DAY + 1) == (True, 90)
 
 
 def test_the_series_counts_whole_days_of_the_oldest_unpaid_instalment_up_to_the_closing():

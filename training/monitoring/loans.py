@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from candor.contracts import Event
 from candor.features.event_types import DECIDED
 from candor.features.labels import Label
+from history.asof.events import known_before
 from training.labels import final_end, told
 
 
@@ -36,8 +37,8 @@ class LoanEnds:
 
 
 def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
-    """The ends of all loans by what happened before `until` (ms UTC), by the label's own rule of training."""
-    known = [event for event in events if max(event.occurred_at, event.voided_at or 0) < until]
+    """The ends of all loans by what was known before `until` (ms UTC), by the label's own rule of training."""
+    known = known_before(events, until)
     story = told(label, known, until)
     # `DECIDED` is the platform's own: it flows while the lender's services may not.
     sent = (event.occurred_at for event in known if event.type != DECIDED)

@@ -38,8 +38,8 @@ def report(
 ) -> Monitoring:
     """Decisions of the moments from `since` to before `until` (ms UTC) beside the snapshot.
 
-    Without `since`: from the data set's moment on, for what came earlier may have been trained on. Nothing that happened at
-    `until` or later is known, nor anything after the lender's newest event: an archive that lags would make good loans bad.
+    Without `since`: from the data set's moment on, for what came earlier may have been trained on. Nothing that became known at
+    `until` or later is used, nor anything after the lender's newest event: an archive that lags would make good loans bad.
     Raises NothingServed, DefinitionError, ArchiveDamaged.
     """
     if definitions.label is None:

@@ -23,6 +23,10 @@ SCHEMA_VERSION = 1
 VOID = "~void"
 """What is added to an event's id for its void."""
 
+PLATFORM = "candor.platform"
+HISTORY = "candor.history"
+"""EventBridge sources of the platform's own decisions, and of history that is loaded after the fact."""
+
 _DECIMALS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
     3: "BHD IQD JOD KWD LYD OMR TND",
@@ -113,6 +117,7 @@ class Event(msgspec.Struct, frozen=True):
     """Something that happened at the lender; `occurred_at` in ms UTC.
 
     With `voided_at` it is a void: the event of this id, repeated here in full, was taken back at that moment (ms UTC).
+    `known_at` is when it became known, where that was recorded (ms UTC); features that are read online ignore it.
     """
 
     id: str
@@ -122,6 +127,16 @@ class Event(msgspec.Struct, frozen=True):
     data: dict[str, Any]
     voided_at: int | None = None
     known_at: int | None = None
+
+    @property
+    def moment(self) -> int:
+        """When it happened: `voided_at` of a void, else `occurred_at` (ms UTC)."""
+        return self.occurred_at if self.voided_at is None else self.voided_at
+
+    @property
+    def known_from(self) -> int:
+        """When it could be known: its own moment, or `known_at` where that is later (ms UTC)."""
+        return self.moment if self.known_at is None else max(self.moment, self.known_at)
 
     @property
     def dedup_id(self) -> str:
@@ -141,10 +156,17 @@ class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     voided_at: str | None = None
 
 
+class HistoryBody(EventBody, frozen=True, forbid_unknown_fields=True):
+    """An event of loaded history as it travels: it may say when it became known."""
+
+    known_at: str | None = None
+
+
 class Envelope(msgspec.Struct, frozen=True):
     """What EventBridge wraps around an event; its other members do not matter here."""
 
     detail: msgspec.Raw
+    source: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -167,6 +189,7 @@ _SPEAKABLE = r"[A-Za-z][A-Za-z_]{0,63}"
 """An unknown field is named back only if its name is a plain word: it may be anything, personal data too."""
 _CHECKOUT = msgspec.json.Decoder(Checkout)
 _EVENT = msgspec.json.Decoder(EventBody)
+_HISTORY = msgspec.json.Decoder(HistoryBody)
 _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
@@ -186,9 +209,12 @@ def parse_checkout(body: bytes) -> Checkout:
     return checkout
 
 
-def parse_event(body: bytes) -> Event:
-    """The event's bytes → Event, or `InvalidInput` that names the field."""
-    return _event(_decode(_EVENT, body))
+def parse_event(body: bytes, source: str = "") -> Event:
+    """The event's bytes → Event, or `InvalidInput` that names the field.
+
+    Only events of the source `candor.history` may say when they became known.
+    """
+    return _event(_decode(_HISTORY, body) if source == HISTORY else _decode(_EVENT, body))
 
 
 def encode_event(event: Event) -> bytes:
@@ -203,12 +229,15 @@ def encode_event(event: Event) -> bytes:
     }
     if event.voided_at is not None:
         wire["voided_at"] = format_rfc3339(event.voided_at)
+    if event.known_at is not None:
+        wire["known_at"] = format_rfc3339(event.known_at)
     return msgspec.json.encode(wire)
 
 
 def parse_envelope(body: bytes) -> Event:
     """EventBridge's envelope → the Event inside, or `InvalidInput`."""
-    return parse_event(bytes(_decode(_ENVELOPE, body).detail))
+    envelope = _decode(_ENVELOPE, body)
+    return parse_event(bytes(envelope.detail), envelope.source)
 
 
 def _event(wire: EventBody) -> Event:
@@ -218,7 +247,9 @@ def _event(wire: EventBody) -> Event:
         )
     occurred_at = _moment(wire.occurred_at, "occurred_at")
     voided_at = None if wire.voided_at is None else _moment(wire.voided_at, "voided_at")
-    return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at)
+    told = wire.known_at if isinstance(wire, HistoryBody) else None
+    known_at = None if told is None else _moment(told, "known_at")
+    return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at, known_at)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 
 from candor.clock import Clock
-from candor.contracts import encode_event, parse_event
+from candor.contracts import PLATFORM, encode_event, parse_event
 from candor.decision import decided, parse_record
 from candor.edge.delivery import deliver
 from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
 
 SOURCE = "candor.lender"
-PLATFORM = "candor.platform"
-"""Who speaks: the lender's services, or the platform about its own decisions."""
+"""The EventBridge source of the lender's services."""
 
 MAX_EVENTS = 100
 ENTRIES_PER_CALL = 10
