@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import msgspec
@@ -157,6 +158,7 @@ def _divided(
             yield from _divided(members, sizes, before, largest, lengths[1:])
 
 
+@lru_cache(4096)
 def _hours(*parts: str) -> int:
     year, month, day, hour = map(int, parts)
     return int((datetime(year, month, day, hour, tzinfo=UTC) - _EPOCH) / timedelta(hours=1))
