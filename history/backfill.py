@@ -261,6 +261,38 @@ def rebuilding_commit(
     )
 
 
+def healing_from(view: FeatureView, read: Read) -> int | None:
+    """STAND-IN until the state knows it: the version (n) at which the item's healing began; None if it is not healing.
+
+    Here a stale item counts as healing at the version that stands.
+    """
+    return read.version.n if read.version is not None and state_of(view, read).stale else None
+
+
+def healing_commit(
+    view: FeatureView,  # noqa: ARG001 - a stand-in
+    key: str,  # noqa: ARG001
+    read: Read,  # noqa: ARG001
+    now_ms: int,  # noqa: ARG001
+    retention: Retention,  # noqa: ARG001
+) -> Commit | None:
+    """STAND-IN: the commit that marks an item as healing; None if it is not stale, or healing already."""
+    return None
+
+
+def healed_commit(
+    view: FeatureView,
+    key: str,
+    read: Read,
+    events: Sequence[Event],
+    logged: Sequence[Logged],
+    now_ms: int,
+    retention: Retention,
+) -> Commit:
+    """STAND-IN: the commit that replaces what the item held when its healing began by what `events` make."""
+    return rebuilding_commit(view, key, read, events, logged, now_ms, retention)
+
+
 def replay_anew(state: ViewState, events: Iterable[Event]) -> None:
     """Take events into an empty state without those that were voided: no moment before a void can be answered then."""
     found = list(events)

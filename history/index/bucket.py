@@ -81,7 +81,7 @@ class ArchiveBucket:
             answer = self._s3.get_object(Bucket=self._bucket, Key=name, Range=byte_range)
         except ClientError as error:
             if error.response["Error"]["Code"] in GONE:
-                raise Vanished from error
+                raise Vanished("the index changes while it is read: try again") from error
             raise
         length = int(answer["ContentRange"].rpartition("/")[2])
         return cast("IO[bytes]", answer["Body"]), length

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -28,6 +28,7 @@ FEW: Final = 8
 """Texts up to which looking for each in a line is cheaper than decoding the line."""
 
 T = TypeVar("T")
+Watch = Callable[[Iterator[Object]], Iterable[Object]]
 _COMMIT: Final = msgspec.json.Decoder(Commit)
 
 
@@ -58,8 +59,8 @@ class EntityHistory:
         self._after: dict[str, str] = {}
         self._read: set[str] = set()
 
-    def update(self) -> None:
-        """Read what was not read before. Raises ArchiveDamaged, NotIndexed, Vanished; botocore's errors pass through.
+    def update(self, watch: Watch = iter) -> None:
+        """Read what was not read before; `watch` passes on the archive's objects as they come. Raises ArchiveDamaged, NotIndexed, Vanished; botocore's errors pass through.
 
         Commits come first: an event that is archived between the two readings is then not missed by a commit that names it.
         """
@@ -68,7 +69,7 @@ class EntityHistory:
                 lines, after = self._index.lines(kind, self._owners(kind))
                 self._take_indexed(kind, lines)
                 self._after[kind.name] = after
-            self._take_new(kind, self._names(kind))
+            self._take_new(kind, watch(self._index.archive.read(self._names(kind))))
 
     def _owners(self, kind: Kind) -> Collection[bytes]:
         return self._keys if kind is EVENTS else {item_owner(key) for key in self._tokens}
@@ -93,10 +94,10 @@ class EntityHistory:
             raise NotIndexed("too much of the archive is not indexed yet")
         return names
 
-    def _take_new(self, kind: Kind, names: list[str]) -> None:
+    def _take_new(self, kind: Kind, objects: Iterable[Object]) -> None:
         needles = self._tokens if kind is COMMITS else self._tokens.values()
         texts = frozenset(text.encode() for text in needles)
-        for data in self._index.archive.read(names):
+        for data in objects:
             lines = _mentioning(data, texts)
             if kind is COMMITS:
                 self._add_commits(lines)

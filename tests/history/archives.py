@@ -52,7 +52,7 @@ class MemoryArchive:
 
     def _body(self, name: str) -> bytes:
         if name not in self.objects:
-            raise Vanished
+            raise Vanished("try again")
         return self.objects[name]
 
     def _counted(self, body: bytes) -> bytes:
