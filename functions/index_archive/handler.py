@@ -16,6 +16,7 @@ from history.index.refresh import refresh
 
 LOGGER = Logger()
 METRICS = Metrics()
+METRICS.set_default_dimensions(stage=os.environ["STAGE"])
 PATIENCE = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 3})
 ARCHIVE = ArchiveBucket(boto3.client("s3", config=PATIENCE), os.environ["ARCHIVE_BUCKET"])
 OBJECT_MS = int(os.environ["OBJECT_SECONDS"]) * 1_000

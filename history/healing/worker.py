@@ -51,7 +51,7 @@ class Worker:
     retry_s: int
 
     def work(self, messages: Sequence[Message]) -> Outcome:
-        """Heal what can be healed, queue again what waits. Raises StoreUnavailable if the queue refuses."""
+        """Heal what can be healed, and queue again what waits."""
         outcome = Outcome()
         waiting: dict[str, tuple[Message, StaleItem]] = {}
         for message in messages:
@@ -70,16 +70,15 @@ class Worker:
 
     def _settle(self, message: Message, item: StaleItem, result: Result, outcome: Outcome) -> None:
         age_ms = self.clock.now_ms() - item.since
-        match result.status:
-            case "exact":
-                return
-            case "healed":
-                outcome.healed.append(age_ms / SECOND)
-                return
-            case "begun":
-                self.queue.send([item], self.archive_lag_s)
-            case "waiting" if age_ms < PATIENCE:
-                self.queue.send([item], self.retry_s)
-            case _:
+        if result.status == "healed":
+            outcome.healed.append(age_ms / SECOND)
+        elif result.status != "exact":
+            outcome.stale.append(age_ms / SECOND)
+            if not self._queued_again(item, result, age_ms):
                 outcome.failed.append((message, result.cause or result.status))
-        outcome.stale.append(age_ms / SECOND)
+
+    def _queued_again(self, item: StaleItem, result: Result, age_ms: int) -> bool:
+        """False for an item that is left to the dead letters, or that the queue refuses."""
+        if result.status == "begun":
+            return self.queue.send([item], self.archive_lag_s) == 0
+        return result.status == "waiting" and age_ms < PATIENCE and self.queue.send([item], self.retry_s) == 0

@@ -1,4 +1,4 @@
-"""The layers: our two libraries and two sets of third-party code, bundled by this machine's Python."""
+"""The layers: our two libraries, the light part of `history`, and two sets of third-party code, bundled by this machine's Python."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ from constructs import Construct
 
 from stacks.constructs import layer_build
 from stacks.toolchain import ROOT
+
+HISTORY = (
+    "__init__.py",
+    "archive.py",
+    "backfill.py",
+    "healing",
+    "index",
+    "log.py",
+    "objects.py",
+    "rebuild.py",
+    "served.py",
+)
+"""The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
 
 
 @jsii.implements(cdk.ILocalBundling)
@@ -60,6 +73,14 @@ class HouseLayers(Construct):
     def lender(self) -> lambda_.LayerVersion:
         """The lender's definitions, policy and reasons."""
         return self._layer("Lender", source_code(ROOT / "layers" / "lender"))
+
+    @cached_property
+    def history(self) -> lambda_.LayerVersion:
+        """The light part of `history`: the archive read, its index, and the healing of items."""
+        source = ROOT / "history"
+        fingerprint = layer_build.source_hash(source, HISTORY)
+        fill = partial(layer_build.copy_package, source, HISTORY)
+        return self._layer("History", _asset(source, fingerprint, fill))
 
     @cached_property
     def runtime(self) -> lambda_.LayerVersion:

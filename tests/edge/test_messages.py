@@ -33,7 +33,7 @@ def ids(pairs):
 
 def test_messages_that_are_applied_are_not_mentioned():
     store = MemoryFeatureStore()
-    assert run([message(1, "e1"), message(2, "e2"), message(3, "e1")], store) == ([], [], 0, 0, 0)
+    assert run([message(1, "e1"), message(2, "e2"), message(3, "e1")], store) == ([], [], 0, 0, frozenset())
     state = ViewState.decode(VIEW, store.items[only_key(VIEW, "ann")].blob)
     twice = [event(name, 1_795_452_067_120, amount=1) for name in ("e1", "e2", "e1")]
     assert bits(state.values(NOW)) == bits(expected(VIEW, twice, "ann", NOW))
@@ -79,7 +79,7 @@ def test_messages_of_a_failed_event_come_again_all_of_them():
 
 
 def test_an_empty_batch_is_no_work():
-    assert run([]) == ([], [], 0, 0, 0)
+    assert run([]) == ([], [], 0, 0, frozenset())
 
 
 def test_a_bad_copy_of_an_id_is_refused_and_the_good_one_is_applied():

@@ -186,6 +186,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
         registry.register(Registration(bundle.sha, "candidate", {}, "run", 1))
         registry.shadow([bundle.sha])
         queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
+        stale = boto3.client("sqs").create_queue(QueueName="stale")["QueueUrl"]
         environments: dict[str, dict[str, str]] = {
             "log_commits": {"COMMITS_STREAM": "commits", "STREAMS_DLQ_URL": queue},
             "publish_decisions": {
@@ -198,6 +199,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
             "publish_events": {"EVENT_BUS_NAME": "bus"},
             "update_features": {
                 "FEATURES_TABLE": "features", "SYNCHRONOUS_TABLE": "synchronous", "EVENTS_DLQ_URL": queue,
+                "STALE_ITEMS_URL": stale,
                 "FEATURE_RETENTION_DAYS": "730", "REDELIVERY_HORIZON_DAYS": "19",
             },
             "show_decision": {"DECISIONS_TABLE": "decisions"},

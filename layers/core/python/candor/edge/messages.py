@@ -24,14 +24,14 @@ class Message(NamedTuple):
 class MessageOutcome(NamedTuple):
     """Messages that can never be applied, with the reason, and messages to deliver again, with the cause.
 
-    Counted: events that some view left out because they came `too_late` or were `erased`, and items that went `stale`.
+    Counted: events that some view left out because they came `too_late` or were `erased`. `stale`: keys of items that went so.
     """
 
     refused: Sequence[tuple[Message, InvalidInput]]
     failed: Sequence[tuple[Message, str]]
     too_late: int = 0
     erased: int = 0
-    stale: int = 0
+    stale: frozenset[str] = frozenset()
 
 
 def ingest_messages(
@@ -67,4 +67,4 @@ def ingest_messages(
         for message, event in parsed
         if event.dedup_id in outcome.failed
     ]
-    return MessageOutcome(refused, failed, len(outcome.too_late), len(outcome.erased), len(outcome.stale))
+    return MessageOutcome(refused, failed, len(outcome.too_late), len(outcome.erased), outcome.stale)

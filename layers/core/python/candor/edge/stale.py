@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from candor.edge.delivery import deliver
-from candor.errors import InvalidInput, StoreUnavailable
+from candor.errors import InvalidInput
 
 MESSAGES_PER_CALL: Final = 10
 BYTES_PER_CALL: Final = 1 << 20
@@ -36,19 +37,16 @@ class StaleQueue:
     def __init__(self, send_message_batch: Callable[..., Any], url: str) -> None:
         self._send_message_batch, self._url = send_message_batch, url
 
-    def send(self, items: Iterable[StaleItem], delay_s: int = 0) -> None:
-        """Queue items, to be received after `delay_s` at the earliest.
+    def send(self, items: Iterable[StaleItem], delay_s: int = 0) -> int:
+        """Queue items, to be received after `delay_s` at the earliest; the number of those that the queue goes on refusing.
 
-        Raises StoreUnavailable if the queue goes on refusing some; botocore's errors pass through.
+        botocore's errors pass through.
         """
         bodies = [msgspec.json.encode(item).decode() for item in items]
-        refused = deliver(
-            lambda page: self._send(page, delay_s), bodies, len, most=MESSAGES_PER_CALL, limit=BYTES_PER_CALL
-        )
-        if refused:
-            raise StoreUnavailable(f"the queue of stale items refused {len(refused)} messages")
+        send = partial(self._send, delay_s)
+        return len(deliver(send, bodies, len, most=MESSAGES_PER_CALL, limit=BYTES_PER_CALL))
 
-    def _send(self, bodies: Sequence[str], delay_s: int) -> Sequence[Mapping[str, Any]]:
+    def _send(self, delay_s: int, bodies: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """The result of each message, in order."""
         entries = [
             {"Id": str(place), "MessageBody": body, "DelaySeconds": delay_s}
