@@ -19,6 +19,7 @@ METRICS = Metrics()
 METRICS.set_default_dimensions(stage=os.environ["STAGE"])
 PATIENCE = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attempts": 3})
 ARCHIVE = ArchiveBucket(boto3.client("s3", config=PATIENCE), os.environ["ARCHIVE_BUCKET"])
+CLOCK = SystemClock()
 OBJECT_MS = int(os.environ["OBJECT_SECONDS"]) * 1_000
 """The longest that one index object takes: what is begun must end within the invocation."""
 
@@ -33,7 +34,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         result = refresh(
             ARCHIVE,
             kind,
-            SystemClock().now_ms(),
+            CLOCK.now_ms(),
             whole=whole,
             go_on=lambda: context.get_remaining_time_in_millis() > OBJECT_MS,
         )
