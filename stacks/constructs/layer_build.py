@@ -23,6 +23,19 @@ TARGET_PYTHON = (3, 13)
 RECIPE = "2"
 """Raise it when this file builds something else out of the same requirements."""
 
+HISTORY = (
+    "__init__.py",
+    "archive.py",
+    "backfill.py",
+    "healing",
+    "index",
+    "log.py",
+    "objects.py",
+    "rebuild.py",
+    "served.py",
+)
+"""The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
+
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _CACHE = ROOT / ".cache" / "layers"
 _UNSHIPPED = ("__pycache__", "*.pyc", "tests", "test", "examples", "bin", "RECORD", "*.pyi", "py.typed")

@@ -16,19 +16,6 @@ from constructs import Construct
 from stacks.constructs import layer_build
 from stacks.toolchain import ROOT
 
-HISTORY = (
-    "__init__.py",
-    "archive.py",
-    "backfill.py",
-    "healing",
-    "index",
-    "log.py",
-    "objects.py",
-    "rebuild.py",
-    "served.py",
-)
-"""The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
-
 
 @jsii.implements(cdk.ILocalBundling)
 class _Fill:
@@ -78,8 +65,8 @@ class HouseLayers(Construct):
     def history(self) -> lambda_.LayerVersion:
         """The light part of `history`: the archive read, its index, and the healing of items."""
         source = ROOT / "history"
-        fingerprint = layer_build.source_hash(source, HISTORY)
-        fill = partial(layer_build.copy_package, source, HISTORY)
+        fingerprint = layer_build.source_hash(source, layer_build.HISTORY)
+        fill = partial(layer_build.copy_package, source, layer_build.HISTORY)
         return self._layer("History", _asset(source, fingerprint, fill))
 
     @cached_property
