@@ -1,8 +1,8 @@
 """An index object: lines sorted by owner in blocks of gzip, what they came from, and where each block begins.
 
 A line is `owner source raw`: the owner's 16 digits, the place of its source in the object's list (hexadecimal), and the
-archive's own bytes. Blocks, sources and directory are gzip members; a trailer of fixed length says where the last two begin. Lines of
-one owner stand in order of arrival: sources are in the order of their keys, and lines in that of their source.
+archive's own bytes. Blocks, sources and directory are gzip members, and so is the trailer of fixed length that says where the last two
+begin: the object as a whole is one gzip file. Lines of one owner stand in order of arrival: sources are in the order of their keys, and lines in that of their source.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ BLOCK: Final = 256 << 10
 """Bytes of lines that a block holds before it is compressed: what a reader decompresses for one entity."""
 
 LEVEL: Final = 6
-MAGIC: Final = b"candor01"
-TRAILER: Final = struct.Struct(">8sQQ")
+TRAILER: Final = struct.Struct(">16sQQ10s")
+"""A gzip member of nothing, whose extra field `CI` holds where sources and directory begin (RFC 1952)."""
+
+_HEAD: Final = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x14\0CI\x10\0"
+_NOTHING: Final = b"\x03\0" + bytes(8)
 _GZIP: Final = 31
 
 T = TypeVar("T")
@@ -71,7 +74,7 @@ def write(out: IO[bytes], lines: Iterable[Line], sources: Sequence[Stamp]) -> in
     out.write(_packed([(source.name, source.tag) for source in sources]))
     directory = out.tell()
     out.write(_packed(Directory(owners, offsets)))
-    out.write(TRAILER.pack(MAGIC, offsets[-1], directory))
+    out.write(TRAILER.pack(_HEAD, offsets[-1], directory, _NOTHING))
     return count
 
 
@@ -99,8 +102,8 @@ def trailer(name: str, tail: bytes) -> tuple[int, int]:
     """Where sources and directory begin, from an object's last bytes. Raises ArchiveDamaged."""
     if len(tail) < TRAILER.size:
         raise ArchiveDamaged(f"{name}: no index object")
-    magic, sources, directory = TRAILER.unpack(tail[-TRAILER.size :])
-    if magic != MAGIC:
+    head, sources, directory, nothing = TRAILER.unpack(tail[-TRAILER.size :])
+    if (head, nothing) != (_HEAD, _NOTHING):
         raise ArchiveDamaged(f"{name}: no index object")
     return sources, directory
 

@@ -128,6 +128,11 @@ def coarse_start(hour: int) -> int:
     return hour - hour % LENGTHS[0]
 
 
+def weeks_of(kind: Kind, names: Iterable[str]) -> frozenset[int]:
+    """Beginnings (hours) of the four weeks in which these objects of a kind arrived. Raises ArchiveDamaged."""
+    return frozenset(coarse_start(hour_of(name)) for name in names if name.startswith(kind.prefix))
+
+
 def by_hour(stamps: Iterable[Stamp], before: int) -> dict[int, list[Stamp]]:
     """Objects by their hours, which end before hour `before`."""
     hours: dict[int, list[Stamp]] = {}

@@ -132,19 +132,23 @@ def refresh(
     return result
 
 
-def renew(archive: Archive, kind: Kind, names: Iterable[str], largest: int = LARGEST) -> Refreshed:
-    """Make the index objects anew that hold lines of these objects, which were rewritten; nothing that was not indexed before.
+def renew(archive: Archive, kind: Kind, weeks: Iterable[int], largest: int = LARGEST) -> Refreshed:
+    """Bring the index of these four weeks (`weeks_of` what was rewritten) up to date, as far as it was indexed before.
 
     Raises ArchiveDamaged, Vanished.
     """
     objects = standing(kind, archive.stamps(kind.place))
     result = Refreshed(kind.name)
-    for start in sorted({coarse_start(hour_of(name)) for name in names if name.startswith(kind.prefix)}):
-        weeks = Period(start, LENGTHS[0])
-        stamps = takewhile(lambda stamp: hour_of(stamp.name) < weeks.end, _raw(archive, kind, start))  # noqa: B023 - used up before the next
-        own = [item for item in objects if _overlap(item.period, weeks)]
+    for start in sorted(weeks):
+        period = Period(start, LENGTHS[0])
+        own = [item for item in objects if _overlap(item.period, period)]
+        stamps = _within(period, _raw(archive, kind, start))
         _Pass(archive, kind, covered(objects), largest, lambda: True, result).run(stamps, own)
     return result
+
+
+def _within(period: Period, stamps: Iterable[Stamp]) -> Iterator[Stamp]:
+    return takewhile(lambda stamp: hour_of(stamp.name) < period.end, stamps)
 
 
 def _raw(archive: Archive, kind: Kind, since: int) -> Iterator[Stamp]:

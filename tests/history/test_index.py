@@ -224,12 +224,12 @@ def test_only_the_objects_of_what_was_rewritten_are_renewed():
     before = set(archive.names("index/"))
     [first, *_] = archive.names("events/")
     archive.objects[first] = gzip.compress(b"", mtime=0)
-    result = renew(archive, EVENTS, [first, "tables/none"])
+    result = renew(archive, EVENTS, periods.weeks_of(EVENTS, [first, "tables/none"]))
     assert (result.written, result.removed) == (1, 1)
     after = set(archive.names("index/"))
     assert len(before - after) == len(after - before) == 1
     assert_told(archive, history_of(archive).memory)
-    nothing = renew(archive, EVENTS, archive.names("events/")[-1:])
+    nothing = renew(archive, EVENTS, periods.weeks_of(EVENTS, archive.names("events/")[-1:]))
     assert (nothing.written, nothing.removed) == (0, 0)
 
 
@@ -239,7 +239,7 @@ def test_members_that_a_later_release_adds_stay_in_the_lines():
     archive.deliver("events/", NOW - 5 * HOUR, [line])
     refresh(archive, EVENTS, NOW)
     [name] = archive.names("index/")
-    assert line in gzip.decompress(archive.objects[name][: -blocks.TRAILER.size])
+    assert line in gzip.decompress(archive.objects[name])
 
 
 @pytest.mark.parametrize(
