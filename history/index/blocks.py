@@ -22,7 +22,7 @@ from history.index.periods import Stamp
 BLOCK: Final = 256 << 10
 """Bytes of lines that a block holds before it is compressed: what a reader decompresses for one entity."""
 
-LEVEL: Final = 6
+LEVEL: Final = 4
 TRAILER: Final = struct.Struct(">16sQQ10s")
 """A gzip member of nothing, whose extra field `CI` holds where sources and directory begin (RFC 1952)."""
 

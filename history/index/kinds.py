@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -37,6 +38,7 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 _COMMIT: Final = msgspec.json.Decoder(_Commit)
 
 
+@lru_cache(1 << 16)
 def owner(*names: str) -> bytes:
     """Sort key of an owner's lines: 16 hexadecimal digits of a hash of its names.
 

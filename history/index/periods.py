@@ -25,7 +25,7 @@ FORMAT: Final = 1
 LENGTHS: Final = (28 * 24, 24, 1)
 """Hours of a period, coarsest first; each begins at a multiple of its length."""
 
-LARGEST: Final = 256 << 20
+LARGEST: Final = 128 << 20
 """Bytes of archive objects that one index object is made of at most; more than that stays in finer periods."""
 
 SETTLED: Final = 15 * MINUTE
