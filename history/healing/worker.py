@@ -15,8 +15,11 @@ from candor.edge.stale import StaleItem, StaleQueue, parse_stale_item
 from candor.errors import InvalidInput
 from history.healing.healer import Result
 
-PATIENCE: Final = HOUR
-"""How long (ms) an item may wait for the archive before its message is left to the dead letters, and an alarm rings."""
+PATIENCE: Final = 2 * HOUR
+"""How long (ms) an item may wait for the archive before its message is left to the dead letters.
+
+An object that Firehose delivers late into an hour that is indexed already is read after the next hour's pass at the latest.
+"""
 
 
 class Heals(Protocol):
