@@ -272,8 +272,9 @@ class DurableQueue:
 
     def idle(self) -> bool:
         """True if no message is visible or in flight: what a sender delayed is not under way yet."""
-        visible, in_flight, _ = self.counts()
-        return visible + in_flight == 0
+        now = now_ms()
+        with self._changed:
+            return all(each.available_at > now and not each.receipt for each in self._messages.values())
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until the queue is idle; False when it took longer."""
