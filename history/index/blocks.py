@@ -1,8 +1,10 @@
 """An index object: lines sorted by owner in blocks of gzip, what they came from, and where each block begins.
 
-A line is `owner source raw`: the owner's 16 digits, the place of its source in the object's list (hexadecimal), and the
-archive's own bytes. Blocks, sources and directory are gzip members, and so is the trailer of fixed length that says where the last two
-begin: the object as a whole is one gzip file. Lines of one owner stand in order of arrival: sources are in the order of their keys, and lines in that of their source.
+A line is `owner source raw`: the owner's 16 digits, the place of its source in the object's list (hexadecimal), and
+the archive's own bytes. Blocks, sources and directory are gzip members, and so is the trailer of fixed length that
+says where the last two begin: the object as a whole is one gzip file.
+
+Lines of one owner stand in order of arrival: by the keys of their sources, then as they stand in their source.
 """
 
 from __future__ import annotations

@@ -60,7 +60,9 @@ class EntityHistory:
         self._read: set[str] = set()
 
     def update(self, watch: Watch = iter) -> None:
-        """Read what was not read before; `watch` passes on the archive's objects as they come. Raises ArchiveDamaged, NotIndexed, Vanished; botocore's errors pass through.
+        """Read what was not read before; `watch` passes on the archive's objects as they come.
+
+        Raises ArchiveDamaged, NotIndexed, Vanished; botocore's errors pass through.
 
         Commits come first: an event that is archived between the two readings is then not missed by a commit that names it.
         """

@@ -157,5 +157,5 @@ def _raw(archive: Archive, kind: Kind, since: int) -> Iterator[Stamp]:
     return (stamp for stamp in stamps if stamp.name.endswith(SUFFIX))
 
 
-def _overlap(one: Period, other: Period) -> bool:
-    return one.start < other.end and other.start < one.end
+def _overlap(first: Period, second: Period) -> bool:
+    return first.start < second.end and second.start < first.end
