@@ -10,7 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cold_start, decline, read, rebuild, score, update
+from benchmarks import cold_start, decline, healing, read, rebuild, score, update
 from benchmarks.offline import measure as offline
 from benchmarks.request import measure as request
 from benchmarks.results import keep
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "update": update.measure,
     "read": read.measure,
     "rebuild": rebuild.measure,
+    "healing": healing.measure,
     "offline": offline.measure,
 }
 

@@ -1,7 +1,8 @@
-"""`candor archive …` and `candor sql`: the archive as tables, and what an analyst asks of them."""
+"""`candor archive …` and `candor sql`: what is derived from the archive, and what an analyst asks of its tables."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import tempfile
@@ -17,9 +18,13 @@ import duckdb
 from rich.console import Console
 from rich.table import Table
 
+from candor.clock import SystemClock
 from cli.options import Shown, common, one_line, print_json
 from cli.stage import Stage
 from history.archive import ArchiveDamaged
+from history.index.bucket import Vanished
+from history.index.kinds import KINDS, Kind
+from history.index.refresh import refresh
 from history.stores import BucketStore, FolderStore
 from history.tables import TABLES, ArchiveTable, compact
 
@@ -28,7 +33,7 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 @click.group()
 def archive() -> None:
-    """The archive of events, decisions and commits as tables."""
+    """What is derived from the archive of events, decisions and commits: its tables, and its index by entity."""
 
 
 @archive.command("compact")
@@ -43,13 +48,40 @@ def compact_command(stage: Stage, folder: Path | None, *, as_json: bool) -> None
     store = _store(stage, folder)
     with one_line(ArchiveDamaged), Shown() as shown:
         done = [asdict(compact(store, table, _telling(shown, table))) for table in TABLES]
+    _print_results(done, "tables", as_json=as_json)
+
+
+@archive.command("index")
+@common
+def index_command(stage: Stage, *, as_json: bool) -> None:
+    """Bring the index by entity up to date: stale items are healed and rebuilt from it.
+
+    A deployed stage does so by itself every hour. Run this where nothing runs by a schedule, and once before the first
+    deployment on a large archive. Stop it anywhere and start it again.
+    """
+    with one_line(ArchiveDamaged, Vanished), Shown() as shown:
+        results = [_refreshed(stage, kind, shown) for kind in KINDS]
+    _print_results(results, "index", as_json=as_json)
+
+
+def _refreshed(stage: Stage, kind: Kind, shown: Shown) -> dict[str, Any]:
+    written = itertools.count(1)
+
+    def go_on() -> bool:
+        shown.told(f"index of {kind.name}", next(written))
+        return True
+
+    return asdict(refresh(stage.archive_bucket, kind, SystemClock().now_ms(), whole=True, go_on=go_on))
+
+
+def _print_results(results: Sequence[dict[str, Any]], name: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"tables": done})
+        print_json({name: results})
         return
-    told = Table(*done[0])
-    for row in done:
-        told.add_row(*map(str, row.values()))
-    Console().print(told)
+    table = Table(*results[0])
+    for row in results:
+        table.add_row(*map(str, row.values()))
+    Console().print(table)
 
 
 @click.command("sql")

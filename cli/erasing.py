@@ -18,6 +18,7 @@ from cli.stage import Stage
 from history.archive import ArchiveDamaged
 from history.erasure.job import Erasing, Places, Survey
 from history.erasure.lines import Person
+from history.index.bucket import Vanished
 from lender import DEFINITIONS
 
 
@@ -56,7 +57,7 @@ def erase_command(
         _refuse_while_training(stage)
         if not yes:
             _ask(survey, person.kind, as_json=as_json)
-    with one_line(ArchiveDamaged), Shown() as shown:
+    with one_line(ArchiveDamaged, Vanished), Shown() as shown:
         report = erasing.erase(survey, reason, shown.told)
     _print(asdict(report), as_json=as_json)
 

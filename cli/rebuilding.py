@@ -17,11 +17,12 @@ from candor.features.state import ViewState
 from candor.features.views import FeatureView
 from cli.options import Shown, common, one_line, print_json, print_pairs, token_of, views_named
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, ArchiveDamaged
+from history.archive import ArchiveDamaged
 from history.backfill import NotFillable
-from history.log import COMMITS_PREFIX, CONTRADICTORY, LogUnusable
-from history.objects import Unread
-from history.rebuild import Memory, rebuild
+from history.index.bucket import Vanished
+from history.index.history import EntityHistory
+from history.log import CONTRADICTORY, LogUnusable
+from history.rebuild import rebuild
 from lender import DEFINITIONS
 
 POLL_S: Final = 20.0
@@ -46,15 +47,16 @@ def rebuild_command(
     """Compute items of VIEW anew from the archive, in every version that is kept.
 
     A void of an event that was folded into a maximum cannot be taken out of it: the item is stale until it is computed
-    again without. The updater may write meanwhile; a rebuild replaces exactly what it has read. Which events an item holds
-    is told by the log of commits, which reaches the archive within minutes.
+    again without. The platform does so by itself within minutes; this does it now. The updater may write meanwhile; a
+    rebuild replaces exactly what it has read. Which events an item holds is told by the log of commits, which reaches the
+    archive within minutes. The archive is read by its index as far as that reaches.
 
     Exit code 1 if an item was left as it was: the same command goes on.
     """
     if (entity is None) == (not pending):
         raise click.UsageError("give either --entity or --pending")
     versions = views_named(DEFINITIONS, view)
-    with Shown() as shown, one_line(ArchiveDamaged):
+    with Shown() as shown, one_line(ArchiveDamaged, Vanished):
         if entity is None:
             found = [item for one in versions for item in stale_items(stage, one, shown)]
         else:
@@ -122,9 +124,7 @@ class Rebuilding:
 
     def __init__(self, stage: Stage, items: Sequence[Item], shown: Shown) -> None:
         self._stage, self._items, self._shown = stage, items, shown
-        self._events = Unread(stage.archive(EVENTS_PREFIX))
-        self._commits = Unread(stage.archive(COMMITS_PREFIX))
-        self._memory = Memory((key for _, key in items), DEFINITIONS)
+        self._history = EntityHistory(stage.archive_index, DEFINITIONS, {key: view for view, key in items})
         self._result = Result()
         self._given_up: Counter[str] = Counter()
 
@@ -143,13 +143,12 @@ class Rebuilding:
     def _pass(self, items: Sequence[Item]) -> list[Item]:
         """Try each; those for which it is worth to come back."""
         self._result.left = self._given_up.copy()
-        self._memory.read(self._shown.each("reading the archive", self._events), self._commits)
+        self._history.update(lambda objects: self._shown.each("reading the archive", objects))
         waiting = []
         for view, key in items:
             try:
-                rebuild(
-                    view, key, self._memory, self._stage.store(view), SystemClock(), self._stage.retention
-                )
+                store = self._stage.store(view)
+                rebuild(view, key, self._history.memory, store, SystemClock(), self._stage.retention)
             except (LogUnusable, NotFillable, StoreUnavailable, CorruptItem) as cause:
                 self._result.left[str(cause)] += 1
                 if isinstance(cause, NotFillable) or str(cause) == CONTRADICTORY:

@@ -13,12 +13,15 @@ from urllib.parse import urlsplit
 
 import boto3
 import click
+from botocore.config import Config
 
 from candor.clock import DAY
 from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from candor.store.registry import Registry
+from history.index.bucket import ArchiveBucket
+from history.index.read import READERS, ArchiveIndex
 from history.objects import Bucket
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,6 +116,17 @@ class Stage:
     def archive(self, prefix: str) -> Bucket:
         """The archived objects under a prefix."""
         return Bucket(boto3.client("s3"), self.output("ArchiveBucketName"), prefix)
+
+    @functools.cached_property
+    def archive_bucket(self) -> ArchiveBucket:
+        """The archive and its index beside it."""
+        s3 = boto3.client("s3", config=Config(max_pool_connections=READERS))
+        return ArchiveBucket(s3, self.output("ArchiveBucketName"))
+
+    @functools.cached_property
+    def archive_index(self) -> ArchiveIndex:
+        """The archive by owner."""
+        return ArchiveIndex(self.archive_bucket)
 
     def _described(self) -> dict[str, str]:
         pages = boto3.client("cloudformation").get_paginator("describe_stacks").paginate()

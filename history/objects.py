@@ -72,16 +72,3 @@ class Bucket:
 
     def _get(self, name: str) -> Object:
         return name, self._s3.get_object(Bucket=self._bucket, Key=name)["Body"].read()
-
-
-class Unread:
-    """Objects that were not read before, each time it is gone through: the archive is only ever added to."""
-
-    def __init__(self, source: Folder | Bucket) -> None:
-        self._source = source
-        self._seen: set[str] = set()
-
-    def __iter__(self) -> Iterator[Object]:
-        for found in self._source.read(name for name in self._source.names() if name not in self._seen):
-            self._seen.add(found[0])
-            yield found

@@ -10,7 +10,7 @@ from candor.features.definitions import Definitions
 from candor.features.views import FeatureView
 from candor.store.commits import Retention
 from candor.store.protocol import Committed, Conflict, FeatureStore
-from history.archive import arrivals, read_envelopes
+from history.archive import Envelope, arrivals, read_envelopes
 from history.backfill import ATTEMPTS, Arrival, earlier_events, held_events, rebuilding_commit
 from history.log import CommitLog, read_log
 from history.objects import Objects
@@ -28,8 +28,13 @@ class Memory:
     def read(self, events: Objects, commits: Objects) -> None:
         """Take in objects, of which some may have been taken in before. Raises ArchiveDamaged."""
         read_log(commits, self.items, self.log)
-        for taken_at, event in arrivals(read_envelopes(events), self._definitions, ever=True):
-            put_in(self.items, Arrival(taken_at, event), self._definitions)
+        self.add_events(read_envelopes(events), self.items)
+
+    def add_events(self, envelopes: Iterable[Envelope], keys: Iterable[str]) -> None:
+        """Give events, in order of arrival, to those of these items that they belong to."""
+        items = {key: self.items[key] for key in keys}
+        for taken_at, event in arrivals(envelopes, self._definitions, ever=True):
+            put_in(items, Arrival(taken_at, event), self._definitions)
 
 
 def rebuild(

@@ -270,7 +270,13 @@ class DurableQueue:
         """All messages that are not deleted, whether visible or not."""
         return len(self._messages)
 
-    def wait_until_empty(self, timeout_s: float) -> bool:
-        """Wait until nothing is left, in flight neither; False when it took longer."""
+    def idle(self) -> bool:
+        """True if no message is visible or in flight: what a sender delayed is not under way yet."""
+        now = now_ms()
         with self._changed:
-            return self._changed.wait_for(lambda: not self._messages, timeout_s)
+            return all(each.available_at > now and not each.receipt for each in self._messages.values())
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until the queue is idle; False when it took longer."""
+        with self._changed:
+            return self._changed.wait_for(self.idle, timeout_s)

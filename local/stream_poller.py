@@ -47,6 +47,10 @@ class Stream(Protocol):
         """The next records, in order; none if there are no more now."""
         ...
 
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
 
 class _Item(NamedTuple):
     sequence: str
@@ -102,6 +106,7 @@ class StreamPoller:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        self.stream.close()
 
     def settle(self, timeout_s: float) -> bool:
         """Wait until all that is in the stream now was handed over; False when it took longer."""

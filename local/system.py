@@ -174,21 +174,21 @@ class LocalSystem:
         return self._aws.durable_queue(name.rpartition("/")[2])
 
     def drain(self, timeout_s: float = 600) -> None:
-        """Wait until nothing is on its way: polled queues are empty, in flight included, and streams are handed over.
+        """Wait until nothing is on its way: polled queues are idle, in flight included, and streams are handed over.
 
-        What a stream's function sends to a queue, and what comes of that, is waited for as well. Raises LocalError
-        after `timeout_s`.
+        What a stream's function sends to a queue, and what comes of that, is waited for as well; a message that its sender
+        delayed is not. Raises LocalError after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
             before = self._handed_over()
             self._settle(deadline, f"after {timeout_s:g} s: read {self._state.path / 'logs' / 'functions'}")
-            if self._handed_over() == before and not any(len(q) for q, _ in self._deployment.pollers):
+            if self._handed_over() == before and all(q.idle() for q, _ in self._deployment.pollers):
                 return
 
     def _settle(self, deadline: float, told: str) -> None:
         for queue, _ in self._deployment.pollers:
-            if not queue.wait_until_empty(max(0.0, deadline - time.monotonic())):
+            if not queue.wait_until_idle(max(0.0, deadline - time.monotonic())):
                 raise LocalError(f"{queue.name} still holds {len(queue)} messages {told}")
         for follower in self._deployment.followers:
             if not follower.settle(max(0.0, deadline - time.monotonic())):

@@ -32,7 +32,13 @@ class Acknowledged(NamedTuple):
 
 _FUNCTIONS = {
     "ingestion": ("UpdateFeatures",),
-    "history": ("LogCommits", "PublishDecisions", "ScoreShadows"),
+    "history": (
+        "LogCommits",
+        "PublishDecisions",
+        "ScoreShadows",
+        "Healing/IndexArchive",
+        "Healing/HealFeatures",
+    ),
     "serving": ("Score", "Authorize", "PublishEvents", "ShowDecision", "ShowRecord"),
     "training": ("PrepareTraining", "RegisterModel", "PromoteModel", "GuardModels"),
 }
@@ -148,6 +154,11 @@ _OBJECT_GRANTS = (
     ("history/Shadows/Role", f"{_ARCHIVE}/shadows/*"),
     ("history/Shadows/Role", f"{_ARCHIVE}/undelivered/*"),
     ("history/ScoreShadowsRole", f"{_BUNDLES}/bundles/*"),
+    *(
+        (f"history/Healing/{name}Role", f"{_ARCHIVE}/{prefix}/*")
+        for name in ("IndexArchive", "HealFeatures")
+        for prefix in ("commits", "events", "index")
+    ),
     ("serving/ScoreRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),

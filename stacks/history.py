@@ -1,4 +1,4 @@
-"""What was: the tables' streams to the archive, and every decision back to the bus."""
+"""What was: the tables' streams to the archive, every decision back to the bus, and stale items healed from the archive."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from constructs import Construct
 from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.archive_tables import ArchiveTables
 from stacks.constructs.function import HouseFunction
+from stacks.constructs.healing import Healing
 from stacks.constructs.layers import HouseLayers
 from stacks.ingestion import PLATFORM, IngestionStack, only_as
 from stacks.settings import StageSettings
@@ -67,6 +68,9 @@ class HistoryStack(cdk.Stack):
         self.log_commits = self._log_commits(storage)
         self.publish_decisions = self._publish_decisions(storage, ingestion)
         self.score_shadows = self._score_shadows(storage)
+        self.healing = Healing(
+            self, "Healing", settings=settings, storage=storage, ingestion=ingestion, layers=self._layers
+        )
         cdk.CfnOutput(self, "StreamsDlqUrl", value=self.streams_dlq.queue_url)
 
     def _log_commits(self, storage: StorageStack) -> HouseFunction:

@@ -1,4 +1,4 @@
-"""Events: bus to queue to online features, and bus to archive."""
+"""Events: bus to queue to online features, and bus to archive; the queue of items that have to be healed."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ EVENTS_PREFIX = "events/"
 MAX_RECEIVE_COUNT = 5
 UPDATE_TIMEOUT_S = 30
 
+HEAL_TIMEOUT_S = 120
+"""Of `heal_features`, which the history stack declares: the queue's visibility follows from it."""
+
 
 class IngestionStack(cdk.Stack):
     """One bus with two rules: the queue that feeds `update_features`, and the archive of raw events."""
@@ -57,6 +60,15 @@ class IngestionStack(cdk.Stack):
             visibility_timeout=cdk.Duration.seconds(6 * UPDATE_TIMEOUT_S),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.events_dlq, max_receive_count=MAX_RECEIVE_COUNT),
         )
+        self.stale_items_dlq = self._queue("StaleItemsDlq", retention_days=settings.dlq_retention_days)
+        self.stale_items = self._queue(
+            "StaleItems",
+            retention_days=settings.events_retention_days,
+            visibility_timeout=cdk.Duration.seconds(6 * HEAL_TIMEOUT_S),
+            dead_letter_queue=sqs.DeadLetterQueue(
+                queue=self.stale_items_dlq, max_receive_count=MAX_RECEIVE_COUNT
+            ),
+        )
         self.archive = ArchiveStream(
             self, "Archive", prefix=EVENTS_PREFIX, bucket=storage.archive, settings=settings
         )
@@ -69,6 +81,8 @@ class IngestionStack(cdk.Stack):
         cdk.CfnOutput(self, "EventBusName", value=self.bus.event_bus_name)
         cdk.CfnOutput(self, "EventsQueueUrl", value=self.events_queue.queue_url)
         cdk.CfnOutput(self, "EventsDlqUrl", value=self.events_dlq.queue_url)
+        cdk.CfnOutput(self, "StaleItemsUrl", value=self.stale_items.queue_url)
+        cdk.CfnOutput(self, "StaleItemsDlqUrl", value=self.stale_items_dlq.queue_url)
 
     def _queue(self, name: str, *, retention_days: int, **kwargs: Any) -> sqs.Queue:
         return sqs.Queue(
@@ -110,6 +124,7 @@ class IngestionStack(cdk.Stack):
                 "SYNCHRONOUS_TABLE": storage.synchronous_features.table_name,
                 "EVENTS_QUEUE_URL": self.events_queue.queue_url,
                 "EVENTS_DLQ_URL": self.events_dlq.queue_url,
+                "STALE_ITEMS_URL": self.stale_items.queue_url,
                 "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
             },
         )
@@ -122,7 +137,8 @@ class IngestionStack(cdk.Stack):
             on=[storage.features.table_arn, storage.synchronous_features.table_arn],
         )
         # Into its own queue go events that are dated ahead: they come again when their moment has come.
-        function.allow("sqs:SendMessage", on=[self.events_dlq.queue_arn, self.events_queue.queue_arn])
+        queues = [self.events_dlq.queue_arn, self.events_queue.queue_arn, self.stale_items.queue_arn]
+        function.allow("sqs:SendMessage", on=queues)
         function.add_event_source(
             sources.SqsEventSource(
                 self.events_queue,

@@ -14,6 +14,7 @@ from constructs import Construct
 
 from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.function import HouseFunction
+from stacks.constructs.healing import Healing
 from stacks.constructs.model_monitor import ModelMonitor
 from stacks.history import HistoryStack
 from stacks.ingestion import IngestionStack
@@ -49,6 +50,7 @@ class ObservabilityStack(cdk.Stack):
                 topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
         self._events(ingestion)
         self._history(history)
+        self._healing(ingestion, history.healing, settings)
         self._decisions(serving, settings)
         self._consistency(settings)
         self._model(settings)
@@ -79,6 +81,34 @@ class ObservabilityStack(cdk.Stack):
         self._behind("PublishDecisions", history.publish_decisions, "Decisions are not published.")
         self._late("Shadows", history.shadows, "What shadows say does not reach the archive.")
         self._behind("ScoreShadows", history.score_shadows, "Shadows are behind the decisions.")
+
+    def _healing(self, ingestion: IngestionStack, healing: Healing, settings: StageSettings) -> None:
+        self._dlq(
+            "StaleItemsDlq", ingestion.stale_items_dlq, "Items stay stale: read the cause, then redrive."
+        )
+        late = ingestion.stale_items.metric_approximate_age_of_oldest_message(period=_MINUTE)
+        self._alarm("StaleItemsLate", late, "Stale items are not taken up.", threshold=900, periods=3)
+        # A message that waits for the archive is sent anew, so its age in the queue is not the item's.
+        stale = self._own("heal_features", "StaleSeconds", settings)
+        self._alarm("ItemsStayStale", stale, "Items are stale for 15 minutes and more.", threshold=900)
+        errors = healing.heal_features.metric_errors(period=_FIVE_MINUTES)
+        self._alarm("HealErrors", errors, "Batches of stale items fail as a whole.", periods=3)
+        broken = healing.index_archive.metric_errors(period=_FIVE_MINUTES)
+        self._alarm("IndexErrors", broken, "The archive's index is not kept up: read the function's log.")
+        behind = self._own("index_archive", "IndexHoursBehind", settings)
+        self._alarm(
+            "IndexBehind", behind, "The archive's index is a day behind: run it by hand.", threshold=24
+        )
+
+    def _own(self, service: str, name: str, settings: StageSettings) -> cloudwatch.Metric:
+        """The greatest value of a metric that a function publishes."""
+        return cloudwatch.Metric(
+            namespace="Candor",
+            metric_name=name,
+            dimensions_map={"service": service, "stage": settings.stage},
+            statistic="Maximum",
+            period=_FIVE_MINUTES,
+        )
 
     def _decisions(self, serving: ServingStack, settings: StageSettings) -> None:
         alias = serving.score_alias

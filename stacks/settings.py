@@ -59,6 +59,7 @@ class StageSettings:
     `promotion` says who turns a candidate into the champion: the gates alone, or a person; `approval` whether a second
     person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` says when a retraining begins and
     `monitor_schedule` when the champion's report is made. Schedules are EventBridge Scheduler's expressions; null: never.
+    `healing_concurrency` bounds how many workers make stale items exact at a time.
     """
 
     stage: str
@@ -92,6 +93,7 @@ class StageSettings:
     training_volume_gb: int
     training_max_hours: int
     spark_max_vcpu: int
+    healing_concurrency: int
     monitor_schedule: str | None
     alarm_email: str | None
 
@@ -167,6 +169,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "training_volume_gb": (1, 16_384),
     "training_max_hours": (1, 120),
     "spark_max_vcpu": (4, 400),
+    "healing_concurrency": (2, 1_000),
 }
 
 

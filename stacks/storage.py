@@ -82,6 +82,8 @@ class StorageStack(cdk.Stack):
                     )
                     for prefix in ("decisions/", "shadows/")
                 ),
+                # An index object is deleted in all its versions; what a run that was cut short left goes here.
+                s3.LifecycleRule(prefix="index/", noncurrent_version_expiration=days(1)),
                 # A day's table goes when its decisions have: at the next compaction, and here if nobody compacts.
                 *(
                     s3.LifecycleRule(prefix=prefix, expiration=kept, noncurrent_version_expiration=days(1))

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from candor.gates import Thresholds
+from stacks.constructs import layer_build
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = (ROOT / "layers" / "core" / "python", ROOT / "layers" / "lender" / "python")
+LIBRARIES: tuple[Path, ...] = (ROOT / "layers" / "core" / "python", ROOT / "layers" / "lender" / "python")
 HEAVY = (
     "aws_lambda_powertools",
     "boto3",
@@ -36,9 +37,20 @@ SETTINGS = {
 """What a handler reads as it is imported; all else may be anything."""
 
 ELSEWHERE = ("aws_cdk", "local", "moto", "stacks", "training")
+UNDEPLOYED = ("lightgbm", "numpy", "pandas", "pydantic", "scipy", "sklearn")
+WITH_HISTORY = ("heal_features", "index_archive")
+"""Functions that have the layer of `history`; who has it else is told by tests/infra/test_functions.py."""
 
 
-def imported_by(function: str) -> set[str]:
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layer that holds a part of `history`, as functions get it."""
+    folder = tmp_path_factory.mktemp("history")
+    layer_build.copy_package(ROOT / "history", layer_build.HISTORY, folder)
+    return folder / "python"
+
+
+def imported_by(function: str, *layers: Path) -> set[str]:
     """Top-level packages in a fresh interpreter that imported the handler and nothing else."""
     program = "import sys, handler; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     folder = ROOT / "functions" / function
@@ -50,7 +62,7 @@ def imported_by(function: str) -> set[str]:
         "PATH": os.environ["PATH"],
         "POWERTOOLS_METRICS_NAMESPACE": "Candor",
         "POWERTOOLS_SERVICE_NAME": function,
-        "PYTHONPATH": os.pathsep.join(map(str, (folder, *LIBRARIES))),
+        "PYTHONPATH": os.pathsep.join(map(str, (folder, *LIBRARIES, *layers))),
     }
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
@@ -76,7 +88,21 @@ def test_who_needs_typing_extensions_after_candor_has_it():
 
 
 @pytest.mark.parametrize("function", sorted(path.parent.name for path in ROOT.glob("functions/*/handler.py")))
-def test_no_function_imports_what_is_not_deployed_with_it(function):
-    assert imported_by(function).isdisjoint(
-        (*ELSEWHERE, "lightgbm", "numpy", "pandas", "pydantic", "scipy", "sklearn")
+def test_no_function_imports_what_is_not_deployed_with_it(function, history):
+    layers = (history,) if function in WITH_HISTORY else ()
+    assert imported_by(function, *layers).isdisjoint((*ELSEWHERE, *UNDEPLOYED))
+
+
+def test_the_layer_of_history_is_whole_and_light(history):
+    """Every module of it, and not only what the functions import today."""
+    modules = sorted(
+        ".".join(path.relative_to(history).with_suffix("").parts) for path in history.rglob("*.py")
     )
+    program = f"import sys\nfor name in {modules}: __import__(name)\nprint(*sys.modules)"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, (*LIBRARIES, history)))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "history" in loaded
+    assert loaded.isdisjoint((*ELSEWHERE, *UNDEPLOYED, "duckdb", "polars", "pyarrow"))

@@ -11,6 +11,7 @@ from botocore.config import Config
 
 from candor.clock import DAY, SystemClock
 from candor.edge.messages import Message, ingest_messages
+from candor.edge.stale import StaleItem, StaleQueue
 from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS
@@ -25,6 +26,8 @@ WRITERS = 8
 QUEUE_URL = os.environ["EVENTS_QUEUE_URL"]
 DLQ_URL = os.environ["EVENTS_DLQ_URL"]
 SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 2}))
+STALE_ITEMS = StaleQueue(SQS.send_message_batch, os.environ["STALE_ITEMS_URL"])
+CLOCK = SystemClock()
 
 
 @METRICS.log_metrics
@@ -36,11 +39,13 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         messages,
         DEFINITIONS,
         STORE,
-        SystemClock(),
+        CLOCK,
         RETENTION,
         synchronous_store=SYNCHRONOUS_STORE,
         writers=WRITERS,
     )
+    # Events that come again name their stale items again: nothing else would.
+    unsent = STALE_ITEMS.send(StaleItem(key, CLOCK.now_ms()) for key in outcome.stale)
     for message, reason in outcome.refused:
         LOGGER.warning(
             "refused", extra={"message_id": message.id, "code": reason.code, "field": reason.field}
@@ -61,4 +66,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     METRICS.add_metric("EventsTooLate", MetricUnit.Count, outcome.too_late)
     METRICS.add_metric("EventsErased", MetricUnit.Count, outcome.erased)
     METRICS.add_metric("EntitiesStale", MetricUnit.Count, len(outcome.stale))
-    return {"batchItemFailures": [{"itemIdentifier": message.id} for message, _ in outcome.failed]}
+    METRICS.add_metric("StaleItemsUnsent", MetricUnit.Count, unsent)
+    again = messages if unsent else [message for message, _ in outcome.failed]
+    return {"batchItemFailures": [{"itemIdentifier": message.id} for message in again]}

@@ -26,6 +26,10 @@ from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person
 from history.erasure.objects import Change, Found, VersionedBucket, changed_lines
 from history.erasure.report import Kept, Report, told_places
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
+from history.index.bucket import ArchiveBucket
+from history.index.kinds import KINDS
+from history.index.periods import weeks_of
+from history.index.refresh import renew
 from history.log import COMMITS_PREFIX
 from history.stores import BucketStore
 from history.tables import TABLES, compact, days_of, forget
@@ -76,7 +80,7 @@ class Survey:
 
 
 class Erasing:
-    """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed; botocore's errors pass through."""
+    """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through."""
 
     def __init__(
         self,
@@ -91,6 +95,7 @@ class Erasing:
         self._retention, self._clock = retention, clock
         self._archive = VersionedBucket(s3, places.archive)
         self._tables = BucketStore(s3, places.archive)
+        self._index = ArchiveBucket(s3, places.archive)
         self._training = VersionedBucket(s3, places.training)
         self._erasures = Erasures(places.registry)
         self._items = Items(person, definitions, (places.features, places.synchronous), retention)
@@ -156,6 +161,7 @@ class Erasing:
         if erasure.finished:
             return erasure
         self._compact(erasure, told)
+        self._renew_index(erasure, told)
         return self._erasures.finish(erasure)
 
     def _bury(self, erasure: Erasure, survey: Survey) -> int:
@@ -178,7 +184,7 @@ class Erasing:
             UNDELIVERED_PREFIX: self._undelivered_lines(),
             COMMITS_PREFIX: self._commit_lines(living),
         }
-        erasure = self._forget_tables(erasure, survey)
+        erasure = self._forget_tables(self._note_weeks(erasure, survey), survey)
         for prefix, rule in rules.items():
             keys = survey.found[prefix].keys
             for number, key in enumerate(keys, 1):
@@ -207,6 +213,22 @@ class Erasing:
         for table in TABLES:
             if days := frozenset(noted.get(table.name, ())):
                 compact(self._tables, table, partial(told, f"table {table.name}"), days)
+
+    def _note_weeks(self, erasure: Erasure, survey: Survey) -> Erasure:
+        """Note which weeks of the index hold the person's lines, before they go from the archive's own objects."""
+        noted = erasure.steps.get("index", {})
+        weeks = {
+            kind.name: sorted(weeks_of(kind, survey.found[kind.prefix].keys) | set(noted.get(kind.name, ())))
+            for kind in KINDS
+        }
+        return self._erasures.did(erasure, "index", weeks)
+
+    def _renew_index(self, erasure: Erasure, told: Told) -> None:
+        """Make the index of those weeks anew, of objects that are clean now."""
+        noted = erasure.steps.get("index", {})
+        for number, kind in enumerate(KINDS, 1):
+            renew(self._index, kind, noted.get(kind.name, ()))
+            told("index", number, len(KINDS))
 
     def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:
         again_after = erasure.erased_at + self._retention.event_ids

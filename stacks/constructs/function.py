@@ -74,10 +74,18 @@ class HouseFunction(lambda_.Function):
 
     def start_from_snapshots(self) -> None:
         """SnapStart, on every version that is published; not together with provisioned concurrency."""
+        self._resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
+
+    def give_disk(self, megabytes: int) -> None:
+        """More room in /tmp than the 512 MB that every function has."""
+        self._resource.ephemeral_storage = lambda_.CfnFunction.EphemeralStorageProperty(size=megabytes)
+
+    @property
+    def _resource(self) -> lambda_.CfnFunction:
         resource = self.node.default_child
         if not isinstance(resource, lambda_.CfnFunction):
             raise TypeError("a function's default child is its resource")
-        resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
+        return resource
 
     def allow(
         self, *actions: str, on: str | Sequence[str], when: Mapping[str, Mapping[str, str]] | None = None

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,19 @@ from stacks.toolchain import ROOT
 TARGET_PYTHON = (3, 13)
 RECIPE = "2"
 """Raise it when this file builds something else out of the same requirements."""
+
+HISTORY = (
+    "__init__.py",
+    "archive.py",
+    "backfill.py",
+    "healing",
+    "index",
+    "log.py",
+    "objects.py",
+    "rebuild.py",
+    "served.py",
+)
+"""The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
 
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _CACHE = ROOT / ".cache" / "layers"
@@ -43,10 +56,11 @@ def requirements_hash(requirements: Path) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def source_hash(folder: Path) -> str:
-    """Names our own code in `folder`, stray bytecode apart."""
+def source_hash(folder: Path, parts: Sequence[str] = ("",)) -> str:
+    """Names our own code in `folder`, or in these files and folders of it, stray bytecode apart."""
     digest = hashlib.sha256(f"{RECIPE} {ships_bytecode()}".encode())
-    for path in sorted(folder.rglob("*")):
+    files = (path for part in parts for path in [folder / part, *(folder / part).rglob("*")])
+    for path in sorted(files):
         if path.is_file() and path.suffix != ".pyc":
             digest.update(f"\n{path.relative_to(folder).as_posix()}\n".encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -65,9 +79,25 @@ def lightgbm_layer(requirements: Path) -> Path:
 
 def copy_source(source: Path, target: Path) -> None:
     """Copy our own code from `source` into the existing folder `target`, with bytecode that matches it."""
+    _copy_tree(source, target)
+    compile_tree(target)
+
+
+def copy_package(source: Path, parts: Sequence[str], target: Path) -> None:
+    """Copy these files and folders of a package into a layer in the folder `target`, as `python/<package>`."""
+    package = target / "python" / source.name
+    package.mkdir(parents=True)
+    for part in parts:
+        if (source / part).is_dir():
+            _copy_tree(source / part, package / part)
+        else:
+            shutil.copy2(source / part, package / part)
+    compile_tree(target)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(source, target, ignore=ignore, dirs_exist_ok=True)
-    compile_tree(target)
 
 
 def check_imports(module: str, *layers: Path) -> None:

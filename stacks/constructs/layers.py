@@ -1,4 +1,4 @@
-"""The layers: our two libraries and two sets of third-party code, bundled by this machine's Python."""
+"""The layers: our two libraries, the light part of `history`, and two sets of third-party code, bundled by this machine's Python."""
 
 from __future__ import annotations
 
@@ -68,6 +68,14 @@ class HouseLayers(Construct):
         if cdk.Stack.of(self).bundling_required:
             _check_declarations()
         return self._layer("Lender", source_code(ROOT / "layers" / "lender"))
+
+    @cached_property
+    def history(self) -> lambda_.LayerVersion:
+        """The light part of `history`: the archive read, its index, and the healing of items."""
+        source = ROOT / "history"
+        fingerprint = layer_build.source_hash(source, layer_build.HISTORY)
+        fill = partial(layer_build.copy_package, source, layer_build.HISTORY)
+        return self._layer("History", _asset(source, fingerprint, fill))
 
     @cached_property
     def runtime(self) -> lambda_.LayerVersion:

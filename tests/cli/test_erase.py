@@ -21,12 +21,17 @@ from msgspec.structs import replace
 
 import cli.features
 from candor import Count, Definitions, FeatureView
-from candor.clock import DAY, SystemClock
+from candor.clock import DAY, SystemClock, parse_rfc3339
 from candor.contracts import Event
 from candor.features.state import ViewState
 from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
 from candor.store.erasures import Erasures
 from candor.store.protocol import marker_key
+from history.index.bucket import ArchiveBucket
+from history.index.history import EntityHistory
+from history.index.kinds import KINDS
+from history.index.read import ArchiveIndex
+from history.index.refresh import refresh
 from lender import DEFINITIONS
 from tests.cli.deployed import REGION, Deployed, call, called
 from tests.handlers.checkouts import checkout
@@ -38,6 +43,9 @@ ENTITY = f"customer:{PERSON}"
 ERASE = ("erase", "--entity", ENTITY, "--yes", "--json")
 OF_CUSTOMERS = [view for view in DEFINITIONS.kept if view.entity.name == "customer"]
 WRITES = {"PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "PutObject", "DeleteObject"}
+ARCHIVED = parse_rfc3339("2026-11-25T00:00:00Z")
+"""Past the hour into which the stage's archive delivers."""
+
 DATASET = "runs/r1/dataset/dataset.parquet"
 MANIFEST = "runs/r1/dataset/manifest.json"
 
@@ -236,6 +244,44 @@ def test_a_person_is_gone_from_the_tables_in_all_their_versions(stage):
     assert json.loads(called("archive", "compact", "--json").stdout)["tables"][0]["written"] == 0
 
 
+def index_everything() -> None:
+    """The index of all that the stage has archived, whatever the machine's clock says."""
+    for kind in KINDS:
+        assert refresh(ArchiveBucket(boto3.client("s3"), "archive"), kind, ARCHIVED).written == 1
+
+
+def indexed() -> dict[str, list[bytes]]:
+    """Lines of every version of every index object, by the period that it stands for."""
+    return {
+        key.rpartition(".")[0]: re.findall(rb"^[0-9a-f]{16} [0-9a-f]+ (\{.*\})$", body, re.MULTILINE)
+        for key, body in every_version("archive")
+        if key.startswith("index/")
+    }
+
+
+def test_a_person_is_gone_from_the_index_and_the_others_are_in_it(stage):
+    populated(stage)
+    stage.deliver()
+    index_everything()
+    before = indexed()
+    assert before.keys() == {"index/events/20261124T08.001h", "index/commits/20261124T08.001h"}
+    erased()
+    assert_gone()
+    after = indexed()
+    assert after.keys() == before.keys()
+    for kind in KINDS:
+        assert refresh(ArchiveBucket(boto3.client("s3"), "archive"), kind, ARCHIVED).kept == 1
+    view = next(view for view in OF_CUSTOMERS if view.name == "customer_loans")
+    [key] = view.item_keys(NEIGHBOUR)
+    index = ArchiveIndex(ArchiveBucket(boto3.client("s3"), "archive"))
+    history = EntityHistory(index, DEFINITIONS, {key: view})
+    history.update()
+    assert list(history.memory.items[key]) == [
+        event.id for event in lived(NEIGHBOUR) if event.type in view.event_types
+    ]
+    assert history.memory.log.of(key)
+
+
 def test_everything_of_others_stays_as_it_was(stage):
     populated(stage)
     before, archived = items(), [*lines("events/"), *lines("commits/")]
@@ -357,7 +403,9 @@ class Killed(BaseException):
 def contents() -> dict[str, Any]:
     """All that is left, without what is drawn at random or tells the time."""
     archived = sorted(
-        (key, stable(body)) for key, body in every_version("archive") if not key.startswith("tables/")
+        (key, stable(body))
+        for key, body in every_version("archive")
+        if not key.startswith(("index/", "tables/"))
     )
     held = {key: item.get("b") for key, item in items().items() if not key.endswith(f"#{PERSON}")}
     random = ("birth", "applied_at")
@@ -368,7 +416,9 @@ def contents() -> dict[str, Any]:
         ]
         for name, found in tables().items()
     }
-    return {"archive": archived, "tables": rows, "items": held, "training": sorted(every_version("training"))}
+    index = {key: sorted(map(stable, lines)) for key, lines in indexed().items()}
+    training = sorted(every_version("training"))
+    return {"archive": archived, "tables": rows, "index": index, "items": held, "training": training}
 
 
 def stable(body: bytes) -> bytes:
@@ -400,6 +450,7 @@ def test_killed_at_any_write_it_goes_on(monkeypatch):
 def populated_and_compacted() -> None:
     populated(Deployed())
     assert called("archive", "compact").exit_code == 0
+    index_everything()
 
 
 NOW = SystemClock().now_ms()

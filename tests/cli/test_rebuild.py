@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 
+import boto3
 import pytest
 from moto import mock_aws
 from msgspec.structs import replace
 
 import cli.rebuilding
-from candor.clock import DAY, HOUR, SystemClock
+from candor.clock import DAY, HOUR, FixedClock, SystemClock, parse_rfc3339
 from candor.contracts import Event
 from candor.features.state import ViewState
 from candor.store.dynamodb import DynamoFeatureStore
 from history.verification import verify
 from lender import DEFINITIONS
-from tests.cli.deployed import REGION, RETENTION, Deployed, call
+from tests.cli.deployed import REGION, RETENTION, Deployed, call, called
+
+ARCHIVED = parse_rfc3339("2026-11-25T00:00:00Z")
+"""Past the hour into which the stage's archive delivers."""
 
 REPAYMENTS = next(view for view in DEFINITIONS.views if view.name == "customer_repayments")
 
@@ -97,6 +101,26 @@ def test_the_updater_writes_meanwhile_and_waiting_catches_up(stage, monkeypatch)
     result = call("rebuild", REPAYMENTS.name, "--entity", "cus_1", "--wait", "--json")
     assert (result.exit_code, json.loads(result.stdout)["rebuilt"], len(waited)) == (0, 1, 1)
     assert_exact([*events, *more])
+
+
+def test_it_is_rebuilt_from_the_index_and_what_came_since(stage, monkeypatch):
+    events = made_stale(stage)
+    stage.deliver()
+    monkeypatch.setattr("cli.archive.SystemClock", lambda: FixedClock(ARCHIVED))
+    for written, kept in ((1, 0), (0, 1)):
+        told = json.loads(called("archive", "index", "--json").stdout)["index"]
+        assert [(each["kind"], each["written"], each["kept"]) for each in told] == [
+            ("commits", written, kept),
+            ("events", written, kept),
+        ]
+        assert all(each["finished"] for each in told)
+    assert "commits" in called("archive", "index").stdout
+    s3 = boto3.client("s3")
+    for name in ("events/2026/11/24/08/stream-1-00001.gz", "commits/2026/11/24/08/stream-1-00003.gz"):
+        s3.delete_object(Bucket="archive", Key=name)  # the index has its lines
+    result = call("rebuild", REPAYMENTS.name, "--entity", "cus_1", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["rebuilt"]) == (0, 1)
+    assert_exact(events)
 
 
 def test_without_waiting_it_says_that_the_archive_lags_and_changes_nothing(stage):

@@ -186,6 +186,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
         registry.register(Registration(bundle.sha, "candidate", {}, "run", 1))
         registry.shadow([bundle.sha])
         queue = boto3.client("sqs").create_queue(QueueName="dlq")["QueueUrl"]
+        stale = boto3.client("sqs").create_queue(QueueName="stale")["QueueUrl"]
         environments: dict[str, dict[str, str]] = {
             "log_commits": {"COMMITS_STREAM": "commits", "STREAMS_DLQ_URL": queue},
             "publish_decisions": {
@@ -198,7 +199,7 @@ def modules(bundle: Bundle) -> Iterator[dict[str, Any]]:
             "publish_events": {"EVENT_BUS_NAME": "bus"},
             "update_features": {
                 "FEATURES_TABLE": "features", "SYNCHRONOUS_TABLE": "synchronous", "EVENTS_DLQ_URL": queue, "EVENTS_QUEUE_URL": queue,
-                "REDELIVERY_HORIZON_DAYS": "19",
+                "STALE_ITEMS_URL": stale, "REDELIVERY_HORIZON_DAYS": "19",
             },
             "show_decision": {"DECISIONS_TABLE": "decisions"},
             "show_record": {"DECISIONS_TABLE": "decisions"},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from candor.clock import SystemClock
+from candor.clock import DAY, HOUR, SystemClock
 from candor.store.dynamodb import DynamoFeatureStore
 from lender import DEFINITIONS
 from tests.builders import only_key, stored_values
@@ -26,14 +27,16 @@ def module():
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         create_table(TABLE)
         create_table(SYNCHRONOUS)
-        events, queue = (
-            boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"] for name in ("events", "dlq")
+        events, queue, stale = (
+            boto3.client("sqs").create_queue(QueueName=name)["QueueUrl"]
+            for name in ("events", "dlq", "stale")
         )
         environment = {
             "FEATURES_TABLE": TABLE,
             "SYNCHRONOUS_TABLE": SYNCHRONOUS,
             "EVENTS_QUEUE_URL": events,
             "EVENTS_DLQ_URL": queue,
+            "STALE_ITEMS_URL": stale,
             "REDELIVERY_HORIZON_DAYS": "19",
         }
         yield load("update_features", monkeypatch, environment)
@@ -170,6 +173,40 @@ def test_items_carry_their_events_and_an_expiry_of_wall_clock(deliver):
     assert item["ids"]["B"] == b'["evt_item"]'
     left_days = (int(item["ttl"]["N"]) - SystemClock().now_ms() // 1_000) / 86_400
     assert 819 < left_days <= 820, "two years, and 90 days for what comes late"
+
+
+REPAYMENTS = next(view for view in DEFINITIONS.views if view.name == "customer_repayments")
+
+
+def repayment(number: int, customer: str, **changes: Any) -> dict[str, Any]:
+    data = {"loan_id": "l1", "amount": 100, "currency": "USD", "days_late": number}
+    at = ago(60 * DAY - number * HOUR)
+    return payment(
+        f"{customer}_{number}", customer, type="payment.succeeded", occurred_at=at, data=data, **changes
+    )
+
+
+def test_an_item_that_goes_stale_is_queued_to_be_healed(module, deliver, monkeypatch):
+    before = SystemClock().now_ms()
+    payments = [repayment(number, "cus_stale") for number in range(80)]
+    assert deliver(*map(envelope, payments)) == []
+    void = envelope(payments[5] | {"voided_at": ago(DAY)})
+    with monkeypatch.context() as away:
+        away.setattr(module.STALE_ITEMS, "_send_message_batch", _refusing)
+        assert deliver(envelope(payment("other", "cus_other")), void) == ["m0", "m1"]
+    assert drain(module.STALE_ITEMS._url) == []
+    payments = [repayment(number, "cus_void") for number in range(80)]
+    deliver(*map(envelope, payments))
+    void = envelope(payments[5] | {"voided_at": ago(DAY)})
+    assert deliver(void, void) == []
+    assert deliver(void) == []
+    items = [json.loads(message["Body"]) for message in drain(module.STALE_ITEMS._url)]
+    assert [item["key"] for item in items] == [only_key(REPAYMENTS, "cus_void")] * 2, "a redelivery says it again"
+    assert all(before <= item["since"] <= SystemClock().now_ms() for item in items)
+
+
+def _refusing(*, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's own names
+    return {"Failed": [{"Id": entry["Id"], "Code": "Throttled"} for entry in Entries]}
 
 
 def test_nothing_of_an_event_is_logged(module, deliver, dead, monkeypatch, capsys, caplog):

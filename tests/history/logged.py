@@ -36,7 +36,7 @@ class LoggedStore(MemoryFeatureStore):
 
     def _write(self, commit):
         version = super()._write(commit)
-        said = commit.filled_before, commit.rebuilt, commit.left_out
+        said = commit.filled_before, commit.rebuilt, commit.left_out, list(commit.unsettled), commit.healing
         line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *said)
         self.log[commit.key].append(line)
         return version

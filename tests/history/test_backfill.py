@@ -258,8 +258,8 @@ def test_a_filled_view_equals_the_offline_engine_and_an_empty_one_does_not(tmp_p
     filled(tmp_path, store, view, arrivals)
     events = [one for _, one in arrivals]
     asked = (definitions_of(view), view, events, drawn(events, view, 5))
-    assert verify(*asked, store, RETENTION, NOW) == Verified(count, [], 0)
-    assert len(verify(*asked, MemoryFeatureStore(), RETENTION, NOW).different) == count
+    assert verify(*asked, store, NOW) == Verified(count, [], 0)
+    assert len(verify(*asked, MemoryFeatureStore(), NOW).different) == count
 
 
 def test_a_view_that_no_checkout_is_served_with_is_verified_by_token():
@@ -274,5 +274,5 @@ def test_a_view_that_no_checkout_is_served_with_is_verified_by_token():
     store = MemoryFeatureStore()
     take_in(events, definitions, store)
     asked = (definitions, view, events, drawn(events, view, 5))
-    assert verify(*asked, store, RETENTION, NOW) == Verified(2, [], 0)
-    assert len(verify(*asked, MemoryFeatureStore(), RETENTION, NOW).different) == 2
+    assert verify(*asked, store, NOW) == Verified(2, [], 0)
+    assert len(verify(*asked, MemoryFeatureStore(), NOW).different) == 2

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from tests.test_imports import WITH_HISTORY
+
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMON = {
@@ -37,8 +39,18 @@ ENVIRONMENT = {
         "SYNCHRONOUS_TABLE",
         "EVENTS_DLQ_URL",
         "EVENTS_QUEUE_URL",
+        "STALE_ITEMS_URL",
         "REDELIVERY_HORIZON_DAYS",
     },
+    "heal_features": {
+        "ARCHIVE_BUCKET",
+        "FEATURES_TABLE",
+        "SYNCHRONOUS_TABLE",
+        "STALE_ITEMS_URL",
+        "ARCHIVE_LAG_S",
+        "RETRY_S",
+    },
+    "index_archive": {"ARCHIVE_BUCKET", "OBJECT_SECONDS"},
     "prepare_training": {
         "ARCHIVE_BUCKET",
         "TRAINING_BUCKET",
@@ -105,6 +117,14 @@ def test_only_who_scores_carries_the_engine(assembly):
     assert layers["score"] == {"Core", "Lender", "Runtime", "Lightgbm"}
     assert [name for name, each in sorted(layers.items()) if "Lightgbm" in each] == ["score", "score_shadows"]
     assert all({"Core", "Runtime"} <= each for each in layers.values())
+
+
+def test_only_who_reads_the_archive_carries_history(assembly):
+    layers = {
+        name: {layer["Ref"].removeprefix("Layers")[:-8] for layer in each["Layers"]}
+        for name, each in assembly.functions().items()
+    }
+    assert sorted(name for name, each in layers.items() if "History" in each) == sorted(WITH_HISTORY)
 
 
 def test_layers_belong_to_their_stack_so_that_a_library_can_be_updated(assembly):

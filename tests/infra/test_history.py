@@ -18,8 +18,8 @@ def _mappings(assembly):
     """(Table, function's logical id) → properties of the mapping."""
     found = {}
     for key, mapping in assembly.resources("AWS::Lambda::EventSourceMapping").items():
-        if key.startswith("history/"):
-            properties = mapping["Properties"]
+        properties = mapping["Properties"]
+        if key.startswith("history/") and "StartingPosition" in properties:
             table = assembly.plain(properties["EventSourceArn"]).strip("<>").removesuffix(".StreamArn")[:-8]
             found[table, properties["FunctionName"]["Ref"][:-8]] = properties
     return found

@@ -41,7 +41,14 @@ def test_what_wakes_somebody(assembly):
 def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):
     found = assembly.resources("AWS::SQS::Queue").items()
     queues = {key.partition("/")[2][:-8]: each["Properties"] for key, each in found}
-    assert set(queues) == {"Events", "EventsDlq", "Undelivered", "StreamsDlq"}
+    assert set(queues) == {
+        "Events",
+        "EventsDlq",
+        "StaleItems",
+        "StaleItemsDlq",
+        "StreamsDlq",
+        "Undelivered",
+    }
     assert queues["Events"]["RedrivePolicy"]["maxReceiveCount"] == 5
     assert queues["EventsDlq"]["MessageRetentionPeriod"] >= queues["Events"]["MessageRetentionPeriod"]
     timeout = assembly.functions()["update_features"]["Timeout"]

@@ -47,6 +47,7 @@ def test_the_engine_is_two_arm64_libraries_and_nothing_else(built):
 def test_all_layers_together_leave_room_in_a_function(built, tmp_path):
     for name in ("core", "lender"):
         layer_build.copy_source(ROOT / "layers" / name, _made(tmp_path / name))
+    layer_build.copy_package(ROOT / "history", layer_build.HISTORY, _made(tmp_path / "history"))
     assert sum(map(_size, built.values())) + _size(tmp_path) <= 120 * MB
 
 
@@ -82,6 +83,26 @@ def test_stray_bytecode_changes_neither_hash_nor_copy(tmp_path):
     assert not list((tmp_path / "copy").rglob("stray*"))
     (source / "module.py").write_text("X = 2\n")
     assert layer_build.source_hash(tmp_path / "source") != before
+
+
+def test_a_part_of_a_package_is_copied_and_named_by_what_it_holds(tmp_path):
+    source = _made(tmp_path / "package")
+    for name in ("__init__.py", "light.py", "heavy.py"):
+        (source / name).write_text(f"NAME = {name!r}\n")
+    (_made(source / "inner") / "module.py").write_text("X = 1\n")
+    parts = ("__init__.py", "inner", "light.py")
+    before = layer_build.source_hash(source, parts)
+    layer_build.copy_package(source, parts, _made(tmp_path / "layer"))
+    copied = tmp_path / "layer" / "python" / "package"
+    assert {path.relative_to(copied).as_posix() for path in copied.rglob("*.py")} == {
+        "__init__.py",
+        "inner/module.py",
+        "light.py",
+    }
+    (source / "heavy.py").write_text("")
+    assert layer_build.source_hash(source, parts) == before
+    (source / "inner" / "module.py").write_text("X = 2\n")
+    assert layer_build.source_hash(source, parts) != before
 
 
 def test_a_renamed_file_changes_the_hash(tmp_path):

@@ -114,7 +114,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
 
 OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays DecisionsTableName
 RegistryTableName MerchantsTableName EventBusName
-EventsQueueUrl EventsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn
+EventsQueueUrl EventsDlqUrl StaleItemsUrl StaleItemsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn
 RescoreStateMachineArn PromotionApproval CanaryShares""".split()
 
 

@@ -93,15 +93,21 @@ def test_strange_receipts_are_refused(journal: Journal) -> None:
             letters.delete([receipt])
 
 
-def test_waiting_receivers_and_waiting_for_emptiness(journal: Journal) -> None:
+def test_waiting_receivers_and_waiting_for_idleness(journal: Journal) -> None:
     letters = queue(journal)
     began = time.monotonic()
     assert letters.receive(1, wait_s=0.05) == []
     assert time.monotonic() - began >= 0.05
     letters.send(["a"])
-    assert not letters.wait_until_empty(0.01)
-    letters.delete([letters.receive(1)[0].receipt])
-    assert letters.wait_until_empty(0.01)
+    assert not letters.wait_until_idle(0.01)
+    [message] = letters.receive(1)
+    assert not letters.wait_until_idle(0.01)
+    letters.change_visibility(message.receipt, 30)
+    assert not letters.wait_until_idle(0.01), "it was given back, and comes again"
+    letters.delete([message.receipt])
+    assert letters.wait_until_idle(0.01)
+    letters.send(["later"], delay_s=30)
+    assert letters.wait_until_idle(0.01), "its sender delayed it"
     letters.send(["a", "b"])
     letters.purge()
     assert bodies(queue(journal)) == []

@@ -27,6 +27,7 @@ class MemoryStream:
         self.records: Records = []
         self.sought: list[str | None] = []
         self.broken = 0
+        self.closed = False
         self._place = 0
         self.write(count)
 
@@ -47,6 +48,9 @@ class MemoryStream:
         found = self.records[self._place : self._place + limit]
         self._place += len(found)
         return found
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def numbers(records: Records) -> list[int]:
@@ -125,6 +129,7 @@ def test_a_restart_goes_on_where_the_last_batch_was_settled(follow: Callable[...
     first = follow(stream, function)
     assert first.settle(10)
     first.stop()
+    assert stream.closed
     stream.write(5)
     assert follow(stream, function).settle(10)
     assert function.seen == list(range(1, 26))

@@ -27,7 +27,8 @@ class Message(NamedTuple):
 class MessageOutcome(NamedTuple):
     """Messages that can never be applied, with the reason, and messages to deliver again, with the cause.
 
-    `early`: messages whose event is dated ahead of the clock, with the seconds after which to deliver them. Counted: events that some view left out because they came `too_late` or were `erased`, and items that went `stale`.
+    `early`: messages whose event is dated ahead of the clock, with the seconds after which to deliver them. Counted: events that
+    some view left out because they came `too_late` or were `erased`. `stale`: keys of items that are to be healed.
     """
 
     refused: Sequence[tuple[Message, InvalidInput]]

@@ -1,0 +1,87 @@
+"""Messages of the queue of stale items → healed items, and back: what waits for the archive comes again by a message of its own.
+
+A message that is sent anew begins with no receives, so a late archive alone does not bury it within its patience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from candor.clock import HOUR, SECOND, Clock
+from candor.edge.messages import Message
+from candor.edge.stale import StaleItem, StaleQueue, parse_stale_item
+from candor.errors import InvalidInput
+from history.healing.healer import Result
+
+PATIENCE: Final = 2 * HOUR
+"""How long (ms) an item may wait for the archive before its message is left to the dead letters.
+
+An object that Firehose delivers late into an hour that is indexed already is read after the next hour's pass at the latest.
+"""
+
+
+class Heals(Protocol):
+    """What brings items one step on."""
+
+    def heal(self, keys: Sequence[str]) -> Mapping[str, Result]:
+        """The result of each item, by key."""
+        ...
+
+
+@dataclass
+class Outcome:
+    """What became of a batch.
+
+    `failed`: messages to deliver again, with the cause. Seconds since each item went stale, of those that were `healed` and
+    of those that are `stale` still.
+    """
+
+    failed: list[tuple[Message, str]] = field(default_factory=list)
+    healed: list[float] = field(default_factory=list)
+    stale: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Takes batches. `archive_lag_s`: how long the archive takes to hold a commit; `retry_s`: pause between two looks."""
+
+    healer: Heals
+    queue: StaleQueue
+    clock: Clock
+    archive_lag_s: int
+    retry_s: int
+
+    def work(self, messages: Sequence[Message]) -> Outcome:
+        """Heal what can be healed, and queue again what waits."""
+        outcome = Outcome()
+        waiting: dict[str, tuple[Message, StaleItem]] = {}
+        for message in messages:
+            try:
+                item = parse_stale_item(message.body)
+            except InvalidInput as reason:
+                outcome.failed.append((message, reason.code))
+                continue
+            known = waiting.get(item.key)
+            if known is None or item.since < known[1].since:
+                waiting[item.key] = message, item
+        results = self.healer.heal(list(waiting))
+        for key, (message, item) in waiting.items():
+            self._settle(message, item, results[key], outcome)
+        return outcome
+
+    def _settle(self, message: Message, item: StaleItem, result: Result, outcome: Outcome) -> None:
+        age_ms = self.clock.now_ms() - item.since
+        if result.status == "healed":
+            outcome.healed.append(age_ms / SECOND)
+        elif result.status != "exact":
+            outcome.stale.append(age_ms / SECOND)
+            if not self._queued_again(item, result, age_ms):
+                outcome.failed.append((message, result.cause or result.status))
+
+    def _queued_again(self, item: StaleItem, result: Result, age_ms: int) -> bool:
+        """False for an item that is left to the dead letters, or that the queue refuses."""
+        if result.status == "begun":
+            return self.queue.send([item], self.archive_lag_s) == 0
+        return result.status == "waiting" and age_ms < PATIENCE and self.queue.send([item], self.retry_s) == 0

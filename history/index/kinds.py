@@ -1,0 +1,100 @@
+"""What is indexed: the archive's events by each entity that they name, and its commits by item."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from candor.errors import CandorError
+from candor.features.views import FeatureView
+from history.archive import ENVELOPE, EVENTS_PREFIX
+from history.log import COMMITS_PREFIX
+
+INDEX_PREFIX: Final = "index/"
+
+
+class ForeignKey(CandorError):
+    """The key is of no item of this view."""
+
+
+class _Detail(msgspec.Struct):
+    entities: dict[str, str]
+
+
+class _Event(msgspec.Struct):
+    detail: _Detail
+
+
+class _Commit(msgspec.Struct):
+    key: str
+
+
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_COMMIT: Final = msgspec.json.Decoder(_Commit)
+
+
+@lru_cache(1 << 16)
+def owner(*names: str) -> bytes:
+    """Sort key of an owner's lines: 16 hexadecimal digits of a hash of its names.
+
+    Owners may share one; whoever reads checks the line itself.
+    """
+    return hashlib.blake2b("\0".join(names).encode(), digest_size=8).hexdigest().encode()
+
+
+def entity_owner(kind: str, token: str) -> bytes:
+    """The owner of an entity's events."""
+    return owner(kind, token)
+
+
+def item_owner(key: str) -> bytes:
+    """The owner of an item's commits."""
+    return owner(key)
+
+
+def token_of(view: FeatureView, key: str) -> str:
+    """The entity's token in an item key. Raises ForeignKey."""
+    token = key.partition("#")[2]
+    if view.shards > 1:
+        token = token.rpartition("/")[0]
+    if key not in view.item_keys(token):
+        raise ForeignKey(f"the key is of no item of {view.name}@{view.version}")
+    return token
+
+
+def _owners_of_event(line: bytes) -> Sequence[bytes]:
+    """Every entity that an envelope names. What no reader accepts is nobody's; raises DecodeError where readers do."""
+    try:
+        entities = _EVENT.decode(line).detail.entities
+    except (msgspec.DecodeError, RecursionError):
+        ENVELOPE.decode(line)
+        return ()
+    return [entity_owner(kind, token) for kind, token in entities.items()]
+
+
+def _owners_of_commit(line: bytes) -> Sequence[bytes]:
+    return (item_owner(_COMMIT.decode(line).key),)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One part of the archive: where its lines lie, and whose a line is. `owners` raises DecodeError."""
+
+    name: str
+    prefix: str
+    owners: Callable[[bytes], Sequence[bytes]]
+
+    @property
+    def place(self) -> str:
+        """Where its index objects lie."""
+        return f"{INDEX_PREFIX}{self.name}/"
+
+
+EVENTS: Final = Kind("events", EVENTS_PREFIX, _owners_of_event)
+COMMITS: Final = Kind("commits", COMMITS_PREFIX, _owners_of_commit)
+KINDS: Final = (COMMITS, EVENTS)

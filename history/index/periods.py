@@ -1,0 +1,173 @@
+"""Periods of the index: hours that become days, days that become four weeks.
+
+A period counts in hours since 1970. Its index object is named by the period and by a fingerprint of what it is made of, so
+that a listing alone tells what is up to date, and an object never changes under a reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from candor.clock import HOUR, MINUTE
+from history.archive import ArchiveDamaged
+from history.index.kinds import Kind
+
+FORMAT: Final = 1
+"""Part of every fingerprint: raise it, and the whole index is made anew."""
+
+LENGTHS: Final = (28 * 24, 24, 1)
+"""Hours of a period, coarsest first; each begins at a multiple of its length."""
+
+LARGEST: Final = 128 << 20
+"""Bytes of archive objects that one index object is made of at most; more than that stays in finer periods."""
+
+SETTLED: Final = 15 * MINUTE
+"""An hour is indexed this long (ms) after its end: Firehose names an object by the moment when it began to fill it."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RAW: Final = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/")
+_NAME: Final = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})\.(\d{3})h\.([0-9a-f]{16})")
+
+
+class Stamp(NamedTuple):
+    """An object as a listing names it; `tag` changes when its bytes do."""
+
+    name: str
+    tag: str
+    size: int
+    modified: float = 0.0
+
+
+class Period(NamedTuple):
+    """From hour `start` on, `hours` long."""
+
+    start: int
+    hours: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.hours
+
+
+class Standing(NamedTuple):
+    """An index object that stands."""
+
+    period: Period
+    fingerprint: str
+    name: str
+    size: int
+    modified: float = 0.0
+
+
+def hour_of(name: str) -> int:
+    """The hour of arrival that Firehose put into a key. Raises ArchiveDamaged."""
+    match = _RAW.search(name)
+    if match is None:
+        raise ArchiveDamaged(f"{name}: its key names no hour of arrival")
+    return _hours(*match.groups())
+
+
+def raw_place(kind: Kind, hour: int) -> str:
+    """The prefix of the objects of one hour; prefixes sort as the hours do."""
+    return f"{kind.prefix}{_moment(hour):%Y/%m/%d/%H}/"
+
+
+def index_name(kind: Kind, period: Period, fingerprint: str) -> str:
+    """The key of an index object."""
+    return f"{kind.place}{_moment(period.start):%Y%m%dT%H}.{period.hours:03}h.{fingerprint}"
+
+
+def fingerprint_of(sources: Iterable[Stamp]) -> str:
+    """Names what an index object is made of."""
+    names = [FORMAT, sorted((source.name, source.tag) for source in sources)]
+    return hashlib.sha256(msgspec.json.encode(names)).hexdigest()[:16]
+
+
+def standing(kind: Kind, listed: Iterable[Stamp]) -> list[Standing]:
+    """The index objects of a listing, in the order of their periods."""
+    objects = []
+    for stamp in listed:
+        named = _NAME.fullmatch(stamp.name.removeprefix(kind.place))
+        if named is not None:
+            *start, hours, fingerprint = named.groups()
+            period = Period(_hours(*start), int(hours))
+            objects.append(Standing(period, fingerprint, stamp.name, stamp.size, stamp.modified))
+    return sorted(objects)
+
+
+def chosen(objects: Iterable[Standing]) -> list[Standing]:
+    """Those that a reader takes: of each hour the coarsest object, of the same period the latest."""
+    taken: list[Standing] = []
+    reached = -1
+    for candidate in sorted(objects, key=lambda it: (it.period.start, -it.period.hours, -it.modified)):
+        if candidate.period.start >= reached:
+            taken.append(candidate)
+            reached = candidate.period.end
+    return taken
+
+
+def covered(objects: Sequence[Standing]) -> int:
+    """The hour up to which the archive is indexed: hours without an object had nothing."""
+    return max((standing_object.period.end for standing_object in objects), default=0)
+
+
+def complete_hours(now_ms: int) -> int:
+    """The first hour that is not complete yet."""
+    return (now_ms - SETTLED) // HOUR
+
+
+def coarse_start(hour: int) -> int:
+    """The beginning of the coarsest period that an hour is in."""
+    return hour - hour % LENGTHS[0]
+
+
+def weeks_of(kind: Kind, names: Iterable[str]) -> frozenset[int]:
+    """Beginnings (hours) of the four weeks in which these objects of a kind arrived. Raises ArchiveDamaged."""
+    return frozenset(coarse_start(hour_of(name)) for name in names if name.startswith(kind.prefix))
+
+
+def by_hour(stamps: Iterable[Stamp], before: int) -> dict[int, list[Stamp]]:
+    """Objects by their hours, which end before hour `before`."""
+    hours: dict[int, list[Stamp]] = {}
+    for stamp in stamps:
+        hour = hour_of(stamp.name)
+        if hour < before:
+            hours.setdefault(hour, []).append(stamp)
+    return hours
+
+
+def layout(sizes: Mapping[int, int], before: int, largest: int = LARGEST) -> list[Period]:
+    """The periods that should stand for hours with so many bytes each, all of it before hour `before`."""
+    return sorted(_divided(sorted(sizes), sizes, before, largest, LENGTHS))
+
+
+def _divided(
+    hours: Sequence[int], sizes: Mapping[int, int], before: int, largest: int, lengths: Sequence[int]
+) -> Iterator[Period]:
+    groups: dict[int, list[int]] = {}
+    for hour in hours:
+        groups.setdefault(hour - hour % lengths[0], []).append(hour)
+    for start, members in groups.items():
+        period = Period(start, lengths[0])
+        fits = period.end <= before and sum(sizes[hour] for hour in members) <= largest
+        if fits or len(lengths) == 1:
+            yield period
+        else:
+            yield from _divided(members, sizes, before, largest, lengths[1:])
+
+
+@lru_cache(4096)
+def _hours(*parts: str) -> int:
+    year, month, day, hour = map(int, parts)
+    return int((datetime(year, month, day, hour, tzinfo=UTC) - _EPOCH) / timedelta(hours=1))
+
+
+def _moment(hour: int) -> datetime:
+    return _EPOCH + timedelta(hours=hour)

@@ -1,0 +1,67 @@
+"""The index read: the lines of a few owners, from as many objects at a time as the network gives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import Final
+
+from history.index.blocks import owned, read_lines
+from history.index.bucket import Archive, Vanished
+from history.index.index_object import opened
+from history.index.kinds import Kind
+from history.index.periods import Standing, chosen, covered, raw_place, standing
+from history.objects import SUFFIX
+
+READERS: Final = 16
+"""Index objects that are read at a time."""
+
+ATTEMPTS: Final = 3
+"""Readings that find an object replaced under them before the reader gives up."""
+
+DIRECTORIES: Final = 128
+"""Directories that are remembered: an index object never changes."""
+
+OwnedLine = tuple[bytes, bytes]
+"""An owner, and one of its lines as the archive has it."""
+
+
+class ArchiveIndex:
+    """The index of one archive. It remembers directories: keep it for as long as the process lives. Thread-safe."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+        self._opened = lru_cache(DIRECTORIES)(partial(opened, archive))
+
+    def lines(self, kind: Kind, owners: Collection[bytes]) -> tuple[list[OwnedLine], str]:
+        """The indexed lines of these owners, each owner's in order of arrival, and the name after which nothing is indexed.
+
+        Raises ArchiveDamaged; Vanished if the index is made anew faster than it can be read.
+        """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._lines(kind, owners)
+            except Vanished:
+                continue
+        return self._lines(kind, owners)
+
+    def _lines(self, kind: Kind, owners: Collection[bytes]) -> tuple[list[OwnedLine], str]:
+        objects = standing(kind, self.archive.stamps(kind.place))
+        with ThreadPoolExecutor(READERS) as pool:
+            parts = pool.map(lambda item: self._of(item, owners), chosen(objects))
+            lines = [line for part in parts for line in part]
+        return lines, raw_place(kind, covered(objects))
+
+    def _of(self, item: Standing, owners: Collection[bytes]) -> Sequence[OwnedLine]:
+        return [
+            line
+            for start, end in self._opened(item.name).directory.spans(owners)
+            for line in owned(read_lines(item.name, self.archive.span(item.name, start, end)), owners)
+        ]
+
+    def unindexed(self, kind: Kind, after: str) -> Iterator[str]:
+        """Names of the archive's objects that come after a name."""
+        return (
+            stamp.name for stamp in self.archive.stamps(kind.prefix, after) if stamp.name.endswith(SUFFIX)
+        )

@@ -1,0 +1,122 @@
+"""An archive in memory that counts what is read of it, and worlds of events and commits that Firehose would have put there."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from candor.clock import HOUR, MINUTE, format_rfc3339
+from candor.contracts import Event, encode_event
+from history.index.bucket import Vanished
+from history.index.kinds import COMMITS, EVENTS
+from history.index.periods import Stamp
+from history.objects import Object
+from history.rebuild import Memory
+
+
+class MemoryArchive:
+    """Objects by name; `gets`, `listings` and `bytes_read` count what readers cost."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.gets = self.listings = self.bytes_read = 0
+
+    def stamps(self, prefix: str, after: str = "") -> Iterator[Stamp]:
+        self.listings += 1
+        for name in sorted(name for name in self.objects if name.startswith(prefix) and name > after):
+            body = self.objects[name]
+            yield Stamp(name, hashlib.md5(body).hexdigest(), len(body))
+
+    def read(self, names: Iterable[str]) -> Iterator[Object]:
+        for name in names:
+            yield name, self._counted(self.objects[name])
+
+    def tail(self, name: str, size: int) -> tuple[bytes, int]:
+        body = self._body(name)
+        return self._counted(body[-size:]), len(body)
+
+    def span(self, name: str, start: int, end: int) -> io.BytesIO:
+        return io.BytesIO(self._counted(self._body(name)[start:end]))
+
+    def put(self, name: str, body: Any) -> None:
+        self.objects[name] = body.read()
+
+    def remove(self, name: str) -> None:
+        self.objects.pop(name, None)
+
+    def _body(self, name: str) -> bytes:
+        if name not in self.objects:
+            raise Vanished("try again")
+        return self.objects[name]
+
+    def _counted(self, body: bytes) -> bytes:
+        self.gets += 1
+        self.bytes_read += len(body)
+        return body
+
+    # What Firehose does
+
+    def deliver(self, prefix: str, at: int, lines: Sequence[bytes], name: str = "a") -> str:
+        """One object of lines that arrived at a moment (ms)."""
+        moment = datetime.fromtimestamp(at / 1000, UTC)
+        key = f"{prefix}{moment:%Y/%m/%d/%H}/stream-1-{moment:%Y-%m-%d-%H-%M-%S}-{name}.gz"
+        self.objects[key] = gzip.compress(b"".join(line + b"\n" for line in lines), mtime=0)
+        return key
+
+    def names(self, prefix: str) -> list[str]:
+        return [name for name in sorted(self.objects) if name.startswith(prefix)]
+
+    def every(self, prefix: str) -> list[Object]:
+        return [(name, self.objects[name]) for name in self.names(prefix)]
+
+
+def envelope(event: Event, taken_at: int, **more: Any) -> bytes:
+    """The line of an event."""
+    detail = json.loads(encode_event(event))
+    return json.dumps({"time": format_rfc3339(taken_at), "detail": detail, **more}).encode()
+
+
+def commit_line(key: str, n: int, at: int, event_ids: Sequence[str]) -> bytes:
+    return json.dumps(
+        {"key": key, "birth": 1, "n": n, "applied_at": at, "event_ids": list(event_ids)}
+    ).encode()
+
+
+def fill(
+    archive: MemoryArchive, definitions: Any, rng: random.Random, hours: Sequence[int], tokens: int
+) -> None:
+    """Events and commits of random entities in these hours (since 1970), with duplicates and lines nobody accepts."""
+    for hour in hours:
+        for number in range(rng.randrange(1, 4)):
+            at = hour * HOUR + rng.randrange(60) * MINUTE
+            events, commits = [], []
+            for place in range(rng.randrange(1, 8)):
+                who = {"customer": f"cus_{rng.randrange(tokens)}", "shop": f"sh#op/{rng.randrange(3)}"}
+                if rng.random() < 0.2:
+                    del who["shop"]
+                event_id = f"e{hour}-{number}-{place}" if rng.random() < 0.9 else f"e{rng.randrange(20)}"
+                event = Event(event_id, "payment.succeeded", at, who, {"amount": rng.randrange(100)})
+                events.append(envelope(event, at))
+                for view in definitions.views:
+                    if view.entity.name in who:
+                        key = view.item_key(who[view.entity.name], event.id)
+                        commits.append(commit_line(key, rng.randrange(50), at, [event.dedup_id]))
+            events.append(
+                rng.choice([b"", b'{"time": "2027-01-01T00:00:00Z", "detail": {"of": "old"}}', events[0]])
+            )
+            rng.shuffle(commits)
+            archive.deliver(EVENTS.prefix, at, events, str(number))
+            archive.deliver(COMMITS.prefix, at, commits, str(number))
+
+
+def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> Memory:
+    """What the whole archive tells of items."""
+    memory = Memory(keys, definitions)
+    memory.read(archive.every(EVENTS.prefix), archive.every(COMMITS.prefix))
+    return memory
