@@ -67,10 +67,10 @@ def on_grid(moments: Ints, step: int) -> Ints:
 
 
 def start_of(q: Ints, window: Window) -> Ints | None:
-    """⌊(q − W)/h⌋·h; None where there is no left edge."""
+    """⌊(q − D − W)/h⌋·h, of a delay D; None where there is no left edge."""
     if window.length is None or window.hop is None:
         return None
-    return on_grid(q - window.length, window.hop)
+    return on_grid(q - window.delay - window.length, window.hop)
 
 
 @dataclass(frozen=True)
@@ -145,8 +145,16 @@ class Parts:
         kept = self._kept(leaf)
         key = ("within", window.label, *_source(leaf))
         return self._once(
-            key, lambda: kept.ranges((self._start(window), np.maximum(self._end, self._start(window))))
+            key,
+            lambda: kept.ranges((self._start(window), np.maximum(self._end_of(window), self._start(window)))),
         )
+
+    def _end_of(self, window: Window) -> Ints:
+        """The question's edge, or ⌊(edge − D)/h⌋·h of a delayed window."""
+        hop = window.hop
+        if not window.delay or hop is None:
+            return self._end
+        return self._position(("end", window.label), lambda: on_grid(self._asked.edge - window.delay, hop))
 
     def _kept(self, leaf: Aggregation) -> Kept:
         return self._once(("kept", *_source(leaf)), lambda: self._keep(leaf))
@@ -278,7 +286,7 @@ class Parts:
         assert window.hop is not None
         found = self._within(leaf, window)
         kept = self._kept(leaf)
-        oldest = (window.length + window.hop) // leaf.step + 1
+        oldest = window.reach // leaf.step + 1
         steps = self._asked.q // leaf.step
 
         def edge(age: int) -> Ints:
