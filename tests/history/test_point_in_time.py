@@ -19,6 +19,7 @@ from candor import (
     Count,
     DecayedSum,
     Definitions,
+    Delayed,
     Distinct,
     Entity,
     EventType,
@@ -621,3 +622,27 @@ def test_distinct_counts_beyond_the_exact_ones_are_those_of_the_state():
     assert exact == 700.0
     assert sketched == oracle.aggregate(Distinct("amount").spec(), events, T0)
     assert sketched == pytest.approx(exact, rel=0.1)
+
+
+def test_delayed_windows_equal_the_oracle():
+    rng = random.Random(11)
+    aggregations = [Count(), Sum("amount"), Max("amount"), Last("amount"), Distinct("amount", exact=4)]
+    views = [
+        FeatureView("plain", CUSTOMER, [PAID], aggregations, ["7d", Delayed("7d", delay="36h")]),
+        FeatureView(
+            "late", CUSTOMER, [PAID], aggregations, [Delayed("24h", "1m"), Delayed("lifetime", "7d")]
+        ),
+        FeatureView("aged", CUSTOMER, [PAID], [DecayedSum("amount", "24h")], [Delayed("7d", delay="7d")]),
+    ]
+    defined = Definitions(entities=[CUSTOMER, MERCHANT], events=[PAID], views=views)
+    events = [paid(f"e{n}", T0 - rng.randrange(20 * DAY), rng.randrange(99)) for n in range(300)]
+    events += [replace(one, voided_at=one.occurred_at + DAY) for one in rng.sample(events, 20)]
+    asked = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(40)]
+
+    table = point_in_time(defined, events, asked)
+
+    for row, one in enumerate(asked):
+        wanted = [value for view in views for value in oracle.expected(view, events, "a", one.q)]
+        assert bits(table.vector(row)) == bits(wanted), list(
+            zip(table.names, table.vector(row), wanted, strict=True)
+        )

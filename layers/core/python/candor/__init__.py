@@ -4,7 +4,7 @@ This module is the declaration language: what a lender's definitions import.
 """
 
 from candor import quick_msgspec  # noqa: F401 - before anything else imports msgspec
-from candor.contracts import Checkout
+from candor.contracts import Checkout, Event
 from candor.features.aggregations import (
     Count,
     First,
@@ -38,6 +38,7 @@ __all__ = [
     "Delayed",
     "Distinct",
     "Entity",
+    "Event",
     "EventType",
     "FeatureView",
     "First",

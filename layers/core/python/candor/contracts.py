@@ -114,7 +114,9 @@ class Application(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened at the lender; `occurred_at` in ms UTC.
+    """Something that happened at the lender, at `occurred_at` (ms UTC).
+
+    `entities`: tokens by entity name. `data`: by field name, as the event's type declares it; money in whole minor units.
 
     With `voided_at` it is a void: the event of this id, repeated here in full, was taken back at that moment (ms UTC).
     `known_at` is when it became known, where that was recorded (ms UTC); features that are read online ignore it.
@@ -142,6 +144,10 @@ class Event(msgspec.Struct, frozen=True):
     def dedup_id(self) -> str:
         """What a second copy is known by: an event and its void count once each."""
         return self.id if self.voided_at is None else self.id + VOID
+
+    def void(self, at: int) -> Event:
+        """The void of this event: it is taken back at `at` (ms UTC), not before it occurred."""
+        return msgspec.structs.replace(self, voided_at=at, known_at=None)
 
 
 class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -54,7 +54,7 @@ BACKOFF = Backoff()
 class Outcome:
     """What became of a batch.
 
-    `refused`: for good, the reason by place. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
+    `refused`: for good, the reason by position in the batch. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
     beyond every window of it, and `erased`, of an entity that was erased after it occurred; both by `dedup_id`. `stale`:
     keys of items that went stale, to be healed from the archive.
     """
@@ -94,8 +94,9 @@ def ingest(
 ) -> Outcome:
     """Apply events to every view they concern, each exactly once; `writers` items are written at a time.
 
-    Items of synchronous views are in `synchronous_store`, or beside the others. An event counts as failed if any of its
-    groups failed; redelivery is safe because the other groups know its id.
+    `clock` says what is dated too far ahead, and when an id was applied; `retention` how long it is known. Items of synchronous views are in
+    `synchronous_store`, or beside the others. Raises nothing for an event or an item that is not right: the outcome names both. An
+    event counts as failed if any of its groups failed; redelivery is safe because the other groups know its id.
     """
     accepted, refused = _checked(events, definitions, clock.now_ms())
     groups = list(_groups(accepted, definitions, store, synchronous_store or store))

@@ -69,11 +69,16 @@ class FeatureVector(msgspec.Struct, frozen=True):
 
 def item_keys(definitions: Definitions, application: Application) -> dict[str, tuple[str, ...]]:
     """Item keys by view name, for the entities that the application names."""
-    found = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
+    tokens = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
+    return item_keys_of(definitions, tokens)
+
+
+def item_keys_of(definitions: Definitions, tokens: Mapping[str, str | None]) -> dict[str, tuple[str, ...]]:
+    """Item keys by view name, for the entities that have a token; `tokens` are by entity name."""
     return {
         view.name: view.item_keys(token)
         for view in definitions.views
-        if (token := found[view.entity.name]) is not None
+        if (token := tokens.get(view.entity.name)) is not None
     }
 
 
@@ -85,18 +90,26 @@ def build(
     q: int,
 ) -> FeatureVector:
     """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent."""
-    named: dict[str, float] = {}
-    states: dict[str, State] = {}
-    for view in definitions.views:
-        found = [reads[key] for key in keys.get(view.name, ())]
-        states[view.name], numbers = view_values(view, found, q)
-        named.update(zip((feature.name for feature in view.features), numbers, strict=True))
+    named, states = windowed(definitions, reads, keys, q)
     answers = [one.answer(checkout, named) for one in definitions.on_demand]
     if None in answers:
         states[REQUEST] = "unavailable"
     ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
     versions = {key: read.version for key, read in reads.items() if read.state != "unavailable"}
     return FeatureVector(array("d", ordered), states, versions)
+
+
+def windowed(
+    definitions: Definitions, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]], q: int
+) -> tuple[dict[str, float], dict[str, State]]:
+    """Values of the views by feature name, in declared order, and states by view name, at moment `q` (ms)."""
+    named: dict[str, float] = {}
+    states: dict[str, State] = {}
+    for view in definitions.views:
+        found = [reads[key] for key in keys.get(view.name, ())]
+        states[view.name], numbers = view_values(view, found, q)
+        named.update(zip((feature.name for feature in view.features), numbers, strict=True))
+    return named, states
 
 
 def view_values(view: FeatureView, reads: Sequence[Read], q: int) -> tuple[State, Sequence[float]]:

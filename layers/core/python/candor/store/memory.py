@@ -1,4 +1,4 @@
-"""The in-memory twin: same promises, no network. For tests, simulation and benchmarks."""
+"""The in-memory twin: same promises, no network. For tests, simulation, benchmarks, and candor as a library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from candor.store.protocol import (
 
 
 class MemoryFeatureStore:
-    """Feature items and markers in dictionaries. Thread-safe."""
+    """Feature items and markers in dictionaries. Thread-safe; nothing expires, and all ends with the process."""
 
     def __init__(self) -> None:
         self.items: dict[str, Read] = {}

@@ -1,0 +1,78 @@
+"""Online features as a library: apply events to a store, and read the features of entities from it.
+
+`MemoryFeatureStore` keeps everything in this process, and the DynamoDB store of the deployed functions keeps the same promises.
+Training sets of the same features are made by `history.offline`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from candor.errors import DefinitionError, InvalidInput
+from candor.features.definitions import Definitions
+from candor.features.vector import State, item_keys_of, windowed
+from candor.ingest import Outcome, ingest
+from candor.store.commits import Retention
+from candor.store.memory import MemoryFeatureStore
+from candor.store.protocol import FeatureStore
+
+__all__ = [
+    "FeatureStore",
+    "MemoryFeatureStore",
+    "OnlineFeatures",
+    "Outcome",
+    "Retention",
+    "State",
+    "ingest",
+    "online_features",
+]
+
+
+class OnlineFeatures(msgspec.Struct, frozen=True):
+    """Features of entities at one moment.
+
+    `values`: by feature name, in the order of `Definitions.features`; NaN is missing. `states`: by view name, how its values
+    came to be: `present`, `absent` (no event counts, the values are those of no events), `stale` (an event may be wrong until the
+    item is rebuilt) or `unavailable` (could not be read, all NaN).
+    """
+
+    values: dict[str, float]
+    states: dict[str, State]
+
+
+def online_features(
+    definitions: Definitions, store: FeatureStore, entities: Mapping[str, str], q: int
+) -> OnlineFeatures:
+    """Features of every view at moment `q` (ms UTC), by one read of the store.
+
+    `entities`: tokens by entity name, such as `{"card": "c-17", "terminal": "t-4"}`. Views of an entity that is not named are
+    absent. An event at or after `q` does not count. What cannot be read is in the states: the store raises nothing here.
+
+    Raises `InvalidInput` for an entity that is not declared or a token that is no text, `DefinitionError` for declarations with
+    features on demand, which are computed from a checkout.
+    """
+    require_no_on_demand(definitions)
+    _check(definitions, entities)
+    keys = item_keys_of(definitions, entities)
+    reads = store.load([key for of_view in keys.values() for key in of_view])
+    return OnlineFeatures(*windowed(definitions, reads, keys, q))
+
+
+def require_no_on_demand(definitions: Definitions) -> None:
+    """Raise `DefinitionError` if a feature is computed from a checkout."""
+    if definitions.on_demand:
+        raise DefinitionError(
+            f'feature "{definitions.on_demand[0].feature}" is computed from a checkout, and there is none here: '
+            "leave on_demand= out of these definitions"
+        )
+
+
+def _check(definitions: Definitions, entities: Mapping[str, str]) -> None:
+    for name, token in entities.items():
+        if name not in definitions.entities:
+            declared = ", ".join(definitions.entities)
+            raise InvalidInput("invalid_field", f"Expected declared entities: {declared}.", "entities")
+        if type(token) is not str:
+            raise InvalidInput("invalid_field", "Expected text.", f"entities.{name}")
