@@ -201,7 +201,9 @@ def test_an_item_that_goes_stale_is_queued_to_be_healed(module, deliver, monkeyp
     assert deliver(void, void) == []
     assert deliver(void) == []
     items = [json.loads(message["Body"]) for message in drain(module.STALE_ITEMS._url)]
-    assert [item["key"] for item in items] == [only_key(REPAYMENTS, "cus_void")] * 2, "a redelivery says it again"
+    assert [item["key"] for item in items] == [only_key(REPAYMENTS, "cus_void")] * 2, (
+        "a redelivery says it again"
+    )
     assert all(before <= item["since"] <= SystemClock().now_ms() for item in items)
 
 

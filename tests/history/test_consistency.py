@@ -21,7 +21,6 @@ from candor.store.synchronous import SynchronousViews
 from history.backfill import Arrival, held_events, rebuilding_commit
 from history.causes import (
     ERASED,
-    EXPIRED,
     LAG,
     LATENESS,
     OVERFLOW,
