@@ -26,15 +26,11 @@ class _Detail(msgspec.Struct):
     entities: dict[str, str]
 
 
-class _Event(msgspec.Struct):
-    detail: _Detail
-
-
 class _Commit(msgspec.Struct):
     key: str
 
 
-_EVENT: Final = msgspec.json.Decoder(_Event)
+_DETAIL: Final = msgspec.json.Decoder(_Detail)
 _COMMIT: Final = msgspec.json.Decoder(_Commit)
 
 
@@ -68,11 +64,11 @@ def token_of(view: FeatureView, key: str) -> str:
 
 
 def _owners_of_event(line: bytes) -> Sequence[bytes]:
-    """Every entity that an envelope names. What no reader accepts is nobody's; raises DecodeError where readers do."""
+    """Every entity that an event names. What no reader accepts is nobody's; raises DecodeError where readers do."""
+    detail = ENVELOPE.decode(line).detail
     try:
-        entities = _EVENT.decode(line).detail.entities
+        entities = _DETAIL.decode(detail).entities
     except (msgspec.DecodeError, RecursionError):
-        ENVELOPE.decode(line)
         return ()
     return [entity_owner(kind, token) for kind, token in entities.items()]
 

@@ -77,9 +77,11 @@ class MemoryArchive:
 
 
 def envelope(event: Event, taken_at: int, **more: Any) -> bytes:
-    """The line of an event."""
+    """The line of an event: with the bus's stamp around it, or of before that was kept."""
     detail = json.loads(encode_event(event))
-    return json.dumps({"time": format_rfc3339(taken_at), "detail": detail, **more}).encode()
+    bare = {"time": format_rfc3339(taken_at), "detail": detail, **more}
+    stamped = {"ingestion_time": format_rfc3339(taken_at), "event": bare}
+    return json.dumps(stamped if len(event.id) % 2 else bare).encode()
 
 
 def commit_line(key: str, n: int, at: int, event_ids: Sequence[str]) -> bytes:
