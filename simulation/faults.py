@@ -8,6 +8,8 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 from unittest.mock import patch
 
+import polars as pl
+
 from candor.errors import StoreUnavailable
 from candor.features.plan import Plan, Row
 from candor.features.state import ViewState
@@ -15,6 +17,7 @@ from candor.features.vector import Version
 from candor.features.voids import Evidence
 from candor.features.windows import Window
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates
+from history.asof import stream
 from simulation.store import Client, Table
 
 KINDS = (
@@ -121,6 +124,10 @@ def _same(_plan: Plan, _row: Row) -> int:
     return 1
 
 
+def _unknown(_events: pl.DataFrame, _knowledge: str) -> pl.Expr:
+    return pl.lit(None, pl.Int64).alias("known_at")
+
+
 def _never_expired(state: ViewState, rows: Sequence[Row]) -> Sequence[Row]:
     if rows:
         moments = [int(row[0]) for row in rows]
@@ -139,7 +146,7 @@ class Plant:
         self,
         table: type[Table] = Table,
         client: type[Client] = Client,
-        replaced: tuple[type, str, Any] | None = None,
+        replaced: tuple[Any, str, Any] | None = None,
     ) -> None:
         self.table = table
         self.client = client
@@ -159,6 +166,7 @@ PLANTS = {
     "version-reuse-after-expiry": Plant(table=SameBirthTable),
     "orphan-subtracted": Plant(replaced=(ViewState, "_resolve", _subtracted)),
     "voids-own-data-used": Plant(replaced=(Plan, "fingerprint", _same)),
+    "correction-known-too-early": Plant(replaced=(stream, "_known_at", _unknown)),
     "sweep-decides": Plant(replaced=(ViewState, "_counting", _never_expired)),
 }
 """By the name that ``CANDOR_PLANTED_FAULT`` takes."""

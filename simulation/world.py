@@ -25,6 +25,7 @@ from candor.features.views import SWEEP_MARGIN, FeatureView
 from candor.ingest import Backoff
 from candor.store.protocol import Commit, marked
 from history.backfill import recomputed
+from history.point_in_time import features_of
 from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
 from simulation.healers import Healers
@@ -99,6 +100,7 @@ class World:
         self.table = plant.table(self)
         self.synchronous = plant.table(self)
         self._accepted: dict[str, Event] = {}
+        self._known_at: dict[str, int] = {}
         self._published: set[str] = set()
         self._checkouts = 0
         self._rates = drawn(rng)
@@ -163,6 +165,7 @@ class World:
         try:
             for epoch in range(self.rng.randint(2, 4)):
                 self._epoch(epoch)
+            self._check_as_of()
         except Exception as error:  # noqa: BLE001 - a crash is a finding of this seed, not the end of all others
             return self._found(error)
         finally:
@@ -259,6 +262,7 @@ class World:
 
     def _send(self, event: Event, what: str = "event") -> None:
         self._sent += 1
+        self._known_at.setdefault(event.dedup_id, self.scheduler.now)
         message = message_of(event, self._sent)
         age = (self.scheduler.now - event.occurred_at) / SECOND
         self.note(
@@ -380,6 +384,32 @@ class World:
             if wrong := self._differences(view, wanted, values):
                 place = f"{key} at {(q - BEGIN) / SECOND:g} s"
                 raise Violation(f"{place}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
+
+    def _check_as_of(self) -> None:
+        """A training set of past moments holds what was known at each of them, and no correction that came later."""
+        view = self._lender.definitions.views[0]
+        events = [
+            replace(event, known_at=self._known_at[event.dedup_id])
+            for event in self._accepted.values()
+            if event.type in view.event_types and "customer" in event.entities
+        ]
+        about = self.rng.sample(events, min(len(events), 6))
+        asked = [
+            (event.entities["customer"], moment + 1)
+            for event in about
+            for moment in (event.occurred_at, event.known_from, event.known_from - 1)
+        ]
+        table = features_of(view, self._lender.definitions, events, asked)
+        for (customer, q), values in zip(asked, table.tolist(), strict=True):
+            known = [one for one in events if one.entities["customer"] == customer and one.known_from < q]
+            begin = begin_of_history(
+                (one.occurred_at for one in known if one.voided_at is None), view.expiry_ms, q
+            )
+            counting = [one for one in known if begin is not None and one.occurred_at >= begin]
+            voids = [one for one in known if one.voided_at is not None]
+            wanted = expected(view, _not_voided([*counting, *voids], q), q)
+            if wrong := self._differences(view, wanted, values):
+                raise Violation(f"as of {(q - BEGIN) / SECOND:g} s, {customer}: {'; '.join(wrong[:3])}")
 
     def _is_crowded(self, view: FeatureView, reads: Sequence[Read], q: int) -> bool:
         """Whether an item holds so many raw events or voids that moments after its line cannot be read."""
