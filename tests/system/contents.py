@@ -87,8 +87,8 @@ class Account:
 def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """What each item knows, whatever the batches were: its state, and the ids of its events from ring and markers.
 
-    Left out, because they tell of the writing and not of the events: when each id was applied, births and numbers of
-    versions. What came too late for every window is left out or taken in by the order of arrival, and no moment to
+    Left out, because they tell of the writing and not of the events: when each id, and the first, was applied, births and
+    numbers of versions. What came too late for every window is left out or taken in by the order of arrival, and no moment to
     come tells the difference: of views without a lifetime the answers are compared.
     """
     known: dict[str, set[int]] = defaultdict(set)
@@ -117,4 +117,5 @@ def _answers(state: ViewState) -> dict[str, Any]:
 
 
 def _plain(state: ViewState) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in state.__struct_fields__ if name not in ("plan", "ring")}
+    of_writing = {"plan", "ring", "since"}
+    return {name: getattr(state, name) for name in state.__struct_fields__ if name not in of_writing}
