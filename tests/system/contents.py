@@ -68,7 +68,7 @@ class Account:
         """Every archived copy of every event."""
         for file in sorted(self._state.glob("s3/*archive*/events/**/*.gz")):
             for line in gzip.decompress(file.read_bytes()).splitlines():
-                yield json.loads(line)["detail"]
+                yield json.loads(line)["event"]["detail"]
 
     def contents(self) -> Contents:
         archive = defaultdict(list)
