@@ -16,7 +16,7 @@ from candor.features.state import ViewState
 from candor.store.dynamodb import DynamoFeatureStore
 from history.verification import verify
 from lender import DEFINITIONS
-from tests.cli.deployed import REGION, RETENTION, Deployed, call, called
+from tests.cli.deployed import REGION, Deployed, call, called
 
 ARCHIVED = parse_rfc3339("2026-11-25T00:00:00Z")
 """Past the hour into which the stage's archive delivers."""
@@ -56,7 +56,7 @@ def state(token: str = "cus_1") -> ViewState:
 def assert_exact(events: list[Event], token: str = "cus_1") -> None:
     """Equal to the offline engine, bit for bit."""
     now = SystemClock().now_ms()
-    asked = (DEFINITIONS, REPAYMENTS, events, [token], DynamoFeatureStore("features"), RETENTION, now)
+    asked = (DEFINITIONS, REPAYMENTS, events, [token], DynamoFeatureStore("features"), now)
     found = verify(*asked)
     assert (found.compared, list(found.different)) == (1, [])
 
@@ -159,7 +159,7 @@ def test_an_item_is_shown_with_what_it_holds_and_answers(stage):
     made_stale(stage)
     found = json.loads(call("show", REPAYMENTS.name, "cus_1", "--json").stdout)
     [item] = found["items"]
-    assert (found["state"], found["version"]) == ("present", REPAYMENTS.version)
+    assert (found["state"], found["version"]) == ("stale", REPAYMENTS.version)
     assert (item["stale"], item["markers"], item["filled"], item["erased_at"]) == (True, False, False, None)
     assert (item["commits"], item["known_ids"]) == (2, 81)
     assert item["bytes"] > 500 > item["raw_events"] >= 32

@@ -80,6 +80,7 @@ def drain_count(queue: str) -> int:
 
 @pytest.fixture
 def functions(monkeypatch):
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # another module's session may know another endpoint
     with mock_aws():
         yield Functions(monkeypatch)
 
