@@ -271,7 +271,7 @@ def test_an_event_that_cannot_be_applied_goes_to_the_dead_letters_and_its_neighb
         assert time.monotonic() < deadline, account.queues()
         time.sleep(0.05)
     for state in applied(served, "queue_guest"):
-        assert [row[1] for row in state["head"]] == ["evt_q5", "evt_q6"]
+        assert [row[1] for row in state["base"].head] == ["evt_q5", "evt_q6"]
     assert reasons(served, len(bad)) == {"evt_q1", "evt_q2", "evt_q3", "evt_q4"}
 
 
