@@ -13,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from candor.contracts import MAX_AMOUNT
+from lender.events import payment_failed
 
 _RUN = os.urandom(6).hex()
 _NUMBERS = itertools.count()
@@ -96,6 +97,11 @@ def _mend_checkout(body: Any) -> None:
         body |= {"tax_amount": 0, "shipping_amount": 0, "discount_amount": 0}
 
 
+def _undeclared(data: dict[str, Any]) -> dict[str, Any]:
+    """Without fields that the event's type declares: the schema leaves their kinds to the lender."""
+    return {name: value for name, value in data.items() if name not in payment_failed.fields}
+
+
 def _mend_events(body: Any) -> None:
     if not isinstance(body, dict):
         return
@@ -105,7 +111,7 @@ def _mend_events(body: Any) -> None:
             "type": "payment.failed",
             "occurred_at": "2026-11-01T12:00:00Z",
             "entities": {"customer": f"contract-{_RUN}"},
-            "data": {**event["data"], **_PAYMENT},
+            "data": {**_undeclared(event["data"]), **_PAYMENT},
         }
         if event.get("voided_at"):
             event["voided_at"] = "2026-11-01T12:00:01Z"
