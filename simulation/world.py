@@ -393,7 +393,7 @@ class World:
             for event in self._accepted.values()
             if event.type in view.event_types and "customer" in event.entities
         ]
-        about = self.rng.sample(events, min(len(events), 6))
+        about = self.rng.sample(events, min(len(events), 2))
         asked = [
             (event.entities["customer"], moment + 1)
             for event in about

@@ -325,3 +325,16 @@ def test_a_void_that_comes_while_its_event_is_computed_anew_makes_the_item_stale
 
 def test_last_k_is_of_values():
     assert LastK(Sum("amount"), 2).op == "last_k"
+
+
+def test_an_event_that_comes_after_its_unproved_void_does_not_count_even_while_the_item_is_healed():
+    late = payment("late", NOW - 20 * DAY, 500)
+    state = old(many(40, NOW), [void(late, NOW - HOUR)])
+    assert state.stale
+    state.begin_healing(9)
+    for batch in ([late], [payment(f"m{n}", NOW + n) for n in range(60)]):
+        state.apply(batch, NOW, HORIZON)
+    anew = ViewState.new(MONTH)
+    anew.recompute([payment("first", NOW - 29 * DAY), *many(40, NOW), void(late, NOW - HOUR)])
+    anew.finish_healing(state)
+    assert anew.values(NOW + HOUR) == [101.0, 1010.0]

@@ -115,10 +115,10 @@ class Segment(msgspec.Struct):
             self.voids.counted.append([void.voided_at, *single])
             return True
         evidence = Evidence.NEVER_APPLIED if self.holds_row(void.id) else resolve(void)
-        if evidence is Evidence.NEVER_APPLIED:
-            self.voids.waiting[void.id] = void.voided_at
-        elif evidence is Evidence.COUNTED:
+        if evidence is Evidence.COUNTED:
             self.voids.counted.append([void.voided_at, *row])
+        else:  # without proof its event may still have to come: then it must not count
+            self.voids.waiting[void.id] = void.voided_at
         return evidence is not Evidence.UNPROVED
 
     def _cancel(self) -> None:
