@@ -70,7 +70,7 @@ def test_a_planted_fault_is_caught_within_fifty_seeds(planted):
 
 
 def test_a_planted_fault_leaves_nothing_behind():
-    seeds = (1, 5, 14)
+    seeds = (0, 8)
     before = [run(seed).digest for seed in seeds]
     for planted in PLANTS:
         assert [run(seed, planted).digest for seed in seeds] != before
