@@ -344,7 +344,7 @@ def test_a_message_that_cannot_be_read_is_failed_alone(stale):
 
 def test_what_the_queue_refuses_to_take_again_is_delivered_again(stale):
     refusing = StaleQueue(
-        lambda QueueUrl, Entries: {"Failed": [{"Id": each["Id"], "Code": "Throttled"} for each in Entries]},  # noqa: N803
+        lambda QueueUrl, Entries: {"Failed": [{"Id": each["Id"], "Code": "Throttled"} for each in Entries]},  # noqa: N803 - boto3's own names
         "url",
     )
     body = stale.queue.pop()[1]
