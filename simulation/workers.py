@@ -175,7 +175,7 @@ class Workers:
             self._world.reach("early")
         if outcome.stale:
             process.io("tells of stale items")
-            for key in outcome.stale:
+            for key in sorted(outcome.stale):
                 self._stale(key)
         for what in ("too_late", "stale"):
             if getattr(outcome, what):

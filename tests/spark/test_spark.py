@@ -38,9 +38,12 @@ AGEING = [
     RateOfChange(Count(), "7d"),
     RateOfChange(Sum("amount"), "7d"),
 ]
+ALL = [*all_aggregations(), *AGEING]
+# Two views of an entity, since one with every aggregation would outgrow DynamoDB's largest item.
 VIEWS = [
-    FeatureView(f"{entity.name}_all", entity, [paid, failed], [*all_aggregations(), *AGEING], ["14d", "28d"])
+    FeatureView(f"{entity.name}_{name}", entity, [paid, failed], aggregations, ["14d", "28d"])
     for entity in (customer, shop)
+    for name, aggregations in (("even", ALL[::2]), ("odd", ALL[1::2]))
 ]
 DEFINITIONS = definitions_of(*VIEWS)
 
