@@ -7,14 +7,21 @@ not applied, and header names reach the function in lower case, as they do from 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import uvicorn
+
 from local.authorization import AuthorizerCache, Invoke, Refused, signing_key
+from local.errors import LocalError
 from local.proxy import (
     HttpRequest,
     MalformedAnswer,
@@ -36,6 +43,7 @@ from local.rest_api import (
 __all__ = ["Authorizer", "Gateway", "GatewayResponse", "RestApi", "Route"]
 
 PAYLOAD_LIMIT = 10 * 1024 * 1024  # bytes (Amazon API Gateway quotas)
+_KEEP_ALIVE_S = 350  # longer than clients keep idle connections, so that none is closed under a request
 _THREADS = 128  # each request blocks one while its function works
 _TOO_LARGE_FOR_LAMBDA = "RequestEntityTooLargeException"
 
@@ -224,3 +232,30 @@ async def _respond(send: Send, answer: HttpResponse, context: MutableMapping[str
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": raw})
     await send({"type": "http.response.body", "body": answer.body})
+
+
+@contextlib.contextmanager
+def serving(gateway: Gateway, listener: socket.socket) -> Iterator[None]:
+    """The gateway under uvicorn on a thread of its own, where it leaves the signals alone; the gateway is closed at the end."""
+    config = uvicorn.Config(
+        gateway.app,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        http="h11",
+        ws="none",
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.002)
+    if not server.started:
+        raise LocalError("the gateway did not start")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        gateway.close()

@@ -9,17 +9,15 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
-
-import uvicorn
 
 from local.aws import EmbeddedAws
 from local.deployment import Deployment
 from local.errors import LocalError, PortBusy
 from local.expiry import ExpirySweep
-from local.gateway import Gateway
+from local.gateway import Gateway, serving
 from local.queues import DurableQueue
 from local.resources import Provisioner
 from local.runtime import Invocation, LambdaService
@@ -131,7 +129,7 @@ class LocalSystem:
         sweep.start()
         api = self._deployment.rest_api(self._aws.region, self._stage)
         if api is not None:
-            self._closing.enter_context(_served(Gateway(api, self.invoke), listener))
+            self._closing.enter_context(serving(Gateway(api, self.invoke), listener))
         found = {**self.endpoints, "API_URL": self.url}
         (self._state.path / "endpoints.json").write_text(json.dumps(found, indent=1))
 
@@ -218,24 +216,3 @@ def _listening(port: int) -> socket.socket:
             f"port {port} cannot be served ({reason}): choose another, as in PORT={other}"
         ) from None
     return listener
-
-
-@contextlib.contextmanager
-def _served(gateway: Gateway, listener: socket.socket) -> Iterator[None]:
-    """The gateway under uvicorn, on a thread of its own, where it leaves the signals alone."""
-    config = uvicorn.Config(
-        gateway.app, log_level="warning", access_log=False, proxy_headers=False, http="h11", ws="none"
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.002)
-    if not server.started:
-        raise LocalError("the gateway did not start")
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        gateway.close()

@@ -2,16 +2,15 @@
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import uvicorn
 
 from local.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
+from local.gateway import serving as gateway_serving
 from local.runtime import Invocation
 
 PROBLEM = '{"status":%d,"code":"%s","detail":$context.error.messageString,"request_id":"$context.requestId"}'
@@ -81,17 +80,13 @@ class Functions:
 def serving(gateway: Gateway) -> Iterator[httpx.Client]:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(gateway.app, log_level="warning", proxy_headers=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         limits = httpx.Limits(max_connections=200)
-        try:
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, timeout=30, limits=limits, trust_env=False) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join()
+        with (
+            gateway_serving(gateway, listener),
+            httpx.Client(base_url=address, timeout=120, limits=limits, trust_env=False) as client,
+        ):
+            yield client
 
 
 def key() -> dict[str, str]:
