@@ -10,7 +10,7 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cold_start, decline, healing, read, rebuild, score, update
+from benchmarks import clocks, cold_start, decline, healing, read, rebuild, score, update
 from benchmarks.offline import measure as offline
 from benchmarks.request import measure as request
 from benchmarks.results import keep
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "read": read.measure,
     "rebuild": rebuild.measure,
     "healing": healing.measure,
+    "clocks": clocks.measure,
     "offline": offline.measure,
 }
 

@@ -1,0 +1,331 @@
+"""The reading of moments under clocks that disagree: how often a view is unavailable, and whether the others are exact.
+
+No time passes: a simulated clock sends events as envelopes into a queue, whose mapping hands them on as the deployed one does (100
+messages, or those of a second), `ingest_messages` applies them or returns them with a delay, and `online_features` reads at the
+scorer's clock. What is answered is held against the naive oracle of the events that were applied and are dated before the moment.
+
+History that is loaded at once and then read at each event's own moment is not live: items answer little of it, and the as-of
+engine behind `candor features as-of` answers all of it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import operator
+import random
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from heapq import heappop, heappush
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from benchmarks.rounds import Row
+from candor import (
+    Count,
+    Definitions,
+    Distinct,
+    Entity,
+    EventType,
+    FeatureView,
+    LastK,
+    Max,
+    Mean,
+    Money,
+    Sum,
+    Text,
+    TimeSinceLast,
+    type_is,
+)
+from candor.clock import DAY, MINUTE, SECOND, FixedClock, format_rfc3339
+from candor.contracts import HISTORY, Event, encode_event, parse_envelope
+from candor.edge.messages import Message, ingest_messages
+from candor.features.segment import MOST_RAW
+from candor.online import MemoryFeatureStore, OnlineFeatures, Retention, online_features
+from history.archive import accepted_events, read_envelopes
+from history.point_in_time import features_of
+from tests.oracle import expected
+
+UNAVAILABLE_BUDGET: Final = 1
+"""Per cent of the views that are read live."""
+
+TOKEN: Final = "e-1"
+START: Final = 1_795_000_000_000
+STEP: Final = 10
+"""Step of the simulated clock (ms)."""
+
+BATCH: Final = 100
+GATHERING: Final = SECOND
+"""Most messages of a batch, and how long (ms) the mapping gathers fewer: as `stacks/ingestion.py` has it."""
+
+RETENTION: Final = Retention(event_ids=19 * DAY)
+BEFORE: Final = 40
+"""Daily events of the entity before anything is live: its items are folded from the first read on."""
+
+CARD: Final = Entity("card", "checkout.applicant.token")
+TERMINAL: Final = Entity("terminal", "merchant_id", hot=True)
+KINDS: Final = [
+    EventType(name, [CARD, TERMINAL], {"amount": Money(), "category": Text()})
+    for name in ("card.used", "card.refused")
+]
+VIEWS: Final = [
+    FeatureView(
+        "card_spending",
+        CARD,
+        KINDS,
+        [Count(), Sum("amount"), Mean("amount"), Max("amount"), Distinct("category"), TimeSinceLast()],
+        ["1h", "24h", "30d"],
+    ),
+    FeatureView(
+        "card_velocity",
+        CARD,
+        KINDS,
+        [Count(), Count(where=type_is("card.refused"), name="refused"), LastK(Mean("amount"), 3)],
+        ["1m", "10m"],
+    ),
+    FeatureView(
+        "terminal_traffic",
+        TERMINAL,
+        KINDS,
+        [Count(), Sum("amount"), Max("amount"), Distinct("category")],
+        ["10m", "24h", "30d"],
+    ),
+]
+DEFINITIONS: Final = Definitions(entities=[CARD, TERMINAL], events=KINDS, views=VIEWS)
+
+
+class Scenario(NamedTuple):
+    """Traffic of one entity, and how far (ms) the scorer's clock is behind and the producer's ahead."""
+
+    name: str
+    per_second: int
+    behind: int = 0
+    ahead: int = 0
+    entity: Entity = CARD
+
+    @property
+    def entities(self) -> dict[str, str]:
+        """The entity whose views are read, as events name it."""
+        return {self.entity.name: TOKEN}
+
+
+LIVE: Final = (
+    Scenario("1 event/s, scorer 60 s behind", 1, behind=60 * SECOND),
+    Scenario("hot, 100 events/s, scorer 2 s behind", 100, behind=2 * SECOND, entity=TERMINAL),
+    Scenario("5 events/s, producer 30 s ahead", 5, ahead=30 * SECOND),
+    Scenario("20 events/s, producer 10 s ahead", 20, ahead=10 * SECOND),
+    Scenario("hot, 150 events/s, 2 s behind and 10 s ahead", 150, 2 * SECOND, 10 * SECOND, TERMINAL),
+)
+CROWD: Final = Scenario("not hot, 100 events/s, scorer 2 s behind", 100, behind=2 * SECOND)
+"""Traffic beyond an item: more events than stay raw, 128, lie after the moments that are read. Hot entities have four items."""
+
+
+class Tally(NamedTuple):
+    """What became of the views that were read."""
+
+    reads: int
+    unavailable: int
+    compared: int
+    different: int
+
+    def plus(self, other: Tally) -> Tally:
+        return Tally(*map(operator.add, self, other))
+
+
+NOTHING: Final = Tally(0, 0, 0, 0)
+
+
+def measure() -> Iterator[Row]:
+    """Per cent of views that are unavailable, and per cent of those compared that differ from the oracle."""
+    for scenario in LIVE:
+        yield from _rows(scenario.name, live(scenario), UNAVAILABLE_BUDGET)
+    yield from _rows(CROWD.name, live(CROWD))
+    for events in (32, 33):
+        for back, name in ((2 * DAY, "2 d"), (6 * MINUTE, "6 min"), (5 * MINUTE, "5 min")):
+            unavailable = 0 if daily(events, back) else 100
+            yield _row(f"{events} daily events, {name} before the newest: unavailable", unavailable)
+    online, as_of = loaded()
+    yield from _rows("loaded, at each event's moment, online", online)
+    yield from _rows("loaded, at each event's moment, as of", as_of, 0)
+
+
+def _rows(name: str, tally: Tally, budget: float | None = None) -> Iterator[Row]:
+    unavailable = 100 * tally.unavailable / tally.reads
+    yield _row(f"{name}: unavailable of {tally.reads:,} views read", unavailable, budget)
+    if tally.compared:
+        different = 100 * tally.different / tally.compared
+        yield _row(f"{name}: different from the oracle, of {tally.compared:,} compared", different, 0)
+
+
+def _row(name: str, value: float, budget: float | None = None) -> Row:
+    return Row("clocks", name, value, unit="%", budget=budget)
+
+
+class World:
+    """A queue, its mapping, the updater and its store, under one clock that is right."""
+
+    def __init__(self) -> None:
+        self.store = MemoryFeatureStore()
+        self.clock = FixedClock(START)
+        self.applied: list[Event] = []
+        self._queue: list[tuple[int, int, Message]] = []
+        self._gathered: list[Message] = []
+        self._gathering_since = 0
+        self._sent = 0
+
+    def send(self, event: Event, source: str = "candor.bench") -> None:
+        """Put the event's envelope into the queue."""
+        self._put(Message(event.id, envelope(event, source)), 0)
+
+    def step(self) -> None:
+        """Hand on what the mapping has gathered, if it is a batch or a second old."""
+        now = self.clock.now_ms()
+        while self._queue and self._queue[0][0] <= now:
+            if not self._gathered:
+                self._gathering_since = now
+            self._gathered.append(heappop(self._queue)[2])
+            if len(self._gathered) == BATCH:
+                self._update()
+        if self._gathered and now - self._gathering_since >= GATHERING:
+            self._update()
+
+    def drain(self) -> None:
+        """Step until the queue is empty."""
+        while self._queue or self._gathered:
+            self.step()
+            self.clock.advance(GATHERING)
+
+    def _update(self) -> None:
+        batch, self._gathered = self._gathered, []
+        outcome = ingest_messages(batch, DEFINITIONS, self.store, self.clock, RETENTION)
+        if outcome.refused or outcome.failed:
+            raise RuntimeError(f"{len(outcome.refused)} refused, {len(outcome.failed)} failed: none must be")
+        for message, wait_s in outcome.early:
+            self._put(message, wait_s * SECOND)
+        returned = {message.id for message, _ in outcome.early}
+        self.applied += [parse_envelope(message.body) for message in batch if message.id not in returned]
+
+    def _put(self, message: Message, delay: int) -> None:
+        self._sent += 1
+        heappush(self._queue, (self.clock.now_ms() + delay, self._sent, message))
+
+
+def envelope(event: Event, source: str) -> bytes:
+    """The event as the bus hands it on."""
+    return b'{"time":"%b","source":"%b","detail":%b}' % (
+        format_rfc3339(START).encode(),
+        source.encode(),
+        encode_event(event),
+    )
+
+
+def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> Tally:
+    """Traffic that goes on for `length` (ms); reads begin when the clocks have had their effect."""
+    rng = random.Random(1)
+    world = _with_history(scenario, rng)
+    warm = scenario.behind + scenario.ahead + (MOST_RAW // scenario.per_second + 5) * SECOND
+    wanted = Counter(START + warm + rng.randrange(length // STEP) * STEP for _ in range(reads))
+    compared = set(rng.sample(range(reads), min(compare, reads)))
+    tally, number = NOTHING, 0
+    for now in range(START, START + warm + length, STEP):
+        for event in _sent_between(scenario, now, now + STEP, rng):
+            world.send(event)
+        world.step()
+        for _ in range(wanted[now]):
+            q = now - scenario.behind + rng.randrange(STEP)
+            tally = tally.plus(_read(world, scenario.entities, q, compare=number in compared))
+            number += 1
+        world.clock.advance(STEP)
+    return tally
+
+
+def _read(world: World, entities: dict[str, str], q: int, *, compare: bool) -> Tally:
+    """What becomes of the views of these entities at `q` (ms)."""
+    features = online_features(DEFINITIONS, world.store, entities, q)
+    views = [view for view in VIEWS if view.entity.name in entities]
+    answered = [view for view in views if features.states[view.name] != "unavailable"]
+    compared = answered if compare else []
+    different = sum(_differs(view, features, world.applied, q) for view in compared)
+    return Tally(len(views), len(views) - len(answered), len(compared), different)
+
+
+def daily(events: int, back: int) -> bool:
+    """True if an item of so many daily events answers the moment that is `back` ms before the newest of them."""
+    world, rng, card = World(), random.Random(1), {CARD.name: TOKEN}
+    for days in range(events):
+        world.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
+    world.drain()
+    return _read(world, card, START - back, compare=False).unavailable == 0
+
+
+def loaded(*, events: int = 600, compare: int = 40) -> tuple[Tally, Tally]:
+    """Views at the moment of every event of a year that was loaded before: online, and as of from the archive."""
+    rng = random.Random(1)
+    entities = {entity.name: TOKEN for entity in (CARD, TERMINAL)}
+    moments = sorted(rng.sample(range(START - 365 * DAY, START), events))
+    history = [_event(f"loaded-{number}", at, entities, rng) for number, at in enumerate(moments)]
+    world = World()
+    for event in history:
+        world.send(event, HISTORY)
+    world.drain()
+    compared = rng.sample(range(events), min(compare, events))
+    reads = (_read(world, entities, q, compare=row in compared) for row, q in enumerate(moments))
+    return reduce(Tally.plus, reads), _as_of(_archived(history), moments, compared)
+
+
+def _archived(history: Sequence[Event]) -> list[Event]:
+    """The events as the archive gives them back."""
+    lines = b"\n".join(envelope(event, HISTORY) for event in history)
+    return list(accepted_events(read_envelopes([("events/1.gz", gzip.compress(lines))]), DEFINITIONS))
+
+
+def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> Tally:
+    """Answers of the engine behind `candor features as-of`. A view without its counts, which are never missing, has no answer."""
+    tally = NOTHING
+    for view in VIEWS:
+        values = features_of(view, DEFINITIONS, events, [(TOKEN, q) for q in moments])
+        counts = [
+            place for place, feature in enumerate(view.features) if feature.name.split(".")[1] == "count"
+        ]
+        answered = int(np.sum(~np.isnan(values[:, counts]).any(axis=1)))
+        different = sum(
+            not _equal(values[row].tolist(), expected(view, events, TOKEN, moments[row])) for row in compared
+        )
+        tally = tally.plus(Tally(len(moments), len(moments) - answered, len(compared), different))
+    return tally
+
+
+def _with_history(scenario: Scenario, rng: random.Random) -> World:
+    """A world in which the entity had an event on each of so many days."""
+    world = World()
+    for days in range(BEFORE, 0, -1):
+        world.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
+    world.drain()
+    world.clock = FixedClock(START)
+    return world
+
+
+def _sent_between(scenario: Scenario, start: int, end: int, rng: random.Random) -> Iterator[Event]:
+    """Events that the producer sends in this time (ms), dated by its own clock."""
+    since = [(moment - START) * scenario.per_second for moment in (start, end)]
+    for number in range(*(-(-events // SECOND) for events in since)):
+        at = START + number * SECOND // scenario.per_second + scenario.ahead
+        yield _event(f"live-{number}", at, scenario.entities, rng)
+
+
+def _event(event_id: str, at: int, entities: dict[str, str], rng: random.Random) -> Event:
+    kind = rng.choices(KINDS, [9, 1])[0].name
+    data = {"amount": rng.randrange(100, 100_000), "category": f"category-{rng.randrange(12)}"}
+    return Event(event_id, kind, at, entities, data)
+
+
+def _differs(view: FeatureView, features: OnlineFeatures, applied: Sequence[Event], q: int) -> bool:
+    """True if a view that was read is anything but the oracle's values."""
+    values = [features.values[feature.name] for feature in view.features]
+    return not _equal(values, expected(view, applied, TOKEN, q))
+
+
+def _equal(values: Sequence[float], others: Sequence[float]) -> bool:
+    return array("d", values).tobytes() == array("d", others).tobytes()
