@@ -1,11 +1,12 @@
-"""Virtual time. Tasks are threads of which exactly one runs; they take turns where they sleep, so a seed replays exactly."""
+"""Virtual time. Tasks are greenlets, so exactly one runs; they take turns where they sleep, so a seed replays exactly."""
 
 from __future__ import annotations
 
 import heapq
 import random
-import threading
 from collections.abc import Callable
+
+from greenlet import getcurrent, greenlet
 
 
 class Stopped(BaseException):
@@ -13,36 +14,42 @@ class Stopped(BaseException):
 
 
 class Task:
-    """One line of execution inside the world."""
+    """A line of execution inside the world: a greenlet that runs until it sleeps or ends."""
 
     def __init__(self, scheduler: Scheduler, work: Callable[[], None]) -> None:
         self._scheduler = scheduler
         self._work = work
-        self._turn = threading.Semaphore(0)
-        self.done = False
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
+        self._greenlet = greenlet(self._run)
+
+    @property
+    def done(self) -> bool:
+        """True if the work has ended."""
+        return bool(self._greenlet.dead)
 
     def _run(self) -> None:
         try:
-            self.wait()
             self._work()
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - whatever a task dies of is the world's to report
             self._scheduler.crash = error
-        self.done = True
-        self._scheduler.turn_back()
+
+    def take_turn(self) -> None:
+        """Run the task until it sleeps or ends."""
+        self._greenlet.parent = getcurrent()
+        self._greenlet.switch()
 
     def wait(self) -> None:
         """Sleep until it is this task's turn."""
-        self._turn.acquire()
+        assert self._greenlet.parent is not None
+        self._greenlet.parent.switch()
         if self._scheduler.stopping:
             raise Stopped
 
-    def take_turn(self) -> None:
-        """Let the task run until it sleeps or ends."""
-        self._turn.release()
+    def unwind(self) -> None:
+        """End the task wherever it sleeps."""
+        if self._greenlet:
+            self.take_turn()
 
 
 class Scheduler:
@@ -56,7 +63,6 @@ class Scheduler:
         self.current: Task | None = None
         self._heap: list[tuple[int, float, int, Callable[[], object]]] = []
         self._number = 0
-        self._back = threading.Semaphore(0)
         self._tasks: list[Task] = []
 
     def at(self, moment: int, action: Callable[[], object]) -> None:
@@ -86,17 +92,11 @@ class Scheduler:
         """Called by a task: go on when someone wakes it."""
         task = self.current
         assert task is not None
-        self.turn_back()
         task.wait()
-
-    def turn_back(self) -> None:
-        """The running task hands its turn back."""
-        self._back.release()
 
     def _resume(self, task: Task) -> None:
         self.current = task
         task.take_turn()
-        self._back.acquire()
         self.current = None
         if self.crash is not None:
             raise self.crash
@@ -115,6 +115,4 @@ class Scheduler:
         """Unwind every task."""
         self.stopping = True
         for task in self._tasks:
-            if not task.done:
-                task.take_turn()
-            task.thread.join()
+            task.unwind()
