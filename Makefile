@@ -33,7 +33,7 @@ install:  ## Create .venv and install the locked requirements (when they changed
 
 run: install  ## Start the synthesized system here, load history, retrain, decide checkouts, serve
 	@scripts/synth-when-changed
-	@$(python) -m local run
+	@$(python) -m demo
 
 test: install engine  ## All tests on all cores, with branch coverage of the libraries
 	@$(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
@@ -93,4 +93,4 @@ clean:  ## Forget the local system's state, the synthesized app and all caches
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean  ## clean, and remove .venv as well
-	@rm -rf .venv local/dynoxide/node_modules
+	@rm -rf .venv local/aws/dynoxide/node_modules

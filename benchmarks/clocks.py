@@ -44,8 +44,8 @@ from candor.contracts import HISTORY, Event, encode_event, parse_envelope
 from candor.edge.messages import Message, ingest_messages
 from candor.features.segment import MOST_RAW
 from candor.online import MemoryFeatureStore, OnlineFeatures, Retention, online_features
-from history.archive import accepted_events, read_envelopes
-from history.point_in_time import features_of
+from history.archive.events import accepted_events, read_envelopes
+from history.asof.point_in_time import features_of
 from tests.oracle import expected
 
 UNAVAILABLE_BUDGET: Final = 1

@@ -32,12 +32,12 @@ from candor.decide import Attempt, Decider
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.model.bundle import Bundle
-from candor.store.commits import Retention
-from candor.store.hot import HotStore
-from candor.store.lean import Credentials
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
+from candor.store.scorer import HotStore
+from candor.store.signed.client import Credentials
+from candor.updates import Retention
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
-from local.dynoxide import Dynoxide
+from local.aws.dynoxide import Dynoxide
 from tests.handlers.checkouts import checkout
 from tests.trained import train
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 
 from candor.store.dynamodb import DynamoFeatureStore
-from local.dynoxide import Dynoxide, supported
+from local.aws.dynoxide import Dynoxide, supported
 from local.errors import LocalError
 
 TABLE = "features"

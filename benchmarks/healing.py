@@ -20,12 +20,12 @@ from benchmarks.rounds import Row
 from benchmarks.update import QUARTER, aggregations, payments_view
 from candor import Definitions
 from candor.clock import DAY, HOUR, MINUTE, format_rfc3339
+from history.archive.objects import Object
 from history.index.history import EntityHistory
 from history.index.kinds import COMMITS, EVENTS, KINDS, Kind
 from history.index.periods import Stamp
 from history.index.read import ArchiveIndex
 from history.index.refresh import refresh
-from history.objects import Object
 
 MOST: Final = 1_000_000
 BUSY_HOUR: Final = 42_000

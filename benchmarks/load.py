@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from local.journey.sources.simulated import SimulatedLender
+from demo.sources.simulated import SimulatedLender
 
 RETRYABLE = (429, 500, 502, 503, 504)
 _TIMEOUT_S = 60
@@ -235,7 +235,7 @@ def door_in(curl: str) -> Door:
 def own_system(state: Path) -> Iterator[Door]:
     """A system of its own, as `make run` starts it: loaded, trained, serving. What it says is shown as it says it."""
     environment = {name: text for name, text in os.environ.items() if name != "ONCE"}
-    command = [sys.executable, "-m", "local", "run", "--state", str(state), "--port", "0"]
+    command = [sys.executable, "-m", "demo", "--state", str(state), "--port", "0"]
     system = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert system.stdout is not None
     try:

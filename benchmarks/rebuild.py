@@ -17,8 +17,8 @@ from benchmarks.update import QUARTER, RETENTION, START, aggregations, payments_
 from candor import Definitions
 from candor.clock import DAY, FixedClock, format_rfc3339
 from candor.store.memory import MemoryFeatureStore
-from history.archive import arrivals, read_envelopes
-from history.backfill import Filling, fill, gathered, spread
+from history.archive.events import arrivals, read_envelopes
+from history.rebuild.backfill import Filling, fill, gathered, spread
 
 EVENTS = 1_000_000
 CUSTOMERS = 33_000

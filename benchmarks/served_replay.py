@@ -116,7 +116,7 @@ def _system(state: Path, data: Path | None) -> Iterator[subprocess.Popen[str]]:
     environment = {name: text for name, text in os.environ.items() if name not in ("ONCE", "DATA")}
     if data is not None:
         environment["DATA"] = str(data)
-    command = [sys.executable, "-m", "local", "run", "--state", str(state), "--port", "0"]
+    command = [sys.executable, "-m", "demo", "--state", str(state), "--port", "0"]
     system = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         yield system

@@ -29,7 +29,7 @@ from candor.clock import DAY, HOUR
 from candor.contracts import Event
 from candor.features.aggregations import Aggregation
 from candor.features.vector import Read, Version
-from candor.store.commits import Retention, prepare
+from candor.updates import Retention, prepare
 
 START = 1_750_000_000_000
 RETENTION = Retention(event_ids=19 * DAY)

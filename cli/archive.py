@@ -21,12 +21,12 @@ from rich.table import Table
 from candor.clock import SystemClock
 from cli.options import Shown, common, one_line, print_json
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
+from history.archive.stores import BucketStore, FolderStore
+from history.archive.tables import TABLES, ArchiveTable, compact
 from history.index.bucket import Vanished
 from history.index.kinds import KINDS, Kind
 from history.index.refresh import refresh
-from history.stores import BucketStore, FolderStore
-from history.tables import TABLES, ArchiveTable, compact
 
 FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 

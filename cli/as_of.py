@@ -21,8 +21,8 @@ from candor.store.erasures import Erasures
 from cli.options import Moment, Shown, common, one_line, print_json, token_of
 from cli.showing import serving_version
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, ArchiveDamaged, accepted_events, read_envelopes
-from history.point_in_time import FeatureTable, Knowledge, features_of
+from history.archive.events import EVENTS_PREFIX, ArchiveDamaged, accepted_events, read_envelopes
+from history.asof.point_in_time import FeatureTable, Knowledge, features_of
 from lender import DEFINITIONS
 
 KNOWLEDGE: Final[Mapping[str, Knowledge]] = {"at-moment": "at_moment", "ever": "ever"}

@@ -16,8 +16,8 @@ from candor.store.erasures import Erasures
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.replaying import ERASED, Past, chosen, without_erased
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
-from history.consistency import Archived, Report, consistency
+from history.archive.events import ArchiveDamaged
+from history.replay.consistency import Archived, Report, consistency
 from lender import DEFINITIONS
 
 SERVICE = "consistency"

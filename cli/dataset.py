@@ -17,11 +17,11 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.features.labels import FINAL_DUE
 from cli.options import Moment, Shown, common, one_line, print_json, print_pairs
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, ArchiveDamaged
-from history.decisions import DECISIONS_PREFIX
-from history.objects import Bucket, Folder
+from history.archive.decisions import DECISIONS_PREFIX
+from history.archive.events import EVENTS_PREFIX, ArchiveDamaged
+from history.archive.objects import Bucket, Folder
 from lender import DEFINITIONS
-from training.building import MANIFEST, Asked, Embedded, NothingToLearn, limited, write
+from training.dataset.build import MANIFEST, Asked, Embedded, NothingToLearn, limited, write
 
 SPARK: Final = Path(".cache/spark/bin/python")
 """Spark's own environment, which `make spark` creates."""

@@ -14,18 +14,18 @@ from rich.table import Table
 
 from candor.clock import format_rfc3339
 from candor.decision import Decision, parse_record, to_record
-from candor.judgement import Judge
 from candor.model.bundle import Bundle
 from candor.notice import render
 from candor.policy import Policy
-from candor.store.artifacts import read_bundle, s3_client
+from candor.registry.artifacts import read_bundle, s3_client
 from candor.store.dynamodb import DynamoDecisionStore
+from candor.underwriting import Judge
 from cli.options import Shown, common, one_line, print_json, print_pairs
 from cli.replaying import chosen
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
-from history.judged import compared, differing, judge_again
-from history.served import Kept
+from history.archive.events import ArchiveDamaged
+from history.replay.as_decided import compared, differing, judge_again
+from history.replay.as_served import Kept
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE
 from lender import policy as lender_policy
 

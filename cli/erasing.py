@@ -15,7 +15,7 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.errors import DefinitionError
 from cli.options import Shown, common, one_line, print_json, token_of
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from history.erasure.job import Erasing, Places, Survey
 from history.erasure.lines import Person
 from history.index.bucket import Vanished

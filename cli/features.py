@@ -11,7 +11,7 @@ from rich.table import Table
 
 from candor.clock import SystemClock
 from candor.errors import DefinitionError
-from candor.store.pointer import Pointer
+from candor.registry.pointer import Pointer
 from cli.as_of import as_of_command
 from cli.consistency import consistency_command
 from cli.erasing import erase_command

@@ -17,10 +17,10 @@ from candor.features.definitions import Definitions
 from candor.features.views import FeatureView
 from candor.store.erasures import Erasures
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, arrivals, read_envelopes
-from history.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
-from history.log import COMMITS_PREFIX, Commit, read_log
-from history.verification import drawn, verify
+from history.archive.commits import COMMITS_PREFIX, Commit, read_log
+from history.archive.events import EVENTS_PREFIX, Arrival, arrivals, read_envelopes
+from history.rebuild.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
+from history.rebuild.verification import drawn, verify
 
 
 class _OfVersion:
@@ -67,8 +67,12 @@ def _spread(
 ) -> list[Path]:
     task = progress.add_task("reading the archive", total=None)
     tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
-    found = arrivals(read_envelopes(stage.archive(EVENTS_PREFIX)), definitions)
-    living = ((at, left) for at, event in found if (left := tombstones.honoured(event)) is not None)
+    archived = arrivals(read_envelopes(stage.archive(EVENTS_PREFIX)), definitions)
+    living = (
+        Arrival(arrival.taken_at, left)
+        for arrival in archived
+        if (left := tombstones.honoured(arrival.event)) is not None
+    )
     for number in spread(living, view, folder):
         progress.update(task, completed=number)
     progress.update(task, total=1, completed=1)

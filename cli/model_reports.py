@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from candor.clock import format_rfc3339
-from candor.store.artifacts import s3_client
-from candor.store.lifecycle import Transition
-from candor.store.registry_items import Registration
-from candor.store.runs import evaluation_key
+from candor.registry.artifacts import s3_client
+from candor.registry.lifecycle import Transition
+from candor.registry.registry_table import Registration
+from candor.registry.runs import evaluation_key
 from cli.options import common, print_json, print_pairs
 from cli.stage import Stage
 

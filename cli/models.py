@@ -9,9 +9,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from candor.clock import SystemClock, format_rfc3339
-from candor.store.artifacts import require_bundle, s3_client
-from candor.store.lifecycle import CHALLENGER, CHAMPION, Proposal, Word
-from candor.store.pointer import Pointer
+from candor.registry.artifacts import require_bundle, s3_client
+from candor.registry.lifecycle import CHALLENGER, CHAMPION, Proposal, Word
+from candor.registry.pointer import Pointer
 from cli.model_reports import (
     compare_command,
     history_command,

@@ -9,10 +9,10 @@ import boto3
 import click
 
 from candor.clock import SystemClock
-from candor.store.artifacts import s3_client
+from candor.registry.artifacts import s3_client
 from cli.options import Moment, Shown, common, one_line, print_json
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from lender import DEFINITIONS
 from training.monitoring import CHAMPION
 

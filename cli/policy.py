@@ -12,16 +12,16 @@ from rich.table import Table
 
 from candor.decision import Decision
 from candor.errors import BundleRefused
-from candor.judgement import Judge
 from candor.policy import Policy
 from candor.policy.validation import Known, faults
+from candor.underwriting import Judge
 from cli.decisions import judge_named, judge_of, read_table
 from cli.model_reports import named_bundle
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.replaying import chosen
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
-from history.backtest import OUTCOMES, Backtest, backtest, loss_in
+from history.archive.events import ArchiveDamaged
+from history.rescore.backtest import OUTCOMES, Backtest, backtest, loss_in
 from lender import DEFINITIONS, REASONS
 from lender import policy as lender_policy
 

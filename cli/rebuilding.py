@@ -17,12 +17,12 @@ from candor.features.state import ViewState
 from candor.features.views import FeatureView
 from cli.options import Shown, common, one_line, print_json, print_pairs, token_of, views_named
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
-from history.backfill import NotFillable
+from history.archive.commits import CONTRADICTORY, LogUnusable
+from history.archive.events import ArchiveDamaged
 from history.index.bucket import Vanished
 from history.index.history import EntityHistory
-from history.log import CONTRADICTORY, LogUnusable
-from history.rebuild import rebuild
+from history.rebuild.rebuild import rebuild
+from history.rebuild.recompute import NotFillable
 from lender import DEFINITIONS
 
 POLL_S: Final = 20.0

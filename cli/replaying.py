@@ -17,10 +17,11 @@ from candor.features.vector import FeatureVector
 from candor.store.erasures import Erasures, Tombstones
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.stage import Stage
-from history.archive import EVENTS_PREFIX, ArchiveDamaged, arrivals, read_envelopes
-from history.decisions import DECISIONS_PREFIX, made_at, read_decisions
-from history.log import COMMITS_PREFIX, CommitLog, read_log
-from history.served import Items, Kept, Replayed, application_of, items_of, keys_of, replay
+from history.archive.commits import COMMITS_PREFIX, CommitLog, read_log
+from history.archive.decisions import DECISIONS_PREFIX, made_at, read_decisions
+from history.archive.events import EVENTS_PREFIX, ArchiveDamaged, arrivals, read_envelopes
+from history.archive.items import Items, items_of
+from history.replay.as_served import Kept, Replayed, application_of, keys_of, replay
 from lender import DEFINITIONS
 
 ERASED = "a person in it was erased since"

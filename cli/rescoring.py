@@ -12,16 +12,16 @@ import boto3
 import click
 
 from candor.clock import DAY, SystemClock, format_rfc3339
-from candor.store.artifacts import read_bundle, s3_client
+from candor.registry.artifacts import read_bundle, s3_client
 from cli.model_reports import named_bundle
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
 from cli.policy import read_faultless
 from cli.replaying import chosen
 from cli.retraining import RetrainingFailed, begin, reason, watched
 from cli.stage import Stage
-from history.archive import ArchiveDamaged
-from history.decisions import DECISIONS_PREFIX
-from history.rescoring import PART, Candidate, Rescored, counted, rescore
+from history.archive.decisions import DECISIONS_PREFIX
+from history.archive.events import ArchiveDamaged
+from history.rescore.rescoring import PART, Candidate, Rescored, counted, rescore
 
 RESCORED: Final = "rescored"
 """Where in the training bucket the rows of every rescoring lie, each below its name."""

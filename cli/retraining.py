@@ -12,8 +12,8 @@ import click
 from botocore.exceptions import ClientError
 
 from candor.clock import SystemClock, format_rfc3339
-from candor.edge.retraining import run_name
 from candor.errors import CandorError
+from candor.registry.training_run import run_name
 from cli.options import Moment, Shown, common, print_json, print_pairs
 from cli.stage import Stage
 

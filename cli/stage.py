@@ -17,12 +17,12 @@ from botocore.config import Config
 
 from candor.clock import DAY
 from candor.features.views import FeatureView
-from candor.store.commits import Retention
+from candor.registry.registry import Registry
 from candor.store.dynamodb import DynamoFeatureStore
-from candor.store.registry import Registry
+from candor.updates import Retention
+from history.archive.objects import Bucket
 from history.index.bucket import ArchiveBucket
 from history.index.read import READERS, ArchiveIndex
-from history.objects import Bucket
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -12,7 +12,7 @@ from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.online import require_no_on_demand
 from history.asof.events import entity_column, event_table
-from history.point_in_time import features_as_of
+from history.asof.point_in_time import features_as_of
 
 __all__ = ["event_table", "historical_features"]
 

@@ -14,7 +14,7 @@ class UnknownResource(LocalError):
         what = f": {detail}" if detail else ""
         super().__init__(
             f"{kind} ({logical_id} in stack {stack}) is not known to the local system{what}; "
-            "teach local/resources.py to start it, or list it in ACKNOWLEDGED with its reason"
+            "teach local/deployment/provisioner.py to start it, or list it in ACKNOWLEDGED with its reason"
         )
 
 

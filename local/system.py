@@ -13,16 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from local.aws import EmbeddedAws
-from local.deployment import Deployment
+from local.apigateway.gateway import Gateway, serving
+from local.assembly.template import Stack, load_assembly
+from local.aws.account import EmbeddedAws
+from local.aws.sqs import DurableQueue
+from local.aws.ttl import ExpirySweep
+from local.deployment.deployment import Deployment
+from local.deployment.provisioner import Provisioner
 from local.errors import LocalError, PortBusy
-from local.expiry import ExpirySweep
-from local.gateway import Gateway, serving
-from local.queues import DurableQueue
-from local.resources import Provisioner
-from local.runtime import Invocation, LambdaService
+from local.lambda_.service import Invocation, LambdaService
 from local.state import StateFolder
-from local.template import Stack, load_assembly
 
 PORT = 8080
 _ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ from candor.errors import StoreUnavailable
 from candor.features.event_types import DECIDED
 from candor.features.vector import Read, view_values
 from candor.store.protocol import Conflict
-from candor.store.synchronous import SynchronousViews
+from candor.synchronous import SynchronousViews
 from simulation.store import Client, Surroundings
 from simulation.traffic import CUSTOMER, Lender
 from simulation.workers import Killed, Process

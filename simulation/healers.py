@@ -9,7 +9,7 @@ from candor.contracts import Event
 from candor.errors import StoreUnavailable
 from candor.features.views import FeatureView
 from candor.store.protocol import Commit, Committed
-from history.backfill import healed_commit, healing_commit, state_of
+from history.rebuild.recompute import healed_commit, healing_commit, state_of
 from simulation.scheduler import Scheduler
 from simulation.store import Client, Surroundings, Table
 from simulation.workers import Killed, Process

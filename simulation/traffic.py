@@ -36,7 +36,7 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.contracts import Event, encode_event
 from candor.edge.messages import Message
 from candor.features.windows import Spelling, duration
-from candor.store.commits import Retention
+from candor.updates import Retention
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 SHOP = Entity("shop", "merchant_id", hot=True)

@@ -24,8 +24,8 @@ from candor.features.vector import Read, view_values
 from candor.features.views import SWEEP_MARGIN, FeatureView
 from candor.ingest import Backoff
 from candor.store.protocol import Commit, marked
-from history.backfill import recomputed
-from history.point_in_time import features_of
+from history.asof.point_in_time import features_of
+from history.rebuild.recompute import recomputed
 from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
 from simulation.healers import Healers

@@ -22,7 +22,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class GateSettings:
-    """What a bundle must reach before it may serve; `candor.gates` says what each means. Latency in µs."""
+    """What a bundle must reach before it may serve; `candor.registry.gates` says what each means. Latency in µs."""
 
     min_auc: float
     max_auc_loss: float

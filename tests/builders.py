@@ -37,8 +37,8 @@ from candor.features.aggregations import Aggregation
 from candor.features.event_types import Field
 from candor.features.vector import view_values
 from candor.ingest import ingest
-from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
+from candor.updates import Retention
 
 NOW = 1_800_000_000_000
 """15 Jan 2027, 08:00 UTC."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from candor.gates import Thresholds
+from candor.registry.gates import Thresholds
 from stacks.constructs import layer_build
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from candor.keyed import Key, keyed
+from candor.hmac_key import Key, keyed
 
 
 @given(st.binary(max_size=200), st.lists(st.binary(max_size=300), max_size=3))

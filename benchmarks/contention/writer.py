@@ -17,8 +17,8 @@ from candor.errors import StoreUnavailable
 from candor.features.state import Marker
 from candor.features.vector import Read
 from candor.ingest import ingest
-from candor.store.commits import Retention
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates, FeatureStore
+from candor.updates import Retention
 
 RETENTION = Retention(event_ids=20 * DAY)
 THREADS = 8

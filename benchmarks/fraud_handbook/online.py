@@ -27,9 +27,9 @@ from benchmarks.reading import read_values
 from candor.clock import DAY, HOUR, FixedClock
 from candor.contracts import Event
 from candor.ingest import ingest
-from candor.store.commits import Retention
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
+from candor.updates import Retention
 
 RETENTION = Retention(event_ids=20 * DAY)
 BATCH = 100

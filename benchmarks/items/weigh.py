@@ -17,8 +17,8 @@ from candor.contracts import Event
 from candor.features.state import ViewState
 from candor.features.vector import Read, Version
 from candor.features.views import FeatureView
-from candor.store.commits import Retention, prepare
 from candor.store.protocol import Commit
+from candor.updates import Retention, prepare
 
 USD_PER_MILLION_WRITES = 0.625
 USD_PER_MILLION_READS = 0.125

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.offline.world import DEFINITIONS, READY, WINDOWS
 from candor.features.windows import parse
 from history.asof import pair_join
-from history.point_in_time import features_as_of
+from history.asof.point_in_time import features_as_of
 
 NAMES = [f"{name}_{label}" for name in ("n", "sum", "mean", "max", "last", "distinct") for label in WINDOWS]
 

@@ -25,10 +25,10 @@ import numpy as np
 from candor import Count, DecayedSum, FeatureView, RateOfChange, Sum, field
 from candor.clock import DAY, SECOND, format_rfc3339
 from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer, encode_event
-from history.archive import accepted_events, read_envelopes
-from history.objects import Folder
-from history.point_in_time import Question, point_in_time
-from history.spark import SparkArchive, session
+from history.archive.events import accepted_events, read_envelopes
+from history.archive.objects import Folder
+from history.asof.point_in_time import Question, point_in_time
+from history.asof.spark import SparkArchive, session
 from tests import oracle
 from tests.builders import NOW, all_aggregations, customer, definitions_of, failed, paid, shop
 

@@ -12,9 +12,9 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from training.alternatives import Candidate, Compared, alternatives
-from training.evaluate import auc, auc_interval
-from training.fairness import Outcomes, groups
+from training.evaluate.alternatives import Candidate, Compared, alternatives
+from training.evaluate.fairness import Outcomes, groups
+from training.metrics.scores import auc, auc_interval
 
 FILE = "hmda_train_preprocessed.zip"
 LABEL = "high_priced"

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY, Application, Event, parse_checkout, parse_event
-from history.point_in_time import Question, point_in_time
+from demo.sources.base import Decided
+from demo.sources.superlender import AS_OF, SuperLender
+from history.asof.point_in_time import Question, point_in_time
 from lender import DEFINITIONS, MONOTONE, REASONS, policy
-from local.journey.sources import Decided
-from local.journey.sources.superlender import AS_OF, SuperLender
-from training.dataset import build
-from training.evaluate import auc, auc_interval
-from training.labels import labelled_checkouts
-from training.leakage import Archive, leakage
-from training.learn import split_at
-from training.recipe import raw_scores
-from training.settings import Settings
-from training.train import Trained, train
-from training.training_set import TrainingSet, read_training_set
+from training.dataset.job import build
+from training.dataset.labels import labelled_checkouts
+from training.dataset.read import TrainingSet, read_training_set
+from training.dataset.split import split_at
+from training.evaluate.leakage import Archive, leakage
+from training.fit.hyperparameters import Settings
+from training.fit.job import Trained, train
+from training.fit.recipe import raw_scores
+from training.metrics.scores import auc, auc_interval
 
 SETTINGS = Settings(run="quality", as_of=format_rfc3339(AS_OF))
 

@@ -10,8 +10,8 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate import auc, auc_interval
-from training.recipe import PARAMETERS
+from training.fit.recipe import PARAMETERS
+from training.metrics.scores import auc, auc_interval
 
 FILE = "UCI_Credit_Card.csv"
 LABEL = "Default"

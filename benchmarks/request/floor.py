@@ -10,7 +10,7 @@ from unittest.mock import patch
 from benchmarks.request.prepared import Prepared
 from benchmarks.request.world import proxied
 from candor.model.engine import Booster
-from candor.store import lean
+from candor.store.signed import client as lean
 
 _CHUNK = 256 * 1024
 

@@ -21,9 +21,9 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Calibration
 from candor.model.engine import Booster
-from candor.store.hot import HotStore
-from candor.store.lean import Credentials
 from candor.store.protocol import DecisionStore, Snapshot, StoredDecision
+from candor.store.scorer import HotStore
+from candor.store.signed.client import Credentials
 
 GROUPS = tuple(f"view{place}" for place in range(4))
 CUTOFF = 0.999_999

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmarks.request.world import CUSTOMERS, ROOT, SETTINGS, proxied
-from local.sandbox import FunctionSpec
-from local.worker import Worker
+from local.lambda_.environment import FunctionSpec
+from local.lambda_.sandbox import Worker
 
 START_S = 60.0
 

@@ -28,7 +28,7 @@ from candor.features.vector import Read, Version, build, item_keys
 from candor.model.bundle import Bundle, Calibration
 from candor.model.text import served
 from candor.reasons import Catalogue
-from candor.store.commits import Retention, prepare
+from candor.updates import Retention, prepare
 from lender import DEFINITIONS, REASONS, policy
 
 ROOT = Path(__file__).resolve().parents[2]

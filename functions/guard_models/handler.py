@@ -10,8 +10,8 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from candor.clock import SystemClock
-from candor.edge.guarding import Guard, Limits
-from candor.store.registry import Registry
+from candor.registry.guard import Guard, Limits
+from candor.registry.registry import Registry
 
 LOGGER = Logger()
 METRICS = Metrics()

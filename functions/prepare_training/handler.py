@@ -8,10 +8,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
-from candor.edge.preparing import Preparation
-from candor.store.artifacts import s3_client
-from candor.store.registry import Registry
-from candor.store.runs import SageMakerJobs
+from candor.registry.artifacts import s3_client
+from candor.registry.prepare import Preparation
+from candor.registry.registry import Registry
+from candor.registry.runs import SageMakerJobs
 
 LOGGER = Logger()
 METRICS = Metrics()

@@ -8,10 +8,10 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
-from candor.store.artifacts import require_bundle, s3_client
-from candor.store.lifecycle import ApprovalRefused
-from candor.store.registry import Registry
-from candor.store.registry_items import PromotionConflict
+from candor.registry.artifacts import require_bundle, s3_client
+from candor.registry.lifecycle import ApprovalRefused
+from candor.registry.registry import Registry
+from candor.registry.registry_table import PromotionConflict
 
 LOGGER = Logger()
 METRICS = Metrics()

@@ -8,11 +8,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
-from candor.edge.registering import Registering
-from candor.gates import Thresholds
-from candor.store.artifacts import s3_client
-from candor.store.packages import sagemaker_client
-from candor.store.registry import Registry
+from candor.registry.artifacts import s3_client
+from candor.registry.gates import Thresholds
+from candor.registry.register import Registering
+from candor.registry.registry import Registry
+from candor.registry.sagemaker_registry import sagemaker_client
 from lender import DEFINITIONS
 
 LOGGER = Logger()

@@ -12,10 +12,10 @@ from botocore.config import Config
 from candor.edge.shadows import shadow_lines
 from candor.edge.streams import archive, come_back, decision_of, letter, readable
 from candor.errors import BundleRefused
-from candor.judgement import Judge
 from candor.model.bundle import Bundle
-from candor.store.artifacts import read_bundle, s3_client
-from candor.store.registry import Registry
+from candor.registry.artifacts import read_bundle, s3_client
+from candor.registry.registry import Registry
+from candor.underwriting import Judge
 
 LOGGER = Logger()
 METRICS = Metrics()

@@ -12,8 +12,8 @@ from botocore.config import Config
 from candor.clock import DAY, SystemClock
 from candor.edge.messages import Message, ingest_messages
 from candor.edge.stale import StaleItem, StaleQueue
-from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
+from candor.updates import Retention
 from lender import DEFINITIONS
 
 LOGGER = Logger()

@@ -19,9 +19,9 @@ from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import Read
 from candor.features.views import FeatureView
-from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
 from candor.store.protocol import marker_key
+from candor.updates import Retention
 from history.erasure.lines import Person
 
 ATTEMPTS: Final = 12

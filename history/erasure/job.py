@@ -16,23 +16,24 @@ from pynamodb.exceptions import PynamoDBException
 from candor.clock import DAY, SECOND, Clock
 from candor.errors import CandorError, StoreUnavailable
 from candor.features.definitions import Definitions
-from candor.store.commits import Retention
 from candor.store.dynamodb import DecisionItem, bound
 from candor.store.erasures import Erasure, Erasures
-from history.archive import EVENTS_PREFIX
-from history.decisions import DECISIONS_PREFIX
+from candor.updates import Retention
+from history.archive.commits import COMMITS_PREFIX
+from history.archive.decisions import DECISIONS_PREFIX
+from history.archive.events import EVENTS_PREFIX
+from history.archive.stores import BucketStore
+from history.archive.tables import TABLES, compact, days_of, forget
+from history.archive.versioned import Change, Found, VersionedBucket
 from history.erasure.items import Items
 from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person, Rule, UndeliveredLines
-from history.erasure.objects import Change, Found, VersionedBucket, changed_lines
+from history.erasure.objects import changed_lines
 from history.erasure.report import Kept, Report, told_places
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.index.bucket import ArchiveBucket
 from history.index.kinds import KINDS
 from history.index.periods import weeks_of
 from history.index.refresh import renew
-from history.log import COMMITS_PREFIX
-from history.stores import BucketStore
-from history.tables import TABLES, compact, days_of, forget
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -23,7 +23,7 @@ from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.event_types import Field
 from candor.store.protocol import marker_key
-from history.decisions import Line
+from history.archive.decisions import Line
 
 SHARD_DIGITS: Final = 3
 

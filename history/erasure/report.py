@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from history.archive.versioned import Found
 from history.erasure.lines import EventLines
-from history.erasure.objects import Found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from history.erasure.objects import Change, Left, Unusable, VersionedBucket
+from history.archive.versioned import Change, Left, Unusable, VersionedBucket
 
 RUNS_PREFIX: Final = "runs/"
 DATASET: Final = "dataset.parquet"

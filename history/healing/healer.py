@@ -20,9 +20,14 @@ from candor.features.vector import Read, Version
 from candor.features.views import FeatureView
 from candor.ingest import BACKOFF
 from candor.store.protocol import Commit, Committed, FeatureStore
-from history.archive import ArchiveDamaged
-from history.backfill import (
-    ATTEMPTS,
+from history.archive.commits import CONTRADICTORY, LogUnusable
+from history.archive.events import ArchiveDamaged
+from history.index.bucket import Vanished
+from history.index.history import EntityHistory, NotIndexed
+from history.index.read import ArchiveIndex
+from history.rebuild.backfill import ATTEMPTS
+from history.rebuild.rebuild import Memory
+from history.rebuild.recompute import (
     NotFillable,
     earlier_events,
     healed_commit,
@@ -30,11 +35,6 @@ from history.backfill import (
     held_events,
     state_of,
 )
-from history.index.bucket import Vanished
-from history.index.history import EntityHistory, NotIndexed
-from history.index.read import ArchiveIndex
-from history.log import CONTRADICTORY, LogUnusable
-from history.rebuild import Memory
 
 MOST_UNINDEXED: Final = 5_000
 """Objects of the archive that a healing reads without an index: some days of Firehose's, or a small archive whole."""

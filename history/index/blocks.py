@@ -18,7 +18,7 @@ from typing import IO, Final, NamedTuple, TypeVar
 
 import msgspec
 
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from history.index.periods import Stamp
 
 BLOCK: Final = 256 << 10

@@ -7,8 +7,8 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, cast
 
 from botocore.exceptions import ClientError
 
+from history.archive.objects import Bucket, Object
 from history.index.periods import Stamp
-from history.objects import Bucket, Object
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -18,7 +18,7 @@ from typing import IO, Final
 
 import msgspec
 
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from history.index.blocks import Line, read_lines
 from history.index.blocks import write as write_object
 from history.index.bucket import Archive

@@ -17,12 +17,12 @@ import msgspec
 from candor.errors import CandorError
 from candor.features.definitions import Definitions
 from candor.features.views import FeatureView
-from history.archive import ENVELOPE, ArchiveDamaged
+from history.archive.commits import Commit
+from history.archive.events import ENVELOPE, ArchiveDamaged
+from history.archive.objects import Object
 from history.index.kinds import COMMITS, EVENTS, KINDS, Kind, entity_owner, item_owner, token_of
 from history.index.read import ArchiveIndex, OwnedLine
-from history.log import Commit
-from history.objects import Object
-from history.rebuild import Memory
+from history.rebuild.rebuild import Memory
 
 FEW: Final = 8
 """Texts up to which looking for each in a line is cheaper than decoding the line."""

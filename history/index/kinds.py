@@ -12,8 +12,8 @@ import msgspec
 
 from candor.errors import CandorError
 from candor.features.views import FeatureView
-from history.archive import ENVELOPE, EVENTS_PREFIX
-from history.log import COMMITS_PREFIX
+from history.archive.commits import COMMITS_PREFIX
+from history.archive.events import ENVELOPE, EVENTS_PREFIX
 
 INDEX_PREFIX: Final = "index/"
 

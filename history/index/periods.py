@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from candor.clock import HOUR, MINUTE
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from history.index.kinds import Kind
 
 FORMAT: Final = 1

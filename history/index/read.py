@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Final
 
+from history.archive.objects import SUFFIX
 from history.index.blocks import owned, read_lines
 from history.index.bucket import Archive, Vanished
 from history.index.index_object import opened
 from history.index.kinds import Kind
 from history.index.periods import Standing, chosen, covered, raw_place, standing
-from history.objects import SUFFIX
 
 READERS: Final = 16
 """Index objects that are read at a time."""

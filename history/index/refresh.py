@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby, takewhile
 from typing import Final
 
+from history.archive.objects import SUFFIX
 from history.index.bucket import Archive
 from history.index.build import build
 from history.index.kinds import Kind
@@ -28,7 +29,6 @@ from history.index.periods import (
     raw_place,
     standing,
 )
-from history.objects import SUFFIX
 
 RECENT: Final = 48
 """Hours in which an object may come late; what is later, rewritten or expired is for a whole pass."""

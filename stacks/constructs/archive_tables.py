@@ -64,7 +64,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "left_out": "boolean",
     },
 }
-"""As `history/tables.py` writes them; a test compares the two."""
+"""As `history/archive/tables.py` writes them; a test compares the two."""
 
 QUERIES: Final = {
     "Approval rate by day": (

@@ -25,14 +25,17 @@ RECIPE = "2"
 
 HISTORY = (
     "__init__.py",
-    "archive.py",
-    "backfill.py",
+    "archive/__init__.py",
+    "archive/commits.py",
+    "archive/events.py",
+    "archive/objects.py",
     "healing",
     "index",
-    "log.py",
-    "objects.py",
-    "rebuild.py",
-    "served.py",
+    "rebuild/__init__.py",
+    "rebuild/backfill.py",
+    "rebuild/rebuild.py",
+    "replay/__init__.py",
+    "replay/as_served.py",
 )
 """The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
 
@@ -91,6 +94,7 @@ def copy_package(source: Path, parts: Sequence[str], target: Path) -> None:
         if (source / part).is_dir():
             _copy_tree(source / part, package / part)
         else:
+            (package / part).parent.mkdir(exist_ok=True)
             shutil.copy2(source / part, package / part)
     compile_tree(target)
 

@@ -66,7 +66,7 @@ class ModelMonitor(Construct):
             "RoleArn": self._job_role.role_arn,
             "AppSpecification": {
                 "ImageUri": self._jobs.image,
-                "ContainerEntrypoint": ["python", "-m", "training.monitor"],
+                "ContainerEntrypoint": ["python", "-m", "training.monitoring"],
             },
             "Environment": {
                 "STAGE": self._settings.stage,

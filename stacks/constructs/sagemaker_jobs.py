@@ -108,7 +108,7 @@ class SageMakerJobs(Construct):
             "AlgorithmSpecification": {
                 "TrainingImage": self.image,
                 "TrainingInputMode": "File",
-                "ContainerEntrypoint": ["python", "-m", "training.train"],
+                "ContainerEntrypoint": ["python", "-m", "training.fit"],
             },
             "HyperParameters": {"run.$": "$.run", "as_of.$": "$.as_of", "seeds.$": "$.seeds"},
             "InputDataConfig": [_training_input()],
@@ -126,7 +126,7 @@ class SageMakerJobs(Construct):
             "RoleArn": self.role.role_arn,
             "AppSpecification": {
                 "ImageUri": self.image,
-                "ContainerEntrypoint": ["python", "-m", "training.assess"],
+                "ContainerEntrypoint": ["python", "-m", "training.evaluate"],
                 "ContainerArguments.$": "States.Array('--run', $.run)",
             },
             "ProcessingInputs": [_processing_input(name, path) for name, path in inputs.items()],
@@ -144,7 +144,7 @@ class SageMakerJobs(Construct):
             "RoleArn": self.role.role_arn,
             "AppSpecification": {
                 "ImageUri": self.image,
-                "ContainerEntrypoint": ["python", "-m", "history.rescoring"],
+                "ContainerEntrypoint": ["python", "-m", "history.rescore.rescoring"],
                 "ContainerArguments.$": "$.arguments",
             },
             "ProcessingInputs": [_processing_input(name, path) for name, path in inputs.items()],

@@ -22,8 +22,8 @@ from candor.edge.bus import SOURCE
 from candor.edge.streams import commit_line, decision_line
 from candor.ingest import ingest
 from candor.model.bundle import Bundle
-from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
+from candor.updates import Retention
 from cli.__main__ import candor
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import SMALL, checkout

@@ -11,8 +11,8 @@ import pytest
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY
 from cli import dataset
+from demo.sources.simulated import AS_OF, SimulatedLender
 from lender import DEFINITIONS
-from local.journey.sources.simulated import AS_OF, SimulatedLender
 from tests.cli.deployed import called
 
 SOME = ("--features", "customer_repayments", "--features", "customer_loans")

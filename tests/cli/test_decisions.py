@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 
 import lender
-from candor.store.artifacts import keep_bundle
+from candor.registry.artifacts import keep_bundle
 from candor.store.dynamodb import DynamoDecisionStore
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train

@@ -16,10 +16,10 @@ import cli.showing
 from candor import Count, Definitions, FeatureView, type_is
 from candor.clock import DAY, SystemClock, format_rfc3339
 from candor.contracts import Event, encode_event
+from candor.registry.registry import Registry
+from candor.registry.registry_table import RegistryItem
 from candor.store.dynamodb import FeatureItem, bound
 from candor.store.erasures import Erasures
-from candor.store.registry import Registry
-from candor.store.registry_items import RegistryItem
 from cli.__main__ import candor
 from lender import DEFINITIONS
 

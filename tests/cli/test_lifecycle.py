@@ -13,10 +13,10 @@ import cli.models
 from candor.clock import DAY, FixedClock, SystemClock
 from candor.decision import Decision
 from candor.model.bundle import Bundle
-from candor.store.artifacts import keep_bundle
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
 from candor.store.dynamodb import DynamoDecisionStore
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration
 from lender import DEFINITIONS, REASONS, policy
 from tests import trained
 from tests.cli.deployed import REGION, Deployed, called

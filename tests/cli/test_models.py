@@ -8,9 +8,9 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
 from tests.cli.deployed import REGION, Deployed, called
 
 A, B = "a" * 64, "b" * 64

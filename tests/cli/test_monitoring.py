@@ -17,12 +17,12 @@ from moto import mock_aws
 import lender
 from candor.clock import DAY, SystemClock, format_rfc3339
 from candor.contracts import Event
-from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
-from training import monitor
+from training.monitoring import job as monitor
 from training.monitoring.metrics import SERVICE
 
 RUN = "monthly-1"

@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 
 import lender
-from candor.store.artifacts import keep_bundle
+from candor.registry.artifacts import keep_bundle
 from cli import policy as command
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train

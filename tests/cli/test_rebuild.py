@@ -14,7 +14,7 @@ from candor.clock import DAY, HOUR, FixedClock, SystemClock, parse_rfc3339
 from candor.contracts import Event
 from candor.features.state import ViewState
 from candor.store.dynamodb import DynamoFeatureStore
-from history.verification import verify
+from history.rebuild.verification import verify
 from lender import DEFINITIONS
 from tests.cli.deployed import REGION, Deployed, call, called
 

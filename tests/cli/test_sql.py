@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
-from history.tables import TABLES
+from history.archive.tables import TABLES
 from tests.cli.deployed import Deployed, called
 
 EVENTS = TABLES[0]

@@ -31,9 +31,9 @@ from candor.decide import Answer, Attempt, Decider
 from candor.errors import CandorError
 from candor.ingest import ingest
 from candor.model.bundle import Bundle
-from candor.store.commits import Retention
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import DecisionStore
+from candor.updates import Retention
 from tests.decision_tables import row, table
 from tests.trained import train
 

@@ -156,7 +156,7 @@ def test_without_the_engine_the_fallback_policy_decides_and_it_is_told(till, mon
     def away(text):
         raise EngineUnavailable("attach the layer")
 
-    monkeypatch.setattr("candor.judgement.Booster", away)
+    monkeypatch.setattr("candor.underwriting.Booster", away)
     assert till.record(total=SAFE)["bundle"] is None
     assert [type(error) for _, error in till.shelf.failures] == [EngineUnavailable]
 

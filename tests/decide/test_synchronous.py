@@ -18,7 +18,7 @@ from candor.features.vector import UNAVAILABLE, Read, Version
 from candor.features.views import FeatureView
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Contended, Snapshot
-from candor.store.synchronous import SynchronousViews
+from candor.synchronous import SynchronousViews
 from tests.builders import only_key
 from tests.decide.bursts import (
     DEFINITIONS,

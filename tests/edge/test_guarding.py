@@ -13,9 +13,9 @@ import pytest
 from moto import mock_aws
 
 from candor.clock import HOUR, SystemClock
-from candor.edge.guarding import GUARD, Limits, Traffic, harm
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration
+from candor.registry.guard import GUARD, Limits, Traffic, harm
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
 
 LIMITS = Limits(hours=24, min_decisions=50, max_degraded=0.1, max_approval_change=0.2)
 USUAL = Traffic(decisions=1_000, approved=800, degraded=10)

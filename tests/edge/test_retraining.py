@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from candor.edge.retraining import MAX_ATTEMPTS, STEPS, RunExhausted, Step, StepUnderWay, step
+from candor.registry.training_run import MAX_ATTEMPTS, STEPS, RunExhausted, Step, StepUnderWay, step
 
 PREFIX = "candor-prod-"
 

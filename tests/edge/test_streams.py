@@ -21,7 +21,7 @@ from candor.edge.streams import (
 )
 from candor.errors import InvalidInput
 from candor.store.protocol import marker_key
-from history.log import Commit
+from history.archive.commits import Commit
 
 ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/features/stream/2026-11-24T00:00:00.000"
 

@@ -34,8 +34,8 @@ from candor.features.size import LARGEST_ITEM
 from candor.features.state import ViewState
 from candor.features.vector import Read, Version
 from candor.features.windows import LONGEST
-from candor.store.commits import prepare
 from candor.store.protocol import MARKERS_PER_COMMIT
+from candor.updates import prepare
 from tests.builders import NOW, RETENTION, all_aggregations, customer, event, failed, paid
 
 BUSY = 140

@@ -15,8 +15,8 @@ from candor.features.codec import id_hash
 from candor.features.plan import plan_of
 from candor.features.state import MAX_SKEW, STAMP, ViewState
 from candor.ingest import ingest
-from candor.store.commits import Retention
 from candor.store.memory import MemoryFeatureStore
+from candor.updates import Retention
 from tests.builders import (
     NOW,
     RETENTION,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candor.errors import BundleRefused
-from candor.gates import (
+from candor.registry.gates import (
     GATES,
     Failure,
     Thresholds,

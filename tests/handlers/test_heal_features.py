@@ -17,7 +17,7 @@ from candor.store.dynamodb import DynamoFeatureStore
 from history.index.bucket import ArchiveBucket
 from history.index.kinds import KINDS
 from history.index.refresh import refresh
-from history.verification import Verified, verify
+from history.rebuild.verification import Verified, verify
 from lender import DEFINITIONS
 from tests.builders import only_key
 from tests.cli.deployed import Deployed

@@ -19,13 +19,13 @@ from candor.clock import DAY, Deadline, FixedClock
 from candor.contracts import Application, Checkout, EventBody, parse_checkout
 from candor.decide import Attempt, Decider
 from candor.model.bundle import Bundle
-from candor.store.artifacts import keep_bundle
-from candor.store.commits import Retention
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration, RegistryItem
 from candor.store.dynamodb import DecisionReader, bound
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import StoredDecision
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration, RegistryItem
+from candor.updates import Retention
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.archived import create_stream, refusing
 from tests.handlers.checkouts import planted

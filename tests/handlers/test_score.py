@@ -17,8 +17,8 @@ from candor.contracts import MAX_BODY_BYTES, parse_envelope
 from candor.features.state import ViewState
 from candor.ingest import ingest
 from candor.model.bundle import Bundle
-from candor.store.commits import Retention
 from candor.store.dynamodb import DynamoFeatureStore
+from candor.updates import Retention
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import ABOVE_FIRST_LOAN, BAD_CHECKOUTS, RISKY, SMALL, checkout, planted
 from tests.handlers.lambdas import Ears, problem, proxied

@@ -12,10 +12,10 @@ from moto import mock_aws
 import lender
 from candor.clock import Deadline
 from candor.decision import to_record
-from candor.store.artifacts import keep_bundle
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration, RegistryItem
 from candor.store.dynamodb import bound
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration, RegistryItem
 from tests.decide.lending import RISKY, SAFE, Till, attempt, champion
 from tests.handlers.archived import arrived, create_stream, refusing
 from tests.handlers.lambdas import context, drain, load

@@ -15,10 +15,10 @@ from candor.clock import DAY, Deadline, FixedClock
 from candor.contracts import Application, parse_checkout
 from candor.decide import Attempt, Decider
 from candor.edge.openapi import DecisionBody, DecisionRecordBody
-from candor.store.commits import Retention
 from candor.store.dynamodb import DecisionReader
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import StoredDecision
+from candor.updates import Retention
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import checkout
 from tests.handlers.lambdas import Ears, context, create_table, load, problem

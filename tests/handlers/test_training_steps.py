@@ -15,14 +15,14 @@ import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused, InvalidInput, StoreUnavailable
-from candor.gates import Thresholds
 from candor.model.bundle import Bundle, Calibration
 from candor.model.packed import unpack
-from candor.store.artifacts import keep_bundle, read_object, s3_client
-from candor.store.lifecycle import ApprovalRefused
-from candor.store.pointer import Pointer
-from candor.store.registry import Registry
-from candor.store.registry_items import PromotionConflict, Registration, RegistryItem
+from candor.registry.artifacts import keep_bundle, read_object, s3_client
+from candor.registry.gates import Thresholds
+from candor.registry.lifecycle import ApprovalRefused
+from candor.registry.pointer import Pointer
+from candor.registry.registry import Registry
+from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from lender import DEFINITIONS, REASONS, policy
 from tests.gates.evaluations import WORSE, sound
 

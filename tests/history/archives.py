@@ -13,11 +13,11 @@ from typing import Any
 
 from candor.clock import HOUR, MINUTE, format_rfc3339
 from candor.contracts import Event, encode_event
+from history.archive.objects import Object
 from history.index.bucket import Vanished
 from history.index.kinds import COMMITS, EVENTS
 from history.index.periods import Stamp
-from history.objects import Object
-from history.rebuild import Memory
+from history.rebuild.rebuild import Memory
 
 
 class MemoryArchive:

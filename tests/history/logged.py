@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from candor.errors import StoreUnavailable
 from candor.store.memory import MemoryFeatureStore
-from history.log import Commit as Logged
-from history.log import CommitLog
+from history.archive.commits import Commit as Logged
+from history.archive.commits import CommitLog
 
 
 class LoggedStore(MemoryFeatureStore):

@@ -12,8 +12,8 @@ from moto import mock_aws
 
 from candor.clock import DAY, HOUR, MINUTE, format_rfc3339
 from candor.contracts import HISTORY, PLATFORM, Event
-from history.archive import ArchiveDamaged, Reading, accepted_events, arrivals, read_envelopes
-from history.objects import AHEAD, Bucket, Folder
+from history.archive.events import ArchiveDamaged, Reading, accepted_events, arrivals, read_envelopes
+from history.archive.objects import AHEAD, Bucket, Folder
 from tests.training.conftest import T0, event, loan, small_lender, write_archive, write_lines
 
 FUTURE = 1_800_000_000_000
@@ -107,7 +107,7 @@ def test_a_producer_that_says_when_its_event_became_known_is_refused(tmp_path, s
 
 def test_when_the_bus_took_an_event_is_by_its_own_stamp(tmp_path):
     write_lines(tmp_path / "part-1.gz", [line("candor.lender"), line("candor.lender", stamped=False)])
-    found = [taken_at for taken_at, _ in arrivals(read_envelopes(tmp_path), small_lender())]
+    found = [arrival.taken_at for arrival in arrivals(read_envelopes(tmp_path), small_lender())]
     assert found == [TAKEN, CLAIMED]
 
 

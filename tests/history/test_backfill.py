@@ -16,19 +16,11 @@ from candor.features.vector import Read
 from candor.ingest import ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import Committed
-from history.backfill import (
-    Arrival,
-    Counts,
-    Filling,
-    NotFillable,
-    fill,
-    gathered,
-    held_events,
-    rebuilding_commit,
-    spread,
-)
-from history.log import LogUnusable
-from history.verification import Verified, drawn, verify
+from history.archive.commits import LogUnusable
+from history.archive.events import Arrival
+from history.rebuild.backfill import Counts, Filling, fill, gathered, spread
+from history.rebuild.recompute import NotFillable, held_events, rebuilding_commit
+from history.rebuild.verification import Verified, drawn, verify
 from tests.builders import (
     NOW,
     RETENTION,
@@ -57,7 +49,7 @@ STEADY = view_of(WINDOWS, customer)
 BUSY = view_of(["1h", "30d"], shop)
 
 
-def history(rng: random.Random, count: int = 300) -> list[tuple[int, Event]]:
+def history(rng: random.Random, count: int = 300) -> list[Arrival]:
     """Arrivals of 200 days, some late, some twice, a few taken back; in order of arrival."""
     arrivals = []
     for number in range(count):
@@ -65,16 +57,16 @@ def history(rng: random.Random, count: int = 300) -> list[tuple[int, Event]]:
         who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
         one = event(f"e{number}", occurred_at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab"))
         taken_at = min(occurred_at + rng.choice([0, MINUTE, 3 * DAY]), NOW - 1)
-        arrivals.append((taken_at, one))
+        arrivals.append(Arrival(taken_at, one))
         if rng.random() < 0.1:
-            arrivals.append((min(taken_at + rng.randrange(5 * DAY), NOW - 1), one))
-    return sorted(arrivals, key=lambda arrival: arrival[0])
+            arrivals.append(Arrival(min(taken_at + rng.randrange(5 * DAY), NOW - 1), one))
+    return sorted(arrivals, key=lambda arrival: arrival.taken_at)
 
 
 def live(store: LoggedStore, view, arrivals, since: int, rng: random.Random, until: int = NOW + DAY) -> None:
     """The updater since the version was deployed; some events reach it late, from the queue of dead letters."""
     alone = definitions_of(view)
-    queue = [(taken_at + rng.choice([0, 0, 0, 10 * DAY]), one) for taken_at, one in arrivals]
+    queue = [(arrival.taken_at + rng.choice([0, 0, 0, 10 * DAY]), arrival.event) for arrival in arrivals]
     for at, one in sorted(queue, key=lambda arrival: arrival[0]):
         if since <= at < until:
             store.now = at
@@ -95,7 +87,7 @@ def filled(tmp_path, store, view, arrivals, *, started_at: int = NOW, log=None):
 
 def expected(view, arrivals):
     store = MemoryFeatureStore()
-    take_in([one for _, one in arrivals], definitions_of(view), store)
+    take_in([arrival.event for arrival in arrivals], definitions_of(view), store)
     return store
 
 
@@ -168,7 +160,7 @@ def test_the_updater_may_write_between_reading_and_writing(tmp_path):
     store.load = overtaken
     assert not filled(tmp_path, store, STEADY, arrivals).failures
     assert store.load == load
-    assert_equal(store, STEADY, [*arrivals, (NOW, late)], ["ann", "bob"])
+    assert_equal(store, STEADY, [*arrivals, Arrival(NOW, late)], ["ann", "bob"])
 
 
 def test_an_item_older_than_its_memory_needs_the_log(tmp_path):
@@ -256,7 +248,7 @@ def test_a_filled_view_equals_the_offline_engine_and_an_empty_one_does_not(tmp_p
     arrivals = history(random.Random(11))
     store = LoggedStore()
     filled(tmp_path, store, view, arrivals)
-    events = [one for _, one in arrivals]
+    events = [arrival.event for arrival in arrivals]
     asked = (definitions_of(view), view, events, drawn(events, view, 5))
     assert verify(*asked, store, NOW) == Verified(count, [], 0)
     assert len(verify(*asked, MemoryFeatureStore(), NOW).different) == count

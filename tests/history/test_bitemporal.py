@@ -17,8 +17,8 @@ from candor.features.aggregations import Aggregation
 from history.asof import ranges
 from history.asof.bitemporal import standing
 from history.asof.events import asked_table, event_table
+from history.asof.point_in_time import earliest_of, point_in_time
 from history.asof.stream import streamed
-from history.point_in_time import earliest_of, point_in_time
 from tests import oracle
 from tests.builders import NOW, all_aggregations, bits, customer, definitions_of, event, failed, paid
 from tests.history.test_parity import asked

@@ -17,9 +17,14 @@ from candor.features.vector import UNAVAILABLE, Read, Version, build, item_keys
 from candor.ingest import ingest
 from candor.store.memory import MemoryDecisionStore
 from candor.store.protocol import Committed
-from candor.store.synchronous import SynchronousViews
-from history.backfill import Arrival, held_events, rebuilding_commit
-from history.causes import (
+from candor.synchronous import SynchronousViews
+from history.archive.commits import Commit as Logged
+from history.archive.commits import CommitLog
+from history.archive.events import Arrival
+from history.archive.items import items_of
+from history.rebuild.recompute import held_events, rebuilding_commit
+from history.replay.as_served import Kept, keys_of
+from history.replay.causes import (
     ERASED,
     LAG,
     LATENESS,
@@ -28,11 +33,8 @@ from history.causes import (
     UNEXPLAINED,
     VOIDED,
 )
-from history.causes import UNAVAILABLE as NOT_READ
-from history.consistency import UNDATED, Archived, Freshness, Report, consistency, nobody
-from history.log import Commit as Logged
-from history.log import CommitLog
-from history.served import Kept, items_of, keys_of
+from history.replay.causes import UNAVAILABLE as NOT_READ
+from history.replay.consistency import UNDATED, Archived, Freshness, Report, consistency, nobody
 from simulation.faults import HEALTHY, PLANTS, knobs
 from simulation.world import World, in_the_time_of
 from tests.builders import NOW, RETENTION
@@ -52,7 +54,7 @@ class Story:
         self.decider = decider(
             self.store, clock=self.clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
         )
-        self.archive: list[tuple[int, Event]] = []
+        self.archive: list[Arrival] = []
         self.erased_at = nobody
 
     @property
@@ -64,7 +66,7 @@ class Story:
         self.features.now = self.synchronous.now = self.now
 
     def bus(self, *events: Event) -> None:
-        self.archive += ((self.now, event) for event in events)
+        self.archive += (Arrival(self.now, event) for event in events)
         self.wait()
 
     def apply(self, *events: Event) -> None:
@@ -176,7 +178,7 @@ def test_a_maximum_that_was_voided_is_told_until_the_item_is_rebuilt():
     assert causes(story.report()) == {VOIDED: 1}
     [key] = payments.item_keys("ann")
     logged = story.features.log[key]
-    held = held_events(logged, [Arrival(*one) for one in story.archive])
+    held = held_events(logged, story.archive)
     standing, now = story.features.items[key], story.now
     commit = rebuilding_commit(payments, key, standing, held, logged, now, RETENTION)
     assert isinstance(story.features.commit(commit), Committed)
@@ -294,7 +296,7 @@ class Watched(World):
 
     def __init__(self, rng: random.Random, planted: str | None) -> None:
         super().__init__(rng, planted)
-        self.archive: list[tuple[int, Event]] = []
+        self.archive: list[Arrival] = []
         self.log = CommitLog()
         self.decisions: list[Decision] = []
         self.definitions, self.retention = self._lender.definitions, self._lender.retention
@@ -308,7 +310,7 @@ class Watched(World):
         self.log.add(Logged(commit.key, version.birth, version.n, commit.applied_at, ids, *said))
 
     def _send(self, event, what="event"):
-        self.archive.append((self.scheduler.now, event))
+        self.archive.append(Arrival(self.scheduler.now, event))
         super()._send(event, what)
 
     def _publish(self):
@@ -359,7 +361,7 @@ def lived(seed: int, planted: str | None = None) -> tuple[Watched, Report]:
             violation = world.run()
         assert violation is None or planted
         items = items_of(
-            [one for one in world.archive if one[1].type in world.definitions.event_types],
+            [one for one in world.archive if one.event.type in world.definitions.event_types],
             world.definitions,
             keys_of(world.decisions, Kept(world.definitions)),
         )

@@ -18,9 +18,10 @@ from moto import mock_aws
 from candor.clock import parse_rfc3339
 from candor.contracts import HISTORY
 from candor.errors import StoreUnavailable
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
+from history.archive.versioned import VersionedBucket
 from history.erasure.lines import CommitLines, EventLines, Person, UndeliveredLines
-from history.erasure.objects import VersionedBucket, changed_lines
+from history.erasure.objects import changed_lines
 from history.erasure.rows import clean_run, without_rows
 from lender import DEFINITIONS
 from tests.handlers.checkouts import checkout

@@ -28,7 +28,7 @@ from history.healing.worker import PATIENCE, Worker
 from history.index.kinds import KINDS
 from history.index.read import ArchiveIndex
 from history.index.refresh import refresh
-from history.verification import Verified, verify
+from history.rebuild.verification import Verified, verify
 from tests.builders import NOW, RETENTION, customer, definitions_of, event, only_key, shop, view_of
 from tests.history.archives import MemoryArchive, envelope
 from tests.history.logged import LoggedStore

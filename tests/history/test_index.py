@@ -8,7 +8,7 @@ import random
 import pytest
 
 from candor.clock import DAY, HOUR, MINUTE
-from history.archive import ArchiveDamaged
+from history.archive.events import ArchiveDamaged
 from history.index import blocks, build, periods
 from history.index.history import EntityHistory, NotIndexed
 from history.index.kinds import COMMITS, EVENTS, KINDS, ForeignKey, token_of

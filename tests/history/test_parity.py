@@ -26,7 +26,7 @@ from candor.clock import DAY
 from candor.contracts import Applicant, Application, Checkout, Device, Event, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
-from history.point_in_time import Question, point_in_time
+from history.asof.point_in_time import Question, point_in_time
 from tests.builders import (
     NOW,
     bits,

@@ -48,7 +48,7 @@ from candor.contracts import Applicant, Application, Event, Offer
 from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import asked_table, event_table
 from history.asof.pair_join import features_by_join
-from history.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
+from history.asof.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
 from tests import oracle
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000

@@ -11,14 +11,14 @@ import pytest
 from moto import mock_aws
 
 import lender
-from candor.judgement import Judge
 from candor.policy import Policy
-from candor.store.artifacts import keep_bundle
-from candor.store.registry import Registry
-from candor.store.registry_items import Registration
+from candor.registry.artifacts import keep_bundle
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
+from candor.underwriting import Judge
 from cli.rescoring import days_of
-from history.judged import judge_again
-from history.rescoring import PART, SCHEMA, Candidate, counted, made_between, main, rescore
+from history.replay.as_decided import judge_again
+from history.rescore.rescoring import PART, SCHEMA, Candidate, counted, made_between, main, rescore
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
 

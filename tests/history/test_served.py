@@ -8,6 +8,7 @@ from itertools import count
 
 import msgspec
 import pytest
+from msgspec.structs import astuple
 
 from candor import Count, Definitions, FeatureView, Max, Mean, Money, OnDemand, Sum, decided_type
 from candor.champion import Champions
@@ -20,9 +21,12 @@ from candor.features.vector import UNAVAILABLE
 from candor.ingest import ingest
 from candor.store.memory import MemoryDecisionStore
 from candor.store.protocol import Committed
-from history.backfill import Arrival, Filling, filling_commit, held_events, rebuilding_commit
-from history.log import INCOMPLETE, CommitLog
-from history.served import NOT_ARCHIVED, NOT_KEPT, Replayed, item_versions, items_of, replay, wanted
+from history.archive.commits import INCOMPLETE, CommitLog
+from history.archive.events import Arrival
+from history.archive.items import items_of
+from history.rebuild.backfill import Filling, filling_commit
+from history.rebuild.recompute import held_events, rebuilding_commit
+from history.replay.as_served import NOT_ARCHIVED, NOT_KEPT, Replayed, item_versions, replay, wanted
 from tests.builders import NOW, RETENTION, customer, shop
 from tests.decide.lending import Shelf, attempt, decider
 from tests.decision_tables import row, table
@@ -57,7 +61,7 @@ class World:
         self.decider = decider(
             self.store, clock=self.clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
         )
-        self.archive: list[tuple[int, Event]] = []
+        self.archive: list[Arrival] = []
         self.happened: list[Event] = []
         for step in range(steps):
             self.advance(self.rng.randrange(4 * MINUTE))
@@ -96,7 +100,7 @@ class World:
         self.deliver(batch)
 
     def deliver(self, events: Sequence[Event]) -> None:
-        self.archive += ((self.now, event) for event in events)
+        self.archive += (Arrival(self.now, event) for event in events)
         outcome = ingest(
             events, DEFINITIONS, self.features, self.clock, RETENTION, synchronous_store=self.synchronous
         )
@@ -106,7 +110,7 @@ class World:
     def rebuild(self, token: str) -> None:
         (key,) = payments.item_keys(token)
         read = self.features.load([key])[key]
-        arrivals = [Arrival(*one) for one in self.archive if one[1].entities.get("customer") == token]
+        arrivals = [one for one in self.archive if one.event.entities.get("customer") == token]
         events = held_events(self.features.log[key], [one for one in arrivals if one.event.type == "paid"])
         commit = rebuilding_commit(payments, key, read, events, self.features.log[key], self.now, RETENTION)
         assert isinstance(self.features.commit(commit), Committed)
@@ -179,14 +183,16 @@ def test_lines_twice_and_in_any_order_change_nothing(world):
 
 def test_a_lost_event_is_told(world):
     lost = world.happened[len(world.happened) // 2].id
-    archive = [one for one in world.archive if one[1].id != lost]
+    archive = [one for one in world.archive if one.event.id != lost]
     assert {one.reason for one in world.replayed(archive=archive)} == {None, NOT_ARCHIVED}
 
 
 def test_a_changed_event_is_found(world):
     victim = world.happened[0]
     changed = msgspec.structs.replace(victim, data={**victim.data, "amount": 1})
-    archive = [(at, changed if event is victim else event) for at, event in world.archive]
+    archive = [
+        Arrival(at, changed if event is victim else event) for at, event in map(astuple, world.archive)
+    ]
     assert any(one.differences for one in world.replayed(archive=archive))
 
 

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from moto import mock_aws
 
-from history.archive import ArchiveDamaged
-from history.stores import BucketStore, FolderStore
-from history.tables import SOURCES, TABLES, Compacted, compact, day_of, days_of, forget
+from history.archive.events import ArchiveDamaged
+from history.archive.stores import BucketStore, FolderStore
+from history.archive.tables import SOURCES, TABLES, Compacted, compact, day_of, days_of, forget
 
 EVENTS, DECISIONS, COMMITS = TABLES
 
@@ -117,7 +117,7 @@ def test_a_row_says_when_the_bus_took_an_event_and_when_it_was_known(store, tmp_
 def test_a_new_column_writes_every_day_again(store, monkeypatch):
     arrive(store, "2026/11/24", "part-0", line(0))
     compacted(store)
-    monkeypatch.setattr("history.tables.EVENTS_PREFIX", "events/")
+    monkeypatch.setattr("history.archive.tables.EVENTS_PREFIX", "events/")
     wider = EVENTS.__class__(
         EVENTS.name,
         EVENTS.prefix,

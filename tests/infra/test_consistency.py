@@ -2,7 +2,7 @@
 
 from candor.edge.telemetry import NAMESPACE
 from cli.consistency import SERVICE, metrics
-from history.consistency import Freshness, Report
+from history.replay.consistency import Freshness, Report
 
 
 def test_a_fault_in_the_report_wakes_somebody(assembly):

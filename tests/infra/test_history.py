@@ -7,8 +7,8 @@ import pytest
 
 from candor.contracts import HISTORY, PLATFORM
 from candor.edge.bus import SOURCE
-from history.log import COMMITS_PREFIX
-from history.tables import TABLES
+from history.archive.commits import COMMITS_PREFIX
+from history.archive.tables import TABLES
 
 DAY_S = 86_400
 """What a table's stream keeps."""

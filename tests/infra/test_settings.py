@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from candor.gates import Thresholds
+from candor.registry.gates import Thresholds
 from stacks import toolchain
 from stacks.settings import SettingsError, StageSettings
 

@@ -2,9 +2,9 @@
 
 import json
 
-from candor.edge.guarding import Limits
-from candor.edge.retraining import STEPS as JOBS
-from candor.gates import Thresholds
+from candor.registry.gates import Thresholds
+from candor.registry.guard import Limits
+from candor.registry.training_run import STEPS as JOBS
 
 QUESTIONS = {"DatasetBuilt": "dataset", "ModelTrained": "train", "ModelEvaluated": "assess"}
 STEPS = ["PrepareTraining", "BuildDataset", "TrainModel", "EvaluateModel", "RegisterModel", "Gate"]
@@ -45,7 +45,7 @@ def test_jobs_are_named_and_evaluated_as_the_programs_expect(assembly):
     }
     assert names == {name: f"$.steps.{name}.job" for name in JOBS}
     asked = states["EvaluateModel"]["Parameters"]
-    assert asked["AppSpecification"]["ContainerEntrypoint"] == ["python", "-m", "training.assess"]
+    assert asked["AppSpecification"]["ContainerEntrypoint"] == ["python", "-m", "training.evaluate"]
     assert asked["AppSpecification"]["ContainerArguments.$"] == "States.Array('--run', $.run)"
     places = {each["S3Input"]["LocalPath"]: each["S3Input"]["S3Uri.$"] for each in asked["ProcessingInputs"]}
     assert places == {

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 
-from local.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
-from local.gateway import serving as gateway_serving
-from local.runtime import Invocation
+from local.apigateway.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
+from local.apigateway.gateway import serving as gateway_serving
+from local.lambda_.service import Invocation
 
 PROBLEM = '{"status":%d,"code":"%s","detail":$context.error.messageString,"request_id":"$context.requestId"}'
 

@@ -6,9 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from local.authorization import AuthorizerCache, Refused
-from local.gateway import Authorizer, Gateway
-from local.proxy import HttpRequest
+from local.apigateway.authorization import AuthorizerCache, Refused
+from local.apigateway.gateway import Authorizer, Gateway
+from local.apigateway.proxy import HttpRequest
 from tests.local.served import Functions, api, key, policy, refuse, serving
 
 SIGNATURE = (

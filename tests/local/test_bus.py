@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from local.bus import Buses, EventBus, InputTemplate, Rule, Target
-from local.firehose import DeliveryStream, Destination
-from local.queues import DurableQueue
+from local.aws.eventbridge import Buses, EventBus, InputTemplate, Rule, Target
+from local.aws.firehose import DeliveryStream, Destination
+from local.aws.sqs import DurableQueue
 from local.state import Journal
 
 HOUR = 3_600_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local.containers import CUT_SHORT, ContainerJobs, JobExists, UnknownJob
+from local.aws.sagemaker_jobs import CUT_SHORT, ContainerJobs, JobExists, UnknownJob
 from local.state import Journal
 from local.system import LocalSystem
 

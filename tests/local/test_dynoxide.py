@@ -11,8 +11,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from local import dynoxide
-from local.dynoxide import Dynoxide, binary, supported
+from local.aws.account import dynoxide
+from local.aws.dynoxide import Dynoxide, binary, supported
 from local.errors import LocalError
 
 pytestmark = pytest.mark.skipif(not supported(), reason="the engine is published for Linux on x86-64 only")

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
-from local.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
-from local.proxy import MalformedAnswer, proxy_answer
-from local.rest_api import RouteTable
-from local.runtime import FunctionSpec, Invocation, LambdaService
+from local.apigateway.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
+from local.apigateway.proxy import MalformedAnswer, proxy_answer
+from local.apigateway.rest_api import RouteTable
+from local.lambda_.service import FunctionSpec, Invocation, LambdaService
 from tests.local.served import ROUTES, Functions, api, refuse, serving
 
 KEY = {"Authorization": "Bearer mk_good"}

@@ -4,7 +4,7 @@ import importlib.metadata
 
 import pytest
 
-from local.plugs import PLUG_POINTS, VERSION, PlugPoint
+from local.aws.moto_patches import PLUG_POINTS, VERSION, PlugPoint
 
 
 def test_moto_is_the_version_the_plug_points_were_read_in() -> None:

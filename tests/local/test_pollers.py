@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from local.pollers import QueuePoller, retry_delay_s
-from local.runtime import FunctionSpec, Invocation, LambdaService
+from local.lambda_.queue_poller import QueuePoller, retry_delay_s
+from local.lambda_.service import FunctionSpec, Invocation, LambdaService
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:events"
 
@@ -132,9 +132,9 @@ def poll() -> Iterator[Callable[..., QueuePoller]]:
 
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.pollers._LONG_POLL_S", 0.1)
-    monkeypatch.setattr("local.pollers.AFTER_TROUBLE_S", 0.01)
-    monkeypatch.setattr("local.pollers._FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("local.lambda_.queue_poller._LONG_POLL_S", 0.1)
+    monkeypatch.setattr("local.lambda_.queue_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.01)
 
 
 def failing(*bodies: str) -> Callable[[list[dict[str, Any]]], Any]:
@@ -206,7 +206,7 @@ def test_only_the_named_messages_come_back_and_reach_the_dead_letters(
 
 
 def test_the_delay_grows_and_stays_reasonable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.pollers._FIRST_RETRY_S", 0.5)
+    monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.5)
     assert [retry_delay_s(received) for received in (0, 1, 2, 3, 6, 7, 5_000)] == [0.5, 0.5, 1, 2, 16, 20, 20]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.queues import DurableQueue, UnknownReceipt
+from local.aws.sqs import DurableQueue, UnknownReceipt
 from local.state import Journal
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:letters"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from local.assembly.template import load_assembly
+from local.deployment.provisioner import ACKNOWLEDGED, Provisioner, function_name
 from local.errors import TemplateError, UnknownResource
-from local.resources import ACKNOWLEDGED, Provisioner, function_name
 from local.system import LocalSystem
-from local.template import load_assembly
 
 MACHINE = {"RoleArn": "role", "DefinitionString": '{"QueryLanguage": "JSONata", "States": {}}'}
 DESTINATION = {"BucketARN": "arn:aws:s3:::b"}

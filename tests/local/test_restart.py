@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from local.__main__ import main
+from local.aws.sqs import DurableQueue
 from local.errors import LocalError, StateMismatch
-from local.queues import DurableQueue
 from local.state import Journal
 from local.system import LocalSystem
 
@@ -46,7 +46,7 @@ with LocalSystem(sys.argv[1], sys.argv[2], 0) as system:
 WORKER = """
 import sys
 from pathlib import Path
-from local.queues import DurableQueue
+from local.aws.sqs import DurableQueue
 from local.state import Journal
 
 letters = DurableQueue("letters", "arn:aws:sqs:r:a:letters", Journal(Path(sys.argv[1])))

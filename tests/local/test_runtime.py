@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from local import runtime
-from local.runtime import FunctionSpec, LambdaService, UnknownFunction
+from local.lambda_ import service as runtime
+from local.lambda_.service import FunctionSpec, LambdaService, UnknownFunction
 
 HANDLER = """
     import json, os, sys, threading, time
@@ -262,7 +262,7 @@ def test_a_module_that_exits_on_import_is_given_up(
 def test_an_initialisation_that_hangs_is_ended(
     service: LambdaService, declare: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.worker.INIT_LIMIT_S", 0.5)
+    monkeypatch.setattr("local.lambda_.sandbox.INIT_LIMIT_S", 0.5)
     name = declare(source="import time; time.sleep(60)")
     assert service.invoke(name, b"{}").error == "Sandbox.Timedout"
     assert service.pids(name) == []
@@ -281,7 +281,7 @@ def test_the_number_of_processes_stays_under_the_cap(
 def test_a_process_that_is_free_in_a_moment_is_preferred_to_a_cold_one(
     service: LambdaService, declare: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.runtime.GRACE_S", 10.0)
+    monkeypatch.setattr("local.lambda_.service.GRACE_S", 10.0)
     name = declare(concurrency=8)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: ask(service, name), range(80)))
@@ -364,7 +364,7 @@ def test_no_process_survives_the_kill_9_of_its_service(tmp_path: Path) -> None:
     program = f"""
 import threading, time
 from pathlib import Path
-from local.runtime import FunctionSpec, LambdaService
+from local.lambda_.service import FunctionSpec, LambdaService
 service = LambdaService(Path({str(tmp_path / "logs")!r}))
 service.register(FunctionSpec("probe", "handler.handler", Path({str(code)!r}), timeout_s=60))
 idle = threading.Thread(target=service.invoke, args=("probe", b"{{}}")); idle.start(); idle.join()

@@ -12,9 +12,10 @@ import pytest
 import lender
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import parse_checkout, parse_event
-from local.journey.sources import Decided, SourceError, from_folder, moment
-from local.journey.sources.simulated import SimulatedLender
-from local.journey.sources.superlender import DECIDED, EARLIER, SuperLender
+from demo.sources.base import Decided, SourceError, moment
+from demo.sources.folder import from_folder
+from demo.sources.simulated import SimulatedLender
+from demo.sources.superlender import DECIDED, EARLIER, SuperLender
 
 FAR_AHEAD = 2**52
 REPOSITORY = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from local.runtime import Invocation
+from local.lambda_.service import Invocation
+from local.lambda_.stream_poller import Mapping, StreamPoller
 from local.state import Journal
-from local.stream_poller import Mapping, StreamPoller
 
 ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/items/stream/1"
 
@@ -108,8 +108,8 @@ def follow(journal: Journal) -> Iterator[Callable[..., StreamPoller]]:
 
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.stream_poller.AFTER_TROUBLE_S", 0.01)
-    monkeypatch.setattr("local.pollers._FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr("local.lambda_.stream_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.001)
 
 
 def test_everything_is_handed_over_once_in_order(follow: Callable[..., StreamPoller]) -> None:

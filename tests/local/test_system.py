@@ -159,7 +159,7 @@ def test_the_tables_keep_what_their_template_says(system: LocalSystem) -> None:
 
 
 def test_expired_items_are_swept(system: LocalSystem) -> None:
-    from local.expiry import ExpirySweep
+    from local.aws.ttl import ExpirySweep
 
     tables, name = system.client("dynamodb"), system.outputs["TableName"]
     for key, ttl in (("old", "1000"), ("new", "9999999999")):

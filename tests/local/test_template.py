@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from local.assembly.template import Resolver, Resource, Stack, load_assembly
 from local.errors import TemplateError
-from local.template import Resolver, Resource, Stack, load_assembly
 
 TEMPLATE: dict[str, Any] = {
     "Resources": {"Queue": {"Type": "AWS::SQS::Queue"}},

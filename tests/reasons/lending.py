@@ -11,8 +11,8 @@ from typing import Any
 import lender
 from candor.contracts import Checkout, parse_checkout
 from candor.features.vector import FeatureVector
-from candor.judgement import Judge, Judgement, judge
 from candor.policy import Policy
+from candor.underwriting import Judge, Judgement, judge
 from tests.handlers.checkouts import checkout
 from tests.trained import train
 

@@ -19,12 +19,12 @@ import lender
 from candor import Reason
 from candor.clock import DAY
 from candor.errors import DefinitionError
-from candor.judgement import Judge
 from candor.model.bundle import Bundle
 from candor.notice import ConsumerReport, NoNotice, render
 from candor.policy import Policy
 from candor.reasons import BANNED, MAX_REASONS, Catalogue, untellable
 from candor.regulation import Party, adverse_action, is_incidental
+from candor.underwriting import Judge
 from tests.decide.lending import NOW, PROFILE, REASONS, RISKY, SAFE, Till
 from tests.decision_tables import row as table_row
 from tests.decision_tables import table

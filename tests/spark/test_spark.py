@@ -12,9 +12,9 @@ from msgspec.structs import replace
 from candor import Count, DecayedSum, FeatureView, RateOfChange, Sum, field
 from candor.clock import DAY, format_rfc3339
 from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer
-from history.archive import accepted_events, read_envelopes
-from history.objects import Folder
-from history.point_in_time import Question, point_in_time
+from history.archive.events import accepted_events, read_envelopes
+from history.archive.objects import Folder
+from history.asof.point_in_time import Question, point_in_time
 from tests import oracle
 from tests.builders import (
     NOW,
@@ -30,7 +30,7 @@ from tests.builders import (
 
 pytest.importorskip("pyspark", reason="run `make test-spark`")
 
-from history.spark import SparkArchive, session
+from history.asof.spark import SparkArchive, session
 
 AGEING = [
     DecayedSum("amount", half_life="2d"),

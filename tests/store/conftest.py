@@ -18,11 +18,11 @@ from pynamodb.models import Model
 from candor.features.vector import Read
 from candor.store import dynamodb
 from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
-from candor.store.hot import HotStore
-from candor.store.lean import Credentials
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Commit, DecisionStore, FeatureStore, StoredDecision
-from local import dynoxide
+from candor.store.scorer import HotStore
+from candor.store.signed.client import Credentials
+from local.aws.account import dynoxide
 from tests.moto_server import moto_server
 
 REGION = "us-east-1"

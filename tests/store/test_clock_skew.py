@@ -12,8 +12,8 @@ from email.utils import format_datetime
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.hot import BundleSource, HotStore, read_secret
-from candor.store.lean import Request, SignedClient
+from candor.store.scorer import BundleSource, HotStore, read_secret
+from candor.store.signed.client import Request, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import DROP, HANG, Answer, ScriptedServer, Step, answer, error, serving
 

@@ -11,8 +11,8 @@ import pytest
 
 from candor.clock import parse_rfc3339
 from candor.errors import StoreUnavailable
-from candor.store.container import Lease, lease
-from candor.store.lean import Credentials
+from candor.store.signed.client import Credentials
+from candor.store.signed.credentials import Lease, lease
 from tests.store.scripted import DROP, Answer, ScriptedServer, serving
 
 EXPIRATION = "2026-11-26T21:00:00Z"

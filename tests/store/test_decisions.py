@@ -8,8 +8,8 @@ import pytest
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.dynamodb import DynamoDecisionStore
-from candor.store.hot import HotStore
 from candor.store.protocol import Contended, Duplicates, Snapshot, marker_key
+from candor.store.scorer import HotStore
 from tests.store.conftest import CREDENTIALS, REGION, disconnect_decisions, point_at, read_one
 
 KEY, OTHER = "view@1#ann", "view@2#ann"

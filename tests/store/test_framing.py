@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.lean import Request, SignedClient, _address
+from candor.store.signed.client import Request, SignedClient, _address
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 
 AMPLE_S = 5.0

@@ -6,9 +6,9 @@ import pytest
 
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
-from candor.store.hot import BundleSource, read_secret
-from candor.store.lean import Credentials, Request, SignedClient
 from candor.store.protocol import Contended, Snapshot
+from candor.store.scorer import BundleSource, read_secret
+from candor.store.signed.client import Credentials, Request, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error, serving
 

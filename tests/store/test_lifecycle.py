@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from candor.errors import BundleRefused, CandorError
-from candor.store.lifecycle import ALLOWED, ApprovalRefused, Proposal, Word, state_in
-from candor.store.pointer import Pointer
-from candor.store.registry import NothingToRollBack, Registry
-from candor.store.registry_items import PromotionConflict, Registration
+from candor.registry.lifecycle import ALLOWED, ApprovalRefused, Proposal, Word, state_in
+from candor.registry.pointer import Pointer
+from candor.registry.registry import NothingToRollBack, Registry
+from candor.registry.registry_table import PromotionConflict, Registration
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 

@@ -8,12 +8,12 @@ import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused
+from candor.registry.pointer import Challenge, Flip, Pointer
+from candor.registry.registry import FLIPS_KEPT, Backfill, NothingToRollBack, Registry
+from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from candor.store.dynamodb import bound
-from candor.store.hot import _Item, _pointed
-from candor.store.pointer import Challenge, Flip, Pointer
 from candor.store.protocol import Challenger
-from candor.store.registry import FLIPS_KEPT, Backfill, NothingToRollBack, Registry
-from candor.store.registry_items import PromotionConflict, Registration, RegistryItem
+from candor.store.scorer import _Item, _pointed
 
 
 @pytest.fixture

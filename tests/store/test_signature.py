@@ -9,7 +9,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.store.lean import Credentials, Request, Scope, message
+from candor.store.signed.client import Credentials, Request, Scope, message
 
 UNRESERVED = "ABCXYZabcxyz0189-_.~"
 segments = st.text(UNRESERVED, min_size=1, max_size=8).filter(lambda segment: segment not in (".", ".."))

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from candor.store import wire
-from candor.store.wire import Wire
+from candor.store.signed import connection as wire
+from candor.store.signed.connection import Wire
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 AMPLE_S, SHORT_S = 20.0, 0.3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.dynoxide import supported
+from local.aws.dynoxide import supported
 from tests.system.contents import Account, Contents
 from tests.system.running import ROOT, Running, environment
 from tests.system.small_lender import write_small_lender

@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
-from candor.store.registry import Registry
-from local.journey.sources import from_folder
-from local.journey.story import Journey
+from candor.registry.registry import Registry
+from demo.run import Journey
+from demo.sources.folder import from_folder
 from local.system import LocalSystem
 
 POLL_S = 0.005

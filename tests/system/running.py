@@ -39,7 +39,7 @@ def environment(**given: str) -> dict[str, str]:
 
 
 class Running:
-    """`python -m local run` in the background."""
+    """`python -m demo` in the background."""
 
     def __init__(
         self, assembly: Path, state: Path, port: int = 0, logs: Path | None = None, **variables: str
@@ -47,7 +47,7 @@ class Running:
         self.state = state
         state.mkdir(parents=True, exist_ok=True)
         self._out, self._err = (logs or state) / "said.txt", (logs or state) / "complained.txt"
-        command = [sys.executable, "-m", "local", "run"]
+        command = [sys.executable, "-m", "demo"]
         command += ["--assembly", str(assembly), "--state", str(state), "--port", str(port)]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(

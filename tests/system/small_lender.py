@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from local.journey.sources.superlender import DECIDED, EARLIER
+from demo.sources.superlender import DECIDED, EARLIER
 
 CUSTOMERS = 50
 LOANS_EACH = 5

@@ -18,8 +18,9 @@ from candor.clock import DAY, SystemClock
 from candor.edge.bus import SOURCE
 from candor.features.state import ViewState
 from candor.model.bundle import Bundle
+from demo.sources.base import make_event
+from demo.sources.folder import from_folder
 from lender import DEFINITIONS
-from local.journey.sources import from_folder, make_event
 from tests.builders import only_key
 from tests.system.conftest import Served
 

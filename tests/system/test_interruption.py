@@ -16,8 +16,9 @@ import pytest
 
 from candor import decision
 from candor.contracts import encode_event
+from demo.sources.base import Decided
+from demo.sources.folder import from_folder
 from lender import DEFINITIONS
-from local.journey.sources import Decided, from_folder
 from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
 from tests.system.running import Ended, Running, adopt_secrets

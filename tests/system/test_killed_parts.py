@@ -21,8 +21,8 @@ from benchmarks.kills import STORE, UPDATER, Killer
 from benchmarks.load import Answered, Call, calls_for, compare, judge, post_all
 from benchmarks.served_replay import called, is_exact, replay
 from candor.edge.bus import SOURCE
-from local.journey.sources import Event
-from local.journey.sources.simulated import SimulatedLender
+from demo.sources.base import Event
+from demo.sources.simulated import SimulatedLender
 from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
 from tests.system.running import Running, adopt_secrets

@@ -15,10 +15,10 @@ from sklearn.metrics import roc_auc_score
 from candor.clock import parse_rfc3339
 from candor.contracts import Application, parse_checkout
 from candor.decision import decided, parse_record
-from history.archive import accepted_events, read_envelopes
-from history.point_in_time import Question, point_in_time
+from demo.sources.folder import from_folder
+from history.archive.events import accepted_events, read_envelopes
+from history.asof.point_in_time import Question, point_in_time
 from lender import DEFINITIONS
-from local.journey.sources import from_folder
 from tests.builders import bits
 from tests.system.conftest import Served
 from tests.system.small_lender import CHECKOUTS

@@ -14,9 +14,9 @@ from candor.clock import DAY
 from candor.contracts import parse_checkout
 from candor.decision import Decision, to_record
 from candor.features.vector import FeatureVector
-from history.objects import Folder
+from history.archive.objects import Folder
 from tests.training.conftest import AS_OF, T0, checkout_body, loan, small_lender, write_archive
-from training.building import Asked, Embedded, NothingToLearn, write
+from training.dataset.build import Asked, Embedded, NothingToLearn, write
 
 DEFINITIONS = small_lender()
 NAMES = DEFINITIONS.features

@@ -25,9 +25,9 @@ from tests.training.conftest import (
     write_archive,
     write_lines,
 )
-from training import dataset
-from training.dataset import NothingToLearn, build
-from training.labels import labelled_checkouts
+from training.dataset.build import NothingToLearn, build
+from training.dataset.job import job as dataset
+from training.dataset.labels import labelled_checkouts
 
 DUE = 30 * DAY
 GRACE = 3 * DAY

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from training.evaluate import _auc_of, auc, auc_interval, brier, calibration_table, ks, summary
+from training.metrics.scores import _auc_of, auc, auc_interval, brier, calibration_table, ks, summary
 
 
 @pytest.fixture(scope="module")

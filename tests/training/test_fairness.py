@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.alternatives import Candidate, Compared, alternatives
-from training.evaluate import auc
-from training.fairness import Outcomes, adverse_impact, against_reference, groups
+from training.evaluate.alternatives import Candidate, Compared, alternatives
+from training.evaluate.fairness import Outcomes, adverse_impact, against_reference, groups
+from training.metrics.scores import auc
 
 HMDA = Path(os.environ.get("HMDA_DATA", Path(__file__).parents[3] / "shared/data/hmda"))
 

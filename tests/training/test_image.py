@@ -44,7 +44,7 @@ for name in names:
 def test_every_job_starts_with_the_locked_packages_alone():
     locked = {pin.partition("==")[0] for pin in pins(ROOT / "training/requirements.txt")}
     names = job_modules()
-    assert {"training.dataset", "training.train", "training.assess"} <= names
+    assert {"training.dataset", "training.fit", "training.evaluate"} <= names
     line = [sys.executable, "-c", WITHOUT_OTHERS, " ".join(sorted(names)), " ".join(sorted(locked))]
     code = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, code))}

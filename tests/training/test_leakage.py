@@ -11,13 +11,13 @@ from msgspec.structs import replace as replace_event
 
 from candor.clock import DAY
 from candor.contracts import parse_event
-from history.point_in_time import point_in_time
+from history.asof.point_in_time import point_in_time
 from tests.training.conftest import AS_OF, small_lender, write_archive
-from training.dataset import build
-from training.labels import labelled_checkouts
-from training.leakage import Archive, implausible, impossible_labels, leakage
-from training.learn import split_by_time
-from training.training_set import read_training_set
+from training.dataset.build import build
+from training.dataset.labels import labelled_checkouts
+from training.dataset.read import read_training_set
+from training.dataset.split import split_by_time
+from training.evaluate.leakage import Archive, implausible, impossible_labels, leakage
 
 FEATURES = small_lender().features
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from training.calibration import calibration, hosmer_lemeshow, line, murphy
-from training.discrimination import comparison, gains
-from training.evaluate import auc, auc_difference
-from training.profit import profit, swap_set
-from training.rejects import (
+from training.evaluate.profit import profit, swap_set
+from training.evaluate.reject_inference import (
     fuzzy_augmentation,
     hard_cutoff,
     inverse_propensity,
     parcelling,
     reject_inference,
 )
-from training.stability import stability
+from training.evaluate.stability import stability
+from training.metrics.calibration import calibration, hosmer_lemeshow, line, murphy
+from training.metrics.discrimination import comparison, gains
+from training.metrics.scores import auc, auc_difference
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from scipy import optimize, spatial, special, stats
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
-from training.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
+from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
 from training.monitoring.figures import Interval, bad_rate_ratio, calibration, rate_difference, rate_interval
 
 RANDOM = np.random.default_rng(7)

@@ -12,7 +12,7 @@ from candor.clock import DAY
 from candor.contracts import Event, parse_event
 from candor.errors import DefinitionError
 from tests.training.conftest import CLOSED, CUSTOMER, ORIGINATED, STARTED, T0, event, loan
-from training.labels import Month, labelled_checkouts, monthly
+from training.dataset.labels import Month, labelled_checkouts, monthly
 
 FIELDS = {"loan_id": Text(), "installment": Integer()}
 DUE, PAID, REVERSED = (

@@ -17,16 +17,16 @@ from candor import Monotone
 from candor.errors import DefinitionError
 from tests.training.assessed import POLICY, population, write_dataset
 from tests.training.conftest import AS_OF, REASONS, small_lender
-from training import train as training_job
-from training.checkpoints import Checkpoints
-from training.evaluate import auc
-from training.hosts import Hosts
-from training.learn import CannotLearn, Split, split_by_time
-from training.plan import FIXED_ROUNDS, Plan, Workplace, workplace
-from training.recipe import Recipe, raw_scores
-from training.search import BATCH, search
-from training.settings import Settings
-from training.training_set import read_training_set
+from training.dataset.read import read_training_set
+from training.dataset.split import CannotLearn, Split, split_by_time
+from training.fit import job as training_job
+from training.fit.checkpoints import Checkpoints
+from training.fit.hosts import Hosts
+from training.fit.hyperparameters import Settings
+from training.fit.recipe import Recipe, raw_scores
+from training.fit.search import BATCH, search
+from training.fit.steps import FIXED_ROUNDS, Plan, Workplace, workplace
+from training.metrics.scores import auc
 
 FEATURES = small_lender().features
 RISING = Monotone(rising=("loans.max_days_late.*", "tries.*"), falling=("request.amount",))
@@ -277,9 +277,9 @@ from pathlib import Path
 import numpy as np
 from candor import Monotone
 from tests.training.conftest import small_lender
-from training.hosts import Hosts
-from training.recipe import Recipe
-from training.training_set import read_training_set
+from training.fit.hosts import Hosts
+from training.fit.recipe import Recipe
+from training.dataset.read import read_training_set
 folder, out, current = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 data = read_training_set(folder, small_lender())
 recipe = Recipe(small_lender().features, (0,) * 6, 60, hosts=Hosts(("127.0.0.1", "localhost"), current, int(sys.argv[4])))

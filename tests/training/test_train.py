@@ -14,18 +14,14 @@ from candor.model.engine import Booster
 from candor.reasons import Catalogue
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive
-from training import learn, recipe, train
-from training.dataset import build
-from training.learn import (
-    CannotLearn,
-    break_even,
-    calibrate,
-    expected_profit,
-    reason_reference,
-    split_by_time,
-)
-from training.recipe import Recipe
-from training.training_set import read_training_set
+from training.dataset.build import build
+from training.dataset.read import read_training_set
+from training.dataset.split import CannotLearn, split_by_time
+from training.fit import calibrate as learn
+from training.fit import job as train
+from training.fit import recipe
+from training.fit.calibrate import break_even, calibrate, expected_profit, reason_reference
+from training.fit.recipe import Recipe
 
 POLICY = table([row("score", component="model", score="> cutoff")], {"score": "score"})
 HYPERPARAMETERS = {

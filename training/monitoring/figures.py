@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from training.calibration import expected_error
-from training.evaluate import CalibrationBin, calibration_table
+from training.metrics.calibration import expected_error
+from training.metrics.scores import CalibrationBin, calibration_table
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ from candor.contracts import Event
 from candor.features.event_types import DECIDED
 from candor.features.labels import Label
 from history.asof.events import known_before
-from training.labels import final_end, told
+from training.dataset.labels import final_end, told
 
 
 @dataclass(frozen=True)

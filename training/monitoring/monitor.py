@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from candor.clock import DAY, format_rfc3339
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
-from training.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
+from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
 from training.monitoring.figures import (
     Calibration,
     Interval,

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from candor.clock import SECOND
-from training.drift import ACT, WATCH
-from training.evaluate import CalibrationBin
+from training.metrics.drift import ACT, WATCH
+from training.metrics.scores import CalibrationBin
 from training.monitoring.figures import rate_interval
 from training.monitoring.monitor import Approvals, Drift, Monitoring
 from training.monitoring.vintages import Vintage

@@ -9,7 +9,7 @@ from candor.decision import Decision
 from candor.errors import CandorError, DefinitionError
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
-from history.archive import Envelope, arrivals
+from history.archive.events import Envelope, accepted_events
 from training.monitoring.loans import loan_ends
 from training.monitoring.monitor import Monitoring, monitor
 from training.monitoring.population import Snapshot, served
@@ -47,7 +47,7 @@ def report(
     trained_on = bundle.trained_on(definitions)
     start = snapshot.as_of if since is None else since
     mine = (one for one in archived.decisions if start <= one.q < until)
-    events = (event for _, event in arrivals(archived.envelopes, definitions))
+    events = accepted_events(archived.envelopes, definitions)
     ends = loan_ends(definitions.label, events, until)
     found = served(mine, bundle, trained_on, ends.ends)
     if not len(found.q):

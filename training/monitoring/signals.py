@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from training.drift import ACT
+from training.metrics.drift import ACT
 from training.monitoring.monitor import FEWEST, Drift, Monitoring
 
 LIMITS: Final = {

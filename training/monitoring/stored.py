@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from candor.errors import CandorError
 from candor.model.bundle import Bundle
 from candor.model.packed import PACKED, unpack
-from candor.store.artifacts import read_bundle
-from candor.store.registry import Registry
-from history.archive import EVENTS_PREFIX, read_envelopes
-from history.decisions import DECISIONS_PREFIX, read_decisions
-from history.objects import Bucket
-from training.dataset import DATASET, MANIFEST
+from candor.registry.artifacts import read_bundle
+from candor.registry.registry import Registry
+from history.archive.decisions import DECISIONS_PREFIX, read_decisions
+from history.archive.events import EVENTS_PREFIX, read_envelopes
+from history.archive.objects import Bucket
+from training.dataset.build import DATASET, MANIFEST
 from training.monitoring import CHAMPION
 from training.monitoring.population import Snapshot, snapshot_of
 from training.monitoring.reading import Archived

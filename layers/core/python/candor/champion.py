@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 from candor.clock import SECOND, Clock, Deadline
 from candor.errors import BundleRefused, CandorError, DefinitionError
 from candor.features.definitions import Definitions
-from candor.judgement import Judge
 from candor.model.bundle import Bundle
 from candor.store.protocol import Challenger, Snapshot
+from candor.underwriting import Judge
 
 KEPT: Final = 4
 """Bundles kept ready: a promotion and its rollback cost one load each, beside a challenger."""

@@ -25,12 +25,12 @@ from candor.decision import Decision, answer, decided, decision_id, to_record
 from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, build, item_keys
-from candor.judgement import judge
 from candor.policy import compiled
 from candor.regulation import Profile, adverse_action
-from candor.store.commits import Retention
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
-from candor.store.synchronous import Keys, Reads, SynchronousViews
+from candor.synchronous import Keys, Reads, SynchronousViews
+from candor.underwriting import judge
+from candor.updates import Retention
 
 __all__ = ["Answer", "Attempt", "Decider", "Decision", "decided"]
 

@@ -12,7 +12,7 @@ from candor.contracts import Application, Checkout, Event
 from candor.features.definitions import Definitions
 from candor.features.event_types import DECIDED
 from candor.features.vector import FeatureVector
-from candor.keyed import keyed
+from candor.hmac_key import keyed
 from candor.regulation import AdverseAction
 from candor.terms import Terms
 

@@ -16,7 +16,6 @@ from candor.features.definitions import Definitions
 from candor.features.state import Applied
 from candor.features.vector import Read
 from candor.features.views import FeatureView
-from candor.store.commits import Retention, prepare
 from candor.store.protocol import (
     MARKERS_PER_COMMIT,
     Committed,
@@ -25,6 +24,7 @@ from candor.store.protocol import (
     FeatureStore,
     events_per_commit,
 )
+from candor.updates import Retention, prepare
 
 ATTEMPTS = 12
 """Conflicts on one item before its events are left to redelivery."""

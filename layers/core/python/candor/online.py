@@ -14,9 +14,9 @@ from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.vector import State, item_keys_of, windowed
 from candor.ingest import Outcome, ingest
-from candor.store.commits import Retention
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
+from candor.updates import Retention
 
 __all__ = [
     "FeatureStore",

@@ -10,8 +10,8 @@ from candor.contracts import Event, parse_envelope
 from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.ingest import ingest
-from candor.store.commits import Retention
 from candor.store.protocol import FeatureStore
+from candor.updates import Retention
 
 EARLY_MS = 1_000
 """An event that is dated so far ahead waits outside of its item: rows ahead of every reader would crowd it."""

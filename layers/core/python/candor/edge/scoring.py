@@ -15,9 +15,9 @@ from candor.decide import Decider
 from candor.errors import StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.regulation import Profile
-from candor.store.commits import Retention
-from candor.store.container import lease
-from candor.store.hot import BundleSource, HotStore, read_secret
+from candor.store.scorer import BundleSource, HotStore, read_secret
+from candor.store.signed.credentials import lease
+from candor.updates import Retention
 
 RENEW_BEFORE = 5 * MINUTE
 """How long before they expire credentials are fetched anew."""

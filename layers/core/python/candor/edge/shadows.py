@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from candor.decision import Decision
-from candor.judgement import Judge, judge
+from candor.underwriting import Judge, judge
 
 
 class Line(msgspec.Struct, frozen=True):

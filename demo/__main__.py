@@ -1,0 +1,25 @@
+"""`python -m demo`: start the synthesized system, load history, train, decide checkouts, report, serve until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from local.command import options, run
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from demo.run import main as demo  # its imports take as long as many a start lasts
+
+    return demo(arguments)
+
+
+def main(words: list[str]) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    options(parser)
+    return run(parser, words, _demo)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,282 @@
+"""The story of `make run`: load the lender's history, retrain, decide checkouts over HTTP, report, serve.
+
+Every step goes through the system's own doors (bus, queue, state machine, API) and remembers how far it came, so that
+a run that was cut short continues: what is sent twice is applied once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import os
+import shlex
+import time
+from argparse import Namespace
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from candor.clock import format_rfc3339
+from candor.contracts import HISTORY
+from demo.merchants import MerchantKeys
+from demo.progress import Diary
+from demo.sources.base import Decided, Event, Source, SourceError, described
+from demo.sources.folder import from_folder
+from demo.sources.simulated import SimulatedLender
+from local.errors import LocalError
+from local.interrupts import stop_on_signals
+from local.system import LocalSystem
+
+CHUNK = 500
+SEEDS = [1, 2, 3, 4, 5]
+_POLL_S = 0.2
+_HTTP_TIMEOUT_S = 30
+_RETRYABLE = (500, 502, 503, 504)
+_RETRIES = 50
+
+
+@dataclass(frozen=True)
+class Posted:
+    """One checkout as the merchant saw it: the decision's id and the time the answer took (ms)."""
+
+    checkout: Decided
+    decision_id: str
+    latency_ms: float
+
+
+class Journey:
+    """One source's way through a running system."""
+
+    def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
+        self._system = system
+        self._source = source
+        self._console = console
+        self.outputs = system.outputs
+        self.folder = system.folder("journey")
+        self.diary = Diary(self.folder, described(source))
+        self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
+
+    def load(self) -> None:
+        """History through the bus and the queue into the features; continues where an earlier run stopped."""
+        events = list(self._source.history())
+        with self._bar() as bar:
+            task = bar.add_task("load history", total=len(events), completed=self.diary.published)
+            for chunk in _chunks(events[self.diary.published :], CHUNK):
+                self._publish(chunk)
+                self.diary.published += len(chunk)
+                self.diary.save()
+                bar.update(task, completed=self.diary.published - self._waiting())
+            while waiting := self._waiting():
+                bar.update(task, completed=self.diary.published - waiting)
+                time.sleep(_POLL_S)
+            bar.update(task, completed=len(events))
+        self._system.drain()
+
+    def retrain(self) -> None:
+        """One run of the state machine, unless the champion of an earlier one serves; one that was cut short goes on."""
+        if self.diary.run:
+            self._console.print(f"model of run {self.diary.run} serves")
+            return
+        self._system.flush()
+        if not self.diary.asked:
+            self.diary.asked = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+            self.diary.save()
+        run = self.diary.asked
+        order = {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
+        try:
+            self._execute(order)
+        except LocalError:
+            self.diary.asked = ""  # what ended by itself may have had its cause in the code: begin anew
+            self.diary.save()
+            raise
+        self.diary.run = run
+        self.diary.save()
+
+    def _execute(self, order: dict[str, Any]) -> None:
+        states = self._system.client("stepfunctions")
+        execution = states.start_execution(
+            stateMachineArn=self.outputs["RetrainStateMachineArn"], name=order["run"], input=json.dumps(order)
+        )["executionArn"]
+        with self._console.status("retrain: data set, five seeds, evaluation, gates, promotion"):
+            while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+                time.sleep(_POLL_S)
+        if found["status"] != "SUCCEEDED":
+            why = _reason(states.get_execution_history(executionArn=execution)["events"])
+            raise LocalError(f"retraining ended {found['status']}: {why}; see {self._system.folder('logs')}")
+        self._console.print(f"retrained and promoted: run {order['run']}")
+
+    def decide(self) -> None:
+        """Events and checkouts in time order; each checkout after the queue has drained up to its moment."""
+        timeline = list(self._source.timeline())
+        waiting: list[Event] = []
+        with self._bar() as bar, httpx.Client(base_url=self._system.url, timeout=_HTTP_TIMEOUT_S) as http:
+            task = bar.add_task("decide checkouts", total=len(timeline), completed=self.diary.decided)
+            for place, item in enumerate(
+                itertools.islice(timeline, self.diary.decided, None), self.diary.decided + 1
+            ):
+                if not isinstance(item, Decided):
+                    waiting.append(item)
+                    continue
+                self._settle(waiting)
+                self.diary.add(*self._post(http, item))
+                self.diary.decided = place
+                self.diary.save()
+                bar.update(task, completed=place)
+            self._settle(waiting)
+            self.diary.decided = len(timeline)
+            self.diary.save()
+            bar.update(task, completed=len(timeline))
+
+    def _settle(self, waiting: list[Event]) -> None:
+        for chunk in _chunks(waiting, CHUNK):
+            self._publish(chunk)
+        waiting.clear()
+        self._system.drain()
+
+    def _waiting(self) -> int:
+        return len(self._system.queue(self.outputs["EventsQueueUrl"]))
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        bus = self.outputs["EventBusName"]
+        entries = [
+            {"Source": HISTORY, "DetailType": event["type"], "Detail": json.dumps(event), "EventBusName": bus}
+            for event in events
+        ]
+        self._system.publish(entries)
+
+    def _post(self, http: httpx.Client, checkout: Decided) -> tuple[str, str, float]:
+        headers = self.headers(checkout.merchant, f"{self._source.name}-{checkout.id}")
+        headers["Candor-Replay-At"] = format_rfc3339(checkout.q_ms)
+        started = time.perf_counter()
+        answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
+        for _ in range(_RETRIES):
+            if answer.status_code not in _RETRYABLE:
+                break
+            time.sleep(_POLL_S)  # the same key is safe to send again
+            answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
+        latency_ms = (time.perf_counter() - started) * 1_000
+        if answer.status_code != httpx.codes.OK:
+            raise LocalError(f"checkout {checkout.id} was answered {answer.status_code}: {answer.text[:300]}")
+        return checkout.id, answer.json()["id"], latency_ms
+
+    def headers(self, merchant: str, idempotency_key: str) -> dict[str, str]:
+        """What a merchant sends along."""
+        basic = b64encode(f"{self.keys.key_of(merchant)}:".encode()).decode()
+        return {"Authorization": f"Basic {basic}", "Idempotency-Key": idempotency_key}
+
+    def posted(self) -> list[Posted]:
+        """Every checkout decided so far, in time order."""
+        answers = self.diary.answers()
+        return [Posted(one, *answers[one.id]) for one in self._source.checkouts() if one.id in answers]
+
+    def curl(self) -> str:
+        """A command that decides one checkout at the system's own clock."""
+        checkout = next(iter(self._source.checkouts()))
+        body = {name: value for name, value in checkout.body.items() if name != "occurred_at"}
+        return (
+            f"curl -si {self._system.url}/v1/decisions -u '{self.keys.key_of(checkout.merchant)}:' "
+            f"-H 'Idempotency-Key: try-1' -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
+        )
+
+    def download_archive(self, folder: Path) -> None:
+        """Every object of the event archive, under its key below `folder`."""
+        self._system.flush()
+        for key, body in self._objects(self.outputs["ArchiveBucketName"], "events/"):
+            target = folder / key
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(body)
+
+    def seed_models(self) -> dict[str, str]:
+        """Model texts by training seed, from the run that trained the champion."""
+        from demo.report import models_in
+
+        prefix = f"runs/{self.diary.run}/model/"
+        found = [
+            body
+            for key, body in self._objects(self.outputs["TrainingBucketName"], prefix)
+            if key.endswith(".tar.gz")
+        ]
+        if not found:
+            raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
+        return models_in(found[-1])  # of a job that was cut short after its last byte, and the next: the same
+
+    def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
+        s3 = self._system.client("s3")
+        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for found in page.get("Contents", ()):
+                yield found["Key"], s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
+
+    def _bar(self) -> Progress:
+        columns = (
+            TextColumn("{task.description:18}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        return Progress(*columns, console=self._console)
+
+
+def _reason(history: Sequence[Mapping[str, Any]]) -> str:
+    """Why the first step failed, in its own words: a job's are in the description that it ended with."""
+    details = [found for event in history for found in event.values() if isinstance(found, Mapping)]
+    cause = next((str(found["cause"]) for found in details if found.get("cause")), "no cause was given")
+    try:
+        job = json.loads(cause)
+    except ValueError:
+        return cause
+    return (
+        str(job.get("FailureReason") or job.get("errorMessage") or cause) if isinstance(job, dict) else cause
+    )
+
+
+def _chunks(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
+    return (events[start : start + size] for start in range(0, len(events), size))
+
+
+def source_of(data: str | None, size: str | None) -> Source:
+    """The folder of real data that DATA names, else the simulated lender, SIZE customers large."""
+    if data:
+        return from_folder(Path(data))
+    if not size:
+        return SimulatedLender()
+    if not size.isdecimal() or not int(size):
+        raise SourceError(f"SIZE={size} is no number of customers: use one such as SIZE=480")
+    return SimulatedLender(customers=int(size))
+
+
+def main(arguments: Namespace) -> int:
+    """Tell the whole story, then serve until interrupted (or stop, with ONCE)."""
+    console = Console(highlight=False, soft_wrap=True)
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
+    source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
+    once = os.environ.get("ONCE", "0") not in ("", "0")
+    with contextlib.ExitStack() as closing:
+        with console.status("start what was synthesized"):
+            system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
+        os.environ.update(system.endpoints)  # pynamodb finds the tables by these
+        journey = Journey(system, source, console)
+        journey.keys.register(source.merchants)
+        journey.load()
+        journey.retrain()
+        journey.decide()
+        # Its statistics take a second to load: only here are they needed.
+        from demo.report import report
+
+        with console.status("report: the same vectors from the archive"):
+            lines = list(report(journey))
+        stop_on_signals()  # the report's engine has taken Ctrl-C for itself
+        print(*lines, sep="\n", flush=True)
+        if once:
+            print(f"READY {system.url}", flush=True)
+            return 0
+        system.serve()
+    print("stopped", flush=True)
+    return 0

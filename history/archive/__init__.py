@@ -1,0 +1,1 @@
+"""The archive: events, commits, decisions and tables as Firehose delivered them, read back."""

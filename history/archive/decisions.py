@@ -1,0 +1,46 @@
+"""The archive's decision records: one line for each decision, at least once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from candor.decision import Decision, parse_record
+from history.archive.events import ArchiveDamaged, read_lines
+from history.archive.objects import Objects
+
+DECISIONS_PREFIX: Final = "decisions/"
+"""Where the archive keeps them."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line: the record stays as the bytes that were stored."""
+
+    id: str
+    q: int
+    record: msgspec.Raw
+
+
+_LINE = msgspec.json.Decoder(Line)
+
+
+def read_decisions(objects: Objects) -> Iterator[Decision]:
+    """Every decision once, in order of arrival. Raises ArchiveDamaged."""
+    seen: set[str] = set()
+    for line in read_lines(objects, _LINE):
+        if line.id in seen:
+            continue
+        seen.add(line.id)
+        try:
+            yield parse_record(bytes(line.record))
+        except (msgspec.ValidationError, KeyError, TypeError) as error:
+            raise ArchiveDamaged(f"the record of decision {line.id} is of another shape") from error
+
+
+def made_at(decision: Decision) -> int | None:
+    """When it was made (ms, wall clock); None for one of the replay clock whose record does not tell."""
+    if decision.decided_at is None and not decision.replay_clock:
+        return decision.q
+    return decision.decided_at

@@ -1,0 +1,174 @@
+"""The archive: gzip'd JSON lines that Firehose wrote. Those of the bus are envelopes, read back as accepted events.
+
+An event that was recorded live is known from when the bus took it, by the bus's own clock. The platform's decisions are known
+from their own moment, and so is loaded history where it does not say otherwise.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from candor.clock import parse_rfc3339
+from candor.contracts import HISTORY, PLATFORM, Event, parse_event
+from candor.errors import InvalidInput
+from candor.features.definitions import Definitions
+from candor.features.event_types import MAX_SKEW
+from history.archive.objects import Folder, Objects
+
+
+class ArchiveDamaged(Exception):
+    """An archive file is not what Firehose writes; the message names the file and the line."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """An EventBridge envelope; `detail` stays as the bytes that arrived.
+
+    `time` is what the producer says, or else when the bus took the event; `ingestion_time` is the bus's own stamp.
+    Lines from before the stamp was kept have none.
+    """
+
+    time: str
+    detail: msgspec.Raw
+    source: str = ""
+    ingestion_time: str | None = None
+
+    @property
+    def taken_at(self) -> int:
+        """When the bus took the event (ms UTC), as far as the line tells; EventBridge tells it to the second."""
+        return parse_rfc3339(self.time if self.ingestion_time is None else self.ingestion_time)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A line of the archive: an envelope beside the bus's stamp."""
+
+    event: Envelope | None = None
+    ingestion_time: str | None = None
+
+
+class EnvelopeDecoder:
+    """Decodes lines of the archive, those from before the stamp was kept as well."""
+
+    _line = msgspec.json.Decoder(_Line)
+    _bare = msgspec.json.Decoder(Envelope)
+
+    def decode(self, line: bytes, /) -> Envelope:
+        """A line → the envelope. Raises msgspec.DecodeError."""
+        found = self._line.decode(line)
+        if found.event is None:
+            return self._bare.decode(line)
+        return msgspec.structs.replace(found.event, ingestion_time=found.ingestion_time)
+
+
+class Arrival(msgspec.Struct, frozen=True, array_like=True):
+    """An accepted event, and the moment (ms) when the bus took it."""
+
+    taken_at: int
+    event: Event
+
+    @property
+    def in_time(self) -> bool:
+        """False for one that was dated too far ahead when it came: only a redrive can have applied it."""
+        return max(self.event.occurred_at, self.event.voided_at or 0) <= self.taken_at + MAX_SKEW
+
+
+@dataclass
+class Reading:
+    """What one pass over the archive saw: envelopes, refused events by code."""
+
+    envelopes: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+EVENTS_PREFIX: Final = "events/"
+"""Where the archive keeps what the bus took."""
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+ENVELOPE: Final = EnvelopeDecoder()
+
+
+class Decoder(Protocol[T_co]):
+    """Reads one line. Raises msgspec.DecodeError."""
+
+    def decode(self, line: bytes, /) -> T_co: ...
+
+
+def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
+    """Every envelope of a folder or of objects in order of arrival: by key, then by line. Raises ArchiveDamaged."""
+    return read_lines(Folder(source) if isinstance(source, Path) else source, ENVELOPE)
+
+
+def read_lines(objects: Objects, decoder: Decoder[T]) -> Iterator[T]:
+    """Every line of the objects, decoded.
+
+    Raises ArchiveDamaged: what is computed from half an archive would look like any other.
+    """
+    for name, data in objects:
+        number = 0
+        try:
+            with gzip.open(BytesIO(data)) as stream:
+                for number, line in enumerate(stream, 1):  # noqa: B007 - named in the error
+                    if line.strip():
+                        yield decoder.decode(line)
+        except (msgspec.DecodeError, OSError, EOFError, zlib.error) as error:
+            raise ArchiveDamaged(f"{name}, line {number}: {error}") from error
+
+
+def accepted_events(
+    envelopes: Iterable[Envelope], definitions: Definitions, reading: Reading | None = None
+) -> Iterator[Event]:
+    """The events that the online path accepts, duplicates included, in order of arrival."""
+    return (arrival.event for arrival in arrivals(envelopes, definitions, reading))
+
+
+def arrivals(
+    envelopes: Iterable[Envelope],
+    definitions: Definitions,
+    reading: Reading | None = None,
+    *,
+    ever: bool = False,
+) -> Iterator[Arrival]:
+    """The events that the online path accepts, duplicates included, each with the moment when the bus took it.
+
+    The same validation as online, at that moment. `ever`: also those that were dated too far ahead then, which a redrive
+    may have applied later.
+    """
+    reading = reading or Reading()
+    for envelope in envelopes:
+        reading.envelopes += 1
+        taken_at = envelope.taken_at
+        try:
+            event = read_event(envelope)
+            dated = max(event.occurred_at, event.voided_at or 0) if ever else 0
+            definitions.check_event(event, max(taken_at, dated))
+        except InvalidInput as refusal:
+            reading.refused[refusal.code] += 1
+            continue
+        yield Arrival(taken_at, event)
+
+
+def read_event(envelope: Envelope) -> Event:
+    """The event in an envelope; `known_at` only where it became known after its own moment. Raises InvalidInput."""
+    event = parse_event(bytes(envelope.detail), envelope.source)
+    known_at = _known_at(envelope, event)
+    if known_at is not None and known_at <= event.moment:
+        known_at = None
+    return event if known_at == event.known_at else msgspec.structs.replace(event, known_at=known_at)
+
+
+def _known_at(envelope: Envelope, event: Event) -> int | None:
+    """Loaded history says it, though nothing became known after the bus had it; of a live event it is when the bus took it."""
+    if envelope.source == PLATFORM:
+        return None
+    if envelope.source != HISTORY:
+        return envelope.taken_at
+    return None if event.known_at is None else min(event.known_at, envelope.taken_at)

@@ -1,0 +1,293 @@
+"""The archive as tables: one Parquet file for each day of arrival, made of that day's objects and of nothing else.
+
+A file names what it was made of. Compacting again therefore does nothing where nothing came, writes a day anew when an object came late
+or was rewritten by an erasure, and takes a day away whose objects have expired. A day's file is the same in a folder and in a
+bucket. Columns are only ever added: a file of before has them as nulls.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from candor.decision import parse_record
+from candor.errors import InvalidInput
+from history.archive.commits import COMMITS_PREFIX, Commit
+from history.archive.decisions import DECISIONS_PREFIX, Line
+from history.archive.events import (
+    ENVELOPE,
+    EVENTS_PREFIX,
+    ArchiveDamaged,
+    Decoder,
+    Envelope,
+    read_event,
+    read_lines,
+)
+from history.archive.objects import Object
+
+TABLES_PREFIX: Final = "tables/"
+SOURCES: Final = b"candor.sources"
+"""Key of the file's metadata under which it names its sources."""
+
+AT_A_TIME: Final = 50_000
+_DAY: Final = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/\d{2}/")
+_MOMENT: Final = pa.timestamp("ms")
+
+Row = dict[str, Any]
+
+
+class Store(Protocol):
+    """Where objects lie and tables are put: a folder or a bucket."""
+
+    def stamps(self, prefix: str) -> Mapping[str, str]:
+        """Every object under a prefix, and what changes when its bytes do."""
+        ...
+
+    def read(self, names: Iterable[str]) -> Iterator[Object]:
+        """These objects."""
+        ...
+
+    def put(self, name: str, body: bytes) -> None:
+        """Write an object; no earlier version of it stays."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete an object in all its versions."""
+        ...
+
+    def metadata(self, name: str) -> Mapping[bytes, bytes]:
+        """The Parquet metadata of an object."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArchiveTable:
+    """A table: the objects it is made of, how a line becomes a row, and its columns. Moments are UTC."""
+
+    name: str
+    prefix: str
+    decoder: Decoder[Any]
+    row: Callable[[Any], Row]
+    schema: pa.Schema
+
+    @property
+    def place(self) -> str:
+        return f"{TABLES_PREFIX}{self.name}/"
+
+    def key(self, day: str) -> str:
+        """The file of a day (`2026-11-23`)."""
+        return f"{self.place}day={day}/part.parquet"
+
+
+def _event_row(envelope: Envelope) -> Row:
+    """An event as the bus took it; of one that is no event, what arrived stands in `refused`."""
+    row: Row = {"taken_at": envelope.taken_at}
+    try:
+        event = read_event(envelope)
+    except InvalidInput:
+        return row | {"refused": bytes(envelope.detail).decode(errors="replace")}
+    return row | {
+        "event_id": event.id,
+        "type": event.type,
+        "occurred_at": event.occurred_at,
+        "voided_at": event.voided_at,
+        "entities": list(event.entities.items()),
+        "data": msgspec.json.encode(event.data).decode(),
+        "known_at": event.known_from,
+    }
+
+
+def _decision_row(line: Line) -> Row:
+    record = bytes(line.record)
+    try:
+        decision = parse_record(record)
+    except (msgspec.ValidationError, KeyError, TypeError) as error:
+        raise ArchiveDamaged(f"the record of decision {line.id} is of another shape") from error
+    same: tuple[str, ...] = (
+        "id",
+        "merchant_id",
+        "livemode",
+        "q",
+        "decided_at",
+        "definition_hash",
+        "bundle",
+        "policy",
+    )
+    same += ("score", "cutoff", "outcome", "component", "reasons", "degraded", "propensity")
+    checkout = decision.request
+    asked = {"checkout_id": checkout.checkout_id, "total": checkout.total, "currency": checkout.currency}
+    return {name: getattr(decision, name) for name in same} | asked | {"record": record.decode()}
+
+
+def _commit_row(commit: Commit) -> Row:
+    return msgspec.structs.asdict(commit) | {"view": commit.key.partition("@")[0]}
+
+
+def _schema(**kinds: pa.DataType) -> pa.Schema:
+    return pa.schema(list(kinds.items()))
+
+
+_TEXT, _INT, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+TABLES: Final = (
+    ArchiveTable(
+        "events",
+        EVENTS_PREFIX,
+        ENVELOPE,
+        _event_row,
+        _schema(
+            event_id=_TEXT,
+            type=_TEXT,
+            occurred_at=_MOMENT,
+            voided_at=_MOMENT,
+            taken_at=_MOMENT,
+            entities=pa.map_(_TEXT, _TEXT),
+            data=_TEXT,
+            refused=_TEXT,
+            known_at=_MOMENT,
+        ),
+    ),
+    ArchiveTable(
+        "decisions",
+        DECISIONS_PREFIX,
+        msgspec.json.Decoder(Line),
+        _decision_row,
+        _schema(
+            id=_TEXT,
+            merchant_id=_TEXT,
+            livemode=_FLAG,
+            q=_MOMENT,
+            decided_at=_MOMENT,
+            checkout_id=_TEXT,
+            total=_INT,
+            currency=_TEXT,
+            outcome=_TEXT,
+            component=_TEXT,
+            reasons=pa.list_(_TEXT),
+            score=_REAL,
+            cutoff=_REAL,
+            propensity=_REAL,
+            degraded=_FLAG,
+            bundle=_TEXT,
+            policy=_TEXT,
+            definition_hash=_TEXT,
+            record=_TEXT,
+        ),
+    ),
+    ArchiveTable(
+        "commits",
+        COMMITS_PREFIX,
+        msgspec.json.Decoder(Commit),
+        _commit_row,
+        _schema(
+            view=_TEXT,
+            key=_TEXT,
+            birth=_INT,
+            n=_INT,
+            applied_at=_MOMENT,
+            event_ids=pa.list_(_TEXT),
+            filled_before=_MOMENT,
+            rebuilt=_FLAG,
+            left_out=_FLAG,
+        ),
+    ),
+)
+"""Every table there is. Add columns at the end, and to `stacks/constructs/archive_tables.py`; never change one."""
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """Days of one table: written, as they were, taken away; and the rows that were written."""
+
+    table: str
+    written: int
+    kept: int
+    removed: int
+    rows: int
+
+
+def day_of(name: str) -> str:
+    """The day of arrival that Firehose put into an object's key. Raises ArchiveDamaged."""
+    found = _DAY.search(name)
+    if found is None:
+        raise ArchiveDamaged(f"{name}: its key names no hour of arrival")
+    return "-".join(found.groups())
+
+
+def compact(
+    store: Store, table: ArchiveTable, told: Callable[[int, int], None], days: frozenset[str] | None = None
+) -> Compacted:
+    """Bring a table up to date, or only these days; `told` hears how many of how many days are done. Raises ArchiveDamaged."""
+    stamps: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, stamp in store.stamps(table.prefix).items():
+        stamps[day_of(name)][name] = stamp
+    standing = {
+        name.removeprefix(f"{table.place}day=").partition("/")[0]: name for name in store.stamps(table.place)
+    }
+    asked = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
+    written = kept = removed = rows = 0
+    for number, day in enumerate(asked, 1):
+        sources = stamps.get(day, {})
+        fingerprint = _fingerprint(sources, table)
+        if not sources:
+            store.remove(standing[day])
+            removed += 1
+        elif day in standing and store.metadata(standing[day]).get(SOURCES) == fingerprint:
+            kept += 1
+        else:
+            body, count = _parquet(store, table, sorted(sources), fingerprint)
+            store.put(table.key(day), body)
+            written += 1
+            rows += count
+        told(number, len(asked))
+    return Compacted(table.name, written, kept, removed, rows)
+
+
+def days_of(table: ArchiveTable, names: Iterable[str]) -> frozenset[str]:
+    """The days whose files are made of these objects."""
+    return frozenset(day_of(name) for name in names if name.startswith(table.prefix) and _DAY.search(name))
+
+
+def forget(store: Store, table: ArchiveTable, days: Iterable[str]) -> None:
+    """Take away the files of these days, until `compact` writes them again."""
+    for day in days:
+        store.remove(table.key(day))
+
+
+def _fingerprint(sources: Mapping[str, str], table: ArchiveTable) -> bytes:
+    """Of the objects and of the columns: a day is written again for a new column as well."""
+    told = json.dumps([sorted(sources.items()), [str(field) for field in table.schema]])
+    return hashlib.sha256(told.encode()).hexdigest().encode()
+
+
+def _parquet(
+    store: Store, table: ArchiveTable, names: Sequence[str], fingerprint: bytes
+) -> tuple[bytes, int]:
+    schema = table.schema.with_metadata({SOURCES: fingerprint})
+    out, count = io.BytesIO(), 0
+    with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+        for rows in _pages(read_lines(store.read(names), table.decoder), table.row):
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            count += len(rows)
+    return out.getvalue(), count
+
+
+def _pages(lines: Iterable[Any], row: Callable[[Any], Row]) -> Iterator[list[Row]]:
+    page: list[Row] = []
+    for line in lines:
+        page.append(row(line))
+        if len(page) == AT_A_TIME:
+            yield page
+            page = []
+    if page:
+        yield page

@@ -1,0 +1,193 @@
+"""Objects of a bucket rewritten without a person, in every version that the bucket keeps."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from candor.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+ATTEMPTS: Final = 5
+"""Writes of one object that lose against another erasure before the job gives up."""
+
+READERS: Final = 8
+OVERTAKEN: Final = ("PreconditionFailed", "ConditionalRequestConflict")
+KEPT: Final = ("ContentType", "ContentEncoding", "Metadata", "StorageClass")
+"""What an object keeps of itself when it is rewritten."""
+
+
+class Left(NamedTuple):
+    """What is left of an object's bytes, and how many lines or rows of it went or were rewritten."""
+
+    body: bytes
+    removed: int = 0
+    rewritten: int = 0
+
+    @property
+    def changed(self) -> bool:
+        return self.removed + self.rewritten > 0
+
+
+class Unusable(Exception):
+    """The object can be neither read nor rewritten: it has to go whole."""
+
+
+Change = Callable[[bytes], Left]
+"""An object's bytes → what is left of them. Raises Unusable."""
+
+
+class Version(NamedTuple):
+    """One version of an object. A delete marker has no bytes."""
+
+    id: str
+    latest: bool
+    marker: bool
+
+
+@dataclass
+class Found:
+    """What a walk over objects saw: lines or rows in current versions, old versions, and the keys of all these objects."""
+
+    objects: int = 0
+    removed: int = 0
+    rewritten: int = 0
+    old_versions: int = 0
+    keys: tuple[str, ...] = ()
+
+
+class VersionedBucket:
+    """One bucket, versioned or not; botocore's errors pass through."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self._s3, self._bucket = s3, bucket
+
+    def versions(self, prefix: str) -> Mapping[str, list[Version]]:
+        """All versions of every object under a prefix, by key."""
+        found: defaultdict[str, list[Version]] = defaultdict(list)
+        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
+        for page in pages:
+            for one in page.get("Versions", ()):
+                found[one["Key"]].append(Version(one["VersionId"], one["IsLatest"], marker=False))
+            for gone in page.get("DeleteMarkers", ()):
+                found[gone["Key"]].append(Version(gone["VersionId"], gone["IsLatest"], marker=True))
+        return found
+
+    def read(self, key: str, version: str | None = None) -> Mapping[str, Any]:
+        """An object: S3's answer with the bytes as `Body`."""
+        asked: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
+        answer: dict[str, Any] = {**self._s3.get_object(**asked)}
+        answer["Body"] = answer["Body"].read()
+        return answer
+
+    def survey(
+        self,
+        prefix: str,
+        change: Callable[[str], Change],
+        told: Callable[[int, int], None],
+        suffix: str | tuple[str, ...] = "",
+    ) -> Found:
+        """Read every version of every object named so; `told` hears how many of how many objects are read."""
+        versions = {key: found for key, found in self.versions(prefix).items() if key.endswith(suffix)}
+        found = Found()
+        with ThreadPoolExecutor(READERS) as pool:
+            seen = pool.map(lambda key: self._seen(key, versions[key], change(key)), versions)
+            for number, (key, (left, old)) in enumerate(zip(versions, seen, strict=True), 1):
+                told(number, len(versions))
+                if left.changed or old:
+                    found.objects += left.changed
+                    found.removed += left.removed
+                    found.rewritten += left.rewritten
+                    found.old_versions += old
+                    found.keys += (key,)
+        return found
+
+    def _seen(self, key: str, versions: Iterable[Version], change: Change) -> tuple[Left, int]:
+        left, old = Left(b""), 0
+        for version in versions:
+            if not version.marker:
+                try:
+                    one = change(self.read(key, version.id)["Body"])
+                except Unusable:
+                    one = Left(b"", removed=1)
+                if version.latest:
+                    left = one
+                else:
+                    old += one.changed
+        return left, old
+
+    def clean(self, key: str, change: Change) -> int:
+        """Rewrite the object, then delete the versions that still hold what went; returns how many were deleted.
+
+        Cut short in between, an old version stays: the next run finds it.
+        """
+        self._rewrite(key, change)
+        return sum(1 for version in self._outdated(key, change) if self._delete(key, version))
+
+    def put(self, key: str, body: bytes, like: Mapping[str, Any]) -> None:
+        """Replace exactly the object that was read as `like`. ClientError 412 if it is another by now."""
+        kept: Any = {name: like[name] for name in KEPT if like.get(name)}
+        self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, IfMatch=like["ETag"], **kept)
+
+    def remove(self, key: str) -> None:
+        """Delete an object in all its versions."""
+        for version in self.versions(key).get(key, ()):
+            self._delete(key, version)
+
+    def expiry_days(self, prefix: str) -> int | None:
+        """Days after which the bucket's lifecycle lets objects of exactly this prefix go; None if it keeps them."""
+        try:
+            rules = self._s3.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchLifecycleConfiguration":
+                return None
+            raise
+        of_prefix = (rule for rule in rules if prefix == rule.get("Filter", rule).get("Prefix"))
+        return next((rule["Expiration"]["Days"] for rule in of_prefix if "Expiration" in rule), None)
+
+    def _rewrite(self, key: str, change: Change) -> None:
+        for _ in range(ATTEMPTS):
+            try:
+                before = self.read(key)
+                left = change(before["Body"])
+                if left.changed:
+                    self.put(key, left.body, before)
+            except Unusable:
+                self.remove(key)
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in OVERTAKEN:
+                    continue
+                if code != "NoSuchKey":  # deleted by someone; its versions are not
+                    raise
+            return
+        raise StoreUnavailable(f"{ATTEMPTS} others rewrote one object; run this again")
+
+    def _outdated(self, key: str, change: Change) -> Iterator[Version]:
+        versions = self.versions(key).get(key, [])
+        gone = [
+            version
+            for version in versions
+            if not version.latest and not version.marker and self._holds(key, version, change)
+        ]
+        yield from gone
+        if all(version.marker or version in gone for version in versions):
+            # Nothing is left that the markers hide.
+            yield from (version for version in versions if version.marker)
+
+    def _holds(self, key: str, version: Version, change: Change) -> bool:
+        try:
+            return change(self.read(key, version.id)["Body"]).changed
+        except Unusable:
+            return True
+
+    def _delete(self, key: str, version: Version) -> bool:
+        self._s3.delete_object(Bucket=self._bucket, Key=key, VersionId=version.id)
+        return not version.marker

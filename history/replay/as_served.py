@@ -1,0 +1,238 @@
+"""As-served replay: a decision's vector again, bit for bit, from the archive and the log of commits.
+
+The record names every item that was read and its version; the log says which events each version had taken in; the archive
+holds the events. They are applied commit by commit with the updater's own code, and the vector is built with the scorer's.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final, NamedTuple
+
+from candor.contracts import Application, Event
+from candor.decision import Decision
+from candor.errors import DefinitionError
+from candor.features.definitions import Definitions
+from candor.features.state import ViewState
+from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
+from candor.features.views import FeatureView
+from history.archive.commits import Commit, CommitLog, LogUnusable
+from history.archive.events import Arrival
+from history.archive.items import Items
+from history.rebuild.recompute import earlier_events, recomputed
+
+NOT_KEPT: Final = "its definitions are not kept"
+NOT_ARCHIVED: Final = "the archive lacks an event of the log"
+
+PAGE: Final = 1_000
+"""Decisions that are replayed together: so many versions of every item that they read are held at a time."""
+
+
+class Difference(NamedTuple):
+    """A feature or a view's state that replay found to be another than what was served."""
+
+    name: str
+    served: str
+    replayed: str
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One decision: what its `vector` was now, with `differences` from what was served, or why it could not be replayed."""
+
+    decision: Decision
+    differences: Sequence[Difference] = ()
+    reason: str | None = None
+    vector: FeatureVector | None = None
+
+
+def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
+    """The versions of every item that decisions read."""
+    found: defaultdict[str, set[Version]] = defaultdict(set)
+    for decision in decisions:
+        for key, version in decision.vector.versions.items():
+            if version is not None:
+                found[key].add(version)
+    return dict(found)
+
+
+def keys_of(decisions: Iterable[Decision], kept: Kept) -> set[str]:
+    """Every item that decisions asked for, whether or not one stood there or could be read."""
+    found: set[str] = set()
+    for decision in decisions:
+        found.update(decision.vector.versions)
+        served = kept.served_by(decision)
+        if served is not None:
+            found.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
+    return found
+
+
+def application_of(decision: Decision) -> Application:
+    """What was decided on."""
+    return Application(decision.request, decision.merchant_id, decision.livemode)
+
+
+class Kept:
+    """The declarations that are kept, and which of them made a decision."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self._definitions = definitions
+        self._views = {f"{view.name}@{view.version}": view for view in definitions.kept}
+        self._serving: dict[frozenset[tuple[str, str]], Definitions | None] = {}
+
+    def view_of(self, key: str) -> FeatureView:
+        """The view of an item that a decision of these declarations read."""
+        return self._views[key.partition("#")[0]]
+
+    def served_by(self, decision: Decision) -> Definitions | None:
+        """The declarations that the decision was made with; None if they are not kept."""
+        named = (key.partition("#")[0].partition("@") for key in decision.vector.versions)
+        versions = frozenset((name, version) for name, _, version in named)
+        if versions not in self._serving:
+            self._serving[versions] = self._find(dict(versions))
+        found = self._serving[versions]
+        return found if found is not None and found.hash == decision.definition_hash else None
+
+    def _find(self, versions: Mapping[str, str]) -> Definitions | None:
+        try:
+            return self._definitions.serving(versions)
+        except DefinitionError:
+            return None
+
+
+def replay(
+    decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items
+) -> Iterator[Replayed]:
+    """Replay decisions in their order."""
+    kept = Kept(definitions)
+    for start in range(0, len(decisions), PAGE):
+        yield from _replay_page(decisions[start : start + PAGE], kept, log, items)
+
+
+def _replay_page(
+    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items
+) -> Iterator[Replayed]:
+    needed = wanted(decisions)
+    reads: dict[str, Mapping[Version, Read | str]] = {}
+    for decision in decisions:
+        served = kept.served_by(decision)
+        if served is None:
+            yield Replayed(decision, reason=NOT_KEPT)
+            continue
+        for key in decision.vector.versions:
+            if key not in reads:
+                versions = needed.get(key, set())
+                reads[key] = item_versions(kept.view_of(key), key, versions, log, items.get(key, {}))
+        yield _replayed(decision, served, reads)
+
+
+def item_versions(
+    view: FeatureView, key: str, versions: Iterable[Version], log: CommitLog, events: Mapping[str, Arrival]
+) -> dict[Version, Read | str]:
+    """An item as it stood in these versions, or why it is not known."""
+    births: defaultdict[int, set[int]] = defaultdict(set)
+    for version in versions:
+        births[version.birth].add(version.n)
+    found: dict[Version, Read | str] = {}
+    for birth, asked in births.items():
+        try:
+            found.update(_followed(view, key, birth, asked, log, events))
+        except LogUnusable as error:
+            for n in asked:
+                found.setdefault(Version(birth, n), str(error))
+    return found
+
+
+def _followed(
+    view: FeatureView,
+    key: str,
+    birth: int,
+    asked: set[int],
+    log: CommitLog,
+    events: Mapping[str, Arrival],
+) -> Iterator[tuple[Version, Read]]:
+    """One birth of an item, commit by commit. Raises LogUnusable."""
+    state, held = ViewState.new(view), dict[str, Event]()
+    if 0 in asked:  # a tombstone: an erased entity, of which nothing is known yet
+        yield Version(birth, 0), Read("present", state.encode(), Version(birth, 0))
+    healing: list[Event] | None = None
+    for commit in islice(log.follow(key, birth), max(asked)):
+        new = _taken_in(commit, held, events)
+        before = held.copy() if any(event.voided_at is not None for event in new) else held
+        held |= {event.dedup_id: event for event in new}
+        if commit.healing:
+            state.begin_healing(commit.n)
+            healing = list(held.values())
+        elif commit.rebuilt:
+            before_life = _earlier(view, key, birth, log, events)
+            anew = recomputed(state, [*before_life, *(held.values() if healing is None else healing)])
+            if healing is not None:
+                anew.finish_healing(state)
+            state, healing = anew, None
+        else:
+            state.replay(new, commit.applied_at, before, commit.unsettled)
+            state.base.folded |= commit.left_out
+            state.filled |= commit.filled_before is not None
+        if commit.n in asked:
+            version = Version(birth, commit.n)
+            yield version, Read("present", state.encode(), version)
+
+
+def _earlier(
+    view: FeatureView, key: str, birth: int, log: CommitLog, events: Mapping[str, Arrival]
+) -> list[Event]:
+    """What earlier births of the item took in, where a window may reach back to it. Raises LogUnusable."""
+    return earlier_events(view, [commit for commit in log.of(key) if commit.birth < birth], events.values())
+
+
+def _taken_in(commit: Commit, held: Mapping[str, Event], events: Mapping[str, Arrival]) -> list[Event]:
+    """What a commit took in, in its order. Raises LogUnusable if the archive lacks some of it."""
+    if commit.filled_before is not None:
+        return [
+            arrival.event
+            for event_id, arrival in events.items()
+            if arrival.in_time and arrival.taken_at < commit.filled_before and event_id not in held
+        ]
+    if any(event_id not in events for event_id in commit.event_ids):
+        raise LogUnusable(NOT_ARCHIVED)
+    return [events[event_id].event for event_id in commit.event_ids]
+
+
+def _replayed(
+    decision: Decision,
+    definitions: Definitions,
+    versions: Mapping[str, Mapping[Version, Read | str]],
+) -> Replayed:
+    keys = item_keys(definitions, application_of(decision))
+    reads: dict[str, Read] = {}
+    for name, of_view in keys.items():
+        lost = decision.vector.states[name] == "unavailable"
+        for key in of_view:
+            version = decision.vector.versions.get(key)
+            if lost or key not in decision.vector.versions:
+                reads[key] = UNAVAILABLE
+            elif version is None:
+                reads[key] = ABSENT
+            else:
+                found = versions[key][version]
+                if isinstance(found, str):
+                    return Replayed(decision, reason=found)
+                reads[key] = found
+    vector = build(definitions, reads, keys, decision.request, decision.q)
+    return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
+
+
+def differences(
+    served: FeatureVector, replayed: FeatureVector, definitions: Definitions
+) -> Iterator[Difference]:
+    """Where two vectors differ: by bits of the values, NaN being equal to NaN, and by state."""
+    for name in sorted(served.states.keys() | replayed.states.keys()):
+        pair = served.states.get(name, "-"), replayed.states.get(name, "-")
+        if pair[0] != pair[1]:
+            yield Difference(name, *pair)
+    for name, one, other in zip(definitions.features, served.values, replayed.values, strict=True):
+        if one.hex() != other.hex():
+            yield Difference(name, repr(one), repr(other))

@@ -1,0 +1,1 @@
+"""Recorded decisions scored again by another model or decided by another policy."""

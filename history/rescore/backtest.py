@@ -1,0 +1,117 @@
+"""A policy, or a model, on past decisions: who would be approved, what that would lose, and who changes sides.
+
+Every archived record is judged again with the candidate. Both sides are measured with the same yardstick: the score of the
+model that judges now. Amounts are minor units, kept apart by currency.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from candor.decision import Decision, approved_amount
+from candor.policy import Policy
+from candor.underwriting import Judge, Judgement
+from history.replay.as_decided import judge_again
+
+OUTCOMES: Final = ("approved", "declined", "action_required")
+OTHER_FEATURES: Final = "its features are not those of the candidate"
+NO_SCORE: Final = "nothing scored it"
+
+
+@dataclass
+class Side:
+    """What a policy did with the decisions: how many it approved, what it lent, and what of it is expected to be lost."""
+
+    approved: int = 0
+    amount: Counter[str] = field(default_factory=Counter)
+    expected_loss: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def take_in(self, currency: str, amount: int, pd: float, loss_given_bad: float) -> None:
+        """One approval: it loses `loss_given_bad` of its amount with probability `pd`."""
+        self.approved += 1
+        self.amount[currency] += amount
+        self.expected_loss[currency] += amount * pd * loss_given_bad
+
+    def as_json(self, decisions: int) -> dict[str, Any]:
+        """JSON form; the rate is of all that were judged, None of none."""
+        return {
+            "approved": self.approved,
+            "approval_rate": self.approved / decisions if decisions else None,
+            "amount": dict(self.amount),
+            "expected_loss": {currency: round(loss) for currency, loss in self.expected_loss.items()},
+        }
+
+
+@dataclass
+class Backtest:
+    """Decisions as they were and as the candidate makes them; `swaps` counts (outcome before, outcome now)."""
+
+    loss_given_bad: float
+    decisions: int = 0
+    before: Side = field(default_factory=Side)
+    now: Side = field(default_factory=Side)
+    swaps: Counter[tuple[str, str]] = field(default_factory=Counter)
+    swapped_in: Side = field(default_factory=Side)
+    swapped_out: Side = field(default_factory=Side)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def take_in(self, decision: Decision, found: Judgement) -> None:
+        """One decision and what the candidate makes of it. One that nothing scored is left out."""
+        if found.score is None:
+            self.left_out[NO_SCORE] += 1
+            return
+        self.decisions += 1
+        self.swaps[decision.outcome, found.outcome] += 1
+        currency, loss = decision.request.currency, self.loss_given_bad
+        was, now = approved_amount(decision), found.terms.amount if found.terms else 0
+        if decision.outcome == "approved":
+            self.before.take_in(currency, was, found.score, loss)
+            if found.outcome != "approved":
+                self.swapped_out.take_in(currency, was, found.score, loss)
+        if found.outcome == "approved":
+            self.now.take_in(currency, now, found.score, loss)
+            if decision.outcome != "approved":
+                self.swapped_in.take_in(currency, now, found.score, loss)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "decisions": self.decisions,
+            "left_out": dict(self.left_out),
+            "loss_given_bad": self.loss_given_bad,
+            "before": self.before.as_json(self.decisions),
+            "now": self.now.as_json(self.decisions),
+            "swap_set": {
+                "counts": {was: {now: self.swaps[was, now] for now in OUTCOMES} for was in OUTCOMES},
+                "in": self.swapped_in.as_json(self.decisions),
+                "out": self.swapped_out.as_json(self.decisions),
+            },
+        }
+
+
+def backtest(
+    decisions: Iterable[Decision],
+    model_of: Callable[[Decision], Judge | None],
+    policy_of: Callable[[Judge], Policy],
+    loss_given_bad: float,
+) -> Backtest:
+    """Judge past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
+    told = Backtest(loss_given_bad)
+    for decision in decisions:
+        model = model_of(decision)
+        if model is None:
+            told.left_out[NO_SCORE] += 1
+        elif model.bundle.definition_hash != decision.definition_hash:
+            told.left_out[OTHER_FEATURES] += 1
+        else:
+            told.take_in(decision, judge_again(decision, model, policy_of(model), model.bundle.features))
+    return told
+
+
+def loss_in(lineage: Mapping[str, Any]) -> float | None:
+    """What a bad loan costs per unit lent, as the model was trained with it; None if its lineage does not tell."""
+    found = lineage.get("economics", {}).get("loss_given_bad")
+    return float(found) if isinstance(found, (int, float)) else None

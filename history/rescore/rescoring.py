@@ -1,0 +1,203 @@
+"""`python -m history.rescore.rescoring`: a past population scored and decided again by one bundle and one table, as Parquet.
+
+Runs under SageMaker Processing's contract: archived decisions in `input/decisions`, `bundle.json` and, if it is another than
+the bundle's, `policy.json` in `input/order`; one file `part.parquet` in `output/rescored`. On one machine the same
+function reads the archive itself. No column names a person.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from candor.decision import Decision, approved_amount
+from candor.errors import CandorError
+from candor.model.bundle import Bundle, sha256
+from candor.policy import Policy
+from candor.underwriting import Judge, Judgement
+from history.archive.decisions import made_at, read_decisions
+from history.archive.events import ArchiveDamaged
+from history.archive.objects import Folder
+from history.replay.as_decided import judge_again
+from history.rescore.backtest import NO_SCORE, OTHER_FEATURES
+
+PART: Final = "part.parquet"
+ROWS_AT_ONCE: Final = 50_000
+
+_TEXTS: Final = pa.list_(pa.string())
+SCHEMA: Final = pa.schema(
+    [
+        ("decision_id", pa.string()),
+        ("merchant_id", pa.string()),
+        ("q", pa.int64()),
+        ("made_at", pa.int64()),
+        ("currency", pa.string()),
+        ("asked", pa.int64()),
+        ("bundle_was", pa.string()),
+        ("policy_was", pa.string()),
+        ("outcome_was", pa.string()),
+        ("score_was", pa.float64()),
+        ("granted_was", pa.int64()),
+        ("outcome", pa.string()),
+        ("score", pa.float64()),
+        ("granted", pa.int64()),
+        ("component", pa.string()),
+        ("rules", _TEXTS),
+        ("reasons", _TEXTS),
+        ("left_out", pa.string()),
+    ]
+)
+"""One row a decision. Moments in ms UTC, amounts in minor units; `left_out` says why a row has no new outcome."""
+
+
+@dataclass
+class Rescored:
+    """How many decisions were judged again, and by (outcome before, outcome now)."""
+
+    rows: int = 0
+    swaps: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def take_in(self, row: Mapping[str, Any]) -> None:
+        """One row."""
+        self.rows += 1
+        if row["left_out"] is None:
+            self.swaps[row["outcome_was"], row["outcome"]] += 1
+        else:
+            self.left_out[row["left_out"]] += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form."""
+        return {
+            "rows": self.rows,
+            "swaps": {f"{was} → {now}": number for (was, now), number in sorted(self.swaps.items())},
+            "left_out": dict(self.left_out),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Who judges: a bundle and a table, its own or another."""
+
+    model: Judge
+    policy: Policy
+
+    @classmethod
+    def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> Candidate:
+        """From files. Raises BundleRefused, PolicyError."""
+        sha = sha256(bundle)
+        model = Judge(sha, Bundle.from_bytes(bundle, sha))
+        return cls(model=model, policy=model.policy if policy is None else Policy(policy))
+
+    def row(self, decision: Decision) -> dict[str, Any]:
+        """What the candidate makes of a past decision."""
+        model = self.model
+        if model.bundle.definition_hash != decision.definition_hash:
+            return _row(decision, None, OTHER_FEATURES)
+        found = judge_again(decision, model, self.policy, model.bundle.features)
+        return _row(decision, found, None if found.score is not None else NO_SCORE)
+
+
+def rescore(
+    decisions: Iterable[Decision], candidate: Candidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
+) -> Rescored:
+    """Write one Parquet file; what is in it. A file that is cut short is not left under its name."""
+    told = Rescored()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    metadata = {"bundle": candidate.model.sha, "policy": candidate.policy.hash}
+    with pq.ParquetWriter(unfinished, SCHEMA.with_metadata(metadata)) as writer:
+        for page in _pages((candidate.row(one) for one in decisions), rows_at_once):
+            for row in page:
+                told.take_in(row)
+            writer.write_table(pa.Table.from_pylist(page, SCHEMA.with_metadata(metadata)))
+    unfinished.replace(path)
+    return told
+
+
+def made_between(decisions: Iterable[Decision], since: int | None, until: int | None) -> Iterator[Decision]:
+    """Those that were made at `since` or later and before `until` (ms UTC)."""
+    for one in decisions:
+        found = made_at(one)
+        moment = one.q if found is None else found
+        if (since is None or moment >= since) and (until is None or moment < until):
+            yield one
+
+
+def counted(paths: Iterable[Path]) -> Rescored:
+    """What is in files of an earlier rescoring."""
+    told = Rescored()
+    for path in paths:
+        for row in pq.read_table(path, columns=["outcome_was", "outcome", "left_out"]).to_pylist():
+            told.take_in(row)
+    return told
+
+
+def _row(decision: Decision, found: Judgement | None, left_out: str | None) -> dict[str, Any]:
+    judged = found if left_out is None else None
+    return {
+        "decision_id": decision.id,
+        "merchant_id": decision.merchant_id,
+        "q": decision.q,
+        "made_at": made_at(decision),
+        "currency": decision.request.currency,
+        "asked": decision.request.total,
+        "bundle_was": decision.bundle,
+        "policy_was": decision.policy,
+        "outcome_was": decision.outcome,
+        "score_was": decision.score,
+        "granted_was": approved_amount(decision),
+        "outcome": judged and judged.outcome,
+        "score": judged and judged.score,
+        "granted": judged and (judged.terms.amount if judged.terms else 0),
+        "component": judged and judged.component,
+        "rules": judged and judged.rules,
+        "reasons": judged and judged.reasons,
+        "left_out": left_out,
+    }
+
+
+def _pages(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    page: list[dict[str, Any]] = []
+    for row in rows:
+        page.append(row)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The container's entry; exit code 1 and one line on standard error where nothing can be written."""
+    parser = argparse.ArgumentParser(prog="python -m history.rescore.rescoring", description=__doc__)
+    parser.add_argument("--since", type=int, help="made at this moment (ms UTC) or later")
+    parser.add_argument("--until", type=int, help="made before this moment (ms UTC)")
+    asked = parser.parse_args(arguments)
+    root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
+    order, table = root / "input/order", root / "input/order/policy.json"
+    try:
+        policy = json.loads(table.read_text()) if table.exists() else None
+        candidate = Candidate.of((order / "bundle.json").read_bytes(), policy)
+        decisions = read_decisions(Folder(root / "input/decisions"))
+        chosen = made_between(decisions, asked.since, asked.until)
+        told = rescore(chosen, candidate, root / "output/rescored" / PART)
+    except (ArchiveDamaged, CandorError, OSError, ValueError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stdout.write(f"rescored: {json.dumps(told.as_json(), ensure_ascii=False)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Beginning a run, or going on with it: its order kept, the champion laid beside it, its jobs looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from candor.registry.registry import Registry
+from candor.registry.runs import EVALUATION, RunFolder, SageMakerJobs
+from candor.registry.training_run import STEPS, Step, order_of, packed_key, promotes, run_name, state_of, step
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Where runs live: buckets, and the prefix of their jobs' names."""
+
+    s3: S3Client
+    jobs: SageMakerJobs
+    registry: Registry
+    archive: str
+    training: str
+    bundles: str
+    prefix: str
+
+    def prepare(self, asked: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+        """The state of a run at its start. Raises InvalidInput, StepUnderWay, RunExhausted, StoreUnavailable."""
+        run, promote = run_name(asked, now_ms), promotes(asked)
+        folder = RunFolder(self.s3, self.training, run)
+        order = order_of(asked, folder.order(), run, now_ms)
+        order = order_of({}, folder.keep_order(order.as_json()), run, now_ms)
+        compared = self._lay_champion(folder, run)
+        outputs = {
+            "dataset": lambda _: folder.holds("dataset/manifest.json"),
+            "train": lambda job: folder.holds(packed_key(job)),
+            "assess": lambda _: compared and folder.holds(EVALUATION),
+        }
+        steps: dict[str, Step] = {
+            name: step(run, name, self.prefix, self.jobs.status, is_there=outputs[name]) for name in STEPS
+        }
+        return state_of(order, steps, promote=promote, archive=self.archive, training=self.training)
+
+    def _lay_champion(self, folder: RunFolder, run: str) -> bool:
+        """Lay what serves beside the run; whether an evaluation that is there was made against it.
+
+        Once this very run's bundle serves there is nothing newer to be compared with.
+        """
+        serving = self.registry.pointer().bundle
+        known = self.registry.registration(serving) if serving else None
+        if folder.has_champion() and (folder.champion() == serving or (known and known.run == run)):
+            return True
+        folder.set_champion(serving, self.bundles)
+        return False

@@ -1,0 +1,111 @@
+"""A trained bundle and its evaluation: verified, put before the gates, kept and registered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from candor.errors import StoreUnavailable
+from candor.features.definitions import Definitions
+from candor.model.bundle import Bundle
+from candor.model.packed import unpack
+from candor.registry.artifacts import keep_bundle, read_object
+from candor.registry.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
+from candor.registry.lifecycle import CANDIDATE, REFUSED
+from candor.registry.registry import Registry
+from candor.registry.registry_table import Registration
+from candor.registry.runs import RunFolder
+from candor.registry.sagemaker_registry import Package, enter_package
+from candor.registry.training_run import run_place
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sagemaker import SageMakerClient
+
+_LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registering:
+    """Where bundles go, and what they must reach. `packages` is the model package group, `image` what trains."""
+
+    s3: S3Client
+    sagemaker: SageMakerClient
+    registry: Registry
+    training: str
+    bundles: str
+    packages: str
+    image: str
+    thresholds: Thresholds
+    definitions: Definitions
+
+    def register(self, run: str, packed_uri: str, now_ms: int) -> dict[str, Any]:
+        """Bundle, verdict and the gates' words. Raises BundleRefused for what is no bundle of these definitions."""
+        bundle = unpack(read_object(self.s3, packed_uri))
+        bundle.require(self.definitions)
+        folder = RunFolder(self.s3, self.training, run)
+        evaluation = require_evaluation_of(folder.evaluation(), bundle.sha)
+        refused = failures(evaluation, self.thresholds)
+        keep_bundle(self.s3, self.bundles, bundle.sha, bundle.to_bytes())
+        folder.keep_evaluation(self.bundles, bundle.sha)
+        found = figures(bundle, evaluation)
+        known = self.registry.register(
+            Registration(
+                bundle.sha,
+                REFUSED if refused else CANDIDATE,
+                found,
+                run,
+                now_ms,
+                gates=[(each.gate, each.reason) for each in refused],
+            )
+        )
+        package = self._package(bundle, run, packed_uri, passed=not refused)
+        return {
+            "bundle": bundle.sha,
+            "passed": not refused,
+            "compared": held_against_the_champion(evaluation),
+            "champion": evaluation.get("champion"),
+            "metrics": found,
+            "refused": [f"{each.gate}: {each.reason}" for each in refused],
+            "no_lineage": self._enter(package) if known.package is None else None,
+        }
+
+    def _enter(self, package: Package) -> str | None:
+        """Enter it for lineage; why that could not be, or None. It stops nothing: what serves is in our own registry."""
+        try:
+            entered = enter_package(self.sagemaker, self.packages, package)
+        except StoreUnavailable as refusal:
+            return str(refusal)
+        self.registry.note_package(package.bundle, entered)
+        return None
+
+    def _package(self, bundle: Bundle, run: str, packed_uri: str, *, passed: bool) -> Package:
+        return Package(
+            bundle=bundle.sha,
+            run=run,
+            passed=passed,
+            image=self.image,
+            packed_uri=packed_uri,
+            evaluation_uri=f"{run_place(self.training, run)}/evaluation",
+            lineage={
+                "definition_hash": bundle.definition_hash,
+                **{name: str(bundle.lineage[name]) for name in _LINEAGE if name in bundle.lineage},
+            },
+        )
+
+
+def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The few figures that a list of bundles shows; the evaluation has all of them."""
+    parts: dict[str, Mapping[str, Any]] = {
+        name: evaluation.get(name) or {} for name in ("discrimination", "calibration", "stability", "profit")
+    }
+    found = {
+        "auc": parts["discrimination"].get("auc", bundle.metrics.get("auc")),
+        "auc_low": parts["discrimination"].get("auc_low"),
+        "auc_high": parts["discrimination"].get("auc_high"),
+        "slope": parts["calibration"].get("slope"),
+        "psi": parts["stability"].get("psi"),
+        "approval_rate": parts["profit"].get("approval_rate"),
+    }
+    return {name: value for name, value in found.items() if value is not None}

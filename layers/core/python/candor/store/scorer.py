@@ -1,0 +1,430 @@
+"""The scorer's store: one BatchGetItem and one conditional write, through the lean client.
+
+The write is a PutItem of the decision record, or one TransactWriteItems of the record and the synchronous items.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from binascii import a2b_base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from candor.clock import Deadline
+from candor.errors import StoreUnavailable
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store.protocol import (
+    Challenger,
+    Commit,
+    Contended,
+    Snapshot,
+    StoredDecision,
+    marked,
+    marker_key,
+    next_version,
+    plain_marker_key,
+    under_plain_keys,
+)
+from candor.store.signed.client import Credentials, Request, SignedClient
+
+CHAMPION = "champion"
+_RETRYABLE = (
+    "ProvisionedThroughputExceeded",
+    "ThrottlingException",
+    "InternalServerError",
+    "RequestLimitExceeded",
+)
+_SECRET_TIMEOUT_S = 2.0
+_ATTEMPTS = 2
+_ROUNDS = 3
+"""Calls for keys that come back unprocessed: more would only press on a table that throttles."""
+
+_PAUSE_S = 0.005
+"""Longest wait before a table that throttles is asked again; it doubles with every turn."""
+
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+"""What reading something raises that has not the shape it must have."""
+
+_CONDITION_FAILED = "ConditionalCheckFailed"
+_IN_CONFLICT = "TransactionConflict"
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, TypeError)
+"""What decoding a text raises that came from outside; an unpaired surrogate cannot even be looked at."""
+
+_HEADERS = {
+    operation: {
+        "content-type": "application/x-amz-json-1.0",
+        "x-amz-target": f"DynamoDB_20120810.{operation}",
+    }
+    for operation in ("BatchGetItem", "PutItem", "TransactWriteItems")
+}
+
+
+class _Text(msgspec.Struct):
+    """An attribute that is a text."""
+
+    S: str
+
+
+class _Item(msgspec.Struct):
+    """An item of any of the tables, as far as the scorer knows them. Only its key must be there, and be a text."""
+
+    pk: _Text
+    b: dict[str, Any] = {}
+    vb: dict[str, Any] = {}
+    vn: dict[str, Any] = {}
+    bundle: dict[str, Any] = {}
+    views: dict[str, Any] = {}
+    challenger: dict[str, Any] = {}
+
+
+class _Batch(msgspec.Struct):
+    """What BatchGetItem answers."""
+
+    Responses: dict[str, list[_Item]]
+    UnprocessedKeys: dict[str, dict[str, Any]] | None = None
+
+
+Stood = Mapping[str, Mapping[str, Any]]
+"""An item that stood in the way of a write, as DynamoDB tells it."""
+
+_BATCH = msgspec.json.Decoder(_Batch)
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+_VIEWS = msgspec.json.Decoder(dict[str, str])
+_CHALLENGER = msgspec.json.Decoder(Challenger | None)
+_ENCODE = msgspec.json.Encoder().encode
+
+
+class HotStore:
+    """Reads items and the champion pointer, writes decisions and synchronous items. Not thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        features: str,
+        synchronous: str,
+        decisions: str,
+        registry: str,
+        credentials: Credentials,
+    ) -> None:
+        self._client = SignedClient("dynamodb", region, credentials)
+        self._features = features
+        self._synchronous = synchronous
+        self._decisions = decisions
+        self._registry = registry
+        self._wanted = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
+
+    def renew(self, credentials: Credentials) -> None:
+        """Go on over a new connection, with these credentials."""
+        self._client.renew(credentials)
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        self._client.close()
+
+    def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
+        deadline = Deadline(timeout_s)
+        reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
+        pointer: _Item | None = None
+        asked, payload = set(reads), self._asked(keys, synchronous)
+        for turn in range(_ROUNDS):
+            _pause(turn, deadline)
+            try:
+                answer = _batch(self._call("BatchGetItem", payload, deadline))
+            except StoreUnavailable:
+                break
+            unprocessed = answer.UnprocessedKeys
+            left = _pks(unprocessed) if unprocessed else set()
+            reads |= dict.fromkeys(asked - left, ABSENT)
+            for table in (self._features, self._synchronous):
+                for item in answer.Responses.get(table, ()):
+                    reads[item.pk.S] = read_of(item)
+            for item in answer.Responses.get(self._registry, ()):
+                pointer = item
+            if not unprocessed:
+                break
+            asked, payload = asked & left, _ENCODE({"RequestItems": unprocessed})
+        return Snapshot(reads, *_pointed(pointer))
+
+    def _asked(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
+        """BatchGetItem's body: the champion, and the items of both tables."""
+        parts = [self._wanted]
+        if keys:
+            parts.append(_items(self._features, keys, strongly=False))
+        if synchronous:
+            parts.append(_items(self._synchronous, synchronous, strongly=True))
+        return b'{"RequestItems":{%b}}' % b",".join(parts)
+
+    def record(
+        self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
+    ) -> StoredDecision | Contended | None:
+        puts = [_put_new(self._decisions, _decision_item(decision))]
+        puts += [put for commit in commits for put in self._puts(commit)]
+        checks = [check for commit in commits for check in self._checks(commit)]
+        deadline = Deadline(timeout_s)
+        try:
+            if commits:
+                body = {"TransactItems": [*({"Put": put} for put in puts), *checks]}
+                operation, payload = "TransactWriteItems", _ENCODE(body)
+            else:
+                operation, payload = "PutItem", _ENCODE(puts[0])
+            answer = self._call(operation, payload, deadline)
+            if answer != b"{}":
+                _json(operation, 200, answer)
+        except _Refused as refused:
+            try:
+                return _what_stood(decision, puts, refused)
+            except _MALFORMED as error:
+                raise StoreUnavailable(
+                    "dynamodb: a write was refused, and what stands cannot be read"
+                ) from error
+        return None
+
+    def _puts(self, commit: Commit) -> Iterator[dict[str, Any]]:
+        """The item under the condition that it is as it was seen, and its markers."""
+        item = _feature_item(commit)
+        if commit.seen is None:
+            yield _put_new(self._synchronous, item)
+        else:
+            seen = {":b": {"N": str(commit.seen.birth)}, ":n": {"N": str(commit.seen.n)}}
+            yield {
+                **_put_new(self._synchronous, item),
+                "ConditionExpression": "vb = :b AND vn = :n",
+                "ExpressionAttributeValues": seen,
+            }
+        for event_id, fingerprint in marked(commit):
+            marker = {
+                **_key(marker_key(commit.key, event_id)),
+                **({"fp": {"N": str(fingerprint)}} if fingerprint else {}),
+                "ttl": {"N": str(commit.marker_expiry)},
+            }
+            yield _put_new(self._synchronous, marker)
+
+    def _checks(self, commit: Commit) -> Iterator[dict[str, Any]]:
+        """That no marker stands under a plain key."""
+        for event_id in under_plain_keys(commit):
+            check = {
+                "TableName": self._synchronous,
+                "Key": _key(plain_marker_key(commit.key, event_id)),
+                "ConditionExpression": "attribute_not_exists(pk)",
+            }
+            yield {"ConditionCheck": check}
+
+    def _call(self, operation: str, payload: bytes, deadline: Deadline) -> bytes:
+        """One operation, sent again within the deadline while DynamoDB throttles or fails inside."""
+        request = Request("POST", "/", _HEADERS[operation], payload)
+        for attempt in range(_ATTEMPTS):
+            _pause(attempt, deadline)
+            status, found, _ = self._client.request(request, deadline.remaining())
+            if status == 200:
+                return found
+            answer = _json(operation, status, found)
+            kind = str(answer.get("__type", "")).rpartition("#")[2]
+            if kind == "ConditionalCheckFailedException":
+                raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer.get("Item")}])
+            if kind == "TransactionCanceledException":
+                raise _Refused(answer.get("CancellationReasons") or ())
+            if not kind.startswith(_RETRYABLE) or attempt == _ATTEMPTS - 1:
+                raise StoreUnavailable(f"dynamodb {operation}: {status} {kind}")
+        raise AssertionError("unreachable")
+
+
+def _batch(answer: bytes) -> _Batch:
+    """Raises `StoreUnavailable` unless every item has at least its key."""
+    try:
+        return _BATCH.decode(answer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreUnavailable("dynamodb BatchGetItem: an answer of another shape") from error
+
+
+def _pause(turn: int, deadline: Deadline) -> None:
+    """Wait a random while before every turn but the first."""
+    if turn:
+        time.sleep(min(_PAUSE_S * 2**turn * random.random(), deadline.remaining()))  # noqa: S311 - no secret
+
+
+def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
+    try:
+        return _OBJECT.decode(found)
+    except (
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+    ) as error:  # something between here and DynamoDB answered
+        raise StoreUnavailable(f"dynamodb {operation}: {status}, not JSON") from error
+
+
+class _Refused(Exception):
+    """Nothing was written; `reasons` say why, one for each put: its code, and the item that stood in the way."""
+
+    def __init__(self, reasons: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+def _what_stood(
+    decision: StoredDecision, puts: Sequence[Mapping[str, Any]], refused: _Refused
+) -> StoredDecision | Contended | None:
+    """The stored decision if there is one, else the items that someone else wrote first."""
+    codes = {reason["Code"] for reason in refused.reasons}
+    if refused.reasons[0]["Code"] == _CONDITION_FAILED:
+        stored = _stored_decision(refused.reasons[0]["Item"])
+        # A write whose answer was lost is sent again and then meets itself.
+        return None if stored.record == decision.record else stored
+    if not codes & {_CONDITION_FAILED, _IN_CONFLICT}:
+        raise StoreUnavailable(f"dynamodb TransactWriteItems: {', '.join(sorted(codes))}") from refused
+    items = [
+        (put["Item"]["pk"]["S"], reason.get("Item"))
+        for put, reason in zip(puts, refused.reasons, strict=False)  # behind them the checks of markers
+        # A marker in the way tells nothing of its item.
+        if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
+    ]
+    return Contended({key: ABSENT if item is None else _read_stood(item) for key, item in items})
+
+
+class BundleSource:
+    """Bundles by name from the bundles bucket."""
+
+    def __init__(self, *, region: str, bucket: str, credentials: Credentials) -> None:
+        self._client = SignedClient("s3", region, credentials)
+        self._bucket = bucket
+
+    def renew(self, credentials: Credentials) -> None:
+        """Go on over a new connection, with these credentials."""
+        self._client.renew(credentials)
+
+    def close(self) -> None:
+        """Give the connection back; the next call opens another."""
+        self._client.close()
+
+    def load(self, sha: str, timeout_s: float) -> bytes:
+        """Bytes of the bundle within `timeout_s`. Raises `StoreUnavailable`."""
+        answer = self._client.request(Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
+        if answer.status != 200:
+            raise StoreUnavailable(f"s3: bundle {sha[:12]} answers {answer.status}")
+        return answer.body
+
+
+def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
+    """The secret's text, once at cold start. Raises `StoreUnavailable`."""
+    client = SignedClient("secretsmanager", region, credentials)
+    headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
+    request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
+    with closing(client):
+        answer = client.request(request, _SECRET_TIMEOUT_S)
+    if answer.status != 200:
+        raise StoreUnavailable(f"secretsmanager answers {answer.status}")
+    try:
+        return str(msgspec.json.decode(answer.body)["SecretString"]).encode()
+    except _MALFORMED as error:
+        raise StoreUnavailable("secretsmanager: the answer holds no secret text") from error
+
+
+def _pointed(item: _Item | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
+    """The pointer's bundle, views and challenger; one that cannot be read names nothing, so that all stays as it was."""
+    if item is None:
+        return None, None, None
+    try:
+        views, challenger = _promised(item.views.get("S", "{}"), item.challenger.get("S", "null"))
+    except _UNREADABLE:
+        return None, None, None
+    return item.bundle.get("S"), views, challenger
+
+
+@lru_cache(maxsize=4)
+def _promised(views: str, challenger: str) -> tuple[Mapping[str, str], Challenger | None]:
+    """The pointer's texts, read once for as long as it says the same."""
+    return _VIEWS.decode(views), _CHALLENGER.decode(challenger)
+
+
+def read_of(item: _Item) -> Read:
+    """A feature item → Read; one without its parts is unavailable, never absent."""
+    try:
+        return Read("present", a2b_base64(item.b["B"]), Version(int(item.vb["N"]), int(item.vn["N"])))
+    except _MALFORMED:
+        return UNAVAILABLE
+
+
+def _read_stood(item: Stood) -> Read:
+    """A feature item that stood in the way of a write → Read."""
+    try:
+        return read_of(msgspec.convert(item, _Item))
+    except msgspec.ValidationError:
+        return UNAVAILABLE
+
+
+def _key(pk: str) -> dict[str, dict[str, str]]:
+    return {"pk": {"S": pk}}
+
+
+def _keys(pks: Iterable[str]) -> bytes:
+    """A list of keys as DynamoDB's JSON: half the cost of dictionaries of dictionaries."""
+    return b'[{"pk":{"S":%b}}]' % b'}},{"pk":{"S":'.join(map(_ENCODE, pks))
+
+
+def _items(table: str, keys: Sequence[str], *, strongly: bool) -> bytes:
+    """What BatchGetItem is asked of one table of items."""
+    return b'%b:{"Keys":%b,"ProjectionExpression":"pk,b,vb,vn","ConsistentRead":%b}' % (
+        _ENCODE(table),
+        _keys(keys),
+        b"true" if strongly else b"false",
+    )
+
+
+def _put_new(table: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    """A put that writes unless the key exists, and tells what stood there."""
+    return {
+        "TableName": table,
+        "Item": item,
+        "ConditionExpression": "attribute_not_exists(pk)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+
+def _pks(unprocessed: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Keys that were asked for and not answered, of all tables."""
+    return {key["pk"]["S"] for of in unprocessed.values() for key in of.get("Keys", ())}
+
+
+def _feature_item(commit: Commit) -> dict[str, dict[str, str | bytes]]:
+    """The layout of `FeatureItem` (candor/store/dynamodb.py)."""
+    version = next_version(commit.seen, time.time_ns())
+    return {
+        "pk": {"S": commit.key},
+        "b": {"B": commit.blob},
+        "vb": {"N": str(version.birth)},
+        "vn": {"N": str(version.n)},
+        "u": {"N": str(commit.applied_at)},
+        "ids": {"B": _ENCODE(commit.event_ids)},
+        **({} if commit.expires_at is None else {"ttl": {"N": str(commit.expires_at)}}),
+    }
+
+
+def _decision_item(decision: StoredDecision) -> dict[str, dict[str, str | bytes]]:
+    return {
+        "pk": {"S": decision.id},
+        "m": {"S": decision.merchant_id},
+        "f": {"S": decision.fingerprint},
+        "r": {"B": decision.record},
+        "a": {"B": decision.answer},
+        "q": {"N": str(decision.q)},
+        "ttl": {"N": str(decision.expires_at)},
+    }
+
+
+def _stored_decision(item: Stood) -> StoredDecision:
+    return StoredDecision(
+        id=item["pk"]["S"],
+        merchant_id=item["m"]["S"],
+        fingerprint=item["f"]["S"],
+        record=a2b_base64(item["r"]["B"]),
+        answer=a2b_base64(item["a"]["B"]),
+        q=int(item["q"]["N"]),
+        expires_at=int(item["ttl"]["N"]),
+    )

@@ -1,0 +1,72 @@
+"""Credentials of a sandbox: in its environment, or from the address that a restored one is given instead.
+
+A function with SnapStart has no keys in its environment, as they would expire before it is restored; Lambda answers for them at
+`AWS_CONTAINER_CREDENTIALS_FULL_URI`. botocore knows both, at the cost of its import.
+"""
+
+from __future__ import annotations
+
+import os
+from math import inf
+from typing import NamedTuple
+
+import msgspec
+
+from candor.clock import parse_rfc3339
+from candor.errors import StoreUnavailable
+from candor.store.signed.client import Credentials
+
+_TIMEOUT_S = 1.0
+_HOSTS = ("127.0.0.1", "::1", "localhost")
+"""Plain HTTP carries keys within the sandbox alone."""
+
+
+class Lease(NamedTuple):
+    """Credentials, and the moment they expire in ms UTC."""
+
+    credentials: Credentials
+    expires_at: float
+
+
+class _Answer(msgspec.Struct):
+    AccessKeyId: str
+    SecretAccessKey: str
+    Token: str
+    Expiration: str
+
+
+def lease() -> Lease:
+    """What this sandbox may sign with now. Raises `StoreUnavailable` if nobody tells."""
+    address = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+    if not address or "AWS_ACCESS_KEY_ID" in os.environ:
+        return Lease(Credentials.from_environment(), inf)
+    try:
+        told = msgspec.json.decode(_fetched(address), type=_Answer)
+        expires_at = parse_rfc3339(told.Expiration)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise StoreUnavailable(f"credentials of the container: {type(error).__name__}") from error
+    return Lease(Credentials(told.AccessKeyId, told.SecretAccessKey, told.Token), expires_at)
+
+
+def _fetched(address: str) -> bytes:
+    import http.client  # only a restored sandbox asks
+    import urllib.parse
+
+    place = urllib.parse.urlsplit(address)
+    if place.scheme != "http" or place.hostname not in _HOSTS:
+        raise StoreUnavailable(
+            "credentials of the container: AWS_CONTAINER_CREDENTIALS_FULL_URI must be this host's"
+        )
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=_TIMEOUT_S)
+    try:
+        token = os.environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
+        connection.request("GET", place.path or "/", headers={"Authorization": token})
+        answer = connection.getresponse()
+        body = answer.read()
+    except http.client.HTTPException as error:
+        raise StoreUnavailable(f"credentials of the container: {type(error).__name__}") from error
+    finally:
+        connection.close()
+    if answer.status != http.client.OK:
+        raise StoreUnavailable(f"credentials of the container: {answer.status}")
+    return body

@@ -1,0 +1,1 @@
+"""API Gateway: a REST API of a template, served over HTTP."""

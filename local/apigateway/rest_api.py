@@ -1,0 +1,171 @@
+"""What a REST API's template declares: routes, authorisers and the answers that the gateway itself gives."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from local.assembly.template import ACCOUNT, REGION
+
+# Status and message of each response type (API Gateway developer guide, "Gateway response types").
+DEFAULTS: Mapping[str, tuple[int, str]] = {
+    "ACCESS_DENIED": (403, "User is not authorized to access this resource"),
+    "AUTHORIZER_CONFIGURATION_ERROR": (500, "Internal server error"),
+    "AUTHORIZER_FAILURE": (500, "Internal server error"),
+    "DEFAULT_4XX": (400, "Bad request"),
+    "DEFAULT_5XX": (500, "Internal server error"),
+    "INTEGRATION_TIMEOUT": (504, "Endpoint request timed out"),
+    "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
+    "REQUEST_TOO_LARGE": (413, "Request Too Long"),
+    "UNAUTHORIZED": (401, "Unauthorized"),
+}
+_VARIABLE = re.compile(r"\$context\.([A-Za-z]+(?:\.[A-Za-z]+)*)")
+_PARAMETER = re.compile(r"\{([A-Za-z0-9._-]+)(\+?)\}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A method of a resource: `path` as "/v1/decisions/{id}" or "/{proxy+}", `method` may be "ANY"."""
+
+    method: str
+    path: str
+    function: str
+    authorizer: str | None = None
+    auth: Literal["CUSTOM", "AWS_IAM", "NONE"] = "NONE"
+
+
+@dataclass(frozen=True)
+class Authorizer:
+    """A Lambda authoriser of type REQUEST.
+
+    `identity_sources` are spelled as in the template ("method.request.header.Authorization") and make the key
+    under which a policy is kept for `ttl_s` seconds (0: never kept).
+    """
+
+    function: str
+    identity_sources: Sequence[str] = ("method.request.header.Authorization",)
+    ttl_s: int = 300
+
+
+@dataclass(frozen=True)
+class GatewayResponse:
+    """An answer of the gateway itself: `headers` by bare name, their values and the `templates` as declared."""
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_template(cls, properties: Mapping[str, Any]) -> GatewayResponse:
+        """From the properties of an AWS::ApiGateway::GatewayResponse."""
+        prefix = "gatewayresponse.header."
+        status = properties.get("StatusCode")
+        parameters = properties.get("ResponseParameters", {})
+        return cls(
+            status=int(status) if status else None,
+            headers={name.removeprefix(prefix): str(value) for name, value in parameters.items()},
+            templates=dict(properties.get("ResponseTemplates", {})),
+        )
+
+
+@dataclass(frozen=True)
+class RestApi:
+    """A deployed stage of a REST API. `responses` are keyed by response type, `authorizers` by their name."""
+
+    routes: Sequence[Route]
+    authorizers: Mapping[str, Authorizer] = field(default_factory=dict)
+    responses: Mapping[str, GatewayResponse] = field(default_factory=dict)
+    stage: str = "dev"
+    api_id: str = "local"
+    region: str = REGION
+    account: str = ACCOUNT
+    timeout_s: float = 29.0
+
+    def __post_init__(self) -> None:
+        for route in self.routes:
+            known = route.authorizer in self.authorizers
+            if (route.auth == "CUSTOM") != known:
+                raise ValueError(
+                    f"{route.method} {route.path}: CUSTOM authorisation needs a declared authoriser"
+                )
+
+
+class RouteTable:
+    """Finds the route of a request; literal path segments win over parameters, a named method over ANY."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        ordered = sorted(routes, key=lambda route: (route.path.count("{"), route.method == "ANY"))
+        self._routes = [(_pattern(route.path), route) for route in ordered]
+
+    def find(self, method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+        """The route and its path parameters."""
+        for pattern, route in self._routes:
+            match = pattern.fullmatch(path) if route.method in (method, "ANY") else None
+            if match:
+                names = [name for name, _ in _PARAMETER.findall(route.path)]
+                return route, dict(zip(names, match.groups(), strict=True))
+        return None
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    literal, parts = 0, []
+    for parameter in _PARAMETER.finditer(path):
+        parts.append(re.escape(path[literal : parameter.start()]))
+        parts.append("(.+)" if parameter.group(2) else "([^/]+)")
+        literal = parameter.end()
+    return re.compile("".join(parts) + re.escape(path[literal:]) + "/?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """What goes to the client."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+def gateway_answer(
+    api: RestApi, kind: str, context: Mapping[str, Any], status: int | None = None
+) -> HttpResponse:
+    """The answer for response type `kind`: as declared, else the declared DEFAULT_4XX/5XX, else API Gateway's own.
+
+    `status` is the status to give where the declaration names none.
+    """
+    usual, message = DEFAULTS[kind]
+    status = status or usual
+    family = "DEFAULT_4XX" if status < 500 else "DEFAULT_5XX"
+    declared = api.responses.get(kind) or api.responses.get(family) or GatewayResponse()
+    error = {"message": message, "messageString": json.dumps(message), "responseType": kind}
+    variables = {**context, "error": error}
+    templates = declared.templates or {"application/json": '{"message":$context.error.messageString}'}
+    content_type = "application/json" if "application/json" in templates else next(iter(templates))
+    headers = {"content-type": content_type}
+    for name, value in declared.headers.items():
+        headers[name.lower()] = _header_value(value, variables)
+    body = _VARIABLE.sub(lambda match: _escaped(match.group(1), variables), templates[content_type])
+    return HttpResponse(declared.status or status, list(headers.items()), body.encode())
+
+
+def _header_value(expression: str, variables: Mapping[str, Any]) -> str:
+    """'…' is the text itself, context.… a variable."""
+    if expression.startswith("'") and expression.endswith("'"):
+        return expression[1:-1]
+    return _variable(expression.removeprefix("context."), variables)
+
+
+def _escaped(path: str, variables: Mapping[str, Any]) -> str:
+    """A variable as part of a JSON text; messageString brings its own quotes."""
+    value = _variable(path, variables)
+    return value if path == "error.messageString" else json.dumps(value)[1:-1]
+
+
+def _variable(path: str, variables: Mapping[str, Any]) -> str:
+    """The variable's text, empty when there is none of that name."""
+    value: Any = variables
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return "" if value is None or isinstance(value, Mapping) else str(value)

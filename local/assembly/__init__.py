@@ -1,0 +1,1 @@
+"""The cloud assembly: the templates of `cdk.out`."""

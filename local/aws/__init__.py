@@ -1,0 +1,1 @@
+"""The AWS account: moto's services, and those that it lacks."""

@@ -1,0 +1,350 @@
+"""The AWS APIs of one account on this machine: moto's server in this process, and a real DynamoDB engine beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import shutil
+import string
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from moto.backends import get_backend
+from moto.moto_api._internal.models import moto_api_backend
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from local.assembly.template import ACCOUNT
+from local.aws.dynoxide import Dynoxide, supported
+from local.aws.eventbridge import Buses, EventBus, InputTemplate, Rule, Target
+from local.aws.firehose import DeliveryStream, Destination
+from local.aws.moto_patches import Answer, Hooks, Plugs
+from local.aws.s3 import ObjectMirror
+from local.aws.sagemaker_jobs import ContainerJobs
+from local.aws.sqs import DurableQueue
+from local.aws.table_stream import TableStream
+from local.aws.wsgi import Front
+from local.errors import LocalError
+from local.state import StateFolder
+
+_TABLE_SETTINGS = (
+    "AttributeDefinitions",
+    "KeySchema",
+    "BillingMode",
+    "GlobalSecondaryIndexes",
+    "ProvisionedThroughput",
+)
+
+
+_ONE_PER_PROCESS = threading.Lock()  # moto's resources belong to the process
+
+
+class _Handler(MotoRequestHandler):
+    """Keeps connections open, without the 40 ms that Nagle's algorithm costs when head and body are two packets."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Requests are not logged: every event would be one."""
+
+
+class EmbeddedAws:
+    """One account in one region. `endpoints` is the environment by which any AWS client finds it.
+
+    `invoke` and `knows_function` lead to the Lambda service; `code` are the folders on a job's PYTHONPATH.
+    """
+
+    def __init__(
+        self,
+        state: StateFolder,
+        region: str,
+        invoke: Callable[[str, bytes], Answer],
+        knows_function: Callable[[str], bool],
+        code: list[Path],
+    ) -> None:
+        if not _ONE_PER_PROCESS.acquire(blocking=False):
+            raise LocalError("this process already runs a local system: close that one first")
+        self._state, self.region = state, region
+        self.mirror = ObjectMirror(state.folder("s3"), state.journal)
+        self.buses = Buses()
+        self.streams: dict[str, DeliveryStream] = {}
+        self.stacks: dict[str, dict[str, str]] = {}
+        self._table_streams: dict[str, Callable[[], TableStream]] = {}
+        self._engine: Dynoxide | None = None
+        self._clients: dict[str, Any] = {}
+        self._clients_lock = threading.Lock()
+        logs = state.folder("logs/jobs")
+        prefix = f"arn:aws:sagemaker:{region}:{ACCOUNT}"
+        self.jobs = ContainerJobs(
+            state.folder("jobs"), logs, code, prefix, state.journal, lambda: self, lambda: self.endpoints
+        )
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        moto_api_backend.reset()
+        hooks = Hooks(
+            state.journal,
+            self.mirror,
+            self.buses,
+            self.jobs,
+            invoke,
+            knows_function,
+            self.client,
+        )
+        self._plugs = Plugs(hooks)
+        self._server: BaseWSGIServer = make_server(
+            "127.0.0.1", 0, self._front(), threaded=True, request_handler=_Handler
+        )
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="aws", daemon=True
+        )
+
+    def start(self, say: Callable[[str], None]) -> None:
+        """Answer requests. Where the DynamoDB engine is not published, moto's tables stand in, in memory."""
+        self._thread.start()
+        if supported():
+            self._engine = Dynoxide(
+                self._state.path / "dynamodb.sqlite", self._state.folder("logs") / "dynoxide.log"
+            )
+        else:
+            say(
+                "DynamoDB: the engine is not published for this platform, moto's tables stand in (slow, not kept)"
+            )
+
+    def _front(self) -> Front:
+        moto = DomainDispatcherApplication(create_backend_app)
+        return Front(moto, self.buses, self._delivery_stream_named, self.stacks)
+
+    def _delivery_stream_named(self, name: str) -> DeliveryStream | None:
+        return next((stream for stream in self.streams.values() if stream.name == name), None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.port}"
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        tables = self._engine.url if self._engine else self.url
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ENDPOINT_URL_DYNAMODB": tables,
+            "AWS_ENDPOINT_URL_DYNAMODB_STREAMS": tables,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": "local",
+            "AWS_SECRET_ACCESS_KEY": "local",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of this account, shared between threads."""
+        with self._clients_lock:
+            if service not in self._clients:
+                self._clients[service] = self._make_client(service)
+            return self._clients[service]
+
+    def _make_client(self, service: str) -> Any:
+        tables = service in ("dynamodb", "dynamodbstreams")
+        config = Config(connect_timeout=5, read_timeout=960, parameter_validation=False)
+        if not tables:  # the engine may be starting again; tasks are repeated only as the state machine says
+            config = config.merge(Config(retries={"total_max_attempts": 1}))
+        endpoints = self.endpoints
+        return boto3.session.Session().client(
+            service,  # type: ignore[call-overload] # the stubs want a literal
+            region_name=self.region,
+            endpoint_url=endpoints["AWS_ENDPOINT_URL_DYNAMODB" if tables else "AWS_ENDPOINT_URL"],
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=config,
+        )
+
+    def _backend(self, service: Any, region: str | None = None) -> Any:
+        return get_backend(service)[ACCOUNT][region or self.region]
+
+    # Resources
+
+    def table(self, name: str, properties: Mapping[str, Any]) -> str:
+        """Create or find a table; its stream's ARN in this account, empty without a stream."""
+        self._state.remember_shape(f"table {name}", json.dumps(properties["KeySchema"], sort_keys=True))
+        client = self.client("dynamodb")
+        settings = {key: properties[key] for key in _TABLE_SETTINGS if key in properties}
+        if "StreamSpecification" in properties:
+            settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
+        with suppress(
+            client.exceptions.ResourceInUseException
+        ):  # it is there, perhaps by an attempt that was cut off
+            client.create_table(TableName=name, **settings)
+        expiry = properties.get("TimeToLiveSpecification")
+        self._expire(client, name, expiry)
+        found = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
+        return self._remember_stream(name, found, expiry) if found else ""
+
+    def _remember_stream(self, table: str, found: str, expiry: Mapping[str, Any] | None) -> str:
+        """The engine's ARNs name an account and a region of its own."""
+        label = found.partition("/stream/")[2]
+        arn = f"arn:aws:dynamodb:{self.region}:{ACCOUNT}:table/{table}/stream/{label}"
+        url = self.endpoints["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"]
+        attribute = expiry["AttributeName"] if expiry else None
+        self._table_streams[arn] = lambda: TableStream(url, found, arn, attribute)
+        return arn
+
+    def table_stream(self, arn: str) -> TableStream:
+        """A reader of a table's stream by its ARN in this account: each follower has a place of its own."""
+        return self._table_streams[arn]()
+
+    def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
+        """Also for a table that is there: its maker may have been killed before this."""
+        if wanted and wanted.get("Enabled"):
+            found = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+            if found["TimeToLiveStatus"] != "ENABLED":
+                client.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
+
+    def bucket(self, name: str, properties: Mapping[str, Any]) -> None:
+        """Create a bucket with what it held before."""
+        backend = self._backend("s3", "aws")
+        backend.create_bucket(name, self.region)
+        if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
+            backend.put_bucket_versioning(name, "Enabled")
+        for key, file in self.mirror.contents(name):
+            self._plugs.put_object(backend, name, key, file.read_bytes())
+
+    def queue(self, name: str, attributes: Mapping[str, str]) -> str:
+        """Create a queue with the messages it held before; its URL."""
+        self._backend("sqs").create_queue(name, region=self.region, **_unquoted(attributes))
+        return f"{self.url}/{ACCOUNT}/{name}"
+
+    def durable_queue(self, name_or_arn: str) -> DurableQueue:
+        """The messages of a queue, without HTTP."""
+        store = self._backend("sqs").get_queue(name_or_arn.rpartition(":")[2]).store
+        assert isinstance(store, DurableQueue)
+        return store
+
+    def bus(self, name: str, arn: str) -> None:
+        self._backend("events").create_event_bus(name)
+        self.buses.add(EventBus(name, arn, ACCOUNT, self.region, self._state.journal))
+
+    def rule(
+        self,
+        name: str,
+        bus: str,
+        pattern: Mapping[str, Any],
+        targets: list[tuple[str, InputTemplate | None]],
+    ) -> None:
+        if bus.rsplit("/", 1)[-1] == "default" and self.buses.get(bus) is None:
+            self.buses.add(EventBus("default", "", ACCOUNT, self.region, self._state.journal))
+        found = self.buses.get(bus)
+        assert found is not None
+        found.rules.append(
+            Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets))
+        )
+
+    def _sink(self, arn: str) -> DurableQueue | DeliveryStream:
+        return self.streams[arn] if arn.split(":")[2] == "firehose" else self.durable_queue(arn)
+
+    def delivery_stream(self, name: str, arn: str, destination: Destination) -> None:
+        self.streams[arn] = DeliveryStream(name, destination, self._state.journal, self.put)
+
+    def secret(self, name: str, properties: Mapping[str, Any]) -> str:
+        """Create a secret, generated once and then kept; its ARN."""
+        kept = self._state.journal.rows("SELECT value FROM secrets WHERE name = ?", name)
+        value = str(kept[0][0]) if kept else _secret_value(properties)
+        backend = self._backend("secretsmanager")
+        backend.create_secret(name, value, None, properties.get("Description"), None, None, None, [], False)
+        return str(backend.describe_secret(name).arn)
+
+    def parameter(self, name: str, kind: str, value: str) -> None:
+        """Create a parameter; a value that was written through the API since the first start is kept."""
+        kept = self._state.journal.rows("SELECT value FROM parameters WHERE name = ?", name)
+        self._put_parameter(name, kind, str(kept[0][0]) if kept else value)
+
+    def restore_parameters(self) -> None:
+        """Bring back the parameters that were written through the API."""
+        for name, kind, value in self._state.journal.rows("SELECT name, type, value FROM parameters"):
+            self._put_parameter(str(name), str(kind), str(value))
+
+    def _put_parameter(self, name: str, kind: str, value: str) -> None:
+        self._backend("ssm").put_parameter(name, "", value, kind, "", "", True, [], "text", "Standard", None)
+
+    def topic(self, name: str) -> str:
+        return str(self._backend("sns").create_topic(name).arn)
+
+    def model_packages(self, name: str, description: str) -> str:
+        """Create a group of model packages, empty at every start: it is told of lineage, and nothing reads it here."""
+        return str(self._backend("sagemaker").create_model_package_group(name, description))
+
+    def state_machine(self, name: str, definition: str, role: str) -> str:
+        client = self.client("stepfunctions")
+        return str(
+            client.create_state_machine(name=name, definition=definition, roleArn=role)["stateMachineArn"]
+        )
+
+    # Objects, without HTTP
+
+    def put(self, bucket: str, key: str, content: bytes) -> None:
+        """Store an object."""
+        self._backend("s3", "aws").put_object(bucket, key, content)
+
+    def fetch(self, bucket: str, prefix: str, folder: Path) -> int:
+        """Copy the objects under a prefix into a folder, named by what follows the prefix; their number."""
+        count = 0
+        for key, file in self.mirror.contents(bucket, prefix):
+            relative = key[len(prefix) :].lstrip("/") or key.rsplit("/", 1)[-1]
+            if relative.endswith("/"):
+                continue
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+            count += 1
+        return count
+
+    # Ending
+
+    def close(self) -> None:
+        """Stop jobs, deliver what the streams hold, stop answering."""
+        self.jobs.close()
+        for stream in self.streams.values():
+            stream.close()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+        for client in self._clients.values():
+            client.close()
+        self._plugs.remove()
+        moto_api_backend.reset()
+        if self._engine is not None:
+            self._engine.close()
+        _ONE_PER_PROCESS.release()
+
+
+def _unquoted(attributes: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: json.loads(text) if name == "RedrivePolicy" else int(text) for name, text in attributes.items()
+    }
+
+
+def _secret_value(properties: Mapping[str, Any]) -> str:
+    """A value as GenerateSecretString describes it, or the one the template gives."""
+    wanted = properties.get("GenerateSecretString")
+    if wanted is None:
+        return str(properties.get("SecretString", ""))
+    excluded = set(wanted.get("ExcludeCharacters", ""))
+    alphabet = string.ascii_letters + string.digits
+    if not wanted.get("ExcludePunctuation"):
+        alphabet += string.punctuation
+    letters = [letter for letter in alphabet if letter not in excluded]
+    value = "".join(secrets.choice(letters) for _ in range(int(wanted.get("PasswordLength", 32))))
+    if "GenerateStringKey" in wanted:
+        return json.dumps(
+            {**json.loads(wanted.get("SecretStringTemplate", "{}")), wanted["GenerateStringKey"]: value}
+        )
+    return value

@@ -1,0 +1,1 @@
+"""A cloud assembly, deployed: resources made, functions registered."""

@@ -1,0 +1,1 @@
+"""The training set: labels and point-in-time features, built and read."""

@@ -1,0 +1,86 @@
+"""`python -m training.dataset --as-of <RFC 3339> --run <name>`: archived events → the labelled training set.
+
+Runs under SageMaker Processing's contract: reads `input/archive` and writes `output/dataset` below
+`PROCESSING_ROOT` (default `/opt/ml/processing`). `--engine spark` is what EMR Serverless calls, with `--archive s3://…` and
+`--out s3://…`. Nothing that became known at `--as-of` or later is used, and of each row nothing that became known at its moment or later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from candor.clock import parse_rfc3339
+from candor.errors import CandorError
+from candor.features.definitions import Definitions
+from candor.features.labels import FINAL_DUE
+from history.archive.events import ArchiveDamaged
+from training.dataset.build import (
+    Asked,
+    Embedded,
+    NothingToLearn,
+    engine_named,
+    limited,
+    write,
+)
+from training.dataset.locations import placed, written
+
+
+def build(definitions: Definitions, archive: Path, out: Path, *, as_of: int, run: str) -> dict[str, Any]:
+    """As `training.dataset.build.write`, of a folder, by the embedded engine, with the label that every loan has."""
+    return write(definitions, Embedded(definitions, archive, as_of=as_of), out, Asked(as_of, run))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The container's entry; exit code 1 and one line on standard error when there is nothing to write."""
+    from lender import DEFINITIONS  # the definitions of the image this runs in
+
+    asked = _parser().parse_args(arguments)
+    root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
+    try:
+        definitions = limited(DEFINITIONS, asked.features)
+        source = placed(asked.archive or str(root / "input/archive"))
+        decisions = placed(asked.decisions or str(root / "input/decisions")) if asked.as_served else None
+        engine = engine_named(asked.engine, definitions, source, as_of=asked.as_of)
+        with written(asked.out or str(root / "output/dataset")) as out:
+            wanted = Asked(asked.as_of, asked.run, asked.labels)
+            manifest = write(definitions, engine, out, wanted, decisions=decisions)
+    except (NothingToLearn, ArchiveDamaged, CandorError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"dataset: {manifest['rows']} checkouts, {manifest['bads']} bad, sha256 {manifest['sha256'][:12]}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m training.dataset", description=__doc__)
+    add = parser.add_argument
+    add("--as-of", required=True, type=_moment, help="train on what was known before (RFC 3339)")
+    add("--run", default="manual", help="name of the run, for the manifest")
+    add("--labels", default=FINAL_DUE, help="which declared label is `bad`")
+    add("--features", action="append", default=[], help="only these views; may be given more than once")
+    add("--engine", choices=("local", "spark"), default="local", help="where the features are computed")
+    add(
+        "--as-served",
+        action="store_true",
+        help="the features that decisions were made on, where there are any",
+    )
+    add("--archive", help="folder or s3://bucket/prefix of the archived events")
+    add("--decisions", help="folder or s3://bucket/prefix of the archived decisions, for --as-served")
+    add("--out", help="folder or s3://bucket/prefix to write into")
+    return parser
+
+
+def _moment(text: str) -> int:
+    try:
+        return parse_rfc3339(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not RFC 3339: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Where a job reads and writes: a folder, or a prefix of a bucket."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from history.archive.objects import Bucket, Folder
+
+S3: Final = "s3://"
+
+
+def placed(place: str) -> Folder | Bucket:
+    """Archived objects below a folder or an `s3://bucket/prefix`."""
+    if not place.startswith(S3):
+        return Folder(Path(place))
+    import boto3  # the container's own client; a folder needs none
+
+    bucket, prefix = _split(place)
+    return Bucket(boto3.client("s3"), bucket, prefix)
+
+
+@contextmanager
+def written(place: str) -> Iterator[Path]:
+    """A folder to write into; what is in it at the end is in `place`. Nothing is stored of what failed."""
+    if not place.startswith(S3):
+        yield Path(place)
+        return
+    import boto3
+
+    bucket, prefix = _split(place)
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        s3 = boto3.client("s3")
+        for path in sorted(Path(folder).iterdir()):
+            s3.upload_file(str(path), bucket, f"{prefix}{path.name}")
+
+
+def _split(place: str) -> tuple[str, str]:
+    found = urlsplit(place)
+    prefix = found.path.strip("/")
+    return found.netloc, f"{prefix}/" if prefix else ""

@@ -1,0 +1,1 @@
+"""Evaluation of a trained bundle: metrics, fairness, stability, leakage, profit."""

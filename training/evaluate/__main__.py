@@ -1,0 +1,7 @@
+"""`python -m training.evaluate`, as SageMaker starts it."""
+
+import sys
+
+from training.evaluate.job import main
+
+sys.exit(main())

@@ -1,0 +1,146 @@
+"""A search for less discriminatory alternatives: other models nearly as good whose outcomes differ less between groups.
+
+Offline only. Candidates leave features out, constrain their directions, or are regularised more; groups take part in the
+comparison alone, never in a model. What counts as comparable performance is the lender's to defend: the tolerance is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from candor.reasons import Catalogue
+from training.dataset.read import TrainingSet
+from training.dataset.split import Floats, Split
+from training.evaluate.fairness import Outcomes, groups
+from training.fit.recipe import Recipe, raw_scores
+from training.metrics.scores import auc
+
+TOLERANCE: Final = 0.005
+"""An AUC lower by no more than this is comparable performance."""
+
+REGULARISED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "stronger ridge": {"lambda_l2": 50.0},
+    "smaller trees": {"num_leaves": 4},
+    "larger leaves": {"min_data_in_leaf": 400},
+    "stumps": {"num_leaves": 2},
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to try: the features it leaves out, the directions it keeps, its parameters beside the usual ones."""
+
+    name: str
+    without: tuple[str, ...] = ()
+    directions: Mapping[str, int] | None = None
+    parameters: Mapping[str, Any] | None = None
+
+
+Fitted = Callable[[Candidate], Floats]
+"""Fits a candidate on the earlier rows; PDs of the rows that are compared."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The rows that candidates are compared on: outcomes, group columns, and the share that is approved of each."""
+
+    bad: NDArray[np.int8]
+    columns: Mapping[str, NDArray[np.object_]]
+    approval_rate: float
+    references: Mapping[str, str] | None = None
+
+    def measured(self, candidate: Candidate, pd: Floats) -> dict[str, Any]:
+        """AUC, and the lowest adverse impact ratio with its group, at the same approval rate for every candidate."""
+        outcomes = Outcomes(self.bad, pd, float(np.quantile(pd, self.approval_rate)))
+        told = groups(outcomes, self.columns, self.references)
+        worst = min(told, key=lambda one: float(one["air"] or 0.0))
+        return {
+            "name": candidate.name,
+            "without": list(candidate.without),
+            "auc": auc(self.bad, pd),
+            "air": worst["air"],
+            "smd": max(abs(float(one["smd"])) for one in told),
+            "group": worst["group"],
+        }
+
+
+def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[Candidate]:
+    """The model as it is, without each feature, with directions kept, and regularised."""
+    yield Candidate("as it is")
+    for name in features:
+        yield Candidate(f"without {name}", (name,))
+    if directions:
+        yield Candidate("monotone", directions=directions)
+    for name, parameters in REGULARISED.items():
+        yield Candidate(name, parameters=parameters)
+        if directions:
+            yield Candidate(f"monotone, {name}", directions=directions, parameters=parameters)
+
+
+def alternatives(
+    fitted: Fitted,
+    compared: Compared,
+    features: Sequence[str],
+    directions: Mapping[str, int],
+    tolerance: float = TOLERANCE,
+) -> list[dict[str, Any]]:
+    """Every candidate measured, the model as it is first; `alternative` is comparable with a better ratio.
+
+    Pairs are formed of the features whose absence alone improved the ratio at a comparable AUC. `on_frontier`: no other
+    candidate is better in one of AUC and ratio and as good in the other.
+    """
+    singles = [compared.measured(one, fitted(one)) for one in candidates(features, directions)]
+    base = singles[0]
+    helpful = [
+        one["without"][0]
+        for one in singles[1:]
+        if one["without"] and one["air"] > base["air"] and one["auc"] >= base["auc"] - tolerance
+    ]
+    pairs = [(a, b) for place, a in enumerate(helpful) for b in helpful[place + 1 :]]
+    both = [Candidate(f"without {' and '.join(pair)}", pair) for pair in pairs]
+    found = [*singles, *(compared.measured(one, fitted(one)) for one in both)]
+    return [
+        {
+            **one,
+            "alternative": one["auc"] >= base["auc"] - tolerance and one["air"] > base["air"],
+            "on_frontier": not any(_better(other, one) for other in found),
+        }
+        for one in found
+    ]
+
+
+def _better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether `one` is at least as good in both and better in one."""
+    as_good = one["auc"] >= other["auc"] and one["air"] >= other["air"]
+    return bool(as_good and (one["auc"] > other["auc"] or one["air"] > other["air"]))
+
+
+def by_factor(
+    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: Compared
+) -> list[dict[str, Any]]:
+    """`alternatives` of a lender's own model: what is left out is all that a person would be told as one reason.
+
+    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the share that
+    is approved is the same for all.
+    """
+    factors = {reason.factor for reason in catalogue.reasons if reason.features}
+    of = dict(
+        zip(recipe.features, (catalogue.reasons[one].factor for one in catalogue.factor_of), strict=True)
+    )
+    used = sorted(factors & set(of.values()))
+
+    def fitted(candidate: Candidate) -> Floats:
+        kept = [place for place, name in enumerate(recipe.features) if of[name] not in candidate.without]
+        part = replace(data, values=data.values[:, kept])
+        chosen = recipe.only([recipe.features[place] for place in kept])
+        chosen = replace(chosen, parameters={**chosen.parameters, **(candidate.parameters or {})})
+        raw = raw_scores(chosen.fit(part, split.early, seed), part.values[split.late])
+        return np.asarray(expit(raw))
+
+    return alternatives(fitted, compared, used if len(used) > 1 else [], {})

@@ -1,0 +1,37 @@
+"""How the bundle's model scores where it will serve: the engine's bits against LightGBM's own, and its time a row."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import lightgbm
+import numpy as np
+
+from candor.model.engine import Booster
+from training.dataset.split import Floats
+
+MOST: Final = 2_000
+
+
+def parity(model: str, values: Floats) -> dict[str, int]:
+    """On how many of the rows the engine that serves and `lightgbm.Booster` differ by a bit."""
+    expected = lightgbm.Booster(model_str=model).predict(values, raw_score=True, num_threads=1)
+    with Booster(model) as engine:
+        found = np.array([engine.raw(row) for row in values.tolist()])
+    return {"rows": len(found), "mismatches": int((found != np.asarray(expected)).sum())}
+
+
+def latency(model: str, values: Floats) -> dict[str, float]:
+    """Microseconds that one row's score takes on this machine, the rows rotating: median and 99th percentile."""
+    rows = values[:MOST].tolist()
+    with Booster(model) as engine:
+        spent = [_timed(engine, row) for row in rows]
+    p50, p99 = np.percentile(spent, [50, 99]) / 1_000
+    return {"score_us_p50": float(p50), "score_us_p99": float(p99)}
+
+
+def _timed(engine: Booster, row: list[float]) -> int:
+    started = time.perf_counter_ns()
+    engine.raw(row)
+    return time.perf_counter_ns() - started

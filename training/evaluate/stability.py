@@ -1,0 +1,28 @@
+"""Whether the later population is the one that was trained on: PSI of the score, CSI of each feature, missing shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.dataset.split import Floats
+from training.metrics.drift import Bins, missing_rate, psi
+
+
+def stability(
+    early: Floats, late: Floats, early_scores: Floats, late_scores: Floats, features: Sequence[str]
+) -> dict[str, Any]:
+    """`late` rows against `early` ones, with bins frozen on the early ones. Below 0.10 is stable, above 0.25 calls for action."""
+    return {
+        "psi": _psi(early_scores, late_scores),
+        "csi": {name: _psi(early[:, place], late[:, place]) for place, name in enumerate(features)},
+        "missing": {
+            name: [missing_rate(part[:, place]) for part in (early, late)]
+            for place, name in enumerate(features)
+        },
+    }
+
+
+def _psi(early: Floats, late: Floats) -> float:
+    bins = Bins.frozen(early)
+    return psi(bins.counts(early), bins.counts(late))

@@ -1,0 +1,1 @@
+"""Model fitting: search, checkpoints, calibration."""

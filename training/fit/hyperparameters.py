@@ -1,0 +1,60 @@
+"""Hyperparameters of a training job, as SageMaker hands them over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from training.dataset.split import CannotLearn
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Shares are of the amount lent; the first of `seeds` is the one that serves.
+
+    `bad_weight` is what a bad counts in fitting against a good; calibration undoes it. `rounds` is the most trees; with `early_stopping` above 0 training stops once so many rounds in a row were no better
+    on the last `late_share` of the earlier part. `trials` is how many hyperparameters Optuna tries; 0 takes the defaults.
+    """
+
+    run: str
+    as_of: str
+    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    late_share: float = 0.2
+    merchant_fee: float = 0.05
+    loss_given_bad: float = 0.45
+    rounds: int = 1_000
+    early_stopping: int = 100
+    trials: int = 0
+    bad_weight: float = 1.0
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Settings:
+        """From SageMaker's hyperparameters, whose values may be JSON text. CannotLearn for a wrong one."""
+        unknown = sorted(set(given) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise CannotLearn(f"hyperparameters: do not know {', '.join(unknown)}")
+        if "run" not in given or "as_of" not in given:
+            raise CannotLearn("hyperparameters: give run and as_of")
+        try:
+            read: dict[str, Any] = {name: _READ[name](value) for name, value in given.items()}
+        except (TypeError, ValueError) as error:
+            raise CannotLearn(f"hyperparameters: {error}") from error
+        found = cls(**read)
+        if not found.seeds or len(set(found.seeds)) != len(found.seeds):
+            raise CannotLearn("hyperparameters: seeds must be a list of different integers")
+        shares = 0.0 < found.late_share < 1.0 and found.bad_weight > 0.0
+        if found.rounds < 1 or min(found.early_stopping, found.trials) < 0 or not shares:
+            raise CannotLearn(
+                "hyperparameters: rounds from 1, early_stopping and trials from 0, late_share between 0 and 1, bad_weight above 0"
+            )
+        return found
+
+
+def _seeds(given: Any) -> tuple[int, ...]:
+    return tuple(int(seed) for seed in (json.loads(given) if isinstance(given, str) else given))
+
+
+_KINDS: Mapping[str, Any] = {"str": str, "int": int, "float": float, "tuple[int, ...]": _seeds}
+_READ: Mapping[str, Any] = {field.name: _KINDS[str(field.type)] for field in fields(Settings)}

@@ -1,0 +1,124 @@
+"""The steps of a training: a search where one is asked for, the number of rounds, and a model a seed; each is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import lightgbm
+import numpy as np
+from numpy.typing import NDArray
+
+from candor.features.definitions import Definitions
+from candor.reasons import Monotone
+from training.dataset.read import TrainingSet
+from training.dataset.split import Split, split_by_time
+from training.fit.checkpoints import Checkpoints
+from training.fit.hosts import Hosts
+from training.fit.hyperparameters import Settings
+from training.fit.recipe import PARAMETERS, Recipe
+from training.fit.search import search
+from training.metrics.discrimination import enough
+
+FIXED_ROUNDS: Final = 400
+"""Where the earlier part is too short to stop early on."""
+
+_ROOT: Final = Path(__file__).resolve().parents[1]
+_CODE: Final = ("fit/calibrate.py", "fit/steps.py", "fit/recipe.py", "fit/search.py", "dataset/read.py")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a training runs: its hosts, and where its finished steps are kept."""
+
+    hosts: Hosts = field(default_factory=Hosts)
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`split` is of the whole data set; nothing of its late part takes part in any choice made here."""
+
+    data: TrainingSet
+    settings: Settings
+    split: Split
+    workplace: Workplace
+
+    def recipe(self, definitions: Definitions, monotone: Monotone) -> Recipe:
+        """Parameters and rounds, found on the latest share of the earlier part; fixed ones where they cannot be."""
+        settings, features = self.settings, definitions.features
+        base = Recipe(features, monotone.of(features), settings.rounds, hosts=self.workplace.hosts)
+        inner = self._inner()
+        if not (settings.early_stopping or settings.trials):
+            return base
+        if not (enough(self.data.bad[inner.early]) and enough(self.data.bad[inner.late])):
+            print(f"rounds: the history is too short to stop early on; {FIXED_ROUNDS} at most")
+            return replace(base, rounds=min(settings.rounds, FIXED_ROUNDS))
+        found = replace(base, parameters={**PARAMETERS, **self._searched(base, inner)})
+        return self._stopped(found, inner) if settings.early_stopping else found
+
+    def _inner(self) -> Split:
+        """The earlier part, split by time once more; row numbers are of the whole data set."""
+        rows, late_share = self.split.early, self.settings.late_share
+        inner = split_by_time(self.data.q[rows], self.data.known_at[rows], late_share)
+        return Split(rows[inner.early], rows[inner.late], inner.at)
+
+    def _searched(self, base: Recipe, inner: Split) -> dict[str, Any]:
+        if not self.settings.trials:
+            return {}
+        seed, patience = self.settings.seeds[0], self.settings.early_stopping or self.settings.rounds
+
+        def tried(chosen: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
+            recipe = replace(base, parameters={**PARAMETERS, **chosen})
+            best, found = recipe.stopped(self.data, inner, seed, patience)
+            return found, {"rounds": best}
+
+        return search(tried, self.settings.trials, seed, self.workplace.checkpoints.once)[0]
+
+    def _stopped(self, recipe: Recipe, inner: Split) -> Recipe:
+        """The median over the seeds: one seed's best round is noise."""
+        best = [self._best(recipe, inner, seed) for seed in self.settings.seeds]
+        found = recipe.with_rounds(best, len(inner.early))
+        print(f"rounds: {found.rounds} for {len(inner.early)} checkouts, {best} by seed")
+        return found
+
+    def _best(self, recipe: Recipe, inner: Split, seed: int) -> int:
+        def stopped() -> str:
+            return json.dumps(recipe.stopped(self.data, inner, seed, self.settings.early_stopping)[0])
+
+        return int(json.loads(self.workplace.checkpoints.once(f"rounds-{seed}.json", stopped)))
+
+    def fitted(self, recipe: Recipe, part: str, rows: NDArray[np.int64]) -> dict[int, str]:
+        """A model a seed, as text."""
+        once = self.workplace.checkpoints.once
+        return {
+            seed: once(f"{part}-{seed}.txt", _fit(recipe, self.data, rows, seed))
+            for seed in self.settings.seeds
+        }
+
+
+def _fit(recipe: Recipe, data: TrainingSet, rows: NDArray[np.int64], seed: int) -> Callable[[], str]:
+    return lambda: recipe.fit(data, rows, seed)
+
+
+def workplace(
+    hosts: Hosts, folder: Path, data: TrainingSet, settings: Settings, monotone: Monotone
+) -> Workplace:
+    """Checkpoints below `folder` for one host; several hosts keep none, for they could come back with different steps."""
+    if hosts.several:
+        return Workplace(hosts)
+    asked = {name: value for name, value in asdict(settings).items() if name != "run"}
+    code = hashlib.sha256(b"".join((_ROOT / name).read_bytes() for name in _CODE)).hexdigest()
+    made_of = {
+        "dataset": data.manifest["sha256"],
+        "definitions": data.manifest["definition_hash"],
+        "settings": asked,
+        "directions": [monotone.rising, monotone.falling],
+        "code": code,
+        "lightgbm": lightgbm.__version__,
+    }
+    return Workplace(hosts, Checkpoints.of(folder, made_of))

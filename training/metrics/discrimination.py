@@ -1,0 +1,155 @@
+"""How well scores tell bads from goods: on all, by segment, by decile, and against the champion's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score, roc_curve
+
+from candor.clock import format_rfc3339
+from training.dataset.read import TrainingSet
+from training.dataset.split import MIN_OF_EACH, Floats
+from training.metrics.scores import auc, auc_difference, auc_interval
+
+Labels = NDArray[np.int8]
+Rows = NDArray[np.int64]
+
+MOST_VALUES: Final = 12
+"""A column of more values than this is no segment; its commonest ones are."""
+_REQUEST: Final = "request."
+
+
+def enough(bad: Labels) -> bool:
+    """Whether there are bads and goods enough to speak of an AUC."""
+    return min(int(bad.sum()), len(bad) - int(bad.sum())) >= MIN_OF_EACH
+
+
+def discrimination(
+    data: TrainingSet, rows: Rows, scores: Mapping[str, Floats], pd: Floats, features: Sequence[str]
+) -> dict[str, Any]:
+    """AUC with its 95 % bootstrap interval, Gini, KS and the PD where it is reached, average precision, segments.
+
+    `scores` are each seed's raw scores on `rows`, the one that serves first; `pd` is its calibrated PD.
+    """
+    bad, served = data.bad[rows], next(iter(scores.values()))
+    interval, area = auc_interval(bad, served), auc(bad, served)
+    distance, at = _ks(bad, pd)
+    return {
+        "n": len(bad),
+        "bads": int(bad.sum()),
+        "auc": area,
+        "auc_low": interval.low,
+        "auc_high": interval.high,
+        "gini": 2.0 * area - 1.0,
+        "ks": distance,
+        "ks_at": at,
+        "average_precision": float(average_precision_score(bad, served)),
+        "auc_per_seed": {seed: auc(bad, one) for seed, one in scores.items()},
+        "segments": [
+            _segment(by, value, bad[chosen], served[chosen])
+            for by, value, chosen in segments(data, rows, features)
+        ],
+    }
+
+
+def _ks(bad: Labels, pd: Floats) -> tuple[float, float]:
+    false_positive, true_positive, thresholds = roc_curve(bad, pd)
+    place = int(np.argmax(true_positive - false_positive))
+    return float(true_positive[place] - false_positive[place]), float(min(thresholds[place], np.max(pd)))
+
+
+def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]:
+    told = enough(bad)
+    interval = auc_interval(bad, scores, rounds=300) if told else None
+    return {
+        "by": by,
+        "value": value,
+        "n": len(bad),
+        "bads": int(bad.sum()),
+        "auc": auc(bad, scores) if told else None,
+        "auc_low": interval.low if interval else None,
+        "auc_high": interval.high if interval else None,
+    }
+
+
+def segments(
+    data: TrainingSet, rows: Rows, features: Sequence[str]
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    """(by, value, which rows): with or without a past, amount in quarters, month, and every text column of the data set."""
+    past = _has_past(data.values[rows], features)
+    yield "history", "none", ~past
+    yield "history", "some", past
+    yield from _amounts(data.amount[rows])
+    yield from _values("month", months(data.q[rows]))
+    for name, column in data.others.items():
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            yield from _values(name, np.array(column.to_pylist(), dtype=object)[rows])
+
+
+def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
+    """`2026-11` of each moment (ms UTC)."""
+    return np.array([format_rfc3339(int(one))[:7] for one in moments], dtype=object)
+
+
+def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether anything is remembered: some feature other than the request's own is neither missing nor zero."""
+    remembered = [place for place, name in enumerate(features) if not name.startswith(_REQUEST)]
+    found = values[:, remembered]
+    return np.asarray((~np.isnan(found) & (found != 0.0)).any(axis=1))
+
+
+def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    edges = np.unique(np.quantile(amount, [0.0, 0.25, 0.5, 0.75, 1.0]).round()).astype(np.int64)
+    quarter = np.searchsorted(edges[1:-1], amount, side="left")
+    for number in np.unique(quarter):
+        chosen = quarter == number
+        yield "amount", f"{np.min(amount[chosen])} to {np.max(amount[chosen])}", chosen
+
+
+def _values(by: str, column: NDArray[np.object_]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+    found, counts = np.unique(column.astype(str), return_counts=True)
+    common = found[np.argsort(-counts, kind="stable")][:MOST_VALUES]
+    for value in sorted(common.tolist()):
+        yield by, value, column.astype(str) == value
+
+
+def comparison(bad: Labels, challenger: Floats, champion: Floats) -> dict[str, Any]:
+    """Difference of AUC on the same rows with its paired 95 % interval; above 0 the challenger is better."""
+    interval = auc_difference(bad, challenger, champion)
+    return {
+        "auc_difference": auc(bad, challenger) - auc(bad, champion),
+        "low": interval.low,
+        "high": interval.high,
+        "n": len(bad),
+        "bads": int(bad.sum()),
+    }
+
+
+def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
+    """Ten parts of equal number from the riskiest (decile 1): bad rate, captured bads, lift, odds good to bad, PDs."""
+    order = np.argsort(-pd, kind="stable")
+    overall, total = float(bad.mean()), max(int(bad.sum()), 1)
+    found, caught = [], 0
+    for number, part in enumerate(np.array_split(order, 10), 1):
+        n, bads = len(part), int(bad[part].sum())
+        if not n:
+            continue
+        caught += bads
+        found.append(
+            {
+                "decile": number,
+                "n": n,
+                "bads": bads,
+                "bad_rate": bads / n,
+                "cumulative_bads": caught / total,
+                "lift": bads / n / overall if overall else None,
+                "odds": (n - bads) / bads if bads else None,
+                "lowest": float(np.min(pd[part])),
+                "highest": float(np.max(pd[part])),
+            }
+        )
+    return found

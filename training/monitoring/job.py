@@ -1,0 +1,51 @@
+"""`python -m training.monitoring`: the champion's monitoring report, as the schedule runs it in SageMaker Processing.
+
+Where everything is comes from the environment: STAGE, REGISTRY_TABLE, BUNDLES_BUCKET, TRAINING_BUCKET, ARCHIVE_BUCKET. Writes
+`report.html` and `report.json` into `output/monitoring` below `PROCESSING_ROOT` (default `/opt/ml/processing`), then the
+metrics. It asks for what serves now, so unlike the other jobs it is not cut off from the network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+from candor.clock import SystemClock
+from candor.errors import CandorError
+from candor.registry.artifacts import s3_client
+from history.archive.events import ArchiveDamaged
+from training.monitoring.metrics import publish
+from training.monitoring.page import page
+from training.monitoring.reading import report
+from training.monitoring.signals import signals
+from training.monitoring.stored import Places, archived, model_of
+
+
+def main() -> int:
+    """The container's entry; exit code 1 and one line on standard error when there is nothing to report."""
+    from lender import DEFINITIONS  # the definitions of the image this runs in
+
+    out = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing")) / "output/monitoring"
+    buckets = (os.environ[f"{name}_BUCKET"] for name in ("BUNDLES", "TRAINING", "ARCHIVE"))
+    places, s3 = Places(os.environ["REGISTRY_TABLE"], *buckets), s3_client()
+    try:
+        bundle, snapshot = model_of(s3, places)
+        found = report(
+            bundle, DEFINITIONS, snapshot, archived(s3, places), since=None, until=SystemClock().now_ms()
+        )
+    except (CandorError, ArchiveDamaged) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.json").write_text(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n")
+    (out / "report.html").write_text(page(found), encoding="utf-8")
+    cloudwatch: Any = boto3.client("cloudwatch")
+    publish(cloudwatch, found, os.environ["STAGE"])
+    for one in signals(found):
+        print(f"{one.name}={one.value:.4f} {one.words}")
+    return 0
