@@ -40,7 +40,7 @@ test: install engine  ## All tests on all cores, with branch coverage of the lib
 
 # Workers of the tests must not install it at the same time.
 engine: install
-	@$(python) -c 'from local import dynoxide; dynoxide.supported() and dynoxide.binary()'
+	@$(python) -c 'from local.aws import dynoxide; dynoxide.supported() and dynoxide.binary()'
 
 test-fast: install  ## The inner loop: no synthesis, no local system
 	@$(python) -m pytest -q -m "not infra and not system"

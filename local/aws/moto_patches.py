@@ -1,6 +1,6 @@
 """The private places of moto 5.2.5 that the local system replaces, all in this file, each with what it must look like.
 
-`tests/local/test_plugs.py` checks the list against the installed moto. A new version of moto starts here.
+`tests/local/test_moto_patches.py` checks the list against the installed moto. A new version of moto starts here.
 """
 
 from __future__ import annotations

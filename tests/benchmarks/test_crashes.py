@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.crashes import Answered, judged, run
-from local.aws.account import dynoxide
+from local.aws import dynoxide
 
 
 def test_every_key_has_one_decision_and_its_replays_are_the_same_bytes(tmp_path):

@@ -20,8 +20,8 @@ from candor.store.dynamodb import DynamoDecisionStore
 from lender import DEFINITIONS, REASONS, policy
 from tests import trained
 from tests.cli.deployed import REGION, Deployed, called
-from tests.gates.evaluations import sound
 from tests.handlers.checkouts import RISKY
+from tests.registry.evaluations import sound
 
 A, B = "a" * 64, "b" * 64
 

@@ -24,7 +24,7 @@ from candor.registry.pointer import Pointer
 from candor.registry.registry import Registry
 from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from lender import DEFINITIONS, REASONS, policy
-from tests.gates.evaluations import WORSE, sound
+from tests.registry.evaluations import WORSE, sound
 
 REGISTRY, ARCHIVE, TRAINING, BUNDLES = "registry", "archive", "training", "bundles"
 CONTEXT = SimpleNamespace(

@@ -40,7 +40,7 @@ from simulation.world import World, in_the_time_of
 from tests.builders import NOW, RETENTION
 from tests.decide.lending import Shelf, attempt, decider
 from tests.history.logged import LoggedStore, log_of
-from tests.history.test_served import DEFINITIONS, POLICY, payments, sales
+from tests.history.test_as_served import DEFINITIONS, POLICY, payments, sales
 
 
 class Story:

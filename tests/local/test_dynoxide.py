@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from local.aws.account import dynoxide
+from local.aws import dynoxide
 from local.aws.dynoxide import Dynoxide, binary, supported
 from local.errors import LocalError
 

@@ -22,7 +22,7 @@ from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Commit, DecisionStore, FeatureStore, StoredDecision
 from candor.store.scorer import HotStore
 from candor.store.signed.client import Credentials
-from local.aws.account import dynoxide
+from local.aws import dynoxide
 from tests.moto_server import moto_server
 
 REGION = "us-east-1"

@@ -19,9 +19,9 @@ from candor.model.bundle import Bundle, sha256
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, T0, small_lender
 from training.dataset.read import read_training_set
+from training.evaluate import job as assess
 from training.evaluate.job_output import JobOutput
 from training.fit import job as train
-from training.metrics.scores import job as assess
 
 POLICY = table([row("score", component="model", score="> cutoff")], {"score": "score"})
 CARD = ModelCard(

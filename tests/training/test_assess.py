@@ -18,10 +18,10 @@ from candor.clock import DAY, format_rfc3339
 from candor.errors import DefinitionError
 from tests.training.assessed import CARD, assessed, packed, population, trained, write_dataset
 from tests.training.conftest import AS_OF, small_lender
+from training.evaluate import job as assess
 from training.evaluate.job_output import JobOutput
 from training.fit.recipe import raw_scores
 from training.metrics.scores import auc
-from training.metrics.scores import job as assess
 from training.report.page import page
 
 KEYS = """format bundle champion run discrimination comparison calibration gains stability profit swap_set vintages reasons

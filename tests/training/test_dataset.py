@@ -25,8 +25,9 @@ from tests.training.conftest import (
     write_archive,
     write_lines,
 )
-from training.dataset.build import NothingToLearn, build
-from training.dataset.job import job as dataset
+from training.dataset import job as dataset
+from training.dataset.build import NothingToLearn
+from training.dataset.job import build
 from training.dataset.labels import labelled_checkouts
 
 DUE = 30 * DAY

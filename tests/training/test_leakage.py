@@ -13,7 +13,7 @@ from candor.clock import DAY
 from candor.contracts import parse_event
 from history.asof.point_in_time import point_in_time
 from tests.training.conftest import AS_OF, small_lender, write_archive
-from training.dataset.build import build
+from training.dataset.job import build
 from training.dataset.labels import labelled_checkouts
 from training.dataset.read import read_training_set
 from training.dataset.split import split_by_time

@@ -14,10 +14,10 @@ from candor.model.engine import Booster
 from candor.reasons import Catalogue
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive
-from training.dataset.build import build
+from training.dataset import split
+from training.dataset.job import build
 from training.dataset.read import read_training_set
 from training.dataset.split import CannotLearn, split_by_time
-from training.fit import calibrate as learn
 from training.fit import job as train
 from training.fit import recipe
 from training.fit.calibrate import break_even, calibrate, expected_profit, reason_reference
@@ -134,7 +134,7 @@ def test_a_data_set_that_was_changed_or_is_of_other_definitions_is_refused(chann
 
 
 def test_too_few_bads_say_so(monkeypatch, channel, tmp_path):
-    monkeypatch.setattr(learn, "MIN_OF_EACH", 1_000)
+    monkeypatch.setattr(split, "MIN_OF_EACH", 1_000)
     assert run(monkeypatch, channel, tmp_path) == 1
     assert "load more history" in (tmp_path / "failure").read_text()
 

@@ -18,7 +18,7 @@ from candor.registry.gates import (
     held_against_the_champion,
     require_evaluation_of,
 )
-from tests.gates.evaluations import BUNDLE, WORSE, sound
+from tests.registry.evaluations import BUNDLE, WORSE, sound
 
 ASKED = Thresholds()
 
