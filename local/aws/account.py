@@ -154,7 +154,7 @@ class EmbeddedAws:
 
     def _make_client(self, service: str) -> Any:
         tables = service in ("dynamodb", "dynamodbstreams")
-        config = Config(connect_timeout=5, read_timeout=960, parameter_validation=False)
+        config = Config(connect_timeout=60, read_timeout=960, parameter_validation=False)
         if not tables:  # the engine may be starting again; tasks are repeated only as the state machine says
             config = config.merge(Config(retries={"total_max_attempts": 1}))
         endpoints = self.endpoints
