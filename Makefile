@@ -18,7 +18,7 @@ openapi := docs/reference/openapi.json
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
+.PHONY: help install run test test-deep engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,15 +35,20 @@ run: install  ## Start the synthesized system here, load history, retrain, decid
 	@scripts/synth-when-changed
 	@$(python) -m demo
 
-test: install engine  ## All tests on all cores, with branch coverage of the libraries
-	@$(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
+pytest := $(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder
+
+test: install engine  ## The tests on all cores; COVERAGE=1 measures branch coverage of the libraries
+	@$(pytest) $(if $(COVERAGE),--cov --cov-report=term:skip-covered)
+
+test-deep: install engine  ## Tests that take minutes by nature: kill loops, many worlds; THOROUGH=1 runs all their cases
+	@$(pytest) -m deep $(if $(THOROUGH),--thorough)
 
 # Workers of the tests must not install it at the same time.
 engine: install
 	@$(python) -c 'from local.aws import dynoxide; dynoxide.supported() and dynoxide.binary()'
 
 test-fast: install  ## The inner loop: no synthesis, no local system
-	@$(python) -m pytest -q -m "not infra and not system"
+	@$(python) -m pytest -q -n auto -m "not infra and not system and not deep"
 
 spark: install  ## Create .cache/spark, the environment of Spark jobs (needs Java 17)
 	@scripts/spark-environment

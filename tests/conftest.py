@@ -41,6 +41,18 @@ settings.register_profile("deep", parent=settings.get_profile("dev"), max_exampl
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="all cases of the tests that otherwise take a sample"
+    )
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """True if tests of many like cases go through all of them instead of a sample."""
+    return bool(pytestconfig.getoption("--thorough"))
+
+
 LONGEST_FIRST = ("system", "simulation", "infra")
 """Folders that one worker takes as a whole, because of what they share or how long they take."""
 

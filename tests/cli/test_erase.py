@@ -425,14 +425,15 @@ def stable(body: bytes) -> bytes:
     return re.sub(rb'erased_[0-9a-f]{32}|"(birth|applied_at)":[0-9]+', b"", body)
 
 
-def test_killed_at_any_write_it_goes_on(monkeypatch):
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.deep)])
+def test_killed_at_any_write_it_goes_on(monkeypatch, every):
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.setattr(SystemClock, "now_ms", lambda self: NOW)
     with mock_aws():
         populated_and_compacted()
         erased()
         whole = contents()
-    for step in count(1):
+    for step in count(1, every):
         with mock_aws():
             populated_and_compacted()
             writes: list[str] = []

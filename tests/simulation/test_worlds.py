@@ -56,8 +56,9 @@ def simulate(*arguments, planted="", hash_seed="random"):
     )
 
 
-def test_two_hundred_worlds_equal_the_oracle_and_every_fault_and_situation_occurs():
-    done = simulate("--seeds", "200", "--json")
+@pytest.mark.parametrize("worlds", [40, pytest.param(200, marks=pytest.mark.deep)])
+def test_worlds_equal_the_oracle_and_every_fault_and_situation_occurs(worlds, thorough):
+    done = simulate("--seeds", str(10 * worlds if thorough else worlds), "--json")
     report = json.loads(done.stdout)
     assert report["violations"] == []
     assert done.returncode == 0

@@ -5,7 +5,6 @@ import os
 import random
 import re
 import signal
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from lender import DEFINITIONS
 from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
 from tests.system.running import Ended, Running, adopt_secrets
+
+pytestmark = pytest.mark.deep
 
 rng = random.Random(int(os.environ.get("KILL_SEED", "1")))
 """Moments differ anyhow, by what the machine does meanwhile; KILL_SEED moves them further."""
@@ -200,20 +201,3 @@ def test_another_population_is_refused_in_one_line(story: Story) -> None:
         r"error: this state belongs to superlender \(.*\), not to simulated \(.*\): run `make clean` first\n",
         story.other_source.complained,
     )
-
-
-def test_a_busy_port_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        ended = Running(served.assembly, tmp_path, port, SIZE="3").result()
-    assert (ended.code, ended.said) == (1, "")
-    assert re.fullmatch(
-        rf"error: port {port} cannot be served \(.*\): choose another, as in PORT=\d+\n", ended.complained
-    )
-
-
-def test_a_state_folder_in_use_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
-    first = served.running
-    ended = Running(served.assembly, first.state, logs=tmp_path, DATA=str(served.data)).result()
-    assert (ended.code, ended.said) == (1, "")
-    assert re.fullmatch(rf"error: .* is in use by process {first.process.pid}: .*\n", ended.complained)

@@ -27,6 +27,8 @@ from tests.system.conftest import Served
 from tests.system.contents import Account, Contents
 from tests.system.running import Running, adopt_secrets
 
+pytestmark = pytest.mark.deep
+
 CLIENTS = 16
 CHECKOUTS = 300
 EVENTS = 1_000

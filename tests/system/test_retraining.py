@@ -17,6 +17,8 @@ import pytest
 from benchmarks.kills import descendants
 from tests.system.running import PATIENCE_S, ROOT, environment, left_of
 
+pytestmark = pytest.mark.deep
+
 STATES = {
     "PrepareTraining": None,
     "BuildDataset": "dataset",
