@@ -18,7 +18,7 @@ openapi := docs/reference/openapi.json
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install run test test-deep engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
+.PHONY: help install install-run run test test-deep engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,9 +29,12 @@ help:  ## List the targets
 	@echo "                 DATA=<folder of real data> (instead of the simulated lender)"
 
 install:  ## Create .venv and install the locked requirements (when they changed)
-	@scripts/bootstrap
+	@scripts/bootstrap requirements.txt
 
-run: install  ## Start the synthesized system here, load history, retrain, decide checkouts, serve
+install-run:
+	@scripts/bootstrap requirements-run.txt
+
+run: install-run  ## Start the synthesized system here, load history, retrain, decide checkouts, serve
 	@scripts/synth-when-changed
 	@$(python) -m demo
 
@@ -78,15 +81,17 @@ check: install  ## Formatting, lint, types and import rules
 openapi:  ## Write the API's OpenAPI document anew, from the contracts
 	@$(python) -m candor.edge.openapi > $(openapi)
 
-synth: install  ## Synthesize the CDK app into cdk.out
+synth: install-run  ## Synthesize the CDK app into cdk.out
 	@$(python) app.py
 
 bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
 	@$(python) -m benchmarks
 
-lock:  ## Resolve the three requirements.in into their locks again (needs uv)
+lock:  ## Resolve the requirements*.in into their locks again (needs uv)
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
 		--quiet requirements.in -o requirements.txt
+	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-strip-extras \
+		--no-annotate --quiet -c requirements.txt requirements-run.in -o requirements-run.txt
 	@uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--quiet requirements-spark.in -o requirements-spark.txt
 	@uv pip compile --python-version 3.13 --python-platform x86_64-manylinux_2_28 --generate-hashes \
