@@ -1,4 +1,4 @@
-"""Every cdk-nag finding that stays, one by one, with its reason. All others stop the synthesis."""
+"""The acknowledged cdk-nag findings, each with its reason. Any other finding stops the synthesis."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_RECOVERY = "This stage's data can be loaded again; stages that keep data tur
 
 
 class Acknowledged(NamedTuple):
-    """One finding: where, which rule (without its pack), why it stays."""
+    """One finding: the construct's path, the rule (without its pack), the reason."""
 
     path: str
     rule: str
@@ -48,7 +48,7 @@ _RUNS = {
     "training/PrepareTrainingRole": ("processing", "training"),
     "training/Rescore/Role": ("processing",),
 }
-"""Who may run or look up jobs, and of which kinds."""
+"""Roles that may run or describe jobs, and the kinds of jobs."""
 
 _FIXED = (
     Acknowledged(
@@ -139,7 +139,7 @@ _FIXED = (
     ),
 )
 
-# The export's name, as cdk-nag spells it, follows from the bucket's logical id, which a test pins.
+# cdk-nag names the export, which follows from the bucket's logical id; a test pins it.
 _ARCHIVE = "candor-{stage}-storage:ExportsOutputFnGetAttArchiveDA4CB258ArnBE8F3792"
 _BUNDLES = "candor-{stage}-storage:ExportsOutputFnGetAttBundles3FB864E8ArnBFC9039D"
 _TRAINING = "candor-{stage}-storage:ExportsOutputFnGetAttTraining1DBE9C16Arn863F5C88"
@@ -182,7 +182,7 @@ _OBJECT_GRANTS = (
 
 
 def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
-    """The findings that this stage keeps."""
+    """The acknowledged findings of this stage."""
     yield from _FIXED
     for path, resource in _OBJECT_GRANTS:
         yield Acknowledged(path, f"IAM5[Resource::{resource}]", _OBJECTS)
@@ -199,7 +199,7 @@ def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
 
 
 def acknowledge(app: cdk.App, settings: StageSettings) -> None:
-    """Record each acknowledgement on its construct; fails when the construct is gone."""
+    """Record each acknowledgement on its construct; fails when the construct does not exist."""
     for path, rule, reason in acknowledged(settings):
         construct: IConstruct = app
         for step in f"candor-{settings.stage}-{path.format(stage=settings.stage)}".split("/"):
