@@ -106,7 +106,7 @@ class StateFolder:
         stored = self.journal.rows("SELECT value FROM meta WHERE name = 'format'")
         if stored and stored[0][0] != FORMAT:
             raise StateMismatch(
-                f"{self.path} was written by another version of the local system: run `make clean`"
+                f"{self.path} was written by another version of the local system: run `make reset`"
             )
         with self.journal.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
@@ -116,7 +116,7 @@ class StateFolder:
         stored = self.journal.rows("SELECT shape FROM shapes WHERE name = ?", name)
         if stored and stored[0][0] != shape:
             raise StateMismatch(
-                f"{name} in {self.path} has another key than the template declares: run `make clean`"
+                f"{name} in {self.path} has another key than the template declares: run `make reset`"
             )
         with self.journal.transaction() as db:
             db.execute("INSERT OR REPLACE INTO shapes VALUES (?, ?)", (name, shape))

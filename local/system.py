@@ -101,12 +101,12 @@ class LocalSystem:
 
     def _provision(self, stacks: Sequence[Stack]) -> None:
         exports: dict[str, Any] = {}
-        found = {stack.name: Provisioner(stack, self._deployment, exports).start() for stack in stacks}
+        outputs_of = {stack.name: Provisioner(stack, self._deployment, exports).start() for stack in stacks}
         self._aws.restore_parameters()
-        for name, outputs in found.items():
-            told = {key: self._reachable(str(value)) for key, value in outputs.items()}
-            self._aws.stacks[name] = told
-            self.outputs |= told
+        for name, outputs in outputs_of.items():
+            reachable = {key: self._reachable(str(value)) for key, value in outputs.items()}
+            self._aws.stacks[name] = reachable
+            self.outputs |= reachable
 
     def _reachable(self, output: str) -> str:
         """The API's address here in place of the deployed one."""
@@ -118,9 +118,9 @@ class LocalSystem:
         """From here on things move: deliveries, pollers, expiry, requests."""
         for stream in self._aws.streams.values():
             stream.start()
-        for follower in self._deployment.followers:
-            self._closing.callback(follower.stop)
-            follower.start()
+        for stream_poller in self._deployment.stream_pollers:
+            self._closing.callback(stream_poller.stop)
+            stream_poller.start()
         for _, poller in self._deployment.pollers:
             self._closing.callback(poller.stop)
             poller.start()
@@ -130,8 +130,8 @@ class LocalSystem:
         api = self._deployment.rest_api(self._aws.region, self._stage)
         if api is not None:
             self._closing.enter_context(serving(Gateway(api, self.invoke), listener))
-        found = {**self.endpoints, "API_URL": self.url}
-        (self._state.path / "endpoints.json").write_text(json.dumps(found, indent=1))
+        endpoints = {**self.endpoints, "API_URL": self.url}
+        (self._state.path / "endpoints.json").write_text(json.dumps(endpoints, indent=1))
 
     def serve(self) -> None:
         """Say that everything is ready, and return when interrupted."""
@@ -184,17 +184,17 @@ class LocalSystem:
             if self._handed_over() == before and all(q.idle() for q, _ in self._deployment.pollers):
                 return
 
-    def _settle(self, deadline: float, told: str) -> None:
+    def _settle(self, deadline: float, hint: str) -> None:
         for queue, _ in self._deployment.pollers:
             if not queue.wait_until_idle(max(0.0, deadline - time.monotonic())):
-                raise LocalError(f"{queue.name} still holds {len(queue)} messages {told}")
-        for follower in self._deployment.followers:
-            if not follower.settle(max(0.0, deadline - time.monotonic())):
-                name = follower.stream.arn.rpartition(":")[2]
-                raise LocalError(f"{name} is not handed over to {follower.mapping.function} {told}")
+                raise LocalError(f"{queue.name} still holds {len(queue)} messages {hint}")
+        for stream_poller in self._deployment.stream_pollers:
+            if not stream_poller.settle(max(0.0, deadline - time.monotonic())):
+                name = stream_poller.stream.arn.rpartition(":")[2]
+                raise LocalError(f"{name} is not handed over to {stream_poller.mapping.function} {hint}")
 
     def _handed_over(self) -> int:
-        return sum(follower.handed_over for follower in self._deployment.followers)
+        return sum(stream_poller.handed_over for stream_poller in self._deployment.stream_pollers)
 
     def flush(self) -> int:
         """Deliver what the delivery streams buffer; the number of objects written."""

@@ -23,7 +23,7 @@ _SIGNATURE = re.compile(
 )
 
 
-class Refused(Exception):
+class GatewayError(Exception):
     """The request is not let through; `kind` is the gateway response to give, `reason` is for the log."""
 
     def __init__(self, kind: str, reason: str = "") -> None:
@@ -63,10 +63,10 @@ class AuthorizerCache:
     def grant(
         self, request: HttpRequest, context: Mapping[str, Any], event: Callable[[], Mapping[str, Any]]
     ) -> Grant:
-        """The grant for a request. Raises Refused: UNAUTHORIZED without a call when an identity source is missing."""
+        """The grant for a request. Raises GatewayError: UNAUTHORIZED without a call when an identity source is missing."""
         identity = tuple(read(request, context) or "" for read in self._sources)
         if not all(identity):
-            raise Refused("UNAUTHORIZED", "an identity source is missing")
+            raise GatewayError("UNAUTHORIZED", "an identity source is missing")
         kept = self._recall(identity)
         if kept is not None:
             return kept
@@ -108,19 +108,19 @@ def _grant(result: Invocation) -> Grant:
     answer = _json(result.payload)
     if result.error is not None:
         if isinstance(answer, dict) and answer.get("errorMessage") == "Unauthorized":
-            raise Refused("UNAUTHORIZED")
-        raise Refused("AUTHORIZER_FAILURE", f"the authoriser failed: {result.error}")
+            raise GatewayError("UNAUTHORIZED")
+        raise GatewayError("AUTHORIZER_FAILURE", f"the authoriser failed: {result.error}")
     try:
         statements = answer["policyDocument"]["Statement"]
         context = {name: _text(value) for name, value in (answer.get("context") or {}).items()}
         principal = str(answer["principalId"])
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise Refused(
+        raise GatewayError(
             "AUTHORIZER_CONFIGURATION_ERROR", f"the authoriser's answer is malformed: {error!r}"
         ) from error
     listed = statements if isinstance(statements, list) else [statements]
     if not all(isinstance(statement, dict) and "Condition" not in statement for statement in listed):
-        raise Refused("AUTHORIZER_CONFIGURATION_ERROR", "only plain policy statements are known here")
+        raise GatewayError("AUTHORIZER_CONFIGURATION_ERROR", "only plain policy statements are known here")
     return Grant(tuple(listed), {**context, "principalId": principal})
 
 
@@ -158,9 +158,9 @@ def signing_key(request: HttpRequest) -> str:
     """The access key id of a request signed with Signature Version 4.
 
     Only the form is checked, not the signature: there are no accounts here whose secret keys it could be checked
-    against. Raises Refused.
+    against. Raises GatewayError.
     """
     match = _SIGNATURE.fullmatch(request.header("authorization") or "")
     if not match or not (request.header("x-amz-date") or request.header("date")):
-        raise Refused("ACCESS_DENIED", "no Signature Version 4 authorization")
+        raise GatewayError("ACCESS_DENIED", "no Signature Version 4 authorization")
     return match["key"]

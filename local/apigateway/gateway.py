@@ -20,13 +20,13 @@ from typing import Any
 
 import uvicorn
 
-from local.apigateway.authorization import AuthorizerCache, Invoke, Refused, signing_key
+from local.apigateway.authorization import AuthorizerCache, GatewayError, Invoke, signing_key
 from local.apigateway.proxy import (
     HttpRequest,
-    MalformedAnswer,
+    MalformedResponse,
     authorizer_event,
-    proxy_answer,
     proxy_event,
+    proxy_response,
     request_context,
 )
 from local.apigateway.rest_api import (
@@ -36,7 +36,7 @@ from local.apigateway.rest_api import (
     RestApi,
     Route,
     RouteTable,
-    gateway_answer,
+    gateway_response,
 )
 from local.errors import LocalError
 
@@ -117,7 +117,7 @@ class Gateway:
             return  # the client left
         exchange = self._exchange(_request(scope, body[:PAYLOAD_LIMIT]))
         if len(body) > PAYLOAD_LIMIT:
-            answer = gateway_answer(self._api, "REQUEST_TOO_LARGE", exchange.context)
+            answer = gateway_response(self._api, "REQUEST_TOO_LARGE", exchange.context)
         else:
             answer = await self._within_the_limit(exchange)
         await _respond(send, answer, exchange.context)
@@ -131,23 +131,23 @@ class Gateway:
         done, _ = await asyncio.wait({working}, timeout=self._api.timeout_s)
         if done:
             return working.result()
-        return gateway_answer(self._api, "INTEGRATION_TIMEOUT", exchange.context)
+        return gateway_response(self._api, "INTEGRATION_TIMEOUT", exchange.context)
 
     def _answer(self, exchange: _Exchange) -> HttpResponse:
         try:
             return self._routed(exchange)
-        except Refused as refusal:
+        except GatewayError as refusal:
             if refusal.kind not in ("UNAUTHORIZED", "ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN"):
                 log.warning("%s %s: %s", exchange.request.method, exchange.request.path, refusal)
-            return gateway_answer(self._api, refusal.kind, exchange.context)
+            return gateway_response(self._api, refusal.kind, exchange.context)
         except Exception:  # the client must get an answer, and never a stack trace
             log.exception("%s %s failed in the gateway", exchange.request.method, exchange.request.path)
-            return gateway_answer(self._api, "DEFAULT_5XX", exchange.context)
+            return gateway_response(self._api, "DEFAULT_5XX", exchange.context)
 
     def _routed(self, exchange: _Exchange) -> HttpResponse:
         route = exchange.route
         if route is None:
-            raise Refused("MISSING_AUTHENTICATION_TOKEN")
+            raise GatewayError("MISSING_AUTHENTICATION_TOKEN")
         if route.auth == "AWS_IAM":
             exchange.context["identity"] |= self._signer(exchange.request)
         elif route.auth == "CUSTOM":
@@ -174,24 +174,24 @@ class Gateway:
 
         grant = self._authorizers[route.authorizer].grant(request, exchange.context, event)
         if not grant.allows(arn):
-            raise Refused("ACCESS_DENIED")
+            raise GatewayError("ACCESS_DENIED")
         return dict(grant.context)
 
     def _integrated(self, exchange: _Exchange, route: Route) -> HttpResponse:
         event = proxy_event(exchange.request, route, exchange.parameters, exchange.context)
         result = self._invoke(route.function, json.dumps(event).encode())
         if result.error == _TOO_LARGE_FOR_LAMBDA:
-            raise Refused("REQUEST_TOO_LARGE", "larger than a function's request may be")
+            raise GatewayError("REQUEST_TOO_LARGE", "larger than a function's request may be")
         if result.error is not None:
             return self._bad_gateway(exchange, route, f"{result.error} {result.payload[:500]!r}")
         try:
-            return proxy_answer(result.payload)
-        except MalformedAnswer as malformed:
+            return proxy_response(result.payload)
+        except MalformedResponse as malformed:
             return self._bad_gateway(exchange, route, f"malformed proxy response: {malformed}")
 
     def _bad_gateway(self, exchange: _Exchange, route: Route, cause: str) -> HttpResponse:
         log.warning("%s failed (request %s): %s", route.function, exchange.context["requestId"], cause)
-        return gateway_answer(self._api, "DEFAULT_5XX", exchange.context, status=502)
+        return gateway_response(self._api, "DEFAULT_5XX", exchange.context, status=502)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -27,7 +27,7 @@ _NO_IDENTITY = (
 ).split()
 
 
-class MalformedAnswer(Exception):
+class MalformedResponse(Exception):
     """The function returned something that is no proxy response; says what is wrong with it."""
 
 
@@ -145,14 +145,14 @@ def _body(body: bytes) -> tuple[str | None, bool]:
         return base64.b64encode(body).decode(), True
 
 
-def proxy_answer(payload: bytes) -> HttpResponse:
-    """The function's answer as HTTP. Raises MalformedAnswer."""
+def proxy_response(payload: bytes) -> HttpResponse:
+    """The function's answer as HTTP. Raises MalformedResponse."""
     try:
         answer = json.loads(payload)
     except ValueError as error:
-        raise MalformedAnswer("the answer is not JSON") from error
+        raise MalformedResponse("the answer is not JSON") from error
     if not isinstance(answer, dict):
-        raise MalformedAnswer("the answer is not an object")
+        raise MalformedResponse("the answer is not an object")
     status = _status(answer.get("statusCode"))
     headers = _headers(answer)
     if not any(name.lower() == "content-type" for name, _ in headers):
@@ -165,7 +165,7 @@ def _status(value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
-        raise MalformedAnswer("statusCode is not an HTTP status")
+        raise MalformedResponse("statusCode is not an HTTP status")
     return value
 
 
@@ -173,11 +173,11 @@ def _headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Both header maps in one; a name in multiValueHeaders wins. Names keep the function's spelling, as on AWS."""
     single, multiple = answer.get("headers") or {}, answer.get("multiValueHeaders") or {}
     if not isinstance(single, dict) or not isinstance(multiple, dict):
-        raise MalformedAnswer("headers are not an object")
+        raise MalformedResponse("headers are not an object")
     merged = {name.lower(): (name, [value]) for name, value in single.items()}
     for name, values in multiple.items():
         if not isinstance(values, list):
-            raise MalformedAnswer(f"multiValueHeaders.{name} is not a list")
+            raise MalformedResponse(f"multiValueHeaders.{name} is not a list")
         merged[name.lower()] = (name, values)
     for name in _OF_THE_SERVER:
         merged.pop(name, None)
@@ -186,10 +186,10 @@ def _headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _header_text(name: str, value: Any) -> str:
     if isinstance(value, (dict, list)) or value is None:
-        raise MalformedAnswer(f"header {name} is not a text")
+        raise MalformedResponse(f"header {name} is not a text")
     text = value if isinstance(value, str) else json.dumps(value)
     if not _TOKEN.fullmatch(name) or not text.isprintable() or not all(ord(char) < 256 for char in text):
-        raise MalformedAnswer(f"header {name!r} cannot be sent")
+        raise MalformedResponse(f"header {name!r} cannot be sent")
     return text
 
 
@@ -197,10 +197,10 @@ def _payload(body: Any, *, encoded: bool) -> bytes:
     if body is None:
         return b""
     if not isinstance(body, str):
-        raise MalformedAnswer("body is not a text")
+        raise MalformedResponse("body is not a text")
     if not encoded:
         return body.encode("utf-8", "replace")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error as error:
-        raise MalformedAnswer("body is not base64") from error
+        raise MalformedResponse("body is not base64") from error

@@ -128,7 +128,7 @@ class HttpResponse:
     body: bytes
 
 
-def gateway_answer(
+def gateway_response(
     api: RestApi, kind: str, context: Mapping[str, Any], status: int | None = None
 ) -> HttpResponse:
     """The answer for response type `kind`: as declared, else the declared DEFAULT_4XX/5XX, else API Gateway's own.

@@ -40,8 +40,8 @@ class Stack:
 
     @property
     def resources(self) -> Mapping[str, Mapping[str, Any]]:
-        found: Mapping[str, Mapping[str, Any]] = self.template.get("Resources", {})
-        return found
+        declared: Mapping[str, Mapping[str, Any]] = self.template.get("Resources", {})
+        return declared
 
 
 def load_assembly(folder: Path, stage: str = "dev") -> list[Stack]:
@@ -138,7 +138,7 @@ class Resolver:
     def value(self, node: Any) -> Any:
         """`node` with every function evaluated and every AWS::NoValue left out."""
         if isinstance(node, list):
-            return [found for found in map(self.value, node) if found is not _NO_VALUE]
+            return [item for item in map(self.value, node) if item is not _NO_VALUE]
         if not isinstance(node, dict):
             return node
         if len(node) == 1:
@@ -150,7 +150,7 @@ class Resolver:
                     f"{name} in stack {self._stack.name} is not known: add it to local/assembly/template.py"
                 )
         evaluated = {key: self.value(child) for key, child in node.items()}
-        return {key: found for key, found in evaluated.items() if found is not _NO_VALUE}
+        return {key: item for key, item in evaluated.items() if item is not _NO_VALUE}
 
     def included(self, declared: Mapping[str, Any]) -> bool:
         """Whether a resource's or output's own Condition holds."""
@@ -198,12 +198,12 @@ class Resolver:
         return self._exports[name]
 
     def _find_in_map(self, argument: list[Any]) -> Any:
-        found: Any = self._stack.template.get("Mappings", {})
+        entry: Any = self._stack.template.get("Mappings", {})
         for key in argument[:3]:
-            found = found.get(self.value(key)) if isinstance(found, Mapping) else None
-        if found is None:
+            entry = entry.get(self.value(key)) if isinstance(entry, Mapping) else None
+        if entry is None:
             raise TemplateError(f"stack {self._stack.name} has no mapping {argument[0]} for this region")
-        return found
+        return entry
 
     def _condition(self, name: str) -> bool:
         conditions = self._stack.template.get("Conditions", {})

@@ -28,12 +28,12 @@ from local.assembly.template import ACCOUNT
 from local.aws.dynoxide import Dynoxide, supported
 from local.aws.eventbridge import Buses, EventBus, InputTemplate, Rule, Target
 from local.aws.firehose import DeliveryStream, Destination
-from local.aws.moto_patches import Answer, Hooks, Plugs
+from local.aws.moto_patches import Hooks, InvocationResult, MotoPatches
 from local.aws.s3 import ObjectMirror
 from local.aws.sagemaker_jobs import ContainerJobs
 from local.aws.sqs import DurableQueue
 from local.aws.table_stream import TableStream
-from local.aws.wsgi import Front
+from local.aws.wsgi import AccountApplication
 from local.errors import LocalError
 from local.state import StateFolder
 
@@ -69,7 +69,7 @@ class EmbeddedAws:
         self,
         state: StateFolder,
         region: str,
-        invoke: Callable[[str, bytes], Answer],
+        invoke: Callable[[str, bytes], InvocationResult],
         knows_function: Callable[[str], bool],
         code: list[Path],
     ) -> None:
@@ -100,16 +100,16 @@ class EmbeddedAws:
             knows_function,
             self.client,
         )
-        self._plugs = Plugs(hooks)
+        self._patches = MotoPatches(hooks)
         self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, self._front(), threaded=True, request_handler=_Handler
+            "127.0.0.1", 0, self._application(), threaded=True, request_handler=_Handler
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="aws", daemon=True
         )
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Answer requests. Where the DynamoDB engine is not published, moto's tables stand in, in memory."""
+        """InvocationResult requests. Where the DynamoDB engine is not published, moto's tables stand in, in memory."""
         self._thread.start()
         if supported():
             self._engine = Dynoxide(
@@ -120,9 +120,9 @@ class EmbeddedAws:
                 "DynamoDB: the engine is not published for this platform, moto's tables stand in (slow, not kept)"
             )
 
-    def _front(self) -> Front:
+    def _application(self) -> AccountApplication:
         moto = DomainDispatcherApplication(create_backend_app)
-        return Front(moto, self.buses, self._delivery_stream_named, self.stacks)
+        return AccountApplication(moto, self.buses, self._delivery_stream_named, self.stacks)
 
     def _delivery_stream_named(self, name: str) -> DeliveryStream | None:
         return next((stream for stream in self.streams.values() if stream.name == name), None)
@@ -185,16 +185,16 @@ class EmbeddedAws:
             client.create_table(TableName=name, **settings)
         expiry = properties.get("TimeToLiveSpecification")
         self._expire(client, name, expiry)
-        found = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
-        return self._remember_stream(name, found, expiry) if found else ""
+        engine_arn = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
+        return self._remember_stream(name, engine_arn, expiry) if engine_arn else ""
 
-    def _remember_stream(self, table: str, found: str, expiry: Mapping[str, Any] | None) -> str:
+    def _remember_stream(self, table: str, engine_arn: str, expiry: Mapping[str, Any] | None) -> str:
         """The engine's ARNs name an account and a region of its own."""
-        label = found.partition("/stream/")[2]
+        label = engine_arn.partition("/stream/")[2]
         arn = f"arn:aws:dynamodb:{self.region}:{ACCOUNT}:table/{table}/stream/{label}"
         url = self.endpoints["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"]
         attribute = expiry["AttributeName"] if expiry else None
-        self._table_streams[arn] = lambda: TableStream(url, found, arn, attribute)
+        self._table_streams[arn] = lambda: TableStream(url, engine_arn, arn, attribute)
         return arn
 
     def table_stream(self, arn: str) -> TableStream:
@@ -204,8 +204,8 @@ class EmbeddedAws:
     def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
         """Also for a table that is there: its maker may have been killed before this."""
         if wanted and wanted.get("Enabled"):
-            found = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
-            if found["TimeToLiveStatus"] != "ENABLED":
+            description = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+            if description["TimeToLiveStatus"] != "ENABLED":
                 client.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
 
     def bucket(self, name: str, properties: Mapping[str, Any]) -> None:
@@ -215,7 +215,7 @@ class EmbeddedAws:
         if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
             backend.put_bucket_versioning(name, "Enabled")
         for key, file in self.mirror.contents(name):
-            self._plugs.put_object(backend, name, key, file.read_bytes())
+            self._patches.put_object(backend, name, key, file.read_bytes())
 
     def queue(self, name: str, attributes: Mapping[str, str]) -> str:
         """Create a queue with the messages it held before; its URL."""
@@ -241,9 +241,9 @@ class EmbeddedAws:
     ) -> None:
         if bus.rsplit("/", 1)[-1] == "default" and self.buses.get(bus) is None:
             self.buses.add(EventBus("default", "", ACCOUNT, self.region, self._state.journal))
-        found = self.buses.get(bus)
-        assert found is not None
-        found.rules.append(
+        event_bus = self.buses.get(bus)
+        assert event_bus is not None
+        event_bus.rules.append(
             Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets))
         )
 
@@ -319,7 +319,7 @@ class EmbeddedAws:
         self._server.server_close()
         for client in self._clients.values():
             client.close()
-        self._plugs.remove()
+        self._patches.remove()
         moto_api_backend.reset()
         if self._engine is not None:
             self._engine.close()

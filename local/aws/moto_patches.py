@@ -39,7 +39,7 @@ from local.state import Journal
 VERSION = "5.2.5"
 
 
-class Answer(Protocol):
+class InvocationResult(Protocol):
     """What an invocation gives back."""
 
     @property
@@ -48,11 +48,11 @@ class Answer(Protocol):
     def error(self) -> str | None: ...
 
 
-Invoke = Callable[[str, bytes], Answer]
+Invoke = Callable[[str, bytes], InvocationResult]
 
 
 @dataclass(frozen=True)
-class PlugPoint:
+class PatchPoint:
     """A private function of moto: `path` as module:attribute, and the parameters it is called with."""
 
     path: str
@@ -61,31 +61,31 @@ class PlugPoint:
     def owner(self) -> tuple[Any, str]:
         module, _, attribute = self.path.partition(":")
         *parents, name = attribute.split(".")
-        found: Any = importlib.import_module(module)
+        owner: Any = importlib.import_module(module)
         for parent in parents:
-            found = getattr(found, parent)
-        return found, name
+            owner = getattr(owner, parent)
+        return owner, name
 
     def mismatch(self) -> str | None:
         """How the installed moto differs from what this file expects; None when it does not."""
         owner, name = self.owner()
-        found = getattr(owner, name, None)
-        if found is None:
+        function = getattr(owner, name, None)
+        if function is None:
             return f"{self.path} is gone"
-        actual = tuple(inspect.signature(found).parameters)
+        actual = tuple(inspect.signature(function).parameters)
         return (
             None if actual == self.parameters else f"{self.path} takes {actual}, expected {self.parameters}"
         )
 
 
-def _points(module: str, text: str) -> list[PlugPoint]:
+def _points(module: str, text: str) -> list[PatchPoint]:
     lines = (line.split() for line in text.strip().splitlines())
-    return [PlugPoint(f"{module}:{name}", tuple(parameters)) for name, *parameters in lines]
+    return [PatchPoint(f"{module}:{name}", tuple(parameters)) for name, *parameters in lines]
 
 
 _TASKS = "moto.stepfunctions.parser.asl.component.state.exec.state_task.state_task_factory"
 
-PLUG_POINTS: tuple[PlugPoint, ...] = (
+PATCH_POINTS: tuple[PatchPoint, ...] = (
     *_points(
         "moto.sqs.models",
         """
@@ -154,7 +154,7 @@ class Hooks:
     client: Callable[[str], Any]
 
 
-class Plugs:
+class MotoPatches:
     """The replaced places; `remove` puts moto back as it was."""
 
     def __init__(self, hooks: Hooks) -> None:

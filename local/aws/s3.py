@@ -24,7 +24,7 @@ class ObjectMirror:
     def save(self, bucket: str, key: str, content: bytes) -> None:
         """Keep an object; on disk when this returns, whole or not at all."""
         with self._lock:
-            path = self._place(bucket, key)
+            path = self._path(bucket, key)
             draft = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.part")
             draft.write_bytes(content)
             draft.replace(path)
@@ -35,11 +35,11 @@ class ObjectMirror:
     def forget(self, bucket: str, key: str) -> None:
         """Drop an object; one that is not there is no error."""
         with self._lock:
-            found = self.file(bucket, key)
+            path = self.file(bucket, key)
             with self._journal.transaction() as db:
                 db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
-            if found is not None:
-                found.unlink(missing_ok=True)
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def file(self, bucket: str, key: str) -> Path | None:
         """Where an object's bytes are."""
@@ -53,7 +53,7 @@ class ObjectMirror:
             if str(key).startswith(prefix):
                 yield str(key), self._root / str(file)
 
-    def _place(self, bucket: str, key: str) -> Path:
+    def _path(self, bucket: str, key: str) -> Path:
         """A readable path where the key allows one, its hash where the file system does not."""
         parts = [quote(part, safe="=+@,~") for part in key.split("/")]
         readable = all(part.strip(".") and len(part) <= _LONGEST_NAME for part in parts)

@@ -49,7 +49,7 @@ class JobFailed(Exception):
     """The program ended with an error; the text is the failure reason."""
 
 
-class Job:
+class ContainerJob:
     """One job; `parameters` are those of CreateTrainingJob or CreateProcessingJob."""
 
     def __init__(self, kind: str, parameters: Mapping[str, Any], arn: str) -> None:
@@ -75,7 +75,7 @@ class Job:
         }
 
     @classmethod
-    def from_json(cls, kind: str, kept: Mapping[str, Any]) -> Job:
+    def from_json(cls, kind: str, kept: Mapping[str, Any]) -> ContainerJob:
         """A job of an earlier start; one that was not over then has failed."""
         job = cls(kind, kept["parameters"], kept["arn"])
         over = kept["status"] != "InProgress"
@@ -90,22 +90,22 @@ class Job:
     def describe(self) -> dict[str, Any]:
         """DescribeTrainingJob or DescribeProcessingJob; times in epoch seconds."""
         kind = self.kind
-        found = {**self.parameters, f"{kind}JobArn": self.arn, f"{kind}JobStatus": self.status}
-        found |= {
+        description = {**self.parameters, f"{kind}JobArn": self.arn, f"{kind}JobStatus": self.status}
+        description |= {
             "CreationTime": self.started,
             f"{kind}StartTime": self.started,
             "LastModifiedTime": self.ended,
         }
         if self.ended:
-            found[f"{kind}EndTime"] = self.ended
+            description[f"{kind}EndTime"] = self.ended
         if kind == "Training":
-            found |= {
+            description |= {
                 "SecondaryStatus": self.status,
                 "ModelArtifacts": {"S3ModelArtifacts": self.model_uri()},
             }
         if self.failure_reason:
-            found["FailureReason"] = self.failure_reason
-        return found
+            description["FailureReason"] = self.failure_reason
+        return description
 
     def result(self) -> dict[str, Any]:
         """The description as Step Functions gives it: times in epoch milliseconds."""
@@ -136,47 +136,49 @@ class ContainerJobs:
         self._folder, self._logs, self._code, self._arn_prefix = folder, logs, code, arn_prefix
         self._store, self._environment, self._journal = store, environment, journal
         self._jobs = {
-            (str(kind), str(name)): Job.from_json(str(kind), json.loads(kept))
+            (str(kind), str(name)): ContainerJob.from_json(str(kind), json.loads(kept))
             for kind, name, kept in journal.rows("SELECT kind, name, description FROM jobs")
         }
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
-    def start(self, kind: str, parameters: Mapping[str, Any]) -> Job:
+    def start(self, kind: str, parameters: Mapping[str, Any]) -> ContainerJob:
         """Begin a job of `kind` "Training" or "Processing" on a thread of its own. Raises JobExists."""
         name = str(parameters[f"{kind}JobName"])
-        job = Job(kind, parameters, f"{self._arn_prefix}:{kind.lower()}-job/{name}")
+        job = ContainerJob(kind, parameters, f"{self._arn_prefix}:{kind.lower()}-job/{name}")
         with self._lock:
             if (kind, name) in self._jobs:
-                raise JobExists(f"Job name must be unique within an account, and {name} already exists.")
+                raise JobExists(
+                    f"ContainerJob name must be unique within an account, and {name} already exists."
+                )
             self._jobs[kind, name] = job
         self._keep(job)
         run = self._train if kind == "Training" else self._process
         threading.Thread(target=self._guard, args=(job, run), name=f"job {name}", daemon=True).start()
         return job
 
-    def get(self, kind: str, name: str) -> Job:
+    def get(self, kind: str, name: str) -> ContainerJob:
         try:
             return self._jobs[kind, name]
         except KeyError:
             raise UnknownJob(f"Could not find {kind.lower()} job '{name}'.") from None
 
-    def _keep(self, job: Job) -> None:
+    def _keep(self, job: ContainerJob) -> None:
         with self._journal.transaction() as db:
             row = (job.kind, job.name, json.dumps(job.as_json()))
             db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
 
-    def _end(self, job: Job, status: str, reason: str = "") -> None:
+    def _end(self, job: ContainerJob, status: str, reason: str = "") -> None:
         """Who waits for the job goes on once its end is kept."""
         if not self._closed:
-            ended = Job(job.kind, job.parameters, job.arn)
+            ended = ContainerJob(job.kind, job.parameters, job.arn)
             ended.finish(status, reason)
             ended.started = job.started
             self._keep(ended)
         job.finish(status, reason)
 
-    def _guard(self, job: Job, run: Callable[[Job, Path], None]) -> None:
+    def _guard(self, job: ContainerJob, run: Callable[[ContainerJob, Path], None]) -> None:
         root = self._folder / job.name
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
@@ -193,7 +195,7 @@ class ContainerJobs:
 
     # Training
 
-    def _train(self, job: Job, root: Path) -> None:
+    def _train(self, job: ContainerJob, root: Path) -> None:
         parameters = job.parameters
         for folder in ("input/config", "model", "output/data"):
             (root / folder).mkdir(parents=True)
@@ -220,7 +222,7 @@ class ContainerJobs:
         self._run(job, root, _training_command(parameters), variables)
         self._upload_model(job, root)
 
-    def _upload_model(self, job: Job, root: Path) -> None:
+    def _upload_model(self, job: ContainerJob, root: Path) -> None:
         archive = root / "model.tar.gz"
         with tarfile.open(archive, "w:gz") as packed:
             for path in sorted((root / "model").iterdir()):
@@ -230,7 +232,7 @@ class ContainerJobs:
 
     # Processing
 
-    def _process(self, job: Job, root: Path) -> None:
+    def _process(self, job: ContainerJob, root: Path) -> None:
         parameters = job.parameters
         for given in parameters.get("ProcessingInputs") or []:
             source = given["S3Input"]
@@ -261,7 +263,9 @@ class ContainerJobs:
         if not self._store().fetch(bucket, prefix, folder):
             raise JobFailed(f"ClientError: Data download failed: no objects found under {uri}")
 
-    def _run(self, job: Job, root: Path, command: Sequence[str], variables: Mapping[str, str]) -> None:
+    def _run(
+        self, job: ContainerJob, root: Path, command: Sequence[str], variables: Mapping[str, str]
+    ) -> None:
         log = self._logs / f"{job.name}.log"
         limit = (job.parameters.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_S)
         with log.open("wb") as output, self._lock:
@@ -282,7 +286,7 @@ class ContainerJobs:
         if code != 0:
             raise JobFailed(_reason(root, log, code))
 
-    def _variables(self, job: Job, variables: Mapping[str, str]) -> dict[str, str]:
+    def _variables(self, job: ContainerJob, variables: Mapping[str, str]) -> dict[str, str]:
         given = {name: str(value) for name, value in (job.parameters.get("Environment") or {}).items()}
         path = os.pathsep.join(str(folder) for folder in self._code)
         return {**os.environ, **self._environment(), "PYTHONPATH": path, **given, **variables}
@@ -307,13 +311,13 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 def _hyperparameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Values as the training toolkit gives them: JSON where they are JSON."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, text in (parameters.get("HyperParameters") or {}).items():
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except (TypeError, ValueError):
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def _training_command(parameters: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ def now_ms() -> int:
 
 
 @dataclass(slots=True, eq=False)
-class Message:
+class QueueMessage:
     """One message; times in milliseconds. `attributes` are its message attributes, `receipt` the latest receive's."""
 
     seq: int
@@ -74,9 +74,9 @@ class DurableQueue:
         self.max_receives, self.dead_letters = max_receives, dead_letters
         self._journal = journal
         self._changed = threading.Condition()
-        self._messages: dict[int, Message] = {}
-        self._ready: deque[Message] = deque()
-        self._waiting: list[tuple[int, int, Message]] = []
+        self._messages: dict[int, QueueMessage] = {}
+        self._ready: deque[QueueMessage] = deque()
+        self._waiting: list[tuple[int, int, QueueMessage]] = []
         self._reload()
 
     def _reload(self) -> None:
@@ -87,7 +87,9 @@ class DurableQueue:
         for row in self._journal.rows(query, self.name):
             seq, id_, body, sent_at, attributes, available_at, received, first = row
             self._enqueue(
-                Message(seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first)
+                QueueMessage(
+                    seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first
+                )
             )
 
     # Sending
@@ -98,13 +100,13 @@ class DurableQueue:
         bodies: Sequence[str],
         attributes: dict[str, Any] | None = None,
         delay_s: float | None = None,
-    ) -> list[Message]:
+    ) -> list[QueueMessage]:
         """Write messages inside the caller's transaction; `publish` them once it is committed."""
         sent_at = now_ms()
         available_at = sent_at + int(1000 * (self.delay_s if delay_s is None else delay_s))
         kept = attributes or {}
         messages = [
-            Message(seq, str(uuid.uuid4()), body, sent_at, kept, available_at)
+            QueueMessage(seq, str(uuid.uuid4()), body, sent_at, kept, available_at)
             for seq, body in zip(self._journal.numbers(len(bodies)), bodies, strict=True)
         ]
         text = json.dumps(kept, default=_text)
@@ -113,7 +115,7 @@ class DurableQueue:
         )
         return messages
 
-    def publish(self, messages: Iterable[Message]) -> None:
+    def publish(self, messages: Iterable[QueueMessage]) -> None:
         """Make committed messages visible to receivers."""
         with self._changed:
             for message in messages:
@@ -122,14 +124,14 @@ class DurableQueue:
 
     def send(
         self, bodies: Sequence[str], attributes: dict[str, Any] | None = None, delay_s: float | None = None
-    ) -> list[Message]:
+    ) -> list[QueueMessage]:
         """Accept messages: journaled when this returns."""
         with self._journal.transaction() as db:
             messages = self.stage(db, bodies, attributes, delay_s)
         self.publish(messages)
         return messages
 
-    def _enqueue(self, message: Message) -> None:
+    def _enqueue(self, message: QueueMessage) -> None:
         self._messages[message.seq] = message
         if message.available_at > now_ms():
             heapq.heappush(self._waiting, (message.available_at, message.seq, message))
@@ -138,7 +140,7 @@ class DurableQueue:
 
     # Receiving
 
-    def receive(self, limit: int, wait_s: float = 0, visibility_s: float | None = None) -> list[Message]:
+    def receive(self, limit: int, wait_s: float = 0, visibility_s: float | None = None) -> list[QueueMessage]:
         """Up to `limit` visible messages, oldest first, waiting up to `wait_s` for the first one.
 
         A message that was already received `max_receives` times goes to the dead letters instead.
@@ -146,10 +148,12 @@ class DurableQueue:
         deadline = time.monotonic() + wait_s
         with self._changed:
             while True:
-                found = self._take(limit, self.visibility_timeout_s if visibility_s is None else visibility_s)
+                messages = self._take(
+                    limit, self.visibility_timeout_s if visibility_s is None else visibility_s
+                )
                 left = deadline - time.monotonic()
-                if found or left <= 0:
-                    return found
+                if messages or left <= 0:
+                    return messages
                 self._changed.wait(min(left, self._until_next()))
 
     def _until_next(self) -> float:
@@ -157,13 +161,13 @@ class DurableQueue:
             return 60.0
         return max(0.001, (self._waiting[0][0] - now_ms()) / 1000)
 
-    def _take(self, limit: int, visibility_s: float) -> list[Message]:
+    def _take(self, limit: int, visibility_s: float) -> list[QueueMessage]:
         now = now_ms()
         self._wake(now)
-        found: list[Message] = []
-        spent: list[Message] = []
-        expired: list[Message] = []
-        while self._ready and len(found) < limit:
+        visible: list[QueueMessage] = []
+        spent: list[QueueMessage] = []
+        expired: list[QueueMessage] = []
+        while self._ready and len(visible) < limit:
             message = self._ready.popleft()
             if message.seq not in self._messages:
                 continue
@@ -174,13 +178,13 @@ class DurableQueue:
             ):
                 spent.append(message)
             else:
-                found.append(message)
-        self._mark_received(found, now, int(visibility_s * 1000))
+                visible.append(message)
+        self._mark_received(visible, now, int(visibility_s * 1000))
         if spent:
             self._bury(spent)
         if expired:
             self._forget(expired)
-        return found
+        return visible
 
     def _wake(self, now: int) -> None:
         while self._waiting and self._waiting[0][0] <= now:
@@ -188,7 +192,7 @@ class DurableQueue:
             if message.seq in self._messages and message.available_at == at:
                 self._ready.append(message)
 
-    def _mark_received(self, messages: list[Message], now: int, visibility_ms: int) -> None:
+    def _mark_received(self, messages: list[QueueMessage], now: int, visibility_ms: int) -> None:
         if not messages:
             return
         for message in messages:
@@ -203,7 +207,7 @@ class DurableQueue:
                 [(m.received, m.first_received_at, m.seq) for m in messages],
             )
 
-    def _bury(self, messages: list[Message]) -> None:
+    def _bury(self, messages: list[QueueMessage]) -> None:
         target = self.dead_letters
         assert target is not None
         with self._journal.transaction() as db:
@@ -224,7 +228,7 @@ class DurableQueue:
         with self._changed:
             self._forget([self._messages[n] for n in dict.fromkeys(numbers) if n in self._messages])
 
-    def _forget(self, messages: list[Message]) -> None:
+    def _forget(self, messages: list[QueueMessage]) -> None:
         with self._journal.transaction() as db:
             db.executemany("DELETE FROM messages WHERE seq = ?", [(m.seq,) for m in messages])
         for message in messages:

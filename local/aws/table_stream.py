@@ -47,9 +47,9 @@ class TableStream:
         """The next records, in order; none if there are no more now."""
         answer = self._call("GetRecords", ShardIterator=self._iterator, Limit=limit)
         self._iterator = answer["NextShardIterator"]
-        return [self._told(record) for record in answer["Records"]]
+        return [self._as_lambda_record(record) for record in answer["Records"]]
 
-    def _told(self, record: Record) -> Record:
+    def _as_lambda_record(self, record: Record) -> Record:
         record |= {"eventSourceARN": self.arn, "awsRegion": self._region}
         if record["eventName"] == "REMOVE" and self._expired(record["dynamodb"]):
             record["userIdentity"] = _BY_EXPIRY

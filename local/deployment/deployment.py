@@ -15,8 +15,7 @@ from local.aws.sqs import DurableQueue
 from local.deployment.provisioner import function_name
 from local.lambda_.queue_poller import QueuePoller
 from local.lambda_.service import FunctionSpec, LambdaService
-from local.lambda_.stream_poller import Mapping as StreamMapping
-from local.lambda_.stream_poller import StreamPoller
+from local.lambda_.stream_poller import StreamMapping, StreamPoller
 from local.state import Journal
 
 _CONCURRENCY = 4
@@ -31,7 +30,7 @@ class Deployment:
         self._aws, self._functions, self._journal = aws, functions, journal
         self.names: set[str] = set()
         self.pollers: list[tuple[DurableQueue, QueuePoller]] = []
-        self.followers: list[StreamPoller] = []
+        self.stream_pollers: list[StreamPoller] = []
         self.apis: set[str] = set()
         self._parts: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.table, self.bucket, self.secret, self.parameter = (
@@ -69,7 +68,7 @@ class Deployment:
     def event_source(self, source_arn: str, function: str, properties: Mapping[str, Any]) -> None:
         """Poll a queue or a table's stream for a function."""
         if source_arn.split(":")[2] == "dynamodb":
-            self._follow(source_arn, function, properties)
+            self._poll_stream(source_arn, function, properties)
             return
         queue = self._aws.durable_queue(source_arn)
         poller = QueuePoller(
@@ -83,7 +82,7 @@ class Deployment:
         )
         self.pollers.append((queue, poller))
 
-    def _follow(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
+    def _poll_stream(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
         """What a template leaves out, or sets to -1, has no end."""
         age, retries = (
             None if (limit := int(properties.get(name, -1))) < 0 else limit
@@ -92,7 +91,7 @@ class Deployment:
         patterns = [json.loads(each["Pattern"]) for each in _filters(properties)]
         tests = [compile_pattern(pattern) for pattern in patterns]
         failed = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        letters = self._aws.durable_queue(failed) if failed else None
+        dead_letters = self._aws.durable_queue(failed) if failed else None
         mapping = StreamMapping(
             function=function,
             batch_size=int(properties.get("BatchSize", 100)),
@@ -102,10 +101,10 @@ class Deployment:
             max_retries=retries,
             max_age_s=age,
             matches=(lambda record: any(test(record) for test in tests)) if tests else lambda _: True,
-            give_up=(lambda notice: letters.send([notice])) if letters else lambda _: None,
+            give_up=(lambda notice: dead_letters.send([notice])) if dead_letters else lambda _: None,
         )
         stream = self._aws.table_stream(stream_arn)
-        self.followers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
+        self.stream_pollers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
 
     def api_part(self, api: str, kind: str, logical_id: str, properties: Mapping[str, Any]) -> None:
         """Collect a part of a REST API until all are known."""
@@ -131,8 +130,8 @@ class Deployment:
 
 
 def _filters(properties: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    found: Sequence[Mapping[str, str]] = properties.get("FilterCriteria", {}).get("Filters", [])
-    return found
+    filters: Sequence[Mapping[str, str]] = properties.get("FilterCriteria", {}).get("Filters", [])
+    return filters
 
 
 def _route(properties: Mapping[str, Any]) -> Route:

@@ -403,5 +403,5 @@ class Provisioner:
 
 def function_name(reference: str) -> str:
     """The function's name from its name, its ARN (qualified or not) or an integration's URI."""
-    found = reference.rpartition(":function:")[2] or reference
-    return found.partition("/")[0].partition(":")[0]
+    qualified = reference.rpartition(":function:")[2] or reference
+    return qualified.partition("/")[0].partition(":")[0]

@@ -16,7 +16,16 @@ from typing import Any, Protocol
 
 from local.lambda_.sandbox import Invocation
 
-__all__ = ["Invoke", "Message", "Queue", "QueuePoller", "answered", "joined", "named", "retry_delay_s"]
+__all__ = [
+    "Invoke",
+    "PollableQueue",
+    "QueuePoller",
+    "ReceivedMessage",
+    "batch_event",
+    "failed_identifiers",
+    "invoke_batch",
+    "retry_delay_s",
+]
 
 Invoke = Callable[[str, bytes], Invocation]
 
@@ -29,7 +38,7 @@ _LAST_RETRY_S = 20.0
 log = logging.getLogger(__name__)
 
 
-class Message(Protocol):
+class ReceivedMessage(Protocol):
     """A received message; times in milliseconds.
 
     `attributes` holds its message attributes under "message", spelled as in SQS's API.
@@ -51,13 +60,13 @@ class Message(Protocol):
     def attributes(self) -> Mapping[str, Any]: ...
 
 
-class Queue(Protocol):
+class PollableQueue(Protocol):
     """What a poller needs of a queue; every method may be called from several threads."""
 
     @property
     def arn(self) -> str: ...
 
-    def receive(self, limit: int, wait_s: float) -> Sequence[Message]:
+    def receive(self, limit: int, wait_s: float) -> Sequence[ReceivedMessage]:
         """Up to `limit` visible messages, waiting up to `wait_s` for the first, without spinning."""
         ...
 
@@ -80,7 +89,7 @@ class QueuePoller:
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PollableQueue,
         function: str,
         batch_size: int,
         window_s: float,
@@ -123,7 +132,7 @@ class QueuePoller:
                 log.exception("polling %s for %s failed", self._queue.arn, self._function)
                 self._stopping.wait(AFTER_TROUBLE_S)
 
-    def _gather(self) -> list[Message]:
+    def _gather(self) -> list[ReceivedMessage]:
         batch = list(self._queue.receive(self._batch_size, _LONG_POLL_S))
         closes = time.monotonic() + self._window_s
         while batch and len(batch) < self._batch_size and not self._stopping.is_set():
@@ -133,7 +142,7 @@ class QueuePoller:
             batch += self._queue.receive(self._batch_size - len(batch), min(left, _LONG_POLL_S))
         return batch
 
-    def _process(self, batch: Sequence[Message]) -> None:
+    def _process(self, batch: Sequence[ReceivedMessage]) -> None:
         for part, event in _events(batch, self._queue.arn):
             failed = self._failures(part, event)
             done = [message.receipt for message in part if message.id not in failed]
@@ -143,28 +152,28 @@ class QueuePoller:
                 if message.id in failed:
                     self._give_back(message)
 
-    def _give_back(self, message: Message) -> None:
+    def _give_back(self, message: ReceivedMessage) -> None:
         try:
             self._queue.change_visibility(message.receipt, retry_delay_s(message.received))
         except Exception:  # its visibility timeout will bring it back, if it is still there
             log.exception("message %s of %s could not be given back", message.id, self._queue.arn)
 
-    def _failures(self, batch: Sequence[Message], event: bytes) -> set[str]:
+    def _failures(self, batch: Sequence[ReceivedMessage], event: bytes) -> set[str]:
         """The ids of the messages to try again."""
         everything = {message.id for message in batch}
-        result = answered(self._invoke, self._function, event)
+        result = invoke_batch(self._invoke, self._function, event)
         if result is None:
             return everything
         if not self._partial:
             return set()
-        failed = named(result.payload)
+        failed = failed_identifiers(result.payload)
         if failed is None or not failed <= everything:
             log.warning("%s gave a malformed batch response: %.300r", self._function, result.payload)
             return everything
         return failed
 
 
-def answered(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
+def invoke_batch(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
     """The function's answer to a batch, None when it failed."""
     try:
         result = invoke(function, event)
@@ -182,7 +191,7 @@ def retry_delay_s(received: int) -> float:
     return float(min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(max(received - 1, 0), 10)))
 
 
-def record(message: Message, arn: str) -> dict[str, Any]:
+def sqs_record(message: ReceivedMessage, arn: str) -> dict[str, Any]:
     """A message as Lambda's SQS event record (AWS Lambda developer guide, "Using Lambda with Amazon SQS")."""
     attributes = message.attributes.get("message") or {}
     return {
@@ -216,35 +225,35 @@ def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**present, "stringListValues": [], "binaryListValues": []}
 
 
-def _events(batch: Sequence[Message], arn: str) -> Iterator[tuple[list[Message], bytes]]:
+def _events(batch: Sequence[ReceivedMessage], arn: str) -> Iterator[tuple[list[ReceivedMessage], bytes]]:
     """The event for a batch; several when its records are larger together than one request may be."""
-    part: list[Message] = []
+    part: list[ReceivedMessage] = []
     texts: list[str] = []
     size = 0
     for message in batch:
-        text = json.dumps(record(message, arn))
+        text = json.dumps(sqs_record(message, arn))
         if part and size + len(text) > EVENT_LIMIT:
-            yield part, joined(texts)
+            yield part, batch_event(texts)
             part, texts, size = [], [], 0
         part.append(message)
         texts.append(text)
         size += len(text) + 1
-    yield part, joined(texts)
+    yield part, batch_event(texts)
 
 
-def joined(records: Sequence[str]) -> bytes:
+def batch_event(records: Sequence[str]) -> bytes:
     """The event of a batch."""
     return f'{{"Records":[{",".join(records)}]}}'.encode()
 
 
-def named(payload: bytes) -> set[str] | None:
+def failed_identifiers(payload: bytes) -> set[str] | None:
     """The identifiers in a partial batch response: none for an empty one, None for a malformed one."""
     try:
         answer = json.loads(payload)
         failures = (answer or {}).get("batchItemFailures") or []
-        found = [failure["itemIdentifier"] for failure in failures]
+        identifiers = [failure["itemIdentifier"] for failure in failures]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not all(isinstance(name, str) and name for name in found):
+    if not all(isinstance(name, str) and name for name in identifiers):
         return None
-    return set(found)
+    return set(identifiers)

@@ -47,7 +47,7 @@ class Connection:
         self._buffer += data
         return bool(data)
 
-    def take(self) -> Request | None:
+    def take(self) -> RuntimeRequest | None:
         """The next complete request, None until all its bytes are here."""
         if self._head is None and not self._parse_head():
             return None
@@ -58,7 +58,7 @@ class Connection:
         body = bytes(self._buffer[:length])
         del self._buffer[:length]
         self._head = None
-        return Request(method, path, headers, body, self)
+        return RuntimeRequest(method, path, headers, body, self)
 
     def _parse_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -78,7 +78,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Request:
+class RuntimeRequest:
     """A request of the sandbox, to be answered on the connection it came by."""
 
     method: str
@@ -124,7 +124,7 @@ class RuntimeApi:
         """Forget earlier resets: from here on, a reset means that the bytes sent next were not read."""
         self._reset = False
 
-    def next_request(self, deadline: float) -> Request:
+    def next_request(self, deadline: float) -> RuntimeRequest:
         """The sandbox's next request.
 
         Raises SandboxGone when its process ended without one, DeadlinePassed past `deadline` (a moment of

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local.assembly.template import ACCOUNT
 from local.lambda_.environment import FunctionSpec
-from local.lambda_.runtime_api import BODY_LIMIT, DeadlinePassed, Request, RuntimeApi, SandboxGone
+from local.lambda_.runtime_api import BODY_LIMIT, DeadlinePassed, RuntimeApi, RuntimeRequest, SandboxGone
 from local.processes import spawn
 
 INIT_LIMIT_S = 30.0  # AWS allows 10 s; a cold file cache on a small machine needs more
@@ -50,14 +50,14 @@ def error_payload(error_type: str, message: str) -> bytes:
     return json.dumps({"errorType": error_type, "errorMessage": message}).encode()
 
 
-class Worker:
+class Sandbox:
     """A sandbox from its start to its end. One thread at a time may `boot` or `invoke` it."""
 
     def __init__(self, spec: FunctionSpec, environment: Mapping[str, str], log: Path, region: str) -> None:
         self._spec = spec
         self._log = log
         self._arn = f"arn:aws:lambda:{region}:{ACCOUNT}:function:{spec.name}"
-        self._pending: Request | None = None
+        self._pending: RuntimeRequest | None = None
         self._api = RuntimeApi()
         try:
             self._process = self._launch({**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address})
@@ -103,7 +103,7 @@ class Worker:
             return self._exited(request_id)
         return self._answered(answer, request_id)
 
-    def _await_next(self) -> Request:
+    def _await_next(self) -> RuntimeRequest:
         deadline = time.monotonic() + INIT_LIMIT_S
         try:
             request = self._api.next_request(deadline)
@@ -119,7 +119,7 @@ class Worker:
             raise InitFailed(_error_type(request), request.body)
         return request
 
-    def _hand_over(self, polled: Request, payload: bytes, request_id: str) -> None:
+    def _hand_over(self, polled: RuntimeRequest, payload: bytes, request_id: str) -> None:
         headers = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": request_id,
@@ -136,7 +136,7 @@ class Worker:
         self.kill()
         return NotHandedOver(self.exit_reason())
 
-    def _answered(self, answer: Request, request_id: str) -> Invocation:
+    def _answered(self, answer: RuntimeRequest, request_id: str) -> Invocation:
         self._acknowledge(answer)
         if answer.path == f"{_PREFIX}/invocation/{request_id}/error":
             return Invocation(answer.body, _error_type(answer), request_id)
@@ -149,7 +149,7 @@ class Worker:
             return self._failed("Function.ResponseSizeTooLarge", message, request_id)
         return Invocation(answer.body, None, request_id)
 
-    def _acknowledge(self, request: Request) -> None:
+    def _acknowledge(self, request: RuntimeRequest) -> None:
         """Its answer counts even when it dies at this moment: the next invocation will find it dead."""
         try:
             request.answer("202 Accepted", {}, b"", 1.0)
@@ -199,7 +199,7 @@ class Worker:
         self._api.close()
 
 
-def _error_type(request: Request) -> str:
+def _error_type(request: RuntimeRequest) -> str:
     """The runtime names the type in a header when initialising and in the error object when invoked."""
     named = request.headers.get("lambda-runtime-function-error-type")
     try:

@@ -19,7 +19,7 @@ from typing import Self
 from local.assembly.template import REGION
 from local.lambda_.environment import FunctionSpec, environment
 from local.lambda_.runtime_api import BODY_LIMIT
-from local.lambda_.sandbox import InitFailed, Invocation, NotHandedOver, Worker, error_payload
+from local.lambda_.sandbox import InitFailed, Invocation, NotHandedOver, Sandbox, error_payload
 
 __all__ = ["FunctionSpec", "Invocation", "LambdaService", "UnknownFunction"]
 
@@ -44,32 +44,32 @@ class _Closed(Exception):
 class _Pool:
     """The sandboxes of one function; the most recently used idle one is taken first."""
 
-    def __init__(self, limit: int, launch: Callable[[], Worker]) -> None:
+    def __init__(self, limit: int, launch: Callable[[], Sandbox]) -> None:
         self._limit = limit
         self._launch = launch
         self._changed = threading.Condition()
-        self._idle: list[Worker] = []
-        self._ready: set[Worker] = set()  # initialised ones, idle or busy
-        self._booting: set[Worker] = set()
+        self._idle: list[Sandbox] = []
+        self._ready: set[Sandbox] = set()  # initialised ones, idle or busy
+        self._booting: set[Sandbox] = set()
         self._starting = 0  # reserved slots: booting ones and those not launched yet
         self._closed = False
 
-    def acquire(self, patience_s: float) -> Worker:
+    def acquire(self, patience_s: float) -> Sandbox:
         """An initialised sandbox for the caller alone, started if needed.
 
         Raises InitFailed, NotHandedOver (it ended while starting), _Closed, _Throttled after `patience_s`.
         """
-        worker = self._idle_or_reservation(patience_s)
-        return worker if worker is not None else self._start()
+        sandbox = self._idle_or_reservation(patience_s)
+        return sandbox if sandbox is not None else self._start()
 
-    def _idle_or_reservation(self, patience_s: float) -> Worker | None:
+    def _idle_or_reservation(self, patience_s: float) -> Sandbox | None:
         """An idle sandbox, or None with a slot reserved for a new one."""
         began = time.monotonic()
         with self._changed:
             while not self._closed:
-                worker = self._take_idle()
-                if worker is not None:
-                    return worker
+                sandbox = self._take_idle()
+                if sandbox is not None:
+                    return sandbox
                 waited = time.monotonic() - began
                 if self._may_start(waited):
                     self._starting += 1
@@ -79,12 +79,12 @@ class _Pool:
                 self._changed.wait(GRACE_S - waited if waited < GRACE_S else patience_s - waited)
         raise _Closed
 
-    def _take_idle(self) -> Worker | None:
+    def _take_idle(self) -> Sandbox | None:
         while self._idle:
-            worker = self._idle.pop()
-            if worker.alive:
-                return worker
-            self._discard(worker)
+            sandbox = self._idle.pop()
+            if sandbox.alive:
+                return sandbox
+            self._discard(sandbox)
         return None
 
     def _may_start(self, waited: float) -> bool:
@@ -93,62 +93,62 @@ class _Pool:
             return True
         return waited >= GRACE_S and count < self._limit and self._starting < _STARTING_AT_ONCE
 
-    def _start(self) -> Worker:
+    def _start(self) -> Sandbox:
         """Launch and initialise outside the lock, in the slot reserved before."""
-        worker = None
+        sandbox = None
         booted = False
         try:
-            worker = self._launch()
-            self._admit(worker)
-            worker.boot()
+            sandbox = self._launch()
+            self._admit(sandbox)
+            sandbox.boot()
             booted = True
-            return worker
+            return sandbox
         finally:
-            self._started(worker, booted=booted)
+            self._started(sandbox, booted=booted)
 
-    def _admit(self, worker: Worker) -> None:
+    def _admit(self, sandbox: Sandbox) -> None:
         with self._changed:
-            self._booting.add(worker)
+            self._booting.add(sandbox)
             if self._closed:
                 raise _Closed
 
-    def _started(self, worker: Worker | None, *, booted: bool) -> None:
+    def _started(self, sandbox: Sandbox | None, *, booted: bool) -> None:
         with self._changed:
             self._starting -= 1
-            if worker is not None:
-                self._booting.discard(worker)
+            if sandbox is not None:
+                self._booting.discard(sandbox)
                 if booted:
-                    self._ready.add(worker)
+                    self._ready.add(sandbox)
                 else:
-                    worker.close()
+                    sandbox.close()
             self._changed.notify_all()
 
-    def release(self, worker: Worker) -> None:
+    def release(self, sandbox: Sandbox) -> None:
         """Give a sandbox back; a dead one is discarded."""
         with self._changed:
-            if self._closed or not worker.alive:
-                self._discard(worker)
+            if self._closed or not sandbox.alive:
+                self._discard(sandbox)
             else:
-                self._idle.append(worker)
+                self._idle.append(sandbox)
             self._changed.notify()
 
-    def _discard(self, worker: Worker) -> None:
-        self._ready.discard(worker)
-        worker.close()
+    def _discard(self, sandbox: Sandbox) -> None:
+        self._ready.discard(sandbox)
+        sandbox.close()
 
     def pids(self) -> list[int]:
         with self._changed:
-            return sorted(worker.pid for worker in self._ready | self._booting if worker.alive)
+            return sorted(sandbox.pid for sandbox in self._ready | self._booting if sandbox.alive)
 
     def close(self) -> None:
         """Kill all; whoever waits for an answer sees its sandbox end and discards it."""
         with self._changed:
             self._closed = True
-            for worker in self._idle:
-                self._discard(worker)
+            for sandbox in self._idle:
+                self._discard(sandbox)
             self._idle.clear()
-            for worker in self._ready | self._booting:
-                worker.kill()
+            for sandbox in self._ready | self._booting:
+                sandbox.kill()
             self._changed.notify_all()
 
 
@@ -184,9 +184,9 @@ class LambdaService:
         variables = environment(spec, self._endpoints)
         log = self._log_dir / f"{spec.name}.log"
 
-        def launch() -> Worker:
+        def launch() -> Sandbox:
             try:
-                launched = self._forker.submit(Worker, spec, variables, log, region)
+                launched = self._forker.submit(Sandbox, spec, variables, log, region)
             except RuntimeError as shut:  # closed since the slot was reserved
                 raise _Closed from shut
             return launched.result()
@@ -219,11 +219,11 @@ class LambdaService:
         return _refused("Runtime.ExitError", f"RequestId: {request_id} Error: {reason}", request_id)
 
     def _once(self, pool: _Pool, payload: bytes, request_id: str) -> Invocation:
-        worker = pool.acquire(self._patience_s)
+        sandbox = pool.acquire(self._patience_s)
         try:
-            return worker.invoke(payload, request_id)
+            return sandbox.invoke(payload, request_id)
         finally:
-            pool.release(worker)
+            pool.release(sandbox)
 
     def _pool(self, name: str) -> _Pool:
         try:

@@ -23,9 +23,9 @@ from local.lambda_.queue_poller import (
     AFTER_TROUBLE_S,
     EVENT_LIMIT,
     Invoke,
-    answered,
-    joined,
-    named,
+    batch_event,
+    failed_identifiers,
+    invoke_batch,
     retry_delay_s,
 )
 from local.state import Journal
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-class Stream(Protocol):
+class PollableStream(Protocol):
     """What a poller needs of a stream; used from one thread."""
 
     @property
@@ -60,14 +60,14 @@ class Stream(Protocol):
         ...
 
 
-class _Item(NamedTuple):
+class _EncodedRecord(NamedTuple):
     sequence: str
     at_s: float
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapping:
+class StreamMapping:
     """A mapping's settings as its template declares them; seconds. None is without end.
 
     `matches` is its filter; `give_up` takes the message about records that are passed over.
@@ -91,16 +91,18 @@ class StreamPoller:
     the function fails, or names what it was not given, all of it is, in halves with `bisect`.
     """
 
-    def __init__(self, stream: Stream, mapping: Mapping, invoke: Invoke, journal: Journal) -> None:
+    def __init__(
+        self, stream: PollableStream, mapping: StreamMapping, invoke: Invoke, journal: Journal
+    ) -> None:
         self.stream, self.mapping = stream, mapping
         self.handed_over = (
-            0  # counted when the function has answered: what it sent elsewhere is there by then
+            0  # counted when the function has invoke_batch: what it sent elsewhere is there by then
         )
         self._invoke, self._journal = invoke, journal
         self._name = f"{mapping.function} {stream.engine_arn}"
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._asked = self._settled = 0
+        self._requested = self._settled = 0
         self._thread = threading.Thread(target=self._run, name=f"stream-{mapping.function}", daemon=True)
 
     def start(self) -> None:
@@ -119,8 +121,8 @@ class StreamPoller:
     def settle(self, timeout_s: float) -> bool:
         """Wait until all that is in the stream now was handed over; False when it took longer."""
         with self._changed:
-            self._asked += 1
-            ticket = self._asked
+            self._requested += 1
+            ticket = self._requested
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._settled >= ticket, timeout_s)
 
@@ -133,10 +135,10 @@ class StreamPoller:
                 if not sought:
                     self.stream.seek(self._checkpoint())
                 sought = True
-                asked = self._asked
+                requested = self._requested
                 batch = self._gather()
                 if not batch:
-                    self._rest(asked)
+                    self._rest(requested)
                     continue
                 self._hand_over(batch)
             except OSError as error:  # the engine is away for a moment
@@ -156,10 +158,10 @@ class StreamPoller:
             batch += self.stream.read(size - len(batch))
         return batch
 
-    def _rest(self, asked: int) -> None:
-        """The stream was empty after `asked` callers asked: tell them, and wait for the next."""
+    def _rest(self, requested: int) -> None:
+        """The stream was empty after `requested` callers requested: tell them, and wait for the next."""
         with self._changed:
-            self._settled = asked
+            self._settled = requested
             self._changed.notify_all()
         self._pause(_IDLE_S)
 
@@ -167,7 +169,7 @@ class StreamPoller:
         """Whoever waits for the stream to be empty is not kept waiting."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._asked > self._settled or self._stopping.is_set(), timeout=seconds
+                lambda: self._requested > self._settled or self._stopping.is_set(), timeout=seconds
             )
 
     def _checkpoint(self) -> str | None:
@@ -187,7 +189,7 @@ class StreamPoller:
                 return
         self._save(batch[-1]["dynamodb"]["SequenceNumber"])
 
-    def _deliver(self, items: Sequence[_Item]) -> bool:
+    def _deliver(self, items: Sequence[_EncodedRecord]) -> bool:
         """Until the function took all or they are passed over; False if stopped before that."""
         attempts = 0
         while items:
@@ -210,19 +212,19 @@ class StreamPoller:
                 self._stopping.wait(retry_delay_s(attempts))
         return True
 
-    def _invoked(self, items: Sequence[_Item]) -> tuple[int, bool]:
+    def _invoked(self, items: Sequence[_EncodedRecord]) -> tuple[int, bool]:
         """How many of the items, from the first on, the function took; whether it failed as a whole."""
-        result = answered(self._invoke, self.mapping.function, joined([item.text for item in items]))
+        result = invoke_batch(self._invoke, self.mapping.function, batch_event([item.text for item in items]))
         self.handed_over += len(items)
         if result is None:
             return 0, True
-        failed = named(result.payload) if self.mapping.partial else set()
+        failed = failed_identifiers(result.payload) if self.mapping.partial else set()
         if failed is None or not failed <= {item.sequence for item in items}:
             log.warning("%s gave a malformed batch response: %.300r", self.mapping.function, result.payload)
             return 0, True
         return sum(1 for _ in takewhile(lambda item: item.sequence not in failed, items)), False
 
-    def _spent(self, items: Sequence[_Item], attempts: int) -> int:
+    def _spent(self, items: Sequence[_EncodedRecord], attempts: int) -> int:
         """How many of the items are not tried again."""
         if self.mapping.max_retries is not None and attempts > self.mapping.max_retries:
             return len(items)
@@ -231,12 +233,12 @@ class StreamPoller:
         oldest = time.time() - self.mapping.max_age_s
         return sum(1 for _ in takewhile(lambda item: item.at_s < oldest, items))
 
-    def _pass_over(self, items: Sequence[_Item], attempts: int) -> None:
+    def _pass_over(self, items: Sequence[_EncodedRecord], attempts: int) -> None:
         log.error("%s passed over %s records of %s", self.mapping.function, len(items), self.stream.arn)
         self.mapping.give_up(json.dumps(self._notice(items, attempts)))
         self._save(items[-1].sequence)
 
-    def _notice(self, items: Sequence[_Item], attempts: int) -> dict[str, Any]:
+    def _notice(self, items: Sequence[_EncodedRecord], attempts: int) -> dict[str, Any]:
         """What Lambda sends to an on-failure destination (developer guide, "Retain discarded records")."""
         spent = self.mapping.max_retries is not None and attempts > self.mapping.max_retries
         return {
@@ -260,14 +262,16 @@ class StreamPoller:
         }
 
 
-def _item(record: Record) -> _Item:
+def _item(record: Record) -> _EncodedRecord:
     change = record["dynamodb"]
-    return _Item(change["SequenceNumber"], float(change["ApproximateCreationDateTime"]), json.dumps(record))
+    return _EncodedRecord(
+        change["SequenceNumber"], float(change["ApproximateCreationDateTime"]), json.dumps(record)
+    )
 
 
-def _requests(items: Sequence[_Item]) -> list[list[_Item]]:
+def _requests(items: Sequence[_EncodedRecord]) -> list[list[_EncodedRecord]]:
     """The items in parts that each fit a function's request."""
-    parts: list[list[_Item]] = []
+    parts: list[list[_EncodedRecord]] = []
     size = 0
     for item in items:
         if not parts or size + len(item.text) > EVENT_LIMIT:

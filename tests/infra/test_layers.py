@@ -121,7 +121,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_two_syntheses_at_once_build_a_layer_once(cache):
-    builds, found = [], []
+    builds, contents = [], []
 
     def build(requirements, target):
         builds.append(target)
@@ -129,14 +129,14 @@ def test_two_syntheses_at_once_build_a_layer_once(cache):
         (target / "content").write_text("whole")
 
     def ask():
-        found.append((layer_build._cached(cache, build) / "content").read_text())
+        contents.append((layer_build._cached(cache, build) / "content").read_text())
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(builds), found) == (1, 4 * ["whole"])
+    assert (len(builds), contents) == (1, 4 * ["whole"])
 
 
 def test_an_interrupted_build_leaves_nothing_to_mistake_for_a_layer(cache):

@@ -118,8 +118,8 @@ TIME = "aws.events.event.ingestion-time"
 def test_input_templates_wrap_the_event(stamp: str) -> None:
     template = InputTemplate(f'{{"at":{stamp},"e":<aws.events.event.json>}}')
     hostile = json.dumps({"a": f'<{TIME}><aws.events.event.json>"\\'})
-    found = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
-    assert found == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
+    target_input = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
+    assert target_input == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
 
 
 def test_a_variable_within_a_text_gets_no_quotes() -> None:

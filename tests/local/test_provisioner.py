@@ -38,7 +38,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
     template["Resources"]["Vpc"] = {"Type": "AWS::EC2::VPC"}
     state = tmp_path / "state"
     with pytest.raises(
-        UnknownResource, match=r"AWS::EC2::VPC \(Vpc in stack app\) is not known.*resources.py"
+        UnknownResource, match=r"AWS::EC2::VPC \(Vpc in stack app\) is not known.*provisioner.py"
     ):
         LocalSystem(assembly_of(app=template), state, 0).__enter__()
     assert not state.exists()

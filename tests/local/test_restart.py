@@ -75,15 +75,15 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def children(pid: int) -> list[int]:
     """Processes that were started by `pid`, which may be dead; zombies are not counted."""
-    found = []
+    children = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
         if int(parent) == pid and state != "Z":
-            found.append(int(folder.name))
-    return found
+            children.append(int(folder.name))
+    return children
 
 
 def gone(pids: list[int], seconds: float = 5) -> bool:
@@ -105,12 +105,12 @@ def entry(n: int) -> dict[str, Any]:
 
 
 def archived(system: LocalSystem) -> list[str]:
-    found = []
+    event_ids = []
     for key, file in system._aws.mirror.contents(system.outputs["ArchiveName"], "events/"):
         assert key.endswith(".gz")
         lines = gzip.decompress(file.read_bytes()).splitlines()
-        found += [json.loads(line)["detail"]["event_id"] for line in lines]
-    return found
+        event_ids += [json.loads(line)["detail"]["event_id"] for line in lines]
+    return event_ids
 
 
 def stored(system: LocalSystem) -> set[str]:
@@ -124,9 +124,9 @@ def test_a_killed_process_leaves_exactly_the_messages_that_were_not_deleted(tmp_
     assert worker.stdout.readline() == "done\n"
     kill(worker)
     journal = Journal(tmp_path / "journal.sqlite")
-    found = DurableQueue("letters", "arn:aws:sqs:r:a:letters", journal).receive(1000)
-    assert [message.body for message in found] == [str(n) for n in range(40, 100)]
-    assert Counter(message.received for message in found) == {2: 20, 1: 40}
+    messages = DurableQueue("letters", "arn:aws:sqs:r:a:letters", journal).receive(1000)
+    assert [message.body for message in messages] == [str(n) for n in range(40, 100)]
+    assert Counter(message.received for message in messages) == {2: 20, 1: 40}
     journal.close()
 
 
@@ -214,8 +214,8 @@ def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
                 ssm.put_parameter(Name="/small/limit", Value="9", Type="String", Overwrite=True)
                 system.publish([entry(n) for n in range(5)])
                 continue
-            found = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-            assert {key for key in found if not key.startswith("events/")} == {
+            keys = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+            assert {key for key in keys if not key.startswith("events/")} == {
                 "a/b.txt",
                 "a",
                 "a/../c",
@@ -238,6 +238,6 @@ def test_another_key_schema_asks_for_make_clean(
         pass
     table = template["Resources"]["Table"]["Properties"]
     table["KeySchema"][0]["AttributeName"] = table["AttributeDefinitions"][0]["AttributeName"] = "other"
-    with pytest.raises(StateMismatch, match="run `make clean`"):
+    with pytest.raises(StateMismatch, match="run `make reset`"):
         LocalSystem(assembly_of(small=template), state, 0, say=lambda _: None).__enter__()
     assert issubclass(StateMismatch, LocalError)
