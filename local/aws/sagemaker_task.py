@@ -59,7 +59,7 @@ class SageMakerTask(StateTaskServiceCallback):
     """Starts a container job and, for `.sync`, waits for its end. Other SageMaker calls fail the state."""
 
     def __init__(self, jobs: ContainerJobs) -> None:
-        # The interpreter asks for a callback end point whatever the pattern is.
+        # The interpreter requires a callback end point for every pattern.
         super().__init__(
             {ResourceCondition(ResourceCondition.Sync), ResourceCondition(ResourceCondition.WaitForTaskToken)}
         )

@@ -1,6 +1,6 @@
-"""What answers before moto does: operations on our own buses, delivery streams and stacks, the rest goes through.
+"""The account's WSGI application: operations on our own buses, delivery streams and stacks; moto serves the rest.
 
-PutEvents is ten times faster here than through moto's dispatch; moto knows neither these delivery streams nor stacks.
+PutEvents is ten times faster here than through moto's dispatch; moto has neither these delivery streams nor stacks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Stacks = Mapping[str, Mapping[str, str]]
 
 
 class ApiError(Exception):
-    """An answer of 400: AWS's error code and a message."""
+    """A 400 response: AWS's error code and a message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class ApiError(Exception):
 
 
 class AccountApplication:
-    """The account's one WSGI application."""
+    """The account's WSGI application, in front of moto."""
 
     def __init__(
         self,
@@ -57,12 +57,12 @@ class AccountApplication:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         operation = self._own.get(environ.get("HTTP_X_AMZ_TARGET", ""))
         if operation is not None:
-            return _answer(start_response, _JSON, *_json(operation, _body(environ)))
+            return _respond(start_response, _JSON, *_json(operation, _body(environ)))
         if "/cloudformation/" in environ.get("HTTP_AUTHORIZATION", ""):
             body = _body(environ)
             form = parse_qs(body.decode())
             if form.get("Action") == ["DescribeStacks"]:
-                return _answer(start_response, _XML, *describe_stacks(self._stacks, form))
+                return _respond(start_response, _XML, *describe_stacks(self._stacks, form))
             environ["wsgi.input"] = BytesIO(body)
         return self._moto(environ, start_response)
 
@@ -106,17 +106,17 @@ def _body(environ: WSGIEnvironment) -> bytes:
 def _json(operation: Callable[[Any], object], body: bytes) -> tuple[str, bytes]:
     try:
         return "200 OK", json.dumps(operation(json.loads(body))).encode()
-    except ApiError as refused:
-        return "400 Bad Request", json.dumps({"__type": refused.code, "message": str(refused)}).encode()
+    except ApiError as error:
+        return "400 Bad Request", json.dumps({"__type": error.code, "message": str(error)}).encode()
 
 
-def _answer(start_response: StartResponse, kind: str, status: str, body: bytes) -> list[bytes]:
+def _respond(start_response: StartResponse, kind: str, status: str, body: bytes) -> list[bytes]:
     start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]
 
 
 def describe_stacks(stacks: Stacks, form: Mapping[str, list[str]]) -> tuple[str, bytes]:
-    """CloudFormation's DescribeStacks: one stack by its name, or all."""
+    """The response of CloudFormation's DescribeStacks: one stack by name, or all."""
     name = form.get("StackName", [None])[0]
     if name is not None and name not in stacks:
         message = f"Stack with id {escape(name)} does not exist"

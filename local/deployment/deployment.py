@@ -1,4 +1,4 @@
-"""Where resources of the templates become parts of the running system."""
+"""The parts of the running system that the templates' resources become."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from local.lambda_.stream_poller import StreamMapping, StreamPoller
 from local.state import Journal
 
 _CONCURRENCY = 4
-_WINDOW_S = 0.02  # a batching window saves invocations; here it would only cost time
-_STREAM_WINDOW_S = 0.2  # nobody waits for a stream: see StreamPoller.settle
+_WINDOW_S = 0.02  # batching windows save invocations on AWS; here they only cost time
+_STREAM_WINDOW_S = 0.2  # StreamPoller.settle ends a window early
 
 
 class Deployment:
-    """Implements `resources.Services`: AWS' own resources by `aws`, functions, pollers and the API here."""
+    """Implements `provisioner.Services`: resources of the account by `aws`; functions, pollers and the API here."""
 
     def __init__(self, aws: EmbeddedAws, functions: LambdaService, journal: Journal) -> None:
         self._aws, self._functions, self._journal = aws, functions, journal
@@ -49,7 +49,7 @@ class Deployment:
         self.model_packages = aws.model_packages
 
     def function(self, name: str, properties: Mapping[str, Any], code: Path, layers: list[Path]) -> None:
-        """Make a function invocable; it starts with its first invocation."""
+        """Register a function; its first process starts at its first invocation."""
         variables = properties.get("Environment", {}).get("Variables", {})
         self._functions.register(
             FunctionSpec(
@@ -83,7 +83,7 @@ class Deployment:
         self.pollers.append((queue, poller))
 
     def _poll_stream(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
-        """What a template leaves out, or sets to -1, has no end."""
+        """Poll a table's stream; a limit that is absent or -1 is unbounded."""
         age, retries = (
             None if (limit := int(properties.get(name, -1))) < 0 else limit
             for name in ("MaximumRecordAgeInSeconds", "MaximumRetryAttempts")
@@ -107,12 +107,12 @@ class Deployment:
         self.stream_pollers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
 
     def api_part(self, api: str, kind: str, logical_id: str, properties: Mapping[str, Any]) -> None:
-        """Collect a part of a REST API until all are known."""
+        """Collect one part of a REST API."""
         self.apis.add(api)
         self._parts.setdefault(kind, []).append((logical_id, properties))
 
     def rest_api(self, region: str, stage: str) -> RestApi | None:
-        """All collected parts as one API on one port; None when the templates declare none."""
+        """The API of all collected parts; None when the templates declare none."""
         if not self.apis:
             return None
         return RestApi(

@@ -1,7 +1,7 @@
-"""Event source mappings of queues: what Lambda does between a queue and a function.
+"""Event source mappings of queues: Lambda's polling between a queue and a function.
 
-What differs from AWS: a message that failed is tried again after a short, growing delay instead of the queue's
-visibility timeout, so that a poison message reaches the dead letters in seconds; filters are not applied.
+Differences from AWS: a failed message is retried after a short, growing delay instead of the queue's visibility
+timeout, so that a poison message reaches the dead-letter queue in seconds; filters are not applied.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 Invoke = Callable[[str, bytes], Invocation]
 
 EVENT_LIMIT = 6 * 1024 * 1024 - 100  # bytes of records that fit a function's request
-_LONG_POLL_S = 1.0  # also the longest that stop() waits for an idle poller
-AFTER_TROUBLE_S = 1.0
+_LONG_POLL_S = 1.0  # also bounds the time that stop() waits for an idle poller
+ERROR_PAUSE_S = 1.0
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 20.0
 
@@ -61,30 +61,30 @@ class ReceivedMessage(Protocol):
 
 
 class PollableQueue(Protocol):
-    """What a poller needs of a queue; every method may be called from several threads."""
+    """A queue as a poller uses it; every method is thread-safe."""
 
     @property
     def arn(self) -> str: ...
 
     def receive(self, limit: int, wait_s: float) -> Sequence[ReceivedMessage]:
-        """Up to `limit` visible messages, waiting up to `wait_s` for the first, without spinning."""
+        """Up to `limit` visible messages, after waiting (without spinning) up to `wait_s` for the first."""
         ...
 
     def delete(self, receipts: Iterable[str]) -> None:
-        """Acknowledge."""
+        """Delete messages."""
         ...
 
     def change_visibility(self, receipt: str, seconds: float) -> None:
-        """Give a message back, to be received again after `seconds`."""
+        """Return a message to the queue, visible after `seconds`."""
         ...
 
 
 class QueuePoller:
-    """Gives a queue's messages to a function in batches, from `concurrency` threads.
+    """Invokes a function with a queue's messages in batches, from `concurrency` threads.
 
-    A batch is sent when it has `batch_size` messages, when `window_s` have passed since its first one, or when its
-    records reach the size of a request. With `partial` (ReportBatchItemFailures) the messages that the function
-    names are tried again; when it fails, or names what it was not given, all of them are. The rest is deleted.
+    A batch is complete with `batch_size` messages, `window_s` after its first one, or at the size of a request. With
+    `partial` (ReportBatchItemFailures) the messages that the function names are retried; if it fails, or names
+    others, all are. The rest is deleted.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class QueuePoller:
         ]
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Take no more messages, and return when the batches under way are settled."""
+        """Stop polling, and return when the batches in progress are settled."""
         self._stopping.set()
         for thread in self._threads:
             if thread.is_alive():
@@ -128,9 +128,9 @@ class QueuePoller:
                 batch = self._gather()
                 if batch:
                     self._process(batch)
-            except Exception:  # a poller that died would stop the queue for good
+            except Exception:  # the poller must survive, or the queue would stop
                 log.exception("polling %s for %s failed", self._queue.arn, self._function)
-                self._stopping.wait(AFTER_TROUBLE_S)
+                self._stopping.wait(ERROR_PAUSE_S)
 
     def _gather(self) -> list[ReceivedMessage]:
         batch = list(self._queue.receive(self._batch_size, _LONG_POLL_S))
@@ -155,11 +155,11 @@ class QueuePoller:
     def _give_back(self, message: ReceivedMessage) -> None:
         try:
             self._queue.change_visibility(message.receipt, retry_delay_s(message.received))
-        except Exception:  # its visibility timeout will bring it back, if it is still there
-            log.exception("message %s of %s could not be given back", message.id, self._queue.arn)
+        except Exception:  # its visibility timeout will make it visible
+            log.exception("message %s of %s could not be returned", message.id, self._queue.arn)
 
     def _failures(self, batch: Sequence[ReceivedMessage], event: bytes) -> set[str]:
-        """The ids of the messages to try again."""
+        """The ids of the messages to retry."""
         everything = {message.id for message in batch}
         result = invoke_batch(self._invoke, self._function, event)
         if result is None:
@@ -174,10 +174,10 @@ class QueuePoller:
 
 
 def invoke_batch(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
-    """The function's answer to a batch, None when it failed."""
+    """Invoke a function with a batch; None when it failed."""
     try:
         result = invoke(function, event)
-    except Exception:  # the batch must be given back, whatever happened
+    except Exception:  # the batch must be returned after any error
         log.exception("%s could not be invoked", function)
         return None
     if result.error is not None:
@@ -187,7 +187,7 @@ def invoke_batch(invoke: Invoke, function: str, event: bytes) -> Invocation | No
 
 
 def retry_delay_s(received: int) -> float:
-    """How long a message that failed its `received`-th time is hidden: 0.5 s, doubling up to 20 s."""
+    """The delay after the `received`-th failure: 0.5 s, doubling up to 20 s."""
     return float(min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(max(received - 1, 0), 10)))
 
 
@@ -215,7 +215,7 @@ def sqs_record(message: ReceivedMessage, arn: str) -> dict[str, Any]:
 
 
 def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
-    """From the spelling of SQS's API to that of the record."""
+    """A message attribute in the spelling of the event record."""
     contents = {
         "stringValue": value.get("StringValue"),
         "binaryValue": value.get("BinaryValue"),
@@ -226,7 +226,7 @@ def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _events(batch: Sequence[ReceivedMessage], arn: str) -> Iterator[tuple[list[ReceivedMessage], bytes]]:
-    """The event for a batch; several when its records are larger together than one request may be."""
+    """The events of a batch: more than one when its records exceed the size of a request."""
     part: list[ReceivedMessage] = []
     texts: list[str] = []
     size = 0
@@ -242,12 +242,12 @@ def _events(batch: Sequence[ReceivedMessage], arn: str) -> Iterator[tuple[list[R
 
 
 def batch_event(records: Sequence[str]) -> bytes:
-    """The event of a batch."""
+    """The event of a batch of records (JSON)."""
     return f'{{"Records":[{",".join(records)}]}}'.encode()
 
 
 def failed_identifiers(payload: bytes) -> set[str] | None:
-    """The identifiers in a partial batch response: none for an empty one, None for a malformed one."""
+    """The item identifiers in a partial batch response; None when it is malformed."""
     try:
         answer = json.loads(payload)
         failures = (answer or {}).get("batchItemFailures") or []

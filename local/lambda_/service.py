@@ -1,8 +1,7 @@
-"""The local Lambda service: every function in processes of its own, warm ones kept, their number capped.
+"""The local Lambda service: a capped pool of warm processes for each function.
 
-What differs from AWS: sandboxes are not frozen between invocations, memory is not limited, asynchronous
-invocation and its retries are the caller's, and a request at the cap waits its turn for a bounded time before
-it is refused as throttled.
+Differences from AWS: sandboxes are not frozen between invocations, memory is not limited, asynchronous invocation
+and its retries are left to the caller, and a request at the cap waits for a bounded time before it is throttled.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from local.lambda_.sandbox import InitFailed, Invocation, NotHandedOver, Sandbox
 
 __all__ = ["FunctionSpec", "Invocation", "LambdaService", "UnknownFunction"]
 
-GRACE_S = 0.025  # a busy sandbox is often free within this: cheaper than starting another
+GRACE_S = 0.025  # a busy sandbox is often free within this time, which is cheaper than starting another
 PATIENCE_S = 30.0
 _ATTEMPTS = 5
 _STARTING_AT_ONCE = os.cpu_count() or 2
@@ -55,7 +54,7 @@ class _Pool:
         self._closed = False
 
     def acquire(self, patience_s: float) -> Sandbox:
-        """An initialised sandbox for the caller alone, started if needed.
+        """An initialised sandbox for exclusive use, started if needed.
 
         Raises InitFailed, NotHandedOver (it ended while starting), _Closed, _Throttled after `patience_s`.
         """
@@ -94,7 +93,7 @@ class _Pool:
         return waited >= GRACE_S and count < self._limit and self._starting < _STARTING_AT_ONCE
 
     def _start(self) -> Sandbox:
-        """Launch and initialise outside the lock, in the slot reserved before."""
+        """Launch and initialise a sandbox outside the lock, in the reserved slot."""
         sandbox = None
         booted = False
         try:
@@ -124,7 +123,7 @@ class _Pool:
             self._changed.notify_all()
 
     def release(self, sandbox: Sandbox) -> None:
-        """Give a sandbox back; a dead one is discarded."""
+        """Return a sandbox to the pool; a dead one is discarded."""
         with self._changed:
             if self._closed or not sandbox.alive:
                 self._discard(sandbox)
@@ -141,7 +140,7 @@ class _Pool:
             return sorted(sandbox.pid for sandbox in self._ready | self._booting if sandbox.alive)
 
     def close(self) -> None:
-        """Kill all; whoever waits for an answer sees its sandbox end and discards it."""
+        """Kill all sandboxes; invocations in progress see their sandbox end, and discard it."""
         with self._changed:
             self._closed = True
             for sandbox in self._idle:
@@ -155,9 +154,8 @@ class _Pool:
 class LambdaService:
     """Runs registered functions, each in its own processes, with the real Lambda runtime client.
 
-    `endpoints` are the variables that lead the AWS clients of every function to the local services; a
-    function's own environment wins over them. What a function prints goes to `log_dir`/<name>.log. No sandbox
-    survives this process, however it ends (Linux).
+    `endpoints` are the variables by which AWS clients find the local services; a function's own environment takes
+    precedence. A function's output goes to `log_dir`/<name>.log. No sandbox survives this process (Linux).
     """
 
     def __init__(
@@ -171,11 +169,11 @@ class LambdaService:
         self._endpoints = dict(endpoints or {})
         self._patience_s = patience_s
         self._pools: dict[str, _Pool] = {}
-        # The kernel ties a sandbox's life to the *thread* that forked it, so one lasting thread forks them all.
+        # The kernel kills a sandbox when the thread that forked it ends, so one long-lived thread forks all.
         self._forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-forker")
 
     def register(self, spec: FunctionSpec) -> None:
-        """Make a function known under its name. Raises ValueError when the name is taken."""
+        """Register a function under its name. Raises ValueError when the name is taken."""
         if spec.name in self._pools:
             raise ValueError(f"function {spec.name} is registered twice")
         if not spec.code.is_dir():
@@ -187,17 +185,16 @@ class LambdaService:
         def launch() -> Sandbox:
             try:
                 launched = self._forker.submit(Sandbox, spec, variables, log, region)
-            except RuntimeError as shut:  # closed since the slot was reserved
-                raise _Closed from shut
+            except RuntimeError as error:  # closed since the slot was reserved
+                raise _Closed from error
             return launched.result()
 
         self._pools[spec.name] = _Pool(spec.concurrency, launch)
 
     def invoke(self, name: str, payload: bytes) -> Invocation:
-        """Invoke and wait; thread-safe. Only an unknown name raises: every failure is an Invocation with `error`.
+        """Invoke and wait; thread-safe. Raises for an unknown name only: other failures are an Invocation with `error`.
 
-        A request whose sandbox died before taking it is given to another one; one that died with its sandbox
-        is not repeated.
+        A request whose sandbox ended before reading it is given to another one; after that it is not repeated.
         """
         pool = self._pool(name)
         request_id = str(uuid.uuid4())
@@ -207,7 +204,7 @@ class LambdaService:
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
-                return self._once(pool, payload, request_id)
+                return self._attempt(pool, payload, request_id)
             except NotHandedOver as ended:
                 reason = str(ended)
             except InitFailed as failure:
@@ -218,7 +215,7 @@ class LambdaService:
                 return _refused("ServiceException", "The local Lambda service is shutting down.", request_id)
         return _refused("Runtime.ExitError", f"RequestId: {request_id} Error: {reason}", request_id)
 
-    def _once(self, pool: _Pool, payload: bytes, request_id: str) -> Invocation:
+    def _attempt(self, pool: _Pool, payload: bytes, request_id: str) -> Invocation:
         sandbox = pool.acquire(self._patience_s)
         try:
             return sandbox.invoke(payload, request_id)
@@ -233,11 +230,11 @@ class LambdaService:
             raise UnknownFunction(f"no function {name} is registered; known: {known}") from None
 
     def pids(self, name: str) -> list[int]:
-        """The process ids of a function's living sandboxes."""
+        """The process ids of a function's live sandboxes."""
         return self._pool(name).pids()
 
     def close(self) -> None:
-        """End every sandbox; invocations under way come back as failed. May be called again."""
+        """Kill every sandbox; invocations in progress fail. May be called again."""
         for pool in self._pools.values():
             pool.close()
         self._forker.shutdown(wait=True)

@@ -1,9 +1,9 @@
-"""Event source mappings of tables' streams: what Lambda does between a stream and a function.
+"""Event source mappings of tables' streams: Lambda's polling between a stream and a function.
 
-The records of a stream are handed over in order, one batch at a time; how far a function is, is in the journal, so that
-a restart goes on where the last batch was settled: none is lost, the last one may come again.
+Records are handed over in order, one batch at a time. The journal has a checkpoint per function, from which a restart
+continues: no record is lost, the last batch may be repeated.
 
-What differs from AWS: a stream is one shard; a batch that failed is tried again after a short, growing delay.
+Differences from AWS: a stream is one shard; a failed batch is retried after a short, growing delay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 from local.lambda_.queue_poller import (
-    AFTER_TROUBLE_S,
+    ERROR_PAUSE_S,
     EVENT_LIMIT,
     Invoke,
     batch_event,
@@ -38,7 +38,7 @@ Record = dict[str, Any]
 
 
 class PollableStream(Protocol):
-    """What a poller needs of a stream; used from one thread."""
+    """A stream as a poller uses it, from one thread."""
 
     @property
     def arn(self) -> str: ...
@@ -48,15 +48,15 @@ class PollableStream(Protocol):
     def shard(self) -> str: ...
 
     def seek(self, after: str | None) -> None:
-        """Continue behind a sequence number; at the oldest record without one."""
+        """Position after a sequence number; at the oldest record when it is None."""
         ...
 
     def read(self, limit: int) -> list[Record]:
-        """The next records, in order; none if there are no more now."""
+        """The next records, in order; empty at the stream's end."""
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         ...
 
 
@@ -68,9 +68,9 @@ class _EncodedRecord(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamMapping:
-    """A mapping's settings as its template declares them; seconds. None is without end.
+    """A mapping's settings as its template declares them; times in seconds, None: unbounded.
 
-    `matches` is its filter; `give_up` takes the message about records that are passed over.
+    `matches` is its filter; `give_up` receives the notice about discarded records.
     """
 
     function: str
@@ -85,19 +85,17 @@ class StreamMapping:
 
 
 class StreamPoller:
-    """Gives a stream's records to a function in batches, from one thread.
+    """Invokes a function with a stream's records in batches, from one thread.
 
-    With `partial` (ReportBatchItemFailures) a batch is tried again from the first record that the function names; when
-    the function fails, or names what it was not given, all of it is, in halves with `bisect`.
+    With `partial` (ReportBatchItemFailures) a batch is retried from the first record that the function names; if the
+    function fails, or names others, the whole batch is retried, in halves with `bisect`.
     """
 
     def __init__(
         self, stream: PollableStream, mapping: StreamMapping, invoke: Invoke, journal: Journal
     ) -> None:
         self.stream, self.mapping = stream, mapping
-        self.handed_over = (
-            0  # counted when the function has invoke_batch: what it sent elsewhere is there by then
-        )
+        self.handed_over = 0  # counted when the function has returned: its own messages are sent by then
         self._invoke, self._journal = invoke, journal
         self._name = f"{mapping.function} {stream.engine_arn}"
         self._stopping = threading.Event()
@@ -106,11 +104,11 @@ class StreamPoller:
         self._thread = threading.Thread(target=self._run, name=f"stream-{mapping.function}", daemon=True)
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more, and return when the invocation under way is settled."""
+        """Stop polling, and return when the invocation in progress is settled."""
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
@@ -119,7 +117,7 @@ class StreamPoller:
         self.stream.close()
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until all that is in the stream now was handed over; False when it took longer."""
+        """Wait until all current records are handed over; False after `timeout_s`."""
         with self._changed:
             self._requested += 1
             ticket = self._requested
@@ -129,26 +127,26 @@ class StreamPoller:
     # Reading
 
     def _run(self) -> None:
-        sought = False
+        positioned = False
         while not self._stopping.is_set():
             try:
-                if not sought:
+                if not positioned:
                     self.stream.seek(self._checkpoint())
-                sought = True
+                positioned = True
                 requested = self._requested
                 batch = self._gather()
                 if not batch:
-                    self._rest(requested)
+                    self._idle(requested)
                     continue
                 self._hand_over(batch)
-            except OSError as error:  # the engine is away for a moment
-                log.warning("%s does not answer (%s): asking again", self.stream.arn, error)
-                sought = False
-                self._stopping.wait(AFTER_TROUBLE_S)
-            except Exception:  # a poller that died would stop the stream for good
+            except OSError as error:  # the engine restarts
+                log.warning("%s does not respond (%s): retrying", self.stream.arn, error)
+                positioned = False
+                self._stopping.wait(ERROR_PAUSE_S)
+            except Exception:  # the poller must survive, or the stream would stop
                 log.exception("polling %s for %s failed", self.stream.arn, self.mapping.function)
-                sought = False
-                self._stopping.wait(AFTER_TROUBLE_S)
+                positioned = False
+                self._stopping.wait(ERROR_PAUSE_S)
 
     def _gather(self) -> list[Record]:
         size = self.mapping.batch_size
@@ -158,15 +156,15 @@ class StreamPoller:
             batch += self.stream.read(size - len(batch))
         return batch
 
-    def _rest(self, requested: int) -> None:
-        """The stream was empty after `requested` callers requested: tell them, and wait for the next."""
+    def _idle(self, requested: int) -> None:
+        """Mark `requested` calls of `settle` as settled, since the stream is empty, and pause."""
         with self._changed:
             self._settled = requested
             self._changed.notify_all()
         self._pause(_IDLE_S)
 
     def _pause(self, seconds: float) -> None:
-        """Whoever waits for the stream to be empty is not kept waiting."""
+        """Wait up to `seconds`, less if `settle` or `stop` is called."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._requested > self._settled or self._stopping.is_set(), timeout=seconds
@@ -190,7 +188,7 @@ class StreamPoller:
         self._save(batch[-1]["dynamodb"]["SequenceNumber"])
 
     def _deliver(self, items: Sequence[_EncodedRecord]) -> bool:
-        """Until the function took all or they are passed over; False if stopped before that."""
+        """Retry until the function took all records or they are discarded; False if stopped before that."""
         attempts = 0
         while items:
             if self._stopping.is_set():
@@ -203,7 +201,7 @@ class StreamPoller:
             attempts += 1
             passed = self._spent(items, attempts)
             if passed:
-                self._pass_over(items[:passed], attempts)
+                self._discard(items[:passed], attempts)
                 items, attempts = items[passed:], 0
             elif whole and self.mapping.bisect and len(items) > 1:
                 half = len(items) // 2
@@ -213,7 +211,7 @@ class StreamPoller:
         return True
 
     def _invoked(self, items: Sequence[_EncodedRecord]) -> tuple[int, bool]:
-        """How many of the items, from the first on, the function took; whether it failed as a whole."""
+        """The number of leading records that the function took, and whether it failed as a whole."""
         result = invoke_batch(self._invoke, self.mapping.function, batch_event([item.text for item in items]))
         self.handed_over += len(items)
         if result is None:
@@ -225,7 +223,7 @@ class StreamPoller:
         return sum(1 for _ in takewhile(lambda item: item.sequence not in failed, items)), False
 
     def _spent(self, items: Sequence[_EncodedRecord], attempts: int) -> int:
-        """How many of the items are not tried again."""
+        """The number of leading records that are not retried."""
         if self.mapping.max_retries is not None and attempts > self.mapping.max_retries:
             return len(items)
         if self.mapping.max_age_s is None:
@@ -233,13 +231,13 @@ class StreamPoller:
         oldest = time.time() - self.mapping.max_age_s
         return sum(1 for _ in takewhile(lambda item: item.at_s < oldest, items))
 
-    def _pass_over(self, items: Sequence[_EncodedRecord], attempts: int) -> None:
-        log.error("%s passed over %s records of %s", self.mapping.function, len(items), self.stream.arn)
+    def _discard(self, items: Sequence[_EncodedRecord], attempts: int) -> None:
+        log.error("%s discarded %s records of %s", self.mapping.function, len(items), self.stream.arn)
         self.mapping.give_up(json.dumps(self._notice(items, attempts)))
         self._save(items[-1].sequence)
 
     def _notice(self, items: Sequence[_EncodedRecord], attempts: int) -> dict[str, Any]:
-        """What Lambda sends to an on-failure destination (developer guide, "Retain discarded records")."""
+        """The notice to an on-failure destination (developer guide, "Retain discarded records")."""
         spent = self.mapping.max_retries is not None and attempts > self.mapping.max_retries
         return {
             "requestContext": {
@@ -270,7 +268,7 @@ def _item(record: Record) -> _EncodedRecord:
 
 
 def _requests(items: Sequence[_EncodedRecord]) -> list[list[_EncodedRecord]]:
-    """The items in parts that each fit a function's request."""
+    """The records split into parts that each fit a function's request."""
     parts: list[list[_EncodedRecord]] = []
     size = 0
     for item in items:

@@ -61,7 +61,7 @@ class SageMakerJobDefinitions(StageConstruct):
         return role
 
     def dataset_job(self) -> dict[str, Any]:
-        """Parameters of CreateProcessingJob: archived events → point-in-time data set (JSONPath on the run's state)."""
+        """Parameters of CreateProcessingJob: archived events → data set (JSONPath on the run's state)."""
         return {
             "ProcessingJobName.$": "$.steps.dataset.job",
             "RoleArn": self.role.role_arn,
@@ -114,7 +114,7 @@ class SageMakerJobDefinitions(StageConstruct):
         }
 
     def rescoring_job(self) -> dict[str, Any]:
-        """Parameters of CreateProcessingJob: a day of decisions and an order → Parquet (JSONPath on an item of the map)."""
+        """Parameters of CreateProcessingJob: a day of decisions, an order → Parquet (JSONPath on a map item)."""
         inputs = {"decisions": "$.decisions_uri", "order": "$.order_uri"}
         return {
             "ProcessingJobName.$": "$.job",

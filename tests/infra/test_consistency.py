@@ -1,4 +1,4 @@
-"""What the consistency report publishes is watched under the very names that it is published by."""
+"""Alarms use the names of the metrics that the consistency report publishes."""
 
 from candor.edge.telemetry import NAMESPACE
 from cli.consistency import SERVICE, metrics

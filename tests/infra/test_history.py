@@ -1,4 +1,4 @@
-"""Every stream is followed from its oldest record on, fails in part, is given up in time, and is watched."""
+"""Every stream is read from its oldest record on, with partial failures, a maximum age and alarms."""
 
 import json
 
@@ -11,7 +11,7 @@ from history.archive.commits import COMMITS_PREFIX
 from history.archive.tables import TABLES
 
 DAY_S = 86_400
-"""What a table's stream keeps."""
+"""Retention of a table's stream."""
 
 
 def _mappings(assembly):
@@ -105,7 +105,7 @@ def test_code_and_templates_name_the_same_places(assembly):
 
 
 def _glue_type(kind) -> str:
-    """A column's type in Glue's words."""
+    """A column's type in Glue's notation."""
     if pa.types.is_map(kind):
         return f"map<{_glue_type(kind.key_type)},{_glue_type(kind.item_type)}>"
     if pa.types.is_list(kind):

@@ -1,4 +1,4 @@
-"""What the model's report publishes is watched under the very names, and from the very limits, that the report has."""
+"""Alarms use the names and the limits of the metrics that the model's report publishes."""
 
 import importlib.util
 import json
@@ -19,7 +19,7 @@ ROWS = 600
 
 
 def a_report():
-    """One that can tell everything that is watched."""
+    """A report with every metric that has an alarm."""
     random, bundle = np.random.default_rng(1), lending.champion()
     features = lending.DEFINITIONS.features
     values, amount = random.normal(size=(ROWS, len(features))), random.integers(1, 9_000, ROWS)

@@ -1,4 +1,4 @@
-"""Whoever is woken finds a line on what woke them."""
+"""Every alarm has its line in the runbooks."""
 
 import re
 

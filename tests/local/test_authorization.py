@@ -1,4 +1,4 @@
-"""Who is let through, over real HTTP."""
+"""Authorisation of requests, over real HTTP."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

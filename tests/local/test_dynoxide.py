@@ -1,4 +1,4 @@
-"""The engine that ends by itself is there again, at the same address, with all that it acknowledged."""
+"""An engine that ends by itself is restarted at the same address, with every acknowledged write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus and its two kinds of target: what is accepted is in the journal, once, for each of them."""
+"""The bus and its two kinds of target: an accepted event is journaled once for each."""
 
 import gzip
 import json

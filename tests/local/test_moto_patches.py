@@ -1,4 +1,4 @@
-"""The private places of moto that the local system replaces are what it takes them for."""
+"""The private functions of moto that the local system replaces have the expected signatures."""
 
 import importlib.metadata
 

@@ -1,4 +1,4 @@
-"""What the local system refuses: unknown types and settings it would otherwise skip in silence."""
+"""Unknown resource types and settings are refused, and not skipped in silence."""
 
 from collections.abc import Callable
 from pathlib import Path

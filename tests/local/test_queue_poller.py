@@ -133,7 +133,7 @@ def poll() -> Iterator[Callable[..., QueuePoller]]:
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.lambda_.queue_poller._LONG_POLL_S", 0.1)
-    monkeypatch.setattr("local.lambda_.queue_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.queue_poller.ERROR_PAUSE_S", 0.01)
     monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.01)
 
 

@@ -1,4 +1,4 @@
-"""What is left of a system after it ended: on purpose, by Ctrl-C, by kill -9."""
+"""The state of a system after it was closed, interrupted by Ctrl-C, and killed by kill -9."""
 
 import gzip
 import json
@@ -198,7 +198,7 @@ def test_a_port_that_is_no_number_is_told_in_one_line(
     monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
     monkeypatch.setenv("PORT", port)
     assert main(["up"]) == 1
-    assert capsys.readouterr() == ("", f"error: PORT={port} is no port: use a number such as PORT=8090\n")
+    assert capsys.readouterr() == ("", f"error: PORT={port} is not a port: use a number such as PORT=8090\n")
 
 
 def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Jobs are remembered beyond the system's end: a name is used once, and one that was cut short has failed."""
+"""Jobs are stored across restarts: a name is used once, and an interrupted job has failed."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""Standard queue semantics, and what is left of a queue after its process is gone."""
+"""Standard queue semantics, and the state of a queue after its process has ended."""
 
 import time
 from collections.abc import Iterator

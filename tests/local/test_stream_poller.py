@@ -108,7 +108,7 @@ def follow(journal: Journal) -> Iterator[Callable[..., StreamPoller]]:
 
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.lambda_.stream_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.stream_poller.ERROR_PAUSE_S", 0.01)
     monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.001)
 
 
