@@ -131,7 +131,7 @@ def test_a_variable_within_a_text_gets_no_quotes() -> None:
     "template", ['{"e":<name>}', '{"e":<aws.events.event>}', '"<aws.events.event.json>"']
 )
 def test_a_variable_that_eventbridge_would_fill_otherwise_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="cannot stand there"):
+    with pytest.raises(ValueError, match="is not supported there"):
         InputTemplate(template)
 
 

@@ -12,7 +12,7 @@ def test_moto_is_the_version_the_plug_points_were_read_in() -> None:
 
 
 @pytest.mark.parametrize("point", PATCH_POINTS, ids=lambda point: point.path)
-def test_plug_point(point: PatchPoint) -> None:
+def test_patch_point(point: PatchPoint) -> None:
     assert point.mismatch() is None
 
 

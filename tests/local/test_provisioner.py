@@ -70,7 +70,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
                     }
                 ],
             },
-            "<aws.events.event> cannot stand there",
+            "<aws.events.event> is not supported there",
         ),
         ("AWS::StepFunctions::StateMachine", MACHINE, "JSONata"),
         ("AWS::Lambda::Function", {"Runtime": "nodejs24.x"}, "nodejs24.x is not supported"),
@@ -97,7 +97,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
         (
             "AWS::Lambda::EventSourceMapping",
             {**FOLLOWING, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sns:r:a:t"}}},
-            "is no queue",
+            "is not a queue",
         ),
         ("AWS::ApiGateway::RestApi", {"Body": {}}, "not from a body"),
         ("AWS::ApiGateway::Method", {"Integration": {"Type": "MOCK"}}, "only Lambda proxy"),

@@ -184,7 +184,7 @@ def test_signals_end_the_system_and_all_its_processes(small_assembly: Path, tmp_
 def test_a_system_that_cannot_start_says_why_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.command.stop_on_signals", lambda: None)
     assert main(["up", "--assembly", str(tmp_path), "--state", str(tmp_path / "s")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -195,7 +195,7 @@ def test_a_system_that_cannot_start_says_why_in_one_line(
 def test_a_port_that_is_no_number_is_told_in_one_line(
     port: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.command.stop_on_signals", lambda: None)
     monkeypatch.setenv("PORT", port)
     assert main(["up"]) == 1
     assert capsys.readouterr() == ("", f"error: PORT={port} is not a port: use a number such as PORT=8090\n")
@@ -214,8 +214,8 @@ def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
                 ssm.put_parameter(Name="/small/limit", Value="9", Type="String", Overwrite=True)
                 system.publish([entry(n) for n in range(5)])
                 continue
-            keys = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-            assert {key for key in keys if not key.startswith("events/")} == {
+            object_keys = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+            assert {key for key in object_keys if not key.startswith("events/")} == {
                 "a/b.txt",
                 "a",
                 "a/../c",

@@ -1,4 +1,4 @@
-"""Records from a stream to a function: in order, from where it stopped, never lost, given up when batch_info to."""
+"""Records from a stream to a function: in order, from the checkpoint on, never lost, discarded as configured."""
 
 import itertools
 import json
@@ -185,11 +185,11 @@ def test_a_batch_that_fails_as_a_whole_is_halved_until_the_bad_one_is_alone(
     [notice] = [json.loads(text) for text in given_up]
     assert notice["requestContext"]["condition"] == "RetryAttemptsExhausted"
     batch_info = notice["DDBStreamBatchInfo"]
-    assert (batch_info["startSequenceNumber"], batch_info["endSequenceNumber"], batch_info["batchSize"]) == (
+    assert [batch_info[name] for name in ("startSequenceNumber", "endSequenceNumber", "batchSize")] == [
         "6",
         "6",
         1,
-    )
+    ]
     assert (batch_info["shardId"], batch_info["streamArn"]) == ("shard-1", ARN)
 
 
