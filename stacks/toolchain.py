@@ -22,7 +22,9 @@ def prepare() -> None:
     os.environ.setdefault("CDK_OUTDIR", str(ROOT / "cdk.out"))
     if "JSII_NODE" not in os.environ:
         os.environ["JSII_NODE"] = _node()
-    os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", _major(os.environ["JSII_NODE"]))
+    version = _major(os.environ["JSII_NODE"])
+    for state in ("END_OF_LIFE", "DEPRECATED", "UNTESTED"):
+        os.environ.setdefault(f"JSII_SILENCE_WARNING_{state}_NODE_VERSION", version)
 
 
 def _node() -> str:
@@ -39,7 +41,7 @@ def _node() -> str:
 
 
 def _major(node: str) -> str:
-    """The major version, the only value that silences jsii's end-of-life banner."""
+    """The major version, the only value that silences jsii's banners about it."""
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
     return version.strip().lstrip("v").split(".")[0]
 
