@@ -179,14 +179,14 @@ class Resolver:
         return attributes[attribute]
 
     def _sub(self, argument: Any) -> str:
-        text, given = (argument, {}) if isinstance(argument, str) else argument
+        text, variables = (argument, {}) if isinstance(argument, str) else argument
 
         def replace(match: re.Match[str]) -> str:
             literal, name = match.groups()
             if literal:
                 return f"${{{name}}}"
-            if name in given:
-                return str(self.value(given[name]))
+            if name in variables:
+                return str(self.value(variables[name]))
             return str(self._get_att(name) if "." in name else self._ref(name))
 
         return _VARIABLE.sub(replace, text)

@@ -232,8 +232,8 @@ class ContainerJobs:
 
     def _process(self, job: ContainerJob, root: Path) -> None:
         parameters = job.parameters
-        for given in parameters.get("ProcessingInputs") or []:
-            source = given["S3Input"]
+        for item in parameters.get("ProcessingInputs") or []:
+            source = item["S3Input"]
             self._download(source["S3Uri"], _local(root, source["LocalPath"]))
         outputs = [
             o["S3Output"] for o in (parameters.get("ProcessingOutputConfig") or {}).get("Outputs") or []
@@ -285,9 +285,9 @@ class ContainerJobs:
             raise JobFailed(_reason(root, log, code))
 
     def _variables(self, job: ContainerJob, variables: Mapping[str, str]) -> dict[str, str]:
-        given = {name: str(value) for name, value in (job.parameters.get("Environment") or {}).items()}
+        own = {name: str(value) for name, value in (job.parameters.get("Environment") or {}).items()}
         path = os.pathsep.join(str(folder) for folder in self._code)
-        return {**os.environ, **self._environment(), "PYTHONPATH": path, **given, **variables}
+        return {**os.environ, **self._environment(), "PYTHONPATH": path, **own, **variables}
 
     def close(self) -> None:
         """Stop all running jobs."""

@@ -117,10 +117,12 @@ class Deployment:
             return None
         return RestApi(
             routes=[_route(properties) for _, properties in self._parts.get("method", [])],
-            authorizers={name: _authorizer(given) for name, given in self._parts.get("authorizer", [])},
+            authorizers={
+                name: _authorizer(properties) for name, properties in self._parts.get("authorizer", [])
+            },
             responses={
-                str(given["ResponseType"]): GatewayResponse.of_template(given)
-                for _, given in self._parts.get("response", [])
+                str(properties["ResponseType"]): GatewayResponse.of_template(properties)
+                for _, properties in self._parts.get("response", [])
             },
             stage=stage,
             api_id=min(self.apis),

@@ -151,9 +151,9 @@ class Provisioner:
             self._stack.resources[logical_id]["Type"], logical_id, self._stack.name, detail
         )
 
-    def _name(self, logical_id: str, given: Any = None, limit: int = 80) -> str:
+    def _name(self, logical_id: str, declared: Any = None, limit: int = 80) -> str:
         """The declared name, or a generated one that is stable across starts, so that stored content matches."""
-        return str(given) if given else f"{self._stack.name}-{logical_id}"[-limit:].lstrip("-")
+        return str(declared) if declared else f"{self._stack.name}-{logical_id}"[-limit:].lstrip("-")
 
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self._stack.region}:{self._stack.account}:{resource}"

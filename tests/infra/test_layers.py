@@ -155,7 +155,7 @@ def test_what_a_killed_build_left_is_swept(cache):
     assert {path.suffix for path in layer_build._CACHE.iterdir() if path != finished} == {".lock"}
 
 
-def test_an_index_out_of_reach_is_told_in_one_line(cache, monkeypatch):
+def test_an_index_out_of_reach_is_reported_in_one_line(cache, monkeypatch):
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -166,7 +166,7 @@ def test_an_index_out_of_reach_is_told_in_one_line(cache, monkeypatch):
         layer_build.runtime_layer(cache)
 
 
-def test_a_wheel_without_its_library_is_told(tmp_path):
+def test_a_wheel_without_its_library_is_reported(tmp_path):
     shutil.make_archive(str(tmp_path / "lightgbm-1"), "zip", _made(tmp_path / "empty"))
     (tmp_path / "lightgbm-1.zip").rename(tmp_path / "lightgbm-1-any.whl")
     with pytest.raises(LayerBuildError, match="holds 0 files"):

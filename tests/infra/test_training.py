@@ -105,7 +105,7 @@ def test_schedules_start_what_they_are_for(dev, prod):
     assert {schedules[stage]["Guard"]["State"] for stage in ("dev", "prod")} == {"ENABLED"}
 
 
-def test_every_step_is_bounded_and_its_failure_is_told(assembly):
+def test_every_step_is_bounded_and_its_failure_is_reported(assembly):
     states = assembly.state_machine()["States"]
     tasks = {name: each for name, each in states.items() if each["Type"] == "Task"}
     notices = {name for name, each in tasks.items() if each["Resource"].endswith(":sns:publish")}

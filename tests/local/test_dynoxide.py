@@ -86,7 +86,7 @@ def test_once_closed_it_stays_away(tmp_path: Path):
         os.kill(engine.pid, 0)
 
 
-def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path):
+def test_a_file_that_is_no_database_is_reported_in_one_line(tmp_path: Path):
     (tmp_path / "tables.db").write_bytes(b"no database" * 1_000)
     with pytest.raises(LocalError, match=r"did not start: read .*log, or run `make reset`"):
         Dynoxide(tmp_path / "tables.db", tmp_path / "log")

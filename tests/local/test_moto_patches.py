@@ -16,7 +16,7 @@ def test_patch_point(point: PatchPoint) -> None:
     assert point.mismatch() is None
 
 
-def test_a_mismatch_is_told() -> None:
+def test_a_mismatch_is_reported() -> None:
     assert "is gone" in str(PatchPoint("moto.sqs.models:Nothing", ()).mismatch())
     assert "expected ('self',)" in str(
         PatchPoint("moto.sqs.models:SQSBackend.purge_queue", ("self",)).mismatch()

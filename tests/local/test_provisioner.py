@@ -126,7 +126,7 @@ def test_a_setting_that_would_be_ignored_is_refused(
         start(assembly_of(app={"Resources": {"It": {"Type": kind, "Properties": properties}}}))
 
 
-def test_exports_reach_the_next_stack_and_circles_are_told(assembly_of: Callable[..., Path]) -> None:
+def test_exports_reach_the_next_stack_and_circles_are_reported(assembly_of: Callable[..., Path]) -> None:
     first = {
         "Resources": {"Role": {"Type": "AWS::IAM::Role"}},
         "Outputs": {"Role": {"Value": {"Fn::GetAtt": ["Role", "Arn"]}, "Export": {"Name": "first:Role"}}},
@@ -136,7 +136,7 @@ def test_exports_reach_the_next_stack_and_circles_are_told(assembly_of: Callable
     assert outputs["Same"] == outputs["Role"] == "arn:aws:iam::123456789012:role/first-Role"
 
 
-def test_a_circle_is_told(assembly_of: Callable[..., Path]) -> None:
+def test_a_circle_is_reported(assembly_of: Callable[..., Path]) -> None:
     def queue(other: str) -> dict[str, Any]:
         return {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": other}}}
 

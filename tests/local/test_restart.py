@@ -192,7 +192,7 @@ def test_a_system_that_cannot_start_says_why_in_one_line(
 
 
 @pytest.mark.parametrize("port", ["80x", "-1", "8080.0", "٨٠٨٠"])
-def test_a_port_that_is_no_number_is_told_in_one_line(
+def test_a_port_that_is_no_number_is_reported_in_one_line(
     port: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("local.command.stop_on_signals", lambda: None)
