@@ -89,9 +89,11 @@ def test_the_schedule_starts_the_job_that_the_image_holds(assembly):
         ("ProcessingOutputConfig", "ProcessingOutputConfig"),
     ):
         assert set(job[name]) <= set(shape(each).members)
-    program, module, name = job["AppSpecification"]["ContainerEntrypoint"]
-    assert (program, module) == ("python", "-m")
-    source = importlib.util.find_spec(name).loader.get_source(name)
+    program, option, package = job["AppSpecification"]["ContainerEntrypoint"]
+    assert (program, option) == ("python", "-m")
+    assert importlib.util.find_spec(f"{package}.__main__")
+    module = f"{package}.job"
+    source = importlib.util.find_spec(module).loader.get_source(module)
     assert all(
         variable in source or variable.removesuffix("_BUCKET") in source for variable in job["Environment"]
     )
