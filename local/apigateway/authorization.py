@@ -134,7 +134,7 @@ def _json(payload: bytes) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A context value as text, as it reaches the function. Raises TypeError for objects and lists, as API Gateway does."""
+    """A context value as text, as the function gets it. Raises TypeError for objects and lists, as API Gateway does."""
     if isinstance(value, (dict, list)):
         raise TypeError("context values must be text, numbers or booleans")
     return value if isinstance(value, str) else json.dumps(value)
