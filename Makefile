@@ -1,11 +1,11 @@
-# Everything a developer or the CI runs. `make` alone lists the targets.
+# The commands of developers and the CI. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
 python := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONPATH := $(CURDIR):$(CURDIR)/layers/core/python:$(CURDIR)/layers/lender/python
-# Without bytecode every worker process that the local system starts would compile its imports again.
+# Without bytecode every process of the local system would compile its imports again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport VIRTUAL_ENV
 
@@ -18,12 +18,13 @@ openapi := docs/reference/openapi.json
 # Variables of `make simulate`.
 SEEDS ?= 200
 
-.PHONY: help install install-run run test test-deep engine test-fast simulate check openapi synth bench lock clean distclean notebooks test-spark spark
+.PHONY: help install install-run run test test-deep engine test-fast spark test-spark simulate notebooks check openapi synth
+.PHONY: bench lock reset clean distclean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make run takes PORT=8080 (where to serve)"
+	@echo "  make run takes PORT=8080 (the port of the API)"
 	@echo "                 ONCE=1 (stop after the report)"
 	@echo "                 SIZE=480 (customers of the simulated lender)"
 	@echo "                 DATA=<folder of real data> (instead of the simulated lender)"
@@ -46,7 +47,7 @@ test: install engine  ## The tests on all cores; COVERAGE=1 measures branch cove
 test-deep: install engine  ## Tests that take minutes by nature: kill loops, many worlds; THOROUGH=1 runs all their cases
 	@$(pytest) -m deep $(if $(THOROUGH),--thorough)
 
-# Workers of the tests must not install it at the same time.
+# Installs the DynamoDB engine before the test workers start, which must not install it at the same time.
 engine: install
 	@$(python) -c 'from local.aws import dynoxide; dynoxide.supported() and dynoxide.binary()'
 
@@ -56,35 +57,35 @@ test-fast: install  ## The inner loop: no synthesis, no local system
 spark: install  ## Create .cache/spark, the environment of Spark jobs (needs Java 17)
 	@scripts/spark-environment
 
-test-spark: install  ## Training sets on Spark beside the embedded engine and the oracle; skipped without Java
+test-spark: install  ## Compare training sets of Spark, the embedded engine and the oracle; skipped without Java
 	@scripts/spark-environment; code=$$?; \
 	if [ $$code -eq 3 ]; then echo "test-spark is skipped"; exit 0; elif [ $$code -ne 0 ]; then exit $$code; fi; \
 	.cache/spark/bin/python -m pytest -q -p no:cacheprovider tests/spark
 
-simulate: install  ## Live through SEEDS simulated worlds of the event path, or through one: SEED=17
+simulate: install  ## Simulate SEEDS worlds of the event path with faults, or one world: SEED=17
 	@$(python) -m simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-notebooks: install  ## Run the worked notebooks; with their figures they are then in .cache/notebooks
+notebooks: install  ## Run the notebooks; the results, with figures, are in .cache/notebooks
 	@mkdir -p .cache/notebooks
 	@for notebook in notebooks/*.ipynb; do \
 		$(python) -m jupyter execute --output="$(CURDIR)/.cache/$$notebook" "$$notebook" || exit 1; \
 	done
 
-check: install  ## Formatting, lint, types and import rules
+check: install  ## Check formatting, lint, types, import rules and the OpenAPI document
 	@echo "ruff check"; ruff check
 	@echo "ruff format"; ruff format --check
 	@echo "mypy --strict"; mypy
 	@echo "import rules"; lint-imports
 	@echo "OpenAPI"; $(python) -m candor.edge.openapi | cmp -s - $(openapi) || \
-		{ echo "$(openapi) is not what the contracts say: run make openapi, read its diff, commit it"; exit 1; }
+		{ echo "$(openapi) differs from the contracts: run make openapi, review its diff, commit it"; exit 1; }
 
-openapi:  ## Write the API's OpenAPI document anew, from the contracts
+openapi:  ## Write the API's OpenAPI document from the contracts
 	@$(python) -m candor.edge.openapi > $(openapi)
 
 synth: install-run  ## Synthesize the CDK app into cdk.out
 	@$(python) app.py
 
-bench: install  ## Measure the budgets beside the peers (installed under .cache/peers); fails when one is missed
+bench: install  ## Measure the budgets, and the peers (installed under .cache/peers); fails when a budget is missed
 	@$(python) -m benchmarks
 
 lock:  ## Resolve the requirements*.in into their locks again (needs uv)
@@ -98,9 +99,12 @@ lock:  ## Resolve the requirements*.in into their locks again (needs uv)
 		--no-annotate --no-header --no-emit-index-url --quiet -c requirements.txt \
 		training/requirements.in -o training/requirements.txt
 
-clean:  ## Forget the local system's state, the synthesized app and all caches
-	@rm -rf .local cdk.out .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage
+reset:  ## Remove the local system's state (.local), before a run with other DATA= or SIZE=; caches stay
+	@rm -rf .local
+
+clean: reset  ## reset, and remove the synthesized app and all caches, which take minutes to fetch again
+	@rm -rf cdk.out .cache .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## clean, and remove .venv as well
+distclean: clean  ## clean, and remove .venv and the DynamoDB engine
 	@rm -rf .venv local/aws/dynoxide/node_modules

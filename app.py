@@ -7,7 +7,9 @@ from pathlib import Path
 
 from stacks import toolchain
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it in silence: the next synthesis starts afresh
+signal.signal(
+    signal.SIGINT, signal.SIG_DFL
+)  # Ctrl-C ends without a traceback; the next synthesis starts afresh
 toolchain.prepare()  # before the first import of aws_cdk, which starts Node
 
 import aws_cdk as cdk  # noqa: E402
@@ -20,7 +22,7 @@ from stacks.settings import SettingsError  # noqa: E402
 
 
 def main() -> None:
-    """Write the assembly of one stage; cdk-nag's unacknowledged findings stop it."""
+    """Write the assembly of one stage; an unacknowledged finding of cdk-nag stops it."""
     context = toolchain.context(sys.argv[1:])
     with toolchain.exclusive(Path(os.environ["CDK_OUTDIR"])):
         app = cdk.App(context=context, analytics_reporting=False)

@@ -1,1 +1,1 @@
-"""The embedded AWS: starts on one machine what the synthesized templates declare."""
+"""An embedded AWS that starts the resources of synthesized templates on one machine."""

@@ -1,4 +1,4 @@
-"""What can go wrong before the local system is ready; every message is one line and names the remedy."""
+"""Errors of the local system; every message is one line and names the remedy."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ class LocalError(Exception):
 
 
 class UnknownResource(LocalError):
-    """A template declares something that the local system neither runs nor is told to acknowledge."""
+    """A template declares a resource type that the local system neither runs nor acknowledges."""
 
     def __init__(self, kind: str, logical_id: str, stack: str, detail: str = "") -> None:
-        what = f": {detail}" if detail else ""
+        reason = f": {detail}" if detail else ""
         super().__init__(
-            f"{kind} ({logical_id} in stack {stack}) is not known to the local system{what}; "
-            "teach local/deployment/provisioner.py to start it, or list it in ACKNOWLEDGED with its reason"
+            f"{kind} ({logical_id} in stack {stack}) is not known to the local system{reason}; "
+            "add it to local/deployment/provisioner.py, or list it in ACKNOWLEDGED there with the reason"
         )
 
 
@@ -27,8 +27,8 @@ class StateInUse(LocalError):
 
 
 class StateMismatch(LocalError):
-    """The state folder was written by another definition of the system."""
+    """The state folder was written by another version or definition of the system."""
 
 
 class PortBusy(LocalError):
-    """The port the gateway should serve on is taken."""
+    """The gateway's port is in use."""

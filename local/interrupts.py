@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end the system, whoever started it and whatever library was loaded since."""
+"""Handling of Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 
 def stop_on_signals() -> None:
-    """SIGTERM ends as Ctrl-C does, also in the background, where a shell tells us to ignore Ctrl-C. Once is enough.
+    """Raise KeyboardInterrupt(signal) on the first SIGINT or SIGTERM, also in a background job of a shell.
 
-    Said again after a library with a handler of its own has worked: polars keeps the signal once it has computed something.
+    Call it again after a library has installed a handler of its own, as polars does when it first computes.
     """
 
     def interrupt(number: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one, whatever ends it."""
+"""Child processes that never outlive this process, whatever ends it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def spawn(
     output: IO[bytes] | int,
     cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start `command` in a session of its own, out of reach of the terminal's Ctrl-C; both its streams go to `output`.
+    """Start `command` in its own session, which the terminal's Ctrl-C does not reach; stdout and stderr go to `output`.
 
-    The kernel ends it together with the *thread* that called this: start long-lived children from long-lived threads.
+    The kernel kills it when the calling *thread* ends: start long-lived children from long-lived threads.
     """
     launcher = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid())]
     return subprocess.Popen(
@@ -36,7 +36,7 @@ def spawn(
 
 
 def stop(process: subprocess.Popen[bytes], grace_s: float = 3.0) -> None:
-    """End one child: politely, then not."""
+    """End one child by SIGTERM, and by SIGKILL after `grace_s` seconds."""
     if process.poll() is None:
         process.terminate()
         try:

@@ -1,4 +1,4 @@
-"""The state folder: everything that must be there again after Ctrl-C, a crash or a kill -9."""
+"""The state folder: everything that survives Ctrl-C, a crash and kill -9."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS shapes (name TEXT PRIMARY KEY, shape TEXT NOT NULL) W
 class Journal:
     """One SQLite file in WAL mode: a committed transaction survives the death of this process at any moment.
 
-    It does not fsync on every commit: a power cut may lose the last moments, a kill -9 may not.
+    Commits are not fsynced: a power cut may lose the latest ones, kill -9 loses none.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,7 +53,7 @@ class Journal:
         self._last = self._first_number()
 
     def _first_number(self) -> int:
-        """Each opening counts from a range of its own, so no number returns even after a kill -9."""
+        """The first sequence number: each opening has its own range, so no number repeats even after kill -9."""
         stored = self._db.execute("SELECT value FROM meta WHERE name = 'openings'").fetchone()
         openings = int(stored[0]) + 1 if stored else 1
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('openings', ?)", (str(openings),))
@@ -61,7 +61,7 @@ class Journal:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; one writer at a time. Never take a queue's lock inside."""
+        """An atomic transaction; one writer at a time. Never acquire a queue's lock inside."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -72,7 +72,7 @@ class Journal:
             self._db.execute("COMMIT")
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        """Everything a query finds."""
+        """All rows of a query."""
         with self._lock:
             return self._db.execute(query, values).fetchall()
 
@@ -106,23 +106,23 @@ class StateFolder:
         stored = self.journal.rows("SELECT value FROM meta WHERE name = 'format'")
         if stored and stored[0][0] != FORMAT:
             raise StateMismatch(
-                f"{self.path} was written by another version of the local system: run `make clean`"
+                f"{self.path} was written by another version of the local system: run `make reset`"
             )
         with self.journal.transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (FORMAT,))
 
     def remember_shape(self, name: str, shape: str) -> None:
-        """Refuse a stateful resource that changed in a way its stored content cannot follow."""
+        """Record a stateful resource's shape; raise StateMismatch if it differs from the stored one."""
         stored = self.journal.rows("SELECT shape FROM shapes WHERE name = ?", name)
         if stored and stored[0][0] != shape:
             raise StateMismatch(
-                f"{name} in {self.path} has another key than the template declares: run `make clean`"
+                f"{name} in {self.path} has another key schema than the template declares: run `make reset`"
             )
         with self.journal.transaction() as db:
             db.execute("INSERT OR REPLACE INTO shapes VALUES (?, ?)", (name, shape))
 
     def folder(self, name: str) -> Path:
-        """A subfolder, made when missing."""
+        """A subfolder, created if missing."""
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -133,7 +133,7 @@ class StateFolder:
 
 
 def _lock(path: Path) -> int:
-    """The lock of a dead process is free at once: the kernel drops it with the process."""
+    """Acquire the folder's lock, which the kernel releases when its process ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,11 +30,11 @@ _CODE = (_ROOT, _ROOT / "layers/core/python", _ROOT / "layers/lender/python")
 
 
 class LocalSystem:
-    """Starts everything the assembly declares and keeps its state; use it as a context manager.
+    """Starts all resources of an assembly and keeps their state; use it as a context manager.
 
-    `url` is where the API is served, `endpoints` the environment by which any AWS client finds the account,
-    `outputs` the stacks' outputs by name. `port` 0 takes a free one. `say` hears what the user should know.
-    Raises LocalError, in one line: an unknown resource type, a busy port, a state folder in use or of another shape.
+    `url` is the API's address, `endpoints` the environment variables by which an AWS client finds the account,
+    `outputs` the stacks' outputs by name. `port` 0 takes a free port. `say` receives notices for the user.
+    Raises LocalError: an unknown resource type, a busy port, a state folder in use or of another shape.
     """
 
     def __init__(
@@ -70,16 +70,16 @@ class LocalSystem:
         self._closing.close()
 
     def _read(self) -> Sequence[Stack]:
-        """What will be started; nothing is, not even the state folder, when a part of it is not known."""
+        """The stacks to start. Raises before anything is created when a resource type is unknown."""
         stacks = load_assembly(self._assembly, self._stage)
         if not stacks:
-            raise LocalError(f"{self._assembly} declares no stack: run `make synth`")
+            raise LocalError(f"{self._assembly} has no stack: run `make synth`")
         for stack in stacks:
             Provisioner.check(stack)
         return stacks
 
     def _listen(self) -> socket.socket:
-        """The socket that is served last is taken early, so that a busy port costs nothing."""
+        """Bind the API's port before anything slow starts, so that a busy port fails at once."""
         listener = _listening(self._port)
         self._closing.callback(listener.close)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -101,26 +101,26 @@ class LocalSystem:
 
     def _provision(self, stacks: Sequence[Stack]) -> None:
         exports: dict[str, Any] = {}
-        found = {stack.name: Provisioner(stack, self._deployment, exports).start() for stack in stacks}
+        outputs_of = {stack.name: Provisioner(stack, self._deployment, exports).start() for stack in stacks}
         self._aws.restore_parameters()
-        for name, outputs in found.items():
-            told = {key: self._reachable(str(value)) for key, value in outputs.items()}
-            self._aws.stacks[name] = told
-            self.outputs |= told
+        for name, outputs in outputs_of.items():
+            reachable = {key: self._reachable(str(value)) for key, value in outputs.items()}
+            self._aws.stacks[name] = reachable
+            self.outputs |= reachable
 
     def _reachable(self, output: str) -> str:
-        """The API's address here in place of the deployed one."""
+        """The output with the local address in place of the deployed API's."""
         for api in self._deployment.apis:
             output = re.sub(rf"https://{re.escape(api)}\.execute-api\.[^/]+/[^/]+/?", self.url, output)
         return output
 
     def _serve(self, listener: socket.socket) -> None:
-        """From here on things move: deliveries, pollers, expiry, requests."""
+        """Start deliveries, pollers, expiry and the API."""
         for stream in self._aws.streams.values():
             stream.start()
-        for follower in self._deployment.followers:
-            self._closing.callback(follower.stop)
-            follower.start()
+        for stream_poller in self._deployment.stream_pollers:
+            self._closing.callback(stream_poller.stop)
+            stream_poller.start()
         for _, poller in self._deployment.pollers:
             self._closing.callback(poller.stop)
             poller.start()
@@ -130,11 +130,11 @@ class LocalSystem:
         api = self._deployment.rest_api(self._aws.region, self._stage)
         if api is not None:
             self._closing.enter_context(serving(Gateway(api, self.invoke), listener))
-        found = {**self.endpoints, "API_URL": self.url}
-        (self._state.path / "endpoints.json").write_text(json.dumps(found, indent=1))
+        endpoints = {**self.endpoints, "API_URL": self.url}
+        (self._state.path / "endpoints.json").write_text(json.dumps(endpoints, indent=1))
 
     def serve(self) -> None:
-        """Say that everything is ready, and return when interrupted."""
+        """Print READY, and return when interrupted."""
         with contextlib.suppress(KeyboardInterrupt):
             print(f"READY {self.url}", flush=True)
             threading.Event().wait()
@@ -144,11 +144,11 @@ class LocalSystem:
         return self._aws.endpoints
 
     def invoke(self, function: str, payload: bytes) -> Invocation:
-        """Invoke a function by its name and wait; thread-safe."""
+        """Invoke a function by name and wait for its result; thread-safe."""
         return self._functions.invoke(function, payload)
 
     def folder(self, name: str) -> Path:
-        """A subfolder of the state folder, made when missing."""
+        """A subfolder of the state folder, created if missing."""
         return self._state.folder(name)
 
     def functions(self) -> list[str]:
@@ -156,7 +156,7 @@ class LocalSystem:
         return sorted(self._deployment.names)
 
     def pids(self, function: str) -> list[int]:
-        """The processes of one function."""
+        """The process ids of one function's sandboxes."""
         return self._functions.pids(function)
 
     def client(self, service: str) -> Any:
@@ -164,7 +164,7 @@ class LocalSystem:
         return self._aws.client(service)
 
     def publish(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """PutEvents without HTTP and without its limit of ten; the results in order, durable when it returns."""
+        """PutEvents without HTTP and its limit of ten entries; results in order, events durable on return."""
         return self._aws.buses.put_events(entries) if entries else []
 
     def queue(self, name: str) -> DurableQueue:
@@ -172,10 +172,10 @@ class LocalSystem:
         return self._aws.durable_queue(name.rpartition("/")[2])
 
     def drain(self, timeout_s: float = 600) -> None:
-        """Wait until nothing is on its way: polled queues are idle, in flight included, and streams are handed over.
+        """Wait until polled queues hold no visible or in-flight message and all stream records are handed over.
 
-        What a stream's function sends to a queue, and what comes of that, is waited for as well; a message that its sender
-        delayed is not. Raises LocalError after `timeout_s`.
+        Messages that a stream's function sends to a queue are waited for as well; delayed messages are not.
+        Raises LocalError after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -184,25 +184,25 @@ class LocalSystem:
             if self._handed_over() == before and all(q.idle() for q, _ in self._deployment.pollers):
                 return
 
-    def _settle(self, deadline: float, told: str) -> None:
+    def _settle(self, deadline: float, hint: str) -> None:
         for queue, _ in self._deployment.pollers:
             if not queue.wait_until_idle(max(0.0, deadline - time.monotonic())):
-                raise LocalError(f"{queue.name} still holds {len(queue)} messages {told}")
-        for follower in self._deployment.followers:
-            if not follower.settle(max(0.0, deadline - time.monotonic())):
-                name = follower.stream.arn.rpartition(":")[2]
-                raise LocalError(f"{name} is not handed over to {follower.mapping.function} {told}")
+                raise LocalError(f"{queue.name} still holds {len(queue)} messages {hint}")
+        for stream_poller in self._deployment.stream_pollers:
+            if not stream_poller.settle(max(0.0, deadline - time.monotonic())):
+                name = stream_poller.stream.arn.rpartition(":")[2]
+                raise LocalError(f"{name} is not handed over to {stream_poller.mapping.function} {hint}")
 
     def _handed_over(self) -> int:
-        return sum(follower.handed_over for follower in self._deployment.followers)
+        return sum(stream_poller.handed_over for stream_poller in self._deployment.stream_pollers)
 
     def flush(self) -> int:
-        """Deliver what the delivery streams buffer; the number of objects written."""
+        """Deliver the records buffered in delivery streams; returns the number of objects written."""
         return sum(stream.flush() for stream in self._aws.streams.values())
 
 
 def _listening(port: int) -> socket.socket:
-    # asyncio turns off Nagle only on sockets that say TCP: an answer would wait 40 ms for its acknowledgement.
+    # asyncio disables Nagle only on IPPROTO_TCP sockets; otherwise a response waits 40 ms for an acknowledgement.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -1,4 +1,4 @@
-"""Every cdk-nag finding that stays, one by one, with its reason. All others stop the synthesis."""
+"""The acknowledged cdk-nag findings, each with its reason. Any other finding stops the synthesis."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from constructs import IConstruct
 
 from stacks.settings import StageSettings
 
-_TRACES = "X-Ray's two write actions, and the guard's reading of metrics, know no resource to be narrowed to"
-_RUNTIME = "Deploys the Python that every test runs, 3.13; a newer one comes with the tests' own"
-_OBJECTS = "Every object below one prefix of one bucket, and only the verbs that the role needs"
+_TRACES = "X-Ray's two write actions and the guard's GetMetricData support no resource-level permissions"
+_RUNTIME = "Deploys Python 3.13, the version of the tests; both are upgraded together"
+_OBJECTS = "The objects under one prefix of one bucket, and only the actions that the role needs"
 _INVOKE = "Step Functions calls the function by its ARN; CDK also names its versions, of the same code"
-_OWN_JOBS = "Jobs are named by their run; only this stage's prefix is covered"
-_KEYS_NOT_USERS = (
-    "Callers are merchants' servers with keys, checked by our authoriser; there are no users to pool"
-)
+_OWN_JOBS = "Jobs are named after their run; only this stage's prefix is covered"
+_KEYS_NOT_USERS = "Callers are merchants' servers with keys, checked by our authoriser; there is no user pool"
 _SIGNED = "The lender's own services sign with IAM, not as users"
-_NO_RECOVERY = "This stage's data can be loaded again; stages that keep data turn recovery on"
+_NO_RECOVERY = "This stage's data can be reloaded; stages that retain data enable recovery"
 
 
 class Acknowledged(NamedTuple):
-    """One finding: where, which rule (without its pack), why it stays."""
+    """One finding: the construct's path, the rule (without its pack), the reason."""
 
     path: str
     rule: str
@@ -48,18 +46,18 @@ _RUNS = {
     "training/PrepareTrainingRole": ("processing", "training"),
     "training/Rescore/Role": ("processing",),
 }
-"""Who may run or look up jobs, and of which kinds."""
+"""Roles that may run or describe jobs, and the kinds of jobs."""
 
 _FIXED = (
     Acknowledged(
         "storage/DecisionKey",
         "SMG4",
-        "The key names decisions: a rotated one would decide again what an old Idempotency-Key has decided",
+        "The key derives decision ids: after a rotation an old Idempotency-Key would be decided again",
     ),
     Acknowledged("ingestion/Undelivered", "SQS3", "It is the dead-letter queue of the bus's rules"),
     Acknowledged("history/StreamsDlq", "SQS3", "It is the dead-letter queue of the tables' streams"),
     Acknowledged(
-        "serving/Api", "APIG2", "One contract validates bodies, here and locally, and names the field"
+        "serving/Api", "APIG2", "The contract in code validates bodies, here and locally, and names the field"
     ),
     Acknowledged(
         "serving/Api/CloudWatchRole",
@@ -73,21 +71,21 @@ _FIXED = (
     Acknowledged(
         "serving/Api/DeploymentStage.{stage}",
         "APIG3",
-        "Callers hold keys and the stage is throttled; a firewall rule's false alarm would refuse a checkout",
+        "Callers have keys and the stage is throttled; a firewall's false positive would reject a checkout",
     ),
     Acknowledged(
-        "training/Jobs/Role", "IAM5[Resource::*]", "Image login and metrics, the latter by namespace"
+        "training/Jobs/Role", "IAM5[Resource::*]", "Image login, and metrics restricted by namespace"
     ),
     Acknowledged(
         "training/Jobs/Role",
         "IAM5[Resource::arn:<AWS::Partition>:logs:<AWS::Region>:<AWS::AccountId>:log-group:/aws/sagemaker/*]",
         "SageMaker names the log groups of its jobs itself",
     ),
-    Acknowledged("training/Spark/Role", "IAM5[Resource::*]", "Log groups are looked for by listing them"),
+    Acknowledged("training/Spark/Role", "IAM5[Resource::*]", "EMR finds its log group by listing log groups"),
     Acknowledged(
         "observability/ModelMonitor/JobRole",
         "IAM5[Resource::*]",
-        "Image login and metrics, the latter by namespace",
+        "Image login, and metrics restricted by namespace",
     ),
     Acknowledged(
         "observability/ModelMonitor/JobRole",
@@ -103,7 +101,7 @@ _FIXED = (
     Acknowledged(
         "training/Retrain/Role",
         "IAM5[Resource::*]",
-        "Log delivery and X-Ray know no resource to be narrowed to",
+        "Log delivery and X-Ray support no resource-level permissions",
     ),
     Acknowledged("training/Retrain/Role", "IAM5[Resource::<PrepareTraining0AF988E3.Arn>:*]", _INVOKE),
     Acknowledged("training/Retrain/Role", "IAM5[Resource::<RegisterModel49B8E918.Arn>:*]", _INVOKE),
@@ -120,7 +118,7 @@ _FIXED = (
     Acknowledged(
         "training/Rescore/Role",
         "IAM5[Resource::*]",
-        "Log delivery and X-Ray know no resource to be narrowed to",
+        "Log delivery and X-Ray support no resource-level permissions",
     ),
     *(
         Acknowledged(
@@ -139,7 +137,7 @@ _FIXED = (
     ),
 )
 
-# The export's name, as cdk-nag spells it, follows from the bucket's logical id, which a test pins.
+# cdk-nag names the export, which follows from the bucket's logical id; a test pins it.
 _ARCHIVE = "candor-{stage}-storage:ExportsOutputFnGetAttArchiveDA4CB258ArnBE8F3792"
 _BUNDLES = "candor-{stage}-storage:ExportsOutputFnGetAttBundles3FB864E8ArnBFC9039D"
 _TRAINING = "candor-{stage}-storage:ExportsOutputFnGetAttTraining1DBE9C16Arn863F5C88"
@@ -182,7 +180,7 @@ _OBJECT_GRANTS = (
 
 
 def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
-    """The findings that this stage keeps."""
+    """The acknowledged findings of this stage."""
     yield from _FIXED
     for path, resource in _OBJECT_GRANTS:
         yield Acknowledged(path, f"IAM5[Resource::{resource}]", _OBJECTS)
@@ -199,7 +197,7 @@ def acknowledged(settings: StageSettings) -> Iterator[Acknowledged]:
 
 
 def acknowledge(app: cdk.App, settings: StageSettings) -> None:
-    """Record each acknowledgement on its construct; fails when the construct is gone."""
+    """Record each acknowledgement on its construct; fails when the construct does not exist."""
     for path, rule, reason in acknowledged(settings):
         construct: IConstruct = app
         for step in f"candor-{settings.stage}-{path.format(stage=settings.stage)}".split("/"):

@@ -1,4 +1,4 @@
-"""The app's stacks, wired in the order in which they depend on each other."""
+"""The stacks of the app, created in the order of their dependencies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from stacks.training import TrainingStack
 
 
 @dataclass(frozen=True, kw_only=True)
-class Application:
-    """The stacks of one stage, and what they were built from."""
+class StageApplication:
+    """The stacks of one stage, and the settings they were built from."""
 
     settings: StageSettings
     storage: StorageStack
@@ -28,54 +28,26 @@ class Application:
     observability: ObservabilityStack
 
 
-def build(app: cdk.App) -> Application:
-    """Add the stacks of the stage that the context names (`-c stage=…`, dev without it)."""
+def build(app: cdk.App) -> StageApplication:
+    """Add the stacks of the stage named by the context (`-c stage=…`, dev by default)."""
     stage = app.node.try_get_context("stage") or "dev"
     settings = StageSettings.from_context(app.node.try_get_context("stages"), stage)
     cdk.Tags.of(app).add("candor:stage", stage)
-    # Every stack whose loss is felt: the API's address and the queues are state as well. Alarms are made again.
-    protect = settings.termination_protection
-
-    def named(unit: str) -> str:
-        return f"candor-{stage}-{unit}"
-
-    storage = StorageStack(app, named("storage"), settings=settings, termination_protection=protect)
-    ingestion = IngestionStack(
-        app, named("ingestion"), settings=settings, storage=storage, termination_protection=protect
-    )
-    history = HistoryStack(
-        app,
-        named("history"),
-        settings=settings,
-        storage=storage,
-        ingestion=ingestion,
-        termination_protection=protect,
-    )
-    serving = ServingStack(
-        app,
-        named("serving"),
-        settings=settings,
-        storage=storage,
-        ingestion=ingestion,
-        termination_protection=protect,
-    )
-    training = TrainingStack(
-        app, named("training"), settings=settings, storage=storage, termination_protection=protect
-    )
+    storage = StorageStack(app, settings)
+    ingestion = IngestionStack(app, settings, storage=storage)
+    history = HistoryStack(app, settings, storage=storage, ingestion=ingestion)
+    serving = ServingStack(app, settings, storage=storage, ingestion=ingestion)
+    training = TrainingStack(app, settings, storage=storage)
     observability = ObservabilityStack(
         app,
-        named("observability"),
-        settings=settings,
+        settings,
         storage=storage,
         ingestion=ingestion,
         history=history,
         serving=serving,
         training=training,
     )
-    for stack in (storage, ingestion, history, serving, training, observability):
-        # CDK names the role of every function as a dependency once more; that is no finding.
-        stack.template_options.metadata = {"cfn-lint": {"config": {"ignore_checks": ["W3005"]}}}
-    return Application(
+    return StageApplication(
         settings=settings,
         storage=storage,
         ingestion=ingestion,

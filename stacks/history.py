@@ -1,4 +1,4 @@
-"""What was: the tables' streams to the archive, every decision back to the bus, and stale items healed from the archive."""
+"""History: tables' streams to the archive, decisions to the bus, healing of stale items from the archive."""
 
 from __future__ import annotations
 
@@ -7,79 +7,66 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from stacks.constructs.archive_stream import ArchiveStream
 from stacks.constructs.archive_tables import ArchiveTables
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.healing import Healing
-from stacks.constructs.layers import HouseLayers
+from stacks.constructs.queue import HouseQueue
 from stacks.ingestion import PLATFORM, IngestionStack, only_as
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 from stacks.storage import StorageStack
 
 COMMITS_PREFIX, DECISIONS_PREFIX, SHADOWS_PREFIX = "commits/", "decisions/", "shadows/"
-"""Where the archive keeps the log of commits, the decision records and what shadows said of them."""
+"""Prefixes of the archive: the log of commits, decision records, and the scores of shadow bundles."""
 
 TIMEOUT_S = 60
 
 MAX_RECORD_AGE_H = 12
-"""How long a record that fails is tried: half of what a stream keeps, so that the other half is left to read it by hand."""
+"""Hours for which a failing record is retried: half of a stream's retention, so that a person has the other half."""
 
-# What a table writes that is neither a commit nor a decision is not worth an invocation.
+# Writes that are neither commits nor decisions invoke no function.
 _COMMITS = {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}
 _INSERTS = {"eventName": ["INSERT"]}
 
 
-class HistoryStack(cdk.Stack):
-    """`log_commits` on the feature tables' streams, `publish_decisions` and `score_shadows` on the decisions'; the archive's tables."""
+class HistoryStack(StageStack):
+    """`log_commits` on the feature tables' streams, `publish_decisions` and `score_shadows` on the decisions' stream.
+
+    Also the archive's tables for Athena, and the healing of stale items.
+    """
+
+    unit = "history"
 
     def __init__(
         self,
         scope: Construct,
-        construct_id: str,
-        *,
         settings: StageSettings,
+        *,
         storage: StorageStack,
         ingestion: IngestionStack,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        self._settings = settings
-        self._layers = HouseLayers(self, "Layers")
-        self.streams_dlq = sqs.Queue(
-            self,
-            "StreamsDlq",
-            retention_period=cdk.Duration.days(settings.dlq_retention_days),
-            encryption=sqs.QueueEncryption.SQS_MANAGED,
-            enforce_ssl=True,
-        )
-        self.commits = ArchiveStream(
-            self, "Commits", prefix=COMMITS_PREFIX, bucket=storage.archive, settings=settings
-        )
-        self.decisions = ArchiveStream(
-            self, "Decisions", prefix=DECISIONS_PREFIX, bucket=storage.archive, settings=settings
-        )
-        self.shadows = ArchiveStream(
-            self, "Shadows", prefix=SHADOWS_PREFIX, bucket=storage.archive, settings=settings
-        )
-        self.tables = ArchiveTables(self, "Tables", stage=settings.stage, bucket=storage.archive)
+        super().__init__(scope, settings)
+        self.streams_dlq = HouseQueue(self, "StreamsDlq", retention_days=settings.dlq_retention_days)
+        archive = storage.archive
+        self.commits = ArchiveStream(self, "Commits", prefix=COMMITS_PREFIX, bucket=archive)
+        self.decisions = ArchiveStream(self, "Decisions", prefix=DECISIONS_PREFIX, bucket=archive)
+        self.shadows = ArchiveStream(self, "Shadows", prefix=SHADOWS_PREFIX, bucket=archive)
+        self.tables = ArchiveTables(self, "Tables", bucket=archive)
         self.log_commits = self._log_commits(storage)
         self.publish_decisions = self._publish_decisions(storage, ingestion)
         self.score_shadows = self._score_shadows(storage)
-        self.healing = Healing(
-            self, "Healing", settings=settings, storage=storage, ingestion=ingestion, layers=self._layers
-        )
-        cdk.CfnOutput(self, "StreamsDlqUrl", value=self.streams_dlq.queue_url)
+        self.healing = Healing(self, "Healing", storage=storage, ingestion=ingestion)
+        self.add_outputs(StreamsDlqUrl=self.streams_dlq.queue_url)
 
     def _log_commits(self, storage: StorageStack) -> HouseFunction:
         function = HouseFunction(
             self,
             "LogCommits",
             name="log_commits",
-            settings=self._settings,
-            layers=[self._layers.core, self._layers.runtime],
+            layers=[self.layers.core, self.layers.runtime],
             timeout_s=TIMEOUT_S,
             environment={
                 "COMMITS_STREAM": self.commits.stream.delivery_stream_name,
@@ -92,7 +79,7 @@ class HistoryStack(cdk.Stack):
             ("FromFeatures", storage.features),
             ("FromSynchronousFeatures", storage.synchronous_features),
         ):
-            self._follow(name, table, function, batch_size=1000, window_s=10, pattern=_COMMITS)
+            self._map_stream(name, table, function, batch_size=1000, window_s=10, pattern=_COMMITS)
         return function
 
     def _publish_decisions(self, storage: StorageStack, ingestion: IngestionStack) -> HouseFunction:
@@ -100,8 +87,7 @@ class HistoryStack(cdk.Stack):
             self,
             "PublishDecisions",
             name="publish_decisions",
-            settings=self._settings,
-            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            layers=[self.layers.core, self.layers.lender, self.layers.runtime],
             timeout_s=TIMEOUT_S,
             environment={
                 "DECISIONS_STREAM": self.decisions.stream.delivery_stream_name,
@@ -112,18 +98,17 @@ class HistoryStack(cdk.Stack):
         function.allow("firehose:PutRecordBatch", on=self.decisions.stream.delivery_stream_arn)
         function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn, when=only_as(PLATFORM))
         function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
-        self._follow(
+        self._map_stream(
             "FromDecisions", storage.decisions, function, batch_size=100, window_s=1, pattern=_INSERTS
         )
         return function
 
     def _score_shadows(self, storage: StorageStack) -> HouseFunction:
-        layers = self._layers
+        layers = self.layers
         function = HouseFunction(
             self,
             "ScoreShadows",
             name="score_shadows",
-            settings=self._settings,
             layers=[layers.core, layers.runtime, layers.lightgbm],
             timeout_s=TIMEOUT_S,
             environment={
@@ -137,12 +122,12 @@ class HistoryStack(cdk.Stack):
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
         function.allow("dynamodb:GetItem", on=storage.registry.table_arn)
         function.allow("sqs:SendMessage", on=self.streams_dlq.queue_arn)
-        self._follow(
+        self._map_stream(
             "ShadowsFromDecisions", storage.decisions, function, batch_size=100, window_s=10, pattern=_INSERTS
         )
         return function
 
-    def _follow(
+    def _map_stream(
         self,
         name: str,
         table: dynamodb.Table,
@@ -152,7 +137,7 @@ class HistoryStack(cdk.Stack):
         window_s: int,
         pattern: dict[str, Any],
     ) -> None:
-        """Hand a table's stream to a function from its oldest record on, in the order of writes to each item."""
+        """Map a table's stream to a function, from the oldest record on, in the order of writes to each item."""
         stream = table.table_stream_arn
         assert stream is not None
         function.allow(
@@ -175,7 +160,7 @@ class HistoryStack(cdk.Stack):
             max_record_age=cdk.Duration.hours(MAX_RECORD_AGE_H),
             filters=[lambda_.FilterCriteria.filter(pattern)],
         )
-        # CDK's own way to name the queue would also grant the function to read its attributes.
+        # CDK's SqsDlq would also permit the function to read the queue's attributes.
         resource = mapping.node.default_child
         assert isinstance(resource, lambda_.CfnEventSourceMapping)
         resource.add_property_override("DestinationConfig.OnFailure.Destination", self.streams_dlq.queue_arn)

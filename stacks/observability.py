@@ -1,8 +1,6 @@
-"""What wakes somebody: lost or late events, failing or slow decisions, failed retrainings, models that go wrong."""
+"""Alarms: lost or late events, failing or slow decisions, failed retrainings, drifting models."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_cloudwatch as cloudwatch
@@ -20,6 +18,7 @@ from stacks.history import HistoryStack
 from stacks.ingestion import IngestionStack
 from stacks.serving import ServingStack
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 from stacks.storage import StorageStack
 from stacks.training import TrainingStack
 
@@ -27,36 +26,35 @@ _MINUTE = cdk.Duration.minutes(1)
 _FIVE_MINUTES = cdk.Duration.minutes(5)
 
 
-class ObservabilityStack(cdk.Stack):
-    """Alarms of the other stacks' resources, and the topic that they speak on."""
+class ObservabilityStack(StageStack):
+    """Alarms on the other stacks' resources, their topic, and the champion's scheduled monitoring report."""
+
+    unit = "observability"
+    stateful = False
 
     def __init__(
         self,
         scope: Construct,
-        construct_id: str,
-        *,
         settings: StageSettings,
+        *,
         storage: StorageStack,
         ingestion: IngestionStack,
         history: HistoryStack,
         serving: ServingStack,
         training: TrainingStack,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
+        super().__init__(scope, settings)
         self.alarms = sns.Topic(self, "Alarms", enforce_ssl=True)
         if settings.alarm_email:
             for topic in (self.alarms, training.notices):
                 topic.add_subscription(subscriptions.EmailSubscription(settings.alarm_email))
         self._events(ingestion)
         self._history(history)
-        self._healing(ingestion, history.healing, settings)
-        self._decisions(serving, settings)
-        self._consistency(settings)
-        self._model(settings)
-        self.monitor = ModelMonitor(
-            self, "ModelMonitor", settings=settings, storage=storage, jobs=training.jobs
-        )
+        self._healing(ingestion, history.healing)
+        self._decisions(serving)
+        self._consistency()
+        self._model()
+        self.monitor = ModelMonitor(self, "ModelMonitor", storage=storage, jobs=training.jobs)
         failed = training.retrain.metric_failed(period=_FIVE_MINUTES)
         self._alarm("RetrainFailed", failed, "A retraining failed: read its execution in Step Functions.")
         blind = training.guard_models.metric_errors(period=_FIVE_MINUTES)
@@ -82,49 +80,42 @@ class ObservabilityStack(cdk.Stack):
         self._late("Shadows", history.shadows, "What shadows say does not reach the archive.")
         self._behind("ScoreShadows", history.score_shadows, "Shadows are behind the decisions.")
 
-    def _healing(self, ingestion: IngestionStack, healing: Healing, settings: StageSettings) -> None:
+    def _healing(self, ingestion: IngestionStack, healing: Healing) -> None:
         self._dlq(
             "StaleItemsDlq", ingestion.stale_items_dlq, "Items stay stale: read the cause, then redrive."
         )
         late = ingestion.stale_items.metric_approximate_age_of_oldest_message(period=_MINUTE)
         self._alarm("StaleItemsLate", late, "Stale items are not taken up.", threshold=900, periods=3)
-        # A message that waits for the archive is sent anew, so its age in the queue is not the item's.
-        stale = self._own("heal_features", "StaleSeconds", settings)
+        # A message that waits for the archive is sent again, so its age in the queue is not the item's.
+        stale = self._published("heal_features", "StaleSeconds")
         self._alarm("ItemsStayStale", stale, "Items are stale for 15 minutes and more.", threshold=900)
         errors = healing.heal_features.metric_errors(period=_FIVE_MINUTES)
         self._alarm("HealErrors", errors, "Batches of stale items fail as a whole.", periods=3)
         broken = healing.index_archive.metric_errors(period=_FIVE_MINUTES)
         self._alarm("IndexErrors", broken, "The archive's index is not kept up: read the function's log.")
-        behind = self._own("index_archive", "IndexHoursBehind", settings)
+        behind = self._published("index_archive", "IndexHoursBehind")
         self._alarm(
             "IndexBehind", behind, "The archive's index is a day behind: run it by hand.", threshold=24
         )
 
-    def _own(self, service: str, name: str, settings: StageSettings) -> cloudwatch.Metric:
-        """The greatest value of a metric that a function publishes."""
+    def _published(self, service: str, name: str, statistic: str = "Maximum") -> cloudwatch.Metric:
+        """A metric that our own code publishes, over five minutes."""
         return cloudwatch.Metric(
             namespace="Candor",
             metric_name=name,
-            dimensions_map={"service": service, "stage": settings.stage},
-            statistic="Maximum",
+            dimensions_map={"service": service, "stage": self.settings.stage},
+            statistic=statistic,
             period=_FIVE_MINUTES,
         )
 
-    def _decisions(self, serving: ServingStack, settings: StageSettings) -> None:
+    def _decisions(self, serving: ServingStack) -> None:
         alias = serving.score_alias
         errors = alias.metric_errors(period=_MINUTE)
         self._alarm("ScoreErrors", errors, "Checkouts are answered by an error: consider a rollback.")
         slow = alias.metric_duration(statistic="p99", period=_FIVE_MINUTES)
-        self._alarm(
-            "ScoreSlow", slow, "Decisions pass their deadline.", threshold=settings.deadline_ms, periods=3
-        )
-        bundles = cloudwatch.Metric(
-            namespace="Candor",
-            metric_name="BundlesFailed",
-            dimensions_map={"service": "score", "stage": settings.stage},
-            statistic="Sum",
-            period=_FIVE_MINUTES,
-        )
+        deadline_ms = self.settings.deadline_ms
+        self._alarm("ScoreSlow", slow, "Decisions pass their deadline.", threshold=deadline_ms, periods=3)
+        bundles = self._published("score", "BundlesFailed", "Sum")
         self._alarm("BundlesFailed", bundles, "The champion cannot serve: read the scorer's log, roll back.")
         for name, function in (
             ("Score", alias),
@@ -140,8 +131,8 @@ class ObservabilityStack(cdk.Stack):
         broken = serving.api.metric_server_error(statistic="Sum", period=_MINUTE)
         self._alarm("ApiServerErrors", broken, "The API answers 5xx.")
 
-    def _consistency(self, settings: StageSettings) -> None:
-        """What `candor features consistency --publish` finds that must never be."""
+    def _consistency(self) -> None:
+        """Alarms on differences that `candor features consistency --publish` must never find."""
         for name, metric, text in (
             ("ServedWrongly", "AsServedMismatches", "Decisions do not follow from the log: replay them."),
             (
@@ -150,17 +141,10 @@ class ObservabilityStack(cdk.Stack):
                 "Features differ from the archive for no reason.",
             ),
         ):
-            found = cloudwatch.Metric(
-                namespace="Candor",
-                metric_name=metric,
-                dimensions_map={"service": "consistency", "stage": settings.stage},
-                statistic="Maximum",
-                period=_FIVE_MINUTES,
-            )
-            self._alarm(name, found, text)
+            self._alarm(name, self._published("consistency", metric), text)
 
-    def _model(self, settings: StageSettings) -> None:
-        """What `candor models monitor --publish` finds beyond chance; each limit is that of the report."""
+    def _model(self) -> None:
+        """Alarms on what `candor models monitor --publish` finds beyond chance; each limit is the report's."""
         for name, limit, text in (
             ("FeatureDrift", 0.25, "A feature is not what the model was trained on: see the report."),
             ("ScoreDrift", 0.25, "Scores are not what they were in training: see the report."),
@@ -168,21 +152,14 @@ class ObservabilityStack(cdk.Stack):
             ("BadRateOff", 0.2, "Loans turn bad more, or less, often than predicted: retrain."),
             ("ApprovalRateShift", 0.05, "The approval rate changed within a week: find out why."),
         ):
-            found = cloudwatch.Metric(
-                namespace="Candor",
-                metric_name=name,
-                dimensions_map={"service": "monitor", "stage": settings.stage},
-                statistic="Maximum",
-                period=_FIVE_MINUTES,
-            )
-            self._alarm(name, found, text, threshold=limit)
+            self._alarm(name, self._published("monitor", name), text, threshold=limit)
 
     def _late(self, name: str, archive: ArchiveStream, text: str) -> None:
         age = archive.stream.metric("DeliveryToS3.DataFreshness", statistic="Maximum", period=_FIVE_MINUTES)
         self._alarm(f"{name}Late", age, text, threshold=1800, periods=3)
 
     def _behind(self, name: str, function: HouseFunction, text: str) -> None:
-        """An hour: a stream forgets a record after 24, and its mapping passes it over after 12."""
+        """Alarm after one hour: the mapping gives a record up after 12, and the stream drops it after 24."""
         age = function.metric("IteratorAge", statistic="Maximum", period=_FIVE_MINUTES)
         self._alarm(f"{name}Behind", age, text, threshold=3_600_000)
 

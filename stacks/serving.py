@@ -1,4 +1,4 @@
-"""The HTTP API: a checkout is decided, an event is published."""
+"""The HTTP API: deciding checkouts, reading decisions, publishing events."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 import aws_cdk as cdk
 from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
-from stacks.constructs.layers import HouseLayers
+from stacks.constructs.log_group import HouseLogGroup
 from stacks.constructs.problems import add_gateway_responses
-from stacks.constructs.retention import log_retention
 from stacks.ingestion import LENDER, IngestionStack, only_as
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 from stacks.storage import StorageStack
 
 ALIAS = "live"
-"""What the API calls; a rollback moves it to the version before."""
+"""The scorer's alias, which the API calls; a rollback moves it to the previous version."""
 
 _ACCESS_LOG = {
     "request_id": "$context.requestId",
@@ -35,26 +34,24 @@ _ACCESS_LOG = {
 }
 
 
-class ServingStack(cdk.Stack):
-    """REST API, authoriser and the two functions behind it.
+class ServingStack(StageStack):
+    """The REST API, its authoriser and the four functions behind its routes.
 
-    The routes are resources under /v1, so that a caller's path is the same below the deployed ApiUrl,
-    a custom domain and the local system.
+    Public routes are resources under /v1, so that a caller's path is the same below the deployed ApiUrl, a custom
+    domain and the local system.
     """
+
+    unit = "serving"
 
     def __init__(
         self,
         scope: Construct,
-        construct_id: str,
-        *,
         settings: StageSettings,
+        *,
         storage: StorageStack,
         ingestion: IngestionStack,
-        **kwargs: Any,
     ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        self._settings = settings
-        self._layers = HouseLayers(self, "Layers")
+        super().__init__(scope, settings)
         self.score = self._score(storage)
         self.score_alias = self.score.add_alias(ALIAS)
         self.authorize = self._authorize(storage)
@@ -65,22 +62,20 @@ class ServingStack(cdk.Stack):
         add_gateway_responses(self.api)
         self._routes()
         plan = self._usage_plan()
-        self.api.node.try_remove_child("Endpoint")  # CDK's own output of what ApiUrl says
+        self.api.node.try_remove_child("Endpoint")  # CDK's own output, which duplicates ApiUrl
         url = f"https://{self.api.rest_api_id}.execute-api.{self.region}.{self.url_suffix}"
-        cdk.CfnOutput(self, "ApiUrl", value=f"{url}/{settings.stage}")
-        cdk.CfnOutput(self, "MerchantsUsagePlanId", value=plan.usage_plan_id)
+        self.add_outputs(ApiUrl=f"{url}/{settings.stage}", MerchantsUsagePlanId=plan.usage_plan_id)
 
     def _score(self, storage: StorageStack) -> HouseFunction:
-        layers = self._layers
+        layers = self.layers
         function = HouseFunction(
             self,
             "Score",
             name="score",
-            settings=self._settings,
             layers=[layers.core, layers.lender, layers.runtime, layers.lightgbm],
-            memory_mb=self._settings.score_memory_mb,
-            # Room for a cold start; what a warm request may take is DEADLINE_MS.
-            timeout_s=self._settings.deadline_ms // 1000 + 10,
+            memory_mb=self.settings.score_memory_mb,
+            # Includes a cold start; a warm request is bounded by DEADLINE_MS.
+            timeout_s=self.settings.deadline_ms // 1000 + 10,
             environment={
                 "FEATURES_TABLE": storage.features.table_name,
                 "SYNCHRONOUS_TABLE": storage.synchronous_features.table_name,
@@ -88,18 +83,18 @@ class ServingStack(cdk.Stack):
                 "REGISTRY_TABLE": storage.registry.table_name,
                 "BUNDLES_BUCKET": storage.bundles.bucket_name,
                 "DECISION_KEY_SECRET": storage.decision_key.secret_arn,
-                "REPLAY_CLOCK": self._settings.replay_clock,
-                "DEADLINE_MS": str(self._settings.deadline_ms),
-                "DECISION_RETENTION_DAYS": str(self._settings.decision_retention_days),
-                "REDELIVERY_HORIZON_DAYS": str(self._settings.redelivery_horizon_days),
+                "REPLAY_CLOCK": self.settings.replay_clock,
+                "DEADLINE_MS": str(self.settings.deadline_ms),
+                "DECISION_RETENTION_DAYS": str(self.settings.decision_retention_days),
+                "REDELIVERY_HORIZON_DAYS": str(self.settings.redelivery_horizon_days),
             },
         )
-        if self._settings.score_snapshots == "on":
+        if self.settings.score_snapshots == "on":
             function.start_from_snapshots()
         synchronous = storage.synchronous_features.table_arn
         read = [storage.features.table_arn, synchronous, storage.registry.table_arn]
         function.allow("dynamodb:BatchGetItem", on=read)
-        # TransactWriteItems, a decision with its synchronous items, is authorised as the writes that it holds.
+        # TransactWriteItems (a decision with its synchronous items) is authorised as the writes in it.
         write = [storage.decisions.table_arn, synchronous]
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=write)
         function.allow("dynamodb:ConditionCheckItem", on=synchronous)
@@ -112,8 +107,7 @@ class ServingStack(cdk.Stack):
             self,
             "Authorize",
             name="authorize",
-            settings=self._settings,
-            layers=[self._layers.core, self._layers.runtime],
+            layers=[self.layers.core, self.layers.runtime],
             timeout_s=10,
             environment={"MERCHANTS_TABLE": storage.merchants.table_name},
         )
@@ -125,23 +119,21 @@ class ServingStack(cdk.Stack):
             self,
             "PublishEvents",
             name="publish_events",
-            settings=self._settings,
-            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            layers=[self.layers.core, self.layers.lender, self.layers.runtime],
             timeout_s=20,
             environment={"EVENT_BUS_NAME": ingestion.bus.event_bus_name},
         )
-        # When a live event became known is for the bus to say: no caller may load history through the API.
+        # Only the bus says when a live event became known: no caller may load history through the API.
         function.allow("events:PutEvents", on=ingestion.bus.event_bus_arn, when=only_as(LENDER))
         return function
 
     def _reader(self, construct_id: str, name: str, storage: StorageStack) -> HouseFunction:
-        """A function that looks decisions up by their id, and may do nothing else."""
+        """A function that reads decisions by id, and may do nothing else."""
         function = HouseFunction(
             self,
             construct_id,
             name=name,
-            settings=self._settings,
-            layers=[self._layers.core, self._layers.lender, self._layers.runtime],
+            layers=[self.layers.core, self.layers.lender, self.layers.runtime],
             timeout_s=15,
             environment={"DECISIONS_TABLE": storage.decisions.table_name},
         )
@@ -149,30 +141,25 @@ class ServingStack(cdk.Stack):
         return function
 
     def _api(self) -> apigateway.RestApi:
-        access_log = logs.LogGroup(
-            self,
-            "ApiAccessLogs",
-            retention=log_retention(self._settings.log_retention_days),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        access_log = HouseLogGroup(self, "ApiAccessLogs")
         return apigateway.RestApi(
             self,
             "Api",
-            description=f"candor {self._settings.stage}: credit decisions at the checkout",
+            description=f"candor {self.settings.stage}: credit decisions at the checkout",
             endpoint_types=[apigateway.EndpointType.REGIONAL],
-            # Which merchant's throttle and quota a request uses up is the authoriser's word, not the caller's.
+            # The authoriser, not the caller, names the merchant whose throttle and quota a request uses.
             api_key_source_type=apigateway.ApiKeySourceType.AUTHORIZER,
-            # The account's one logging role outlives any stack that set it.
+            # The account's single logging role must outlive the stack that set it.
             cloud_watch_role=True,
             cloud_watch_role_removal_policy=cdk.RemovalPolicy.RETAIN,
             deploy_options=apigateway.StageOptions(
-                stage_name=self._settings.stage,
-                throttling_rate_limit=self._settings.requests_per_second,
-                throttling_burst_limit=self._settings.requests_burst,
+                stage_name=self.settings.stage,
+                throttling_rate_limit=self.settings.requests_per_second,
+                throttling_burst_limit=self.settings.requests_burst,
                 access_log_destination=apigateway.LogGroupLogDestination(access_log),
                 access_log_format=apigateway.AccessLogFormat.custom(json.dumps(_ACCESS_LOG)),
                 logging_level=apigateway.MethodLoggingLevel.ERROR,
-                # Bodies carry what applicants bought: they are never logged.
+                # Bodies contain what applicants bought: they are never logged.
                 data_trace_enabled=False,
                 metrics_enabled=True,
                 tracing_enabled=True,
@@ -202,8 +189,8 @@ class ServingStack(cdk.Stack):
         internal.add_method("GET", _proxy(self.show_record), **signed)
 
     def _usage_plan(self) -> apigateway.UsagePlan:
-        """What one merchant may ask: each has a key in this plan, whose value is the merchant's usage key."""
-        settings = self._settings
+        """The limits of one merchant, who has a key in this plan; its value is the merchant's usage key."""
+        settings = self.settings
         return self.api.add_usage_plan(
             "Merchants",
             description=f"candor {settings.stage}: what one merchant may ask",

@@ -1,4 +1,4 @@
-"""Everything that differs between stages, read from the `stages` context of cdk.json and nowhere else."""
+"""The settings that differ between stages, read from the `stages` context of cdk.json only."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 LOG_RETENTION_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827)
-"""The retentions, in days, that CloudWatch Logs offers."""
+"""The retentions that CloudWatch Logs offers, in days."""
 
 BUS_RETRY_DAYS = 1
-"""EventBridge tries a target for at most 24 hours."""
+"""EventBridge retries a target for at most 24 hours."""
 
 STREAM_DAYS = 1
-"""What a table's stream keeps: checkout.decided reaches the bus through one."""
+"""Retention of a table's stream, through which checkout.decided reaches the bus."""
 
 
 class SettingsError(ValueError):
-    """A stage's settings cannot be used; the message names the stage, the setting and the remedy."""
+    """A stage's settings are unusable; the message names the stage, the setting and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GateSettings:
-    """What a bundle must reach before it may serve; `candor.registry.gates` says what each means. Latency in µs."""
+    """Thresholds that a bundle must reach before it may serve; see `candor.registry.gates`. Latency in µs."""
 
     min_auc: float
     max_auc_loss: float
@@ -38,10 +38,9 @@ class GateSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardSettings:
-    """When live metrics take a promotion or a challenge back, for so many hours after it; 0 hours: never.
+    """Live metrics that revert a promotion or a challenge within `hours` after it; 0 hours: never.
 
-    Shares of the decisions: how many may be degraded, by how much the approval rate may move. Fewer than `min_decisions`
-    prove nothing.
+    `max_degraded` and `max_approval_change` are shares of the decisions. Fewer than `min_decisions` revert nothing.
     """
 
     hours: int
@@ -52,14 +51,15 @@ class GuardSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSettings:
-    """One stage, validated. Times carry their unit in the name.
+    """One stage, validated. Names carry the unit of their value.
 
-    `replay_clock` lets a caller choose the moment of a decision: for historic data, never in prod.
-    `score_snapshots`: the scorer's published version starts from a snapshot (Lambda SnapStart), which AWS charges for.
-    `promotion` says who turns a candidate into the champion: the gates alone, or a person; `approval` whether a second
-    person must agree. A challenger's share grows by `canary_shares`. `retrain_schedule` says when a retraining begins and
-    `monitor_schedule` when the champion's report is made. Schedules are EventBridge Scheduler's expressions; null: never.
-    `healing_concurrency` bounds how many workers make stale items exact at a time.
+    - `replay_clock` allows a caller to choose the moment of a decision: for historic data, never in prod.
+    - `score_snapshots` starts the scorer's published version from a snapshot (Lambda SnapStart), which AWS charges for.
+    - `promotion` says who promotes a candidate to champion: the gates alone ("policy") or a person; `approval` whether
+      a second person must agree. A challenger's share of traffic grows by `canary_shares`.
+    - `retrain_schedule` starts retrainings, `monitor_schedule` the champion's monitoring report: expressions of
+      EventBridge Scheduler; null: never.
+    - `healing_concurrency` bounds the concurrent invocations that heal stale items.
     """
 
     stage: str
@@ -99,7 +99,7 @@ class StageSettings:
 
     @property
     def redelivery_horizon_days(self) -> int:
-        """The longest that an event can come back: a table's stream, bus retries, then the queue, then the DLQ."""
+        """Upper bound until an event is redelivered: a table's stream, bus retries, the queue, the DLQ."""
         return STREAM_DAYS + BUS_RETRY_DAYS + self.events_retention_days + self.dlq_retention_days
 
     @classmethod
@@ -115,14 +115,14 @@ class StageSettings:
 
 
 _NULL = {"alarm_email", "monitor_schedule", "retrain_schedule"}
-"""What may be null; CDK drops what is."""
+"""Settings that may be null; CDK drops null values from the context."""
 
 
 def _read(
-    cls: type[Any], stage: str, values: Mapping[str, Any], given: frozenset[str], prefix: str = ""
+    cls: type[Any], stage: str, values: Mapping[str, Any], known: frozenset[str], prefix: str = ""
 ) -> dict[str, Any]:
-    """The members of one object of the context, each of its type."""
-    names = {field.name for field in fields(cls)} - given
+    """The members of one object of the context, checked against their types."""
+    names = {field.name for field in fields(cls)} - known
     _refuse(stage, "lacks", {prefix + name for name in names - set(values) - _NULL})
     _refuse(stage, "has unknown", {prefix + name for name in set(values) - names})
     hints = get_type_hints(cls)
@@ -197,7 +197,7 @@ def _check(settings: StageSettings) -> None:
         _check_prod(settings)
 
 
-_COIN = 0.5
+_RANDOM_AUC = 0.5
 _SHARE = (0.0, 1.0)
 _MODEL_BOUNDS: dict[str, tuple[float, float]] = {
     "gates.min_auc": _SHARE,
@@ -218,8 +218,10 @@ _MODEL_BOUNDS: dict[str, tuple[float, float]] = {
 
 
 def _check_models(settings: StageSettings) -> None:
-    if settings.stage == "prod" and settings.gates.min_auc <= _COIN:
-        raise SettingsError(f"stage 'prod': gates.min_auc must be above {_COIN}, which is a coin's")
+    if settings.stage == "prod" and settings.gates.min_auc <= _RANDOM_AUC:
+        raise SettingsError(
+            f"stage 'prod': gates.min_auc must be above {_RANDOM_AUC}, the value of a random score"
+        )
     for path, (low, high) in _MODEL_BOUNDS.items():
         part, _, name = path.partition(".")
         value = getattr(getattr(settings, part), name)

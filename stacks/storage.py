@@ -1,8 +1,6 @@
-"""Everything that must survive: tables, buckets and the key that names decisions."""
+"""The stateful resources: tables, buckets and the key of decision ids."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import aws_cdk as cdk
 from aws_cdk import aws_dynamodb as dynamodb
@@ -13,22 +11,22 @@ from constructs import Construct
 from stacks.constructs.bucket import HouseBucket
 from stacks.constructs.retention import removal_policy
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 
 COLDER_DAYS = 90
-"""What lies longer in the archive is read by an audit or a retraining at most."""
+"""Archive objects older than this are read by audits and retrainings only."""
 
 
-class StorageStack(cdk.Stack):
-    """The stateful stack. Nothing in it is replaced by a deployment: tests pin its logical ids."""
+class StorageStack(StageStack):
+    """The data of a stage. No deployment replaces a resource in it: tests pin the logical ids."""
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, settings: StageSettings, **kwargs: Any
-    ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        self._settings = settings
+    unit = "storage"
+
+    def __init__(self, scope: Construct, settings: StageSettings) -> None:
+        super().__init__(scope, settings)
         both, new = dynamodb.StreamViewType.NEW_AND_OLD_IMAGES, dynamodb.StreamViewType.NEW_IMAGE
         self.features = self._table("Features", expires=True, stream=both)
-        # Read with ConsistentRead, which BatchGetItem takes per table: views that are not stay half the price.
+        # BatchGetItem takes ConsistentRead per table: views outside this one are read at half the price.
         self.synchronous_features = self._table("SynchronousFeatures", expires=True, stream=both)
         self.decisions = self._table("Decisions", expires=True, stream=new)
         self.registry = self._table("Registry")
@@ -47,25 +45,22 @@ class StorageStack(cdk.Stack):
             billing_mode=dynamodb.BillingMode.PAY_PER_REQUEST,
             time_to_live_attribute="ttl" if expires else None,
             stream=stream,
-            removal_policy=removal_policy(self._settings),
-            deletion_protection=self._settings.termination_protection,
+            removal_policy=removal_policy(self.settings),
+            deletion_protection=self.settings.termination_protection,
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
-                point_in_time_recovery_enabled=self._settings.point_in_time_recovery
+                point_in_time_recovery_enabled=self.settings.point_in_time_recovery
             ),
         )
 
     def _buckets(self) -> None:
-        settings, days = self._settings, cdk.Duration.days
+        settings, days = self.settings, cdk.Duration.days
         colder = s3.Transition(
             storage_class=s3.StorageClass.INFREQUENT_ACCESS, transition_after=days(COLDER_DAYS)
         )
-        self.access_logs = HouseBucket(
-            self, "AccessLogs", settings=settings, lifecycle=[s3.LifecycleRule(expiration=days(90))]
-        )
+        self.access_logs = HouseBucket(self, "AccessLogs", lifecycle=[s3.LifecycleRule(expiration=days(90))])
         self.archive = HouseBucket(
             self,
             "Archive",
-            settings=settings,
             access_logs=self.access_logs,
             versioned=True,
             lifecycle=[
@@ -82,35 +77,32 @@ class StorageStack(cdk.Stack):
                     )
                     for prefix in ("decisions/", "shadows/")
                 ),
-                # An index object is deleted in all its versions; what a run that was cut short left goes here.
+                # The indexer deletes an object in all its versions; this rule removes what an interrupted run left.
                 s3.LifecycleRule(prefix="index/", noncurrent_version_expiration=days(1)),
-                # A day's table goes when its decisions have: at the next compaction, and here if nobody compacts.
+                # A day's table expires with its decisions: at the next compaction, or by this rule without one.
                 *(
-                    s3.LifecycleRule(prefix=prefix, expiration=kept, noncurrent_version_expiration=days(1))
-                    for prefix, kept in (
+                    s3.LifecycleRule(prefix=prefix, expiration=age, noncurrent_version_expiration=days(1))
+                    for prefix, age in (
                         ("tables/decisions/", days(settings.decision_retention_days)),
                         ("athena/", days(7)),
                     )
                 ),
             ],
         )
-        self.bundles = HouseBucket(
-            self, "Bundles", settings=settings, access_logs=self.access_logs, versioned=True
-        )
-        kept = days(settings.training_retention_days)
+        self.bundles = HouseBucket(self, "Bundles", access_logs=self.access_logs, versioned=True)
+        retention = days(settings.training_retention_days)
         self.training = HouseBucket(
             self,
             "Training",
-            settings=settings,
             access_logs=self.access_logs,
             lifecycle=[
-                s3.LifecycleRule(prefix=prefix, expiration=kept)
+                s3.LifecycleRule(prefix=prefix, expiration=retention)
                 for prefix in ("runs/", "rescored/", "monitoring/")
             ],
         )
 
     def _decision_key(self) -> secretsmanager.Secret:
-        """The key of the keyed hash that turns merchant and Idempotency-Key into a decision's id."""
+        """The HMAC key that derives a decision's id from merchant and Idempotency-Key."""
         return secretsmanager.Secret(
             self,
             "DecisionKey",
@@ -118,21 +110,19 @@ class StorageStack(cdk.Stack):
             generate_secret_string=secretsmanager.SecretStringGenerator(
                 password_length=64, exclude_punctuation=True
             ),
-            removal_policy=removal_policy(self._settings),
+            removal_policy=removal_policy(self.settings),
         )
 
     def _outputs(self) -> None:
-        values = {
-            "FeaturesTableName": self.features.table_name,
-            "SynchronousFeaturesTableName": self.synchronous_features.table_name,
-            "DecisionsTableName": self.decisions.table_name,
-            "RegistryTableName": self.registry.table_name,
-            "MerchantsTableName": self.merchants.table_name,
-            "ArchiveBucketName": self.archive.bucket_name,
-            "BundlesBucketName": self.bundles.bucket_name,
-            "TrainingBucketName": self.training.bucket_name,
-            # A backfill needs it: what is older cannot be delivered again.
-            "RedeliveryHorizonDays": str(self._settings.redelivery_horizon_days),
-        }
-        for name, value in values.items():
-            cdk.CfnOutput(self, name, value=value)
+        self.add_outputs(
+            FeaturesTableName=self.features.table_name,
+            SynchronousFeaturesTableName=self.synchronous_features.table_name,
+            DecisionsTableName=self.decisions.table_name,
+            RegistryTableName=self.registry.table_name,
+            MerchantsTableName=self.merchants.table_name,
+            ArchiveBucketName=self.archive.bucket_name,
+            BundlesBucketName=self.bundles.bucket_name,
+            TrainingBucketName=self.training.bucket_name,
+            # For backfills: an older event cannot be delivered again.
+            RedeliveryHorizonDays=str(self.settings.redelivery_horizon_days),
+        )

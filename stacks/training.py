@@ -1,46 +1,36 @@
-"""A retraining: data set, training, evaluation, gates and, where policy says so, promotion; and who guards it afterwards."""
+"""Retraining: data set, training, evaluation, gates, promotion where the policy allows it, and the guard after it."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
 
 import aws_cdk as cdk
-from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
-from stacks.constructs.layers import HouseLayers
+from stacks.constructs.log_group import HouseLogGroup
 from stacks.constructs.rescoring import rescoring
-from stacks.constructs.retention import log_retention
 from stacks.constructs.retraining import RetrainingFunctions, retraining
-from stacks.constructs.sagemaker_jobs import SageMakerJobs
+from stacks.constructs.sagemaker_jobs import SageMakerJobDefinitions
 from stacks.constructs.schedules import Schedules
 from stacks.constructs.spark_jobs import SparkJobs
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 from stacks.storage import StorageStack
 
 
-class TrainingStack(cdk.Stack):
-    """The retrain state machine, what it calls, and the notices that it sends when it fails."""
+class TrainingStack(StageStack):
+    """The retraining state machine with its jobs, functions and failure notices; rescoring; the guard of models."""
 
-    def __init__(
-        self,
-        scope: Construct,
-        construct_id: str,
-        *,
-        settings: StageSettings,
-        storage: StorageStack,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        self._settings = settings
-        self._layers = HouseLayers(self, "Layers")
-        self.jobs = SageMakerJobs(self, "Jobs", settings=settings, storage=storage)
-        SparkJobs(self, "Spark", settings=settings, storage=storage)
+    unit = "training"
+
+    def __init__(self, scope: Construct, settings: StageSettings, *, storage: StorageStack) -> None:
+        super().__init__(scope, settings)
+        self.jobs = SageMakerJobDefinitions(self, "Jobs", storage=storage)
+        SparkJobs(self, "Spark", storage=storage)
         self.notices = sns.Topic(self, "RetrainNotices", enforce_ssl=True)
         self.prepare_training = self._prepare_training(storage)
         self.register_model = self._register_model(storage)
@@ -48,18 +38,17 @@ class TrainingStack(cdk.Stack):
         self.guard_models = self._guard_models(storage)
         self.retrain = self._state_machine()
         self.rescore = self._rescoring()
-        Schedules(self, "Schedules", settings=settings, machine=self.retrain, guard=self.guard_models)
+        Schedules(self, "Schedules", machine=self.retrain, guard=self.guard_models)
         self._outputs()
 
     def _function(self, construct_id: str, name: str, *, timeout_s: int, **environment: str) -> HouseFunction:
-        layers = [self._layers.core, self._layers.runtime]
-        if name == "register_model":  # it holds a bundle against the lender's definitions
-            layers.append(self._layers.lender)
+        layers = [self.layers.core, self.layers.runtime]
+        if name == "register_model":  # it compares a bundle with the lender's definitions
+            layers.append(self.layers.lender)
         return HouseFunction(
             self,
             construct_id,
             name=name,
-            settings=self._settings,
             layers=layers,
             timeout_s=timeout_s,
             environment=environment,
@@ -93,7 +82,7 @@ class TrainingStack(cdk.Stack):
             BUNDLES_BUCKET=storage.bundles.bucket_name,
             REGISTRY_TABLE=storage.registry.table_name,
             TRAINING_BUCKET=storage.training.bucket_name,
-            GATES=json.dumps(asdict(self._settings.gates), sort_keys=True),
+            GATES=json.dumps(asdict(self.settings.gates), sort_keys=True),
             MODEL_PACKAGE_GROUP=self.jobs.packages.model_package_group_name,
             TRAINING_IMAGE=self.jobs.image,
         )
@@ -111,7 +100,7 @@ class TrainingStack(cdk.Stack):
             timeout_s=60,
             REGISTRY_TABLE=storage.registry.table_name,
             BUNDLES_BUCKET=storage.bundles.bucket_name,
-            APPROVAL=self._settings.approval,
+            APPROVAL=self.settings.approval,
         )
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
@@ -124,7 +113,7 @@ class TrainingStack(cdk.Stack):
             timeout_s=60,
             REGISTRY_TABLE=storage.registry.table_name,
             NOTICES_TOPIC=self.notices.topic_arn,
-            GUARD=json.dumps(asdict(self._settings.guard), sort_keys=True),
+            GUARD=json.dumps(asdict(self.settings.guard), sort_keys=True),
         )
         function.allow("dynamodb:GetItem", "dynamodb:PutItem", on=storage.registry.table_arn)
         function.allow("cloudwatch:GetMetricData", on="*")
@@ -138,15 +127,15 @@ class TrainingStack(cdk.Stack):
             functions=functions,
             jobs=self.jobs,
             notices=self.notices,
-            settings=self._settings,
+            settings=self.settings,
         )
-        # Each of three jobs may take its time twice before the run is given up.
-        machine = self._machine("Retrain", definition, 6 * self._settings.training_max_hours + 2)
+        # Each of the three jobs may use its maximum twice before the run fails.
+        machine = self._machine("Retrain", definition, 6 * self.settings.training_max_hours + 2)
         self.jobs.grant_run(machine)
         return machine
 
     def _rescoring(self) -> sfn.StateMachine:
-        hours = self._settings.training_max_hours
+        hours = self.settings.training_max_hours
         definition = rescoring(Construct(self, "Rescoring"), jobs=self.jobs, hours=hours)
         machine = self._machine("Rescore", definition, 24 * hours)
         self.jobs.grant_run(machine, ["Processing"])
@@ -161,25 +150,21 @@ class TrainingStack(cdk.Stack):
             timeout=cdk.Duration.hours(hours),
             tracing_enabled=True,
             logs=sfn.LogOptions(
-                destination=logs.LogGroup(
+                destination=HouseLogGroup(
                     self,
                     f"{name}Logs",
-                    # Step Functions writes only to groups whose name begins so, without a policy per group.
-                    log_group_name=f"/aws/vendedlogs/states/candor-{self._settings.stage}-{name.lower()}",
-                    retention=log_retention(self._settings.log_retention_days),
-                    removal_policy=cdk.RemovalPolicy.DESTROY,
+                    # Groups under /aws/vendedlogs need no resource policy of their own.
+                    name=f"/aws/vendedlogs/states/candor-{self.settings.stage}-{name.lower()}",
                 ),
                 level=sfn.LogLevel.ALL,
             ),
         )
 
     def _outputs(self) -> None:
-        values = {
-            "RetrainStateMachineArn": self.retrain.state_machine_arn,
-            "RescoreStateMachineArn": self.rescore.state_machine_arn,
-            # What `candor models` needs to know of the stage's rules.
-            "PromotionApproval": self._settings.approval,
-            "CanaryShares": ",".join(f"{share:g}" for share in self._settings.canary_shares),
-        }
-        for name, value in values.items():
-            cdk.CfnOutput(self, name, value=value)
+        self.add_outputs(
+            RetrainStateMachineArn=self.retrain.state_machine_arn,
+            RescoreStateMachineArn=self.rescore.state_machine_arn,
+            # `candor models` reads these two rules of the stage.
+            PromotionApproval=self.settings.approval,
+            CanaryShares=",".join(f"{share:g}" for share in self.settings.canary_shares),
+        )

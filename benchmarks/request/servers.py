@@ -15,7 +15,7 @@ from typing import Protocol
 
 from benchmarks.request.world import CUSTOMERS, ROOT, SETTINGS, proxied
 from local.lambda_.environment import FunctionSpec
-from local.lambda_.sandbox import Worker
+from local.lambda_.sandbox import Sandbox
 
 START_S = 60.0
 
@@ -48,19 +48,19 @@ class Function:
             **SETTINGS,
             **environment,
         }
-        self._worker = Worker(spec, variables, log, "us-east-1")
-        self._worker.boot()
+        self._sandbox = Sandbox(spec, variables, log, "us-east-1")
+        self._sandbox.boot()
 
     def serve(self, customer: int) -> None:
-        found = self._worker.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
+        found = self._sandbox.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
         if found.error or json.loads(found.payload)["statusCode"] != 200:
             raise RuntimeError(f"{found.error}: {found.payload[:500]!r}")
 
     def spent_ns(self) -> int:
-        return cpu_ns(self._worker.pid)
+        return cpu_ns(self._sandbox.pid)
 
     def close(self) -> None:
-        self._worker.close()
+        self._sandbox.close()
 
 
 class Peer:

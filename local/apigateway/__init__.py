@@ -1,1 +1,1 @@
-"""API Gateway: a REST API of a template, served over HTTP."""
+"""API Gateway: serving a template's REST API over HTTP."""

@@ -1,4 +1,4 @@
-"""Who may call: Lambda authorisers with their cache of policies, and the form of IAM signatures."""
+"""Authorisation of requests: Lambda authorisers with their policy cache, and the form of IAM signatures."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SIGNATURE = re.compile(
 )
 
 
-class Refused(Exception):
-    """The request is not let through; `kind` is the gateway response to give, `reason` is for the log."""
+class GatewayError(Exception):
+    """The request ends with the gateway response `kind`; `reason` is for the log."""
 
     def __init__(self, kind: str, reason: str = "") -> None:
         super().__init__(reason or kind)
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Grant:
-    """What an authoriser returned: its policy's statements, and the context passed on to the function."""
+    """An authoriser's result: its policy's statements, and the context passed to the function."""
 
     statements: tuple[Mapping[str, Any], ...]
     context: Mapping[str, str]
@@ -45,9 +45,9 @@ class Grant:
 
 
 class AuthorizerCache:
-    """Calls one authoriser and keeps its policies by identity source, as the stage's cache does. Thread-safe.
+    """Calls one authoriser and caches its policies by identity source. Thread-safe.
 
-    Failures are not kept. A kept policy is evaluated for each request's own method.
+    Failures are not cached. A cached policy is evaluated for each request's method.
     """
 
     def __init__(
@@ -57,40 +57,40 @@ class AuthorizerCache:
         self._invoke = invoke
         self._now = now
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, ...], tuple[float, Grant]] = {}
+        self._cached: dict[tuple[str, ...], tuple[float, Grant]] = {}
         self._sources = [_source(text) for text in authorizer.identity_sources]
 
     def grant(
         self, request: HttpRequest, context: Mapping[str, Any], event: Callable[[], Mapping[str, Any]]
     ) -> Grant:
-        """The grant for a request. Raises Refused: UNAUTHORIZED without a call when an identity source is missing."""
+        """The grant for a request. Raises GatewayError; a missing identity source is UNAUTHORIZED without a call."""
         identity = tuple(read(request, context) or "" for read in self._sources)
         if not all(identity):
-            raise Refused("UNAUTHORIZED", "an identity source is missing")
-        kept = self._recall(identity)
-        if kept is not None:
-            return kept
+            raise GatewayError("UNAUTHORIZED", "an identity source is missing")
+        cached = self._recall(identity)
+        if cached is not None:
+            return cached
         grant = _grant(self._invoke(self._authorizer.function, json.dumps(event()).encode()))
-        self._keep(identity, grant)
+        self._store(identity, grant)
         return grant
 
     def _recall(self, identity: tuple[str, ...]) -> Grant | None:
         with self._lock:
-            kept = self._kept.get(identity)
-            return kept[1] if kept and self._now() < kept[0] else None
+            entry = self._cached.get(identity)
+            return entry[1] if entry and self._now() < entry[0] else None
 
-    def _keep(self, identity: tuple[str, ...], grant: Grant) -> None:
+    def _store(self, identity: tuple[str, ...], grant: Grant) -> None:
         if self._authorizer.ttl_s <= 0:
             return
         with self._lock:
-            self._kept.pop(identity, None)
-            if len(self._kept) >= _CACHE_SIZE:
-                del self._kept[next(iter(self._kept))]
-            self._kept[identity] = (self._now() + self._authorizer.ttl_s, grant)
+            self._cached.pop(identity, None)
+            if len(self._cached) >= _CACHE_SIZE:
+                del self._cached[next(iter(self._cached))]
+            self._cached[identity] = (self._now() + self._authorizer.ttl_s, grant)
 
 
 def _source(text: str) -> Callable[[HttpRequest, Mapping[str, Any]], str | None]:
-    """How to read one identity source; raises ValueError for a kind that this gateway does not know."""
+    """The reader of one identity source. Raises ValueError for an unknown kind."""
     kind, _, name = text.rpartition(".")
     if kind == "method.request.header":
         return lambda request, _: request.header(name)
@@ -104,23 +104,25 @@ def _source(text: str) -> Callable[[HttpRequest, Mapping[str, Any]], str | None]
 
 
 def _grant(result: Invocation) -> Grant:
-    """Read an authoriser's answer; an exception with the message "Unauthorized" is a 401, any other failure a 500."""
-    answer = _json(result.payload)
+    """Parse an authoriser's response; an exception "Unauthorized" is a 401, any other failure a 500."""
+    response = _json(result.payload)
     if result.error is not None:
-        if isinstance(answer, dict) and answer.get("errorMessage") == "Unauthorized":
-            raise Refused("UNAUTHORIZED")
-        raise Refused("AUTHORIZER_FAILURE", f"the authoriser failed: {result.error}")
+        if isinstance(response, dict) and response.get("errorMessage") == "Unauthorized":
+            raise GatewayError("UNAUTHORIZED")
+        raise GatewayError("AUTHORIZER_FAILURE", f"the authoriser failed: {result.error}")
     try:
-        statements = answer["policyDocument"]["Statement"]
-        context = {name: _text(value) for name, value in (answer.get("context") or {}).items()}
-        principal = str(answer["principalId"])
+        statements = response["policyDocument"]["Statement"]
+        context = {name: _text(value) for name, value in (response.get("context") or {}).items()}
+        principal = str(response["principalId"])
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        raise Refused(
-            "AUTHORIZER_CONFIGURATION_ERROR", f"the authoriser's answer is malformed: {error!r}"
+        raise GatewayError(
+            "AUTHORIZER_CONFIGURATION_ERROR", f"the authoriser's response is malformed: {error!r}"
         ) from error
     listed = statements if isinstance(statements, list) else [statements]
     if not all(isinstance(statement, dict) and "Condition" not in statement for statement in listed):
-        raise Refused("AUTHORIZER_CONFIGURATION_ERROR", "only plain policy statements are known here")
+        raise GatewayError(
+            "AUTHORIZER_CONFIGURATION_ERROR", "policy statements with conditions are not supported here"
+        )
     return Grant(tuple(listed), {**context, "principalId": principal})
 
 
@@ -132,7 +134,7 @@ def _json(payload: bytes) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Context values reach the function as text; API Gateway refuses objects and lists."""
+    """A context value as text, as the function gets it. Raises TypeError for objects and lists, as API Gateway does."""
     if isinstance(value, (dict, list)):
         raise TypeError("context values must be text, numbers or booleans")
     return value if isinstance(value, str) else json.dumps(value)
@@ -149,7 +151,7 @@ def _listed(value: Any) -> list[str]:
 
 
 def _like(pattern: str, text: str) -> bool:
-    """IAM's wildcards: * any characters, ? one."""
+    """Match IAM's wildcards: * for any characters, ? for one."""
     expression = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(expression, text, re.DOTALL) is not None
 
@@ -157,10 +159,9 @@ def _like(pattern: str, text: str) -> bool:
 def signing_key(request: HttpRequest) -> str:
     """The access key id of a request signed with Signature Version 4.
 
-    Only the form is checked, not the signature: there are no accounts here whose secret keys it could be checked
-    against. Raises Refused.
+    Only the form is checked: there are no accounts here with secret keys to verify the signature. Raises GatewayError.
     """
     match = _SIGNATURE.fullmatch(request.header("authorization") or "")
     if not match or not (request.header("x-amz-date") or request.header("date")):
-        raise Refused("ACCESS_DENIED", "no Signature Version 4 authorization")
+        raise GatewayError("ACCESS_DENIED", "no Signature Version 4 authorization")
     return match["key"]

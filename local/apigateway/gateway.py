@@ -1,7 +1,7 @@
-"""The HTTP face of the local system: a REST API's routes in front of Lambda functions, as an ASGI application.
+"""The local API Gateway: a REST API's routes in front of Lambda functions, as an ASGI application.
 
-What differs from AWS: IAM signatures are checked for their form only, stage throttling and request validators are
-not applied, and header names reach the function in lower case, as they do from an HTTP/2 client.
+Differences from AWS: only the form of IAM signatures is checked, stage throttling and request validators are not
+applied, and header names reach the function in lower case, as from an HTTP/2 client.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any
 
 import uvicorn
 
-from local.apigateway.authorization import AuthorizerCache, Invoke, Refused, signing_key
+from local.apigateway.authorization import AuthorizerCache, GatewayError, Invoke, signing_key
 from local.apigateway.proxy import (
     HttpRequest,
-    MalformedAnswer,
+    MalformedResponse,
     authorizer_event,
-    proxy_answer,
     proxy_event,
+    proxy_response,
     request_context,
 )
 from local.apigateway.rest_api import (
@@ -36,15 +36,15 @@ from local.apigateway.rest_api import (
     RestApi,
     Route,
     RouteTable,
-    gateway_answer,
+    gateway_response,
 )
 from local.errors import LocalError
 
 __all__ = ["Authorizer", "Gateway", "GatewayResponse", "RestApi", "Route"]
 
 PAYLOAD_LIMIT = 10 * 1024 * 1024  # bytes (Amazon API Gateway quotas)
-_KEEP_ALIVE_S = 350  # longer than clients keep idle connections, so that none is closed under a request
-_THREADS = 128  # each request blocks one while its function works
+_KEEP_ALIVE_S = 350  # longer than clients keep idle connections, so that none is closed during a request
+_THREADS = 128  # each request blocks one while its function runs
 _TOO_LARGE_FOR_LAMBDA = "RequestEntityTooLargeException"
 
 Message = MutableMapping[str, Any]
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Exchange:
-    """One request on its way: its route, if it has one, and its requestContext."""
+    """One request in progress, with its route (if any) and its requestContext."""
 
     request: HttpRequest
     route: Route | None
@@ -65,10 +65,10 @@ class _Exchange:
 
 
 class Gateway:
-    """Serves `api` by calling `invoke(function, payload)`, which blocks, in threads of its own.
+    """Serves `api` by calling `invoke(function, payload)`, which blocks, in a thread pool.
 
-    Whatever happens, the client gets one of the API's declared answers: a failing function is a 502, one that takes
-    longer than the integration limit a 504, both as DEFAULT_5XX or their own response type; the cause goes to the log.
+    On any failure the client gets one of the API's declared responses: 502 for a failing function, 504 for one that
+    exceeds the integration limit, as DEFAULT_5XX or their own response type; the cause is logged.
     """
 
     def __init__(self, api: RestApi, invoke: Invoke) -> None:
@@ -81,7 +81,7 @@ class Gateway:
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
 
     def close(self) -> None:
-        """Give the threads back; requests under way end on their own. ASGI's lifespan shutdown does this too."""
+        """Shut the thread pool down; requests in progress complete. ASGI's lifespan shutdown calls it too."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -89,7 +89,7 @@ class Gateway:
         """The ASGI application.
 
         Serve it without uvicorn's `proxy_headers`, so that sourceIp is the peer, and on a socket opened with
-        IPPROTO_TCP: for one of protocol 0 asyncio leaves Nagle's algorithm on, and each answer waits 40 ms.
+        IPPROTO_TCP: on other sockets asyncio leaves Nagle's algorithm on, which delays each response by 40 ms.
         """
         return self
 
@@ -114,45 +114,45 @@ class Gateway:
     async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
         body = await _read(receive)
         if body is None:
-            return  # the client left
+            return  # the client disconnected
         exchange = self._exchange(_request(scope, body[:PAYLOAD_LIMIT]))
         if len(body) > PAYLOAD_LIMIT:
-            answer = gateway_answer(self._api, "REQUEST_TOO_LARGE", exchange.context)
+            response = gateway_response(self._api, "REQUEST_TOO_LARGE", exchange.context)
         else:
-            answer = await self._within_the_limit(exchange)
-        await _respond(send, answer, exchange.context)
+            response = await self._with_timeout(exchange)
+        await _respond(send, response, exchange.context)
 
     def _exchange(self, request: HttpRequest) -> _Exchange:
         route, parameters = self._routes.find(request.method, request.path) or (None, {})
         return _Exchange(request, route, parameters, request_context(self._api, request, route))
 
-    async def _within_the_limit(self, exchange: _Exchange) -> HttpResponse:
-        working = asyncio.get_running_loop().run_in_executor(self._threads, self._answer, exchange)
+    async def _with_timeout(self, exchange: _Exchange) -> HttpResponse:
+        working = asyncio.get_running_loop().run_in_executor(self._threads, self._respond_to, exchange)
         done, _ = await asyncio.wait({working}, timeout=self._api.timeout_s)
         if done:
             return working.result()
-        return gateway_answer(self._api, "INTEGRATION_TIMEOUT", exchange.context)
+        return gateway_response(self._api, "INTEGRATION_TIMEOUT", exchange.context)
 
-    def _answer(self, exchange: _Exchange) -> HttpResponse:
+    def _respond_to(self, exchange: _Exchange) -> HttpResponse:
         try:
-            return self._routed(exchange)
-        except Refused as refusal:
-            if refusal.kind not in ("UNAUTHORIZED", "ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN"):
-                log.warning("%s %s: %s", exchange.request.method, exchange.request.path, refusal)
-            return gateway_answer(self._api, refusal.kind, exchange.context)
-        except Exception:  # the client must get an answer, and never a stack trace
+            return self._route(exchange)
+        except GatewayError as error:
+            if error.kind not in ("UNAUTHORIZED", "ACCESS_DENIED", "MISSING_AUTHENTICATION_TOKEN"):
+                log.warning("%s %s: %s", exchange.request.method, exchange.request.path, error)
+            return gateway_response(self._api, error.kind, exchange.context)
+        except Exception:  # the client must get a response, and never a stack trace
             log.exception("%s %s failed in the gateway", exchange.request.method, exchange.request.path)
-            return gateway_answer(self._api, "DEFAULT_5XX", exchange.context)
+            return gateway_response(self._api, "DEFAULT_5XX", exchange.context)
 
-    def _routed(self, exchange: _Exchange) -> HttpResponse:
+    def _route(self, exchange: _Exchange) -> HttpResponse:
         route = exchange.route
         if route is None:
-            raise Refused("MISSING_AUTHENTICATION_TOKEN")
+            raise GatewayError("MISSING_AUTHENTICATION_TOKEN")
         if route.auth == "AWS_IAM":
             exchange.context["identity"] |= self._signer(exchange.request)
         elif route.auth == "CUSTOM":
-            exchange.context["authorizer"] = self._authorized(exchange, route)
-        return self._integrated(exchange, route)
+            exchange.context["authorizer"] = self._authorize(exchange, route)
+        return self._integrate(exchange, route)
 
     def _signer(self, request: HttpRequest) -> dict[str, str]:
         key, account = signing_key(request), self._api.account
@@ -163,7 +163,7 @@ class Gateway:
             "userArn": f"arn:aws:iam::{account}:root",
         }
 
-    def _authorized(self, exchange: _Exchange, route: Route) -> dict[str, str]:
+    def _authorize(self, exchange: _Exchange, route: Route) -> dict[str, str]:
         assert route.authorizer is not None
         api, request = self._api, exchange.request
         stage = f"arn:aws:execute-api:{api.region}:{api.account}:{api.api_id}/{api.stage}"
@@ -174,35 +174,35 @@ class Gateway:
 
         grant = self._authorizers[route.authorizer].grant(request, exchange.context, event)
         if not grant.allows(arn):
-            raise Refused("ACCESS_DENIED")
+            raise GatewayError("ACCESS_DENIED")
         return dict(grant.context)
 
-    def _integrated(self, exchange: _Exchange, route: Route) -> HttpResponse:
+    def _integrate(self, exchange: _Exchange, route: Route) -> HttpResponse:
         event = proxy_event(exchange.request, route, exchange.parameters, exchange.context)
         result = self._invoke(route.function, json.dumps(event).encode())
         if result.error == _TOO_LARGE_FOR_LAMBDA:
-            raise Refused("REQUEST_TOO_LARGE", "larger than a function's request may be")
+            raise GatewayError("REQUEST_TOO_LARGE", "larger than a function's request may be")
         if result.error is not None:
             return self._bad_gateway(exchange, route, f"{result.error} {result.payload[:500]!r}")
         try:
-            return proxy_answer(result.payload)
-        except MalformedAnswer as malformed:
+            return proxy_response(result.payload)
+        except MalformedResponse as malformed:
             return self._bad_gateway(exchange, route, f"malformed proxy response: {malformed}")
 
     def _bad_gateway(self, exchange: _Exchange, route: Route, cause: str) -> HttpResponse:
         log.warning("%s failed (request %s): %s", route.function, exchange.context["requestId"], cause)
-        return gateway_answer(self._api, "DEFAULT_5XX", exchange.context, status=502)
+        return gateway_response(self._api, "DEFAULT_5XX", exchange.context, status=502)
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The body; of one that is too large, just enough to see that. None when the client left before its end."""
+    """The body, truncated just above the limit; None when the client disconnected before its end."""
     body = bytearray()
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        if len(body) <= PAYLOAD_LIMIT:  # the rest is read and dropped, so that the client hears the answer
+        if len(body) <= PAYLOAD_LIMIT:  # the rest is read and dropped, so that the client reads the response
             body += message.get("body", b"")
         more = message.get("more_body", False)
     return bytes(body)
@@ -221,22 +221,22 @@ def _request(scope: Message, body: bytes) -> HttpRequest:
     )
 
 
-async def _respond(send: Send, answer: HttpResponse, context: MutableMapping[str, Any]) -> None:
+async def _respond(send: Send, response: HttpResponse, context: MutableMapping[str, Any]) -> None:
     headers = [
-        *answer.headers,
+        *response.headers,
         ("x-amzn-requestid", context["requestId"]),
         ("x-amz-apigw-id", context["extendedRequestId"]),
     ]
-    if answer.status not in (204, 304):
-        headers.append(("content-length", str(len(answer.body))))
+    if response.status not in (204, 304):
+        headers.append(("content-length", str(len(response.body))))
     raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": raw})
-    await send({"type": "http.response.body", "body": answer.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": raw})
+    await send({"type": "http.response.body", "body": response.body})
 
 
 @contextlib.contextmanager
 def serving(gateway: Gateway, listener: socket.socket) -> Iterator[None]:
-    """The gateway under uvicorn on a thread of its own, where it leaves the signals alone; the gateway is closed at the end."""
+    """Run the gateway under uvicorn in a thread, where it installs no signal handlers; close it at the end."""
     config = uvicorn.Config(
         gateway.app,
         log_level="warning",

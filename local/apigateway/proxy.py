@@ -1,4 +1,4 @@
-"""Lambda proxy integration, payload version 1.0: an HTTP request as an event, the function's answer as HTTP."""
+"""Lambda proxy integration, payload version 1.0: the event of an HTTP request, the HTTP response of a result."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _NO_IDENTITY = (
 ).split()
 
 
-class MalformedAnswer(Exception):
-    """The function returned something that is no proxy response; says what is wrong with it."""
+class MalformedResponse(Exception):
+    """The function's result is not a proxy response; the message says why."""
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request as it arrived; header names in lower case, `query` undecoded."""
+    """A request as received: header names in lower case, `query` undecoded."""
 
     method: str
     path: str
@@ -54,7 +54,7 @@ class HttpRequest:
 
 
 def request_context(api: RestApi, request: HttpRequest, route: Route | None) -> dict[str, Any]:
-    """The event's requestContext, which is also what $context.* stands for in gateway responses."""
+    """The event's requestContext, which is also $context in gateway responses."""
     now = time.time()
     identity: dict[str, Any] = dict.fromkeys(_NO_IDENTITY)
     identity |= {"sourceIp": request.source_ip, "userAgent": request.header("user-agent")}
@@ -117,7 +117,7 @@ def _fields(request: HttpRequest) -> dict[str, Any]:
 
 
 def _added(request: HttpRequest) -> list[tuple[str, str]]:
-    """The headers that API Gateway puts in itself."""
+    """The headers that API Gateway adds."""
     forwarded = request.header("x-forwarded-for")
     trace = f"Root=1-{int(time.time()):08x}-{secrets.token_hex(12)}"
     return [
@@ -136,7 +136,7 @@ def _grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _body(body: bytes) -> tuple[str | None, bool]:
-    """Text as it is, None when there is none, base64 when it is not UTF-8."""
+    """The body as text, or base64 (True) when it is not UTF-8; None when it is empty."""
     if not body:
         return None, False
     try:
@@ -145,19 +145,19 @@ def _body(body: bytes) -> tuple[str | None, bool]:
         return base64.b64encode(body).decode(), True
 
 
-def proxy_answer(payload: bytes) -> HttpResponse:
-    """The function's answer as HTTP. Raises MalformedAnswer."""
+def proxy_response(payload: bytes) -> HttpResponse:
+    """The HTTP response of a function's result. Raises MalformedResponse."""
     try:
-        answer = json.loads(payload)
+        result = json.loads(payload)
     except ValueError as error:
-        raise MalformedAnswer("the answer is not JSON") from error
-    if not isinstance(answer, dict):
-        raise MalformedAnswer("the answer is not an object")
-    status = _status(answer.get("statusCode"))
-    headers = _headers(answer)
+        raise MalformedResponse("the result is not JSON") from error
+    if not isinstance(result, dict):
+        raise MalformedResponse("the result is not an object")
+    status = _status(result.get("statusCode"))
+    headers = _headers(result)
     if not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
-    body = _payload(answer.get("body"), encoded=answer.get("isBase64Encoded") is True)
+    body = _payload(result.get("body"), encoded=result.get("isBase64Encoded") is True)
     return HttpResponse(status, headers, b"" if status in _WITHOUT_BODY else body)
 
 
@@ -165,19 +165,19 @@ def _status(value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 200 <= value <= 599:
-        raise MalformedAnswer("statusCode is not an HTTP status")
+        raise MalformedResponse("statusCode is not an HTTP status")
     return value
 
 
-def _headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Both header maps in one; a name in multiValueHeaders wins. Names keep the function's spelling, as on AWS."""
-    single, multiple = answer.get("headers") or {}, answer.get("multiValueHeaders") or {}
+def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Both header maps merged; multiValueHeaders win. Names keep the function's spelling, as on AWS."""
+    single, multiple = result.get("headers") or {}, result.get("multiValueHeaders") or {}
     if not isinstance(single, dict) or not isinstance(multiple, dict):
-        raise MalformedAnswer("headers are not an object")
+        raise MalformedResponse("headers are not an object")
     merged = {name.lower(): (name, [value]) for name, value in single.items()}
     for name, values in multiple.items():
         if not isinstance(values, list):
-            raise MalformedAnswer(f"multiValueHeaders.{name} is not a list")
+            raise MalformedResponse(f"multiValueHeaders.{name} is not a list")
         merged[name.lower()] = (name, values)
     for name in _OF_THE_SERVER:
         merged.pop(name, None)
@@ -186,10 +186,10 @@ def _headers(answer: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _header_text(name: str, value: Any) -> str:
     if isinstance(value, (dict, list)) or value is None:
-        raise MalformedAnswer(f"header {name} is not a text")
+        raise MalformedResponse(f"header {name} is not a text")
     text = value if isinstance(value, str) else json.dumps(value)
     if not _TOKEN.fullmatch(name) or not text.isprintable() or not all(ord(char) < 256 for char in text):
-        raise MalformedAnswer(f"header {name!r} cannot be sent")
+        raise MalformedResponse(f"header {name!r} cannot be sent")
     return text
 
 
@@ -197,10 +197,10 @@ def _payload(body: Any, *, encoded: bool) -> bytes:
     if body is None:
         return b""
     if not isinstance(body, str):
-        raise MalformedAnswer("body is not a text")
+        raise MalformedResponse("body is not a text")
     if not encoded:
         return body.encode("utf-8", "replace")
     try:
         return base64.b64decode(body, validate=True)
     except binascii.Error as error:
-        raise MalformedAnswer("body is not base64") from error
+        raise MalformedResponse("body is not base64") from error

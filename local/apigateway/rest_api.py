@@ -1,4 +1,4 @@
-"""What a REST API's template declares: routes, authorisers and the answers that the gateway itself gives."""
+"""A REST API as its template declares it: routes, authorisers and the gateway's own responses."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Route:
 class Authorizer:
     """A Lambda authoriser of type REQUEST.
 
-    `identity_sources` are spelled as in the template ("method.request.header.Authorization") and make the key
-    under which a policy is kept for `ttl_s` seconds (0: never kept).
+    `identity_sources` are spelled as in the template ("method.request.header.Authorization"); their values are the
+    key under which a policy is cached for `ttl_s` seconds (0: not cached).
     """
 
     function: str
@@ -52,7 +52,7 @@ class Authorizer:
 
 @dataclass(frozen=True)
 class GatewayResponse:
-    """An answer of the gateway itself: `headers` by bare name, their values and the `templates` as declared."""
+    """A response of the gateway itself: `headers` by bare name; their values and the `templates` as declared."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -94,7 +94,7 @@ class RestApi:
 
 
 class RouteTable:
-    """Finds the route of a request; literal path segments win over parameters, a named method over ANY."""
+    """Finds the route of a request; literal segments take precedence over parameters, a method over ANY."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         ordered = sorted(routes, key=lambda route: (route.path.count("{"), route.method == "ANY"))
@@ -121,19 +121,19 @@ def _pattern(path: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """What goes to the client."""
+    """The response to the client."""
 
     status: int
     headers: Sequence[tuple[str, str]]
     body: bytes
 
 
-def gateway_answer(
+def gateway_response(
     api: RestApi, kind: str, context: Mapping[str, Any], status: int | None = None
 ) -> HttpResponse:
-    """The answer for response type `kind`: as declared, else the declared DEFAULT_4XX/5XX, else API Gateway's own.
+    """The response of type `kind`: as declared, else the declared DEFAULT_4XX/5XX, else API Gateway's own.
 
-    `status` is the status to give where the declaration names none.
+    `status` is used where the declaration has none.
     """
     usual, message = DEFAULTS[kind]
     status = status or usual
@@ -151,20 +151,20 @@ def gateway_answer(
 
 
 def _header_value(expression: str, variables: Mapping[str, Any]) -> str:
-    """'…' is the text itself, context.… a variable."""
+    """The value of a header expression: '…' is literal, context.… a variable."""
     if expression.startswith("'") and expression.endswith("'"):
         return expression[1:-1]
     return _variable(expression.removeprefix("context."), variables)
 
 
 def _escaped(path: str, variables: Mapping[str, Any]) -> str:
-    """A variable as part of a JSON text; messageString brings its own quotes."""
+    """A variable escaped for a JSON string; messageString has its own quotes."""
     value = _variable(path, variables)
     return value if path == "error.messageString" else json.dumps(value)[1:-1]
 
 
 def _variable(path: str, variables: Mapping[str, Any]) -> str:
-    """The variable's text, empty when there is none of that name."""
+    """The variable's text, empty when it does not exist."""
     value: Any = variables
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None

@@ -1,1 +1,1 @@
-"""The cloud assembly: the templates of `cdk.out`."""
+"""Reading the cloud assembly: the templates in `cdk.out`."""

@@ -1,4 +1,4 @@
-"""Reads an unmodified cloud assembly: its stacks in order of dependency, their assets, CloudFormation's functions."""
+"""Reading a cloud assembly: stacks in order of dependency, their assets, CloudFormation's intrinsic functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from local.errors import TemplateError
 
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
-"""Where a stack goes that names no account and no region of its own."""
+"""Account and region of a stack that names none."""
 
 _NO_VALUE: Any = object()
 _VARIABLE = re.compile(r"\$\{(!?)([^}]+)\}")
@@ -22,7 +22,7 @@ _VARIABLE = re.compile(r"\$\{(!?)([^}]+)\}")
 
 @dataclass
 class Resource:
-    """What a resource became: its physical id (`Ref`) and its attributes (`Fn::GetAtt`)."""
+    """A created resource: its physical id (`Ref`) and its attributes (`Fn::GetAtt`)."""
 
     ref: str
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Stack:
-    """One template and where its assets are."""
+    """One template and the folders of its assets."""
 
     name: str
     account: str
@@ -40,12 +40,12 @@ class Stack:
 
     @property
     def resources(self) -> Mapping[str, Mapping[str, Any]]:
-        found: Mapping[str, Mapping[str, Any]] = self.template.get("Resources", {})
-        return found
+        declared: Mapping[str, Mapping[str, Any]] = self.template.get("Resources", {})
+        return declared
 
 
 def load_assembly(folder: Path, stage: str = "dev") -> list[Stack]:
-    """The stacks below `folder`, each after those it depends on. Of several nested stages, the one called `stage`."""
+    """The stacks in `folder`, each after its dependencies; of several nested stages, the one named `stage`."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise TemplateError(f"{folder} holds no synthesized app: run `make synth`")
@@ -56,7 +56,7 @@ def load_assembly(folder: Path, stage: str = "dev") -> list[Stack]:
             k: v for k, v in nested.items() if stage in (v.get("displayName"), k.removeprefix("assembly-"))
         }
         if not nested:
-            raise TemplateError(f"{folder} holds several stages and none is called {stage}: name one of them")
+            raise TemplateError(f"{folder} has several stages and none is named {stage}: name one of them")
     stacks = [_stack(folder, artifacts, name) for name in _in_order(artifacts)]
     for properties in nested.values():
         stacks += load_assembly(folder / properties["directoryName"], stage)
@@ -96,14 +96,14 @@ def _stack(folder: Path, artifacts: Mapping[str, Any], artifact: str) -> Stack:
 
 
 def _assets(folder: Path, file: str) -> Iterator[tuple[str, Path]]:
-    """Object keys as templates name them, and the folder each was zipped from."""
+    """Object keys as in templates, each with the folder that it was zipped from."""
     for described in json.loads((folder / file).read_text()).get("files", {}).values():
         for destination in described["destinations"].values():
             yield destination["objectKey"], folder / described["source"]["path"]
 
 
 class Resolver:
-    """Evaluates one template's values. `resource` gives a logical id's resource, starting it when needed."""
+    """Evaluates one template's values. `resource` returns a logical id's resource, created if needed."""
 
     def __init__(self, stack: Stack, exports: Mapping[str, Any], resource: Callable[[str], Resource]) -> None:
         self._stack, self._exports, self._resource = stack, exports, resource
@@ -136,9 +136,9 @@ class Resolver:
         }
 
     def value(self, node: Any) -> Any:
-        """`node` with every function evaluated and every AWS::NoValue left out."""
+        """`node` with intrinsic functions evaluated and AWS::NoValue removed."""
         if isinstance(node, list):
-            return [found for found in map(self.value, node) if found is not _NO_VALUE]
+            return [item for item in map(self.value, node) if item is not _NO_VALUE]
         if not isinstance(node, dict):
             return node
         if len(node) == 1:
@@ -150,10 +150,10 @@ class Resolver:
                     f"{name} in stack {self._stack.name} is not known: add it to local/assembly/template.py"
                 )
         evaluated = {key: self.value(child) for key, child in node.items()}
-        return {key: found for key, found in evaluated.items() if found is not _NO_VALUE}
+        return {key: item for key, item in evaluated.items() if item is not _NO_VALUE}
 
     def included(self, declared: Mapping[str, Any]) -> bool:
-        """Whether a resource's or output's own Condition holds."""
+        """Whether the Condition of a resource or output holds."""
         return "Condition" not in declared or self._condition(declared["Condition"])
 
     def _ref(self, name: str) -> Any:
@@ -179,14 +179,14 @@ class Resolver:
         return attributes[attribute]
 
     def _sub(self, argument: Any) -> str:
-        text, given = (argument, {}) if isinstance(argument, str) else argument
+        text, variables = (argument, {}) if isinstance(argument, str) else argument
 
         def replace(match: re.Match[str]) -> str:
             literal, name = match.groups()
             if literal:
                 return f"${{{name}}}"
-            if name in given:
-                return str(self.value(given[name]))
+            if name in variables:
+                return str(self.value(variables[name]))
             return str(self._get_att(name) if "." in name else self._ref(name))
 
         return _VARIABLE.sub(replace, text)
@@ -198,12 +198,12 @@ class Resolver:
         return self._exports[name]
 
     def _find_in_map(self, argument: list[Any]) -> Any:
-        found: Any = self._stack.template.get("Mappings", {})
+        entry: Any = self._stack.template.get("Mappings", {})
         for key in argument[:3]:
-            found = found.get(self.value(key)) if isinstance(found, Mapping) else None
-        if found is None:
+            entry = entry.get(self.value(key)) if isinstance(entry, Mapping) else None
+        if entry is None:
             raise TemplateError(f"stack {self._stack.name} has no mapping {argument[0]} for this region")
-        return found
+        return entry
 
     def _condition(self, name: str) -> bool:
         conditions = self._stack.template.get("Conditions", {})

@@ -1,1 +1,1 @@
-"""The AWS account: moto's services, and those that it lacks."""
+"""The AWS account: moto's services, and those that moto lacks."""

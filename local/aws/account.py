@@ -1,4 +1,4 @@
-"""The AWS APIs of one account on this machine: moto's server in this process, and a real DynamoDB engine beside it."""
+"""The AWS APIs of one account: moto's server in this process, and a DynamoDB engine in a process of its own."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from local.assembly.template import ACCOUNT
 from local.aws.dynoxide import Dynoxide, supported
 from local.aws.eventbridge import Buses, EventBus, InputTemplate, Rule, Target
 from local.aws.firehose import DeliveryStream, Destination
-from local.aws.moto_patches import Answer, Hooks, Plugs
+from local.aws.moto_patches import Hooks, InvocationResult, MotoPatches
 from local.aws.s3 import ObjectMirror
 from local.aws.sagemaker_jobs import ContainerJobs
 from local.aws.sqs import DurableQueue
 from local.aws.table_stream import TableStream
-from local.aws.wsgi import Front
+from local.aws.wsgi import AccountApplication
 from local.errors import LocalError
 from local.state import StateFolder
 
@@ -46,30 +46,30 @@ _TABLE_SETTINGS = (
 )
 
 
-_ONE_PER_PROCESS = threading.Lock()  # moto's resources belong to the process
+_ONE_PER_PROCESS = threading.Lock()  # moto's backends are global to the process
 
 
 class _Handler(MotoRequestHandler):
-    """Keeps connections open, without the 40 ms that Nagle's algorithm costs when head and body are two packets."""
+    """Keeps connections open, without Nagle's algorithm, which costs 40 ms when head and body are two packets."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Requests are not logged: every event would be one."""
+        """Log nothing: every event is a request."""
 
 
 class EmbeddedAws:
-    """One account in one region. `endpoints` is the environment by which any AWS client finds it.
+    """One account in one region. `endpoints` are the environment variables by which an AWS client finds it.
 
-    `invoke` and `knows_function` lead to the Lambda service; `code` are the folders on a job's PYTHONPATH.
+    `invoke` and `knows_function` are the Lambda service's; `code` are the folders on a job's PYTHONPATH.
     """
 
     def __init__(
         self,
         state: StateFolder,
         region: str,
-        invoke: Callable[[str, bytes], Answer],
+        invoke: Callable[[str, bytes], InvocationResult],
         knows_function: Callable[[str], bool],
         code: list[Path],
     ) -> None:
@@ -100,29 +100,27 @@ class EmbeddedAws:
             knows_function,
             self.client,
         )
-        self._plugs = Plugs(hooks)
+        self._patches = MotoPatches(hooks)
         self._server: BaseWSGIServer = make_server(
-            "127.0.0.1", 0, self._front(), threaded=True, request_handler=_Handler
+            "127.0.0.1", 0, self._application(), threaded=True, request_handler=_Handler
         )
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="aws", daemon=True
         )
 
     def start(self, say: Callable[[str], None]) -> None:
-        """Answer requests. Where the DynamoDB engine is not published, moto's tables stand in, in memory."""
+        """Start serving; moto's in-memory tables replace the DynamoDB engine where it is not published."""
         self._thread.start()
         if supported():
             self._engine = Dynoxide(
                 self._state.path / "dynamodb.sqlite", self._state.folder("logs") / "dynoxide.log"
             )
         else:
-            say(
-                "DynamoDB: the engine is not published for this platform, moto's tables stand in (slow, not kept)"
-            )
+            say("DynamoDB: no engine is published for this platform; using moto's tables (slow, not kept)")
 
-    def _front(self) -> Front:
+    def _application(self) -> AccountApplication:
         moto = DomainDispatcherApplication(create_backend_app)
-        return Front(moto, self.buses, self._delivery_stream_named, self.stacks)
+        return AccountApplication(moto, self.buses, self._delivery_stream_named, self.stacks)
 
     def _delivery_stream_named(self, name: str) -> DeliveryStream | None:
         return next((stream for stream in self.streams.values() if stream.name == name), None)
@@ -155,7 +153,7 @@ class EmbeddedAws:
     def _make_client(self, service: str) -> Any:
         tables = service in ("dynamodb", "dynamodbstreams")
         config = Config(connect_timeout=60, read_timeout=960, parameter_validation=False)
-        if not tables:  # the engine may be starting again; tasks are repeated only as the state machine says
+        if not tables:  # only the state machine retries tasks; the engine's clients retry while it restarts
             config = config.merge(Config(retries={"total_max_attempts": 1}))
         endpoints = self.endpoints
         return boto3.session.Session().client(
@@ -173,7 +171,7 @@ class EmbeddedAws:
     # Resources
 
     def table(self, name: str, properties: Mapping[str, Any]) -> str:
-        """Create or find a table; its stream's ARN in this account, empty without a stream."""
+        """Create a table if it is missing; returns its stream's ARN in this account, empty without a stream."""
         self._state.remember_shape(f"table {name}", json.dumps(properties["KeySchema"], sort_keys=True))
         client = self.client("dynamodb")
         settings = {key: properties[key] for key in _TABLE_SETTINGS if key in properties}
@@ -181,49 +179,49 @@ class EmbeddedAws:
             settings["StreamSpecification"] = {"StreamEnabled": True, **properties["StreamSpecification"]}
         with suppress(
             client.exceptions.ResourceInUseException
-        ):  # it is there, perhaps by an attempt that was cut off
+        ):  # it exists, perhaps from an interrupted start
             client.create_table(TableName=name, **settings)
         expiry = properties.get("TimeToLiveSpecification")
         self._expire(client, name, expiry)
-        found = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
-        return self._remember_stream(name, found, expiry) if found else ""
+        engine_arn = client.describe_table(TableName=name)["Table"].get("LatestStreamArn")
+        return self._remember_stream(name, engine_arn, expiry) if engine_arn else ""
 
-    def _remember_stream(self, table: str, found: str, expiry: Mapping[str, Any] | None) -> str:
-        """The engine's ARNs name an account and a region of its own."""
-        label = found.partition("/stream/")[2]
+    def _remember_stream(self, table: str, engine_arn: str, expiry: Mapping[str, Any] | None) -> str:
+        """Map a stream's ARN in this account to the engine's, which has another account and region."""
+        label = engine_arn.partition("/stream/")[2]
         arn = f"arn:aws:dynamodb:{self.region}:{ACCOUNT}:table/{table}/stream/{label}"
         url = self.endpoints["AWS_ENDPOINT_URL_DYNAMODB_STREAMS"]
         attribute = expiry["AttributeName"] if expiry else None
-        self._table_streams[arn] = lambda: TableStream(url, found, arn, attribute)
+        self._table_streams[arn] = lambda: TableStream(url, engine_arn, arn, attribute)
         return arn
 
     def table_stream(self, arn: str) -> TableStream:
-        """A reader of a table's stream by its ARN in this account: each follower has a place of its own."""
+        """A new reader of a table's stream, by the stream's ARN in this account."""
         return self._table_streams[arn]()
 
     def _expire(self, client: Any, table: str, wanted: Mapping[str, Any] | None) -> None:
-        """Also for a table that is there: its maker may have been killed before this."""
+        """Enable TTL, also on an existing table: a kill may have come between creation and this."""
         if wanted and wanted.get("Enabled"):
-            found = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
-            if found["TimeToLiveStatus"] != "ENABLED":
+            description = client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+            if description["TimeToLiveStatus"] != "ENABLED":
                 client.update_time_to_live(TableName=table, TimeToLiveSpecification=wanted)
 
     def bucket(self, name: str, properties: Mapping[str, Any]) -> None:
-        """Create a bucket with what it held before."""
+        """Create a bucket with its stored objects."""
         backend = self._backend("s3", "aws")
         backend.create_bucket(name, self.region)
         if properties.get("VersioningConfiguration", {}).get("Status") == "Enabled":
             backend.put_bucket_versioning(name, "Enabled")
         for key, file in self.mirror.contents(name):
-            self._plugs.put_object(backend, name, key, file.read_bytes())
+            self._patches.put_object(backend, name, key, file.read_bytes())
 
     def queue(self, name: str, attributes: Mapping[str, str]) -> str:
-        """Create a queue with the messages it held before; its URL."""
+        """Create a queue with its stored messages; returns its URL."""
         self._backend("sqs").create_queue(name, region=self.region, **_unquoted(attributes))
         return f"{self.url}/{ACCOUNT}/{name}"
 
     def durable_queue(self, name_or_arn: str) -> DurableQueue:
-        """The messages of a queue, without HTTP."""
+        """A queue by name or ARN, for use without HTTP."""
         store = self._backend("sqs").get_queue(name_or_arn.rpartition(":")[2]).store
         assert isinstance(store, DurableQueue)
         return store
@@ -241,9 +239,9 @@ class EmbeddedAws:
     ) -> None:
         if bus.rsplit("/", 1)[-1] == "default" and self.buses.get(bus) is None:
             self.buses.add(EventBus("default", "", ACCOUNT, self.region, self._state.journal))
-        found = self.buses.get(bus)
-        assert found is not None
-        found.rules.append(
+        event_bus = self.buses.get(bus)
+        assert event_bus is not None
+        event_bus.rules.append(
             Rule(name, pattern, tuple(Target(self._sink(arn), template) for arn, template in targets))
         )
 
@@ -254,20 +252,20 @@ class EmbeddedAws:
         self.streams[arn] = DeliveryStream(name, destination, self._state.journal, self.put)
 
     def secret(self, name: str, properties: Mapping[str, Any]) -> str:
-        """Create a secret, generated once and then kept; its ARN."""
-        kept = self._state.journal.rows("SELECT value FROM secrets WHERE name = ?", name)
-        value = str(kept[0][0]) if kept else _secret_value(properties)
+        """Create a secret, whose value is generated once and stored; returns its ARN."""
+        stored = self._state.journal.rows("SELECT value FROM secrets WHERE name = ?", name)
+        value = str(stored[0][0]) if stored else _secret_value(properties)
         backend = self._backend("secretsmanager")
         backend.create_secret(name, value, None, properties.get("Description"), None, None, None, [], False)
         return str(backend.describe_secret(name).arn)
 
     def parameter(self, name: str, kind: str, value: str) -> None:
-        """Create a parameter; a value that was written through the API since the first start is kept."""
-        kept = self._state.journal.rows("SELECT value FROM parameters WHERE name = ?", name)
-        self._put_parameter(name, kind, str(kept[0][0]) if kept else value)
+        """Create a parameter; a value written through the API earlier takes precedence."""
+        stored = self._state.journal.rows("SELECT value FROM parameters WHERE name = ?", name)
+        self._put_parameter(name, kind, str(stored[0][0]) if stored else value)
 
     def restore_parameters(self) -> None:
-        """Bring back the parameters that were written through the API."""
+        """Restore parameters that were written through the API."""
         for name, kind, value in self._state.journal.rows("SELECT name, type, value FROM parameters"):
             self._put_parameter(str(name), str(kind), str(value))
 
@@ -278,7 +276,7 @@ class EmbeddedAws:
         return str(self._backend("sns").create_topic(name).arn)
 
     def model_packages(self, name: str, description: str) -> str:
-        """Create a group of model packages, empty at every start: it is told of lineage, and nothing reads it here."""
+        """Create a group of model packages; returns its ARN. It is empty at every start: nothing here reads it."""
         return str(self._backend("sagemaker").create_model_package_group(name, description))
 
     def state_machine(self, name: str, definition: str, role: str) -> str:
@@ -294,7 +292,7 @@ class EmbeddedAws:
         self._backend("s3", "aws").put_object(bucket, key, content)
 
     def fetch(self, bucket: str, prefix: str, folder: Path) -> int:
-        """Copy the objects under a prefix into a folder, named by what follows the prefix; their number."""
+        """Copy the objects under a prefix into a folder, without the prefix; returns their number."""
         count = 0
         for key, file in self.mirror.contents(bucket, prefix):
             relative = key[len(prefix) :].lstrip("/") or key.rsplit("/", 1)[-1]
@@ -309,7 +307,7 @@ class EmbeddedAws:
     # Ending
 
     def close(self) -> None:
-        """Stop jobs, deliver what the streams hold, stop answering."""
+        """Stop jobs, deliver buffered records, stop serving."""
         self.jobs.close()
         for stream in self.streams.values():
             stream.close()
@@ -319,7 +317,7 @@ class EmbeddedAws:
         self._server.server_close()
         for client in self._clients.values():
             client.close()
-        self._plugs.remove()
+        self._patches.remove()
         moto_api_backend.reset()
         if self._engine is not None:
             self._engine.close()
@@ -333,7 +331,7 @@ def _unquoted(attributes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _secret_value(properties: Mapping[str, Any]) -> str:
-    """A value as GenerateSecretString describes it, or the one the template gives."""
+    """The template's value, or one generated by GenerateSecretString."""
     wanted = properties.get("GenerateSecretString")
     if wanted is None:
         return str(properties.get("SecretString", ""))

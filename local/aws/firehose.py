@@ -1,4 +1,4 @@
-"""A Firehose delivery stream: a durable append that lands as compressed objects in a bucket, each record once."""
+"""A Firehose delivery stream: durable appends, delivered as compressed objects to a bucket, each record once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PutObject = Callable[[str, str, bytes], None]
 
 @dataclass(frozen=True)
 class Destination:
-    """Where and how a stream delivers, as its template declares it. Buffer hints: seconds and bytes."""
+    """A stream's destination as its template declares it. Buffer hints in seconds and bytes."""
 
     bucket: str
     prefix: str = ""
@@ -37,7 +37,7 @@ class Destination:
     size: int = 5 << 20
 
     def key(self, stream: str, arrived_at: int, first: int, last: int) -> str:
-        """The object's key: prefix, hour of arrival (UTC), stream and the numbers of its records."""
+        """The object's key: prefix, hour of arrival (UTC), stream, first and last sequence number."""
         at = datetime.fromtimestamp(arrived_at / 1000, UTC)
         folder = _TIMESTAMP.sub(lambda match: at.strftime(_strftime(match.group(1))), self.prefix)
         if "!{timestamp:" not in self.prefix:
@@ -52,7 +52,10 @@ def _strftime(java: str) -> str:
 
 
 class DeliveryStream:
-    """Buffered records are in the journal; an object is named there before it is written, so a crash repeats no record."""
+    """A delivery stream, buffered in the journal.
+
+    An object's key is journaled before the object is written, so that a crash repeats no record.
+    """
 
     def __init__(self, name: str, destination: Destination, journal: Journal, put_object: PutObject) -> None:
         self.name, self.destination = name, destination
@@ -63,12 +66,12 @@ class DeliveryStream:
         self._thread = threading.Thread(target=self._run, name=f"firehose {name}", daemon=True)
 
     def start(self) -> None:
-        """Deliver what an earlier run left behind, then deliver by the buffer hints."""
+        """Deliver the records of an earlier run, then deliver by the buffer hints."""
         self.flush()
         self._thread.start()
 
     def stage(self, db: Connection, records: Sequence[str]) -> None:
-        """Append records inside the caller's transaction; tell `appended` once it is committed."""
+        """Append records inside the caller's transaction; call `appended` once it is committed."""
         arrived_at = now_ms()
         numbers = self._journal.numbers(len(records))
         rows = [
@@ -77,7 +80,7 @@ class DeliveryStream:
         db.executemany(_INSERT, rows)
 
     def append(self, records: Sequence[bytes]) -> range:
-        """Take records: in the journal when this returns; their numbers."""
+        """Append records durably; returns their sequence numbers."""
         arrived_at = now_ms()
         numbers = self._journal.numbers(len(records))
         rows = [(seq, self.name, arrived_at, data) for seq, data in zip(numbers, records, strict=True)]
@@ -87,7 +90,7 @@ class DeliveryStream:
         return numbers
 
     def appended(self, size: int) -> None:
-        """Records of `size` characters were committed."""
+        """Count committed records of `size` characters into the buffer."""
         with self._wake:
             if not self._buffered:
                 self._oldest = time.monotonic()
@@ -97,7 +100,7 @@ class DeliveryStream:
                 self._wake.notify()
 
     def flush(self) -> int:
-        """Deliver everything that is buffered now; returns the number of objects written."""
+        """Deliver all buffered records; returns the number of objects written."""
         with self._delivering:
             with self._wake:
                 self._buffered = 0
@@ -111,7 +114,7 @@ class DeliveryStream:
         return [str(row[0]) for row in self._journal.rows(query, self.name)]
 
     def _name_next(self) -> str | None:
-        """Bind the oldest records, of one hour and at most one buffer's size, to the object they will be in."""
+        """Assign an object key to the oldest records: of one hour, at most one buffer's size."""
         query = (
             "SELECT seq, arrived_at, LENGTH(data) FROM records WHERE stream = ? AND object_key IS NULL "
             "ORDER BY seq LIMIT 100000"
@@ -134,7 +137,7 @@ class DeliveryStream:
         return key
 
     def _deliver(self, key: str) -> int:
-        """Write the object, then forget its records: interrupted in between, the same object is written again."""
+        """Write the object, then delete its records; if interrupted in between, the same object is rewritten."""
         query = "SELECT data FROM records WHERE stream = ? AND object_key = ? ORDER BY seq"
         delimiter = self.destination.delimiter
         body = b"".join(bytes(row[0]) + delimiter for row in self._journal.rows(query, self.name, key))
@@ -168,7 +171,7 @@ class DeliveryStream:
         return max(0.05, self._oldest + self.destination.interval_s - time.monotonic())
 
     def close(self) -> None:
-        """Stop the timer and deliver what is left."""
+        """Stop the timer and deliver the remaining records."""
         with self._wake:
             self._closed = True
             self._wake.notify()

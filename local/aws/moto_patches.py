@@ -1,6 +1,6 @@
-"""The private places of moto 5.2.5 that the local system replaces, all in this file, each with what it must look like.
+"""The private functions of moto 5.2.5 that the local system replaces, each with its expected signature.
 
-`tests/local/test_moto_patches.py` checks the list against the installed moto. A new version of moto starts here.
+`tests/local/test_moto_patches.py` checks the list against the installed moto. An upgrade of moto starts here.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from local.state import Journal
 VERSION = "5.2.5"
 
 
-class Answer(Protocol):
-    """What an invocation gives back."""
+class InvocationResult(Protocol):
+    """The result of an invocation."""
 
     @property
     def payload(self) -> bytes: ...
@@ -48,12 +48,12 @@ class Answer(Protocol):
     def error(self) -> str | None: ...
 
 
-Invoke = Callable[[str, bytes], Answer]
+Invoke = Callable[[str, bytes], InvocationResult]
 
 
 @dataclass(frozen=True)
-class PlugPoint:
-    """A private function of moto: `path` as module:attribute, and the parameters it is called with."""
+class PatchPoint:
+    """A private function of moto: `path` as module:attribute, and its expected parameters."""
 
     path: str
     parameters: tuple[str, ...]
@@ -61,31 +61,31 @@ class PlugPoint:
     def owner(self) -> tuple[Any, str]:
         module, _, attribute = self.path.partition(":")
         *parents, name = attribute.split(".")
-        found: Any = importlib.import_module(module)
+        owner: Any = importlib.import_module(module)
         for parent in parents:
-            found = getattr(found, parent)
-        return found, name
+            owner = getattr(owner, parent)
+        return owner, name
 
     def mismatch(self) -> str | None:
-        """How the installed moto differs from what this file expects; None when it does not."""
+        """The difference of the installed moto from this expectation; None without one."""
         owner, name = self.owner()
-        found = getattr(owner, name, None)
-        if found is None:
+        function = getattr(owner, name, None)
+        if function is None:
             return f"{self.path} is gone"
-        actual = tuple(inspect.signature(found).parameters)
+        actual = tuple(inspect.signature(function).parameters)
         return (
             None if actual == self.parameters else f"{self.path} takes {actual}, expected {self.parameters}"
         )
 
 
-def _points(module: str, text: str) -> list[PlugPoint]:
+def _points(module: str, text: str) -> list[PatchPoint]:
     lines = (line.split() for line in text.strip().splitlines())
-    return [PlugPoint(f"{module}:{name}", tuple(parameters)) for name, *parameters in lines]
+    return [PatchPoint(f"{module}:{name}", tuple(parameters)) for name, *parameters in lines]
 
 
 _TASKS = "moto.stepfunctions.parser.asl.component.state.exec.state_task.state_task_factory"
 
-PLUG_POINTS: tuple[PlugPoint, ...] = (
+PATCH_POINTS: tuple[PatchPoint, ...] = (
     *_points(
         "moto.sqs.models",
         """
@@ -143,7 +143,7 @@ overwrite tags data_type tier policies
 
 @dataclass
 class Hooks:
-    """What the plug points call. `client` makes a boto3 client for a service of this system."""
+    """The objects that patched functions call. `client` creates a boto3 client for a service."""
 
     journal: Journal
     mirror: ObjectMirror
@@ -154,8 +154,8 @@ class Hooks:
     client: Callable[[str], Any]
 
 
-class Plugs:
-    """The replaced places; `remove` puts moto back as it was."""
+class MotoPatches:
+    """The installed patches; `remove` restores moto."""
 
     def __init__(self, hooks: Hooks) -> None:
         self._hooks = hooks
@@ -189,7 +189,7 @@ class Plugs:
         journal = self._hooks.journal
 
         def make(name: str, region: str, account_id: str, **kwargs: Any) -> MotoQueue:
-            return MotoQueue(name, region, account_id, journal=journal, **kwargs)  # type: ignore[abstract] # moto asks for nothing more
+            return MotoQueue(name, region, account_id, journal=journal, **kwargs)  # type: ignore[abstract] # moto needs no more methods
 
         def receive(
             backend: Any,
@@ -360,7 +360,7 @@ class Plugs:
         self._replace_client_factory(lambda **wanted: hooks.client(wanted["service"]))
 
     def _name_executions(self) -> None:
-        """An execution that the caller does not name gets a UUID, as on AWS, and not the name "None"."""
+        """Name an execution by a UUID if the caller gives no name, as on AWS; moto would name it "None"."""
         from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
         start = StepFunctionsParserBackend.start_execution
@@ -373,7 +373,7 @@ class Plugs:
         self._replace(StepFunctionsParserBackend, "start_execution", start_execution)
 
     def _replace_client_factory(self, replacement: Callable[..., Any]) -> None:
-        """Every module of the interpreter holds a name of its own for the factory."""
+        """Replace the factory in every module of the interpreter that imported it by name."""
         from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
 
         for name, module in list(sys.modules.items()):

@@ -1,4 +1,4 @@
-"""SQS' API on durable queues: what moto's responses read and call, answered by `DurableQueue`."""
+"""SQS' API on durable queues: moto's queue, backed by `DurableQueue`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from moto.sqs import models
 from moto.sqs.exceptions import ReceiptHandleIsInvalid
 
-from local.aws.sqs import DurableQueue, Message, UnknownReceipt
+from local.aws.sqs import DurableQueue, QueueMessage, UnknownReceipt
 from local.state import Journal
 
 
 class MotoQueue(models.Queue):
-    """A queue of moto whose messages live in `store`."""
+    """A moto queue whose messages are in `store`."""
 
     def __init__(self, name: str, region: str, account_id: str, *, journal: Journal, **kwargs: Any) -> None:
         self.store: DurableQueue | None = None
@@ -68,13 +68,13 @@ class MotoQueue(models.Queue):
         return self._store.counts()[2] if self.store is not None else 0
 
 
-def as_moto(message: Message, attribute_names: list[str]) -> models.Message:
-    """A received message as moto's responses read it."""
-    found = models.Message(message.id, message.body)
-    found.message_attributes = dict(message.attributes)
-    models._filter_message_attributes(found, attribute_names)  # noqa: SLF001 - moto's own answer, see plugs.py
-    found.sent_timestamp = message.sent_at  # type: ignore[assignment] # moto types it None at first
-    found.approximate_first_receive_timestamp = message.first_received_at
-    found.approximate_receive_count = message.received
-    found.receipt_handle = message.receipt
-    return found
+def as_moto(message: QueueMessage, attribute_names: list[str]) -> models.Message:
+    """A received message as a moto message."""
+    moto_message = models.Message(message.id, message.body)
+    moto_message.message_attributes = dict(message.attributes)
+    models._filter_message_attributes(moto_message, attribute_names)  # noqa: SLF001 - moto's own filter, see moto_patches.py
+    moto_message.sent_timestamp = message.sent_at  # type: ignore[assignment] # moto types it None at first
+    moto_message.approximate_first_receive_timestamp = message.first_received_at
+    moto_message.approximate_receive_count = message.received
+    moto_message.receipt_handle = message.receipt
+    return moto_message

@@ -1,4 +1,4 @@
-"""S3 objects on disk: `.local/s3/<bucket>/<key>` holds what each bucket holds, and gives it back after a restart."""
+"""S3 objects on disk at `.local/s3/<bucket>/<key>`, restored at a restart."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_NAME = 200
 
 
 class ObjectMirror:
-    """The latest version of every object; the journal says which file belongs to which key."""
+    """The latest version of every object; the journal maps keys to files."""
 
     def __init__(self, root: Path, journal: Journal) -> None:
         self._root = root
@@ -22,9 +22,9 @@ class ObjectMirror:
         self._lock = threading.Lock()
 
     def save(self, bucket: str, key: str, content: bytes) -> None:
-        """Keep an object; on disk when this returns, whole or not at all."""
+        """Write an object atomically to disk."""
         with self._lock:
-            path = self._place(bucket, key)
+            path = self._path(bucket, key)
             draft = path.with_name(f".{hashlib.sha256(path.name.encode()).hexdigest()[:16]}.part")
             draft.write_bytes(content)
             draft.replace(path)
@@ -33,16 +33,16 @@ class ObjectMirror:
                 db.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?)", row)
 
     def forget(self, bucket: str, key: str) -> None:
-        """Drop an object; one that is not there is no error."""
+        """Delete an object; a missing one is no error."""
         with self._lock:
-            found = self.file(bucket, key)
+            path = self.file(bucket, key)
             with self._journal.transaction() as db:
                 db.execute("DELETE FROM objects WHERE bucket = ? AND key = ?", (bucket, key))
-            if found is not None:
-                found.unlink(missing_ok=True)
+            if path is not None:
+                path.unlink(missing_ok=True)
 
     def file(self, bucket: str, key: str) -> Path | None:
-        """Where an object's bytes are."""
+        """The file of an object; None when there is none."""
         rows = self._journal.rows("SELECT file FROM objects WHERE bucket = ? AND key = ?", bucket, key)
         return self._root / str(rows[0][0]) if rows else None
 
@@ -53,8 +53,8 @@ class ObjectMirror:
             if str(key).startswith(prefix):
                 yield str(key), self._root / str(file)
 
-    def _place(self, bucket: str, key: str) -> Path:
-        """A readable path where the key allows one, its hash where the file system does not."""
+    def _path(self, bucket: str, key: str) -> Path:
+        """A readable path if the file system allows it, else a path by the key's hash."""
         parts = [quote(part, safe="=+@,~") for part in key.split("/")]
         readable = all(part.strip(".") and len(part) <= _LONGEST_NAME for part in parts)
         path = self._root.joinpath(bucket, *parts) if readable else self._hashed(bucket, key)

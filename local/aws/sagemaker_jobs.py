@@ -1,8 +1,8 @@
 """SageMaker's container contract without containers: training and processing jobs as processes of this Python.
 
-`/opt/ml` becomes a folder of the job. Training: channels under input/data, hyperparameters, SM_* variables, the model
+`/opt/ml` is a folder of the job. Training: channels under input/data, hyperparameters, SM_* variables, the model
 folder packed to model.tar.gz (the contract of SageMaker's training toolkit). Processing: inputs and outputs at their
-LocalPath, whose root is told by PROCESSING_ROOT.
+LocalPath, whose root is the variable PROCESSING_ROOT.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ CUT_SHORT = "the local system ended while the job ran"
 
 
 class UnknownJob(LookupError):
-    """No job of that name was started."""
+    """No job of that name exists."""
 
 
 class JobExists(ValueError):
-    """A job of that name was started before: names are used once."""
+    """A job of that name exists already."""
 
 
 class ObjectStore(Protocol):
     """The objects that jobs read and write."""
 
     def fetch(self, bucket: str, prefix: str, folder: Path) -> int:
-        """Copy a prefix into a folder; the number of objects."""
+        """Copy a prefix into a folder; returns the number of objects."""
 
     def put(self, bucket: str, key: str, content: bytes) -> None: ...
 
 
 class JobFailed(Exception):
-    """The program ended with an error; the text is the failure reason."""
+    """The job's program failed; the message is the failure reason."""
 
 
-class Job:
+class ContainerJob:
     """One job; `parameters` are those of CreateTrainingJob or CreateProcessingJob."""
 
     def __init__(self, kind: str, parameters: Mapping[str, Any], arn: str) -> None:
@@ -64,7 +64,7 @@ class Job:
         self._done.set()
 
     def as_json(self) -> dict[str, Any]:
-        """What the journal keeps of it."""
+        """The job as the journal stores it."""
         return {
             "parameters": self.parameters,
             "arn": self.arn,
@@ -75,40 +75,40 @@ class Job:
         }
 
     @classmethod
-    def from_json(cls, kind: str, kept: Mapping[str, Any]) -> Job:
-        """A job of an earlier start; one that was not over then has failed."""
-        job = cls(kind, kept["parameters"], kept["arn"])
-        over = kept["status"] != "InProgress"
-        job.finish(kept["status"], kept["reason"]) if over else job.finish("Failed", CUT_SHORT)
-        job.started, job.ended = kept["started"], kept["ended"] or job.ended
+    def from_json(cls, kind: str, stored: Mapping[str, Any]) -> ContainerJob:
+        """A stored job; one that was still running has failed."""
+        job = cls(kind, stored["parameters"], stored["arn"])
+        ended = stored["status"] != "InProgress"
+        job.finish(stored["status"], stored["reason"]) if ended else job.finish("Failed", CUT_SHORT)
+        job.started, job.ended = stored["started"], stored["ended"] or job.ended
         return job
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Whether the job has ended."""
+        """Wait for the job's end; False after `timeout_s`."""
         return self._done.wait(timeout_s)
 
     def describe(self) -> dict[str, Any]:
-        """DescribeTrainingJob or DescribeProcessingJob; times in epoch seconds."""
+        """The response of DescribeTrainingJob or DescribeProcessingJob; times in epoch seconds."""
         kind = self.kind
-        found = {**self.parameters, f"{kind}JobArn": self.arn, f"{kind}JobStatus": self.status}
-        found |= {
+        description = {**self.parameters, f"{kind}JobArn": self.arn, f"{kind}JobStatus": self.status}
+        description |= {
             "CreationTime": self.started,
             f"{kind}StartTime": self.started,
             "LastModifiedTime": self.ended,
         }
         if self.ended:
-            found[f"{kind}EndTime"] = self.ended
+            description[f"{kind}EndTime"] = self.ended
         if kind == "Training":
-            found |= {
+            description |= {
                 "SecondaryStatus": self.status,
                 "ModelArtifacts": {"S3ModelArtifacts": self.model_uri()},
             }
         if self.failure_reason:
-            found["FailureReason"] = self.failure_reason
-        return found
+            description["FailureReason"] = self.failure_reason
+        return description
 
     def result(self) -> dict[str, Any]:
-        """The description as Step Functions gives it: times in epoch milliseconds."""
+        """The description as Step Functions returns it: times in epoch milliseconds."""
         times = ("CreationTime", "LastModifiedTime", f"{self.kind}StartTime", f"{self.kind}EndTime")
         return {k: int(v * 1000) if k in times else v for k, v in self.describe().items()}
 
@@ -118,9 +118,9 @@ class Job:
 
 
 class ContainerJobs:
-    """Starts jobs and remembers them, also those of earlier starts: a name is used once.
+    """Runs jobs and stores them across restarts: a name is used once.
 
-    `environment` is what every job's process gets beside its own variables.
+    `environment` are the variables of every job's process, beside the job's own.
     """
 
     def __init__(
@@ -136,47 +136,47 @@ class ContainerJobs:
         self._folder, self._logs, self._code, self._arn_prefix = folder, logs, code, arn_prefix
         self._store, self._environment, self._journal = store, environment, journal
         self._jobs = {
-            (str(kind), str(name)): Job.from_json(str(kind), json.loads(kept))
-            for kind, name, kept in journal.rows("SELECT kind, name, description FROM jobs")
+            (str(kind), str(name)): ContainerJob.from_json(str(kind), json.loads(stored))
+            for kind, name, stored in journal.rows("SELECT kind, name, description FROM jobs")
         }
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._closed = False
 
-    def start(self, kind: str, parameters: Mapping[str, Any]) -> Job:
-        """Begin a job of `kind` "Training" or "Processing" on a thread of its own. Raises JobExists."""
+    def start(self, kind: str, parameters: Mapping[str, Any]) -> ContainerJob:
+        """Start a job of `kind` "Training" or "Processing" in a thread. Raises JobExists."""
         name = str(parameters[f"{kind}JobName"])
-        job = Job(kind, parameters, f"{self._arn_prefix}:{kind.lower()}-job/{name}")
+        job = ContainerJob(kind, parameters, f"{self._arn_prefix}:{kind.lower()}-job/{name}")
         with self._lock:
             if (kind, name) in self._jobs:
                 raise JobExists(f"Job name must be unique within an account, and {name} already exists.")
             self._jobs[kind, name] = job
-        self._keep(job)
+        self._store_job(job)
         run = self._train if kind == "Training" else self._process
         threading.Thread(target=self._guard, args=(job, run), name=f"job {name}", daemon=True).start()
         return job
 
-    def get(self, kind: str, name: str) -> Job:
+    def get(self, kind: str, name: str) -> ContainerJob:
         try:
             return self._jobs[kind, name]
         except KeyError:
             raise UnknownJob(f"Could not find {kind.lower()} job '{name}'.") from None
 
-    def _keep(self, job: Job) -> None:
+    def _store_job(self, job: ContainerJob) -> None:
         with self._journal.transaction() as db:
             row = (job.kind, job.name, json.dumps(job.as_json()))
             db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
 
-    def _end(self, job: Job, status: str, reason: str = "") -> None:
-        """Who waits for the job goes on once its end is kept."""
+    def _end(self, job: ContainerJob, status: str, reason: str = "") -> None:
+        """Store the job's end, then release its waiters."""
         if not self._closed:
-            ended = Job(job.kind, job.parameters, job.arn)
+            ended = ContainerJob(job.kind, job.parameters, job.arn)
             ended.finish(status, reason)
             ended.started = job.started
-            self._keep(ended)
+            self._store_job(ended)
         job.finish(status, reason)
 
-    def _guard(self, job: Job, run: Callable[[Job, Path], None]) -> None:
+    def _guard(self, job: ContainerJob, run: Callable[[ContainerJob, Path], None]) -> None:
         root = self._folder / job.name
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
@@ -184,7 +184,7 @@ class ContainerJobs:
             run(job, root)
         except JobFailed as failed:
             self._end(job, "Failed", str(failed))
-        except Exception as error:  # noqa: BLE001  a job never takes the system down, and its reason is told
+        except Exception as error:  # noqa: BLE001  an error must fail the job, not the system
             self._end(job, "Failed", f"InternalServerError: {type(error).__name__}: {error}")
         else:
             self._end(job, "Completed")
@@ -193,7 +193,7 @@ class ContainerJobs:
 
     # Training
 
-    def _train(self, job: Job, root: Path) -> None:
+    def _train(self, job: ContainerJob, root: Path) -> None:
         parameters = job.parameters
         for folder in ("input/config", "model", "output/data"):
             (root / folder).mkdir(parents=True)
@@ -220,7 +220,7 @@ class ContainerJobs:
         self._run(job, root, _training_command(parameters), variables)
         self._upload_model(job, root)
 
-    def _upload_model(self, job: Job, root: Path) -> None:
+    def _upload_model(self, job: ContainerJob, root: Path) -> None:
         archive = root / "model.tar.gz"
         with tarfile.open(archive, "w:gz") as packed:
             for path in sorted((root / "model").iterdir()):
@@ -230,10 +230,10 @@ class ContainerJobs:
 
     # Processing
 
-    def _process(self, job: Job, root: Path) -> None:
+    def _process(self, job: ContainerJob, root: Path) -> None:
         parameters = job.parameters
-        for given in parameters.get("ProcessingInputs") or []:
-            source = given["S3Input"]
+        for item in parameters.get("ProcessingInputs") or []:
+            source = item["S3Input"]
             self._download(source["S3Uri"], _local(root, source["LocalPath"]))
         outputs = [
             o["S3Output"] for o in (parameters.get("ProcessingOutputConfig") or {}).get("Outputs") or []
@@ -261,14 +261,16 @@ class ContainerJobs:
         if not self._store().fetch(bucket, prefix, folder):
             raise JobFailed(f"ClientError: Data download failed: no objects found under {uri}")
 
-    def _run(self, job: Job, root: Path, command: Sequence[str], variables: Mapping[str, str]) -> None:
+    def _run(
+        self, job: ContainerJob, root: Path, command: Sequence[str], variables: Mapping[str, str]
+    ) -> None:
         log = self._logs / f"{job.name}.log"
         limit = (job.parameters.get("StoppingCondition") or {}).get("MaxRuntimeInSeconds", _DEFAULT_RUNTIME_S)
         with log.open("wb") as output, self._lock:
             if self._closed:
                 raise JobFailed("the local system is stopping")
             process = spawn(
-                _here(command, root), env=self._variables(job, variables), output=output, cwd=root
+                _local_command(command, root), env=self._variables(job, variables), output=output, cwd=root
             )
             self._running.add(process)
         try:
@@ -282,13 +284,13 @@ class ContainerJobs:
         if code != 0:
             raise JobFailed(_reason(root, log, code))
 
-    def _variables(self, job: Job, variables: Mapping[str, str]) -> dict[str, str]:
-        given = {name: str(value) for name, value in (job.parameters.get("Environment") or {}).items()}
+    def _variables(self, job: ContainerJob, variables: Mapping[str, str]) -> dict[str, str]:
+        own = {name: str(value) for name, value in (job.parameters.get("Environment") or {}).items()}
         path = os.pathsep.join(str(folder) for folder in self._code)
-        return {**os.environ, **self._environment(), "PYTHONPATH": path, **given, **variables}
+        return {**os.environ, **self._environment(), "PYTHONPATH": path, **own, **variables}
 
     def close(self) -> None:
-        """End what is running."""
+        """Stop all running jobs."""
         with self._lock:
             self._closed = True
             running = list(self._running)
@@ -297,7 +299,7 @@ class ContainerJobs:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Bucket and key of an S3 address, `s3://…` or path-style `https://s3.<region>…/…` as the CDK writes it."""
+    """Bucket and key of an S3 URI, `s3://…` or path-style `https://s3.<region>…/…` as the CDK writes it."""
     scheme, _, rest = uri.partition("://")
     if scheme == "https":
         rest = rest.partition("/")[2]
@@ -306,14 +308,14 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def _hyperparameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the training toolkit gives them: JSON where they are JSON."""
-    found: dict[str, Any] = {}
+    """Hyperparameter values as in the training toolkit: parsed where they are JSON."""
+    values: dict[str, Any] = {}
     for name, text in (parameters.get("HyperParameters") or {}).items():
         try:
-            found[name] = json.loads(text)
+            values[name] = json.loads(text)
         except (TypeError, ValueError):
-            found[name] = text
-    return found
+            values[name] = text
+    return values
 
 
 def _training_command(parameters: Mapping[str, Any]) -> list[str]:
@@ -330,8 +332,8 @@ def _local(root: Path, path: str) -> Path:
     return root / Path(path).relative_to(ML)
 
 
-def _here(command: Sequence[str], root: Path) -> list[str]:
-    """The same command with this Python and with `/opt/ml` where the job's folder is."""
+def _local_command(command: Sequence[str], root: Path) -> list[str]:
+    """The command with this Python, and `/opt/ml` replaced by the job's folder."""
     if not command:
         raise JobFailed("ClientError: the job names no entrypoint to run without containers")
     program, *arguments = command

@@ -22,7 +22,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state
 )
 from moto.stepfunctions.parser.asl.eval.event.event_detail import EventDetails
 
-from local.aws.sagemaker_jobs import ContainerJobs, Job, JobExists
+from local.aws.sagemaker_jobs import ContainerJob, ContainerJobs, JobExists
 
 _KINDS = {"createtrainingjob": "Training", "createprocessingjob": "Processing"}
 _COMMON = {"RoleArn", "StoppingCondition", "Tags", "ExperimentConfig", "Environment"}
@@ -59,7 +59,7 @@ class SageMakerTask(StateTaskServiceCallback):
     """Starts a container job and, for `.sync`, waits for its end. Other SageMaker calls fail the state."""
 
     def __init__(self, jobs: ContainerJobs) -> None:
-        # The interpreter asks for a callback end point whatever the pattern is.
+        # The interpreter requires a callback end point for every pattern.
         super().__init__(
             {ResourceCondition(ResourceCondition.Sync), ResourceCondition(ResourceCondition.WaitForTaskToken)}
         )
@@ -124,7 +124,7 @@ class SageMakerTask(StateTaskServiceCallback):
             event_details=EventDetails(taskFailedEventDetails=details),  # type: ignore[typeddict-item]
         )
 
-    def _failure(self, env: Any, job: Job) -> FailureEvent:
+    def _failure(self, env: Any, job: ContainerJob) -> FailureEvent:
         details = TaskFailedEventDetails(
             resource=self._get_sfn_resource(),
             resourceType=self._get_sfn_resource_type(),

@@ -1,4 +1,4 @@
-"""Queues that survive a kill -9: every message is in the journal before it is acknowledged, and until it is deleted."""
+"""Queues that survive kill -9: a message is journaled before `send` returns, until it is deleted."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INSERT = "INSERT INTO messages (seq, queue, id, body, attributes, sent_at, avai
 
 
 def now_ms() -> int:
-    """Wall clock, milliseconds."""
+    """The wall clock in milliseconds."""
     return time.time_ns() // 1_000_000
 
 
 @dataclass(slots=True, eq=False)
-class Message:
-    """One message; times in milliseconds. `attributes` are its message attributes, `receipt` the latest receive's."""
+class QueueMessage:
+    """One message; times in milliseconds. `attributes` are its message attributes, `receipt` is the latest handle."""
 
     seq: int
     id: str
@@ -42,8 +42,8 @@ class Message:
 
 
 def _text(value: object) -> str:
-    """Binary attributes as SQS writes them."""
-    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload] # binary or text, by its type
+    """A binary attribute in base64, as in SQS's API."""
+    return base64.b64encode(bytes(value)).decode()  # type: ignore[call-overload] # moto passes binary values as bytes
 
 
 class UnknownReceipt(Exception):
@@ -51,10 +51,9 @@ class UnknownReceipt(Exception):
 
 
 class DurableQueue:
-    """A standard queue: visibility timeout, redrive after `max_receives` receives, delay, retention.
+    """A standard queue: visibility timeout, redrive after `max_receives` receives, delay, retention. Times in seconds.
 
-    `name` is the queue's name, `arn` its ARN; times in seconds. Thread-safe. After a restart every message that was
-    not deleted is visible again with the receive count it had.
+    Thread-safe. After a restart every message that was not deleted is visible again, with its receive count.
     """
 
     def __init__(
@@ -74,9 +73,9 @@ class DurableQueue:
         self.max_receives, self.dead_letters = max_receives, dead_letters
         self._journal = journal
         self._changed = threading.Condition()
-        self._messages: dict[int, Message] = {}
-        self._ready: deque[Message] = deque()
-        self._waiting: list[tuple[int, int, Message]] = []
+        self._messages: dict[int, QueueMessage] = {}
+        self._ready: deque[QueueMessage] = deque()
+        self._waiting: list[tuple[int, int, QueueMessage]] = []
         self._reload()
 
     def _reload(self) -> None:
@@ -87,7 +86,9 @@ class DurableQueue:
         for row in self._journal.rows(query, self.name):
             seq, id_, body, sent_at, attributes, available_at, received, first = row
             self._enqueue(
-                Message(seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first)
+                QueueMessage(
+                    seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first
+                )
             )
 
     # Sending
@@ -98,23 +99,23 @@ class DurableQueue:
         bodies: Sequence[str],
         attributes: dict[str, Any] | None = None,
         delay_s: float | None = None,
-    ) -> list[Message]:
-        """Write messages inside the caller's transaction; `publish` them once it is committed."""
+    ) -> list[QueueMessage]:
+        """Write messages inside the caller's transaction; call `publish` once it is committed."""
         sent_at = now_ms()
         available_at = sent_at + int(1000 * (self.delay_s if delay_s is None else delay_s))
-        kept = attributes or {}
+        attributes = attributes or {}
         messages = [
-            Message(seq, str(uuid.uuid4()), body, sent_at, kept, available_at)
+            QueueMessage(seq, str(uuid.uuid4()), body, sent_at, attributes, available_at)
             for seq, body in zip(self._journal.numbers(len(bodies)), bodies, strict=True)
         ]
-        text = json.dumps(kept, default=_text)
+        text = json.dumps(attributes, default=_text)
         db.executemany(
             _INSERT, [(m.seq, self.name, m.id, m.body, text, sent_at, available_at) for m in messages]
         )
         return messages
 
-    def publish(self, messages: Iterable[Message]) -> None:
-        """Make committed messages visible to receivers."""
+    def publish(self, messages: Iterable[QueueMessage]) -> None:
+        """Make committed messages visible."""
         with self._changed:
             for message in messages:
                 self._enqueue(message)
@@ -122,14 +123,14 @@ class DurableQueue:
 
     def send(
         self, bodies: Sequence[str], attributes: dict[str, Any] | None = None, delay_s: float | None = None
-    ) -> list[Message]:
-        """Accept messages: journaled when this returns."""
+    ) -> list[QueueMessage]:
+        """Send messages; they are journaled on return."""
         with self._journal.transaction() as db:
             messages = self.stage(db, bodies, attributes, delay_s)
         self.publish(messages)
         return messages
 
-    def _enqueue(self, message: Message) -> None:
+    def _enqueue(self, message: QueueMessage) -> None:
         self._messages[message.seq] = message
         if message.available_at > now_ms():
             heapq.heappush(self._waiting, (message.available_at, message.seq, message))
@@ -138,18 +139,20 @@ class DurableQueue:
 
     # Receiving
 
-    def receive(self, limit: int, wait_s: float = 0, visibility_s: float | None = None) -> list[Message]:
-        """Up to `limit` visible messages, oldest first, waiting up to `wait_s` for the first one.
+    def receive(self, limit: int, wait_s: float = 0, visibility_s: float | None = None) -> list[QueueMessage]:
+        """Up to `limit` visible messages, oldest first, after waiting up to `wait_s` for the first one.
 
-        A message that was already received `max_receives` times goes to the dead letters instead.
+        A message that was received `max_receives` times moves to the dead-letter queue instead.
         """
         deadline = time.monotonic() + wait_s
         with self._changed:
             while True:
-                found = self._take(limit, self.visibility_timeout_s if visibility_s is None else visibility_s)
+                messages = self._take(
+                    limit, self.visibility_timeout_s if visibility_s is None else visibility_s
+                )
                 left = deadline - time.monotonic()
-                if found or left <= 0:
-                    return found
+                if messages or left <= 0:
+                    return messages
                 self._changed.wait(min(left, self._until_next()))
 
     def _until_next(self) -> float:
@@ -157,13 +160,13 @@ class DurableQueue:
             return 60.0
         return max(0.001, (self._waiting[0][0] - now_ms()) / 1000)
 
-    def _take(self, limit: int, visibility_s: float) -> list[Message]:
+    def _take(self, limit: int, visibility_s: float) -> list[QueueMessage]:
         now = now_ms()
         self._wake(now)
-        found: list[Message] = []
-        spent: list[Message] = []
-        expired: list[Message] = []
-        while self._ready and len(found) < limit:
+        visible: list[QueueMessage] = []
+        spent: list[QueueMessage] = []
+        expired: list[QueueMessage] = []
+        while self._ready and len(visible) < limit:
             message = self._ready.popleft()
             if message.seq not in self._messages:
                 continue
@@ -174,13 +177,13 @@ class DurableQueue:
             ):
                 spent.append(message)
             else:
-                found.append(message)
-        self._mark_received(found, now, int(visibility_s * 1000))
+                visible.append(message)
+        self._mark_received(visible, now, int(visibility_s * 1000))
         if spent:
             self._bury(spent)
         if expired:
             self._forget(expired)
-        return found
+        return visible
 
     def _wake(self, now: int) -> None:
         while self._waiting and self._waiting[0][0] <= now:
@@ -188,7 +191,7 @@ class DurableQueue:
             if message.seq in self._messages and message.available_at == at:
                 self._ready.append(message)
 
-    def _mark_received(self, messages: list[Message], now: int, visibility_ms: int) -> None:
+    def _mark_received(self, messages: list[QueueMessage], now: int, visibility_ms: int) -> None:
         if not messages:
             return
         for message in messages:
@@ -203,7 +206,7 @@ class DurableQueue:
                 [(m.received, m.first_received_at, m.seq) for m in messages],
             )
 
-    def _bury(self, messages: list[Message]) -> None:
+    def _bury(self, messages: list[QueueMessage]) -> None:
         target = self.dead_letters
         assert target is not None
         with self._journal.transaction() as db:
@@ -219,12 +222,12 @@ class DurableQueue:
     # Acknowledging
 
     def delete(self, receipts: Iterable[str]) -> None:
-        """Acknowledge messages; deleting one twice is no error. Raises UnknownReceipt for what was never issued."""
+        """Delete messages; a deleted one is no error. Raises UnknownReceipt for a handle that was never issued."""
         numbers = [self._number(receipt) for receipt in receipts]
         with self._changed:
             self._forget([self._messages[n] for n in dict.fromkeys(numbers) if n in self._messages])
 
-    def _forget(self, messages: list[Message]) -> None:
+    def _forget(self, messages: list[QueueMessage]) -> None:
         with self._journal.transaction() as db:
             db.executemany("DELETE FROM messages WHERE seq = ?", [(m.seq,) for m in messages])
         for message in messages:
@@ -232,7 +235,7 @@ class DurableQueue:
         self._changed.notify_all()
 
     def change_visibility(self, receipt: str, seconds: float) -> None:
-        """Hide a received message for `seconds` from now; 0 returns it to the queue at once."""
+        """Hide a received message for `seconds` from now; 0 makes it visible at once."""
         number = self._number(receipt)
         with self._changed:
             message = self._messages.get(number)
@@ -250,14 +253,14 @@ class DurableQueue:
         return int(number)
 
     def purge(self) -> None:
-        """Drop every message."""
+        """Delete every message."""
         with self._changed:
             self._forget(list(self._messages.values()))
 
     # Looking
 
     def counts(self) -> tuple[int, int, int]:
-        """How many messages are visible, in flight, and delayed."""
+        """The numbers of visible, in-flight and delayed messages."""
         with self._changed:
             self._wake(now_ms())
             hidden = {
@@ -267,16 +270,16 @@ class DurableQueue:
             return len(self._messages) - len(hidden), in_flight, len(hidden) - in_flight
 
     def __len__(self) -> int:
-        """All messages that are not deleted, whether visible or not."""
+        """The number of messages that are not deleted, visible or not."""
         return len(self._messages)
 
     def idle(self) -> bool:
-        """True if no message is visible or in flight: what a sender delayed is not under way yet."""
+        """Whether no message is visible or in flight; delayed messages do not count."""
         now = now_ms()
         with self._changed:
             return all(each.available_at > now and not each.receipt for each in self._messages.values())
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until the queue is idle; False when it took longer."""
+        """Wait until the queue is idle; False after `timeout_s`."""
         with self._changed:
             return self._changed.wait_for(self.idle, timeout_s)

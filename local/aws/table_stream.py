@@ -1,4 +1,4 @@
-"""A table's stream as DynamoDB's API reads it, and its records as Lambda hands them to a function."""
+"""A table's stream, read through DynamoDB's API; its records in the form that Lambda passes to a function."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _BY_EXPIRY = {"type": "Service", "principalId": "dynamodb.amazonaws.com"}
 
 
 class TableStream:
-    """Reads one stream from a place on. Not thread-safe.
+    """Reads one stream, which has one shard in both engines. Not thread-safe.
 
     `arn` names the stream in this account, `engine_arn` in the engine at `url`; `ttl` is the table's TTL attribute.
-    Both engines keep a stream in one shard. Plain HTTP, because a client's parsing would cost more than all else here.
+    It speaks plain HTTP, because a client's parsing would dominate the cost.
     """
 
     def __init__(self, url: str, engine_arn: str, arn: str, ttl: str | None) -> None:
@@ -32,9 +32,9 @@ class TableStream:
         self._iterator = ""
 
     def seek(self, after: str | None) -> None:
-        """Continue behind a sequence number; at the oldest record without one."""
-        described = self._call("DescribeStream", StreamArn=self.engine_arn)["StreamDescription"]
-        [shard] = described["Shards"]
+        """Position after a sequence number; at the oldest record when it is None."""
+        description = self._call("DescribeStream", StreamArn=self.engine_arn)["StreamDescription"]
+        [shard] = description["Shards"]
         self.shard = shard["ShardId"]
         where = {"StreamArn": self.engine_arn, "ShardId": self.shard}
         if after is None:
@@ -44,19 +44,19 @@ class TableStream:
         self._iterator = self._call("GetShardIterator", **where)["ShardIterator"]
 
     def read(self, limit: int) -> list[Record]:
-        """The next records, in order; none if there are no more now."""
-        answer = self._call("GetRecords", ShardIterator=self._iterator, Limit=limit)
-        self._iterator = answer["NextShardIterator"]
-        return [self._told(record) for record in answer["Records"]]
+        """The next records, in order; empty at the stream's end."""
+        response = self._call("GetRecords", ShardIterator=self._iterator, Limit=limit)
+        self._iterator = response["NextShardIterator"]
+        return [self._as_lambda_record(record) for record in response["Records"]]
 
-    def _told(self, record: Record) -> Record:
+    def _as_lambda_record(self, record: Record) -> Record:
         record |= {"eventSourceARN": self.arn, "awsRegion": self._region}
         if record["eventName"] == "REMOVE" and self._expired(record["dynamodb"]):
             record["userIdentity"] = _BY_EXPIRY
         return record
 
     def _expired(self, change: Record) -> bool:
-        """The engine does not say who removed an item: one that had expired was removed by TTL's sweep."""
+        """Whether TTL removed the item: the engine does not say, so an expired item counts as removed by TTL."""
         expiry = change.get("OldImage", {}).get(self._ttl, {}).get("N")
         return expiry is not None and 0 < float(expiry) <= change["ApproximateCreationDateTime"]
 
@@ -70,13 +70,15 @@ class TableStream:
         }
         try:
             self._connection.request("POST", "/", json.dumps(parameters), headers)
-            answer = self._connection.getresponse()
-            body = answer.read()
+            response = self._connection.getresponse()
+            body = response.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()  # the next call opens another
             raise
-        if answer.status != http.client.OK:
-            raise LocalError(f"{operation} of {self.arn} was answered {answer.status}: {body[:300]!r}")
+        if response.status != http.client.OK:
+            raise LocalError(
+                f"{operation} of {self.arn} failed with status {response.status}: {body[:300]!r}"
+            )
         return json.loads(body)
 
     def close(self) -> None:

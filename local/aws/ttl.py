@@ -1,4 +1,4 @@
-"""Deletes expired items: the engine accepts a table's TTL attribute and leaves its items where they are."""
+"""Deletion of expired items: the engine accepts a table's TTL attribute and deletes nothing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 import time
 from typing import Any
 
-_EVERY_S = 300.0
+_INTERVAL_S = 300.0
 
 log = logging.getLogger(__name__)
 
 
 class ExpirySweep:
-    """Every five minutes; AWS promises days. `client` is a DynamoDB client."""
+    """Deletes expired items every five minutes (AWS: within days). `client` is a DynamoDB client."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -29,14 +29,14 @@ class ExpirySweep:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopping.wait(_EVERY_S):
+        while not self._stopping.wait(_INTERVAL_S):
             try:
                 self.sweep(int(time.time()))
             except Exception:  # the next sweep may succeed, and nothing else depends on this one
                 log.exception("expired items could not be deleted")
 
     def sweep(self, now_s: int) -> int:
-        """Delete what expired before `now_s`; the number of items. An item written again meanwhile stays."""
+        """Delete items that expired before `now_s`; returns their number. An item renewed meanwhile stays."""
         deleted = 0
         for table in self._client.list_tables()["TableNames"]:
             described = self._client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]

@@ -1,6 +1,6 @@
-"""What answers before moto does: operations on our own buses, delivery streams and stacks, the rest goes through.
+"""The account's WSGI application: operations on our own buses, delivery streams and stacks; moto serves the rest.
 
-PutEvents is ten times faster here than through moto's dispatch; moto knows neither these delivery streams nor stacks.
+PutEvents is ten times faster here than through moto's dispatch; moto has neither these delivery streams nor stacks.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Stacks = Mapping[str, Mapping[str, str]]
 """Outputs of the deployed stacks by stack name."""
 
 
-class Refused(Exception):
-    """An answer of 400: AWS's error code and a message."""
+class ApiError(Exception):
+    """A 400 response: AWS's error code and a message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
-class Front:
-    """The account's one WSGI application."""
+class AccountApplication:
+    """The account's WSGI application, in front of moto."""
 
     def __init__(
         self,
@@ -57,45 +57,45 @@ class Front:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         operation = self._own.get(environ.get("HTTP_X_AMZ_TARGET", ""))
         if operation is not None:
-            return _answer(start_response, _JSON, *_json(operation, _body(environ)))
+            return _respond(start_response, _JSON, *_json(operation, _body(environ)))
         if "/cloudformation/" in environ.get("HTTP_AUTHORIZATION", ""):
             body = _body(environ)
             form = parse_qs(body.decode())
             if form.get("Action") == ["DescribeStacks"]:
-                return _answer(start_response, _XML, *describe_stacks(self._stacks, form))
+                return _respond(start_response, _XML, *describe_stacks(self._stacks, form))
             environ["wsgi.input"] = BytesIO(body)
         return self._moto(environ, start_response)
 
-    def _put_events(self, asked: Any) -> object:
-        entries = asked.get("Entries") or []
+    def _put_events(self, request: Any) -> object:
+        entries = request.get("Entries") or []
         if not 1 <= len(entries) <= Buses.LIMIT:
-            raise Refused("ValidationException", f"Entries must be 1 to {Buses.LIMIT}")
+            raise ApiError("ValidationException", f"Entries must be 1 to {Buses.LIMIT}")
         results = self._buses.put_events(entries)
         failed = sum("ErrorCode" in result for result in results)
         return {"FailedEntryCount": failed, "Entries": results}
 
-    def _put_record(self, asked: Any) -> object:
-        [result] = self._append(asked, [asked["Record"]])
+    def _put_record(self, request: Any) -> object:
+        [result] = self._append(request, [request["Record"]])
         return {**result, "Encrypted": True}
 
-    def _put_record_batch(self, asked: Any) -> object:
-        records = asked.get("Records") or []
+    def _put_record_batch(self, request: Any) -> object:
+        records = request.get("Records") or []
         if not 1 <= len(records) <= _BATCH_RECORDS:
-            raise Refused("ValidationException", f"Records must be 1 to {_BATCH_RECORDS}")
-        results = self._append(asked, records)
+            raise ApiError("ValidationException", f"Records must be 1 to {_BATCH_RECORDS}")
+        results = self._append(request, records)
         return {"FailedPutCount": 0, "Encrypted": True, "RequestResponses": results}
 
-    def _append(self, asked: Any, records: list[Any]) -> list[dict[str, str]]:
-        name = asked["DeliveryStreamName"]
+    def _append(self, request: Any, records: list[Any]) -> list[dict[str, str]]:
+        name = request["DeliveryStreamName"]
         stream = self._streams(name)
         if stream is None:
-            raise Refused("ResourceNotFoundException", f"Firehose {name} under account {ACCOUNT} not found.")
+            raise ApiError("ResourceNotFoundException", f"Firehose {name} under account {ACCOUNT} not found.")
         try:
             data = [b64decode(record["Data"], validate=True) for record in records]
         except NotBase64:
-            raise Refused("SerializationException", "Data is not base64") from None
+            raise ApiError("SerializationException", "Data is not base64") from None
         if max(map(len, data)) > _RECORD_BYTES or sum(map(len, data)) > _BATCH_BYTES:
-            raise Refused("ValidationException", "A record may have 1,000 KiB, a batch 4 MiB")
+            raise ApiError("ValidationException", "A record may have 1,000 KiB, a batch 4 MiB")
         return [{"RecordId": str(number)} for number in stream.append(data)]
 
 
@@ -106,17 +106,17 @@ def _body(environ: WSGIEnvironment) -> bytes:
 def _json(operation: Callable[[Any], object], body: bytes) -> tuple[str, bytes]:
     try:
         return "200 OK", json.dumps(operation(json.loads(body))).encode()
-    except Refused as refused:
-        return "400 Bad Request", json.dumps({"__type": refused.code, "message": str(refused)}).encode()
+    except ApiError as error:
+        return "400 Bad Request", json.dumps({"__type": error.code, "message": str(error)}).encode()
 
 
-def _answer(start_response: StartResponse, kind: str, status: str, body: bytes) -> list[bytes]:
+def _respond(start_response: StartResponse, kind: str, status: str, body: bytes) -> list[bytes]:
     start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body)))])
     return [body]
 
 
 def describe_stacks(stacks: Stacks, form: Mapping[str, list[str]]) -> tuple[str, bytes]:
-    """CloudFormation's DescribeStacks: one stack by its name, or all."""
+    """The response of CloudFormation's DescribeStacks: one stack by name, or all."""
     name = form.get("StackName", [None])[0]
     if name is not None and name not in stacks:
         message = f"Stack with id {escape(name)} does not exist"
@@ -131,11 +131,11 @@ def describe_stacks(stacks: Stacks, form: Mapping[str, list[str]]) -> tuple[str,
 
 
 def _member(name: str, outputs: Mapping[str, str]) -> str:
-    told = "".join(
+    members = "".join(
         f"<member><OutputKey>{escape(key)}</OutputKey><OutputValue>{escape(value)}</OutputValue></member>"
         for key, value in outputs.items()
     )
     return (
         f"<member><StackName>{escape(name)}</StackName><StackStatus>CREATE_COMPLETE</StackStatus>"
-        f"<CreationTime>1970-01-01T00:00:00Z</CreationTime><Outputs>{told}</Outputs></member>"
+        f"<CreationTime>1970-01-01T00:00:00Z</CreationTime><Outputs>{members}</Outputs></member>"
     )

@@ -1,1 +1,1 @@
-"""A cloud assembly, deployed: resources made, functions registered."""
+"""Deployment of a cloud assembly: creating resources, registering functions."""

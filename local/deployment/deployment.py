@@ -1,4 +1,4 @@
-"""Where resources of the templates become parts of the running system."""
+"""The parts of the running system that the templates' resources become."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from local.aws.sqs import DurableQueue
 from local.deployment.provisioner import function_name
 from local.lambda_.queue_poller import QueuePoller
 from local.lambda_.service import FunctionSpec, LambdaService
-from local.lambda_.stream_poller import Mapping as StreamMapping
-from local.lambda_.stream_poller import StreamPoller
+from local.lambda_.stream_poller import StreamMapping, StreamPoller
 from local.state import Journal
 
 _CONCURRENCY = 4
-_WINDOW_S = 0.02  # a batching window saves invocations; here it would only cost time
-_STREAM_WINDOW_S = 0.2  # nobody waits for a stream: see StreamPoller.settle
+_WINDOW_S = 0.02  # batching windows save invocations on AWS; here they only cost time
+_STREAM_WINDOW_S = 0.2  # StreamPoller.settle ends a window early
 
 
 class Deployment:
-    """Implements `resources.Services`: AWS' own resources by `aws`, functions, pollers and the API here."""
+    """Implements `provisioner.Services`: resources of the account by `aws`; functions, pollers and the API here."""
 
     def __init__(self, aws: EmbeddedAws, functions: LambdaService, journal: Journal) -> None:
         self._aws, self._functions, self._journal = aws, functions, journal
         self.names: set[str] = set()
         self.pollers: list[tuple[DurableQueue, QueuePoller]] = []
-        self.followers: list[StreamPoller] = []
+        self.stream_pollers: list[StreamPoller] = []
         self.apis: set[str] = set()
         self._parts: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         self.table, self.bucket, self.secret, self.parameter = (
@@ -50,7 +49,7 @@ class Deployment:
         self.model_packages = aws.model_packages
 
     def function(self, name: str, properties: Mapping[str, Any], code: Path, layers: list[Path]) -> None:
-        """Make a function invocable; it starts with its first invocation."""
+        """Register a function; its first process starts at its first invocation."""
         variables = properties.get("Environment", {}).get("Variables", {})
         self._functions.register(
             FunctionSpec(
@@ -69,7 +68,7 @@ class Deployment:
     def event_source(self, source_arn: str, function: str, properties: Mapping[str, Any]) -> None:
         """Poll a queue or a table's stream for a function."""
         if source_arn.split(":")[2] == "dynamodb":
-            self._follow(source_arn, function, properties)
+            self._poll_stream(source_arn, function, properties)
             return
         queue = self._aws.durable_queue(source_arn)
         poller = QueuePoller(
@@ -83,8 +82,8 @@ class Deployment:
         )
         self.pollers.append((queue, poller))
 
-    def _follow(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
-        """What a template leaves out, or sets to -1, has no end."""
+    def _poll_stream(self, stream_arn: str, function: str, properties: Mapping[str, Any]) -> None:
+        """Poll a table's stream; a limit that is absent or -1 is unbounded."""
         age, retries = (
             None if (limit := int(properties.get(name, -1))) < 0 else limit
             for name in ("MaximumRecordAgeInSeconds", "MaximumRetryAttempts")
@@ -92,7 +91,7 @@ class Deployment:
         patterns = [json.loads(each["Pattern"]) for each in _filters(properties)]
         tests = [compile_pattern(pattern) for pattern in patterns]
         failed = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
-        letters = self._aws.durable_queue(failed) if failed else None
+        dead_letters = self._aws.durable_queue(failed) if failed else None
         mapping = StreamMapping(
             function=function,
             batch_size=int(properties.get("BatchSize", 100)),
@@ -102,26 +101,28 @@ class Deployment:
             max_retries=retries,
             max_age_s=age,
             matches=(lambda record: any(test(record) for test in tests)) if tests else lambda _: True,
-            give_up=(lambda notice: letters.send([notice])) if letters else lambda _: None,
+            give_up=(lambda notice: dead_letters.send([notice])) if dead_letters else lambda _: None,
         )
         stream = self._aws.table_stream(stream_arn)
-        self.followers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
+        self.stream_pollers.append(StreamPoller(stream, mapping, self._functions.invoke, self._journal))
 
     def api_part(self, api: str, kind: str, logical_id: str, properties: Mapping[str, Any]) -> None:
-        """Collect a part of a REST API until all are known."""
+        """Collect one part of a REST API."""
         self.apis.add(api)
         self._parts.setdefault(kind, []).append((logical_id, properties))
 
     def rest_api(self, region: str, stage: str) -> RestApi | None:
-        """All collected parts as one API on one port; None when the templates declare none."""
+        """The API of all collected parts; None when the templates declare none."""
         if not self.apis:
             return None
         return RestApi(
             routes=[_route(properties) for _, properties in self._parts.get("method", [])],
-            authorizers={name: _authorizer(given) for name, given in self._parts.get("authorizer", [])},
+            authorizers={
+                name: _authorizer(properties) for name, properties in self._parts.get("authorizer", [])
+            },
             responses={
-                str(given["ResponseType"]): GatewayResponse.of_template(given)
-                for _, given in self._parts.get("response", [])
+                str(properties["ResponseType"]): GatewayResponse.of_template(properties)
+                for _, properties in self._parts.get("response", [])
             },
             stage=stage,
             api_id=min(self.apis),
@@ -131,8 +132,8 @@ class Deployment:
 
 
 def _filters(properties: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
-    found: Sequence[Mapping[str, str]] = properties.get("FilterCriteria", {}).get("Filters", [])
-    return found
+    filters: Sequence[Mapping[str, str]] = properties.get("FilterCriteria", {}).get("Filters", [])
+    return filters
 
 
 def _route(properties: Mapping[str, Any]) -> Route:

@@ -1,4 +1,4 @@
-"""Starts what the templates declare: one small method per resource type, and the list of what is only acknowledged."""
+"""Creating a stack's resources: one method per resource type, and the types that are only acknowledged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::ApiGateway::Deployment": "the declared routes are served at once",
     "AWS::ApiGateway::Stage": "throttles, logs and traces of the stage are not simulated",
     "AWS::ApiGateway::UsagePlan": "a merchant's throttle and quota are not simulated",
-    "AWS::Athena::NamedQuery": "`candor sql` asks the same tables",
-    "AWS::Athena::WorkGroup": "`candor sql` asks the same tables",
+    "AWS::Athena::NamedQuery": "`candor sql` queries the same tables",
+    "AWS::Athena::WorkGroup": "`candor sql` queries the same tables",
     "AWS::CDK::Metadata": "usage statistics",
     "AWS::CloudWatch::Alarm": "nothing is measured",
     "AWS::CloudWatch::CompositeAlarm": "nothing is measured",
@@ -27,30 +27,30 @@ ACKNOWLEDGED: dict[str, str] = {
     "AWS::ECR::Repository": "jobs run with this Python instead of an image",
     "AWS::EMRServerless::Application": "`candor dataset build --engine spark` runs Spark on this machine",
     "AWS::Events::EventBusPolicy": "permissions are not enforced",
-    "AWS::Glue::Database": "`candor sql` knows the tables",
-    "AWS::Glue::Table": "`candor sql` knows the tables",
+    "AWS::Glue::Database": "`candor sql` reads the same tables",
+    "AWS::Glue::Table": "`candor sql` reads the same tables",
     "AWS::IAM::ManagedPolicy": "permissions are not enforced",
     "AWS::IAM::Policy": "permissions are not enforced",
     "AWS::IAM::Role": "permissions are not enforced",
     "AWS::KMS::Alias": "nothing is encrypted at rest",
     "AWS::KMS::Key": "nothing is encrypted at rest",
     "AWS::Lambda::Permission": "permissions are not enforced",
-    "AWS::Logs::LogGroup": "logs are files below the state folder",
-    "AWS::Logs::LogStream": "logs are files below the state folder",
+    "AWS::Logs::LogGroup": "logs are files in the state folder",
+    "AWS::Logs::LogStream": "logs are files in the state folder",
     "AWS::S3::BucketPolicy": "permissions are not enforced",
-    "AWS::Scheduler::Schedule": "what it starts is started by hand",
-    "AWS::SNS::Subscription": "nobody is notified from here",
+    "AWS::Scheduler::Schedule": "scheduled targets are started by hand",
+    "AWS::SNS::Subscription": "no notification is sent",
     "AWS::SNS::TopicPolicy": "permissions are not enforced",
     "AWS::SQS::QueuePolicy": "permissions are not enforced",
     "AWS::SecretsManager::ResourcePolicy": "permissions are not enforced",
 }
-"""Types that are declared, given a name, and not run; each with why."""
+"""Resource types that get a physical id and are not run, each with the reason."""
 
 _CONCURRENCY = 4
 
 
 class Services(Protocol):
-    """What the methods below ask the running system for."""
+    """The operations of the running system that the provisioner uses."""
 
     def table(self, name: str, properties: Mapping[str, Any]) -> str:
         """Create or find a table; its stream's ARN, empty without a stream."""
@@ -67,7 +67,7 @@ class Services(Protocol):
         pattern: Mapping[str, Any],
         targets: list[tuple[str, InputTemplate | None]],
     ) -> None:
-        """Targets are (ARN, input template)."""
+        """Create a rule; targets are (ARN, input template)."""
 
     def delivery_stream(self, name: str, arn: str, destination: Destination) -> None: ...
     def function(self, name: str, properties: Mapping[str, Any], code: Path, layers: list[Path]) -> None: ...
@@ -92,7 +92,7 @@ class Services(Protocol):
 
 
 class Provisioner:
-    """Starts the resources of one stack, each after those it refers to."""
+    """Creates the resources of one stack, each after those it refers to."""
 
     def __init__(self, stack: Stack, services: Services, exports: dict[str, Any]) -> None:
         self._stack, self._services, self._exports = stack, services, exports
@@ -104,14 +104,14 @@ class Provisioner:
 
     @staticmethod
     def check(stack: Stack) -> None:
-        """Refuse what is not known before anything starts."""
+        """Raise UnknownResource for a type that is neither run nor acknowledged."""
         for logical_id, declared in stack.resources.items():
             kind = declared["Type"]
             if kind not in Provisioner.KNOWN and kind not in ACKNOWLEDGED:
                 raise UnknownResource(kind, logical_id, stack.name)
 
     def start(self) -> dict[str, Any]:
-        """Start everything; the stack's outputs by logical id. Exports are added to those of earlier stacks."""
+        """Create all resources; returns the outputs by logical id and adds the exports to those of earlier stacks."""
         for logical_id, declared in self._stack.resources.items():
             if self._resolver.included(declared):
                 self._resource(logical_id)
@@ -131,14 +131,14 @@ class Provisioner:
             raise TemplateError(f"stack {self._stack.name} refers to {logical_id}, which it does not declare")
         if logical_id in self._open:
             circle = " -> ".join([*self._open[self._open.index(logical_id) :], logical_id])
-            raise TemplateError(f"stack {self._stack.name} has a circle of references: {circle}")
+            raise TemplateError(f"stack {self._stack.name} has a cycle of references: {circle}")
         self._open.append(logical_id)
-        made = self._make(logical_id, declared)
+        resource = self._create(logical_id, declared)
         self._open.pop()
-        self._done[logical_id] = made
-        return made
+        self._done[logical_id] = resource
+        return resource
 
-    def _make(self, logical_id: str, declared: Mapping[str, Any]) -> Resource:
+    def _create(self, logical_id: str, declared: Mapping[str, Any]) -> Resource:
         kind = declared["Type"]
         if kind in ACKNOWLEDGED:
             return self._acknowledged(logical_id, kind, declared.get("Properties", {}))
@@ -151,9 +151,9 @@ class Provisioner:
             self._stack.resources[logical_id]["Type"], logical_id, self._stack.name, detail
         )
 
-    def _name(self, logical_id: str, given: Any = None, limit: int = 80) -> str:
-        """The declared name, or the same generated one at every start, so that stored content is found again."""
-        return str(given) if given else f"{self._stack.name}-{logical_id}"[-limit:].lstrip("-")
+    def _name(self, logical_id: str, declared: Any = None, limit: int = 80) -> str:
+        """The declared name, or a generated one that is stable across starts, so that stored content matches."""
+        return str(declared) if declared else f"{self._stack.name}-{logical_id}"[-limit:].lstrip("-")
 
     def _arn(self, service: str, resource: str) -> str:
         return f"arn:aws:{service}:{self._stack.region}:{self._stack.account}:{resource}"
@@ -319,7 +319,7 @@ class Provisioner:
     def _event_source(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         source = str(properties["EventSourceArn"])
         if source.split(":")[2] == "dynamodb":
-            self._check_following(logical_id, properties)
+            self._check_stream_mapping(logical_id, properties)
         elif source.split(":")[2] != "sqs":
             raise self._refuse(logical_id, "only queues and tables' streams are polled")
         elif "FilterCriteria" in properties:
@@ -328,14 +328,14 @@ class Provisioner:
             self._services.event_source(source, function_name(properties["FunctionName"]), properties)
         return Resource(self._name(logical_id), {"Id": self._name(logical_id)})
 
-    def _check_following(self, logical_id: str, properties: Mapping[str, Any]) -> None:
+    def _check_stream_mapping(self, logical_id: str, properties: Mapping[str, Any]) -> None:
         if properties.get("StartingPosition") != "TRIM_HORIZON":
             raise self._refuse(logical_id, "a stream is read from TRIM_HORIZON on only")
         if properties.get("ParallelizationFactor", 1) != 1 or properties.get("TumblingWindowInSeconds"):
             raise self._refuse(logical_id, "a stream is read one batch at a time, without tumbling windows")
         failed = properties.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination")
         if failed is not None and str(failed).split(":")[2] != "sqs":
-            raise self._refuse(logical_id, f"its destination of failures {failed} is no queue")
+            raise self._refuse(logical_id, f"its on-failure destination {failed} is not a queue")
 
     def _state_machine(self, logical_id: str, properties: dict[str, Any]) -> Resource:
         definition = properties.get("DefinitionString") or json.dumps(properties.get("Definition") or {})
@@ -402,6 +402,6 @@ class Provisioner:
 
 
 def function_name(reference: str) -> str:
-    """The function's name from its name, its ARN (qualified or not) or an integration's URI."""
-    found = reference.rpartition(":function:")[2] or reference
-    return found.partition("/")[0].partition(":")[0]
+    """The name of a function from its name, ARN (qualified or not) or integration URI."""
+    qualified = reference.rpartition(":function:")[2] or reference
+    return qualified.partition("/")[0].partition(":")[0]

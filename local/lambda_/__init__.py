@@ -1,1 +1,1 @@
-"""Lambda: functions in processes of their own, and the pollers that feed them."""
+"""Lambda: functions in processes of their own, and the pollers that invoke them."""

@@ -1,4 +1,4 @@
-"""What a Lambda function is started with: its declaration, its search paths, its environment."""
+"""A Lambda function's declaration, search paths and environment variables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _EXTENSION_TAG = re.compile(r"\.cpython-(\d+)-")
 class FunctionSpec:
     """A function as its template declares it.
 
-    `code` is the asset's folder and `layers` are the folders of its layers, in template order. `handler` is
-    "module.function". `concurrency` bounds the number of simultaneous sandboxes; `memory_mb` is announced to
-    the handler and not enforced.
+    `code` is the asset's folder, `layers` the folders of its layers in template order, `handler` is
+    "module.function". `concurrency` bounds the number of sandboxes; `memory_mb` is passed to the handler and not
+    enforced.
     """
 
     name: str
@@ -38,7 +38,7 @@ class FunctionSpec:
 
 
 def _foreign(binary: Path) -> bool:
-    """Whether a shared object was built for another machine, system or Python than this one."""
+    """Whether a shared object was built for another machine, system or Python."""
     tag = _EXTENSION_TAG.search(binary.name)
     if tag and tag.group(1) != f"{sys.version_info.major}{sys.version_info.minor}":
         return True
@@ -52,18 +52,18 @@ def _foreign(binary: Path) -> bool:
 
 @functools.cache
 def usable_here(layer: Path) -> bool:
-    """Whether every binary of a layer runs on this machine; a layer without binaries always does."""
+    """Whether every binary of a layer runs on this machine; true without binaries."""
     return not any(_foreign(path) for path in layer.rglob("*.so*") if path.is_file())
 
 
 def search_path(spec: FunctionSpec) -> str:
-    """PYTHONPATH: the function's asset, then the layers that run here; the venv supplies the others."""
+    """PYTHONPATH: the function's asset, then the layers that run here; the venv replaces the others."""
     layers = [layer / "python" for layer in spec.layers if usable_here(layer)]
     return os.pathsep.join(str(path.resolve()) for path in (spec.code, *layers) if path.is_dir())
 
 
 def library_path(spec: FunctionSpec) -> str:
-    """LD_LIBRARY_PATH: the `lib` folders of the layers that run here, empty when there is none."""
+    """LD_LIBRARY_PATH: the `lib` folders of the layers that run here; empty without one."""
     libraries = [layer / "lib" for layer in spec.layers if usable_here(layer)]
     return os.pathsep.join(str(path.resolve()) for path in libraries if path.is_dir())
 
@@ -97,9 +97,9 @@ def _platform_variables(spec: FunctionSpec, region: str) -> dict[str, str]:
 
 
 def environment(spec: FunctionSpec, endpoints: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a sandbox; of the caller's own, only what locates programs and folders passes.
+    """A sandbox's whole environment; from this process it inherits only paths of programs and folders.
 
-    Bytecode is not written, because the asset belongs to the unmodified cloud assembly.
+    Bytecode is not written, because the asset is part of the unmodified cloud assembly.
     """
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     region = endpoints.get("AWS_REGION", REGION)

@@ -1,7 +1,7 @@
-"""Event source mappings of queues: what Lambda does between a queue and a function.
+"""Event source mappings of queues: Lambda's polling between a queue and a function.
 
-What differs from AWS: a message that failed is tried again after a short, growing delay instead of the queue's
-visibility timeout, so that a poison message reaches the dead letters in seconds; filters are not applied.
+Differences from AWS: a failed message is retried after a short, growing delay instead of the queue's visibility
+timeout, so that a poison message reaches the dead-letter queue in seconds; filters are not applied.
 """
 
 from __future__ import annotations
@@ -16,20 +16,29 @@ from typing import Any, Protocol
 
 from local.lambda_.sandbox import Invocation
 
-__all__ = ["Invoke", "Message", "Queue", "QueuePoller", "answered", "joined", "named", "retry_delay_s"]
+__all__ = [
+    "Invoke",
+    "PollableQueue",
+    "QueuePoller",
+    "ReceivedMessage",
+    "batch_event",
+    "failed_identifiers",
+    "invoke_batch",
+    "retry_delay_s",
+]
 
 Invoke = Callable[[str, bytes], Invocation]
 
 EVENT_LIMIT = 6 * 1024 * 1024 - 100  # bytes of records that fit a function's request
-_LONG_POLL_S = 1.0  # also the longest that stop() waits for an idle poller
-AFTER_TROUBLE_S = 1.0
+_LONG_POLL_S = 1.0  # also bounds the time that stop() waits for an idle poller
+ERROR_PAUSE_S = 1.0
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 20.0
 
 log = logging.getLogger(__name__)
 
 
-class Message(Protocol):
+class ReceivedMessage(Protocol):
     """A received message; times in milliseconds.
 
     `attributes` holds its message attributes under "message", spelled as in SQS's API.
@@ -51,36 +60,36 @@ class Message(Protocol):
     def attributes(self) -> Mapping[str, Any]: ...
 
 
-class Queue(Protocol):
-    """What a poller needs of a queue; every method may be called from several threads."""
+class PollableQueue(Protocol):
+    """A queue as a poller uses it; every method is thread-safe."""
 
     @property
     def arn(self) -> str: ...
 
-    def receive(self, limit: int, wait_s: float) -> Sequence[Message]:
-        """Up to `limit` visible messages, waiting up to `wait_s` for the first, without spinning."""
+    def receive(self, limit: int, wait_s: float) -> Sequence[ReceivedMessage]:
+        """Up to `limit` visible messages, after waiting (without spinning) up to `wait_s` for the first."""
         ...
 
     def delete(self, receipts: Iterable[str]) -> None:
-        """Acknowledge."""
+        """Delete messages."""
         ...
 
     def change_visibility(self, receipt: str, seconds: float) -> None:
-        """Give a message back, to be received again after `seconds`."""
+        """Return a message to the queue, visible after `seconds`."""
         ...
 
 
 class QueuePoller:
-    """Gives a queue's messages to a function in batches, from `concurrency` threads.
+    """Invokes a function with a queue's messages in batches, from `concurrency` threads.
 
-    A batch is sent when it has `batch_size` messages, when `window_s` have passed since its first one, or when its
-    records reach the size of a request. With `partial` (ReportBatchItemFailures) the messages that the function
-    names are tried again; when it fails, or names what it was not given, all of them are. The rest is deleted.
+    A batch is complete with `batch_size` messages, `window_s` after its first one, or at the size of a request. With
+    `partial` (ReportBatchItemFailures) the messages that the function names are retried; if it fails, or names
+    others, all are. The rest is deleted.
     """
 
     def __init__(
         self,
-        queue: Queue,
+        queue: PollableQueue,
         function: str,
         batch_size: int,
         window_s: float,
@@ -102,12 +111,12 @@ class QueuePoller:
         ]
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Take no more messages, and return when the batches under way are settled."""
+        """Stop polling, and return when the batches in progress are settled."""
         self._stopping.set()
         for thread in self._threads:
             if thread.is_alive():
@@ -119,11 +128,11 @@ class QueuePoller:
                 batch = self._gather()
                 if batch:
                     self._process(batch)
-            except Exception:  # a poller that died would stop the queue for good
+            except Exception:  # the poller must survive, or the queue would stop
                 log.exception("polling %s for %s failed", self._queue.arn, self._function)
-                self._stopping.wait(AFTER_TROUBLE_S)
+                self._stopping.wait(ERROR_PAUSE_S)
 
-    def _gather(self) -> list[Message]:
+    def _gather(self) -> list[ReceivedMessage]:
         batch = list(self._queue.receive(self._batch_size, _LONG_POLL_S))
         closes = time.monotonic() + self._window_s
         while batch and len(batch) < self._batch_size and not self._stopping.is_set():
@@ -133,7 +142,7 @@ class QueuePoller:
             batch += self._queue.receive(self._batch_size - len(batch), min(left, _LONG_POLL_S))
         return batch
 
-    def _process(self, batch: Sequence[Message]) -> None:
+    def _process(self, batch: Sequence[ReceivedMessage]) -> None:
         for part, event in _events(batch, self._queue.arn):
             failed = self._failures(part, event)
             done = [message.receipt for message in part if message.id not in failed]
@@ -143,32 +152,32 @@ class QueuePoller:
                 if message.id in failed:
                     self._give_back(message)
 
-    def _give_back(self, message: Message) -> None:
+    def _give_back(self, message: ReceivedMessage) -> None:
         try:
             self._queue.change_visibility(message.receipt, retry_delay_s(message.received))
-        except Exception:  # its visibility timeout will bring it back, if it is still there
-            log.exception("message %s of %s could not be given back", message.id, self._queue.arn)
+        except Exception:  # its visibility timeout will make it visible
+            log.exception("message %s of %s could not be returned", message.id, self._queue.arn)
 
-    def _failures(self, batch: Sequence[Message], event: bytes) -> set[str]:
-        """The ids of the messages to try again."""
+    def _failures(self, batch: Sequence[ReceivedMessage], event: bytes) -> set[str]:
+        """The ids of the messages to retry."""
         everything = {message.id for message in batch}
-        result = answered(self._invoke, self._function, event)
+        result = invoke_batch(self._invoke, self._function, event)
         if result is None:
             return everything
         if not self._partial:
             return set()
-        failed = named(result.payload)
+        failed = failed_identifiers(result.payload)
         if failed is None or not failed <= everything:
             log.warning("%s gave a malformed batch response: %.300r", self._function, result.payload)
             return everything
         return failed
 
 
-def answered(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
-    """The function's answer to a batch, None when it failed."""
+def invoke_batch(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
+    """Invoke a function with a batch; None when it failed."""
     try:
         result = invoke(function, event)
-    except Exception:  # the batch must be given back, whatever happened
+    except Exception:  # the batch must be returned after any error
         log.exception("%s could not be invoked", function)
         return None
     if result.error is not None:
@@ -178,11 +187,11 @@ def answered(invoke: Invoke, function: str, event: bytes) -> Invocation | None:
 
 
 def retry_delay_s(received: int) -> float:
-    """How long a message that failed its `received`-th time is hidden: 0.5 s, doubling up to 20 s."""
+    """The delay after the `received`-th failure: 0.5 s, doubling up to 20 s."""
     return float(min(_LAST_RETRY_S, _FIRST_RETRY_S * 2 ** min(max(received - 1, 0), 10)))
 
 
-def record(message: Message, arn: str) -> dict[str, Any]:
+def sqs_record(message: ReceivedMessage, arn: str) -> dict[str, Any]:
     """A message as Lambda's SQS event record (AWS Lambda developer guide, "Using Lambda with Amazon SQS")."""
     attributes = message.attributes.get("message") or {}
     return {
@@ -206,7 +215,7 @@ def record(message: Message, arn: str) -> dict[str, Any]:
 
 
 def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
-    """From the spelling of SQS's API to that of the record."""
+    """A message attribute in the spelling of the event record."""
     contents = {
         "stringValue": value.get("StringValue"),
         "binaryValue": value.get("BinaryValue"),
@@ -216,35 +225,35 @@ def _attribute(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**present, "stringListValues": [], "binaryListValues": []}
 
 
-def _events(batch: Sequence[Message], arn: str) -> Iterator[tuple[list[Message], bytes]]:
-    """The event for a batch; several when its records are larger together than one request may be."""
-    part: list[Message] = []
+def _events(batch: Sequence[ReceivedMessage], arn: str) -> Iterator[tuple[list[ReceivedMessage], bytes]]:
+    """The events of a batch: more than one when its records exceed the size of a request."""
+    part: list[ReceivedMessage] = []
     texts: list[str] = []
     size = 0
     for message in batch:
-        text = json.dumps(record(message, arn))
+        text = json.dumps(sqs_record(message, arn))
         if part and size + len(text) > EVENT_LIMIT:
-            yield part, joined(texts)
+            yield part, batch_event(texts)
             part, texts, size = [], [], 0
         part.append(message)
         texts.append(text)
         size += len(text) + 1
-    yield part, joined(texts)
+    yield part, batch_event(texts)
 
 
-def joined(records: Sequence[str]) -> bytes:
-    """The event of a batch."""
+def batch_event(records: Sequence[str]) -> bytes:
+    """The event of a batch of records (JSON)."""
     return f'{{"Records":[{",".join(records)}]}}'.encode()
 
 
-def named(payload: bytes) -> set[str] | None:
-    """The identifiers in a partial batch response: none for an empty one, None for a malformed one."""
+def failed_identifiers(payload: bytes) -> set[str] | None:
+    """The item identifiers in a partial batch response; None when it is malformed."""
     try:
         answer = json.loads(payload)
         failures = (answer or {}).get("batchItemFailures") or []
-        found = [failure["itemIdentifier"] for failure in failures]
+        identifiers = [failure["itemIdentifier"] for failure in failures]
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    if not all(isinstance(name, str) and name for name in found):
+    if not all(isinstance(name, str) and name for name in identifiers):
         return None
-    return set(found)
+    return set(identifiers)

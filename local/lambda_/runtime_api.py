@@ -1,7 +1,7 @@
-"""The Lambda Runtime API of one sandbox: a small HTTP/1.1 server that runs in the invoking thread.
+"""The Lambda Runtime API of one sandbox: a small HTTP/1.1 server in the invoking thread.
 
-Nothing here starts a thread: whoever invokes reads the sandbox's requests from its sockets, which saves two
-thread switches per invocation. Paths and headers: AWS Lambda developer guide, "Using the Lambda runtime API".
+The invoking thread itself reads the sandbox's requests from its sockets, which saves two thread switches per
+invocation. Paths and headers: AWS Lambda developer guide, "Using the Lambda runtime API".
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import sys
 import time
 from dataclasses import dataclass
 
-BODY_LIMIT = 6 * 1024 * 1024 + 100  # of a synchronous answer (AWS Lambda quotas)
+BODY_LIMIT = 6 * 1024 * 1024 + 100  # of a synchronous response (AWS Lambda quotas)
 _CHUNK = 256 * 1024
 _WITHOUT_PIDFD_S = 0.1
 
 
 class SandboxGone(Exception):
-    """The sandbox's process ended; `unread` says that it had not read what was last sent to it."""
+    """The sandbox's process ended; `unread`: before it read the last response."""
 
     def __init__(self, *, unread: bool) -> None:
         super().__init__("the sandbox process ended")
@@ -29,11 +29,11 @@ class SandboxGone(Exception):
 
 
 class DeadlinePassed(Exception):
-    """The sandbox did not ask or answer in time."""
+    """The sandbox sent no request before the deadline."""
 
 
 class Connection:
-    """One keep-alive connection from the sandbox and the bytes received on it so far."""
+    """One keep-alive connection from the sandbox, with its receive buffer."""
 
     def __init__(self, accepted: socket.socket) -> None:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -42,13 +42,13 @@ class Connection:
         self._head: tuple[str, str, dict[str, str], int] | None = None
 
     def feed(self) -> bool:
-        """Take in what has arrived; False when the peer has closed."""
+        """Receive into the buffer; False when the peer has closed."""
         data = self.socket.recv(_CHUNK)
         self._buffer += data
         return bool(data)
 
-    def take(self) -> Request | None:
-        """The next complete request, None until all its bytes are here."""
+    def take(self) -> RuntimeRequest | None:
+        """The next complete request; None until all its bytes have arrived."""
         if self._head is None and not self._parse_head():
             return None
         assert self._head is not None
@@ -58,7 +58,7 @@ class Connection:
         body = bytes(self._buffer[:length])
         del self._buffer[:length]
         self._head = None
-        return Request(method, path, headers, body, self)
+        return RuntimeRequest(method, path, headers, body, self)
 
     def _parse_head(self) -> bool:
         end = self._buffer.find(b"\r\n\r\n")
@@ -78,8 +78,8 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Request:
-    """A request of the sandbox, to be answered on the connection it came by."""
+class RuntimeRequest:
+    """A request of the sandbox, with the connection for its response."""
 
     method: str
     path: str
@@ -87,8 +87,8 @@ class Request:
     body: bytes
     connection: Connection
 
-    def answer(self, status: str, headers: dict[str, str], body: bytes, within_s: float) -> None:
-        """Send an answer; raises OSError when the sandbox is gone or does not read it in `within_s` seconds."""
+    def respond(self, status: str, headers: dict[str, str], body: bytes, within_s: float) -> None:
+        """Send the response. Raises OSError when the sandbox is gone or does not read it in `within_s` seconds."""
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items())]
         head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "\r\n"]).encode("latin-1")
         self.connection.socket.settimeout(max(within_s, 0.05))
@@ -96,7 +96,7 @@ class Request:
 
 
 class RuntimeApi:
-    """The port of one sandbox. Used by one thread at a time."""
+    """The server for one sandbox. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -114,21 +114,20 @@ class RuntimeApi:
         return f"127.0.0.1:{port}"
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Notice the end of the sandbox's process at once (where the kernel has pidfds, else within 0.1 s)."""
+        """Watch for the end of the sandbox's process: at once by pidfd (Linux), else within 0.1 s."""
         self._process = process
         if sys.platform == "linux":
             self._exit_fd = os.pidfd_open(process.pid)
             self._poll.register(self._exit_fd, select.POLLIN)
 
     def mark(self) -> None:
-        """Forget earlier resets: from here on, a reset means that the bytes sent next were not read."""
+        """Clear earlier resets: from here on, a reset means that the next response was not read."""
         self._reset = False
 
-    def next_request(self, deadline: float) -> Request:
+    def next_request(self, deadline: float) -> RuntimeRequest:
         """The sandbox's next request.
 
-        Raises SandboxGone when its process ended without one, DeadlinePassed past `deadline` (a moment of
-        time.monotonic()).
+        Raises SandboxGone when its process ends first, DeadlinePassed after `deadline` (time.monotonic()).
         """
         while True:
             for descriptor, connection in list(self._connections.items()):
@@ -162,16 +161,16 @@ class RuntimeApi:
     def _accept(self) -> None:
         try:
             accepted, _ = self._listener.accept()
-        except OSError:  # it hung up before we came
+        except OSError:  # the peer disconnected before accept
             return
         self._connections[accepted.fileno()] = Connection(accepted)
         self._poll.register(accepted, select.POLLIN)
 
     def _read(self, descriptor: int) -> bool:
-        """Read one connection, drop it when it is closed; whether bytes came.
+        """Read one connection, and drop it when closed; returns whether bytes arrived.
 
-        An ended process resets its connection if, and only if, it left bytes of ours unread (Linux): then the
-        request never reached the handler.
+        A process that ends resets its connection if and only if it left received bytes unread (Linux): then the
+        request did not reach the handler.
         """
         connection = self._connections[descriptor]
         try:
@@ -180,7 +179,7 @@ class RuntimeApi:
         except ConnectionResetError:
             self._reset = True
         except OSError:
-            pass  # closed in another way; the process's end is what decides
+            pass  # closed otherwise; only the process's end counts
         self._drop(descriptor)
         return False
 

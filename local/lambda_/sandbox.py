@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local.assembly.template import ACCOUNT
 from local.lambda_.environment import FunctionSpec
-from local.lambda_.runtime_api import BODY_LIMIT, DeadlinePassed, Request, RuntimeApi, SandboxGone
+from local.lambda_.runtime_api import BODY_LIMIT, DeadlinePassed, RuntimeApi, RuntimeRequest, SandboxGone
 from local.processes import spawn
 
 INIT_LIMIT_S = 30.0  # AWS allows 10 s; a cold file cache on a small machine needs more
@@ -25,7 +25,7 @@ _PREFIX = "/2018-06-01/runtime"
 
 @dataclass(frozen=True)
 class Invocation:
-    """The outcome of one invocation: the handler's JSON, or Lambda's error object with `error` = its type."""
+    """The result of one invocation: the handler's JSON, or Lambda's error object with `error` = its type."""
 
     payload: bytes
     error: str | None
@@ -33,7 +33,7 @@ class Invocation:
 
 
 class NotHandedOver(Exception):
-    """The sandbox ended before it took the request, which may be given to another one; says how it ended."""
+    """The sandbox ended before it read the request, so another may take it; the message says how it ended."""
 
 
 class InitFailed(Exception):
@@ -46,18 +46,18 @@ class InitFailed(Exception):
 
 
 def error_payload(error_type: str, message: str) -> bytes:
-    """Lambda's error object as its caller receives it."""
+    """Lambda's error object, as its caller receives it."""
     return json.dumps({"errorType": error_type, "errorMessage": message}).encode()
 
 
-class Worker:
-    """A sandbox from its start to its end. One thread at a time may `boot` or `invoke` it."""
+class Sandbox:
+    """One sandbox process. Only one thread at a time may `boot` or `invoke` it."""
 
     def __init__(self, spec: FunctionSpec, environment: Mapping[str, str], log: Path, region: str) -> None:
         self._spec = spec
         self._log = log
         self._arn = f"arn:aws:lambda:{region}:{ACCOUNT}:function:{spec.name}"
-        self._pending: Request | None = None
+        self._pending: RuntimeRequest | None = None
         self._api = RuntimeApi()
         try:
             self._process = self._launch({**environment, "AWS_LAMBDA_RUNTIME_API": self._api.address})
@@ -80,30 +80,30 @@ class Worker:
         return self._process.poll() is None
 
     def boot(self) -> None:
-        """Wait until the function is initialised. Raises InitFailed, or NotHandedOver when it died."""
+        """Wait until the function is initialised. Raises InitFailed, or NotHandedOver when the process ended."""
         self._pending = self._await_next()
 
     def invoke(self, payload: bytes, request_id: str) -> Invocation:
-        """Hand over one request and wait for its answer.
+        """Hand over one request and wait for its result.
 
-        A timeout, a crash and an exception come back as an Invocation with `error`; raises NotHandedOver
-        when the handler certainly did not see the request. After anything but an answer, `alive` is False.
+        A timeout, a crash and an exception are returned as an Invocation with `error`. Raises NotHandedOver when the
+        handler certainly did not see the request. After anything but a response, `alive` is False.
         """
         polled = self._pending or self._await_next()
         self._pending = None
         deadline = time.monotonic() + self._spec.timeout_s
         try:
             self._hand_over(polled, payload, request_id)
-            answer = self._api.next_request(deadline)
+            outcome = self._api.next_request(deadline)
         except (DeadlinePassed, TimeoutError):
             return self._timed_out(request_id)
         except SandboxGone as gone:
             if gone.unread:
                 raise self._not_handed_over() from gone
             return self._exited(request_id)
-        return self._answered(answer, request_id)
+        return self._result(outcome, request_id)
 
-    def _await_next(self) -> Request:
+    def _await_next(self) -> RuntimeRequest:
         deadline = time.monotonic() + INIT_LIMIT_S
         try:
             request = self._api.next_request(deadline)
@@ -119,7 +119,7 @@ class Worker:
             raise InitFailed(_error_type(request), request.body)
         return request
 
-    def _hand_over(self, polled: Request, payload: bytes, request_id: str) -> None:
+    def _hand_over(self, polled: RuntimeRequest, payload: bytes, request_id: str) -> None:
         headers = {
             "Content-Type": "application/json",
             "Lambda-Runtime-Aws-Request-Id": request_id,
@@ -128,7 +128,7 @@ class Worker:
         }
         self._api.mark()
         try:
-            polled.answer("200 OK", headers, payload, self._spec.timeout_s)
+            polled.respond("200 OK", headers, payload, self._spec.timeout_s)
         except ConnectionError as broken:  # an incomplete request starts no handler
             raise self._not_handed_over() from broken
 
@@ -136,23 +136,23 @@ class Worker:
         self.kill()
         return NotHandedOver(self.exit_reason())
 
-    def _answered(self, answer: Request, request_id: str) -> Invocation:
-        self._acknowledge(answer)
-        if answer.path == f"{_PREFIX}/invocation/{request_id}/error":
-            return Invocation(answer.body, _error_type(answer), request_id)
-        if answer.path != f"{_PREFIX}/invocation/{request_id}/response":
+    def _result(self, outcome: RuntimeRequest, request_id: str) -> Invocation:
+        self._acknowledge(outcome)
+        if outcome.path == f"{_PREFIX}/invocation/{request_id}/error":
+            return Invocation(outcome.body, _error_type(outcome), request_id)
+        if outcome.path != f"{_PREFIX}/invocation/{request_id}/response":
             self.kill()
-            message = f"RequestId: {request_id} Error: unexpected call {answer.method} {answer.path}"
+            message = f"RequestId: {request_id} Error: unexpected call {outcome.method} {outcome.path}"
             return self._failed("Runtime.ProtocolError", message, request_id)
-        if len(answer.body) > BODY_LIMIT:
+        if len(outcome.body) > BODY_LIMIT:
             message = f"Response payload size exceeded maximum allowed payload size ({BODY_LIMIT} bytes)."
             return self._failed("Function.ResponseSizeTooLarge", message, request_id)
-        return Invocation(answer.body, None, request_id)
+        return Invocation(outcome.body, None, request_id)
 
-    def _acknowledge(self, request: Request) -> None:
-        """Its answer counts even when it dies at this moment: the next invocation will find it dead."""
+    def _acknowledge(self, request: RuntimeRequest) -> None:
+        """Acknowledge a request; an error kills the sandbox but keeps the result, which is complete."""
         try:
-            request.answer("202 Accepted", {}, b"", 1.0)
+            request.respond("202 Accepted", {}, b"", 1.0)
         except OSError:
             self.kill()
 
@@ -173,7 +173,7 @@ class Worker:
         return Invocation(error_payload(error_type, message), error_type, request_id)
 
     def exit_reason(self) -> str:
-        """How the process ended, in Lambda's words."""
+        """The end of the process, in the wording of Lambda."""
         status = self._process.returncode
         if not status:
             return "Runtime exited without providing a reason"
@@ -187,20 +187,20 @@ class Worker:
             log.write(line + "\n")
 
     def kill(self) -> None:
-        """End the process and its children now, and reap it."""
+        """Kill the process and its children, and reap it."""
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):  # it ended in between
                 os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:
-        """Kill and give the port back. Not to be called while another thread invokes."""
+        """Kill the process and release the port. Must not be called while another thread invokes."""
         self.kill()
         self._api.close()
 
 
-def _error_type(request: Request) -> str:
-    """The runtime names the type in a header when initialising and in the error object when invoked."""
+def _error_type(request: RuntimeRequest) -> str:
+    """The error type, which the runtime sends in a header (initialisation) or in the error object (invocation)."""
     named = request.headers.get("lambda-runtime-function-error-type")
     try:
         return str(named or json.loads(request.body)["errorType"] or "Unhandled")

@@ -1,8 +1,7 @@
-"""The local Lambda service: every function in processes of its own, warm ones kept, their number capped.
+"""The local Lambda service: a capped pool of warm processes for each function.
 
-What differs from AWS: sandboxes are not frozen between invocations, memory is not limited, asynchronous
-invocation and its retries are the caller's, and a request at the cap waits its turn for a bounded time before
-it is refused as throttled.
+Differences from AWS: sandboxes are not frozen between invocations, memory is not limited, asynchronous invocation
+and its retries are left to the caller, and a request at the cap waits for a bounded time before it is throttled.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from typing import Self
 from local.assembly.template import REGION
 from local.lambda_.environment import FunctionSpec, environment
 from local.lambda_.runtime_api import BODY_LIMIT
-from local.lambda_.sandbox import InitFailed, Invocation, NotHandedOver, Worker, error_payload
+from local.lambda_.sandbox import InitFailed, Invocation, NotHandedOver, Sandbox, error_payload
 
 __all__ = ["FunctionSpec", "Invocation", "LambdaService", "UnknownFunction"]
 
-GRACE_S = 0.025  # a busy sandbox is often free within this: cheaper than starting another
+GRACE_S = 0.025  # a busy sandbox is often free within this time, which is cheaper than starting another
 PATIENCE_S = 30.0
 _ATTEMPTS = 5
 _STARTING_AT_ONCE = os.cpu_count() or 2
@@ -44,32 +43,32 @@ class _Closed(Exception):
 class _Pool:
     """The sandboxes of one function; the most recently used idle one is taken first."""
 
-    def __init__(self, limit: int, launch: Callable[[], Worker]) -> None:
+    def __init__(self, limit: int, launch: Callable[[], Sandbox]) -> None:
         self._limit = limit
         self._launch = launch
         self._changed = threading.Condition()
-        self._idle: list[Worker] = []
-        self._ready: set[Worker] = set()  # initialised ones, idle or busy
-        self._booting: set[Worker] = set()
+        self._idle: list[Sandbox] = []
+        self._ready: set[Sandbox] = set()  # initialised ones, idle or busy
+        self._booting: set[Sandbox] = set()
         self._starting = 0  # reserved slots: booting ones and those not launched yet
         self._closed = False
 
-    def acquire(self, patience_s: float) -> Worker:
-        """An initialised sandbox for the caller alone, started if needed.
+    def acquire(self, patience_s: float) -> Sandbox:
+        """An initialised sandbox for exclusive use, started if needed.
 
         Raises InitFailed, NotHandedOver (it ended while starting), _Closed, _Throttled after `patience_s`.
         """
-        worker = self._idle_or_reservation(patience_s)
-        return worker if worker is not None else self._start()
+        sandbox = self._idle_or_reservation(patience_s)
+        return sandbox if sandbox is not None else self._start()
 
-    def _idle_or_reservation(self, patience_s: float) -> Worker | None:
+    def _idle_or_reservation(self, patience_s: float) -> Sandbox | None:
         """An idle sandbox, or None with a slot reserved for a new one."""
         began = time.monotonic()
         with self._changed:
             while not self._closed:
-                worker = self._take_idle()
-                if worker is not None:
-                    return worker
+                sandbox = self._take_idle()
+                if sandbox is not None:
+                    return sandbox
                 waited = time.monotonic() - began
                 if self._may_start(waited):
                     self._starting += 1
@@ -79,12 +78,12 @@ class _Pool:
                 self._changed.wait(GRACE_S - waited if waited < GRACE_S else patience_s - waited)
         raise _Closed
 
-    def _take_idle(self) -> Worker | None:
+    def _take_idle(self) -> Sandbox | None:
         while self._idle:
-            worker = self._idle.pop()
-            if worker.alive:
-                return worker
-            self._discard(worker)
+            sandbox = self._idle.pop()
+            if sandbox.alive:
+                return sandbox
+            self._discard(sandbox)
         return None
 
     def _may_start(self, waited: float) -> bool:
@@ -93,71 +92,70 @@ class _Pool:
             return True
         return waited >= GRACE_S and count < self._limit and self._starting < _STARTING_AT_ONCE
 
-    def _start(self) -> Worker:
-        """Launch and initialise outside the lock, in the slot reserved before."""
-        worker = None
+    def _start(self) -> Sandbox:
+        """Launch and initialise a sandbox outside the lock, in the reserved slot."""
+        sandbox = None
         booted = False
         try:
-            worker = self._launch()
-            self._admit(worker)
-            worker.boot()
+            sandbox = self._launch()
+            self._admit(sandbox)
+            sandbox.boot()
             booted = True
-            return worker
+            return sandbox
         finally:
-            self._started(worker, booted=booted)
+            self._started(sandbox, booted=booted)
 
-    def _admit(self, worker: Worker) -> None:
+    def _admit(self, sandbox: Sandbox) -> None:
         with self._changed:
-            self._booting.add(worker)
+            self._booting.add(sandbox)
             if self._closed:
                 raise _Closed
 
-    def _started(self, worker: Worker | None, *, booted: bool) -> None:
+    def _started(self, sandbox: Sandbox | None, *, booted: bool) -> None:
         with self._changed:
             self._starting -= 1
-            if worker is not None:
-                self._booting.discard(worker)
+            if sandbox is not None:
+                self._booting.discard(sandbox)
                 if booted:
-                    self._ready.add(worker)
+                    self._ready.add(sandbox)
                 else:
-                    worker.close()
+                    sandbox.close()
             self._changed.notify_all()
 
-    def release(self, worker: Worker) -> None:
-        """Give a sandbox back; a dead one is discarded."""
+    def release(self, sandbox: Sandbox) -> None:
+        """Return a sandbox to the pool; a dead one is discarded."""
         with self._changed:
-            if self._closed or not worker.alive:
-                self._discard(worker)
+            if self._closed or not sandbox.alive:
+                self._discard(sandbox)
             else:
-                self._idle.append(worker)
+                self._idle.append(sandbox)
             self._changed.notify()
 
-    def _discard(self, worker: Worker) -> None:
-        self._ready.discard(worker)
-        worker.close()
+    def _discard(self, sandbox: Sandbox) -> None:
+        self._ready.discard(sandbox)
+        sandbox.close()
 
     def pids(self) -> list[int]:
         with self._changed:
-            return sorted(worker.pid for worker in self._ready | self._booting if worker.alive)
+            return sorted(sandbox.pid for sandbox in self._ready | self._booting if sandbox.alive)
 
     def close(self) -> None:
-        """Kill all; whoever waits for an answer sees its sandbox end and discards it."""
+        """Kill all sandboxes; invocations in progress see their sandbox end, and discard it."""
         with self._changed:
             self._closed = True
-            for worker in self._idle:
-                self._discard(worker)
+            for sandbox in self._idle:
+                self._discard(sandbox)
             self._idle.clear()
-            for worker in self._ready | self._booting:
-                worker.kill()
+            for sandbox in self._ready | self._booting:
+                sandbox.kill()
             self._changed.notify_all()
 
 
 class LambdaService:
     """Runs registered functions, each in its own processes, with the real Lambda runtime client.
 
-    `endpoints` are the variables that lead the AWS clients of every function to the local services; a
-    function's own environment wins over them. What a function prints goes to `log_dir`/<name>.log. No sandbox
-    survives this process, however it ends (Linux).
+    `endpoints` are the variables by which AWS clients find the local services; a function's own environment takes
+    precedence. A function's output goes to `log_dir`/<name>.log. No sandbox survives this process (Linux).
     """
 
     def __init__(
@@ -171,11 +169,11 @@ class LambdaService:
         self._endpoints = dict(endpoints or {})
         self._patience_s = patience_s
         self._pools: dict[str, _Pool] = {}
-        # The kernel ties a sandbox's life to the *thread* that forked it, so one lasting thread forks them all.
+        # The kernel kills a sandbox when the thread that forked it ends, so one long-lived thread forks all.
         self._forker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox-forker")
 
     def register(self, spec: FunctionSpec) -> None:
-        """Make a function known under its name. Raises ValueError when the name is taken."""
+        """Register a function under its name. Raises ValueError when the name is taken."""
         if spec.name in self._pools:
             raise ValueError(f"function {spec.name} is registered twice")
         if not spec.code.is_dir():
@@ -184,20 +182,19 @@ class LambdaService:
         variables = environment(spec, self._endpoints)
         log = self._log_dir / f"{spec.name}.log"
 
-        def launch() -> Worker:
+        def launch() -> Sandbox:
             try:
-                launched = self._forker.submit(Worker, spec, variables, log, region)
-            except RuntimeError as shut:  # closed since the slot was reserved
-                raise _Closed from shut
+                launched = self._forker.submit(Sandbox, spec, variables, log, region)
+            except RuntimeError as error:  # closed since the slot was reserved
+                raise _Closed from error
             return launched.result()
 
         self._pools[spec.name] = _Pool(spec.concurrency, launch)
 
     def invoke(self, name: str, payload: bytes) -> Invocation:
-        """Invoke and wait; thread-safe. Only an unknown name raises: every failure is an Invocation with `error`.
+        """Invoke and wait; thread-safe. Raises for an unknown name only: other failures are an Invocation with `error`.
 
-        A request whose sandbox died before taking it is given to another one; one that died with its sandbox
-        is not repeated.
+        A request whose sandbox ended before reading it is given to another one; after that it is not repeated.
         """
         pool = self._pool(name)
         request_id = str(uuid.uuid4())
@@ -207,7 +204,7 @@ class LambdaService:
         reason = ""
         for _ in range(_ATTEMPTS):
             try:
-                return self._once(pool, payload, request_id)
+                return self._attempt(pool, payload, request_id)
             except NotHandedOver as ended:
                 reason = str(ended)
             except InitFailed as failure:
@@ -218,12 +215,12 @@ class LambdaService:
                 return _refused("ServiceException", "The local Lambda service is shutting down.", request_id)
         return _refused("Runtime.ExitError", f"RequestId: {request_id} Error: {reason}", request_id)
 
-    def _once(self, pool: _Pool, payload: bytes, request_id: str) -> Invocation:
-        worker = pool.acquire(self._patience_s)
+    def _attempt(self, pool: _Pool, payload: bytes, request_id: str) -> Invocation:
+        sandbox = pool.acquire(self._patience_s)
         try:
-            return worker.invoke(payload, request_id)
+            return sandbox.invoke(payload, request_id)
         finally:
-            pool.release(worker)
+            pool.release(sandbox)
 
     def _pool(self, name: str) -> _Pool:
         try:
@@ -233,11 +230,11 @@ class LambdaService:
             raise UnknownFunction(f"no function {name} is registered; known: {known}") from None
 
     def pids(self, name: str) -> list[int]:
-        """The process ids of a function's living sandboxes."""
+        """The process ids of a function's live sandboxes."""
         return self._pool(name).pids()
 
     def close(self) -> None:
-        """End every sandbox; invocations under way come back as failed. May be called again."""
+        """Kill every sandbox; invocations in progress fail. May be called again."""
         for pool in self._pools.values():
             pool.close()
         self._forker.shutdown(wait=True)

@@ -1,9 +1,9 @@
-"""Event source mappings of tables' streams: what Lambda does between a stream and a function.
+"""Event source mappings of tables' streams: Lambda's polling between a stream and a function.
 
-The records of a stream are handed over in order, one batch at a time; how far a function is, is in the journal, so that
-a restart goes on where the last batch was settled: none is lost, the last one may come again.
+Records are handed over in order, one batch at a time. The journal has a checkpoint per function, from which a restart
+continues: no record is lost, the last batch may be repeated.
 
-What differs from AWS: a stream is one shard; a batch that failed is tried again after a short, growing delay.
+Differences from AWS: a stream is one shard; a failed batch is retried after a short, growing delay.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 from local.lambda_.queue_poller import (
-    AFTER_TROUBLE_S,
+    ERROR_PAUSE_S,
     EVENT_LIMIT,
     Invoke,
-    answered,
-    joined,
-    named,
+    batch_event,
+    failed_identifiers,
+    invoke_batch,
     retry_delay_s,
 )
 from local.state import Journal
@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-class Stream(Protocol):
-    """What a poller needs of a stream; used from one thread."""
+class PollableStream(Protocol):
+    """A stream as a poller uses it, from one thread."""
 
     @property
     def arn(self) -> str: ...
@@ -48,29 +48,29 @@ class Stream(Protocol):
     def shard(self) -> str: ...
 
     def seek(self, after: str | None) -> None:
-        """Continue behind a sequence number; at the oldest record without one."""
+        """Position after a sequence number; at the oldest record when it is None."""
         ...
 
     def read(self, limit: int) -> list[Record]:
-        """The next records, in order; none if there are no more now."""
+        """The next records, in order; empty at the stream's end."""
         ...
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         ...
 
 
-class _Item(NamedTuple):
+class _EncodedRecord(NamedTuple):
     sequence: str
     at_s: float
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mapping:
-    """A mapping's settings as its template declares them; seconds. None is without end.
+class StreamMapping:
+    """A mapping's settings as its template declares them; times in seconds, None: unbounded.
 
-    `matches` is its filter; `give_up` takes the message about records that are passed over.
+    `matches` is its filter; `give_up` receives the notice about discarded records.
     """
 
     function: str
@@ -85,30 +85,30 @@ class Mapping:
 
 
 class StreamPoller:
-    """Gives a stream's records to a function in batches, from one thread.
+    """Invokes a function with a stream's records in batches, from one thread.
 
-    With `partial` (ReportBatchItemFailures) a batch is tried again from the first record that the function names; when
-    the function fails, or names what it was not given, all of it is, in halves with `bisect`.
+    With `partial` (ReportBatchItemFailures) a batch is retried from the first record that the function names; if the
+    function fails, or names others, the whole batch is retried, in halves with `bisect`.
     """
 
-    def __init__(self, stream: Stream, mapping: Mapping, invoke: Invoke, journal: Journal) -> None:
+    def __init__(
+        self, stream: PollableStream, mapping: StreamMapping, invoke: Invoke, journal: Journal
+    ) -> None:
         self.stream, self.mapping = stream, mapping
-        self.handed_over = (
-            0  # counted when the function has answered: what it sent elsewhere is there by then
-        )
+        self.handed_over = 0  # counted when the function has returned: its own messages are sent by then
         self._invoke, self._journal = invoke, journal
         self._name = f"{mapping.function} {stream.engine_arn}"
         self._stopping = threading.Event()
         self._changed = threading.Condition()
-        self._asked = self._settled = 0
+        self._requested = self._settled = 0
         self._thread = threading.Thread(target=self._run, name=f"stream-{mapping.function}", daemon=True)
 
     def start(self) -> None:
-        """Begin to poll."""
+        """Start polling."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Read no more, and return when the invocation under way is settled."""
+        """Stop polling, and return when the invocation in progress is settled."""
         with self._changed:
             self._stopping.set()
             self._changed.notify_all()
@@ -117,36 +117,36 @@ class StreamPoller:
         self.stream.close()
 
     def settle(self, timeout_s: float) -> bool:
-        """Wait until all that is in the stream now was handed over; False when it took longer."""
+        """Wait until all current records are handed over; False after `timeout_s`."""
         with self._changed:
-            self._asked += 1
-            ticket = self._asked
+            self._requested += 1
+            ticket = self._requested
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._settled >= ticket, timeout_s)
 
     # Reading
 
     def _run(self) -> None:
-        sought = False
+        positioned = False
         while not self._stopping.is_set():
             try:
-                if not sought:
+                if not positioned:
                     self.stream.seek(self._checkpoint())
-                sought = True
-                asked = self._asked
+                positioned = True
+                requested = self._requested
                 batch = self._gather()
                 if not batch:
-                    self._rest(asked)
+                    self._idle(requested)
                     continue
                 self._hand_over(batch)
-            except OSError as error:  # the engine is away for a moment
-                log.warning("%s does not answer (%s): asking again", self.stream.arn, error)
-                sought = False
-                self._stopping.wait(AFTER_TROUBLE_S)
-            except Exception:  # a poller that died would stop the stream for good
+            except OSError as error:  # the engine restarts
+                log.warning("%s does not respond (%s): retrying", self.stream.arn, error)
+                positioned = False
+                self._stopping.wait(ERROR_PAUSE_S)
+            except Exception:  # the poller must survive, or the stream would stop
                 log.exception("polling %s for %s failed", self.stream.arn, self.mapping.function)
-                sought = False
-                self._stopping.wait(AFTER_TROUBLE_S)
+                positioned = False
+                self._stopping.wait(ERROR_PAUSE_S)
 
     def _gather(self) -> list[Record]:
         size = self.mapping.batch_size
@@ -156,18 +156,18 @@ class StreamPoller:
             batch += self.stream.read(size - len(batch))
         return batch
 
-    def _rest(self, asked: int) -> None:
-        """The stream was empty after `asked` callers asked: tell them, and wait for the next."""
+    def _idle(self, requested: int) -> None:
+        """Mark `requested` calls of `settle` as settled, since the stream is empty, and pause."""
         with self._changed:
-            self._settled = asked
+            self._settled = requested
             self._changed.notify_all()
         self._pause(_IDLE_S)
 
     def _pause(self, seconds: float) -> None:
-        """Whoever waits for the stream to be empty is not kept waiting."""
+        """Wait up to `seconds`, less if `settle` or `stop` is called."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._asked > self._settled or self._stopping.is_set(), timeout=seconds
+                lambda: self._requested > self._settled or self._stopping.is_set(), timeout=seconds
             )
 
     def _checkpoint(self) -> str | None:
@@ -187,8 +187,8 @@ class StreamPoller:
                 return
         self._save(batch[-1]["dynamodb"]["SequenceNumber"])
 
-    def _deliver(self, items: Sequence[_Item]) -> bool:
-        """Until the function took all or they are passed over; False if stopped before that."""
+    def _deliver(self, items: Sequence[_EncodedRecord]) -> bool:
+        """Retry until the function took all records or they are discarded; False if stopped before that."""
         attempts = 0
         while items:
             if self._stopping.is_set():
@@ -201,7 +201,7 @@ class StreamPoller:
             attempts += 1
             passed = self._spent(items, attempts)
             if passed:
-                self._pass_over(items[:passed], attempts)
+                self._discard(items[:passed], attempts)
                 items, attempts = items[passed:], 0
             elif whole and self.mapping.bisect and len(items) > 1:
                 half = len(items) // 2
@@ -210,20 +210,20 @@ class StreamPoller:
                 self._stopping.wait(retry_delay_s(attempts))
         return True
 
-    def _invoked(self, items: Sequence[_Item]) -> tuple[int, bool]:
-        """How many of the items, from the first on, the function took; whether it failed as a whole."""
-        result = answered(self._invoke, self.mapping.function, joined([item.text for item in items]))
+    def _invoked(self, items: Sequence[_EncodedRecord]) -> tuple[int, bool]:
+        """The number of leading records that the function took, and whether it failed as a whole."""
+        result = invoke_batch(self._invoke, self.mapping.function, batch_event([item.text for item in items]))
         self.handed_over += len(items)
         if result is None:
             return 0, True
-        failed = named(result.payload) if self.mapping.partial else set()
+        failed = failed_identifiers(result.payload) if self.mapping.partial else set()
         if failed is None or not failed <= {item.sequence for item in items}:
             log.warning("%s gave a malformed batch response: %.300r", self.mapping.function, result.payload)
             return 0, True
         return sum(1 for _ in takewhile(lambda item: item.sequence not in failed, items)), False
 
-    def _spent(self, items: Sequence[_Item], attempts: int) -> int:
-        """How many of the items are not tried again."""
+    def _spent(self, items: Sequence[_EncodedRecord], attempts: int) -> int:
+        """The number of leading records that are not retried."""
         if self.mapping.max_retries is not None and attempts > self.mapping.max_retries:
             return len(items)
         if self.mapping.max_age_s is None:
@@ -231,13 +231,13 @@ class StreamPoller:
         oldest = time.time() - self.mapping.max_age_s
         return sum(1 for _ in takewhile(lambda item: item.at_s < oldest, items))
 
-    def _pass_over(self, items: Sequence[_Item], attempts: int) -> None:
-        log.error("%s passed over %s records of %s", self.mapping.function, len(items), self.stream.arn)
+    def _discard(self, items: Sequence[_EncodedRecord], attempts: int) -> None:
+        log.error("%s discarded %s records of %s", self.mapping.function, len(items), self.stream.arn)
         self.mapping.give_up(json.dumps(self._notice(items, attempts)))
         self._save(items[-1].sequence)
 
-    def _notice(self, items: Sequence[_Item], attempts: int) -> dict[str, Any]:
-        """What Lambda sends to an on-failure destination (developer guide, "Retain discarded records")."""
+    def _notice(self, items: Sequence[_EncodedRecord], attempts: int) -> dict[str, Any]:
+        """The notice to an on-failure destination (developer guide, "Retain discarded records")."""
         spent = self.mapping.max_retries is not None and attempts > self.mapping.max_retries
         return {
             "requestContext": {
@@ -260,14 +260,16 @@ class StreamPoller:
         }
 
 
-def _item(record: Record) -> _Item:
+def _item(record: Record) -> _EncodedRecord:
     change = record["dynamodb"]
-    return _Item(change["SequenceNumber"], float(change["ApproximateCreationDateTime"]), json.dumps(record))
+    return _EncodedRecord(
+        change["SequenceNumber"], float(change["ApproximateCreationDateTime"]), json.dumps(record)
+    )
 
 
-def _requests(items: Sequence[_Item]) -> list[list[_Item]]:
-    """The items in parts that each fit a function's request."""
-    parts: list[list[_Item]] = []
+def _requests(items: Sequence[_EncodedRecord]) -> list[list[_EncodedRecord]]:
+    """The records split into parts that each fit a function's request."""
+    parts: list[list[_EncodedRecord]] = []
     size = 0
     for item in items:
         if not parts or size + len(item.text) > EVENT_LIMIT:

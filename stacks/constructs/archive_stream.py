@@ -1,4 +1,4 @@
-"""The one way into the archive: a Firehose delivery stream that writes gzipped lines below one prefix of the bucket."""
+"""The way into the archive: a Firehose delivery stream that writes gzipped lines under one prefix of the bucket."""
 
 from __future__ import annotations
 
@@ -9,26 +9,19 @@ from aws_cdk import aws_logs as logs
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-from stacks.constructs.retention import log_retention
-from stacks.settings import StageSettings
+from stacks.constructs.log_group import HouseLogGroup
+from stacks.stage import StageConstruct
 
 UNDELIVERED_PREFIX = "undelivered/"
-"""Where the archive keeps what a stream could not deliver as lines."""
+"""Prefix of the records that a stream could not deliver as lines."""
 
 
-class ArchiveStream(Construct):
-    """Every record becomes a line, or lines, of an object below `prefix`; its role writes there and nowhere else."""
+class ArchiveStream(StageConstruct):
+    """Writes each record as one or more lines of an object under `prefix`; its role permits that prefix alone."""
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, prefix: str, bucket: s3.IBucket, settings: StageSettings
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, prefix: str, bucket: s3.IBucket) -> None:
         super().__init__(scope, construct_id)
-        log_group = logs.LogGroup(
-            self,
-            "Logs",
-            retention=log_retention(settings.log_retention_days),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        log_group = HouseLogGroup(self, "Logs")
         role = self._role(bucket, prefix, log_group)
         destination = firehose.S3Bucket(
             bucket,
@@ -48,8 +41,8 @@ class ArchiveStream(Construct):
             destination=destination,
             encryption=firehose.StreamEncryption.aws_owned_key(),
         )
-        # CDK's own table of addresses, for streams into a VPC.
-        cdk.Stack.of(self).node.try_remove_child("@aws-cdk--aws-kinesisfirehose.CidrBlocks")
+        # CDK's mapping of addresses is needed for streams into a VPC only.
+        self._stack.node.try_remove_child("@aws-cdk--aws-kinesisfirehose.CidrBlocks")
 
     def _role(self, bucket: s3.IBucket, prefix: str, log_group: logs.LogGroup) -> iam.Role:
         objects = iam.PolicyStatement(

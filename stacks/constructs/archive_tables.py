@@ -1,4 +1,4 @@
-"""The archive's tables for Athena: a Glue database whose partitions are computed, a workgroup that bounds its queries, saved ones."""
+"""The archive's tables for Athena: a Glue database with projected partitions, a bounded workgroup, saved queries."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from aws_cdk import aws_glue as glue
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
-TABLES_PREFIX: Final = "tables/"
-ANSWERS_PREFIX: Final = "athena/"
-"""Where Athena leaves its answers; they expire after a week."""
+from stacks.stage import StageConstruct
 
-MOST_SCANNED: Final = 100 * 10**9
-"""Bytes that one query may read: half a dollar."""
+TABLES_PREFIX: Final = "tables/"
+RESULTS_PREFIX: Final = "athena/"
+"""Prefix of Athena's query results, which expire after a week."""
+
+SCAN_LIMIT_BYTES: Final = 100 * 10**9
+"""Bytes that one query may read, which cost half a dollar."""
 
 _PARQUET: Final = "org.apache.hadoop.hive.ql.io.parquet"
 
@@ -64,7 +66,7 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
         "left_out": "boolean",
     },
 }
-"""As `history/archive/tables.py` writes them; a test compares the two."""
+"""The columns that `history/archive/tables.py` writes; a test compares the two."""
 
 QUERIES: Final = {
     "Approval rate by day": (
@@ -81,11 +83,12 @@ QUERIES: Final = {
 }
 
 
-class ArchiveTables(Construct):
+class ArchiveTables(StageConstruct):
     """Database `candor_<stage>` and workgroup `candor-<stage>` over the archive's bucket."""
 
-    def __init__(self, scope: Construct, construct_id: str, *, stage: str, bucket: s3.IBucket) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, bucket: s3.IBucket) -> None:
         super().__init__(scope, construct_id)
+        stage = self._settings.stage
         self._bucket = bucket
         self.database = f"candor_{stage}"
         database = glue.CfnDatabase(
@@ -95,7 +98,7 @@ class ArchiveTables(Construct):
             database_input=glue.CfnDatabase.DatabaseInputProperty(name=self.database),
         )
         for name, columns in COLUMNS.items():
-            self._table(name, columns).add_dependency(database)
+            self._table(name, columns).add_resource_dependency(database)
         workgroup = self._workgroup(f"candor-{stage}")
         for number, (name, query) in enumerate(QUERIES.items()):
             saved = athena.CfnNamedQuery(
@@ -106,11 +109,11 @@ class ArchiveTables(Construct):
                 query_string=query,
                 work_group=workgroup.name,
             )
-            saved.add_dependency(workgroup)
+            saved.add_resource_dependency(workgroup)
 
     def _table(self, name: str, columns: dict[str, str]) -> glue.CfnTable:
-        """Partitions are computed from the day: nobody has to add them, late ones neither."""
-        place = f"s3://{self._bucket.bucket_name}/{TABLES_PREFIX}{name}/"
+        """A table with partition projection by day: no partition has to be added, not even a late one."""
+        location = f"s3://{self._bucket.bucket_name}/{TABLES_PREFIX}{name}/"
         column = glue.CfnTable.ColumnProperty
         return glue.CfnTable(
             self,
@@ -126,11 +129,11 @@ class ArchiveTables(Construct):
                     "projection.day.type": "date",
                     "projection.day.format": "yyyy-MM-dd",
                     "projection.day.range": "2020-01-01,NOW+1DAYS",
-                    "storage.location.template": f"{place}day=${{day}}/",
+                    "storage.location.template": f"{location}day=${{day}}/",
                 },
                 storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
-                    location=place,
-                    columns=[column(name=one, type=kind) for one, kind in columns.items()],
+                    location=location,
+                    columns=[column(name=key, type=kind) for key, kind in columns.items()],
                     input_format=f"{_PARQUET}.MapredParquetInputFormat",
                     output_format=f"{_PARQUET}.MapredParquetOutputFormat",
                     serde_info=glue.CfnTable.SerdeInfoProperty(
@@ -151,9 +154,9 @@ class ArchiveTables(Construct):
             work_group_configuration=group.WorkGroupConfigurationProperty(
                 enforce_work_group_configuration=True,
                 publish_cloud_watch_metrics_enabled=True,
-                bytes_scanned_cutoff_per_query=MOST_SCANNED,
+                bytes_scanned_cutoff_per_query=SCAN_LIMIT_BYTES,
                 result_configuration=group.ResultConfigurationProperty(
-                    output_location=f"s3://{self._bucket.bucket_name}/{ANSWERS_PREFIX}",
+                    output_location=f"s3://{self._bucket.bucket_name}/{RESULTS_PREFIX}",
                     encryption_configuration=group.EncryptionConfigurationProperty(
                         encryption_option="SSE_S3"
                     ),

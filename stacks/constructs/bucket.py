@@ -1,4 +1,4 @@
-"""The one way a bucket is made here: private, encrypted, TLS only, access logged."""
+"""Buckets: private, encrypted, TLS only, access logged."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from stacks.constructs.retention import removal_policy
-from stacks.settings import StageSettings
+from stacks.stage import StageStack
 
 
 class HouseBucket(s3.Bucket):
-    """A bucket with the house defaults. Without `access_logs` it is the one that takes the logs."""
+    """A bucket with the house defaults; without `access_logs` it is the bucket that takes the access logs."""
 
     def __init__(
         self,
         scope: Construct,
         construct_id: str,
         *,
-        settings: StageSettings,
         access_logs: s3.IBucket | None = None,
         versioned: bool = False,
         lifecycle: Sequence[s3.LifecycleRule] = (),
@@ -34,7 +33,7 @@ class HouseBucket(s3.Bucket):
             enforce_ssl=True,
             minimum_tls_version=1.2,
             object_ownership=s3.ObjectOwnership.BUCKET_OWNER_ENFORCED,
-            removal_policy=removal_policy(settings),
+            removal_policy=removal_policy(StageStack.enclosing(scope).settings),
             versioned=versioned,
             lifecycle_rules=[unfinished, *lifecycle],
             server_access_logs_bucket=access_logs,

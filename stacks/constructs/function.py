@@ -1,4 +1,4 @@
-"""The one way a function is deployed here: Python 3.13 on arm64, its own role, its own log group."""
+"""Functions: Python 3.13 on arm64, each with its own role and log group."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
-from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from stacks.constructs.layers import source_code
-from stacks.constructs.retention import log_retention
+from stacks.constructs.log_group import HouseLogGroup
 from stacks.settings import StageSettings
+from stacks.stage import StageStack
 from stacks.toolchain import ROOT
 
 
 class HouseFunction(lambda_.Function):
-    """The function of `functions/<name>`, allowed to write its own logs and traces and nothing else yet.
+    """The function of `functions/<name>`, permitted to write its own logs and traces and nothing else.
 
-    `environment` comes on top of what every function gets. Grants are added by `allow`, so that each
-    function's permissions are read in one place, next to what it does.
+    `environment` is added to the variables common to all functions. Permissions are added by `allow`, so that each
+    function's permissions are listed beside its declaration.
     """
 
     def __init__(
@@ -29,18 +29,13 @@ class HouseFunction(lambda_.Function):
         construct_id: str,
         *,
         name: str,
-        settings: StageSettings,
         layers: Sequence[lambda_.ILayerVersion],
         environment: Mapping[str, str],
         timeout_s: int,
         memory_mb: int | None = None,
     ) -> None:
-        log_group = logs.LogGroup(
-            scope,
-            f"{construct_id}Logs",
-            retention=log_retention(settings.log_retention_days),
-            removal_policy=cdk.RemovalPolicy.DESTROY,
-        )
+        settings = StageStack.enclosing(scope).settings
+        log_group = HouseLogGroup(scope, f"{construct_id}Logs")
         role = iam.Role(
             scope,
             f"{construct_id}Role",
@@ -68,16 +63,16 @@ class HouseFunction(lambda_.Function):
             ],
             system_log_level_v2=lambda_.SystemLogLevel.WARN,
             tracing=lambda_.Tracing.ACTIVE,
-            # The version before stays: a rollback points the alias at it.
+            # The previous version is retained: a rollback points the alias at it.
             current_version_options=lambda_.VersionOptions(removal_policy=cdk.RemovalPolicy.RETAIN),
         )
 
     def start_from_snapshots(self) -> None:
-        """SnapStart, on every version that is published; not together with provisioned concurrency."""
+        """Enable SnapStart on published versions; it excludes provisioned concurrency."""
         self._resource.snap_start = lambda_.CfnFunction.SnapStartProperty(apply_on="PublishedVersions")
 
     def give_disk(self, megabytes: int) -> None:
-        """More room in /tmp than the 512 MB that every function has."""
+        """Enlarge /tmp beyond the default 512 MB."""
         self._resource.ephemeral_storage = lambda_.CfnFunction.EphemeralStorageProperty(size=megabytes)
 
     @property
@@ -99,7 +94,7 @@ class HouseFunction(lambda_.Function):
 def _common_environment(name: str, settings: StageSettings) -> dict[str, str]:
     return {
         "STAGE": settings.stage,
-        "OMP_NUM_THREADS": "1",  # LightGBM's threads would wait for each other, at full speed, for one row
+        "OMP_NUM_THREADS": "1",  # LightGBM's threads would spin-wait on each other for one row
         "POWERTOOLS_SERVICE_NAME": name,
         "POWERTOOLS_METRICS_NAMESPACE": "Candor",
         "POWERTOOLS_LOG_LEVEL": settings.log_level,

@@ -1,4 +1,4 @@
-"""Stale items made exact: the index of the archive, kept up by the hour, and the worker of the queue of stale items."""
+"""Healing of stale items: the archive's index, updated hourly, and the consumer of the queue of stale items."""
 
 from __future__ import annotations
 
@@ -7,52 +7,50 @@ import json
 import aws_cdk as cdk
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda_event_sources as sources
-from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
-from stacks.constructs.layers import HouseLayers
+from stacks.constructs.roles import allow, service_role
+from stacks.constructs.schedule import HouseSchedule
 from stacks.ingestion import HEAL_TIMEOUT_S, IngestionStack
-from stacks.settings import StageSettings
+from stacks.stage import StageConstruct
 from stacks.storage import StorageStack
 
 RAW = ("commits/*", "events/*")
 INDEX = "index/*"
 
 MEMORY_MB = 1769
-"""A whole processor: both functions decompress and decode."""
+"""One full vCPU: both functions decompress and decode."""
 
 INDEX_TIMEOUT_S = 900
 OBJECT_S = 420
-"""The longest that one index object takes, with room to spare; docs/adr/0032 has the measurement."""
+"""Upper bound of building one index object, with a margin; measured in docs/adr/0032."""
 
 INDEX_DISK_MB = 4096
-"""Sorted runs and the finished object of four weeks."""
+"""Space for sorted runs and the finished object of four weeks."""
 
 BATCH = 10
-"""Items that share one reading of the archive."""
+"""Items that share one read of the archive."""
 
 ARCHIVE_LAG_S = 150
-"""How long a commit takes to the archive: the stream's window, then Firehose's minute, and room to spare."""
+"""Upper bound until a commit is archived: the stream's window, Firehose's minute, and a margin."""
 
 RETRY_S = 60
 
 
-class Healing(Construct):
-    """`heal_features` on the queue of stale items, `index_archive` by two schedules."""
+class Healing(StageConstruct):
+    """`heal_features` on the queue of stale items, and `index_archive` on two schedules."""
 
     def __init__(
         self,
         scope: Construct,
         construct_id: str,
         *,
-        settings: StageSettings,
         storage: StorageStack,
         ingestion: IngestionStack,
-        layers: HouseLayers,
     ) -> None:
         super().__init__(scope, construct_id)
-        self._settings, self._storage, self._layers = settings, storage, layers
+        self._storage = storage
         self.index_archive = self._index_archive()
         self.heal_features = self._heal_features(ingestion)
 
@@ -62,7 +60,6 @@ class Healing(Construct):
             self,
             "IndexArchive",
             name="index_archive",
-            settings=self._settings,
             layers=[self._layers.core, self._layers.history, self._layers.runtime],
             timeout_s=INDEX_TIMEOUT_S,
             memory_mb=MEMORY_MB,
@@ -75,41 +72,27 @@ class Healing(Construct):
         function.allow("s3:GetObject", on=[*raw, index])
         function.allow("s3:DeleteObject", "s3:DeleteObjectVersion", "s3:PutObject", on=index)
         role = self._starter(function)
-        # Not at the full hour: the hour before has settled by then.
+        # Not at the full hour: the previous hour is settled twenty minutes later.
         self._schedule("Hourly", "cron(20 * * * ? *)", function, role, {})
         self._schedule("Daily", "cron(40 2 * * ? *)", function, role, {"whole": True})
         return function
 
     def _starter(self, function: HouseFunction) -> iam.Role:
-        account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-        role = iam.Role(
-            self,
-            "ScheduleRole",
-            assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=account),
-            description=f"candor {self._settings.stage}: schedules of the archive's index",
-        )
-        role.add_to_policy(
-            iam.PolicyStatement(actions=["lambda:InvokeFunction"], resources=[function.function_arn])
-        )
+        description = f"candor {self._settings.stage}: schedules of the archive's index"
+        role = service_role(self, "ScheduleRole", "scheduler", description)
+        allow(role, "lambda:InvokeFunction", on=[function.function_arn])
         return role
 
     def _schedule(
-        self, name: str, expression: str, function: HouseFunction, role: iam.Role, given: dict[str, bool]
+        self, name: str, expression: str, function: HouseFunction, role: iam.Role, payload: dict[str, bool]
     ) -> None:
-        scheduler.CfnSchedule(
+        HouseSchedule(
             self,
             name,
-            schedule_expression=expression,
-            schedule_expression_timezone="UTC",
-            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
-            target=scheduler.CfnSchedule.TargetProperty(
-                arn=function.function_arn,
-                role_arn=role.role_arn,
-                input=json.dumps(given),
-                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=3600, maximum_retry_attempts=3
-                ),
-            ),
+            expression=expression,
+            target_arn=function.function_arn,
+            role=role,
+            payload=json.dumps(payload),
         )
 
     def _heal_features(self, ingestion: IngestionStack) -> HouseFunction:
@@ -118,7 +101,6 @@ class Healing(Construct):
             self,
             "HealFeatures",
             name="heal_features",
-            settings=self._settings,
             layers=[layers.core, layers.lender, layers.history, layers.runtime],
             timeout_s=HEAL_TIMEOUT_S,
             memory_mb=MEMORY_MB,

@@ -1,4 +1,4 @@
-"""Build what the layers carry, without Docker: wheels of the target platform, taken apart into a folder."""
+"""Building the layers' content without Docker: wheels of the target platform, unpacked into a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stacks.toolchain import ROOT
 
 TARGET_PYTHON = (3, 13)
 RECIPE = "2"
-"""Raise it when this file builds something else out of the same requirements."""
+"""Version of the build; increase it when this file builds other content from the same requirements."""
 
 HISTORY = (
     "__init__.py",
@@ -37,7 +37,7 @@ HISTORY = (
     "replay/__init__.py",
     "replay/as_served.py",
 )
-"""The part of `history` that functions get: what needs no library but the runtime layer's. Import rules hold it."""
+"""The part of `history` in the functions' layer: it needs the runtime layer's libraries only (by import rules)."""
 
 _PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 _CACHE = ROOT / ".cache" / "layers"
@@ -45,22 +45,22 @@ _UNSHIPPED = ("__pycache__", "*.pyc", "tests", "test", "examples", "bin", "RECOR
 
 
 class LayerBuildError(RuntimeError):
-    """A layer cannot be built; the message is one line with the remedy."""
+    """A layer cannot be built; the message is one line that names the remedy."""
 
 
 def ships_bytecode() -> bool:
-    """Whether the running Python is the functions' Python, so that what it compiles loads there."""
+    """Whether this Python has the functions' version, so that its bytecode loads there."""
     return sys.version_info[:2] == TARGET_PYTHON
 
 
 def requirements_hash(requirements: Path) -> str:
-    """Names what `requirements` builds into: same pins, recipe and target, same layer."""
+    """Hash of a built layer: equal for equal pins, build version and target."""
     parts = (RECIPE, *_PLATFORMS, str(TARGET_PYTHON), str(ships_bytecode()), requirements.read_text("utf-8"))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def source_hash(folder: Path, parts: Sequence[str] = ("",)) -> str:
-    """Names our own code in `folder`, or in these files and folders of it, stray bytecode apart."""
+    """Hash of our own code in `folder`, or in these parts of it, without bytecode."""
     digest = hashlib.sha256(f"{RECIPE} {ships_bytecode()}".encode())
     files = (path for part in parts for path in [folder / part, *(folder / part).rglob("*")])
     for path in sorted(files):
@@ -71,17 +71,17 @@ def source_hash(folder: Path, parts: Sequence[str] = ("",)) -> str:
 
 
 def runtime_layer(requirements: Path) -> Path:
-    """The folder with `python/` holding every wheel of `requirements`, trimmed and compiled."""
+    """A folder whose `python/` holds every wheel of `requirements`, trimmed and compiled."""
     return _cached(requirements, _install_packages)
 
 
 def lightgbm_layer(requirements: Path) -> Path:
-    """The folder with `lib/lib_lightgbm.so` and the `lib/libgomp.so.1` it needs, and nothing else."""
+    """A folder that holds `lib/lib_lightgbm.so` and the `lib/libgomp.so.1` it needs, and nothing else."""
     return _cached(requirements, _extract_engine)
 
 
 def copy_source(source: Path, target: Path) -> None:
-    """Copy our own code from `source` into the existing folder `target`, with bytecode that matches it."""
+    """Copy our own code from `source` into the existing folder `target`, and compile it."""
     _copy_tree(source, target)
     compile_tree(target)
 
@@ -105,18 +105,18 @@ def _copy_tree(source: Path, target: Path) -> None:
 
 
 def check_imports(module: str, *layers: Path) -> None:
-    """Import a module of our layers in a process of its own: what it refuses is refused here, and not at a function's first start."""
+    """Import a module from layers in its own process, so that an import error stops the synthesis."""
     paths = os.pathsep.join(str(layer / "python") for layer in layers)
     command = [sys.executable, "-c", f"import {module}"]
     run = subprocess.run(  # noqa: S603 - this Python, and a module of ours
         command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
     )
     if run.returncode:
-        raise LayerBuildError(f"{module} is refused: {run.stderr.strip().splitlines()[-1]}")
+        raise LayerBuildError(f"{module} cannot be imported: {run.stderr.strip().splitlines()[-1]}")
 
 
 def compile_tree(folder: Path) -> None:
-    """Compile where the target Python runs; unchecked, since a zip's timestamps would make it stale."""
+    """Compile if this Python has the target version; unchecked, because a zip changes timestamps."""
     if not ships_bytecode():
         return
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -125,7 +125,7 @@ def compile_tree(folder: Path) -> None:
 
 
 def _cached(requirements: Path, build: Callable[[Path, Path], None]) -> Path:
-    """Build once per hash, whoever asks and however many at once; an interrupted build leaves nothing."""
+    """Build once per hash, also under concurrent calls; an interrupted build leaves no layer."""
     name = f"layers/{requirements.parent.name}"
     finished = _CACHE / requirements_hash(requirements)
     _CACHE.mkdir(parents=True, exist_ok=True)
@@ -133,8 +133,8 @@ def _cached(requirements: Path, build: Callable[[Path, Path], None]) -> Path:
         if finished.is_dir():
             return finished
         sys.stderr.write(f"{name}: fetching wheels for Python 3.13 on arm64\n")
-        for killed in _CACHE.glob(f"{finished.name}-building-*"):
-            shutil.rmtree(killed, ignore_errors=True)
+        for leftover in _CACHE.glob(f"{finished.name}-building-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=_CACHE, prefix=f"{finished.name}-building-") as scratch:
             target = Path(scratch, "layer")
             target.mkdir()
@@ -165,19 +165,19 @@ def _extract_engine(requirements: Path, target: Path) -> None:
         library = target / "lib"
         library.mkdir()
         _extract(Path(folder), "lightgbm-*.whl", "lightgbm/lib/lib_lightgbm.so", library / "lib_lightgbm.so")
-        # The loader looks for this very name; scikit-learn's wheel carries the library under a mangled one.
+        # The loader looks for this name; scikit-learn's wheel has the library under a mangled one.
         _extract(Path(folder), "scikit_learn-*.whl", "scikit_learn.libs/libgomp-", library / "libgomp.so.1")
 
 
 def _extract(folder: Path, wheel: str, prefix: str, target: Path) -> None:
-    found = next(folder.glob(wheel), None)
-    if found is None:
+    path = next(folder.glob(wheel), None)
+    if path is None:
         raise LayerBuildError(f"layers/lightgbm: no {wheel} was downloaded; check its requirements.txt")
-    with zipfile.ZipFile(found) as archive:
+    with zipfile.ZipFile(path) as archive:
         members = [name for name in archive.namelist() if name.startswith(prefix)]
         if len(members) != 1:
             raise LayerBuildError(
-                f"layers/lightgbm: {found.name} holds {len(members)} files {prefix}*, not one"
+                f"layers/lightgbm: {path.name} holds {len(members)} files {prefix}*, not one"
             )
         target.write_bytes(archive.read(members[0]))
     target.chmod(0o755)
@@ -193,10 +193,10 @@ def _pip(command: str, *arguments: str, requirements: Path) -> None:
     line += ["--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--python-version", version]
     line += [*platforms, *arguments, "-r", str(requirements)]
     environment = {**os.environ, "PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}
-    done = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
-    if done.returncode:
+    result = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)  # noqa: S603
+    if result.returncode:
         raise LayerBuildError(
-            f"{name}: {_cause(done.stderr)}; check the package index of pip and its network"
+            f"{name}: {_cause(result.stderr)}; check the package index of pip and its network"
         )
 
 

@@ -1,4 +1,4 @@
-"""The layers: our two libraries, the light part of `history`, and two sets of third-party code, bundled by this machine's Python."""
+"""The layers: our two libraries, the light part of `history`, and third-party code; built without Docker."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stacks.toolchain import ROOT
 
 
 @jsii.implements(cdk.ILocalBundling)
-class _Fill:
-    """Lets a function of ours fill an asset's folder where CDK would start Docker."""
+class _LocalBundling:
+    """Fills an asset's folder by a function, where CDK would start Docker."""
 
     def __init__(self, fill: Callable[[Path], None]) -> None:
         self._fill = fill
@@ -30,31 +30,33 @@ class _Fill:
 
 
 def _asset(path: Path, fingerprint: str, fill: Callable[[Path], None]) -> lambda_.AssetCode:
-    # The fingerprint is ours: CDK's own would not see the target platform, nor ignore stray bytecode.
+    # A fingerprint of our own: CDK's would miss the target platform and include stray bytecode.
     return lambda_.Code.from_asset(
         str(path),
         asset_hash=fingerprint,
         asset_hash_type=cdk.AssetHashType.CUSTOM,
-        bundling=cdk.BundlingOptions(image=cdk.DockerImage.from_registry("unused"), local=_Fill(fill)),
+        bundling=cdk.BundlingOptions(
+            image=cdk.DockerImage.from_registry("unused"), local=_LocalBundling(fill)
+        ),
     )
 
 
 def source_code(path: Path) -> lambda_.AssetCode:
-    """Our own code as it lies in `path`, with bytecode when this Python is the functions' own."""
+    """Our own code from `path`, with bytecode when this Python has the functions' version."""
     return _asset(path, layer_build.source_hash(path), partial(layer_build.copy_source, path))
 
 
 @cache
 def _check_declarations() -> None:
-    """The lender's declarations, such as an expiry shorter than a window, are checked before anything is deployed."""
+    """Check the lender's declarations (such as an expiry shorter than a window) before a deployment."""
     layer_build.check_imports("lender", ROOT / "layers" / "core", ROOT / "layers" / "lender")
 
 
 class HouseLayers(Construct):
-    """The layers that one stack's functions ask for, each made at its first use.
+    """The layers of one stack's functions, each created at its first use.
 
-    Every stack has its own: a version shared across stacks would be an export in use, and CloudFormation
-    refuses to replace one, so no library could ever be updated. The uploaded asset is the same one.
+    Every stack has layers of its own, of the same assets: a version shared across stacks would be an export in use,
+    which CloudFormation refuses to replace, so that no library could be updated.
     """
 
     @cached_property
@@ -71,7 +73,7 @@ class HouseLayers(Construct):
 
     @cached_property
     def history(self) -> lambda_.LayerVersion:
-        """The light part of `history`: the archive read, its index, and the healing of items."""
+        """The light part of `history`: reading and indexing the archive, and healing items."""
         source = ROOT / "history"
         fingerprint = layer_build.source_hash(source, layer_build.HISTORY)
         fill = partial(layer_build.copy_package, source, layer_build.HISTORY)
@@ -79,7 +81,7 @@ class HouseLayers(Construct):
 
     @cached_property
     def runtime(self) -> lambda_.LayerVersion:
-        """Third-party Python that the functions import."""
+        """Third-party Python packages of the functions."""
         return self._layer("Runtime", self._built("runtime", layer_build.runtime_layer))
 
     @cached_property
@@ -90,7 +92,7 @@ class HouseLayers(Construct):
     def _built(self, name: str, build: Callable[[Path], Path]) -> lambda_.AssetCode:
         requirements = ROOT / "layers" / name / "requirements.txt"
         if cdk.Stack.of(self).bundling_required:
-            build(requirements)  # here, and not only in the callback: an error stays one line
+            build(requirements)  # here as well as in the callback, where an error would not stay one line
 
         def fill(target: Path) -> None:
             shutil.copytree(build(requirements), target, dirs_exist_ok=True)

@@ -1,4 +1,4 @@
-"""The gateway's own errors in the API's one error format, application/problem+json (RFC 9457)."""
+"""API Gateway's own errors in the error format of the API, application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 from aws_cdk import aws_apigateway as apigateway
 
 
-class Problem(NamedTuple):
-    """One answer that API Gateway gives without asking a function."""
+class GatewayProblem(NamedTuple):
+    """One response that API Gateway gives without invoking a function."""
 
     kind: str
     status: int
@@ -19,30 +19,42 @@ class Problem(NamedTuple):
 
 
 PROBLEMS = (
-    Problem("BAD_REQUEST_BODY", 400, "bad_request", "Bad request", "The body cannot be read."),
-    Problem("BAD_REQUEST_PARAMETERS", 400, "bad_request", "Bad request", "A parameter cannot be read."),
-    Problem("UNAUTHORIZED", 401, "unauthorized", "Unauthorized", "Send a valid merchant key."),
-    Problem("ACCESS_DENIED", 403, "forbidden", "Forbidden", "This key may not do this."),
-    Problem("INVALID_API_KEY", 403, "forbidden", "Forbidden", "This merchant has no place in a usage plan."),
-    Problem("INVALID_SIGNATURE", 403, "forbidden", "Forbidden", "The request's signature is not valid."),
-    Problem("EXPIRED_TOKEN", 403, "forbidden", "Forbidden", "The request's credentials have expired."),
-    Problem("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", "Not found", "There is no such route."),
-    Problem("RESOURCE_NOT_FOUND", 404, "not_found", "Not found", "There is no such route."),
-    Problem("REQUEST_TOO_LARGE", 413, "too_large", "Too large", "The body is too large."),
-    Problem("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "Unsupported type", "Send JSON."),
-    Problem(
+    GatewayProblem("BAD_REQUEST_BODY", 400, "bad_request", "Bad request", "The body cannot be read."),
+    GatewayProblem(
+        "BAD_REQUEST_PARAMETERS", 400, "bad_request", "Bad request", "A parameter cannot be read."
+    ),
+    GatewayProblem("UNAUTHORIZED", 401, "unauthorized", "Unauthorized", "Send a valid merchant key."),
+    GatewayProblem("ACCESS_DENIED", 403, "forbidden", "Forbidden", "This key may not do this."),
+    GatewayProblem(
+        "INVALID_API_KEY", 403, "forbidden", "Forbidden", "This merchant has no place in a usage plan."
+    ),
+    GatewayProblem(
+        "INVALID_SIGNATURE", 403, "forbidden", "Forbidden", "The request's signature is not valid."
+    ),
+    GatewayProblem("EXPIRED_TOKEN", 403, "forbidden", "Forbidden", "The request's credentials have expired."),
+    GatewayProblem("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", "Not found", "There is no such route."),
+    GatewayProblem("RESOURCE_NOT_FOUND", 404, "not_found", "Not found", "There is no such route."),
+    GatewayProblem("REQUEST_TOO_LARGE", 413, "too_large", "Too large", "The body is too large."),
+    GatewayProblem("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "Unsupported type", "Send JSON."),
+    GatewayProblem(
         "THROTTLED", 429, "too_many_requests", "Too many requests", "Wait, then send the same key again."
     ),
-    Problem("QUOTA_EXCEEDED", 429, "quota_exceeded", "Quota exceeded", "The day's requests are used up."),
-    Problem("INTEGRATION_TIMEOUT", 504, "timeout", "Timeout", "The same Idempotency-Key is safe to retry."),
-    Problem("DEFAULT_5XX", 500, "internal", "Internal error", "The same Idempotency-Key is safe to retry."),
+    GatewayProblem(
+        "QUOTA_EXCEEDED", 429, "quota_exceeded", "Quota exceeded", "The day's requests are used up."
+    ),
+    GatewayProblem(
+        "INTEGRATION_TIMEOUT", 504, "timeout", "Timeout", "The same Idempotency-Key is safe to retry."
+    ),
+    GatewayProblem(
+        "DEFAULT_5XX", 500, "internal", "Internal error", "The same Idempotency-Key is safe to retry."
+    ),
 )
 
 _RETRY_AFTER = ("THROTTLED", "INTEGRATION_TIMEOUT", "DEFAULT_5XX")
 
 
 def add_gateway_responses(api: apigateway.RestApi) -> None:
-    """Make every answer of the gateway itself a problem that carries its request id."""
+    """Make each of the gateway's own responses a problem with its request id."""
     for problem in PROBLEMS:
         headers = {"Content-Type": "'application/problem+json'"}
         if problem.kind in _RETRY_AFTER:
@@ -56,8 +68,8 @@ def add_gateway_responses(api: apigateway.RestApi) -> None:
         )
 
 
-def template(problem: Problem) -> str:
-    """The body; API Gateway puts the request's id where it finds $context.requestId."""
+def template(problem: GatewayProblem) -> str:
+    """The body; API Gateway replaces $context.requestId by the request's id."""
     body = {
         "type": "about:blank",
         "title": problem.title,

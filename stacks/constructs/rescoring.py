@@ -1,4 +1,4 @@
-"""Past decisions judged again: one processing job for each day of the archive, side by side."""
+"""Rescoring of past decisions: one processing job per day of the archive, in parallel."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from stacks.constructs.retraining import job_state
-from stacks.constructs.sagemaker_jobs import SageMakerJobs
+from stacks.constructs.sagemaker_jobs import SageMakerJobDefinitions
 
 CONCURRENCY = 8
-"""Days at a time; an account's quota of processing instances is what bounds it."""
+"""Concurrent days, within an account's quota of processing instances."""
 
 
-def rescoring(scope: Construct, *, jobs: SageMakerJobs, hours: int) -> sfn.IChainable:
-    """Input: `days`, a list of what one job needs each (job, decisions_uri, order_uri, rescored_uri, arguments)."""
+def rescoring(scope: Construct, *, jobs: SageMakerJobDefinitions, hours: int) -> sfn.IChainable:
+    """The states. Input: `days`, one item per job (job, decisions_uri, order_uri, rescored_uri, arguments)."""
     each = sfn.DistributedMap(
         scope,
         "EveryDay",

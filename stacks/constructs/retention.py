@@ -1,4 +1,4 @@
-"""Settings in days and words, turned into what CDK calls them."""
+"""Retention settings as values of CDK."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _NAMES = (
 
 
 def log_retention(days: int) -> logs.RetentionDays:
-    """CDK's name for a retention of `days`, one of LOG_RETENTION_DAYS."""
+    """CDK's value of a retention of `days`, one of LOG_RETENTION_DAYS."""
     return logs.RetentionDays[_NAMES[LOG_RETENTION_DAYS.index(days)]]
 
 
 def removal_policy(settings: StageSettings) -> cdk.RemovalPolicy:
-    """What becomes of a store of data when its stack goes."""
+    """The removal policy of stateful resources."""
     return cdk.RemovalPolicy.RETAIN if settings.removal == "retain" else cdk.RemovalPolicy.DESTROY

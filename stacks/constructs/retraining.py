@@ -1,4 +1,4 @@
-"""The states of a retraining, in JSONPath: what runs, what is retried, and who hears of a failure."""
+"""The states of a retraining, in JSONPath: jobs, retries, gate, promotion and failure notices."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
-from stacks.constructs.sagemaker_jobs import SageMakerJobs
+from stacks.constructs.sagemaker_jobs import SageMakerJobDefinitions
 from stacks.settings import StageSettings
 
 _ATTEMPTS = 3
-"""Of a step within one execution."""
+"""Attempts of a step within one execution."""
 
-_PASSING_FAULTS = ("InternalServerError", "CapacityError", "ServiceUnavailable", "already exists")
-"""What SageMaker says where it was not our program that failed; the last where another execution was faster."""
+_TRANSIENT_CAUSES = ("InternalServerError", "CapacityError", "ServiceUnavailable", "already exists")
+"""Fragments of SageMaker's causes of transient failures; the last one when another execution was faster."""
 
 _SERVICE_ERRORS = ("SageMaker.AmazonSageMakerException", "ThrottlingException")
 
 
 class RetrainingFunctions(NamedTuple):
-    """The functions that a run calls, in the order of their steps."""
+    """The functions of a run, in the order of their steps."""
 
     prepare: HouseFunction
     register: HouseFunction
@@ -35,11 +35,11 @@ def retraining(
     scope: Construct,
     *,
     functions: RetrainingFunctions,
-    jobs: SageMakerJobs,
+    jobs: SageMakerJobDefinitions,
     notices: sns.Topic,
     settings: StageSettings,
 ) -> sfn.IChainable:
-    """Input: run, as_of, seeds, promote. What is done of the run already is passed over.
+    """The states. Input: run, as_of, seeds, promote. Steps that the run has completed are skipped.
 
     Every failure is published with its cause before the execution fails.
     """
@@ -48,7 +48,7 @@ def retraining(
         sfn.Fail(scope, "RetrainFailed", error="RetrainFailed", cause="A step failed; see the notice")
     )
     prepare = _call(scope, "PrepareTraining", functions.prepare, output_path="$.Payload")
-    # A job that outlived the execution that waited for it.
+    # A job may outlive the execution that started it.
     minute = cdk.Duration.minutes(1)
     prepare.add_retry(errors=["StepUnderWay"], interval=minute, backoff_rate=1, max_attempts=hours * 60 + 15)
     register = _call(
@@ -63,12 +63,12 @@ def retraining(
     )
     for call in (prepare, register):
         call.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-    again = _once_more(scope, prepare, failed)
+    again = _retry_job(scope, prepare, failed)
     following: sfn.IChainable = register
     for step in reversed(_jobs(scope, jobs, hours)):
         step.job.add_catch(again, errors=["States.ALL"], result_path="$.error")
         step.job.next(following)
-        done = sfn.Choice(scope, step.question)
+        done = sfn.Choice(scope, step.choice)
         following = done.when(_is_true(f"$.steps.{step.name}.done"), following).otherwise(step.job)
     prepare.next(following)
     register.next(_after_gate(scope, functions.promote, notices, failed, settings))
@@ -76,33 +76,33 @@ def retraining(
 
 
 class _Job(NamedTuple):
-    """A step that is a SageMaker job: its name in the run's state, the state that asks whether it is done, and its own."""
+    """A step that is a SageMaker job: its name in the run's state, its Choice state and its Task state."""
 
     name: str
-    question: str
+    choice: str
     job: sfn.CustomState
 
 
-def _jobs(scope: Construct, jobs: SageMakerJobs, hours: int) -> list[_Job]:
-    made = {
+def _jobs(scope: Construct, jobs: SageMakerJobDefinitions, hours: int) -> list[_Job]:
+    steps = {
         "dataset": ("DatasetBuilt", "BuildDataset", "createProcessingJob", jobs.dataset_job()),
         "train": ("ModelTrained", "TrainModel", "createTrainingJob", jobs.training_job()),
         "assess": ("ModelEvaluated", "EvaluateModel", "createProcessingJob", jobs.assess_job()),
     }
     return [
-        _Job(name, question, job_state(scope, state, action, parameters, hours))
-        for name, (question, state, action, parameters) in made.items()
+        _Job(name, choice, job_state(scope, state, action, parameters, hours))
+        for name, (choice, state, action, parameters) in steps.items()
     ]
 
 
-def _once_more(scope: Construct, prepare: sfn.INextable, failed: sfn.Chain) -> sfn.Choice:
-    """A failed job is tried again, under its next name and after a wait that doubles, where the fault is not its own."""
+def _retry_job(scope: Construct, prepare: sfn.INextable, failed: sfn.Chain) -> sfn.Choice:
+    """Retry a job that failed transiently, under its next name and after a wait that doubles."""
     cause = "$.error.Cause"
-    faults = [sfn.Condition.string_matches(cause, f"*{fault}*") for fault in _PASSING_FAULTS]
-    worth_it = sfn.Condition.and_(
+    transient = [sfn.Condition.string_matches(cause, f"*{text}*") for text in _TRANSIENT_CAUSES]
+    retryable = sfn.Condition.and_(
         sfn.Condition.is_present(cause),
         sfn.Condition.number_less_than("$.attempt", _ATTEMPTS),
-        sfn.Condition.or_(*faults),
+        sfn.Condition.or_(*transient),
     )
     again = sfn.Pass(
         scope,
@@ -112,7 +112,7 @@ def _once_more(scope: Construct, prepare: sfn.INextable, failed: sfn.Chain) -> s
     wait = sfn.Wait(scope, "WaitBeforeRetry", time=sfn.WaitTime.seconds_path("$.wait_s"))
     wait.next(again)
     again.next(prepare)  # type: ignore[arg-type] # a state, and the start of the machine
-    return sfn.Choice(scope, "WorthAnotherTry").when(worth_it, wait).otherwise(failed)
+    return sfn.Choice(scope, "WorthAnotherTry").when(retryable, wait).otherwise(failed)
 
 
 def _is_true(path: str) -> sfn.Condition:
@@ -142,14 +142,14 @@ def _after_gate(
             result_path=sfn.JsonPath.DISCARD,
         )
         champion.add_catch(failed, errors=["States.ALL"], result_path="$.error")
-        # A policy does not decide what could not be compared with the champion: that is for a person.
+        # A bundle that could not be compared with the champion is left to a person.
         wanted = sfn.Condition.and_(passed, _is_true("$.registration.compared"), _is_true("$.promote"))
         choice.when(wanted, champion.next(done))
     return choice.when(passed, done).otherwise(refused)
 
 
 def _call(scope: Construct, name: str, function: HouseFunction, **kwargs: Any) -> tasks.LambdaInvoke:
-    """A function's step: Lambda's own faults (by CDK) and a store that does not answer are tried again."""
+    """A function's step, retried on Lambda's own faults (by CDK) and on an unavailable store."""
     step = tasks.LambdaInvoke(
         scope,
         name,
@@ -164,7 +164,7 @@ def _call(scope: Construct, name: str, function: HouseFunction, **kwargs: Any) -
 def job_state(
     scope: Construct, name: str, action: str, parameters: dict[str, Any], hours: int
 ) -> sfn.CustomState:
-    """A SageMaker job that the run waits for; its own failure is not retried, a refused call is."""
+    """A SageMaker job that the run waits for; a rejected call is retried, a failed job is not."""
     state = sfn.CustomState(
         scope,
         name,

@@ -1,4 +1,4 @@
-"""What SageMaker needs to run our containers, and what may start them."""
+"""SageMaker: the image's repository, the jobs' role and parameters, and the permission to start them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from stacks.constructs.retention import removal_policy
-from stacks.settings import StageSettings
+from stacks.constructs.roles import allow, allow_sagemaker_job
+from stacks.stage import StageConstruct
 from stacks.storage import StorageStack
 
 PROCESSING = "/opt/ml/processing"
 
 
-class SageMakerJobs(Construct):
-    """The image's repository, the jobs' role, the group of model packages and the parameters of a run's three jobs.
+class SageMakerJobDefinitions(StageConstruct):
+    """The image's repository, the jobs' role, the group of model packages and the parameters of each job.
 
-    The image is named by repository and tag, so that synthesis needs no Docker; it is pushed there before
-    the first retraining, and tags are never reused.
+    The image is named by repository and tag, so that synthesis needs no Docker; it must be pushed before the first
+    retraining, and a tag is never reused.
     """
 
-    def __init__(
-        self, scope: Construct, construct_id: str, *, settings: StageSettings, storage: StorageStack
-    ) -> None:
+    def __init__(self, scope: Construct, construct_id: str, *, storage: StorageStack) -> None:
         super().__init__(scope, construct_id)
-        self._settings = settings
+        settings = self._settings
         self.prefix = f"candor-{settings.stage}-"
         self.repository = ecr.Repository(
             self,
@@ -47,44 +46,22 @@ class SageMakerJobs(Construct):
         )
         self.packages.apply_removal_policy(cdk.RemovalPolicy.RETAIN)
         self.image = self.repository.repository_uri_for_tag(settings.training_image_tag)
-        self.role = self._role(storage)
+        self.role = self._create_role(storage)
 
-    def _role(self, storage: StorageStack) -> iam.Role:
-        stack = cdk.Stack.of(self)
+    def _create_role(self, storage: StorageStack) -> iam.Role:
         role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"))
         archive, training = storage.archive, storage.training
-
-        def allow(*actions: str, on: list[str], **conditions: Any) -> None:
-            role.add_to_policy(
-                iam.PolicyStatement(actions=list(actions), resources=on, conditions=conditions or None)
-            )
-
-        allow(
-            "s3:GetObject", on=[archive.arn_for_objects("events/*"), archive.arn_for_objects("decisions/*")]
-        )
+        read = [archive.arn_for_objects(f"{prefix}/*") for prefix in ("events", "decisions")]
+        allow(role, "s3:GetObject", on=read)
         written = [training.arn_for_objects(f"{prefix}/*") for prefix in ("runs", "rescored")]
-        allow("s3:GetObject", "s3:PutObject", on=written)
-        allow("s3:ListBucket", on=[archive.bucket_arn, training.bucket_arn])
-        group = stack.format_arn(
-            service="logs",
-            resource="log-group",
-            resource_name="/aws/sagemaker/*",
-            arn_format=cdk.ArnFormat.COLON_RESOURCE_NAME,
-        )
-        write = (
-            "logs:CreateLogGroup",
-            "logs:CreateLogStream",
-            "logs:DescribeLogStreams",
-            "logs:PutLogEvents",
-        )
-        allow(*write, on=[group])
+        allow(role, "s3:GetObject", "s3:PutObject", on=written)
+        allow(role, "s3:ListBucket", on=[archive.bucket_arn, training.bucket_arn])
         namespaces = ["/aws/sagemaker/TrainingJobs", "/aws/sagemaker/ProcessingJobs"]
-        allow("cloudwatch:PutMetricData", on=["*"], StringEquals={"cloudwatch:namespace": namespaces})
-        self.repository.grant_pull(role)
+        allow_sagemaker_job(role, self.repository, namespaces)
         return role
 
     def dataset_job(self) -> dict[str, Any]:
-        """CreateProcessingJob: archived events in, point-in-time data set out (JSONPath on the run's state)."""
+        """Parameters of CreateProcessingJob: archived events → data set (JSONPath on the run's state)."""
         return {
             "ProcessingJobName.$": "$.steps.dataset.job",
             "RoleArn": self.role.role_arn,
@@ -101,7 +78,7 @@ class SageMakerJobs(Construct):
         }
 
     def training_job(self) -> dict[str, Any]:
-        """CreateTrainingJob: the data set in, model.tar.gz out (JSONPath on the run's state)."""
+        """Parameters of CreateTrainingJob: data set → model.tar.gz (JSONPath on the run's state)."""
         return {
             "TrainingJobName.$": "$.steps.train.job",
             "RoleArn": self.role.role_arn,
@@ -119,7 +96,7 @@ class SageMakerJobs(Construct):
         }
 
     def assess_job(self) -> dict[str, Any]:
-        """CreateProcessingJob: data set, packed model and champion in, evaluation out (JSONPath on the run's state)."""
+        """Parameters of CreateProcessingJob: data set, model, champion → evaluation (JSONPath on the run's state)."""
         inputs = {"dataset": "$.dataset_uri", "model": "$.packed_uri", "champion": "$.champion_uri"}
         return {
             "ProcessingJobName.$": "$.steps.assess.job",
@@ -137,7 +114,7 @@ class SageMakerJobs(Construct):
         }
 
     def rescoring_job(self) -> dict[str, Any]:
-        """CreateProcessingJob: a day of archived decisions and the order in, Parquet out (JSONPath on one item of the map)."""
+        """Parameters of CreateProcessingJob: a day of decisions, an order → Parquet (JSONPath on a map item)."""
         inputs = {"decisions": "$.decisions_uri", "order": "$.order_uri"}
         return {
             "ProcessingJobName.$": "$.job",
@@ -166,7 +143,7 @@ class SageMakerJobs(Construct):
         }
 
     def grant_run(self, machine: sfn.StateMachine, kinds: Sequence[str] = ("Processing", "Training")) -> None:
-        """Let `machine` run this construct's jobs and wait for them, and hand them this role and no other."""
+        """Let `machine` run these jobs and wait for them, and pass them this role only."""
         for kind in kinds:
             machine.add_to_role_policy(self._run_statement(kind))
             rule = f"StepFunctionsGetEventsForSageMaker{kind}JobsRule"
@@ -185,14 +162,14 @@ class SageMakerJobs(Construct):
         )
 
     def _run_statement(self, kind: str) -> iam.PolicyStatement:
-        # .sync tags the job with the execution that waits for it: without AddTags it is refused at run time.
+        # .sync tags the job with its execution: without AddTags the call is denied at run time.
         verbs = (f"Create{kind}Job", f"Describe{kind}Job", f"Stop{kind}Job", "AddTags")
         resource = self._arn("sagemaker", f"{kind.lower()}-job", f"{self.prefix}*")
         return iam.PolicyStatement(actions=[f"sagemaker:{verb}" for verb in verbs], resources=[resource])
 
     @property
     def package_arns(self) -> list[str]:
-        """The group of model packages, and every version in it."""
+        """The ARNs of the group of model packages and of every version in it."""
         group = self.packages.model_package_group_name
         return [
             self._arn("sagemaker", "model-package-group", group),
@@ -200,13 +177,13 @@ class SageMakerJobs(Construct):
         ]
 
     def job_arns(self) -> list[str]:
-        """Every job of this stage."""
+        """The ARNs of every processing and training job of this stage."""
         return [
             self._arn("sagemaker", f"{kind}-job", f"{self.prefix}*") for kind in ("processing", "training")
         ]
 
     def _arn(self, service: str, resource: str, name: str) -> str:
-        return cdk.Stack.of(self).format_arn(service=service, resource=resource, resource_name=name)
+        return self._stack.format_arn(service=service, resource=resource, resource_name=name)
 
 
 def _processing_input(name: str, path: str) -> dict[str, Any]:

@@ -1,69 +1,58 @@
-"""What starts by itself: retrainings, and the guard of what serves."""
+"""Schedules of retrainings and of the guard of the serving models."""
 
 from __future__ import annotations
 
 import json
 
-import aws_cdk as cdk
-from aws_cdk import aws_iam as iam
-from aws_cdk import aws_scheduler as scheduler
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from stacks.constructs.function import HouseFunction
-from stacks.settings import StageSettings
+from stacks.constructs.roles import allow, service_role
+from stacks.constructs.schedule import HouseSchedule
+from stacks.stage import StageConstruct
 
 GUARD_MINUTES = 5
 
 
-class Schedules(Construct):
-    """Two schedules and the one role that they share: it may start this machine and this function, nothing else."""
+class Schedules(StageConstruct):
+    """Two schedules and their common role, which may start this state machine and this function only."""
 
     def __init__(
         self,
         scope: Construct,
         construct_id: str,
         *,
-        settings: StageSettings,
         machine: sfn.StateMachine,
         guard: HouseFunction,
     ) -> None:
         super().__init__(scope, construct_id)
-        account = {"StringEquals": {"aws:SourceAccount": cdk.Aws.ACCOUNT_ID}}
-        self._role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("scheduler.amazonaws.com", conditions=account),
-            description=f"candor {settings.stage}: schedules",
-        )
-        started = settings.retrain_schedule
-        # The moment names the run, so that one that is delivered twice is one run.
-        asked = {"scheduled_at": "<aws.scheduler.scheduled-time>"}
+        settings = self._settings
+        self._role = service_role(self, "Role", "scheduler", f"candor {settings.stage}: schedules")
+        # The scheduled time names the run, so that a duplicate delivery starts no second one.
+        order = {"scheduled_at": "<aws.scheduler.scheduled-time>"}
+        retrain = settings.retrain_schedule
         self._schedule(
-            "Retrain", started or "rate(7 days)", machine.state_machine_arn, asked, on=started is not None
+            "Retrain",
+            retrain or "rate(7 days)",
+            machine.state_machine_arn,
+            order,
+            enabled=retrain is not None,
         )
-        self._allow("states:StartExecution", machine.state_machine_arn)
-        every = f"rate({GUARD_MINUTES} minutes)"
-        self._schedule("Guard", every, guard.function_arn, {}, on=settings.guard.hours > 0)
-        self._allow("lambda:InvokeFunction", guard.function_arn)
+        allow(self._role, "states:StartExecution", on=[machine.state_machine_arn])
+        interval = f"rate({GUARD_MINUTES} minutes)"
+        self._schedule("Guard", interval, guard.function_arn, {}, enabled=settings.guard.hours > 0)
+        allow(self._role, "lambda:InvokeFunction", on=[guard.function_arn])
 
-    def _schedule(self, name: str, expression: str, target: str, given: dict[str, str], *, on: bool) -> None:
-        scheduler.CfnSchedule(
+    def _schedule(
+        self, name: str, expression: str, target_arn: str, payload: dict[str, str], *, enabled: bool
+    ) -> None:
+        HouseSchedule(
             self,
             name,
-            schedule_expression=expression,
-            schedule_expression_timezone="UTC",
-            state="ENABLED" if on else "DISABLED",
-            flexible_time_window=scheduler.CfnSchedule.FlexibleTimeWindowProperty(mode="OFF"),
-            target=scheduler.CfnSchedule.TargetProperty(
-                arn=target,
-                role_arn=self._role.role_arn,
-                input=json.dumps(given),
-                retry_policy=scheduler.CfnSchedule.RetryPolicyProperty(
-                    maximum_event_age_in_seconds=3600, maximum_retry_attempts=3
-                ),
-            ),
+            expression=expression,
+            target_arn=target_arn,
+            role=self._role,
+            payload=json.dumps(payload),
+            enabled=enabled,
         )
-
-    def _allow(self, action: str, resource: str) -> None:
-        self._role.add_to_policy(iam.PolicyStatement(actions=[action], resources=[resource]))

@@ -86,7 +86,7 @@ def _start(stage: str, folder: Path) -> subprocess.Popen[str]:
 def assemblies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Assembly]:
     folders = {stage: tmp_path_factory.mktemp(stage) for stage in STAGES}
     running = {stage: _start(stage, folder) for stage, folder in folders.items()}
-    found = {}
+    synthesized = {}
     for stage, process in running.items():
         printed, _ = process.communicate(timeout=120)
         if process.returncode:
@@ -95,8 +95,8 @@ def assemblies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Assembly]:
             path.name.removesuffix(".template.json").rpartition("-")[2]: json.loads(path.read_text("utf-8"))
             for path in sorted(folders[stage].glob("*.template.json"))
         }
-        found[stage] = Assembly(stage, folders[stage], templates)
-    return found
+        synthesized[stage] = Assembly(stage, folders[stage], templates)
+    return synthesized
 
 
 @pytest.fixture(params=STAGES)

@@ -1,4 +1,4 @@
-"""What the consistency report publishes is watched under the very names that it is published by."""
+"""Alarms use the names of the metrics that the consistency report publishes."""
 
 from candor.edge.telemetry import NAMESPACE
 from cli.consistency import SERVICE, metrics
@@ -8,8 +8,8 @@ from history.replay.consistency import Freshness, Report
 def test_a_fault_in_the_report_wakes_somebody(assembly):
     report = Report(1, freshness={"view": Freshness(1, 0, 0)})
     published = {
-        (one["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in one["Dimensions"])))
-        for one in metrics(report, assembly.stage)
+        (metric["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in metric["Dimensions"])))
+        for metric in metrics(report, assembly.stage)
     }
     watched = {}
     for alarm in assembly.resources("AWS::CloudWatch::Alarm").values():

@@ -5,8 +5,8 @@ import json
 
 def _nag(assembly):
     report = json.loads((assembly.folder / "validation-report.json").read_text("utf-8"))
-    [found] = [each for each in report["pluginReports"] if each["pluginName"] == "AwsSolutions"]
-    return found
+    [nag_report] = [each for each in report["pluginReports"] if each["pluginName"] == "AwsSolutions"]
+    return nag_report
 
 
 def _acknowledged(assembly):
@@ -21,8 +21,8 @@ def _acknowledged(assembly):
 
 
 def test_no_finding_is_open(assembly):
-    found = _nag(assembly)
-    assert (found["conclusion"], found["violations"]) == ("success", [])
+    nag_report = _nag(assembly)
+    assert (nag_report["conclusion"], nag_report["violations"]) == ("success", [])
 
 
 def test_each_acknowledgement_is_needed_and_gives_its_reason(assembly):

@@ -105,8 +105,8 @@ def test_functions_share_the_house_defaults(assembly):
         assert each["TracingConfig"] == {"Mode": "Active"}
         assert each["LoggingConfig"]["LogFormat"] == "JSON"
         group = each["LoggingConfig"]["LogGroup"]["Ref"]
-        [found] = [resource for key, resource in groups.items() if key.endswith("/" + group)]
-        assert found["Properties"]["RetentionInDays"] > 0
+        [log_group] = [resource for key, resource in groups.items() if key.endswith("/" + group)]
+        assert log_group["Properties"]["RetentionInDays"] > 0
 
 
 def test_only_who_scores_carries_the_engine(assembly):

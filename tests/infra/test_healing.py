@@ -1,4 +1,4 @@
-"""Stale items are healed at a bounded rate, from an index that is kept up, and somebody is woken where that fails."""
+"""Stale items are healed at a bounded rate, from an index that is kept current; failures raise alarms."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every stream is followed from its oldest record on, fails in part, is given up in time, and is watched."""
+"""Every stream is read from its oldest record on, with partial failures, a maximum age and alarms."""
 
 import json
 
@@ -11,18 +11,18 @@ from history.archive.commits import COMMITS_PREFIX
 from history.archive.tables import TABLES
 
 DAY_S = 86_400
-"""What a table's stream keeps."""
+"""Retention of a table's stream."""
 
 
 def _mappings(assembly):
     """(Table, function's logical id) → properties of the mapping."""
-    found = {}
+    mappings = {}
     for key, mapping in assembly.resources("AWS::Lambda::EventSourceMapping").items():
         properties = mapping["Properties"]
         if key.startswith("history/") and "StartingPosition" in properties:
             table = assembly.plain(properties["EventSourceArn"]).strip("<>").removesuffix(".StreamArn")[:-8]
-            found[table, properties["FunctionName"]["Ref"][:-8]] = properties
-    return found
+            mappings[table, properties["FunctionName"]["Ref"][:-8]] = properties
+    return mappings
 
 
 def test_each_stream_has_the_function_that_reads_it(assembly):
@@ -105,7 +105,7 @@ def test_code_and_templates_name_the_same_places(assembly):
 
 
 def _glue_type(kind) -> str:
-    """A column's type in Glue's words."""
+    """A column's type in Glue's notation."""
     if pa.types.is_map(kind):
         return f"map<{_glue_type(kind.key_type)},{_glue_type(kind.item_type)}>"
     if pa.types.is_list(kind):
@@ -121,19 +121,19 @@ def _glue_type(kind) -> str:
 
 
 def test_glue_knows_the_tables_as_they_are_written(assembly):
-    found = {
-        one["Properties"]["TableInput"]["Name"]: one
-        for one in assembly.resources("AWS::Glue::Table").values()
+    tables = {
+        table["Properties"]["TableInput"]["Name"]: table
+        for table in assembly.resources("AWS::Glue::Table").values()
     }
-    assert set(found) == {table.name for table in TABLES}
+    assert set(tables) == {table.name for table in TABLES}
     for table in TABLES:
-        told = found[table.name]["Properties"]["TableInput"]
-        columns = [(one["Name"], one["Type"]) for one in told["StorageDescriptor"]["Columns"]]
+        table_input = tables[table.name]["Properties"]["TableInput"]
+        columns = [(column["Name"], column["Type"]) for column in table_input["StorageDescriptor"]["Columns"]]
         assert columns == [(field.name, _glue_type(field.type)) for field in table.schema]
-        place = assembly.plain(told["StorageDescriptor"]["Location"])
+        place = assembly.plain(table_input["StorageDescriptor"]["Location"])
         assert place.endswith(f"/{table.place}")
-        assert assembly.plain(told["Parameters"]["storage.location.template"]) == place + "day=${day}/"
-        assert [one["Name"] for one in told["PartitionKeys"]] == ["day"]
+        assert assembly.plain(table_input["Parameters"]["storage.location.template"]) == place + "day=${day}/"
+        assert [key["Name"] for key in table_input["PartitionKeys"]] == ["day"]
 
 
 def test_questions_to_the_archive_are_bounded_and_encrypted(assembly):
@@ -142,6 +142,6 @@ def test_questions_to_the_archive_are_bounded_and_encrypted(assembly):
     assert settings["EnforceWorkGroupConfiguration"]
     assert settings["BytesScannedCutoffPerQuery"] == 100 * 10**9
     assert settings["ResultConfiguration"]["EncryptionConfiguration"] == {"EncryptionOption": "SSE_S3"}
-    queries = [one["Properties"] for one in assembly.resources("AWS::Athena::NamedQuery").values()]
+    queries = [query["Properties"] for query in assembly.resources("AWS::Athena::NamedQuery").values()]
     assert len(queries) == 3
-    assert {one["WorkGroup"] for one in queries} == {group["Properties"]["Name"]}
+    assert {query["WorkGroup"] for query in queries} == {group["Properties"]["Name"]}

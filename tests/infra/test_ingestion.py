@@ -2,19 +2,19 @@
 
 
 def _dead_letter_queues(assembly):
-    found = set()
+    destinations = set()
     for queue in assembly.resources("AWS::SQS::Queue").values():
         redrive = queue["Properties"].get("RedrivePolicy")
         if redrive:
-            found.add(redrive["deadLetterTargetArn"]["Fn::GetAtt"][0])
+            destinations.add(redrive["deadLetterTargetArn"]["Fn::GetAtt"][0])
     for rule in assembly.resources("AWS::Events::Rule").values():
         for target in rule["Properties"]["Targets"]:
-            found.add(target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0])
+            destinations.add(target["DeadLetterConfig"]["Arn"]["Fn::GetAtt"][0])
     for mapping in assembly.resources("AWS::Lambda::EventSourceMapping").values():
         failed = mapping["Properties"].get("DestinationConfig")
         if failed:
-            found.add(failed["OnFailure"]["Destination"]["Fn::GetAtt"][0])
-    return found
+            destinations.add(failed["OnFailure"]["Destination"]["Fn::GetAtt"][0])
+    return destinations
 
 
 def test_each_dead_letter_queue_has_an_alarm_that_speaks(assembly):
@@ -39,8 +39,8 @@ def test_what_wakes_somebody(assembly):
 
 
 def test_a_bad_event_leaves_the_queue_after_five_deliveries(assembly):
-    found = assembly.resources("AWS::SQS::Queue").items()
-    queues = {key.partition("/")[2][:-8]: each["Properties"] for key, each in found}
+    resources = assembly.resources("AWS::SQS::Queue").items()
+    queues = {key.partition("/")[2][:-8]: each["Properties"] for key, each in resources}
     assert set(queues) == {
         "Events",
         "EventsDlq",

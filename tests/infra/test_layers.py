@@ -121,7 +121,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_two_syntheses_at_once_build_a_layer_once(cache):
-    builds, found = [], []
+    builds, contents = [], []
 
     def build(requirements, target):
         builds.append(target)
@@ -129,14 +129,14 @@ def test_two_syntheses_at_once_build_a_layer_once(cache):
         (target / "content").write_text("whole")
 
     def ask():
-        found.append((layer_build._cached(cache, build) / "content").read_text())
+        contents.append((layer_build._cached(cache, build) / "content").read_text())
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(builds), found) == (1, 4 * ["whole"])
+    assert (len(builds), contents) == (1, 4 * ["whole"])
 
 
 def test_an_interrupted_build_leaves_nothing_to_mistake_for_a_layer(cache):
@@ -155,7 +155,7 @@ def test_what_a_killed_build_left_is_swept(cache):
     assert {path.suffix for path in layer_build._CACHE.iterdir() if path != finished} == {".lock"}
 
 
-def test_an_index_out_of_reach_is_told_in_one_line(cache, monkeypatch):
+def test_an_index_out_of_reach_is_reported_in_one_line(cache, monkeypatch):
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -166,7 +166,7 @@ def test_an_index_out_of_reach_is_told_in_one_line(cache, monkeypatch):
         layer_build.runtime_layer(cache)
 
 
-def test_a_wheel_without_its_library_is_told(tmp_path):
+def test_a_wheel_without_its_library_is_reported(tmp_path):
     shutil.make_archive(str(tmp_path / "lightgbm-1"), "zip", _made(tmp_path / "empty"))
     (tmp_path / "lightgbm-1.zip").rename(tmp_path / "lightgbm-1-any.whl")
     with pytest.raises(LayerBuildError, match="holds 0 files"):

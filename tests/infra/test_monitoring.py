@@ -1,4 +1,4 @@
-"""What the model's report publishes is watched under the very names, and from the very limits, that the report has."""
+"""Alarms use the names and the limits of the metrics that the model's report publishes."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ ROWS = 600
 
 
 def a_report():
-    """One that can tell everything that is watched."""
+    """A report with every metric that has an alarm."""
     random, bundle = np.random.default_rng(1), lending.champion()
     features = lending.DEFINITIONS.features
     values, amount = random.normal(size=(ROWS, len(features))), random.integers(1, 9_000, ROWS)
     pd = random.uniform(0.1, 0.5, ROWS)
-    found = Served(
+    served = Served(
         q=lending.NOW + np.arange(ROWS) * DAY // 8,
         values=values,
         amount=amount,
@@ -33,16 +33,18 @@ def a_report():
         outcome=["approved", "declined"] * (ROWS // 2),
         merchant=["mer_1"] * ROWS,
         degraded=np.zeros(ROWS, dtype=bool),
-        loans=[LoanEnd(lending.NOW, lending.NOW + DAY, bool(random.random() < one)) for one in pd],
+        loans=[
+            LoanEnd(lending.NOW, lending.NOW + DAY, bool(random.random() < probability)) for probability in pd
+        ],
     )
     moments = dict.fromkeys(("since", "until", "observed_until"), lending.NOW + 90 * DAY)
-    return monitor(bundle, lending.DEFINITIONS, Snapshot("r1", {}, values, amount, pd), found, **moments)
+    return monitor(bundle, lending.DEFINITIONS, Snapshot("r1", {}, values, amount, pd), served, **moments)
 
 
 def test_a_model_that_goes_wrong_wakes_somebody(assembly):
     published = {
-        (one["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in one["Dimensions"])))
-        for one in metrics(a_report(), assembly.stage)
+        (metric["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in metric["Dimensions"])))
+        for metric in metrics(a_report(), assembly.stage)
     }
     watched = {}
     for alarm in assembly.resources("AWS::CloudWatch::Alarm").values():
@@ -51,7 +53,7 @@ def test_a_model_that_goes_wrong_wakes_somebody(assembly):
         if properties["Namespace"] == NAMESPACE and ("service", SERVICE) in dimensions:
             watched[properties["MetricName"], dimensions] = properties
     assert set(watched) < published
-    assert {name: one["Threshold"] for (name, _), one in watched.items()} == LIMITS
+    assert {name: metric["Threshold"] for (name, _), metric in watched.items()} == LIMITS
     for properties in watched.values():
         assert properties["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
         assert (properties["Statistic"], properties["TreatMissingData"]) == ("Maximum", "notBreaching")
@@ -87,9 +89,11 @@ def test_the_schedule_starts_the_job_that_the_image_holds(assembly):
         ("ProcessingOutputConfig", "ProcessingOutputConfig"),
     ):
         assert set(job[name]) <= set(shape(each).members)
-    program, module, name = job["AppSpecification"]["ContainerEntrypoint"]
-    assert (program, module) == ("python", "-m")
-    source = (Path(__file__).parents[2] / name.replace(".", "/") / "job.py").read_text()
+    program, option, package = job["AppSpecification"]["ContainerEntrypoint"]
+    assert (program, option) == ("python", "-m")
+    assert importlib.util.find_spec(f"{package}.__main__")
+    module = f"{package}.job"
+    source = importlib.util.find_spec(module).loader.get_source(module)
     assert all(
         variable in source or variable.removesuffix("_BUCKET") in source for variable in job["Environment"]
     )

@@ -1,4 +1,4 @@
-"""Who may do what: the whole IAM table against a reviewed copy of it, and rules that hold in any stage.
+"""Permissions: the whole IAM table against a reviewed copy, and rules for every stage.
 
 To review a wanted change: delete golden/iam.json, run this file, read the new one's diff.
 """

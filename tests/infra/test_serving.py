@@ -34,12 +34,12 @@ def test_the_routes_and_who_may_call_them(assembly):
 
 
 def test_the_openapi_document_has_exactly_these_routes(assembly):
-    told = {
+    documented = {
         (method.upper(), path): "AWS_IAM" if operation["security"] == [{"iam": []}] else "CUSTOM"
         for path, operations in openapi.document()["paths"].items()
         for method, operation in operations.items()
     }
-    assert told == {route: each["AuthorizationType"] for route, each in _routes(assembly).items()}
+    assert documented == {route: each["AuthorizationType"] for route, each in _routes(assembly).items()}
 
 
 def test_each_merchant_has_a_throttle_and_a_quota_of_its_own_by_the_authorisers_word(assembly):
@@ -112,10 +112,12 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
     assert version["DeletionPolicy"] == "Retain"
 
 
-OUTPUTS = """ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays DecisionsTableName
-RegistryTableName MerchantsTableName EventBusName
-EventsQueueUrl EventsDlqUrl StaleItemsUrl StaleItemsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName TrainingBucketName RetrainStateMachineArn
-RescoreStateMachineArn PromotionApproval CanaryShares""".split()
+OUTPUTS = """
+ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays
+DecisionsTableName RegistryTableName MerchantsTableName EventBusName EventsQueueUrl EventsDlqUrl StaleItemsUrl
+StaleItemsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName
+TrainingBucketName RetrainStateMachineArn RescoreStateMachineArn PromotionApproval CanaryShares
+""".split()
 
 
 def test_outputs_carry_the_names_that_clients_read(assembly):

@@ -1,4 +1,4 @@
-"""What is stored stays where it is, and in prod it stays whatever happens."""
+"""Stateful resources keep their logical ids, and in prod they survive their stack."""
 
 import json
 

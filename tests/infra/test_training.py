@@ -15,14 +15,14 @@ def followed(machine, *, done):
     state, seen = machine["StartAt"], []
     while state != "Gate":
         seen.append(state)
-        found = machine["States"][state]
+        step = machine["States"][state]
         if state in QUESTIONS:
-            [asked] = found["Choices"]
-            assert asked["Variable"] == f"$.steps.{QUESTIONS[state]}.done"
-            assert asked["BooleanEquals"] is True
-            state = asked["Next"] if done else found["Default"]
+            [choice] = step["Choices"]
+            assert choice["Variable"] == f"$.steps.{QUESTIONS[state]}.done"
+            assert choice["BooleanEquals"] is True
+            state = choice["Next"] if done else step["Default"]
         else:
-            state = found["Next"]
+            state = step["Next"]
     return [*(name for name in seen if name not in QUESTIONS), state]
 
 
@@ -44,16 +44,18 @@ def test_jobs_are_named_and_evaluated_as_the_programs_expect(assembly):
         "assess": states["EvaluateModel"]["Parameters"]["ProcessingJobName.$"],
     }
     assert names == {name: f"$.steps.{name}.job" for name in JOBS}
-    asked = states["EvaluateModel"]["Parameters"]
-    assert asked["AppSpecification"]["ContainerEntrypoint"] == ["python", "-m", "training.evaluate"]
-    assert asked["AppSpecification"]["ContainerArguments.$"] == "States.Array('--run', $.run)"
-    places = {each["S3Input"]["LocalPath"]: each["S3Input"]["S3Uri.$"] for each in asked["ProcessingInputs"]}
+    request = states["EvaluateModel"]["Parameters"]
+    assert request["AppSpecification"]["ContainerEntrypoint"] == ["python", "-m", "training.evaluate"]
+    assert request["AppSpecification"]["ContainerArguments.$"] == "States.Array('--run', $.run)"
+    places = {
+        each["S3Input"]["LocalPath"]: each["S3Input"]["S3Uri.$"] for each in request["ProcessingInputs"]
+    }
     assert places == {
         "/opt/ml/processing/input/dataset": "$.dataset_uri",
         "/opt/ml/processing/input/model": "$.packed_uri",
         "/opt/ml/processing/input/champion": "$.champion_uri",
     }
-    [left] = asked["ProcessingOutputConfig"]["Outputs"]
+    [left] = request["ProcessingOutputConfig"]["Outputs"]
     assert left["S3Output"]["LocalPath"] == "/opt/ml/processing/output/evaluation"
     assert left["S3Output"]["S3Uri.$"] == "$.evaluation_uri"
 
@@ -75,8 +77,8 @@ def test_a_job_that_failed_by_no_fault_of_its_own_is_tried_again_after_a_wait(as
 
 def test_a_job_that_outlived_its_execution_is_waited_for_at_least_as_long_as_it_may_take(assembly):
     retries = assembly.state_machine()["States"]["PrepareTraining"]["Retry"]
-    [found] = [each for each in retries if each["ErrorEquals"] == ["StepUnderWay"]]
-    assert found["IntervalSeconds"] * found["MaxAttempts"] >= 4 * 3600
+    [retry] = [each for each in retries if each["ErrorEquals"] == ["StepUnderWay"]]
+    assert retry["IntervalSeconds"] * retry["MaxAttempts"] >= 4 * 3600
 
 
 def test_thresholds_and_limits_are_those_that_the_code_reads(assembly):
@@ -88,22 +90,22 @@ def test_thresholds_and_limits_are_those_that_the_code_reads(assembly):
 
 
 def test_schedules_start_what_they_are_for(dev, prod):
-    found = {
+    schedules = {
         stage: {
             key.partition("Schedules")[2][:5]: each["Properties"]
             for key, each in assembly.resources("AWS::Scheduler::Schedule").items()
         }
         for stage, assembly in (("dev", dev), ("prod", prod))
     }
-    assert [found[stage]["Retra"]["State"] for stage in ("dev", "prod")] == ["DISABLED", "ENABLED"]
-    assert found["prod"]["Retra"]["ScheduleExpression"] == "cron(0 3 ? * MON *)"
-    assert json.loads(found["prod"]["Retra"]["Target"]["Input"]) == {
+    assert [schedules[stage]["Retra"]["State"] for stage in ("dev", "prod")] == ["DISABLED", "ENABLED"]
+    assert schedules["prod"]["Retra"]["ScheduleExpression"] == "cron(0 3 ? * MON *)"
+    assert json.loads(schedules["prod"]["Retra"]["Target"]["Input"]) == {
         "scheduled_at": "<aws.scheduler.scheduled-time>"
     }
-    assert {found[stage]["Guard"]["State"] for stage in ("dev", "prod")} == {"ENABLED"}
+    assert {schedules[stage]["Guard"]["State"] for stage in ("dev", "prod")} == {"ENABLED"}
 
 
-def test_every_step_is_bounded_and_its_failure_is_told(assembly):
+def test_every_step_is_bounded_and_its_failure_is_reported(assembly):
     states = assembly.state_machine()["States"]
     tasks = {name: each for name, each in states.items() if each["Type"] == "Task"}
     notices = {name for name, each in tasks.items() if each["Resource"].endswith(":sns:publish")}
@@ -166,8 +168,8 @@ def test_the_machine_may_tag_the_jobs_that_it_waits_for(assembly):
 
 def test_spark_stops_by_itself_and_may_not_grow_without_end(assembly):
     [application] = assembly.resources("AWS::EMRServerless::Application").values()
-    found = application["Properties"]
-    assert (found["Type"], found["ReleaseLabel"]) == ("SPARK", "emr-spark-8.0.0")
-    assert found["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 5}
-    assert found["MaximumCapacity"] == {"Cpu": "32 vCPU", "Memory": "128 GB"}
-    assert "InitialCapacity" not in found  # which would be paid for while nothing runs
+    properties = application["Properties"]
+    assert (properties["Type"], properties["ReleaseLabel"]) == ("SPARK", "emr-spark-8.0.0")
+    assert properties["AutoStopConfiguration"] == {"Enabled": True, "IdleTimeoutMinutes": 5}
+    assert properties["MaximumCapacity"] == {"Cpu": "32 vCPU", "Memory": "128 GB"}
+    assert "InitialCapacity" not in properties  # which would be paid for while nothing runs

@@ -54,7 +54,7 @@ def policy(effect: str = "Allow", resource: str = "*", **context: Any) -> dict[s
 
 
 class Functions:
-    """Stands in for the Lambda service: what each function answers, and the events it was given."""
+    """A fake Lambda service: the result of each function, and the events that it received."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -90,7 +90,7 @@ def serving(gateway: Gateway) -> Iterator[httpx.Client]:
 
 
 def key() -> dict[str, str]:
-    """A merchant key that no other test has used, so that no policy is kept for it."""
+    """A merchant key that no other test has used, so that no policy is cached for it."""
     return {"Authorization": f"Bearer mk_{time.monotonic_ns()}"}
 
 

@@ -1,4 +1,4 @@
-"""Who is let through, over real HTTP."""
+"""Authorisation of requests, over real HTTP."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.apigateway.authorization import AuthorizerCache, Refused
+from local.apigateway.authorization import AuthorizerCache, GatewayError
 from local.apigateway.gateway import Authorizer, Gateway
 from local.apigateway.proxy import HttpRequest
 from tests.local.served import Functions, api, key, policy, refuse, serving
@@ -41,11 +41,11 @@ def test_the_authorisers_context_reaches_the_function_as_text(
     assert client.post("/v1/decisions", content=b"{}", headers=key()).status_code == 200
     given = functions.events["score"][0]["requestContext"]["authorizer"]
     assert given == {"merchant_id": "mer_1", "livemode": "false", "limit": "3", "principalId": "mer_1"}
-    asked = functions.events["authorize"][0]
-    assert asked["type"] == "REQUEST"
-    assert asked["methodArn"] == "arn:aws:execute-api:eu-west-1:123456789012:local/dev/POST/v1/decisions"
-    assert "body" not in asked
-    assert asked["headers"]["authorization"].startswith("Bearer mk_")
+    event = functions.events["authorize"][0]
+    assert event["type"] == "REQUEST"
+    assert event["methodArn"] == "arn:aws:execute-api:eu-west-1:123456789012:local/dev/POST/v1/decisions"
+    assert "body" not in event
+    assert event["headers"]["authorization"].startswith("Bearer mk_")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": ""}])
@@ -117,7 +117,7 @@ def test_policies_are_forgotten_after_their_time_and_failures_at_once() -> None:
 
     functions.answers["authorize"] = refuse("Unauthorized")
     for _ in range(2):
-        with pytest.raises(Refused):
+        with pytest.raises(GatewayError):
             ask()
     assert len(functions.events["authorize"]) == 2
     functions.answers["authorize"] = lambda event: policy()

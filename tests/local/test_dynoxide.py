@@ -1,4 +1,4 @@
-"""The engine that ends by itself is there again, at the same address, with all that it acknowledged."""
+"""An engine that ends by itself is restarted at the same address, with every acknowledged write."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def test_after_a_kill_everything_acknowledged_is_there_at_the_same_address(engin
             killed(engine)
         tables.put_item(TableName=TABLE, Item={"pk": {"S": str(number)}})
     killed(engine)
-    found = {item["pk"]["S"] for item in tables.scan(TableName=TABLE, ConsistentRead=True)["Items"]}
-    assert (engine.url, found) == (url, {str(number) for number in range(60)})
+    keys = {item["pk"]["S"] for item in tables.scan(TableName=TABLE, ConsistentRead=True)["Items"]}
+    assert (engine.url, keys) == (url, {str(number) for number in range(60)})
 
 
 def test_what_is_killed_again_while_it_starts_is_started_again(engine, monkeypatch):
@@ -86,9 +86,9 @@ def test_once_closed_it_stays_away(tmp_path: Path):
         os.kill(engine.pid, 0)
 
 
-def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path):
+def test_a_file_that_is_no_database_is_reported_in_one_line(tmp_path: Path):
     (tmp_path / "tables.db").write_bytes(b"no database" * 1_000)
-    with pytest.raises(LocalError, match=r"did not start: read .*log, or run `make clean`"):
+    with pytest.raises(LocalError, match=r"did not start: read .*log, or run `make reset`"):
         Dynoxide(tmp_path / "tables.db", tmp_path / "log")
 
 

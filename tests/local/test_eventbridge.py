@@ -1,4 +1,4 @@
-"""The bus and its two kinds of target: what is accepted is in the journal, once, for each of them."""
+"""The bus and its two kinds of target: an accepted event is journaled once for each."""
 
 import gzip
 import json
@@ -118,8 +118,8 @@ TIME = "aws.events.event.ingestion-time"
 def test_input_templates_wrap_the_event(stamp: str) -> None:
     template = InputTemplate(f'{{"at":{stamp},"e":<aws.events.event.json>}}')
     hostile = json.dumps({"a": f'<{TIME}><aws.events.event.json>"\\'})
-    found = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
-    assert found == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
+    target_input = json.loads(template.text(hostile, "2027-01-15T08:00:00Z"))
+    assert target_input == {"at": "2027-01-15T08:00:00Z", "e": json.loads(hostile)}
 
 
 def test_a_variable_within_a_text_gets_no_quotes() -> None:
@@ -131,7 +131,7 @@ def test_a_variable_within_a_text_gets_no_quotes() -> None:
     "template", ['{"e":<name>}', '{"e":<aws.events.event>}', '"<aws.events.event.json>"']
 )
 def test_a_variable_that_eventbridge_would_fill_otherwise_is_refused(template: str) -> None:
-    with pytest.raises(ValueError, match="cannot stand there"):
+    with pytest.raises(ValueError, match="is not supported there"):
         InputTemplate(template)
 
 

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from local.apigateway.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
-from local.apigateway.proxy import MalformedAnswer, proxy_answer
+from local.apigateway.proxy import MalformedResponse, proxy_response
 from local.apigateway.rest_api import RouteTable
 from local.lambda_.service import FunctionSpec, Invocation, LambdaService
 from tests.local.served import ROUTES, Functions, api, refuse, serving
@@ -246,8 +246,8 @@ def test_literal_segments_win_and_a_named_method_wins_over_any() -> None:
     table = RouteTable(routes)
 
     def function(method: str, path: str) -> str | None:
-        found = table.find(method, path)
-        return found[0].function if found else None
+        match = table.find(method, path)
+        return match[0].function if match else None
 
     assert function("GET", "/v1/decisions/latest") == "latest"
     assert function("PUT", "/v1/decisions/latest") == "any-latest"
@@ -279,9 +279,9 @@ def test_a_client_that_leaves_before_the_end_of_its_body_is_forgotten() -> None:
 
 
 def test_lone_surrogates_cannot_break_an_answer() -> None:
-    assert proxy_answer(b'{"statusCode": 200, "body": "\\ud800"}').body == b"?"
-    with pytest.raises(MalformedAnswer):
-        proxy_answer(b'{"statusCode": 200, "headers": {"x-a": "\\ud800"}}')
+    assert proxy_response(b'{"statusCode": 200, "body": "\\ud800"}').body == b"?"
+    with pytest.raises(MalformedResponse):
+        proxy_response(b'{"statusCode": 200, "headers": {"x-a": "\\ud800"}}')
 
 
 # With real functions in their own processes

@@ -1,4 +1,4 @@
-"""What the local system refuses: unknown types and settings it would otherwise skip in silence."""
+"""Unknown resource types and settings are refused, and not skipped in silence."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
     template["Resources"]["Vpc"] = {"Type": "AWS::EC2::VPC"}
     state = tmp_path / "state"
     with pytest.raises(
-        UnknownResource, match=r"AWS::EC2::VPC \(Vpc in stack app\) is not known.*resources.py"
+        UnknownResource, match=r"AWS::EC2::VPC \(Vpc in stack app\) is not known.*provisioner.py"
     ):
         LocalSystem(assembly_of(app=template), state, 0).__enter__()
     assert not state.exists()
@@ -70,7 +70,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
                     }
                 ],
             },
-            "<aws.events.event> cannot stand there",
+            "<aws.events.event> is not supported there",
         ),
         ("AWS::StepFunctions::StateMachine", MACHINE, "JSONata"),
         ("AWS::Lambda::Function", {"Runtime": "nodejs24.x"}, "nodejs24.x is not supported"),
@@ -97,7 +97,7 @@ def test_an_unknown_type_is_refused_before_anything_starts(
         (
             "AWS::Lambda::EventSourceMapping",
             {**FOLLOWING, "DestinationConfig": {"OnFailure": {"Destination": "arn:aws:sns:r:a:t"}}},
-            "is no queue",
+            "is not a queue",
         ),
         ("AWS::ApiGateway::RestApi", {"Body": {}}, "not from a body"),
         ("AWS::ApiGateway::Method", {"Integration": {"Type": "MOCK"}}, "only Lambda proxy"),
@@ -126,7 +126,7 @@ def test_a_setting_that_would_be_ignored_is_refused(
         start(assembly_of(app={"Resources": {"It": {"Type": kind, "Properties": properties}}}))
 
 
-def test_exports_reach_the_next_stack_and_circles_are_told(assembly_of: Callable[..., Path]) -> None:
+def test_exports_reach_the_next_stack_and_circles_are_reported(assembly_of: Callable[..., Path]) -> None:
     first = {
         "Resources": {"Role": {"Type": "AWS::IAM::Role"}},
         "Outputs": {"Role": {"Value": {"Fn::GetAtt": ["Role", "Arn"]}, "Export": {"Name": "first:Role"}}},
@@ -136,7 +136,7 @@ def test_exports_reach_the_next_stack_and_circles_are_told(assembly_of: Callable
     assert outputs["Same"] == outputs["Role"] == "arn:aws:iam::123456789012:role/first-Role"
 
 
-def test_a_circle_is_told(assembly_of: Callable[..., Path]) -> None:
+def test_a_circle_is_reported(assembly_of: Callable[..., Path]) -> None:
     def queue(other: str) -> dict[str, Any]:
         return {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": {"Ref": other}}}
 

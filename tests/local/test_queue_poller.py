@@ -60,16 +60,16 @@ class MemoryQueue:
             self.receives += 1
             while True:
                 now = time.monotonic()
-                found = self._visible(limit, now)
-                if found or now >= deadline:
-                    return found
+                visible = self._visible(limit, now)
+                if visible or now >= deadline:
+                    return visible
                 soonest = min((letter.visible_at for letter in self.letters.values()), default=deadline)
                 self._changed.wait(max(0.0, min(deadline, soonest) - now))
 
     def _visible(self, limit: int, now: float) -> list[Letter]:
-        found: list[Letter] = []
+        visible: list[Letter] = []
         for letter in list(self.letters.values()):
-            if len(found) == limit or letter.visible_at > now:
+            if len(visible) == limit or letter.visible_at > now:
                 continue
             if letter.received >= self.max_receives:
                 self.dead.append(self.letters.pop(letter.id).body)
@@ -77,8 +77,8 @@ class MemoryQueue:
                 continue
             letter.received += 1
             letter.visible_at = now + 3600
-            found.append(letter)
-        return found
+            visible.append(letter)
+        return visible
 
     def delete(self, receipts: Iterable[str]) -> None:
         with self._changed:
@@ -133,7 +133,7 @@ def poll() -> Iterator[Callable[..., QueuePoller]]:
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.lambda_.queue_poller._LONG_POLL_S", 0.1)
-    monkeypatch.setattr("local.lambda_.queue_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.queue_poller.ERROR_PAUSE_S", 0.01)
     monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.01)
 
 

@@ -1,4 +1,4 @@
-"""What is left of a system after it ended: on purpose, by Ctrl-C, by kill -9."""
+"""The state of a system after it was closed, interrupted by Ctrl-C, and killed by kill -9."""
 
 import gzip
 import json
@@ -75,15 +75,15 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 def children(pid: int) -> list[int]:
     """Processes that were started by `pid`, which may be dead; zombies are not counted."""
-    found = []
+    children = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
         if int(parent) == pid and state != "Z":
-            found.append(int(folder.name))
-    return found
+            children.append(int(folder.name))
+    return children
 
 
 def gone(pids: list[int], seconds: float = 5) -> bool:
@@ -105,12 +105,12 @@ def entry(n: int) -> dict[str, Any]:
 
 
 def archived(system: LocalSystem) -> list[str]:
-    found = []
+    event_ids = []
     for key, file in system._aws.mirror.contents(system.outputs["ArchiveName"], "events/"):
         assert key.endswith(".gz")
         lines = gzip.decompress(file.read_bytes()).splitlines()
-        found += [json.loads(line)["detail"]["event_id"] for line in lines]
-    return found
+        event_ids += [json.loads(line)["detail"]["event_id"] for line in lines]
+    return event_ids
 
 
 def stored(system: LocalSystem) -> set[str]:
@@ -124,9 +124,9 @@ def test_a_killed_process_leaves_exactly_the_messages_that_were_not_deleted(tmp_
     assert worker.stdout.readline() == "done\n"
     kill(worker)
     journal = Journal(tmp_path / "journal.sqlite")
-    found = DurableQueue("letters", "arn:aws:sqs:r:a:letters", journal).receive(1000)
-    assert [message.body for message in found] == [str(n) for n in range(40, 100)]
-    assert Counter(message.received for message in found) == {2: 20, 1: 40}
+    messages = DurableQueue("letters", "arn:aws:sqs:r:a:letters", journal).receive(1000)
+    assert [message.body for message in messages] == [str(n) for n in range(40, 100)]
+    assert Counter(message.received for message in messages) == {2: 20, 1: 40}
     journal.close()
 
 
@@ -184,7 +184,7 @@ def test_signals_end_the_system_and_all_its_processes(small_assembly: Path, tmp_
 def test_a_system_that_cannot_start_says_why_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.command.stop_on_signals", lambda: None)
     assert main(["up", "--assembly", str(tmp_path), "--state", str(tmp_path / "s")]) == 1
     said = capsys.readouterr()
     assert said.out == ""
@@ -192,13 +192,13 @@ def test_a_system_that_cannot_start_says_why_in_one_line(
 
 
 @pytest.mark.parametrize("port", ["80x", "-1", "8080.0", "٨٠٨٠"])
-def test_a_port_that_is_no_number_is_told_in_one_line(
+def test_a_port_that_is_no_number_is_reported_in_one_line(
     port: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("local.__main__.stop_on_signals", lambda: None)
+    monkeypatch.setattr("local.command.stop_on_signals", lambda: None)
     monkeypatch.setenv("PORT", port)
     assert main(["up"]) == 1
-    assert capsys.readouterr() == ("", f"error: PORT={port} is no port: use a number such as PORT=8090\n")
+    assert capsys.readouterr() == ("", f"error: PORT={port} is not a port: use a number such as PORT=8090\n")
 
 
 def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
@@ -214,8 +214,8 @@ def test_state_is_there_again(small_assembly: Path, tmp_path: Path) -> None:
                 ssm.put_parameter(Name="/small/limit", Value="9", Type="String", Overwrite=True)
                 system.publish([entry(n) for n in range(5)])
                 continue
-            found = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
-            assert {key for key in found if not key.startswith("events/")} == {
+            object_keys = {o["Key"] for o in s3.list_objects_v2(Bucket=bucket)["Contents"]}
+            assert {key for key in object_keys if not key.startswith("events/")} == {
                 "a/b.txt",
                 "a",
                 "a/../c",
@@ -238,6 +238,6 @@ def test_another_key_schema_asks_for_make_clean(
         pass
     table = template["Resources"]["Table"]["Properties"]
     table["KeySchema"][0]["AttributeName"] = table["AttributeDefinitions"][0]["AttributeName"] = "other"
-    with pytest.raises(StateMismatch, match="run `make clean`"):
+    with pytest.raises(StateMismatch, match="run `make reset`"):
         LocalSystem(assembly_of(small=template), state, 0, say=lambda _: None).__enter__()
     assert issubclass(StateMismatch, LocalError)

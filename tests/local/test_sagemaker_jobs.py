@@ -1,4 +1,4 @@
-"""Jobs are remembered beyond the system's end: a name is used once, and one that was cut short has failed."""
+"""Jobs are stored across restarts: a name is used once, and an interrupted job has failed."""
 
 import json
 import time
@@ -24,9 +24,9 @@ class Nothing:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    found = Journal(tmp_path / "journal.sqlite")
-    yield found
-    found.close()
+    opened = Journal(tmp_path / "journal.sqlite")
+    yield opened
+    opened.close()
 
 
 def jobs(folder: Path, journal: Journal) -> ContainerJobs:
@@ -34,7 +34,7 @@ def jobs(folder: Path, journal: Journal) -> ContainerJobs:
     return ContainerJobs(folder / "jobs", folder / "logs", [], "arn", journal, Nothing, dict)
 
 
-def asked(name: str, program: str) -> dict[str, object]:
+def job_parameters(name: str, program: str) -> dict[str, object]:
     entry = {"ContainerEntrypoint": ["python", "-c", program]}
     return {"ProcessingJobName": name, "AppSpecification": {"ImageUri": "i", **entry}}
 
@@ -44,7 +44,7 @@ def test_a_job_is_known_after_the_systems_end_and_its_name_is_used_once(
 ) -> None:
     before = jobs(tmp_path, journal)
     for name, program in (("good", "pass"), ("bad", "raise SystemExit('no signal')")):
-        assert before.start("Processing", asked(name, program)).wait(60)
+        assert before.start("Processing", job_parameters(name, program)).wait(60)
     before.close()
     after = jobs(tmp_path, journal)
     good, bad = after.get("Processing", "good"), after.get("Processing", "bad")
@@ -52,16 +52,16 @@ def test_a_job_is_known_after_the_systems_end_and_its_name_is_used_once(
     assert "no signal" in bad.describe()["FailureReason"]
     assert good.describe()["CreationTime"] == before.get("Processing", "good").describe()["CreationTime"]
     with pytest.raises(JobExists, match="good already exists"):
-        after.start("Processing", asked("good", "pass"))
+        after.start("Processing", job_parameters("good", "pass"))
     with pytest.raises(UnknownJob):
         after.get("Training", "good")
 
 
 def test_a_job_that_was_under_way_has_failed(tmp_path: Path, journal: Journal) -> None:
     started = jobs(tmp_path, journal)
-    job = started.start("Processing", asked("long", "import time; time.sleep(600)"))
-    found = jobs(tmp_path, journal).get("Processing", "long")
-    assert (found.status, found.failure_reason) == ("Failed", CUT_SHORT)
+    job = started.start("Processing", job_parameters("long", "import time; time.sleep(600)"))
+    earlier = jobs(tmp_path, journal).get("Processing", "long")
+    assert (earlier.status, earlier.failure_reason) == ("Failed", CUT_SHORT)
     started.close()
     assert job.wait(60)
 
@@ -75,11 +75,13 @@ def test_a_name_that_was_used_fails_the_state_as_sagemaker_does(small_assembly: 
             given = json.dumps({"run": "twice", "script": "raise SystemExit('no signal')"})
             begun = states.start_execution(stateMachineArn=system.outputs["MachineArn"], input=given)
             arn = begun["executionArn"]
-            while (found := states.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            while (execution := states.describe_execution(executionArn=arn))["status"] == "RUNNING":
                 time.sleep(0.05)
-            ended.append(found)
+            ended.append(execution)
         assert "SageMaker.ResourceInUseException" not in ended[0]["cause"]
         assert "SageMaker.ResourceInUseException" in ended[1]["cause"]
         assert "twice-prepare already exists" in ended[1]["cause"]
         with pytest.raises(jobs_of.exceptions.ClientError, match="already exists"):
-            jobs_of.create_processing_job(**asked("twice-prepare", "pass"), RoleArn="arn:aws:iam::1:role/r")
+            jobs_of.create_processing_job(
+                **job_parameters("twice-prepare", "pass"), RoleArn="arn:aws:iam::1:role/r"
+            )

@@ -1,4 +1,4 @@
-"""Standard queue semantics, and what is left of a queue after its process is gone."""
+"""Standard queue semantics, and the state of a queue after its process has ended."""
 
 import time
 from collections.abc import Iterator
@@ -53,10 +53,10 @@ def test_deleted_messages_are_gone_also_for_the_next_process(journal: Journal) -
     letters.delete([dropped.receipt])
     letters.delete([dropped.receipt])
     reloaded = queue(journal)
-    found = reloaded.receive(10)
-    assert [message.body for message in found] == ["a", "c"]
-    assert [message.received for message in found] == [2, 2]
-    assert found[0].id == kept.id
+    messages = reloaded.receive(10)
+    assert [message.body for message in messages] == ["a", "c"]
+    assert [message.received for message in messages] == [2, 2]
+    assert messages[0].id == kept.id
 
 
 def test_a_message_received_too_often_goes_to_the_dead_letters(journal: Journal) -> None:

@@ -1,4 +1,4 @@
-"""Records from a stream to a function: in order, from where it stopped, never lost, given up when told to."""
+"""Records from a stream to a function: in order, from the checkpoint on, never lost, discarded as configured."""
 
 import itertools
 import json
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.lambda_.service import Invocation
-from local.lambda_.stream_poller import Mapping, StreamPoller
+from local.lambda_.stream_poller import StreamMapping, StreamPoller
 from local.state import Journal
 
 ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/items/stream/1"
@@ -45,9 +45,9 @@ class MemoryStream:
         if self.broken:
             self.broken -= 1
             raise OSError("the engine is gone")
-        found = self.records[self._place : self._place + limit]
-        self._place += len(found)
-        return found
+        records = self.records[self._place : self._place + limit]
+        self._place += len(records)
+        return records
 
     def close(self) -> None:
         self.closed = True
@@ -95,7 +95,7 @@ def follow(journal: Journal) -> Iterator[Callable[..., StreamPoller]]:
     started: list[StreamPoller] = []
 
     def start(stream: Any, invoke: Any, size: int = 10, **settings: Any) -> StreamPoller:
-        mapping = Mapping(function="log", batch_size=size, **{"partial": True, **settings})
+        mapping = StreamMapping(function="log", batch_size=size, **{"partial": True, **settings})
         poller = StreamPoller(stream, mapping, invoke, journal)
         started.append(poller)
         poller.start()
@@ -108,7 +108,7 @@ def follow(journal: Journal) -> Iterator[Callable[..., StreamPoller]]:
 
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.lambda_.stream_poller.AFTER_TROUBLE_S", 0.01)
+    monkeypatch.setattr("local.lambda_.stream_poller.ERROR_PAUSE_S", 0.01)
     monkeypatch.setattr("local.lambda_.queue_poller._FIRST_RETRY_S", 0.001)
 
 
@@ -145,7 +145,7 @@ def test_what_was_under_way_when_it_was_killed_comes_again(
         pass
 
     stream, function = MemoryStream(20), Function()
-    poller = StreamPoller(stream, Mapping(function="log", batch_size=10), function, journal)
+    poller = StreamPoller(stream, StreamMapping(function="log", batch_size=10), function, journal)
     poller.stream.seek(None)
     poller._hand_over(stream.read(10))
 
@@ -184,9 +184,13 @@ def test_a_batch_that_fails_as_a_whole_is_halved_until_the_bad_one_is_alone(
     ]  # fmt: skip
     [notice] = [json.loads(text) for text in given_up]
     assert notice["requestContext"]["condition"] == "RetryAttemptsExhausted"
-    told = notice["DDBStreamBatchInfo"]
-    assert (told["startSequenceNumber"], told["endSequenceNumber"], told["batchSize"]) == ("6", "6", 1)
-    assert (told["shardId"], told["streamArn"]) == ("shard-1", ARN)
+    batch_info = notice["DDBStreamBatchInfo"]
+    assert [batch_info[name] for name in ("startSequenceNumber", "endSequenceNumber", "batchSize")] == [
+        "6",
+        "6",
+        1,
+    ]
+    assert (batch_info["shardId"], batch_info["streamArn"]) == ("shard-1", ARN)
 
 
 def test_what_is_too_old_is_passed_over_and_the_rest_is_not(follow: Callable[..., StreamPoller]) -> None:

@@ -44,7 +44,7 @@ def entry(n: int, **detail: Any) -> dict[str, Any]:
 def archived(system: LocalSystem) -> list[str]:
     s3 = system.client("s3")
     bucket = system.outputs["ArchiveName"]
-    keys = [found["Key"] for found in s3.list_objects_v2(Bucket=bucket, Prefix="events/").get("Contents", [])]
+    keys = [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix="events/").get("Contents", [])]
     bodies = [gzip.decompress(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
     return [json.loads(line)["detail"]["event_id"] for body in bodies for line in body.splitlines()]
 
@@ -59,9 +59,9 @@ def run(system: LocalSystem, **given: Any) -> dict[str, Any]:
     started = states.start_execution(stateMachineArn=system.outputs["MachineArn"], input=json.dumps(given))
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        found: dict[str, Any] = states.describe_execution(executionArn=started["executionArn"])
-        if found["status"] != "RUNNING":
-            return found
+        execution: dict[str, Any] = states.describe_execution(executionArn=started["executionArn"])
+        if execution["status"] != "RUNNING":
+            return execution
         time.sleep(0.05)
     raise AssertionError("the execution did not end")
 
@@ -97,15 +97,19 @@ def test_the_queue_api_and_the_poller_share_one_queue(system: LocalSystem) -> No
     assert len(system.queue(url)) == 2
     counted = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
     assert counted["ApproximateNumberOfMessages"] == "2"
-    found = sqs.receive_message(
+    messages = sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], AttributeNames=["All"]
     )["Messages"]
-    assert [message["Body"] for message in found] == ["plain", "batched"]
-    assert found[0]["MessageAttributes"]["why"]["StringValue"] == "late"
-    assert found[0]["Attributes"]["ApproximateReceiveCount"] == "1"
-    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=found[0]["ReceiptHandle"], VisibilityTimeout=0)
+    assert [message["Body"] for message in messages] == ["plain", "batched"]
+    assert messages[0]["MessageAttributes"]["why"]["StringValue"] == "late"
+    assert messages[0]["Attributes"]["ApproximateReceiveCount"] == "1"
+    sqs.change_message_visibility(
+        QueueUrl=url, ReceiptHandle=messages[0]["ReceiptHandle"], VisibilityTimeout=0
+    )
     assert sqs.receive_message(QueueUrl=url)["Messages"][0]["Body"] == "plain"
-    handles = [{"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]} for n, message in enumerate(found)]
+    handles = [
+        {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]} for n, message in enumerate(messages)
+    ]
     assert len(sqs.delete_message_batch(QueueUrl=url, Entries=handles)["Successful"]) == 2
     assert len(system.queue(url)) == 0
     with pytest.raises(sqs.exceptions.ReceiptHandleIsInvalid):

@@ -99,7 +99,7 @@ def test_nested_stages_are_chosen_by_name(tmp_path: Path, assembly_of: Callable[
     }
     (outer / "manifest.json").write_text(json.dumps({"artifacts": stages}))
     assert [stack.name for stack in load_assembly(outer, "dev")] == ["only"]
-    with pytest.raises(TemplateError, match="none is called test"):
+    with pytest.raises(TemplateError, match="none is named test"):
         load_assembly(outer, "test")
 
 
