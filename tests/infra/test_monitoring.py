@@ -1,7 +1,7 @@
 """Alarms use the names and the limits of the metrics that the model's report publishes."""
 
+import importlib.util
 import json
-from pathlib import Path
 
 import botocore.session
 import numpy as np
