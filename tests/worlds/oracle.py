@@ -37,7 +37,7 @@ LIFETIME = "lifetime"
 MAX_SKEW = 5 * UNITS["m"]
 TWO_YEARS = 730 * UNITS["d"]
 DIGITS = 32
-"""Binary digits of a decayed weight."""
+"""Digits of a decayed weight after the binary point."""
 
 NAN = math.nan
 
@@ -189,7 +189,9 @@ def answer(view: View, arrived: Iterable[Event], token: str, q: int) -> Answer:
         return Answer("unavailable", (NAN,) * len(view.features))
     living = continued(view, before, q)
     counted = [event for event in living if voids.get(event.id, q) >= q]
-    values = tuple(feature(view, of, window, counted, q) for of in view.aggregations for window in view.windows)
+    values = tuple(
+        feature(view, of, window, counted, q) for of in view.aggregations for window in view.windows
+    )
     return Answer("present" if living else "absent", values)
 
 
@@ -327,27 +329,30 @@ def numbers(field: str, events: Sequence[Event]) -> list[int]:
     return [event.data[field] for event in events if event.data.get(field) is not None]
 
 
-def statistic(kind: str, found: Sequence[int]) -> float:
+def statistic(kind: str, values: Sequence[int]) -> float:
     """A number made of numbers, exactly until the one division."""
     if kind == "sum":
-        return float(sum(found))
-    if not found:
+        return float(sum(values))
+    if not values:
         return NAN
-    count, total = len(found), sum(found)
-    match kind:
-        case "mean":
-            return float(Fraction(total, count))
-        case "variance":
-            squares = sum(number * number for number in found)
-            return float(Fraction(count * squares - total * total, count * count))
-        case "min":
-            return float(min(found))
-        case "max":
-            return float(max(found))
-        case "first":
-            return float(found[0])
-    assert kind == "last"
-    return float(found[-1])
+    return float(STATISTICS[kind](values))
+
+
+def variance(values: Sequence[int]) -> Fraction:
+    """The population's variance."""
+    size, total = len(values), sum(values)
+    return Fraction(size * sum(number * number for number in values) - total * total, size * size)
+
+
+STATISTICS: Mapping[str, Callable[[Sequence[int]], int | Fraction]] = {
+    "mean": lambda values: Fraction(sum(values), len(values)),
+    "variance": variance,
+    "min": min,
+    "max": max,
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+}
+"""What is made of at least one number, exactly."""
 
 
 def of_numbers(of: Aggregation, events: Sequence[Event], _q: int) -> float:
@@ -385,9 +390,9 @@ def decayed_sum(of: Aggregation, events: Sequence[Event], q: int) -> float:
 
 
 def weight(age: int) -> Fraction:
-    """2^(−age/8), rounded to 32 binary digits."""
+    """2^(−age/8), rounded to 32 digits after the binary point."""
     halvings, eighths = divmod(age, 8)
-    return Fraction(round(2.0 ** (DIGITS - eighths / 8)), 2 ** (DIGITS + halvings))
+    return Fraction(round(math.ldexp(2.0 ** (-eighths / 8), DIGITS - halvings)), 2**DIGITS)
 
 
 SIMPLE: Mapping[str, Callable[[Aggregation, Sequence[Event], int], Value]] = {
