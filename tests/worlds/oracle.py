@@ -15,23 +15,20 @@ from typing import Literal
 
 from candor import Event
 
-UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 SECONDS = 1_000
 
-HOPS = {
-    "1m": 10 * SECONDS,
-    "4m": 10 * SECONDS,
-    "10m": 10 * SECONDS,
-    "1h": UNITS["m"],
-    "6h": 15 * UNITS["m"],
-    "24h": UNITS["h"],
-    "7d": 6 * UNITS["h"],
-    "30d": UNITS["d"],
-    "90d": UNITS["d"],
-    "168d": 7 * UNITS["d"],
-    "365d": 7 * UNITS["d"],
-}
-"""The step of the left edge by window, as the table says."""
+STEPS = (
+    10 * SECONDS,
+    UNITS["m"],
+    15 * UNITS["m"],
+    UNITS["h"],
+    6 * UNITS["h"],
+    UNITS["d"],
+    7 * UNITS["d"],
+    28 * UNITS["d"],
+)
+"""The steps that the left edge of a window may have."""
 
 LIFETIME = "lifetime"
 MAX_SKEW = 5 * UNITS["m"]
@@ -245,9 +242,16 @@ def expiry(view: View) -> float:
 
 def hop(view: View, window: Window) -> int:
     """Steps (ms) in which a window's edge moves."""
-    if view.max_events is not None:
-        return 1
-    return HOPS[window.delay if window.length == LIFETIME else window.length]
+    return (
+        1
+        if view.max_events is not None
+        else step_of(window.delay if window.length == LIFETIME else window.length)
+    )
+
+
+def step_of(length: str) -> int:
+    """The largest step of at most a 24th of a length, or the shortest."""
+    return max([STEPS[0], *(step for step in STEPS if 24 * step <= milliseconds(length))])
 
 
 def down(moment: int, step: int) -> int:
@@ -278,7 +282,7 @@ def feature(view: View, of: Aggregation, window: Window, counted: Sequence[Event
 def rate_of_change(of: Aggregation, counted: Sequence[Event], q: int) -> float:
     """By how much the last period differs from the one before, as a share of the latter."""
     assert of.of is not None
-    period, step = milliseconds(of.time), HOPS[of.time]
+    period, step = milliseconds(of.time), step_of(of.time)
     middle, start = down(q - period, step), down(q - 2 * period, step)
     later = exact(of.of, [event for event in counted if middle <= event.occurred_at < q])
     earlier = exact(of.of, [event for event in counted if start <= event.occurred_at < middle])

@@ -14,7 +14,6 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.errors import DefinitionError
 from tests.worlds.declared import ENTITIES, definitions
 from tests.worlds.oracle import (
-    HOPS,
     LIFETIME,
     MAX_SKEW,
     Aggregation,
@@ -30,19 +29,36 @@ from tests.worlds.oracle import (
     expiry,
     hop,
     milliseconds,
+    step_of,
 )
 
 EPOCH = 20_833 * DAY
 SPANS = (20 * MINUTE, 3 * HOUR, 2 * DAY, 20 * DAY, 150 * DAY)
 GRIDS = (1, SECOND, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR)
-LATEST_COPY = 12 * DAY
+LATEST_COPY = 11 * DAY
 """How late (ms) a copy of an event comes at most: within the horizon of ids, whatever its batch adds."""
+
+LONGEST_BATCH = DAY
+"""How long (ms) a batch waits for more events at most."""
 
 HORIZON = 14 * DAY
 NUMERIC = ("sum", "mean", "variance", "min", "max", "first", "last")
 OF_LATEST = ("sum", "mean", "variance", "min", "max")
 HALF_LIVES = ("1m", "10m", "1h", "6h", "24h", "7d", "30d")
-RATES = {"1m": "4m", "4m": "10m", "6h": "24h", "30d": "90d", "168d": "365d"}
+WINDOWS = (
+    *("1m", "90s", "4m", "10m", "25m", "1h", "2h", "6h", "9h", "24h", "60h"),
+    *("7d", "14d", "30d", "45d", "90d", "168d", "200d", "365d", "672d", "731d"),
+)
+RATES = {
+    "1m": "4m",
+    "4m": "10m",
+    "10m": "25m",
+    "1h": "2h",
+    "6h": "24h",
+    "7d": "14d",
+    "30d": "90d",
+    "168d": "365d",
+}
 """Windows that hold two periods of a rate of change and at most four, by period."""
 
 METHODS = ("card", "bank", "cash", "voucher", "", "Überweisung")
@@ -123,7 +139,9 @@ def view(rng: random.Random, span: int, name: str) -> View:
     return View(name, entity, hot, types, kinds, windows, expires_after(rng, windows, hot, exact), most)
 
 
-def of_rates(rng: random.Random, types: tuple[str, ...]) -> tuple[tuple[Aggregation, ...], tuple[Window, ...]]:
+def of_rates(
+    rng: random.Random, types: tuple[str, ...]
+) -> tuple[tuple[Aggregation, ...], tuple[Window, ...]]:
     """Rates of change, and the window that they need."""
     period = rng.choice(list(RATES))
     rates = [
@@ -141,8 +159,8 @@ def counted(rng: random.Random, types: tuple[str, ...]) -> Aggregation:
 
 def window(rng: random.Random, span: int, *, exact: bool) -> Window:
     """A window; those of about the span, or of a fraction of it, come more often."""
-    fitting = [name for name in HOPS if span / 100 <= milliseconds(name) <= 2 * span] or ["10m"]
-    length = rng.choice(fitting if rng.random() < 0.8 else list(HOPS))
+    fitting = [name for name in WINDOWS if span / 100 <= milliseconds(name) <= 2 * span] or ["10m"]
+    length = rng.choice(fitting if rng.random() < 0.8 else list(WINDOWS))
     if exact:
         return Window(length)
     if rng.random() < 0.25:
@@ -156,19 +174,33 @@ def expires_after(rng: random.Random, windows: Sequence[Window], hot: bool, exac
     if hot or exact or rng.random() < 0.4 or all(of.length != LIFETIME for of in windows):
         return ""
     reach = [
-        milliseconds(of.length) + HOPS[of.length] + (milliseconds(of.delay) if of.delay else 0)
+        milliseconds(of.length) + step_of(of.length) + (milliseconds(of.delay) if of.delay else 0)
         for of in windows
         if of.length != LIFETIME
     ]
-    fitting = [text for text in ("1h", "5h", "1d", "4d", "25d", "200d") if milliseconds(text) >= max([0, *reach])]
+    fitting = [
+        text for text in ("1h", "5h", "1d", "4d", "25d", "200d") if milliseconds(text) >= max([0, *reach])
+    ]
     return rng.choice(fitting[:2]) if fitting else ""
 
 
-def aggregation(rng: random.Random, types: tuple[str, ...], windows: Sequence[Window], name: str) -> Aggregation:
+def aggregation(
+    rng: random.Random, types: tuple[str, ...], windows: Sequence[Window], name: str
+) -> Aggregation:
     """An aggregation of any kind but a rate of change."""
     where = condition(rng, types)
     kind = rng.choice(
-        [*NUMERIC, "count", "time_since_last", "distinct", "last_category", "last_k", "last_k", "ratio", "decayed_sum"]
+        [
+            *NUMERIC,
+            "count",
+            "time_since_last",
+            "distinct",
+            "last_category",
+            "last_k",
+            "last_k",
+            "ratio",
+            "decayed_sum",
+        ]
     )
     number = rng.choice(["amount", "amount", "days"])
     match kind:
@@ -260,10 +292,14 @@ def event(
     rng: random.Random, tokens: dict[str, list[str]], amount, number: int, moment: int, *, narrow: bool
 ) -> Event:
     """An event at a moment; of a narrow world's events most name the same entity."""
-    entities = {name: rng.choice(of[:1] if narrow and rng.random() < 0.9 else of) for name, of in tokens.items()}
+    entities = {
+        name: rng.choice(of[:1] if narrow and rng.random() < 0.9 else of) for name, of in tokens.items()
+    }
     name = f"{rng.choice(['a', 'b', 'Z', 'é', '#'])}{number}"
     if rng.random() < 0.3:
-        return Event(name, "failed", moment, entities, {"amount": amount(), "method": rng.choice(["card", "bank"])})
+        return Event(
+            name, "failed", moment, entities, {"amount": amount(), "method": rng.choice(["card", "bank"])}
+        )
     drawn = {"amount": amount(), "days": rng.randint(-3, 30), "method": rng.choice(METHODS)}
     data = {key: value for key, value in drawn.items() if rng.random() < 0.85}
     if rng.random() < 0.05:
@@ -309,7 +345,10 @@ def voided(rng: random.Random, first: Arrival, span: int, amount) -> list[Arriva
     voids = [named.void(named.occurred_at + after)]
     if rng.random() < 0.2:
         voids.append(named.void(named.occurred_at + rng.randrange(span)))
-    return [Arrival(of.voided_at + rng.choice([0, rng.randrange(10 * SECOND), rng.randrange(span)]), of) for of in voids]
+    return [
+        Arrival(of.voided_at + rng.choice([0, rng.randrange(10 * SECOND), rng.randrange(span)]), of)
+        for of in voids
+    ]
 
 
 def batched(rng: random.Random, coming: Sequence[Arrival]) -> list[Apply]:
@@ -318,6 +357,7 @@ def batched(rng: random.Random, coming: Sequence[Arrival]) -> list[Apply]:
     place, size = 0, rng.choice(BATCHES)
     while place < len(coming):
         page = coming[place : place + rng.randint(1, size)]
+        page = [arrival for arrival in page if arrival.at <= page[0].at + LONGEST_BATCH]
         batches.append(Apply(page[-1].at, tuple(arrival.event for arrival in page)))
         place += len(page)
     again = [Apply(of.at + rng.randrange(DAY), of.events) for of in batches if rng.random() < 0.03]
@@ -328,7 +368,11 @@ def batched(rng: random.Random, coming: Sequence[Arrival]) -> list[Apply]:
 
 
 def steps(
-    rng: random.Random, views: Sequence[View], batches: Sequence[Apply], tokens: dict[str, list[str]], span: int
+    rng: random.Random,
+    views: Sequence[View],
+    batches: Sequence[Apply],
+    tokens: dict[str, list[str]],
+    span: int,
 ) -> list[Apply | Ask]:
     """Batches, and between them questions."""
     asking = {rng.randrange(len(batches)) for _ in range(5)} | {len(batches) - 1}
@@ -353,7 +397,13 @@ def questions(
     span: int,
 ) -> list[Question]:
     """Questions of the present, of moments around it, and of edges."""
-    moments = [at, at, at - rng.randrange(MAX_SKEW), moment_of(rng, rng.choice(events)), at + rng.randrange(span)]
+    moments = [
+        at,
+        at,
+        at - rng.randrange(MAX_SKEW),
+        moment_of(rng, rng.choice(events)),
+        at + rng.randrange(span),
+    ]
     moments += [edge(rng, rng.choice(views), rng.choice(events)) for _ in range(4)]
     return [Question({name: rng.choice([*of, of[0]]) for name, of in tokens.items()}, q) for q in moments]
 

@@ -21,7 +21,7 @@ from history.offline import Knowledge, begin_healing, event_table, heal, histori
 from tests.worlds import oracle
 from tests.worlds.declared import ENTITIES, definitions
 from tests.worlds.oracle import Answer, Estimate, View
-from tests.worlds.plan import HORIZON, Apply, Ask, Plan, Question, draw
+from tests.worlds.plan import HORIZON, Apply, Plan, Question, draw
 
 YOUNG = 5 * MINUTE
 CROWD = 128
@@ -121,11 +121,15 @@ class World:
         self._ever_stale: set[str] = set()
         self._healed: dict[tuple[str, str], int] = {}
         self._reads: list[Read] = []
+        self._too_late: set[str] = set()
 
     def run(self) -> None:
         """Take all steps, and those of healing between them; then ask once more, and what was known at each moment."""
         for step in self._plan.steps:
-            self._at(step.at, lambda step=step: self._apply(step) if isinstance(step, Apply) else self._ask(step.questions))
+            self._at(
+                step.at,
+                lambda step=step: self._apply(step) if isinstance(step, Apply) else self._ask(step.questions),
+            )
         while self._due:
             moment, _, action = heapq.heappop(self._due)
             self._clock.advance(moment - self._clock.now_ms())
@@ -146,7 +150,9 @@ class World:
 
     def _apply(self, step: Apply) -> None:
         now = self._clock.now_ms()
-        outcome = ingest(step.events, self._definitions, self._store, self._clock, Retention(event_ids=HORIZON))
+        outcome = ingest(
+            step.events, self._definitions, self._store, self._clock, Retention(event_ids=HORIZON)
+        )
         wanted = {place for place, event in enumerate(step.events) if oracle.refused(event, now)}
         if outcome.refused.keys() != wanted or outcome.failed:
             self._differ("refused or failed", "", "", 0, str(wanted), f"{outcome.refused} {outcome.failed}")
@@ -156,6 +162,7 @@ class World:
                 self._by_id.setdefault(event.dedup_id, event)
         self.result.counts["events"] += len(step.events)
         self.result.counts["too late for a view"] += len(outcome.too_late)
+        self._too_late |= outcome.too_late
         for key in sorted(outcome.stale):
             self._went_stale(key)
 
@@ -175,9 +182,10 @@ class World:
             self._differ("queued and not stale", key, "", 0, "stale", "exact")
         held = [self._by_id[event_id] for event_id in self._store.log[key]]
         if self._plan.seed % 2:
-            held = [event for event in self._arrived]  # as a library without a log has them
+            held = list(self._arrived)  # as a library without a log has them
         ready = self._clock.now_ms() + self._rng.randint(MINUTE, LATEST_ARCHIVE)
-        self._after(ARCHIVE_LAG, lambda: self._look(key, held, ready, len(self._store.log[key])))
+        commits = len(self._store.log[key])
+        self._after(ARCHIVE_LAG, lambda: self._look(key, held, ready, commits))
         self._after(1 + self._rng.randrange(ARCHIVE_LAG), lambda: self._ask(self._questions_of(key)))
 
     def _look(self, key: str, held: list[Event], ready: int, commits: int) -> None:
@@ -227,7 +235,16 @@ class World:
                     continue
                 wanted = self._answer(view, self._arrived, token, question.q)
                 values = [online.values[name] for name in view.features]
-                read = Read(view, token, question.q, self._clock.now_ms(), knowing, wanted, online.states[view.name], values)
+                read = Read(
+                    view,
+                    token,
+                    question.q,
+                    self._clock.now_ms(),
+                    knowing,
+                    wanted,
+                    online.states[view.name],
+                    values,
+                )
                 self._compare(read)
                 self._reads.append(read)
 
@@ -257,12 +274,28 @@ class World:
         events = self._of(view, token)
         if q <= self._healed.get((view.name, token), 0):
             return True
-        if len(events) <= RAW and view.max_events is None:
+        if len(events) <= RAW and not self._left_out(view, events):
             return False
         newest = max((event.moment for event in events), default=0)
+        if view.max_events is not None and q < newest and self._dropped(view, events, q):
+            return True
         if q < newest - YOUNG:
             return True
         return q < newest and sum(event.moment >= newest - YOUNG for event in events) > CROWD
+
+    @staticmethod
+    def _dropped(view: View, events: Sequence[Event], q: int) -> bool:
+        """True where exact windows had no room for the events of `q` beside those that came later."""
+        longest = max(oracle.milliseconds(window.length) for window in view.windows)
+        return sum(event.occurred_at >= q - longest for event in events) > (view.max_events or 0) + RAW
+
+    def _left_out(self, view: View, events: Sequence[Event]) -> bool:
+        """True where an event may have been taken back, been out of reach, or belong to a history that expired."""
+        return (
+            view.max_events is not None
+            or bool(view.expires_after)
+            or any(event.voided_at is not None or event.dedup_id in self._too_late for event in events)
+        )
 
     def _may_be_stale(self, view: View, token: str) -> bool:
         """True for an item that a void names, or a history with a gap that a late event may have closed."""
@@ -302,7 +335,10 @@ class World:
             self._expect(equal(read.wanted.values, values), "as-of as known", read, values)
 
     def _archived(
-        self, events: Sequence[Event], questions: Sequence[tuple[int, Mapping[str, str]]], knowledge: Knowledge
+        self,
+        events: Sequence[Event],
+        questions: Sequence[tuple[int, Mapping[str, str]]],
+        knowledge: Knowledge,
     ) -> list[dict[str, float]]:
         rows = pl.DataFrame([{"q": q, **NOBODY, **entities} for q, entities in questions], schema=SCHEMA)
         table = event_table(self._definitions, events)
@@ -313,13 +349,17 @@ class World:
             actual = f"{read.state} {read.values}, archive {list(values)}"
             self._differ(what, read.view.name, read.token, read.q, str(read.wanted), actual, read.clock)
 
-    def _differ(self, what: str, view: str, token: str, q: int, expected: str, actual: str, clock: int = 0) -> None:
+    def _differ(
+        self, what: str, view: str, token: str, q: int, expected: str, actual: str, clock: int = 0
+    ) -> None:
         clock = clock or self._clock.now_ms()
-        self.result.differences.append(Difference(self.result.seed, what, view, token, q, clock, expected, actual))
+        self.result.differences.append(
+            Difference(self.result.seed, what, view, token, q, clock, expected, actual)
+        )
 
 
 NOBODY = dict.fromkeys(ENTITIES)
-SCHEMA = {"q": pl.Int64} | {name: pl.String for name in ENTITIES}
+SCHEMA = {"q": pl.Int64} | dict.fromkeys(ENTITIES, pl.String)
 
 
 def marked(entities: Mapping[str, str], knowing: int) -> dict[str, str]:
