@@ -27,16 +27,6 @@ PAID = EventType(
 FAILED = EventType("failed", [CUSTOMER, SHOP], {"amount": Money(), "method": Text(of=["card", "bank"])})
 TYPES = {kind.name: kind for kind in (PAID, FAILED)}
 
-PLAIN = {
-    "sum": candor.Sum,
-    "mean": candor.Mean,
-    "variance": candor.Variance,
-    "min": candor.Min,
-    "max": candor.Max,
-    "first": candor.First,
-    "last": candor.Last,
-}
-
 
 def definitions(views: tuple[View, ...]) -> Definitions:
     """Declarations of views. Raises `DefinitionError` where candor refuses them."""
@@ -64,25 +54,34 @@ def window(of: Window) -> str | candor.Delayed:
 
 def aggregation(of: Aggregation):
     """An aggregation."""
-    name, where = of.name or None, None if of.where is None else predicate(of.where)
-    match of.kind:
-        case "count":
-            return candor.Count(where=where, name=name)
-        case "time_since_last":
-            return candor.TimeSinceLast(where=where, name=name)
-        case "distinct":
-            return candor.Distinct(of.field, exact=of.exact, where=where, name=name)
-        case "last_category":
-            return candor.LastCategory(of.field, list(of.categories), where=where, name=name)
-        case "decayed_sum":
-            return candor.DecayedSum(of.field, half_life=of.time, where=where, name=name)
-        case "last_k":
-            return candor.LastK(aggregation(of.of), of.k, over=of.over, name=name)
-        case "ratio":
-            return candor.Ratio(aggregation(of.of), aggregation(of.to), name=name)
-        case "rate_of_change":
-            return candor.RateOfChange(aggregation(of.of), of.time, name=name)
-    return PLAIN[of.kind](of.field, where=where, name=name)
+    return MADE[of.kind](
+        of, {"name": of.name or None, "where": None if of.where is None else predicate(of.where)}
+    )
+
+
+def plain(kind):
+    """How an aggregation of a field is made."""
+    return lambda of, more: kind(of.field, **more)
+
+
+MADE = {
+    "count": lambda _, more: candor.Count(**more),
+    "sum": plain(candor.Sum),
+    "mean": plain(candor.Mean),
+    "variance": plain(candor.Variance),
+    "min": plain(candor.Min),
+    "max": plain(candor.Max),
+    "first": plain(candor.First),
+    "last": plain(candor.Last),
+    "time_since_last": lambda _, more: candor.TimeSinceLast(**more),
+    "distinct": lambda of, more: candor.Distinct(of.field, exact=of.exact, **more),
+    "last_category": lambda of, more: candor.LastCategory(of.field, list(of.categories), **more),
+    "decayed_sum": lambda of, more: candor.DecayedSum(of.field, half_life=of.time, **more),
+    "last_k": lambda of, more: candor.LastK(aggregation(of.of), of.k, over=of.over, name=more["name"]),
+    "ratio": lambda of, more: candor.Ratio(aggregation(of.of), aggregation(of.to), name=more["name"]),
+    "rate_of_change": lambda of, more: candor.RateOfChange(aggregation(of.of), of.time, name=more["name"]),
+}
+"""How an aggregation is made, by kind."""
 
 
 def predicate(of: Condition):

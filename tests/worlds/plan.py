@@ -62,7 +62,7 @@ RATES = {
 """Windows that hold two periods of a rate of change and at most four, by period."""
 
 METHODS = ("card", "bank", "cash", "voucher", "", "Überweisung")
-BATCHES = (1, 1, 2, 5, 20, 60)
+BATCHES = (1, 4, 12, 30, 80)
 
 
 @dataclass(frozen=True)
@@ -189,40 +189,28 @@ def aggregation(
 ) -> Aggregation:
     """An aggregation of any kind but a rate of change."""
     where = condition(rng, types)
-    kind = rng.choice(
-        [
-            *NUMERIC,
-            "count",
-            "time_since_last",
-            "distinct",
-            "last_category",
-            "last_k",
-            "last_k",
-            "ratio",
-            "decayed_sum",
-        ]
-    )
     number = rng.choice(["amount", "amount", "days"])
-    match kind:
-        case "count" | "time_since_last":
-            return Aggregation(kind, name, where=where)
-        case "distinct":
-            counted_field = rng.choice(["method", "amount", "days"])
-            return Aggregation(kind, name, field=counted_field, where=where, exact=rng.choice([4, 20, 128]))
-        case "last_category":
-            return Aggregation(kind, name, field="method", where=where, categories=("bank", "card"))
-        case "last_k":
-            of = Aggregation(rng.choice(OF_LATEST), field=number, where=where)
-            return Aggregation(kind, name, of=of, k=rng.randint(1, 16), over=rng.choice(["values", "events"]))
-        case "ratio":
-            return Aggregation(kind, name, of=counted(rng, types), to=counted(rng, types))
-        case "decayed_sum" if all(of.length != LIFETIME for of in windows):
-            longest = max(milliseconds(of.length) for of in windows)
-            lives = [text for text in HALF_LIVES if longest <= 16 * milliseconds(text)] or ["30d"]
-            return Aggregation(kind, name, field=number, where=where, time=lives[0])
-        case "decayed_sum":
-            return Aggregation("count", name, where=where)
-    return Aggregation(kind, name, field=number, where=where)
+    counted_field, exact = rng.choice(["method", "amount", "days"]), rng.choice([4, 20, 128])
+    latest = Aggregation(rng.choice(OF_LATEST), field=number, where=where)
+    k, over = rng.randint(1, 16), rng.choice(["values", "events"])
+    numeric = [Aggregation(kind, name, field=number, where=where) for kind in NUMERIC]
+    kinds = [
+        *numeric,
+        Aggregation("count", name, where=where),
+        Aggregation("time_since_last", name, where=where),
+        Aggregation("distinct", name, field=counted_field, where=where, exact=exact),
+        Aggregation("last_category", name, field="method", where=where, categories=("bank", "card")),
+        Aggregation("last_k", name, of=latest, k=k, over=over),
+        Aggregation("last_k", name, of=latest, k=k, over=over),
+        Aggregation("ratio", name, of=counted(rng, types), to=counted(rng, types)),
+    ]
+    if all(of.length != LIFETIME for of in windows):
+        longest = max(milliseconds(of.length) for of in windows)
+        lives = [text for text in HALF_LIVES if longest <= 16 * milliseconds(text)]
+        kinds += [
+            Aggregation("decayed_sum", name, field=number, where=where, time=text) for text in lives[:1]
+        ]
+    return rng.choice(kinds)
 
 
 def condition(rng: random.Random, types: tuple[str, ...], depth: int = 0) -> Condition | None:
@@ -345,10 +333,12 @@ def voided(rng: random.Random, first: Arrival, span: int, amount) -> list[Arriva
     voids = [named.void(named.occurred_at + after)]
     if rng.random() < 0.2:
         voids.append(named.void(named.occurred_at + rng.randrange(span)))
-    return [
-        Arrival(of.voided_at + rng.choice([0, rng.randrange(10 * SECOND), rng.randrange(span)]), of)
-        for of in voids
-    ]
+    return [Arrival((of.voided_at or 0) + delay_of_void(rng, span), of) for of in voids]
+
+
+def delay_of_void(rng: random.Random, span: int) -> int:
+    """How long (ms) after its moment a void arrives; some come before it."""
+    return rng.choice([0, rng.randrange(10 * SECOND), rng.randrange(span), -rng.randint(0, MAX_SKEW)])
 
 
 def batched(rng: random.Random, coming: Sequence[Arrival]) -> list[Apply]:
@@ -404,6 +394,8 @@ def questions(
         moment_of(rng, rng.choice(events)),
         at + rng.randrange(span),
     ]
+    voids = [event.moment for event in events if event.voided_at is not None]
+    moments += [rng.choice(voids) + rng.choice([-rng.randrange(MINUTE), 0, 1])] if voids else []
     moments += [edge(rng, rng.choice(views), rng.choice(events)) for _ in range(4)]
     return [Question({name: rng.choice([*of, of[0]]) for name, of in tokens.items()}, q) for q in moments]
 

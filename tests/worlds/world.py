@@ -128,7 +128,9 @@ class World:
         for step in self._plan.steps:
             self._at(
                 step.at,
-                lambda step=step: self._apply(step) if isinstance(step, Apply) else self._ask(step.questions),
+                lambda step=step: (
+                    self._apply(step) if isinstance(step, Apply) else self._ask(step.questions, planned=True)
+                ),
             )
         while self._due:
             moment, _, action = heapq.heappop(self._due)
@@ -224,8 +226,11 @@ class World:
         if self.result.counts["stale"] > before or self._open:
             self._differ("stale at the end", "", "", 0, "healed", str(sorted(self._open)))
 
-    def _ask(self, questions: Sequence[Question]) -> None:
-        """Compare online features with the oracle, and keep both for the comparison with the archive."""
+    def _ask(self, questions: Sequence[Question], *, planned: bool = False) -> None:
+        """Compare online features with the oracle, and keep both for the comparison with the archive.
+
+        `planned`: the questions do not come because of an item that went stale.
+        """
         knowing = len(self._arrived)
         for question in questions:
             online = online_features(self._definitions, self._store, question.entities, question.q)
@@ -247,12 +252,13 @@ class World:
                 )
                 self._compare(read)
                 self._reads.append(read)
+                self.result.counts["planned view reads"] += planned
+                self.result.counts["planned view reads, stale"] += planned and read.state == "stale"
 
     def _compare(self, read: Read) -> None:
         """Compare what was read online with the oracle."""
         counts = self.result.counts
         counts["view reads"] += 1
-        counts["values"] += len(read.values)
         counts[read.state] += 1
         match read.state:
             case "unavailable" if read.wanted.state == "unavailable":
@@ -267,6 +273,7 @@ class World:
                 self._expect(self._may_be_stale(read.view, read.token), "stale", read)
             case state:
                 self._expect(state == read.wanted.state, "state", read)
+                counts["values online"] += len(read.values)
                 self._expect(equal(read.wanted.values, read.values), "online", read)
 
     def _may_be_unavailable(self, view: View, token: str, q: int) -> bool:
@@ -277,11 +284,11 @@ class World:
         if len(events) <= RAW and not self._left_out(view, events):
             return False
         newest = max((event.moment for event in events), default=0)
-        if view.max_events is not None and q < newest and self._dropped(view, events, q):
+        if view.max_events is not None and q <= newest and self._dropped(view, events, q):
             return True
         if q < newest - YOUNG:
             return True
-        return q < newest and sum(event.moment >= newest - YOUNG for event in events) > CROWD
+        return q <= newest and sum(event.moment >= newest - YOUNG for event in events) > CROWD
 
     @staticmethod
     def _dropped(view: View, events: Sequence[Event], q: int) -> bool:
@@ -321,6 +328,7 @@ class World:
         questions = [(read.q, marked({read.view.entity: read.token}, read.knowing)) for read in self._reads]
         for read, row in zip(self._reads, self._archived(events, questions, "ever"), strict=True):
             values = [row[name] for name in read.view.features]
+            self.result.counts["values as of"] += len(values)
             self._expect(equal(read.wanted.values, values), "as-of", read, values)
             if read.state in {"present", "absent"}:
                 self._expect(bits(read.values) == bits(values), "online and as-of", read, values)
@@ -331,7 +339,7 @@ class World:
         questions = [(read.q, {read.view.entity: read.token}) for read in reads]
         for read, row in zip(reads, self._archived(self._arrived, questions, "at_moment"), strict=True):
             values = [row[name] for name in read.view.features]
-            self.result.counts["view reads as known at the moment"] += 1
+            self.result.counts["values as known at the moment"] += len(values)
             self._expect(equal(read.wanted.values, values), "as-of as known", read, values)
 
     def _archived(
