@@ -119,7 +119,7 @@ class World:
         self._numbers = itertools.count()
         self._open: dict[str, int] = {}
         self._ever_stale: set[str] = set()
-        self._healed: dict[tuple[str, str], int] = {}
+        self._healed: set[tuple[str, str]] = set()
         self._reads: list[Read] = []
         self._too_late: set[str] = set()
 
@@ -198,7 +198,7 @@ class World:
             return
         still = heal([key], held, self._definitions, self._store, self._clock)
         self.result.counts["healings"] += 1
-        self._healed[place_of(key)] = now
+        self._healed.add(place_of(key))
         if still:
             self.result.counts["healings that left an item stale"] += 1
             if len(self._store.log[key]) == commits:
@@ -277,9 +277,9 @@ class World:
                 self._expect(equal(read.wanted.values, read.values), "online", read)
 
     def _may_be_unavailable(self, view: View, token: str, q: int) -> bool:
-        """True for a moment that the document does not promise: the past, a crowded one, or one before healing."""
+        """True for a moment that the document does not promise: the past, a crowded one, or one before what a healing took back."""
         events = self._of(view, token)
-        if q <= self._healed.get((view.name, token), 0):
+        if (view.name, token) in self._healed and q <= max(event.voided_at or 0 for event in events):
             return True
         if len(events) <= RAW and not self._left_out(view, events):
             return False
