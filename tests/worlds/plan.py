@@ -107,7 +107,7 @@ def draw(seed: int) -> Plan:
     if rng.random() < 0.1:
         tokens["customer"][0] = "c#/1"
     start = EPOCH + rng.randrange(60 * DAY)
-    batches = batched(rng, arrivals(rng, span, start, tokens))
+    batches = batched(rng, arrivals(rng, views, span, start, tokens))
     return Plan(seed, views, tuple(steps(rng, views, batches, tokens, span)))
 
 
@@ -157,6 +157,13 @@ def counted(rng: random.Random, types: tuple[str, ...]) -> Aggregation:
     return rng.choice([Aggregation("count", where=where), Aggregation("sum", field="amount", where=where)])
 
 
+def divided(rng: random.Random, types: tuple[str, ...]) -> Aggregation:
+    """What a ratio is made of: mostly counts and sums."""
+    if rng.random() < 0.7:
+        return counted(rng, types)
+    return Aggregation(rng.choice(NUMERIC), field="amount", where=condition(rng, types))
+
+
 def window(rng: random.Random, span: int, *, exact: bool) -> Window:
     """A window; those of about the span, or of a fraction of it, come more often."""
     fitting = [name for name in WINDOWS if span / 100 <= milliseconds(name) <= 2 * span] or ["10m"]
@@ -202,7 +209,7 @@ def aggregation(
         Aggregation("last_category", name, field="method", where=where, categories=("bank", "card")),
         Aggregation("last_k", name, of=latest, k=k, over=over),
         Aggregation("last_k", name, of=latest, k=k, over=over),
-        Aggregation("ratio", name, of=counted(rng, types), to=counted(rng, types)),
+        Aggregation("ratio", name, of=divided(rng, types), to=divided(rng, types)),
     ]
     if all(of.length != LIFETIME for of in windows):
         longest = max(milliseconds(of.length) for of in windows)
@@ -244,11 +251,14 @@ class Arrival:
     event: Event
 
 
-def arrivals(rng: random.Random, span: int, start: int, tokens: dict[str, list[str]]) -> list[Arrival]:
+def arrivals(
+    rng: random.Random, views: Sequence[View], span: int, start: int, tokens: dict[str, list[str]]
+) -> list[Arrival]:
     """All that arrives, in order."""
     moments = [start + rng.randrange(span) for _ in range(rng.choice([8, 25, 60, 120]))]
     if rng.random() < 0.3:
         moments += burst(rng, start + rng.randrange(span))
+    moments += gaps(rng, views, moments)
     grid, amount = rng.choice(GRIDS), amounts(rng)
     make = functools.partial(event, rng, tokens, amount, narrow=rng.random() < 0.5)
     coming: list[Arrival] = []
@@ -261,7 +271,28 @@ def arrivals(rng: random.Random, span: int, start: int, tokens: dict[str, list[s
             coming.append(copied(rng, first, amount))
         if rng.random() < voiding:
             coming += voided(rng, first, span, amount)
+    if rng.random() < 0.15:
+        coming += reversed_together(rng, coming, start + rng.randrange(span))
     return sorted(coming, key=lambda arrival: arrival.at)
+
+
+def gaps(rng: random.Random, views: Sequence[View], moments: Sequence[int]) -> list[int]:
+    """Moments that end a gap as long as a view's expiry, or a millisecond or seconds longer."""
+    lengths = [milliseconds(of.expires_after) for of in views if of.expires_after]
+    latest = max(moments)
+    return [
+        rng.choice([latest, rng.choice(moments)]) + length + rng.choice([0, 1, rng.randrange(10 * SECOND)])
+        for length in lengths
+        for _ in range(2)
+    ]
+
+
+def reversed_together(rng: random.Random, coming: Sequence[Arrival], at: int) -> list[Arrival]:
+    """Many voids of about the same moment (ms), of events that came before it."""
+    earlier = [arrival.event for arrival in coming if arrival.at < at and arrival.event.voided_at is None]
+    named = rng.sample(earlier, min(len(earlier), rng.randint(15, 45)))
+    voids = [of.void(max(of.occurred_at, at + rng.randrange(2 * MINUTE))) for of in named]
+    return [Arrival((of.voided_at or 0) + rng.randrange(5 * SECOND), of) for of in voids]
 
 
 def burst(rng: random.Random, begin: int) -> list[int]:

@@ -27,6 +27,9 @@ YOUNG = 5 * MINUTE
 CROWD = 128
 """Events that are younger than `YOUNG`, of which so many at most leave all of that time answered."""
 
+VOIDS = 20
+"""Voids that are younger than `YOUNG`, of which fewer leave all of that time answered."""
+
 RAW = 32
 """Events of an item of which nothing is folded yet."""
 
@@ -274,6 +277,7 @@ class World:
             case state:
                 self._expect(state == read.wanted.state, "state", read)
                 counts["values online"] += len(read.values)
+                counts["earlier moments answered"] += read.q < read.clock
                 self._expect(equal(read.wanted.values, read.values), "online", read)
 
     def _may_be_unavailable(self, view: View, token: str, q: int) -> bool:
@@ -283,12 +287,16 @@ class World:
             return True
         if len(events) <= RAW and not self._left_out(view, events):
             return False
+        if expired_later(view, events, q):
+            return True
         newest = max((event.moment for event in events), default=0)
         if view.max_events is not None and q <= newest and self._dropped(view, events, q):
             return True
         if q < newest - YOUNG:
             return True
-        return q <= newest and sum(event.moment >= newest - YOUNG for event in events) > CROWD
+        young = [event for event in events if event.moment >= newest - YOUNG]
+        voids = sum(event.voided_at is not None for event in young)
+        return q <= newest and (len(young) > CROWD or voids >= VOIDS)
 
     @staticmethod
     def _dropped(view: View, events: Sequence[Event], q: int) -> bool:
@@ -373,6 +381,15 @@ SCHEMA = {"q": pl.Int64} | dict.fromkeys(ENTITIES, pl.String)
 def marked(entities: Mapping[str, str], knowing: int) -> dict[str, str]:
     """Tokens that are other entities for each number of events that are known."""
     return {name: f"{knowing} {token}" for name, token in entities.items()}
+
+
+def expired_later(view: View, events: Sequence[Event], q: int) -> bool:
+    """True where `q` lies in a history, and a later event begins another one."""
+    longest = oracle.expiry(view)
+    moments = sorted(event.occurred_at for event in events if event.voided_at is None)
+    return any(
+        after - before > longest and q <= before + longest for before, after in itertools.pairwise(moments)
+    )
 
 
 def place_of(key: str) -> tuple[str, str]:
