@@ -1,7 +1,7 @@
 """What is computed from past events, as a library: training sets, and stale items made exact again.
 
-A training set is the features of any past moments, as columns beside the rows that ask for them. The features, and their bits,
-are those that `candor.online` reads.
+A training set is the features of any past moments, as columns beside the rows that ask for them. The features, and
+their bits, are those that `candor.online` reads.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def historical_features(
 ) -> pl.DataFrame:
     """The rows with one more column for each feature: its value as of the row's moment.
 
-    `events`: what `event_table` makes of them, in order of arrival, duplicates included. `rows`: a column `q`, the moment (whole
-    ms UTC), and a column of tokens (text) for each entity that a view is about, by its name; other columns, such as labels, are
-    kept as they are. A null token names no entity: its features are those of no events. `knowledge`: `at_moment` counts what was
-    known at the row's moment, `ever` also what became known later, by the events' `known_at`.
+    `events`: what `event_table` makes of them, in order of arrival, duplicates included. `rows`: a column `q`, the moment
+    (whole ms UTC), and a column of tokens (text) for each entity that a view is about, by its name; other columns, such
+    as labels, are kept as they are. A null token names no entity: its features are those of no events. `knowledge`:
+    `at_moment` counts what was known at the row's moment, `ever` also what became known later, by the events' `known_at`.
 
-    Returns the rows in their order, none lost, with columns named and ordered as `Definitions.features` (float64, NaN is
-    missing). An event at or after `q` does not count.
+    Returns the rows in their order, none lost, with columns named and ordered as `Definitions.features` (float64, NaN
+    is missing). An event at or after `q` does not count.
 
     Raises `InvalidInput` for a column that is missing, of another type or named like a feature, `DefinitionError` for
     declarations with features on demand, which are computed from a checkout.
@@ -79,12 +79,14 @@ def _check(definitions: Definitions, rows: pl.DataFrame, entities: list[str]) ->
 def begin_healing(
     keys: Iterable[str], definitions: Definitions, store: FeatureStore, clock: Clock
 ) -> frozenset[str]:
-    """Mark stale items, so that what comes from now on is kept apart until `heal`; returns the keys that are being healed.
+    """Mark stale items, so that what comes from now on is kept apart until `heal`; returns the keys being healed.
 
-    `keys`: those that `Outcome.stale` names. For who learns of an item's events later than they are applied, as from an archive;
-    `heal` alone does both steps. A key of an exact item, of none, or of another version of its view is left alone.
+    `keys`: those that `Outcome.stale` names. For who learns of an item's events later than they are applied, as from
+    an archive; `heal` alone does both steps. A key of an exact item, of none, or of another version of its view is left
+    alone.
 
-    Raises `StoreUnavailable` for an item that cannot be read or written now, `CorruptItem` for one that cannot be decoded.
+    Raises `StoreUnavailable` for an item that cannot be read or written now, `CorruptItem` for one that cannot be
+    decoded.
     """
     items = _items(keys, definitions)
     for key, view in items.items():
@@ -98,11 +100,13 @@ def heal(
 ) -> frozenset[str]:
     """Compute stale items anew from all events that were applied to them; returns the keys that are stale still.
 
-    `keys`: those that `Outcome.stale` names. `events`: what `ingest` accepted, in order of arrival, up to this call or to
-    `begin_healing`; those of other items are passed over. An item is stale still where what came meanwhile made it so: it is
-    healed by the next call. A key of an exact item, of none, or of another version of its view is left alone.
+    `keys`: those that `Outcome.stale` names. `events`: what `ingest` accepted, in order of arrival, up to this call or,
+    where that was called before, up to `begin_healing`; those of other items are passed over. An item is stale still
+    where what came meanwhile made it so: it is healed by the next call. A key of an exact item, of none, or of another
+    version of its view is left alone.
 
-    Raises `StoreUnavailable` for an item that cannot be read or written now, `CorruptItem` for one that cannot be decoded.
+    Raises `StoreUnavailable` for an item that cannot be read or written now, `CorruptItem` for one that cannot be
+    decoded.
     """
     healing = begin_healing(keys, definitions, store, clock)
     items = _items(healing, definitions)

@@ -193,7 +193,7 @@ def answer(view: View, arrived: Iterable[Event], token: str, q: int) -> Answer:
 
 
 def first_copies(view: View, arrived: Iterable[Event], token: str) -> tuple[list[Event], dict[str, int]]:
-    """Events of the view and entity, and moments of voids by the event that they name; the copy that arrived first counts."""
+    """Events of the view and entity, and moments of voids by the id that they name; the first copy counts."""
     events: dict[str, Event] = {}
     voids: dict[str, int] = {}
     for event in arrived:
@@ -220,7 +220,7 @@ def overflows(view: View, before: Sequence[Event], q: int) -> bool:
 
 
 def continued(view: View, before: Sequence[Event], q: int) -> list[Event]:
-    """Events after the last gap longer than the view's expiry, of which `q` ends the last; voided events fill gaps, too."""
+    """Events after the last gap longer than the view's expiry, which `q` may end; voided events fill gaps, too."""
     longest = expiry(view)
     living: list[Event] = []
     for event in before:

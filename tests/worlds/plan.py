@@ -437,7 +437,7 @@ def moment_of(rng: random.Random, of: Event) -> int:
 
 
 def edge(rng: random.Random, of: View, event: Event) -> int:
-    """A moment at which an event leaves a window or enters a delayed one, or its history expires, or the millisecond before."""
+    """A moment at which an event leaves or enters a window, or its history expires, or the millisecond before."""
     window = rng.choice(of.windows)
     if window.length == LIFETIME and not window.delay:
         limit = expiry(of)

@@ -1,4 +1,4 @@
-"""A random world: events arrive at a store, stale items are healed, and every answer is compared with oracle and archive."""
+"""A random world: events arrive, stale items are healed, and every answer is compared with oracle and archive."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ class World:
                 self._expect(equal(read.wanted.values, read.values), "online", read)
 
     def _may_be_unavailable(self, view: View, token: str, q: int) -> bool:
-        """True for a moment that the document does not promise: the past, a crowded one, or one before what a healing took back."""
+        """True for a moment that is not promised: the past, a crowded one, or one before what a healing took back."""
         events = self._of(view, token)
         if (view.name, token) in self._healed and q <= max(event.voided_at or 0 for event in events):
             return True
@@ -326,7 +326,7 @@ class World:
         ]
 
     def _compare_archive(self) -> None:
-        """Compare every answer with the archive's, of the events that had arrived; one table holds what each moment knew."""
+        """Compare every answer with the archive's of what had arrived; one table holds what each moment knew."""
         known = sorted({read.knowing for read in self._reads})
         events = [
             replace(event, id=f"{size} {event.id}", entities=marked(event.entities, size))
