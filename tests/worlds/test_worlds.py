@@ -11,7 +11,7 @@ from tests.worlds import oracle
 from tests.worlds.plan import draw
 from tests.worlds.world import Difference, Result, live, live_seed
 
-CHUNKS = [range(first, first + 15) for first in range(0, 60, 15)]
+CHUNKS = [range(first, first + 12) for first in range(0, 60, 12)]
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=str)
