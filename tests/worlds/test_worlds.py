@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 from msgspec.structs import replace
@@ -19,9 +20,9 @@ def test_online_features_equal_those_of_the_archive_and_of_the_oracle(seeds):
     results = [live_seed(seed) for seed in seeds]
 
     assert [difference for result in results for difference in result.differences] == []
-    assert sum(result.counts["values online"] for result in results) > 3_000
-    assert sum(result.counts["items ever stale"] for result in results) > 0
-    assert sum(result.counts["healings"] for result in results) > 0
+    seen = sum((result.counts for result in results), Counter())
+    assert seen["values online"] > 1_000
+    assert min(seen[what] for what in ("absent", "stale", "healings", "earlier moments answered")) > 0
 
 
 def void_at_once(view, arrived, token, q):
