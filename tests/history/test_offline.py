@@ -241,3 +241,33 @@ def test_an_exact_item_and_a_key_of_nothing_are_left_alone():
         == frozenset()
     )
     assert stale.store.items == before
+
+
+def test_an_event_that_a_forgotten_void_named_counts_no_more_though_it_comes_while_the_item_is_healed():
+    store, clock = MemoryFeatureStore(), FixedClock(NOW)
+    entities, data = {"card": "c1", "terminal": "t1"}, {"amount": 7, "country": "A"}
+    named = [
+        Event(f"p{number}", PAYMENT.name, NOW - DAY + number * HOUR // 4, entities, data)
+        for number in range(25)
+    ]
+    first = replace(named[0], id="first", occurred_at=NOW - 2 * DAY)
+    events = [first, *(event.void(event.occurred_at) for event in named), replace(first, id="second")]
+
+    stale: frozenset[str] = frozenset()
+    for event in events:
+        stale |= ingest([event], DEFINITIONS, store, clock, Retention(event_ids=14 * DAY)).stale
+    assert stale
+    begin_healing(stale, DEFINITIONS, store, clock)
+    held = list(events)
+    events.append(named[0])
+    ingest(events[-1:], DEFINITIONS, store, clock, Retention(event_ids=14 * DAY))
+
+    assert heal(stale, held, DEFINITIONS, store, clock) == stale
+    assert heal(stale, events, DEFINITIONS, store, clock) == frozenset()
+    features = online_features(DEFINITIONS, store, entities, NOW + HOUR)
+    row = pl.DataFrame([{"q": NOW + HOUR, **entities}])
+    (offline,) = historical_features(DEFINITIONS, event_table(DEFINITIONS, events), row).to_dicts()
+    assert features.states["cards"] == "present"
+    assert {name: repr(offline[name]) for name in features.values} == {
+        name: repr(value) for name, value in features.values.items()
+    }

@@ -21,7 +21,7 @@ from rich.table import Table
 from tests.worlds.world import Difference, Result, live_seed
 
 SHOWN = 10
-"""Differences that are printed at most."""
+"""Worlds of which the first difference is printed, at most."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     began = time.monotonic()
     results = list(_watched(results_of(range(first, first + worlds), options.jobs), worlds))
     report = summary(results, time.monotonic() - began)
-    differences = [difference for result in results for difference in result.differences]
+    differences = [result.differences[0] for result in results if result.differences]
     if options.json:
         sys.stdout.write(
             json.dumps({**report, "differing": [_entry(of) for of in differences[:SHOWN]]}) + "\n"

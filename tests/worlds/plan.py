@@ -364,6 +364,9 @@ def voided(rng: random.Random, first: Arrival, span: int, amount) -> list[Arriva
     voids = [named.void(named.occurred_at + after)]
     if rng.random() < 0.2:
         voids.append(named.void(named.occurred_at + rng.randrange(span)))
+    # A void that is dated long before its event is a test of its own.
+    earliest = first.event.occurred_at - MAX_SKEW
+    voids = [replace(of, voided_at=max(of.voided_at or 0, earliest)) for of in voids]
     return [Arrival((of.voided_at or 0) + delay_of_void(rng, span), of) for of in voids]
 
 

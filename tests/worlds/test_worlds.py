@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 from msgspec.structs import replace
 
+from candor import Event
+from candor.clock import MINUTE
 from tests.worlds import __main__ as command
 from tests.worlds import oracle
-from tests.worlds.plan import draw
+from tests.worlds.plan import EPOCH, Apply, Ask, Plan, Question, draw
 from tests.worlds.world import Difference, Result, live, live_seed
 
 CHUNKS = [range(first, first + 12) for first in range(0, 60, 12)]
@@ -77,6 +79,23 @@ def test_an_oracle_that_misreads_the_document_is_noticed(misread, seed):
     differing = {difference.what for difference in live(draw(seed), misread).differences}
 
     assert {"online", "as-of", "as-of as known"} <= differing
+
+
+@pytest.mark.xfail(
+    reason="a void that waits for its event is dropped where no window reaches the void", strict=True
+)
+def test_a_void_takes_back_an_event_that_happened_long_after_it():
+    paid = Event("a", "paid", EPOCH, {"customer": "ann", "shop": "s"}, {"amount": 1})
+    before, other = replace(paid, occurred_at=EPOCH - 20 * MINUTE), replace(paid, id="b", occurred_at=EPOCH)
+    applied = [before.void(EPOCH - 20 * MINUTE), other, paid]
+    view = oracle.View(
+        "v", "customer", False, ("paid",), (oracle.Aggregation("count", "count"),), (oracle.Window("1m"),)
+    )
+    ask = Ask(EPOCH + 2, (Question({"customer": "ann"}, EPOCH + 2),))
+
+    result = live(Plan(0, (view,), (*(Apply(EPOCH + 1, (event,)) for event in applied), ask)))
+
+    assert result.differences == []
 
 
 def test_a_seed_draws_the_same_world_every_time():
