@@ -34,8 +34,8 @@ class OnlineFeatures(msgspec.Struct, frozen=True):
     """Features of entities at one moment.
 
     `values`: by feature name, in the order of `Definitions.features`; NaN is missing. `states`: by view name, how its values
-    came to be: `present`, `absent` (no event counts, the values are those of no events), `stale` (an event may be wrong until the
-    item is rebuilt) or `unavailable` (could not be read, all NaN).
+    came to be: `present`, `absent` (no event, voided or not, is within reach; the values are those of no events), `stale` (an event
+    may be wrong until the item is healed) or `unavailable` (could not be read, all NaN).
     """
 
     values: dict[str, float]
