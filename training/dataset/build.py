@@ -128,7 +128,7 @@ def write(
     definitions: Definitions,
     engine: Engine,
     out: Path,
-    asked: Asked,
+    spec: Asked,
     *,
     decisions: Folder | Bucket | None = None,
 ) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def write(
     print(
         f"archive: {reading.envelopes} events, {reading.refused.total()} refused, {engine.count()} known before as-of"
     )
-    rows, unreadable = labelled_checkouts(definitions, deciding, asked.as_of, asked.labels)
+    rows, unreadable = labelled_checkouts(definitions, deciding, spec.as_of, spec.labels)
     served = _served(definitions, decisions) if decisions is not None else None
     if served is not None:
         rows = [
@@ -152,20 +152,20 @@ def write(
         ]
         rows.sort(key=lambda row: (row.question.q, row.question.row_id))
     if not rows:
-        raise NothingToLearn(_nothing(asked, served is not None))
+        raise NothingToLearn(_nothing(spec, served is not None))
     table = engine.point_in_time([row.question for row in rows])
     difference = None
     if served is not None:
         table, difference = _replaced(table, [served[row.question.row_id] for row in rows])
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(_columns(rows, table), out / DATASET)
-    months = list(monthly(definitions, deciding, asked.as_of)) if label.instalments else []
+    months = list(monthly(definitions, deciding, spec.as_of)) if label.instalments else []
     pq.write_table(_series(months), out / SERIES)
     manifest = {
         "format": FORMAT,
-        "run": asked.run,
-        "as_of": format_rfc3339(asked.as_of),
-        "label": asked.labels,
+        "run": spec.run,
+        "as_of": format_rfc3339(spec.as_of),
+        "label": spec.labels,
         "engine": engine.name,
         "rows": len(rows),
         "bads": sum(row.bad for row in rows),
@@ -186,14 +186,14 @@ def write(
 
 def _snapshot(manifest: dict[str, Any]) -> str:
     """Names what was read and asked: equal for equal archives, declarations and questions, whoever computed it."""
-    told = {
+    identity = {
         name: manifest[name] for name in ("as_of", "label", "definition_hash", "events", "refused", "sha256")
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _nothing(asked: Asked, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
-    moment = format_rfc3339(asked.as_of)
+def _nothing(spec: Asked, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
+    moment = format_rfc3339(spec.as_of)
     if as_served:
         return f"no decision on these declarations has a known end before {moment}: wait, or leave --as-served away"
     return f"no checkout has a known end before {moment}: load the lender's history first"
@@ -201,11 +201,11 @@ def _nothing(asked: Asked, as_served: bool) -> str:  # noqa: FBT001 - two wordin
 
 def _served(definitions: Definitions, decisions: Folder | Bucket) -> dict[str, Decision]:
     """The first decision of each checkout that was made on these declarations."""
-    found: dict[str, Decision] = {}
+    by_checkout: dict[str, Decision] = {}
     for decision in read_decisions(decisions):
         if decision.definition_hash == definitions.hash:
-            found.setdefault(decision.request.checkout_id, decision)
-    return found
+            by_checkout.setdefault(decision.request.checkout_id, decision)
+    return by_checkout
 
 
 def _as_decided(row: Labelled, decision: Decision) -> Labelled:
@@ -233,7 +233,7 @@ def _series(months: Sequence[Month]) -> pa.Table:
     schema = {"row_id": pa.string(), "loan_id": pa.string()}
     schema |= dict.fromkeys(("month", "at", "days_past_due"), pa.int64())
     return pa.table(
-        {name: pa.array([getattr(one, name) for one in months], kind) for name, kind in schema.items()}
+        {name: pa.array([getattr(month, name) for month in months], kind) for name, kind in schema.items()}
     )
 
 

@@ -39,15 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The container's entry; exit code 1 and one line on standard error when there is nothing to write."""
     from lender import DEFINITIONS  # the definitions of the image this runs in
 
-    asked = _parser().parse_args(arguments)
+    options = _parser().parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     try:
-        definitions = limited(DEFINITIONS, asked.features)
-        source = placed(asked.archive or str(root / "input/archive"))
-        decisions = placed(asked.decisions or str(root / "input/decisions")) if asked.as_served else None
-        engine = engine_named(asked.engine, definitions, source, as_of=asked.as_of)
-        with written(asked.out or str(root / "output/dataset")) as out:
-            wanted = Asked(asked.as_of, asked.run, asked.labels)
+        definitions = limited(DEFINITIONS, options.features)
+        source = placed(options.archive or str(root / "input/archive"))
+        decisions = placed(options.decisions or str(root / "input/decisions")) if options.as_served else None
+        engine = engine_named(options.engine, definitions, source, as_of=options.as_of)
+        with written(options.out or str(root / "output/dataset")) as out:
+            wanted = Asked(options.as_of, options.run, options.labels)
             manifest = write(definitions, engine, out, wanted, decisions=decisions)
     except (NothingToLearn, ArchiveDamaged, CandorError) as error:
         print(f"error: {error}", file=sys.stderr)

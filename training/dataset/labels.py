@@ -88,8 +88,8 @@ def label_of(definitions: Definitions) -> Label:
 
 def deciding_types(label: Label) -> frozenset[str]:
     """Types of the events that any of its labels looks at."""
-    told = label.instalments
-    of_instalments = (told.due, told.paid, told.reversed) if told else ()
+    instalments = label.instalments
+    of_instalments = (instalments.due, instalments.paid, instalments.reversed) if instalments else ()
     return frozenset({CHECKOUT, label.origin, label.closed, *(name for name in of_instalments if name)})
 
 
@@ -106,7 +106,7 @@ def labelled_checkouts(
     label = label_of(definitions)
     outcome = label.outcome(name)
     story = told(label, events, as_of)
-    found, unreadable = [], 0
+    labelled, unreadable = [], 0
     for checkout_id, started in story.checkouts.items():
         loan = story.loans.get(checkout_id)
         end = _end(label, outcome, loan, story) if loan else None
@@ -118,8 +118,8 @@ def labelled_checkouts(
             unreadable += 1
             continue
         application = Application(checkout, started.entities.get("merchant", ""))
-        found.append(Labelled(Question(checkout_id, started.occurred_at, application), *end))
-    return sorted(found, key=lambda one: (one.question.q, one.question.row_id)), unreadable
+        labelled.append(Labelled(Question(checkout_id, started.occurred_at, application), *end))
+    return sorted(labelled, key=lambda row: (row.question.q, row.question.row_id)), unreadable
 
 
 def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[Month]:
@@ -129,10 +129,14 @@ def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> It
     for checkout_id, loan in sorted(story.loans.items()):
         loan_id = _loan_id(loan)
         closing = story.closings.get(loan_id)
-        mine = story.instalments[loan_id]
+        instalments = story.instalments[loan_id]
         month = 1
         while (at := loan.occurred_at + month * MONTH) < as_of:
-            behind = [at - one.due for one in mine.values() if one.due is not None and one.unpaid_at(at)]
+            behind = [
+                at - instalment.due
+                for instalment in instalments.values()
+                if instalment.due is not None and instalment.unpaid_at(at)
+            ]
             closed = closing is not None and closing.occurred_at <= at
             yield Month(checkout_id, loan_id, month, at, 0 if closed else max(behind, default=0) // DAY)
             if closed:
@@ -148,9 +152,9 @@ def told(label: Label, events: Iterable[Event], as_of: int) -> Story:
         label.origin: (story.loans, "checkout_id"),
         label.closed: (story.closings, "loan_id"),
     }
-    found = known_before(events, as_of)
-    gone = {event.id for event in found if event.voided_at is not None}
-    for event in found:
+    known_events = known_before(events, as_of)
+    gone = {event.id for event in known_events if event.voided_at is not None}
+    for event in known_events:
         if event.voided_at is not None or event.id in gone:
             continue
         _take_instalment(label, story, event)
@@ -171,11 +175,13 @@ def _take_instalment(label: Label, story: Story, event: Event) -> None:
     loan_id, number = event.data.get("loan_id"), event.data.get(says.number)
     if loan_id is None or number is None:
         return
-    one = story.instalments[loan_id][number]
+    instalment = story.instalments[loan_id][number]
     if event.type == says.due:
-        one.due = event.occurred_at if one.due is None else min(one.due, event.occurred_at)
+        instalment.due = (
+            event.occurred_at if instalment.due is None else min(instalment.due, event.occurred_at)
+        )
     else:
-        one.turns.add((event.occurred_at, event.id, event.type == says.paid))
+        instalment.turns.add((event.occurred_at, event.id, event.type == says.paid))
 
 
 def final_end(label: Label, loan: Event, story: Story) -> End | None:
@@ -205,7 +211,9 @@ def _watched(
     outcome: Outcome, loan: Event, closing: Event | None, instalments: list[tuple[int, Instalment]]
 ) -> End | None:
     """None for a loan of which no instalment has fallen due, where the first one decides."""
-    dues = sorted((one.due, number) for number, one in instalments if one.due is not None)
+    dues = sorted(
+        (instalment.due, number) for number, instalment in instalments if instalment.due is not None
+    )
     if outcome.within_ms is None:
         if not dues:
             return None

@@ -41,6 +41,6 @@ def written(place: str) -> Iterator[Path]:
 
 
 def _split(place: str) -> tuple[str, str]:
-    found = urlsplit(place)
-    prefix = found.path.strip("/")
-    return found.netloc, f"{prefix}/" if prefix else ""
+    url = urlsplit(place)
+    prefix = url.path.strip("/")
+    return url.netloc, f"{prefix}/" if prefix else ""

@@ -58,14 +58,14 @@ class Compared:
     def measured(self, candidate: Candidate, pd: Floats) -> dict[str, Any]:
         """AUC, and the lowest adverse impact ratio with its group, at the same approval rate for every candidate."""
         outcomes = Outcomes(self.bad, pd, float(np.quantile(pd, self.approval_rate)))
-        told = groups(outcomes, self.columns, self.references)
-        worst = min(told, key=lambda one: float(one["air"] or 0.0))
+        measures = groups(outcomes, self.columns, self.references)
+        worst = min(measures, key=lambda measure: float(measure["air"] or 0.0))
         return {
             "name": candidate.name,
             "without": list(candidate.without),
             "auc": auc(self.bad, pd),
             "air": worst["air"],
-            "smd": max(abs(float(one["smd"])) for one in told),
+            "smd": max(abs(float(measure["smd"])) for measure in measures),
             "group": worst["group"],
         }
 
@@ -95,30 +95,32 @@ def alternatives(
     Pairs are formed of the features whose absence alone improved the ratio at a comparable AUC. `on_frontier`: no other
     candidate is better in one of AUC and ratio and as good in the other.
     """
-    singles = [compared.measured(one, fitted(one)) for one in candidates(features, directions)]
+    singles = [
+        compared.measured(candidate, fitted(candidate)) for candidate in candidates(features, directions)
+    ]
     base = singles[0]
     helpful = [
-        one["without"][0]
-        for one in singles[1:]
-        if one["without"] and one["air"] > base["air"] and one["auc"] >= base["auc"] - tolerance
+        measure["without"][0]
+        for measure in singles[1:]
+        if measure["without"] and measure["air"] > base["air"] and measure["auc"] >= base["auc"] - tolerance
     ]
     pairs = [(a, b) for place, a in enumerate(helpful) for b in helpful[place + 1 :]]
     both = [Candidate(f"without {' and '.join(pair)}", pair) for pair in pairs]
-    found = [*singles, *(compared.measured(one, fitted(one)) for one in both)]
+    measured = [*singles, *(compared.measured(candidate, fitted(candidate)) for candidate in both)]
     return [
         {
-            **one,
-            "alternative": one["auc"] >= base["auc"] - tolerance and one["air"] > base["air"],
-            "on_frontier": not any(_better(other, one) for other in found),
+            **measure,
+            "alternative": measure["auc"] >= base["auc"] - tolerance and measure["air"] > base["air"],
+            "on_frontier": not any(_better(other, measure) for other in measured),
         }
-        for one in found
+        for measure in measured
     ]
 
 
-def _better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether `one` is at least as good in both and better in one."""
-    as_good = one["auc"] >= other["auc"] and one["air"] >= other["air"]
-    return bool(as_good and (one["auc"] > other["auc"] or one["air"] > other["air"]))
+    as_good = candidate["auc"] >= other["auc"] and candidate["air"] >= other["air"]
+    return bool(as_good and (candidate["auc"] > other["auc"] or candidate["air"] > other["air"]))
 
 
 def by_factor(
@@ -131,7 +133,7 @@ def by_factor(
     """
     factors = {reason.factor for reason in catalogue.reasons if reason.features}
     of = dict(
-        zip(recipe.features, (catalogue.reasons[one].factor for one in catalogue.factor_of), strict=True)
+        zip(recipe.features, (catalogue.reasons[index].factor for index in catalogue.factor_of), strict=True)
     )
     used = sorted(factors & set(of.values()))
 

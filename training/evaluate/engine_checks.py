@@ -18,8 +18,8 @@ def parity(model: str, values: Floats) -> dict[str, int]:
     """On how many of the rows the engine that serves and `lightgbm.Booster` differ by a bit."""
     expected = lightgbm.Booster(model_str=model).predict(values, raw_score=True, num_threads=1)
     with Booster(model) as engine:
-        found = np.array([engine.raw(row) for row in values.tolist()])
-    return {"rows": len(found), "mismatches": int((found != np.asarray(expected)).sum())}
+        actual = np.array([engine.raw(row) for row in values.tolist()])
+    return {"rows": len(actual), "mismatches": int((actual != np.asarray(expected)).sum())}
 
 
 def latency(model: str, values: Floats) -> dict[str, float]:

@@ -45,7 +45,7 @@ def groups(
     outcomes: Outcomes, columns: Mapping[str, Column], references: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
     """Each group of each column against its reference: the one named, else the largest. None belongs to no group."""
-    found = []
+    measures = []
     for name, column in columns.items():
         counts = Counter(str(value) for value in column.tolist() if value is not None)
         large = sorted(value for value, n in counts.items() if n >= MIN_GROUP)
@@ -53,8 +53,8 @@ def groups(
         for value in large:
             if value != reference and reference in large:
                 against = against_reference(outcomes, column == value, column == reference)
-                found.append({"by": name, "group": value, "reference": reference, **against})
-    return found
+                measures.append({"by": name, "group": value, "reference": reference, **against})
+    return measures
 
 
 def against_reference(outcomes: Outcomes, group: Mask, reference: Mask) -> dict[str, Any]:
@@ -98,19 +98,19 @@ def _standardised(pd: Floats, group: Mask, reference: Mask) -> float:
     return float((pd[group].mean() - pd[reference].mean()) / pd.std(ddof=1))
 
 
-def _welch(one: Floats, other: Floats) -> float:
+def _welch(group: Floats, reference: Floats) -> float:
     """p-value of equal means without equal variances; where neither varies the means are equal or they are not."""
-    if np.ptp(one) == 0.0 and np.ptp(other) == 0.0:
-        return 1.0 if one[0] == other[0] else 0.0
-    return float(ttest_ind(one, other, equal_var=False).pvalue)
+    if np.ptp(group) == 0.0 and np.ptp(reference) == 0.0:
+        return 1.0 if group[0] == reference[0] else 0.0
+    return float(ttest_ind(group, reference, equal_var=False).pvalue)
 
 
 def _share(of: Mask, among: Mask) -> float:
     return float(of[among].mean()) if among.any() else 0.0
 
 
-def _ratio(one: float, other: float) -> float | None:
-    return one / other if other > 0.0 else None
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator > 0.0 else None
 
 
 def _fisher(approved: Mask, group: Mask, reference: Mask) -> float:

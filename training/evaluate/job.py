@@ -160,10 +160,10 @@ class Assessment:
         bad, half = self.bad, len(self.late) // 2
         if enough(bad[:half]) and enough(bad[half:]):
             scaled = probabilities(calibrate(self.served[:half], bad[:half]), self.served[half:])
-            found = calibration(bad[half:], scaled)
+            figures = calibration(bad[half:], scaled)
         else:
-            found = calibration(bad, self.pd)
-        return {**found, "in_time": self._in_time()}
+            figures = calibration(bad, self.pd)
+        return {**figures, "in_time": self._in_time()}
 
     def _in_time(self) -> dict[str, float]:
         """The bundle's calibration on the earlier part, each half scored by a model of the other."""
@@ -192,21 +192,21 @@ class Assessment:
     def _fairness(self) -> dict[str, Any] | None:
         if self.groups is None:
             return None
-        told = {name: column[self.split.late] for name, column in self.groups.items()}
+        columns = {name: column[self.split.late] for name, column in self.groups.items()}
         rows, bundle = self.split.late, self.bundle
         outcomes = Outcomes(self.data.bad[rows], self._in_rows(self.pd), bundle.cutoff)
-        found = groups(outcomes, told)
+        measures = groups(outcomes, columns)
         recipe = Recipe.of(self.definitions.features, bundle.lineage["parameters"])
-        compared = Compared(outcomes.bad, told, float(outcomes.approved.mean()))
+        compared = Compared(outcomes.bad, columns, float(outcomes.approved.mean()))
         catalogue, seed = Catalogue(bundle.reasons, bundle.features), int(bundle.lineage["seeds"][0])
-        others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if found else []
-        return {"groups": found, "alternatives": others}
+        others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if measures else []
+        return {"groups": measures, "alternatives": others}
 
     def _in_rows(self, by_time: Floats) -> Floats:
         """Figures of the latest part by time, in the order of the split's rows."""
-        found = np.empty(len(by_time))
-        found[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
-        return found
+        by_row = np.empty(len(by_time))
+        by_row[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
+        return by_row
 
 
 def read(root: Path, definitions: Definitions) -> Assessment:
@@ -254,29 +254,29 @@ def _groups(path: Path, data: TrainingSet) -> dict[str, NDArray[np.object_]] | N
         return None
     table = pq.read_table(path)
     place = {row_id: number for number, row_id in enumerate(table["row_id"].to_pylist())}
-    found = {}
+    columns = {}
     for name in table.column_names:
         if name != "row_id":
             column = table[name].to_pylist()
-            told = [column[place[row]] if row in place else None for row in data.row_ids]
-            found[name] = np.array(told, dtype=object)
-    return found
+            values = [column[place[row]] if row in place else None for row in data.row_ids]
+            columns[name] = np.array(values, dtype=object)
+    return columns
 
 
 def write(assessment: Assessment, card: ModelCard, run: str, out: Path) -> dict[str, Any]:
     """The three files; returns the evaluation."""
-    found = assessment.evaluation(run)
-    told = model_card(card, assessment.bundle, assessment.data.manifest, found)
+    evaluation = assessment.evaluation(run)
+    card_json = model_card(card, assessment.bundle, assessment.data.manifest, evaluation)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(_json(found))
-    (out / "model_card.json").write_text(_json(told))
+    (out / "evaluation.json").write_text(_json(evaluation))
+    (out / "model_card.json").write_text(_json(card_json))
     texts = {reason.code: reason.text for reason in assessment.bundle.reasons}
-    (out / "report.html").write_text(page(found, told, texts), encoding="utf-8")
-    return found
+    (out / "report.html").write_text(page(evaluation, card_json, texts), encoding="utf-8")
+    return evaluation
 
 
-def _json(found: Mapping[str, Any]) -> str:
-    return json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -285,17 +285,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--run", default="manual", help="name of the run, for the report")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     try:
         assessment = read(root / "input", DEFINITIONS)
-        found = write(assessment, MODEL_CARD, asked.run, root / "output/evaluation")
+        evaluation = write(assessment, MODEL_CARD, options.run, root / "output/evaluation")
     except (CannotLearn, CandorError, ArchiveDamaged, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    told = found["discrimination"]
+    figures = evaluation["discrimination"]
     print(
-        f"assess: bundle {found['bundle'][:12]} auc={told['auc']:.4f} ({told['auc_low']:.3f} to "
-        f"{told['auc_high']:.3f}) of {told['n']} checkouts; leakage suspected: {found['leakage']['suspected']}"
+        f"assess: bundle {evaluation['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
+        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {evaluation['leakage']['suspected']}"
     )
     return 0

@@ -25,14 +25,14 @@ class JobOutput:
     def read(cls, archive: bytes) -> JobOutput:
         """Raises BundleRefused if the archive lacks the bundle or a seed's model."""
         bundle = unpack(archive)
-        found = _models(archive, "validation")
+        models = _models(archive, "validation")
         seeds = [int(seed) for seed in bundle.lineage["seeds"]]
-        missing = [str(seed) for seed in seeds if seed not in found]
+        missing = [str(seed) for seed in seeds if seed not in models]
         if missing or not seeds:
             raise BundleRefused(
                 f"model.tar.gz holds no validation model of seed {', '.join(missing)}: train again"
             )
-        return cls(bundle, {seed: found[seed] for seed in seeds})
+        return cls(bundle, {seed: models[seed] for seed in seeds})
 
 
 def _models(archive: bytes, folder: str) -> dict[int, str]:

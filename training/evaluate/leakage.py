@@ -116,18 +116,18 @@ class Archive:
     def findings(self, data: TrainingSet, features: Sequence[str]) -> Iterator[Finding]:
         """Labels that differ from the events', and features that differ once all that became known later is taken away."""
         known, _ = labelled_checkouts(self.definitions, self.events, data.as_of)
-        by_id = {one.question.row_id: one for one in known}
+        by_id = {labelled.question.row_id: labelled for labelled in known}
         yield from _wrong_labels(data, by_id)
         changed = np.zeros(len(features), dtype=np.int64)
-        asked = 0
+        compared = 0
         for cut, rows in _cuts(data):
             questions = [by_id[data.row_ids[row]].question for row in rows if data.row_ids[row] in by_id]
             kept = [row for row in rows if data.row_ids[row] in by_id]
             changed += (~_same(data.values[kept], self._as_of(cut, questions))).sum(axis=0)
-            asked += len(kept)
+            compared += len(kept)
         for place in np.argsort(-changed, kind="stable")[:_NAMED].tolist():
             if changed[place]:
-                what = f"{changed[place]} of {asked} values change when events known later are taken away"
+                what = f"{changed[place]} of {compared} values change when events known later are taken away"
                 yield {"feature": features[place], "what": what}
 
     def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
@@ -146,17 +146,17 @@ def _cuts(data: TrainingSet) -> Iterator[tuple[int, list[int]]]:
         yield int(data.q[rows[-1]]) + 1, rows
 
 
-def _same(one: Floats, other: Floats) -> NDArray[np.bool_]:
-    return np.asarray((one == other) | (np.isnan(one) & np.isnan(other)))
+def _same(left: Floats, right: Floats) -> NDArray[np.bool_]:
+    return np.asarray((left == right) | (np.isnan(left) & np.isnan(right)))
 
 
 def _wrong_labels(data: TrainingSet, known: Mapping[str, Labelled]) -> Iterator[Finding]:
-    found = [known.get(row_id) for row_id in data.row_ids]
-    unknown = np.array([one is None for one in found])
+    labels = [known.get(row_id) for row_id in data.row_ids]
+    unknown = np.array([label is None for label in labels])
     other = np.array(
         [
-            one is not None and (one.bad, one.known_at) != (bool(bad), known_at)
-            for one, bad, known_at in zip(found, data.bad.tolist(), data.known_at.tolist(), strict=True)
+            label is not None and (label.bad, label.known_at) != (bool(bad), known_at)
+            for label, bad, known_at in zip(labels, data.bad.tolist(), data.known_at.tolist(), strict=True)
         ]
     )
     for what, wrong in (

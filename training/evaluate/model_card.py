@@ -17,7 +17,7 @@ def model_card(
     card: ModelCard, bundle: Bundle, manifest: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
     """model_card.json: inventory, data window, thresholds and main figures of one bundle."""
-    told = evaluation["discrimination"]
+    discrimination = evaluation["discrimination"]
     return {
         "format": FORMAT,
         **msgspec.to_builtins(card),
@@ -34,6 +34,8 @@ def model_card(
         },
         "thresholds": {"cutoff": bundle.cutoff, **bundle.lineage["economics"]},
         "calibration": {"slope": bundle.calibration.slope, "intercept": bundle.calibration.intercept},
-        "measured": {name: told[name] for name in ("n", "bads", "auc", "auc_low", "auc_high", "gini", "ks")},
+        "measured": {
+            name: discrimination[name] for name in ("n", "bads", "auc", "auc_low", "auc_high", "gini", "ks")
+        },
         "reasons": bundle.lineage["reason_reference"]["method"],
     }

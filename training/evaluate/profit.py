@@ -24,7 +24,7 @@ def profit(bad: Labels, pd: Floats, cutoff: float, income: float, loss: float) -
 
     A row of `sensitivity` is the best cut-off of the curve if a bad loan cost that much more or less.
     """
-    curve = [_at(bad, pd, float(one), income, loss) for one in _cutoffs(pd)]
+    curve = [_at(bad, pd, float(threshold), income, loss) for threshold in _cutoffs(pd)]
     return {
         **_at(bad, pd, cutoff, income, loss),
         "income": income,
@@ -49,8 +49,8 @@ def _at(bad: Labels, pd: Floats, cutoff: float, income: float, loss: float) -> d
 
 
 def _best(bad: Labels, pd: Floats, income: float, loss: float) -> dict[str, Any]:
-    found = [_at(bad, pd, float(one), income, loss) for one in _cutoffs(pd)]
-    return {"loss": loss, **max(found, key=lambda one: float(one["profit_per_unit"]))}
+    curve = [_at(bad, pd, float(threshold), income, loss) for threshold in _cutoffs(pd)]
+    return {"loss": loss, **max(curve, key=lambda point: float(point["profit_per_unit"]))}
 
 
 def swap_set(bad: Labels, challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def vintages(data: TrainingSet) -> list[dict[str, Any]]:
     """Bad rate by month of origination. A month is mature when the last of its loans had time to show its end."""
     month = months(data.q)
     longest = int(np.max(data.known_at - data.q))
-    return [_vintage(data, str(one), month == one, longest) for one in sorted(set(month.tolist()))]
+    return [_vintage(data, str(value), month == value, longest) for value in sorted(set(month.tolist()))]
 
 
 def _vintage(data: TrainingSet, month: str, chosen: NDArray[np.bool_], longest: int) -> dict[str, Any]:

@@ -29,42 +29,42 @@ def reasons(
     declined = np.flatnonzero(pd > cutoff)
     if not len(declined):
         return {"declined": 0, "frequency": {}, "top1": {}, "without": None, "stability": None}
-    asked = declined[np.linspace(0, len(declined) - 1, min(len(declined), MOST)).astype(np.int64)]
+    explained = declined[np.linspace(0, len(declined) - 1, min(len(declined), MOST)).astype(np.int64)]
     near = near_cutoff(pd, cutoff)
-    told = [_told(text, values[asked], values[near], catalogue) for text in models.values()]
-    served = told[0]
-    overlaps = [_overlap(served, other) for other in told[1:]]
+    by_model = [_told(text, values[explained], values[near], catalogue) for text in models.values()]
+    served = by_model[0]
+    overlaps = [_overlap(served, other) for other in by_model[1:]]
     return {
         "declined": len(declined),
-        "frequency": _shares([code for codes, _ in served for code in codes], len(asked)),
-        "top1": _shares([codes[0] for codes, _ in served], len(asked)),
+        "frequency": _shares([code for codes, _ in served for code in codes], len(explained)),
+        "top1": _shares([codes[0] for codes, _ in served], len(explained)),
         "without": float(np.mean([not raised for _, raised in served])),
         "stability": float(np.mean(overlaps)) if overlaps else None,
     }
 
 
-Told = tuple[list[str], bool]
+Explanation = tuple[list[str], bool]
 
 
-def _told(text: str, asked: Floats, near: Floats, catalogue: Catalogue) -> list[Told]:
+def _told(text: str, explained: Floats, near: Floats, catalogue: Catalogue) -> list[Explanation]:
     """Codes told to each, and whether a factor truly raised the risk."""
     model = lightgbm.Booster(model_str=text)
     factors = [catalogue.by_factor(row[:-1]) for row in _contributions(model, near)]
-    reference = {name: sum(one[name] for one in factors) / len(factors) for name in factors[0]}
-    return [_one(row[:-1], reference, catalogue) for row in _contributions(model, asked)]
+    reference = {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}
+    return [_one(row[:-1], reference, catalogue) for row in _contributions(model, explained)]
 
 
 def _contributions(model: lightgbm.Booster, values: Floats) -> list[list[float]]:
     return np.asarray(model.predict(values, pred_contrib=True, num_threads=1)).tolist()  # type: ignore[no-any-return]
 
 
-def _one(contributions: Sequence[float], reference: Mapping[str, float], catalogue: Catalogue) -> Told:
+def _one(contributions: Sequence[float], reference: Mapping[str, float], catalogue: Catalogue) -> Explanation:
     factors = catalogue.by_factor(contributions)
     raised = any(value > reference[name] for name, value in factors.items())
     return catalogue.model_reasons(contributions, reference), raised
 
 
-def _overlap(some: Sequence[Told], others: Sequence[Told]) -> float:
+def _overlap(some: Sequence[Explanation], others: Sequence[Explanation]) -> float:
     pairs = [(set(a), set(b)) for (a, _), (b, _) in zip(some, others, strict=True)]
     return float(np.mean([len(a & b) / len(a | b) for a, b in pairs]))
 

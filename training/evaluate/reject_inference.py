@@ -25,7 +25,7 @@ def reject_inference(
     `propensity`: the logged probability that each approved applicant was approved; estimated from the PD where none was
     logged. Sources: Siddiqi 2017, ch. 8; MathWorks Risk Management Toolbox, reject inference for credit scorecards.
     """
-    found = {
+    rates = {
         "hard_cutoff": hard_cutoff(bad, declined, cutoff),
         "parcelling": parcelling(bad, approved, declined),
         "fuzzy_augmentation": fuzzy_augmentation(bad, declined),
@@ -33,7 +33,7 @@ def reject_inference(
             bad, estimated_propensity(approved, declined) if propensity is None else propensity
         ),
     }
-    return {**found, "approved_only": float(bad.mean()), "spread": max(found.values()) - min(found.values())}
+    return {**rates, "approved_only": float(bad.mean()), "spread": max(rates.values()) - min(rates.values())}
 
 
 def hard_cutoff(bad: Labels, declined: Floats, cutoff: float) -> float:

@@ -63,4 +63,4 @@ def reason_reference(
     """
     nearest = near_cutoff(pd, cutoff)
     factors = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[nearest].tolist()]
-    return {name: sum(one[name] for one in factors) / len(factors) for name in factors[0]}
+    return {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}

@@ -37,8 +37,8 @@ class Hosts:
         if names:
             return cls(tuple(sorted(json.loads(names))), current)
         if config is not None and config.is_file():
-            found = json.loads(config.read_text())
-            return cls(tuple(sorted(found["hosts"])), str(found["current_host"]))
+            resources = json.loads(config.read_text())
+            return cls(tuple(sorted(resources["hosts"])), str(resources["current_host"]))
         return cls()
 
     @property

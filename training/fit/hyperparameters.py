@@ -41,15 +41,15 @@ class Settings:
             read: dict[str, Any] = {name: _READ[name](value) for name, value in given.items()}
         except (TypeError, ValueError) as error:
             raise CannotLearn(f"hyperparameters: {error}") from error
-        found = cls(**read)
-        if not found.seeds or len(set(found.seeds)) != len(found.seeds):
+        settings = cls(**read)
+        if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
             raise CannotLearn("hyperparameters: seeds must be a list of different integers")
-        shares = 0.0 < found.late_share < 1.0 and found.bad_weight > 0.0
-        if found.rounds < 1 or min(found.early_stopping, found.trials) < 0 or not shares:
+        shares = 0.0 < settings.late_share < 1.0 and settings.bad_weight > 0.0
+        if settings.rounds < 1 or min(settings.early_stopping, settings.trials) < 0 or not shares:
             raise CannotLearn(
                 "hyperparameters: rounds from 1, early_stopping and trials from 0, late_share between 0 and 1, bad_weight above 0"
             )
-        return found
+        return settings
 
 
 def _seeds(given: Any) -> tuple[int, ...]:

@@ -169,8 +169,8 @@ def write(trained: Trained, out: Path) -> None:
 
 def _hyperparameters() -> Mapping[str, Any]:
     text = os.environ.get("SM_HPS") or (ML / "input/config/hyperparameters.json").read_text()
-    found: dict[str, Any] = json.loads(text)
-    return found
+    hyperparameters: dict[str, Any] = json.loads(text)
+    return hyperparameters
 
 
 def _fail(message: str) -> int:

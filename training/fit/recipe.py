@@ -61,12 +61,12 @@ class Recipe:
     hosts: Hosts = field(default_factory=Hosts)
 
     @classmethod
-    def of(cls, features: tuple[str, ...], told: Mapping[str, Any]) -> Recipe:
+    def of(cls, features: tuple[str, ...], recorded: Mapping[str, Any]) -> Recipe:
         """From what `told` gave; on one host."""
-        directions = tuple(int(told["directions"].get(name, 0)) for name in features)
-        own = {name: value for name, value in told.items() if name not in _NOT_LIGHTGBM}
-        rounds = int(told["rounds"])
-        return cls(features, directions, rounds, int(told["rounds_for"]), rounds, parameters=own)
+        directions = tuple(int(recorded["directions"].get(name, 0)) for name in features)
+        own = {name: value for name, value in recorded.items() if name not in _NOT_LIGHTGBM}
+        rounds = int(recorded["rounds"])
+        return cls(features, directions, rounds, int(recorded["rounds_for"]), rounds, parameters=own)
 
     def only(self, features: Sequence[str]) -> Recipe:
         """The same with some of the features."""
@@ -106,21 +106,25 @@ class Recipe:
 
     def told(self, rows: int) -> dict[str, Any]:
         """What a bundle's lineage says of it: `rounds` trees, in proportion to `rounds_for` rows unless that is 0."""
-        directions = {name: one for name, one in zip(self.features, self.directions, strict=True) if one}
+        directions = {
+            name: direction
+            for name, direction in zip(self.features, self.directions, strict=True)
+            if direction
+        }
         hosts = {"hosts": len(self.hosts.names)} if self.hosts.several else {}
         rounds = {"rounds": self.rounds_for(rows), "rounds_for": rows if self.rows else 0}
         return {**self.parameters, **rounds, "directions": directions, **hosts}
 
     def _dataset(self, data: TrainingSet, rows: NDArray[np.int64]) -> lightgbm.Dataset:
-        mine = self.hosts.share(rows)
+        share = self.hosts.share(rows)
         return lightgbm.Dataset(
-            data.values[mine], data.bad[mine], weight=data.weight[mine], feature_name=list(self.features)
+            data.values[share], data.bad[share], weight=data.weight[share], feature_name=list(self.features)
         )
 
     def _with(self, seed: int, rows: int) -> dict[str, Any]:
         directions = {"monotone_constraints": list(self.directions)} if any(self.directions) else {}
-        mine = {"seed": seed, "num_threads": threads(rows), **directions}
-        return {**self.parameters, **mine, **self.hosts.parameters()}
+        fit_parameters = {"seed": seed, "num_threads": threads(rows), **directions}
+        return {**self.parameters, **fit_parameters, **self.hosts.parameters()}
 
 
 def threads(rows: int) -> int:
@@ -147,10 +151,10 @@ def progress(seed: int) -> Callable[[CallbackEnv], None]:
         done = env.iteration + 1
         if done % PROGRESS_EVERY and done != env.end_iteration:
             return
-        found = {str(one[1]): float(one[2]) for one in env.evaluation_result_list or ()}
+        metrics = {str(result[1]): float(result[2]) for result in env.evaluation_result_list or ()}
         names = {"auc": "auc", "binary_logloss": "loss"}
-        told = "".join(f" {names[name]}={found[name]:.4f}" for name in names if name in found)
-        print(f"fit: seed={seed} round={done}{told}", flush=True)
+        metrics_text = "".join(f" {names[name]}={metrics[name]:.4f}" for name in names if name in metrics)
+        print(f"fit: seed={seed} round={done}{metrics_text}", flush=True)
 
     tell.order = 15  # type: ignore[attr-defined] # after the evaluation, before early stopping (30)
     return tell

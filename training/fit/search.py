@@ -26,23 +26,23 @@ def search(
     answers: list[tuple[float, dict[str, Any], dict[str, Any]]] = []
     while len(answers) < trials:
         batch = [study.ask() for _ in range(min(BATCH, trials - len(answers)))]
-        told = []
+        results = []
         for trial in batch:
             chosen = suggest(trial)
             text = once(f"trial-{trial.number}.json", lambda chosen=chosen: _asked(objective, chosen))  # type: ignore[misc]
             answer = json.loads(text)
-            told.append((trial, float(answer["auc"])))
+            results.append((trial, float(answer["auc"])))
             answers.append((float(answer["auc"]), chosen, answer["more"]))
             print(f"search: trial={trial.number} auc={answer['auc']:.4f}", flush=True)
-        for trial, found in told:
-            study.tell(trial, found)
-    _, best, more = max(answers, key=lambda one: one[0])
+        for trial, score in results:
+            study.tell(trial, score)
+    _, best, more = max(answers, key=lambda scored: scored[0])
     return best, more
 
 
 def _asked(objective: Objective, chosen: Mapping[str, Any]) -> str:
-    found, more = objective(chosen)
-    return json.dumps({"auc": found, "more": dict(more)})
+    score, more = objective(chosen)
+    return json.dumps({"auc": score, "more": dict(more)})
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:

@@ -58,8 +58,8 @@ class Plan:
         if not (enough(self.data.bad[inner.early]) and enough(self.data.bad[inner.late])):
             print(f"rounds: the history is too short to stop early on; {FIXED_ROUNDS} at most")
             return replace(base, rounds=min(settings.rounds, FIXED_ROUNDS))
-        found = replace(base, parameters={**PARAMETERS, **self._searched(base, inner)})
-        return self._stopped(found, inner) if settings.early_stopping else found
+        recipe = replace(base, parameters={**PARAMETERS, **self._searched(base, inner)})
+        return self._stopped(recipe, inner) if settings.early_stopping else recipe
 
     def _inner(self) -> Split:
         """The earlier part, split by time once more; row numbers are of the whole data set."""
@@ -74,17 +74,17 @@ class Plan:
 
         def tried(chosen: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
             recipe = replace(base, parameters={**PARAMETERS, **chosen})
-            best, found = recipe.stopped(self.data, inner, seed, patience)
-            return found, {"rounds": best}
+            best, score = recipe.stopped(self.data, inner, seed, patience)
+            return score, {"rounds": best}
 
         return search(tried, self.settings.trials, seed, self.workplace.checkpoints.once)[0]
 
     def _stopped(self, recipe: Recipe, inner: Split) -> Recipe:
         """The median over the seeds: one seed's best round is noise."""
         best = [self._best(recipe, inner, seed) for seed in self.settings.seeds]
-        found = recipe.with_rounds(best, len(inner.early))
-        print(f"rounds: {found.rounds} for {len(inner.early)} checkouts, {best} by seed")
-        return found
+        stopped = recipe.with_rounds(best, len(inner.early))
+        print(f"rounds: {stopped.rounds} for {len(inner.early)} checkouts, {best} by seed")
+        return stopped
 
     def _best(self, recipe: Recipe, inner: Split, seed: int) -> int:
         def stopped() -> str:
@@ -111,12 +111,12 @@ def workplace(
     """Checkpoints below `folder` for one host; several hosts keep none, for they could come back with different steps."""
     if hosts.several:
         return Workplace(hosts)
-    asked = {name: value for name, value in asdict(settings).items() if name != "run"}
+    choices = {name: value for name, value in asdict(settings).items() if name != "run"}
     code = hashlib.sha256(b"".join((_ROOT / name).read_bytes() for name in _CODE)).hexdigest()
     made_of = {
         "dataset": data.manifest["sha256"],
         "definitions": data.manifest["definition_hash"],
-        "settings": asked,
+        "settings": choices,
         "directions": [monotone.rising, monotone.falling],
         "code": code,
         "lightgbm": lightgbm.__version__,

@@ -24,7 +24,7 @@ _FURTHEST: Final = 40.0
 
 def probabilities(calibration: Calibration, raw: Floats) -> Floats:
     """PDs with the very function that serves."""
-    return np.array([calibration.probability(one) for one in raw.tolist()])
+    return np.array([calibration.probability(score) for score in raw.tolist()])
 
 
 def calibration(bad: Labels, pd: Floats) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def calibration(bad: Labels, pd: Floats) -> dict[str, Any]:
         "brier": brier(bad, pd),
         "log_loss": float(log_loss(bad, _open(pd), labels=[0, 1])),
         **line(bad, pd),
-        "reliability": [asdict(one) for one in calibration_table(bad, pd)],
+        "reliability": [asdict(row) for row in calibration_table(bad, pd)],
         "murphy": parts,
         "hosmer_lemeshow": hosmer_lemeshow(bad, pd),
     }
@@ -71,14 +71,14 @@ def expected_error(bins: Sequence[CalibrationBin]) -> float:
     M. P. Naeini, G. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015;
     with bins of equal count.
     """
-    return sum(one.n * abs(one.predicted - one.observed) for one in bins) / sum(one.n for one in bins)
+    return sum(row.n * abs(row.predicted - row.observed) for row in bins) / sum(row.n for row in bins)
 
 
 def murphy(bad: Labels, pd: Floats) -> dict[str, float]:
     """Brier score = reliability − resolution + uncertainty + what is lost within the bins. Source: Murphy 1973."""
     table, rate = calibration_table(bad, pd), float(bad.mean())
-    reliability = sum(one.n * (one.predicted - one.observed) ** 2 for one in table) / len(bad)
-    resolution = sum(one.n * (one.observed - rate) ** 2 for one in table) / len(bad)
+    reliability = sum(row.n * (row.predicted - row.observed) ** 2 for row in table) / len(bad)
+    resolution = sum(row.n * (row.observed - rate) ** 2 for row in table) / len(bad)
     uncertainty = rate * (1.0 - rate)
     return {
         "reliability": reliability,
@@ -92,7 +92,7 @@ def hosmer_lemeshow(bad: Labels, pd: Floats) -> dict[str, float]:
     """χ² over the ten bins and its p-value (10 degrees of freedom: these rows were not fitted on). Told, never gated."""
     table = calibration_table(bad, _open(pd))
     statistic = sum(
-        one.n * (one.predicted - one.observed) ** 2 / (one.predicted * (1.0 - one.predicted)) for one in table
+        row.n * (row.predicted - row.observed) ** 2 / (row.predicted * (1.0 - row.predicted)) for row in table
     )
     return {"statistic": float(statistic), "p": float(chi2.sf(statistic, len(table)))}
 

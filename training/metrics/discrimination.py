@@ -48,7 +48,7 @@ def discrimination(
         "ks": distance,
         "ks_at": at,
         "average_precision": float(average_precision_score(bad, served)),
-        "auc_per_seed": {seed: auc(bad, one) for seed, one in scores.items()},
+        "auc_per_seed": {seed: auc(bad, seed_scores) for seed, seed_scores in scores.items()},
         "segments": [
             _segment(by, value, bad[chosen], served[chosen])
             for by, value, chosen in segments(data, rows, features)
@@ -63,14 +63,14 @@ def _ks(bad: Labels, pd: Floats) -> tuple[float, float]:
 
 
 def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]:
-    told = enough(bad)
-    interval = auc_interval(bad, scores, rounds=300) if told else None
+    measurable = enough(bad)
+    interval = auc_interval(bad, scores, rounds=300) if measurable else None
     return {
         "by": by,
         "value": value,
         "n": len(bad),
         "bads": int(bad.sum()),
-        "auc": auc(bad, scores) if told else None,
+        "auc": auc(bad, scores) if measurable else None,
         "auc_low": interval.low if interval else None,
         "auc_high": interval.high if interval else None,
     }
@@ -92,14 +92,14 @@ def segments(
 
 def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
     """`2026-11` of each moment (ms UTC)."""
-    return np.array([format_rfc3339(int(one))[:7] for one in moments], dtype=object)
+    return np.array([format_rfc3339(int(moment))[:7] for moment in moments], dtype=object)
 
 
 def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
     """Whether anything is remembered: some feature other than the request's own is neither missing nor zero."""
     remembered = [place for place, name in enumerate(features) if not name.startswith(_REQUEST)]
-    found = values[:, remembered]
-    return np.asarray((~np.isnan(found) & (found != 0.0)).any(axis=1))
+    past = values[:, remembered]
+    return np.asarray((~np.isnan(past) & (past != 0.0)).any(axis=1))
 
 
 def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
@@ -111,8 +111,8 @@ def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.b
 
 
 def _values(by: str, column: NDArray[np.object_]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    found, counts = np.unique(column.astype(str), return_counts=True)
-    common = found[np.argsort(-counts, kind="stable")][:MOST_VALUES]
+    distinct, counts = np.unique(column.astype(str), return_counts=True)
+    common = distinct[np.argsort(-counts, kind="stable")][:MOST_VALUES]
     for value in sorted(common.tolist()):
         yield by, value, column.astype(str) == value
 
@@ -133,13 +133,13 @@ def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
     """Ten parts of equal number from the riskiest (decile 1): bad rate, captured bads, lift, odds good to bad, PDs."""
     order = np.argsort(-pd, kind="stable")
     overall, total = float(bad.mean()), max(int(bad.sum()), 1)
-    found, caught = [], 0
+    deciles, caught = [], 0
     for number, part in enumerate(np.array_split(order, 10), 1):
         n, bads = len(part), int(bad[part].sum())
         if not n:
             continue
         caught += bads
-        found.append(
+        deciles.append(
             {
                 "decile": number,
                 "n": n,
@@ -152,4 +152,4 @@ def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
                 "highest": float(np.max(pd[part])),
             }
         )
-    return found
+    return deciles

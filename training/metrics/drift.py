@@ -50,15 +50,15 @@ class Bins:
 
     def counts(self, values: ArrayLike) -> Counts:
         """How many values each bin holds; the last one counts the missing."""
-        found = np.asarray(values, dtype=float)
-        known = found[~np.isnan(found)]
+        array = np.asarray(values, dtype=float)
+        known = array[~np.isnan(array)]
         edges = np.array(self.edges)
         place = np.searchsorted(edges, known, side="left")
         if self.by_value:
             inside = place < len(edges)
             inside[inside] = edges[place[inside]] == known[inside]
             place = np.where(inside, place, len(edges))
-        return np.append(np.bincount(place, minlength=len(edges) + 1), len(found) - len(known))
+        return np.append(np.bincount(place, minlength=len(edges) + 1), len(array) - len(known))
 
     def labels(self) -> list[str]:
         """What each bin holds, in words."""
@@ -96,11 +96,11 @@ def psi_by_chance(before: ArrayLike, now: ArrayLike, level: float) -> float:
     Without a shift, PSI / (1/n + 1/m) follows χ² of bins − 1 degrees of freedom: B. Yurdakul and J. Naranjo, Statistical
     properties of the population stability index, Journal of Risk Model Validation 14 (4), 2020.
     """
-    one, other = np.asarray(before), np.asarray(now)
-    bins = int(np.count_nonzero(one + other))
+    before_counts, now_counts = np.asarray(before), np.asarray(now)
+    bins = int(np.count_nonzero(before_counts + now_counts))
     if bins < 2:
         return 0.0
-    return float(stats.chi2.ppf(level, bins - 1) * (1.0 / one.sum() + 1.0 / other.sum()))
+    return float(stats.chi2.ppf(level, bins - 1) * (1.0 / before_counts.sum() + 1.0 / now_counts.sum()))
 
 
 def state_of(index: float, by_chance: float) -> str:
@@ -114,15 +114,15 @@ def state_of(index: float, by_chance: float) -> str:
 
 def missing_rate(values: ArrayLike) -> float:
     """Share of the values that are NaN."""
-    found = np.asarray(values, dtype=float)
-    return float(np.isnan(found).mean()) if len(found) else 0.0
+    array = np.asarray(values, dtype=float)
+    return float(np.isnan(array).mean()) if len(array) else 0.0
 
 
 def _filled(before: ArrayLike, now: ArrayLike) -> tuple[Floats, Floats]:
     """Counts of the bins that hold anything, half an observation in those that are empty on one side."""
-    one, other = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
-    held = (one + other) > 0.0
-    return np.maximum(one[held], 0.5), np.maximum(other[held], 0.5)
+    before_counts, now_counts = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
+    held = (before_counts + now_counts) > 0.0
+    return np.maximum(before_counts[held], 0.5), np.maximum(now_counts[held], 0.5)
 
 
 def _shares(counts: Floats) -> Floats:

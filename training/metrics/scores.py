@@ -63,12 +63,12 @@ def auc_difference(
     first, second = np.asarray(challenger, dtype=float), np.asarray(champion, dtype=float)
     bads, goods = _by_label(labels)
     generator = np.random.default_rng(seed)
-    found = []
+    differences = []
     for _ in range(rounds):
         bad, good = generator.choice(bads, len(bads)), generator.choice(goods, len(goods))
-        found.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(float(low), float(high), float(np.std(found)))
+        differences.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return Interval(float(low), float(high), float(np.std(differences)))
 
 
 def ks(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -108,7 +108,7 @@ def summary(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
         "auc_sd": interval.sd,
         "ks": ks(outcome, probabilities),
         "brier": brier(outcome, probabilities),
-        "calibration": [asdict(one) for one in calibration_table(outcome, probabilities)],
+        "calibration": [asdict(row) for row in calibration_table(outcome, probabilities)],
     }
 
 

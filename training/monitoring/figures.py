@@ -111,10 +111,13 @@ def rate_difference(
 ) -> tuple[float, Interval]:
     """A share less the one before, with the hybrid score interval of R. Newcombe (Statistics in Medicine 17, 1998), method 10."""
     now, before = part / whole, part_before / whole_before
-    one, other = rate_interval(part, whole, level), rate_interval(part_before, whole_before, level)
+    now_interval, before_interval = (
+        rate_interval(part, whole, level),
+        rate_interval(part_before, whole_before, level),
+    )
     difference = now - before
-    low = difference - math.hypot(now - one.low, other.high - before)
-    high = difference + math.hypot(one.high - now, before - other.low)
+    low = difference - math.hypot(now - now_interval.low, before_interval.high - before)
+    high = difference + math.hypot(now_interval.high - now, before - before_interval.low)
     return difference, Interval(low, high)
 
 
@@ -129,17 +132,21 @@ def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | 
     if np.ptp(odds) == 0.0:
         return None
     columns = np.column_stack([np.ones_like(odds), odds])
-    found = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may leap away
+    coefficients = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may leap away
     for _ in range(_STEPS):
-        fitted = special.expit(columns @ found)
+        fitted = special.expit(columns @ coefficients)
         information = columns.T @ (columns * (fitted * (1.0 - fitted))[:, None])
         try:
             step = np.linalg.solve(information, columns.T @ (outcome - fitted))
             error = math.sqrt(np.linalg.inv(information)[1, 1])
         except (np.linalg.LinAlgError, ValueError):
             return None
-        found = found + step
+        coefficients = coefficients + step
         if np.max(np.abs(step)) < 1e-10:
             width = float(stats.norm.ppf((1.0 + LEVEL) / 2.0)) * error
-            return float(found[1]), Interval(found[1] - width, found[1] + width), float(found[0])
+            return (
+                float(coefficients[1]),
+                Interval(coefficients[1] - width, coefficients[1] + width),
+                float(coefficients[0]),
+            )
     return None

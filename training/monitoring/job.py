@@ -35,17 +35,17 @@ def main() -> int:
     places, s3 = Places(os.environ["REGISTRY_TABLE"], *buckets), s3_client()
     try:
         bundle, snapshot = model_of(s3, places)
-        found = report(
+        monitoring = report(
             bundle, DEFINITIONS, snapshot, archived(s3, places), since=None, until=SystemClock().now_ms()
         )
     except (CandorError, ArchiveDamaged) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(found.as_json(), indent=1, allow_nan=False) + "\n")
-    (out / "report.html").write_text(page(found), encoding="utf-8")
+    (out / "report.json").write_text(json.dumps(monitoring.as_json(), indent=1, allow_nan=False) + "\n")
+    (out / "report.html").write_text(page(monitoring), encoding="utf-8")
     cloudwatch: Any = boto3.client("cloudwatch")
-    publish(cloudwatch, found, os.environ["STAGE"])
-    for one in signals(found):
-        print(f"{one.name}={one.value:.4f} {one.words}")
+    publish(cloudwatch, monitoring, os.environ["STAGE"])
+    for signal in signals(monitoring):
+        print(f"{signal.name}={signal.value:.4f} {signal.words}")
     return 0

@@ -42,11 +42,11 @@ def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
     story = told(label, known, until)
     # `DECIDED` is the platform's own: it flows while the lender's services may not.
     sent = (event.occurred_at for event in known if event.type != DECIDED)
-    found = LoanEnds(newest=max(sent, default=0))
+    result = LoanEnds(newest=max(sent, default=0))
     for checkout_id, loan in story.loans.items():
         end = final_end(label, loan, story)
         if end is None:
-            found.undated += 1
+            result.undated += 1
         else:
-            found.ends[checkout_id] = LoanEnd(loan.occurred_at, known_at=end.known_at, bad=end.bad)
-    return found
+            result.ends[checkout_id] = LoanEnd(loan.occurred_at, known_at=end.known_at, bad=end.bad)
+    return result

@@ -128,25 +128,30 @@ class Monitoring:
     def as_json(self) -> dict[str, Any]:
         """JSON form."""
         moments = {name: format_rfc3339(getattr(self, name)) for name in ("since", "until", "observed_until")}
-        found = {name: value for name, value in asdict(self).items() if name not in moments}
-        found["vintages"] = [
-            asdict(one)
-            | {"immature": one.immature}
-            | {"by_age": [asdict(cell) | {"bad_rate": cell.bad_rate} for cell in one.by_age]}
-            for one in self.vintages
+        content = {name: value for name, value in asdict(self).items() if name not in moments}
+        content["vintages"] = [
+            asdict(vintage)
+            | {"immature": vintage.immature}
+            | {"by_age": [asdict(cell) | {"bad_rate": cell.bad_rate} for cell in vintage.by_age]}
+            for vintage in self.vintages
         ]
-        found["approvals"]["periods"] = [
-            {"start": format_rfc3339(one.start), "n": one.n, "approved": one.approved, "rate": one.rate}
-            for one in self.approvals.periods
+        content["approvals"]["periods"] = [
+            {
+                "start": format_rfc3339(period.start),
+                "n": period.n,
+                "approved": period.approved,
+                "rate": period.rate,
+            }
+            for period in self.approvals.periods
         ]
-        return {**moments, **found}
+        return {**moments, **content}
 
 
 def monitor(
     bundle: Bundle,
     definitions: Definitions,
     snapshot: Snapshot,
-    found: Served,
+    served: Served,
     *,
     since: int,
     until: int,
@@ -155,12 +160,12 @@ def monitor(
     """Compare. Needs one decision at least."""
     drifts = [
         _drift(
-            name, snapshot.values[:, place], found.values[:, place], 1.0 - BY_CHANCE / len(bundle.features)
+            name, snapshot.values[:, place], served.values[:, place], 1.0 - BY_CHANCE / len(bundle.features)
         )
         for place, name in enumerate(bundle.features)
     ]
-    is_mature = mature(found, observed_until)
-    bad = np.array([loan is not None and loan.bad for loan in found.loans], dtype=bool)
+    is_mature = mature(served, observed_until)
+    bad = np.array([loan is not None and loan.bad for loan in served.loans], dtype=bool)
     return Monitoring(
         run=snapshot.run,
         bundle=bundle.sha,
@@ -171,73 +176,75 @@ def monitor(
         since=since,
         until=until,
         observed_until=observed_until,
-        population=_population(found, is_mature),
-        score=_drift("score", snapshot.pd, found.pd, 1.0 - BY_CHANCE),
-        features=sorted(drifts, key=lambda one: -one.psi),
-        calibration=calibration(bad[is_mature], found.pd[is_mature]),
-        vintages=vintages(_loans(found), observed_until),
-        approvals=_approvals(found),
-        segments=list(_segments(bundle, definitions, snapshot, found, is_mature)),
+        population=_population(served, is_mature),
+        score=_drift("score", snapshot.pd, served.pd, 1.0 - BY_CHANCE),
+        features=sorted(drifts, key=lambda drift: -drift.psi),
+        calibration=calibration(bad[is_mature], served.pd[is_mature]),
+        vintages=vintages(_loans(served), observed_until),
+        approvals=_approvals(served),
+        segments=list(_segments(bundle, definitions, snapshot, served, is_mature)),
     )
 
 
-def mature(found: Served, observed_until: int) -> Mask:
+def mature(served: Served, observed_until: int) -> Mask:
     """Decisions whose loan's label is known; without a loan there is none."""
-    return np.array([loan is not None and loan.known_at < observed_until for loan in found.loans], dtype=bool)
+    return np.array(
+        [loan is not None and loan.known_at < observed_until for loan in served.loans], dtype=bool
+    )
 
 
-def _loans(found: Served) -> Loans:
-    held = [(place, loan) for place, loan in enumerate(found.loans) if loan is not None]
+def _loans(served: Served) -> Loans:
+    held = [(place, loan) for place, loan in enumerate(served.loans) if loan is not None]
     return Loans(
         np.array([loan.began for _, loan in held], dtype=np.int64),
         np.array([loan.known_at for _, loan in held], dtype=np.int64),
         np.array([loan.bad for _, loan in held], dtype=bool),
-        found.pd[[place for place, _ in held]],
+        served.pd[[place for place, _ in held]],
     )
 
 
-def _population(found: Served, is_mature: Mask) -> dict[str, Any]:
-    n, loans = len(found.q), sum(loan is not None for loan in found.loans)
+def _population(served: Served, is_mature: Mask) -> dict[str, Any]:
+    n, loans = len(served.q), sum(loan is not None for loan in served.loans)
     return {
         "decisions": n,
-        "left_out": dict(found.left_out),
-        "scored_by_itself": int(found.own.sum()),
-        "scored_again": int(n - found.own.sum()),
-        "outcomes": dict(sorted(Counter(found.outcome).items())),
-        "degraded": int(found.degraded.sum()),
-        "degraded_share": float(found.degraded.mean()),
+        "left_out": dict(served.left_out),
+        "scored_by_itself": int(served.own.sum()),
+        "scored_again": int(n - served.own.sum()),
+        "outcomes": dict(sorted(Counter(served.outcome).items())),
+        "degraded": int(served.degraded.sum()),
+        "degraded_share": float(served.degraded.mean()),
         "loans": loans,
         "mature": int(is_mature.sum()),
         "immature": int(loans - is_mature.sum()),
-        "states": {view: dict(sorted(states.items())) for view, states in found.states.items()},
+        "states": {view: dict(sorted(states.items())) for view, states in served.states.items()},
     }
 
 
 def _drift(name: str, before: NDArray[np.float64], now: NDArray[np.float64], level: float) -> Drift:
     bins = Bins.frozen(before)
-    one, other = bins.counts(before), bins.counts(now)
-    index, by_chance = psi(one, other), psi_by_chance(one, other, level)
+    before_counts, now_counts = bins.counts(before), bins.counts(now)
+    index, by_chance = psi(before_counts, now_counts), psi_by_chance(before_counts, now_counts, level)
     return Drift(
         name=name,
         psi=index,
-        jsd=jensen_shannon(one, other),
+        jsd=jensen_shannon(before_counts, now_counts),
         by_chance=by_chance,
         state=state_of(index, by_chance),
         missing=(missing_rate(before), missing_rate(now)),
-        bins=list(zip(bins.labels(), one.tolist(), other.tolist(), strict=True)),
+        bins=list(zip(bins.labels(), before_counts.tolist(), now_counts.tolist(), strict=True)),
     )
 
 
-def _approvals(found: Served) -> Approvals:
-    span = int(found.q[-1] - found.q[0])
+def _approvals(served: Served) -> Approvals:
+    span = int(served.q[-1] - served.q[0])
     step = next((step for most, step in _PERIODS if span <= most), 28 * DAY)
-    starts = (found.q - _MONDAY) // step * step + _MONDAY
-    approved = found.approved
+    starts = (served.q - _MONDAY) // step * step + _MONDAY
+    approved = served.approved
     periods = [
         Period(int(start), int((starts == start).sum()), int(approved[starts == start].sum()))
         for start in np.unique(starts)
     ]
-    recent = found.q > found.q[-1] - RECENT
+    recent = served.q > served.q[-1] - RECENT
     now, before = int(recent.sum()), int((~recent).sum())
     if not before:
         return Approvals(periods, None, None)
@@ -246,49 +253,49 @@ def _approvals(found: Served) -> Approvals:
 
 
 def _segments(
-    bundle: Bundle, definitions: Definitions, snapshot: Snapshot, found: Served, is_mature: Mask
+    bundle: Bundle, definitions: Definitions, snapshot: Snapshot, served: Served, is_mature: Mask
 ) -> Iterator[Segment]:
     """By customer, amount band and outcome, and the largest merchants; only the first two are known of the snapshot."""
     level = 1.0 - BY_CHANCE
-    now = customers(definitions, bundle.features, found.values)
+    now = customers(definitions, bundle.features, served.values)
     before = customers(definitions, bundle.features, snapshot.values)
     parts: list[tuple[str, str, Mask, Mask | None]] = []
     if now is not None and before is not None:
         was = np.array(before)
-        parts += [("customer", value, mine, was == value) for value, mine in _each(now)]
+        parts += [("customer", value, rows, was == value) for value, rows in _each(now)]
     edges = amount_bands(snapshot)
-    banded = zip(in_bands(found.amount, edges), in_bands(snapshot.amount, edges), strict=True)
-    parts += [("amount", value, mine, theirs) for (value, mine), (_, theirs) in banded]
-    parts += [("outcome", value, mine, None) for value, mine in _each(found.outcome)]
-    parts += [("merchant", value, mine, None) for value, mine in _each(found.merchant)]
-    for by, value, mine, theirs in parts:
-        if mine.any():
+    banded = zip(in_bands(served.amount, edges), in_bands(snapshot.amount, edges), strict=True)
+    parts += [("amount", value, rows, snapshot_rows) for (value, rows), (_, snapshot_rows) in banded]
+    parts += [("outcome", value, rows, None) for value, rows in _each(served.outcome)]
+    parts += [("merchant", value, rows, None) for value, rows in _each(served.merchant)]
+    for by, value, rows, snapshot_rows in parts:
+        if rows.any():
             drift = None
-            if theirs is not None and min(mine.sum(), theirs.sum()) >= FEWEST:
-                drift = _drift(value, snapshot.pd[theirs], found.pd[mine], level)
-            yield _segment(by, value, found, mine, mine & is_mature, drift)
+            if snapshot_rows is not None and min(rows.sum(), snapshot_rows.sum()) >= FEWEST:
+                drift = _drift(value, snapshot.pd[snapshot_rows], served.pd[rows], level)
+            yield _segment(by, value, served, rows, rows & is_mature, drift)
 
 
 def _each(values: Sequence[str]) -> list[tuple[str, Mask]]:
     """The most frequent values, each with its rows."""
-    found = np.array(values)
-    return [(value, found == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
+    array = np.array(values)
+    return [(value, array == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
 
 
-def _segment(by: str, value: str, found: Served, mine: Mask, known: Mask, drift: Drift | None) -> Segment:
-    bads = sum(loan.bad for loan, is_mine in zip(found.loans, known, strict=True) if loan and is_mine)
-    predicted = float(found.pd[known].mean()) if known.any() else None
+def _segment(by: str, value: str, served: Served, rows: Mask, known: Mask, drift: Drift | None) -> Segment:
+    bads = sum(loan.bad for loan, is_known in zip(served.loans, known, strict=True) if loan and is_known)
+    predicted = float(served.pd[known].mean()) if known.any() else None
     return Segment(
         by=by,
         value=value,
-        n=int(mine.sum()),
-        approved=int(found.approved[mine].sum()),
-        degraded=int(found.degraded[mine].sum()),
-        mean_pd=float(found.pd[mine].mean()),
+        n=int(rows.sum()),
+        approved=int(served.approved[rows].sum()),
+        degraded=int(served.degraded[rows].sum()),
+        mean_pd=float(served.pd[rows].mean()),
         score_psi=None if drift is None else drift.psi,
         score_state=None if drift is None else drift.state,
         mature=int(known.sum()),
         bads=int(bads),
         predicted=predicted,
-        ratio=bad_rate_ratio(int(bads), float(found.pd[known].sum()))[0] if known.any() else None,
+        ratio=bad_rate_ratio(int(bads), float(served.pd[known].sum()))[0] if known.any() else None,
     )

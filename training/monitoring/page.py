@@ -10,20 +10,20 @@ from training.monitoring.signals import LIMITS, signals
 from training.pages.document import document
 
 
-def page(found: Monitoring) -> str:
+def page(report: Monitoring) -> str:
     """The whole document."""
     return document(
         Path(__file__).parent,
-        plots(found),
-        m=found,
-        signals=list(signals(found)),
+        plots(report),
+        m=report,
+        signals=list(signals(report)),
         limits=LIMITS,
-        shifted=found.features[:SHIFTED],
-        unread=_unread(found),
-        ages=[cell.days for cell in found.vintages[0].by_age] if found.vintages else [],
+        shifted=report.features[:SHIFTED],
+        unread=_unread(report),
+        ages=[cell.days for cell in report.vintages[0].by_age] if report.vintages else [],
     )
 
 
-def _unread(found: Monitoring) -> list[tuple[str, dict[str, int]]]:
+def _unread(report: Monitoring) -> list[tuple[str, dict[str, int]]]:
     """Views by the states that their values came from."""
-    return list(found.population["states"].items())
+    return list(report.population["states"].items())

@@ -77,19 +77,19 @@ class Served:
 
 def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Snapshot:
     """The files of a run's data set, scored by the bundle. Raises SnapshotUnusable if they are not what it was trained on."""
-    told = json.loads(manifest)
-    if hashlib.sha256(dataset).hexdigest() != told["sha256"]:
+    parsed = json.loads(manifest)
+    if hashlib.sha256(dataset).hexdigest() != parsed["sha256"]:
         raise SnapshotUnusable(
             f"run {run}: dataset.parquet is not the file that its manifest names; restore it, or name another --run"
         )
-    if told["definition_hash"] != bundle.definition_hash:
+    if parsed["definition_hash"] != bundle.definition_hash:
         raise SnapshotUnusable(f"run {run}: its data set is of other definitions than its bundle")
     table = pq.read_table(io.BytesIO(dataset))
     missing = {"amount", *bundle.features} - set(table.column_names)
     if missing:
         raise SnapshotUnusable(f"run {run}: its data set lacks {', '.join(sorted(missing))}")
     values = np.column_stack([table[name].to_numpy() for name in bundle.features])
-    return Snapshot(run, told, values, table["amount"].to_numpy(), _scored(bundle, values))
+    return Snapshot(run, parsed, values, table["amount"].to_numpy(), _scored(bundle, values))
 
 
 class _Kept(NamedTuple):
@@ -113,31 +113,31 @@ def served(
 
     A loan counts for one decision: the latest that approved its checkout, else the latest.
     """
-    found: list[_Kept] = []
+    rows: list[_Kept] = []
     left_out: Counter[str] = Counter()
     states: dict[str, Counter[str]] = {view.name: Counter() for view in definitions.views}
     for decision in decisions:
         if decision.definition_hash != bundle.definition_hash:
             left_out[OTHER_FEATURES] += 1
             continue
-        found.append(_kept(decision, bundle.sha))
+        rows.append(_kept(decision, bundle.sha))
         for name, counts in states.items():
             counts[decision.vector.states[name]] += 1
-    found.sort(key=lambda one: (one.q, one.id))
-    values = np.array([one.values for one in found], dtype=float).reshape(len(found), len(bundle.features))
-    own = np.array([one.score is not None for one in found], dtype=bool)
-    pd = np.array([np.nan if one.score is None else one.score for one in found], dtype=float)
+    rows.sort(key=lambda row: (row.q, row.id))
+    values = np.array([row.values for row in rows], dtype=float).reshape(len(rows), len(bundle.features))
+    own = np.array([row.score is not None for row in rows], dtype=bool)
+    pd = np.array([np.nan if row.score is None else row.score for row in rows], dtype=float)
     pd[~own] = _scored(bundle, values[~own])
     return Served(
-        q=np.array([one.q for one in found], dtype=np.int64),
+        q=np.array([row.q for row in rows], dtype=np.int64),
         values=values,
-        amount=np.array([one.amount for one in found], dtype=np.int64),
+        amount=np.array([row.amount for row in rows], dtype=np.int64),
         pd=pd,
         own=own,
-        outcome=[one.outcome for one in found],
-        merchant=[one.merchant for one in found],
-        degraded=np.array([one.degraded for one in found], dtype=bool),
-        loans=_loans(found, ends),
+        outcome=[row.outcome for row in rows],
+        merchant=[row.merchant for row in rows],
+        degraded=np.array([row.degraded for row in rows], dtype=bool),
+        loans=_loans(rows, ends),
         states=states,
         left_out=left_out,
     )
@@ -160,14 +160,14 @@ def _kept(decision: Decision, sha: str) -> _Kept:
 
 def _loans(decisions: Sequence[_Kept], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
     of_checkout: dict[str, int] = {}
-    for place, one in enumerate(decisions):
-        known = of_checkout.get(one.checkout_id)
-        if known is None or one.outcome == "approved" or decisions[known].outcome != "approved":
-            of_checkout[one.checkout_id] = place
-    found: list[LoanEnd | None] = [None] * len(decisions)
+    for place, decision in enumerate(decisions):
+        known = of_checkout.get(decision.checkout_id)
+        if known is None or decision.outcome == "approved" or decisions[known].outcome != "approved":
+            of_checkout[decision.checkout_id] = place
+    loans: list[LoanEnd | None] = [None] * len(decisions)
     for checkout_id, place in of_checkout.items():
-        found[place] = ends.get(checkout_id)
-    return found
+        loans[place] = ends.get(checkout_id)
+    return loans
 
 
 def _scored(bundle: Bundle, values: Floats) -> Floats:
@@ -184,11 +184,11 @@ def customers(definitions: Definitions, features: Sequence[str], values: Floats)
     for view in definitions.views:
         takes_loans = definitions.label is not None and definitions.label.origin in view.event_types
         if takes_loans and view.entity.key == APPLICANT:
-            mine = values[:, [features.index(feature.name) for feature in view.features]]
+            view_values = values[:, [features.index(feature.name) for feature in view.features]]
             empty = np.array(ViewState.new(view).values(0), dtype=float)
-            unread = (np.isnan(mine) & ~np.isnan(empty)).any(axis=1)
-            is_new = ((mine == empty) | (np.isnan(mine) & np.isnan(empty))).all(axis=1)
-            return [str(one) for one in np.select([unread, is_new], ["unknown", "new"], "returning")]
+            unread = (np.isnan(view_values) & ~np.isnan(empty)).any(axis=1)
+            is_new = ((view_values == empty) | (np.isnan(view_values) & np.isnan(empty))).all(axis=1)
+            return [str(label) for label in np.select([unread, is_new], ["unknown", "new"], "returning")]
     return None
 
 

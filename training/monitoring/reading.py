@@ -46,11 +46,11 @@ def report(
         raise DefinitionError("the definitions have no label: declare Label(...) to monitor outcomes")
     trained_on = bundle.trained_on(definitions)
     start = snapshot.as_of if since is None else since
-    mine = (one for one in archived.decisions if start <= one.q < until)
+    decisions = (decision for decision in archived.decisions if start <= decision.q < until)
     events = accepted_events(archived.envelopes, definitions)
     ends = loan_ends(definitions.label, events, until)
-    found = served(mine, bundle, trained_on, ends.ends)
-    if not len(found.q):
+    population = served(decisions, bundle, trained_on, ends.ends)
+    if not len(population.q):
         raise NothingServed(
             "no decision of these moments has the features of this model: widen --since, or name another --run"
         )
@@ -58,7 +58,7 @@ def report(
         bundle,
         trained_on,
         snapshot,
-        found,
+        population,
         since=start,
         until=until,
         observed_until=ends.newest,

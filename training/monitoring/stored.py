@@ -75,8 +75,8 @@ def archived(s3: S3Client, places: Places) -> Archived:
 def _packed(s3: S3Client, bucket: str, run: str) -> bytes:
     """The latest archive that the run's training job left."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"runs/{run}/model/")
-    found = [one for page in pages for one in page.get("Contents", ()) if one["Key"].endswith(PACKED)]
-    if not found:
+    entries = [entry for page in pages for entry in page.get("Contents", ()) if entry["Key"].endswith(PACKED)]
+    if not entries:
         raise NoModel(f"run {run} left no model: name another --run")
-    latest = max(found, key=lambda one: (one["LastModified"], one["Key"]))
+    latest = max(entries, key=lambda entry: (entry["LastModified"], entry["Key"]))
     return s3.get_object(Bucket=bucket, Key=latest["Key"])["Body"].read()

@@ -97,12 +97,12 @@ def _ages(loans: Loans) -> list[int]:
 
 
 def _vintage(
-    month: str, loans: Loans, mine: NDArray[np.bool_], ages: Sequence[int], observed_until: int
+    month: str, loans: Loans, in_month: NDArray[np.bool_], ages: Sequence[int], observed_until: int
 ) -> Vintage:
-    began, known_at, bad = loans.began[mine], loans.known_at[mine], loans.bad[mine]
+    began, known_at, bad = loans.began[in_month], loans.known_at[in_month], loans.bad[in_month]
     is_known = known_at < observed_until
     mature, bads = int(is_known.sum()), int(bad[is_known].sum())
-    expected = float(loans.pd[mine][is_known].sum())
+    expected = float(loans.pd[in_month][is_known].sum())
     ratio, interval = bad_rate_ratio(bads, expected) if mature else (None, None)
     cells = []
     for days in ages:

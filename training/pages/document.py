@@ -15,7 +15,7 @@ TEMPLATE = "page.html.jinja"
 _SHARED = Path(__file__).parent
 
 
-def document(folder: Path, figures: Mapping[str, str], **told: Any) -> str:
+def document(folder: Path, figures: Mapping[str, str], **variables: Any) -> str:
     """The page whose template is in `folder`; `figures` are SVG by name."""
     environment = Environment(
         loader=FileSystemLoader([folder, _SHARED]),
@@ -33,7 +33,7 @@ def document(folder: Path, figures: Mapping[str, str], **told: Any) -> str:
         "moment": format_rfc3339,
     }
     drawn = {name: Markup(text) for name, text in figures.items()}  # noqa: S704 - our own figures
-    return environment.get_template(TEMPLATE).render(figures=drawn, **told)
+    return environment.get_template(TEMPLATE).render(figures=drawn, **variables)
 
 
 def _day(ms: int) -> str:

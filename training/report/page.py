@@ -20,5 +20,5 @@ def page(evaluation: Mapping[str, Any], card: Mapping[str, Any], texts: Mapping[
 
 def _moved(stability: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
     """Name, CSI and both missing shares of the features that moved most."""
-    ranked = sorted(stability["csi"].items(), key=lambda one: (-one[1], one[0]))[:10]
+    ranked = sorted(stability["csi"].items(), key=lambda pair: (-pair[1], pair[0]))[:10]
     return [(name, value, *stability["missing"][name]) for name, value in ranked]
