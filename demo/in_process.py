@@ -72,16 +72,16 @@ class Rehearsal:
             return
         self._archive("events", list(map(_archived, events)))
         self.clock.advance(max(0, parse_rfc3339(events[-1]["occurred_at"]) - self.clock.now_ms()))
-        told = ingest(
-            [parse_event(msgspec.json.encode(one)) for one in events],
+        result = ingest(
+            [parse_event(msgspec.json.encode(event)) for event in events],
             DEFINITIONS,
             self.store.features,
             self.clock,
             RETENTION,
             synchronous_store=self.store.synchronous,
         )
-        if told.failed or told.refused:
-            raise LocalError(f"{len(told.refused)} events were refused, {len(told.failed)} not applied")
+        if result.failed or result.refused:
+            raise LocalError(f"{len(result.refused)} events were refused, {len(result.failed)} not applied")
 
     def retrain(self, run: str, seeds: Sequence[int] = (1,)) -> Bundle:
         """Data set and training as the containers run them, on what was known at the source's `as_of`."""
@@ -109,22 +109,24 @@ class Rehearsal:
 
     def decide(self) -> list[Decision]:
         """Events and checkouts from `as_of` on, in time order; decisions are archived and told to the bus."""
-        found, waiting = [], list[Event]()
+        decisions, waiting = [], list[Event]()
         for item in self.source.timeline():
             if isinstance(item, Decided):
                 self.publish(waiting)
                 waiting.clear()
-                found.append(self._decide(item))
+                decisions.append(self._decide(item))
             else:
                 waiting.append(item)
         self.publish(waiting)
-        self._archive("decisions", [_line(self.store.decisions[one.id].record) for one in found])
-        return found
+        self._archive(
+            "decisions", [_line(self.store.decisions[decision.id].record) for decision in decisions]
+        )
+        return decisions
 
     def _decide(self, checkout: Decided) -> Decision:
         self.clock.advance(max(0, checkout.q_ms - self.clock.now_ms()))
-        asked = Application(parse_checkout(msgspec.json.encode(checkout.body)), checkout.merchant)
-        attempt = Attempt(asked, checkout.id, checkout.q_ms)
+        application = Application(parse_checkout(msgspec.json.encode(checkout.body)), checkout.merchant)
+        attempt = Attempt(application, checkout.id, checkout.q_ms)
         answer = self._decider.decide(attempt, Deadline(_PATIENCE_S))
         if answer.decision is None:
             raise LocalError(f"checkout {checkout.id} was decided before")
@@ -148,8 +150,8 @@ def _archived(event: Event) -> dict[str, Any]:
 
 
 def _line(record: bytes) -> dict[str, Any]:
-    found = json.loads(record)
-    return {"id": found["id"], "q": found["q"], "record": msgspec.Raw(record)}
+    content = json.loads(record)
+    return {"id": content["id"], "q": content["q"], "record": msgspec.Raw(record)}
 
 
 def _job(arguments: Sequence[str], **variables: str) -> None:

@@ -27,15 +27,15 @@ class Diary:
             self._resume(json.loads(self._file.read_text()))
         self._mend()
 
-    def _resume(self, found: dict[str, str | int]) -> None:
-        known = found.get("population")
+    def _resume(self, saved: dict[str, str | int]) -> None:
+        known = saved.get("population")
         if known != self._population:
             raise LocalError(
                 f"this state belongs to {known}, not to {self._population}: run `make clean` first"
             )
-        self.published, self.decided = int(found["published"]), int(found["decided"])
-        self.run = str(found["run"])
-        self.asked = str(found.get("asked", ""))
+        self.published, self.decided = int(saved["published"]), int(saved["decided"])
+        self.run = str(saved["run"])
+        self.asked = str(saved.get("asked", ""))
 
     def _mend(self) -> None:
         """Drop a line that a kill cut short: its checkout is posted again and answered the same."""
@@ -46,7 +46,7 @@ class Diary:
 
     def save(self) -> None:
         """Write the progress; a reader sees the old or the new one, never half of it."""
-        found = {
+        content = {
             "population": self._population,
             "published": self.published,
             "decided": self.decided,
@@ -54,7 +54,7 @@ class Diary:
             "run": self.run,
         }
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(found))
+        new.write_text(json.dumps(content))
         new.replace(self._file)
 
     def add(self, checkout_id: str, decision_id: str, latency_ms: float) -> None:
@@ -64,9 +64,9 @@ class Diary:
 
     def answers(self) -> dict[str, tuple[str, float]]:
         """(decision id, ms) by checkout id; the first answer counts, a repeated one is a replay."""
-        found: dict[str, tuple[str, float]] = {}
+        answers: dict[str, tuple[str, float]] = {}
         if self._answers.exists():
             for line in self._answers.read_text().splitlines():
                 checkout_id, decision_id, latency_ms = json.loads(line)
-                found.setdefault(checkout_id, (decision_id, latency_ms))
-        return found
+                answers.setdefault(checkout_id, (decision_id, latency_ms))
+        return answers

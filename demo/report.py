@@ -129,8 +129,8 @@ def _records(journey: Journey) -> list[bytes]:
     tables = outputs["FeaturesTableName"], outputs["DecisionsTableName"]
     store = DynamoDecisionStore(*tables, pointer=lambda: (None, None))
     ids = [posted.decision_id for posted in journey.posted()]
-    found = store.get_many(ids)
-    return [found[decision_id].record for decision_id in ids]
+    stored = store.get_many(ids)
+    return [stored[decision_id].record for decision_id in ids]
 
 
 def seed_scores(journey: Journey, rows: Sequence[Row]) -> dict[str, list[float]]:
@@ -147,8 +147,8 @@ def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> str:
     labels = np.array([rows[place].label for place in known])
     if len(set(labels.tolist())) < 2:
         return "auc=n/a (it needs good and bad checkouts with known outcome)"
-    by_seed = {seed: np.array(found)[known] for seed, found in scores.items()}
-    each = {seed: auc(labels, found) for seed, found in by_seed.items()}
+    by_seed = {seed: np.array(raw)[known] for seed, raw in scores.items()}
+    each = {seed: auc(labels, values) for seed, values in by_seed.items()}
     interval = auc_interval(labels, list(by_seed.values()))
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in each.items())
     return (
@@ -208,7 +208,7 @@ def _exported(evidence: Evidence, place: int) -> dict[str, Any]:
         "q": format_rfc3339(row.record["q"]),
         "label": row.label,
         "score": row.record["score"],
-        "seed_scores": {seed: found[place] for seed, found in evidence.seed_scores.items()},
+        "seed_scores": {seed: scores[place] for seed, scores in evidence.seed_scores.items()},
         "outcome": row.record["outcome"],
         "decision_id": row.record["id"],
         "vector": _named(row.vector),

@@ -106,11 +106,13 @@ class Journey:
             stateMachineArn=self.outputs["RetrainStateMachineArn"], name=order["run"], input=json.dumps(order)
         )["executionArn"]
         with self._console.status("retrain: data set, five seeds, evaluation, gates, promotion"):
-            while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            while (description := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
-        if found["status"] != "SUCCEEDED":
+        if description["status"] != "SUCCEEDED":
             why = _reason(states.get_execution_history(executionArn=execution)["events"])
-            raise LocalError(f"retraining ended {found['status']}: {why}; see {self._system.folder('logs')}")
+            raise LocalError(
+                f"retraining ended {description['status']}: {why}; see {self._system.folder('logs')}"
+            )
         self._console.print(f"retrained and promoted: run {order['run']}")
 
     def decide(self) -> None:
@@ -175,7 +177,11 @@ class Journey:
     def posted(self) -> list[Posted]:
         """Every checkout decided so far, in time order."""
         answers = self.diary.answers()
-        return [Posted(one, *answers[one.id]) for one in self._source.checkouts() if one.id in answers]
+        return [
+            Posted(checkout, *answers[checkout.id])
+            for checkout in self._source.checkouts()
+            if checkout.id in answers
+        ]
 
     def curl(self) -> str:
         """A command that decides one checkout at the system's own clock."""
@@ -199,20 +205,22 @@ class Journey:
         from demo.report import models_in
 
         prefix = f"runs/{self.diary.run}/model/"
-        found = [
+        archives = [
             body
             for key, body in self._objects(self.outputs["TrainingBucketName"], prefix)
             if key.endswith(".tar.gz")
         ]
-        if not found:
+        if not archives:
             raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
-        return models_in(found[-1])  # of a job that was cut short after its last byte, and the next: the same
+        return models_in(
+            archives[-1]
+        )  # of a job that was cut short after its last byte, and the next: the same
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", ()):
-                yield found["Key"], s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
+            for entry in page.get("Contents", ()):
+                yield entry["Key"], s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
 
     def _bar(self) -> Progress:
         columns = (
@@ -226,8 +234,8 @@ class Journey:
 
 def _reason(history: Sequence[Mapping[str, Any]]) -> str:
     """Why the first step failed, in its own words: a job's are in the description that it ended with."""
-    details = [found for event in history for found in event.values() if isinstance(found, Mapping)]
-    cause = next((str(found["cause"]) for found in details if found.get("cause")), "no cause was given")
+    details = [detail for event in history for detail in event.values() if isinstance(detail, Mapping)]
+    cause = next((str(detail["cause"]) for detail in details if detail.get("cause")), "no cause was given")
     try:
         job = json.loads(cause)
     except ValueError:

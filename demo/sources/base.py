@@ -99,7 +99,7 @@ def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterato
     merged: Iterator[tuple[int, str, Any]] = heapq.merge(
         timed_checkouts, timed_events, key=lambda timed: timed[:2]
     )
-    return (found for _, _, found in merged)
+    return (item for _, _, item in merged)
 
 
 def described(source: Source) -> str:

@@ -52,7 +52,7 @@ class SimulatedLender:
         end = self._checkouts[-1].q_ms if self._checkouts else AS_OF
         timed = sorted((moment(event), event) for life in lives for event in life.events)
         self._events = [event for (at, _), event in timed if at <= end]
-        self._split = bisect_left(timed, AS_OF, key=lambda one: one[0][0])
+        self._split = bisect_left(timed, AS_OF, key=lambda pair: pair[0][0])
 
     def history(self) -> Iterator[Event]:
         return iter(self._events[: self._split])

@@ -85,12 +85,12 @@ class TestSimulated:
         assert 0.05 < sum(known) / len(known) < 0.25
 
     def test_seed_and_size_decide_everything(self):
-        def told(**kwargs):
+        def drawn(**kwargs):
             source = SimulatedLender(customers=40, **kwargs)
             return list(source.history()), list(source.timeline())
 
-        assert told(seed=3) == told(seed=3)
-        assert told(seed=3) != told(seed=4)
+        assert drawn(seed=3) == drawn(seed=3)
+        assert drawn(seed=3) != drawn(seed=4)
 
     def test_more_customers_leave_the_others_as_they_are(self):
         small, large = (
@@ -133,10 +133,10 @@ class TestSimulated:
             for e in later
             if e["type"] == LABEL.origin and e["data"][LABEL.due_field] + LABEL.grace_ms < end
         }
-        told = {c.body["checkout_id"]: c.label for c in checkouts}
+        labels = {c.body["checkout_id"]: c.label for c in checkouts}
         assert len(mature) > 50
-        assert all(told[checkout_id] == by_events[checkout_id] for checkout_id in mature)
-        assert {c for c, label in told.items() if label is not None} == set(by_events)
+        assert all(labels[checkout_id] == by_events[checkout_id] for checkout_id in mature)
+        assert {c for c, label in labels.items() if label is not None} == set(by_events)
 
     def test_a_burst_of_strangers_shares_a_device_among_the_checkouts(self, simulated):
         by_device = {}

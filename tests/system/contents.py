@@ -113,7 +113,10 @@ def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _answers(state: ViewState) -> dict[str, Any]:
     """What the item answers from its last event on."""
     moments = [state.watermark + later for later in (1, MINUTE, HOUR, DAY, 8 * DAY, 40 * DAY)]
-    return {"watermark": state.watermark, "values": [[one.hex() for one in state.values(q)] for q in moments]}
+    return {
+        "watermark": state.watermark,
+        "values": [[value.hex() for value in state.values(q)] for q in moments],
+    }
 
 
 def _plain(state: ViewState) -> dict[str, Any]:

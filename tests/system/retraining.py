@@ -36,15 +36,15 @@ def retrain(system: LocalSystem) -> dict[str, Any]:
     execution = states.start_execution(
         stateMachineArn=system.outputs["RetrainStateMachineArn"], name=ORDER["run"], input=json.dumps(ORDER)
     )["executionArn"]
-    told = 0
+    printed = 0
     while True:
         status = states.describe_execution(executionArn=execution)["status"]
         events = states.get_execution_history(executionArn=execution)["events"]
-        for event in events[told:]:
+        for event in events[printed:]:
             entered = event.get("stateEnteredEventDetails")
             if entered:
                 say(f"ENTERED {entered['name']}")
-        told = len(events)
+        printed = len(events)
         if status != "RUNNING":
             failed = [event for event in events if event["type"].endswith("Failed")]
             return {"status": status, "failed": json.loads(json.dumps(failed, default=str))}

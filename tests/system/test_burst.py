@@ -112,8 +112,8 @@ def records_of(served: Served, answers: list[Answered]) -> list[dict[str, Any]]:
 
 
 def seen(record: dict[str, Any], feature: str) -> float:
-    found: float = record["vector"]["values"][DEFINITIONS.features.index(feature)]
-    return found
+    value: float = record["vector"]["values"][DEFINITIONS.features.index(feature)]
+    return value
 
 
 def counted(served: Served, token: str, q: int) -> dict[str, float]:
@@ -121,11 +121,11 @@ def counted(served: Served, token: str, q: int) -> dict[str, float]:
     items = {
         item["pk"]["S"]: bytes(item["b"]["B"]) for item in served.account.items("synchronous") if "b" in item
     }
-    found = {}
+    features = {}
     for name in ("customer_checkouts", "customer_approvals"):
         state = ViewState.decode(VIEWS[name], items[only_key(VIEWS[name], token)])
-        found |= dict(zip((f.name for f in VIEWS[name].features), state.values(q), strict=True))
-    return found
+        features |= dict(zip((f.name for f in VIEWS[name].features), state.values(q), strict=True))
+    return features
 
 
 @pytest.mark.parametrize("turn", range(BURSTS))
@@ -143,8 +143,8 @@ def test_of_fifty_at_once_nothing_is_granted_past_the_limit(served: Served, turn
 
     records = records_of(served, answers)
     assert len(records) == AT_ONCE
-    told = {json.loads(answer.body)["id"]: json.loads(answer.body) for answer in answers}
-    granted = sum(body["approved_amount_max"] for body in told.values())
+    bodies = {json.loads(answer.body)["id"]: json.loads(answer.body) for answer in answers}
+    granted = sum(body["approved_amount_max"] for body in bodies.values())
     assert OWED + granted <= EXPOSURE_LIMIT
     assert OWED + granted + AMOUNT > EXPOSURE_LIMIT, "one more would not have fitted: the limit was reached"
     assert granted == AMOUNT * sum(record["outcome"] == "approved" for record in records)

@@ -242,9 +242,9 @@ def test_an_event_that_cannot_be_applied_goes_to_the_dead_letters_and_its_neighb
 ) -> None:
     account = served.account
     bus = next(
-        found["Name"]
-        for found in account.client("events").list_event_buses()["EventBuses"]
-        if found["Name"] != "default"
+        item["Name"]
+        for item in account.client("events").list_event_buses()["EventBuses"]
+        if item["Name"] != "default"
     )
     bad = {
         "unknown type": event("evt_q1", type="weather.changed"),
@@ -282,17 +282,19 @@ def applied(served: Served, customer: str) -> list[dict[str, Any]]:
 
 def reasons(served: Served, count: int) -> set[str]:
     """Ids of the dead letters, each of which says why; they are taken away."""
-    sqs, told = served.account.client("sqs"), set[str]()
+    sqs, ids = served.account.client("sqs"), set[str]()
     (url,) = (
         url for url in sqs.list_queues()["QueueUrls"] if "eventsdlq" in url.lower() or "dead" in url.lower()
     )
-    while len(told) < count:
+    while len(ids) < count:
         for letter in sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
         )["Messages"]:
-            attributes = {name: found["StringValue"] for name, found in letter["MessageAttributes"].items()}
+            attributes = {
+                name: attribute["StringValue"] for name, attribute in letter["MessageAttributes"].items()
+            }
             assert attributes["code"]
             assert attributes["detail"]
-            told.add(json.loads(letter["Body"])["detail"]["event_id"])
+            ids.add(json.loads(letter["Body"])["detail"]["event_id"])
             sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
-    return told
+    return ids

@@ -89,10 +89,10 @@ def survived(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         start().until_ready()  # what was buffered for the archive is there
         account = Account(state)
         stored = len(account.items("decisions"))
-        found = replay(state) | {"stored": stored}
+        replayed = replay(state) | {"stored": stored}
         settled = called("consistency", state, "--since", arrived)
         archive = {event["event_id"] for event in account.archived()}
-        yield Survived(dict(killer.killed), contents, loaded, final, stored, archive, found, settled)
+        yield Survived(dict(killer.killed), contents, loaded, final, stored, archive, replayed, settled)
     finally:
         for each in started:
             if each.process.poll() is None:
@@ -105,9 +105,9 @@ def load(running: Running) -> Loaded:
     before = answers_of(account)
     twice = [event for event in history() for _ in range(2)]
     with ThreadPoolExecutor(1) as beside, Killer(running.process.pid, seed=2, pause_s=HURRY) as killer:
-        told = beside.submit(publish, account, twice)
+        publishing = beside.submit(publish, account, twice)
         answers = post_all(running.door, calls_for(CHECKOUTS, seed=4), CLIENTS, patient=True)
-        told.result()
+        publishing.result()
     return Loaded(dict(killer.killed), answers, before, answers_of(account))
 
 
@@ -128,7 +128,10 @@ def publish(account: Account, events: Sequence[Event]) -> None:
 
 
 def one_of_each_customer() -> list[Call]:
-    bodies = {one.body["applicant"]["token"]: one.body for one in SimulatedLender(customers=60).checkouts()}
+    bodies = {
+        checkout.body["applicant"]["token"]: checkout.body
+        for checkout in SimulatedLender(customers=60).checkouts()
+    }
     return [
         Call(f"settled-{number}", json.dumps({**body, "checkout_id": f"settled-{number}"}).encode())
         for number, body in enumerate(bodies.values())
@@ -146,8 +149,8 @@ def test_both_were_killed_more_than_once(survived: Survived) -> None:
 
 def test_every_decision_is_replayed_as_it_was_served(survived: Survived) -> None:
     assert is_exact(survived.replayed), survived.replayed
-    told = len(survived.contents.answers) + CHECKOUTS + len(survived.final)
-    assert survived.replayed["decisions"] == told == survived.stored
+    decisions = len(survived.contents.answers) + CHECKOUTS + len(survived.final)
+    assert survived.replayed["decisions"] == decisions == survived.stored
 
 
 def test_nothing_is_lost_or_counted_twice(served: Served, survived: Survived) -> None:

@@ -41,8 +41,8 @@ def test_all_at_the_same_moment(served: Served) -> None:
 
 
 def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> None:
-    one, other = ({call.key: call for call in calls_for(2)}).values()
-    rivals = [one, Call(one.key, other.body)] * (CLIENTS // 2)
+    first, second = ({call.key: call for call in calls_for(2)}).values()
+    rivals = [first, Call(first.key, second.body)] * (CLIENTS // 2)
     answers = post_all(served.running.door, rivals, CLIENTS)
     statuses = [answer.status for answer in answers]
     winners = {place % 2 for place, status in enumerate(statuses) if status == 200}

@@ -69,12 +69,12 @@ class Started:
     def result(self) -> dict[str, Any]:
         assert self.process.wait(PATIENCE_S) == 0, self.said[-3000:]
         ended = next((line for line in self.said.splitlines() if line.startswith("ENDED ")), "ENDED {}")
-        found: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
-        return found
+        result: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
+        return result
 
 
 @dataclass
-class Told:
+class Retrainings:
     """How an uninterrupted run ended, and one that was killed at every state."""
 
     once: dict[str, Any]
@@ -85,7 +85,9 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def retrainings(
+    assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Retrainings]:
     folder = tmp_path_factory.mktemp("retraining")
     loaded = folder / "loaded"
     loaded.mkdir()
@@ -106,7 +108,7 @@ def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
             if job:
                 running.until(f"job {job}", lambda job=job: job in _jobs(killed))  # type: ignore[misc] # mypy takes the default for an argument
             orphans[state] = running.kill()
-        yield Told(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
+        yield Retrainings(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
     finally:
         for each in started:
             if each.process.poll() is None:
@@ -118,21 +120,28 @@ def _jobs(state: Path) -> list[str]:
     return sorted(path.stem.removeprefix("candor-dev-r1-") for path in (state / "logs/jobs").glob("*.log"))
 
 
-def test_the_run_ends_as_one_that_nothing_interrupted(told: Told) -> None:
-    assert told.once["status"] == told.killed["status"] == "SUCCEEDED", (told.once, told.killed)
-    assert told.killed["bundle"] == told.once["bundle"] is not None
+def test_the_run_ends_as_one_that_nothing_interrupted(retrainings: Retrainings) -> None:
+    assert retrainings.once["status"] == retrainings.killed["status"] == "SUCCEEDED", (
+        retrainings.once,
+        retrainings.killed,
+    )
+    assert retrainings.killed["bundle"] == retrainings.once["bundle"] is not None
 
 
-def test_finished_steps_are_not_repeated(told: Told) -> None:
+def test_finished_steps_are_not_repeated(retrainings: Retrainings) -> None:
     """Each job was killed once, and done once after that; five more starts found it done."""
-    assert told.once_jobs == sorted(JOBS)
-    assert told.killed_jobs == sorted([*JOBS, *(f"{job}-2" for job in JOBS)])
+    assert retrainings.once_jobs == sorted(JOBS)
+    assert retrainings.killed_jobs == sorted([*JOBS, *(f"{job}-2" for job in JOBS)])
 
 
-def test_the_bundle_was_registered_and_promoted_once(told: Told) -> None:
-    assert told.killed["steps"] == [[None, "candidate"], ["candidate", "champion"]] == told.once["steps"]
+def test_the_bundle_was_registered_and_promoted_once(retrainings: Retrainings) -> None:
+    assert (
+        retrainings.killed["steps"]
+        == [[None, "candidate"], ["candidate", "champion"]]
+        == retrainings.once["steps"]
+    )
 
 
-def test_no_process_outlives_a_kill(told: Told) -> None:
-    assert {state: left for state, left in told.orphans.items() if left} == {}
-    assert os.getpid() not in {pid for left in told.orphans.values() for pid in left}
+def test_no_process_outlives_a_kill(retrainings: Retrainings) -> None:
+    assert {state: left for state, left in retrainings.orphans.items() if left} == {}
+    assert os.getpid() not in {pid for left in retrainings.orphans.values() for pid in left}

@@ -26,8 +26,8 @@ def candor(served: Served, *words: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "cli", *words, "--local", "--state", str(served.running.state), "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def test_a_shadow_says_of_a_decision_what_its_bundle_says_and_a_replay_too(shado
     shown = candor(shadowed, "decisions", "show", answer["id"])
     assert candor(shadowed, "decisions", "replay", answer["id"])["same"]
     until = time.monotonic() + PATIENCE_S
-    found: list[dict[str, Any]] = []
-    while not found and time.monotonic() < until:
-        found = [line for line in shadow_lines(shadowed) if line["id"] == answer["id"]]
+    lines: list[dict[str, Any]] = []
+    while not lines and time.monotonic() < until:
+        lines = [line for line in shadow_lines(shadowed) if line["id"] == answer["id"]]
         time.sleep(0.2)
-    assert [(line["bundle"], line["score"], line["outcome"]) for line in found] == [
+    assert [(line["bundle"], line["score"], line["outcome"]) for line in lines] == [
         (shown["bundle"], shown["score"], shown["outcome"])
     ]

@@ -114,8 +114,8 @@ def loan(number: str, customer: str, at: int, *, days_late: int | None, total: i
 def write_archive(root: Path, events: list[dict], name: str = "2026/11/23/21/part-1.gz") -> Path:
     """Loaded history as the archive holds it."""
     lines = [
-        {"id": "x", "source": HISTORY, "detail-type": one["type"], "time": LOADED, "detail": one}
-        for one in events
+        {"id": "x", "source": HISTORY, "detail-type": item["type"], "time": LOADED, "detail": item}
+        for item in events
     ]
     return write_lines(root / name, [{"ingestion_time": LOADED, "event": line} for line in lines])
 
@@ -138,4 +138,4 @@ def history() -> list[dict]:
         late = random_.random() < (0.75 if customer % 4 == 0 else 0.05)
         at = T0 + random_.randrange(150 * DAY)
         events += loan(str(number), f"c{customer}", at, days_late=random_.randrange(4, 9) if late else -1)
-    return sorted(events, key=lambda one: one["occurred_at"])
+    return sorted(events, key=lambda item: item["occurred_at"])

@@ -34,8 +34,8 @@ def decision(number: str, q: int, values: list[float], definition_hash: str = DE
 def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
     (tmp_path / "decisions").mkdir()
     with gzip.open(tmp_path / "decisions" / "1.gz", "wb") as lines:
-        for one in decisions:
-            line = {"id": one.id, "q": one.q, "record": msgspec.Raw(to_record(one))}
+        for item in decisions:
+            line = {"id": item.id, "q": item.q, "record": msgspec.Raw(to_record(item))}
             lines.write(msgspec.json.encode(line) + b"\n")
     events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0)]
     write_archive(tmp_path / "in", events)

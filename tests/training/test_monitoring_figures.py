@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng(7)
 
 full = st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 10_000)), min_size=1, max_size=12)
 holey = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12).filter(
-    lambda rows: any(one for one, _ in rows) and any(other for _, other in rows)
+    lambda rows: any(before for before, _ in rows) and any(now for _, now in rows)
 )
 
 
@@ -35,8 +35,8 @@ def test_psi_is_the_sum_of_both_relative_entropies(rows):
 @given(holey)
 def test_an_empty_bin_counts_as_half_an_observation(rows):
     before, now = (
-        [max(one, 0.5) for one, other in pairs if one or other]
-        for pairs in (rows, [(other, one) for one, other in rows])
+        [max(count, 0.5) for count, other in pairs if count or other]
+        for pairs in (rows, [(other, count) for count, other in rows])
     )
     assert psi(*np.array(rows).T) == pytest.approx(
         stats.entropy(before, now) + stats.entropy(now, before), abs=1e-12
@@ -64,7 +64,7 @@ def test_psi_of_a_hand_calculation():
 def test_chance_exceeds_its_bound_as_often_as_it_should():
     p = np.array([0.05, 0.1, 0.1, 0.2, 0.25, 0.3])
     drawn = [(RANDOM.multinomial(2_000, p), RANDOM.multinomial(600, p)) for _ in range(4_000)]
-    beyond = np.mean([psi(one, other) > psi_by_chance(one, other, 0.95) for one, other in drawn])
+    beyond = np.mean([psi(before, now) > psi_by_chance(before, now, 0.95) for before, now in drawn])
     assert 0.04 < beyond < 0.06
     assert psi_by_chance([7, 0], [9, 0], 0.95) == 0.0
 
@@ -130,12 +130,12 @@ def test_slope_and_intercept_are_scikit_learns(slope, intercept):
     pd, bad = outcomes(3_000, slope, intercept)
     odds = np.log(pd / (1 - pd)).reshape(-1, 1)
     oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1_000).fit(odds, bad)
-    found = calibration(bad, pd)
-    assert found is not None
-    assert found.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-5)
-    assert found.intercept == pytest.approx(oracle.intercept_[0], rel=1e-4, abs=1e-5)
-    assert found.slope_interval.low < slope < found.slope_interval.high
-    assert (found.slope_interval.beyond(1.0) == 0.0) == (slope == 1.0)
+    figures = calibration(bad, pd)
+    assert figures is not None
+    assert figures.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-5)
+    assert figures.intercept == pytest.approx(oracle.intercept_[0], rel=1e-4, abs=1e-5)
+    assert figures.slope_interval.low < slope < figures.slope_interval.high
+    assert (figures.slope_interval.beyond(1.0) == 0.0) == (slope == 1.0)
 
 
 def test_the_slopes_interval_is_of_the_likelihoods_curvature():
@@ -166,9 +166,9 @@ def test_the_slopes_interval_is_of_the_likelihoods_curvature():
 def test_the_expected_calibration_error_is_scikit_learns_curve_weighted():
     pd, bad = outcomes(2_000, 0.6, 0.5)
     observed, predicted = calibration_curve(bad, pd, n_bins=10, strategy="quantile")
-    found = calibration(bad, pd)
-    assert found.ece == pytest.approx(np.mean(np.abs(observed - predicted)), abs=1e-12)
-    assert found.ratio == pytest.approx(bad.mean() / pd.mean())
+    figures = calibration(bad, pd)
+    assert figures.ece == pytest.approx(np.mean(np.abs(observed - predicted)), abs=1e-12)
+    assert figures.ratio == pytest.approx(bad.mean() / pd.mean())
 
 
 def test_what_cannot_be_regressed_has_no_slope():

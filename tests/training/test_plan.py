@@ -71,11 +71,11 @@ def test_directions_are_named_by_globs_and_change_no_definition():
 def test_the_lenders_directions_fit_its_features():
     import lender
 
-    told = dict(
+    directions = dict(
         zip(lender.DEFINITIONS.features, lender.MONOTONE.of(lender.DEFINITIONS.features), strict=True)
     )
-    assert sum(told.values()) == 11
-    assert told["customer_repayments.variance_days_late.lifetime"] == 0
+    assert sum(directions.values()) == 11
+    assert directions["customer_repayments.variance_days_late.lifetime"] == 0
 
 
 # ---------------------------------------------------------------------------------------------- rounds
@@ -108,7 +108,7 @@ def test_the_latest_part_takes_no_part_in_a_choice(data):
     split = split_by_time(data.q, data.known_at, SETTINGS.late_share)
     changed = data.bad.copy()
     changed[split.late] = 1 - changed[split.late]
-    plans = [Plan(one, SETTINGS, split, Workplace()) for one in (data, replace(data, bad=changed))]
+    plans = [Plan(variant, SETTINGS, split, Workplace()) for variant in (data, replace(data, bad=changed))]
     first, second = (plan.recipe(small_lender(), RISING) for plan in plans)
     assert first == second
 
@@ -122,9 +122,9 @@ def test_a_short_history_is_not_stopped_early_on(data, capsys):
 
 def test_progress_can_be_charted(data, capsys):
     trained(data)
-    told = capsys.readouterr().out
-    assert "round=60" in told or "round=" in told
-    assert any("auc=" in line and "round=" in line for line in told.splitlines() if line.startswith("fit:"))
+    output = capsys.readouterr().out
+    assert "round=60" in output or "round=" in output
+    assert any("auc=" in line and "round=" in line for line in output.splitlines() if line.startswith("fit:"))
 
 
 # --------------------------------------------------------------------------------------------- weights
@@ -138,11 +138,11 @@ def test_a_weight_counts_as_so_many_rows(tmp_path):
     repeated = read_training_set(write_dataset(tmp_path / "b", twice), small_lender())
     plain = {"bagging_fraction": 1.0, "feature_fraction": 1.0, "min_data_in_leaf": 1, "num_leaves": 4}
     recipe = Recipe(FEATURES, (0,) * 6, 10, parameters={**Recipe(FEATURES, (0,) * 6, 1).parameters, **plain})
-    one, other = (
+    weighted_scores, repeated_scores = (
         raw_scores(recipe.fit(data, np.arange(len(data.bad)), 1), weighted.values)
         for data in (weighted, repeated)
     )
-    assert np.corrcoef(one, other)[0, 1] > 0.99
+    assert np.corrcoef(weighted_scores, repeated_scores)[0, 1] > 0.99
 
 
 def test_a_weight_that_fits_nothing_is_refused(tmp_path):
@@ -155,9 +155,9 @@ def test_a_weight_that_fits_nothing_is_refused(tmp_path):
 def test_the_weight_of_bads_does_not_spoil_the_calibration(data):
     plain, heavy = trained(data), trained(data, replace(SETTINGS, bad_weight=5.0))
     late = data.q >= plain.bundle.metrics["period_from"]
-    for one in (plain, heavy):
-        raw = raw_scores(one.validation[1], data.values[late])
-        pd = [one.bundle.calibration.probability(score) for score in raw.tolist()]
+    for result in (plain, heavy):
+        raw = raw_scores(result.validation[1], data.values[late])
+        pd = [result.bundle.calibration.probability(score) for score in raw.tolist()]
         assert np.mean(pd) == pytest.approx(data.bad[late].mean(), abs=1e-4)
     assert plain.bundle.sha != heavy.bundle.sha
 
@@ -174,15 +174,15 @@ def test_a_search_repeats_and_is_told_in_order(data):
 
 
 def test_a_search_asks_in_batches_and_keeps_the_best():
-    asked: list[float] = []
+    tried: list[float] = []
 
     def objective(chosen):
-        asked.append(chosen["num_leaves"])
+        tried.append(chosen["num_leaves"])
         return 1.0 - abs(chosen["num_leaves"] - 20) / 100, {"rounds": 1}
 
     best, more = search(objective, 2 * BATCH + 1, 1, lambda _, make: make())
-    assert len(asked) == 2 * BATCH + 1
-    assert abs(best["num_leaves"] - 20) == min(abs(one - 20) for one in asked)
+    assert len(tried) == 2 * BATCH + 1
+    assert abs(best["num_leaves"] - 20) == min(abs(leaves - 20) for leaves in tried)
     assert more == {"rounds": 1}
 
 
@@ -212,12 +212,12 @@ def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monke
         trained(data, settings, place=place)
     capsys.readouterr()
     resumed = trained(data, settings, place=workplace(Hosts(), tmp_path, data, settings, RISING))
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert resumed.bundle.sha == undisturbed.bundle.sha
     assert resumed.seeds == undisturbed.seeds
     assert fits == 3 + 2, "two of four models were kept"
     for step in ("trial-0.json", "rounds-1.json", "validation-1.txt", "validation-2.txt"):
-        assert f"checkpoint: {step} is done already" in told
+        assert f"checkpoint: {step} is done already" in output
 
 
 def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_path):
@@ -249,10 +249,10 @@ def test_a_step_that_was_cut_while_written_is_made_again(tmp_path):
 def test_hosts_come_from_the_toolkit_or_from_the_file(tmp_path):
     config = tmp_path / "resourceconfig.json"
     config.write_text(json.dumps({"current_host": "algo-2", "hosts": ["algo-2", "algo-1"]}))
-    told = Hosts.of({"SM_HOSTS": '["algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-2"})
-    assert told == Hosts.of({}, config) == Hosts(("algo-1", "algo-2"), "algo-2")
-    assert (told.several, told.first) == (True, False)
-    assert told.share(np.arange(5)).tolist() == [1, 3]
+    hosts = Hosts.of({"SM_HOSTS": '["algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-2"})
+    assert hosts == Hosts.of({}, config) == Hosts(("algo-1", "algo-2"), "algo-2")
+    assert (hosts.several, hosts.first) == (True, False)
+    assert hosts.share(np.arange(5)).tolist() == [1, 3]
     alone = Hosts.of({}, tmp_path / "none")
     assert (alone.several, alone.first, alone.parameters()) == (False, True, {})
     assert Hosts.of({"SM_HOSTS": '["algo-1"]', "SM_CURRENT_HOST": "algo-1"}).parameters() == {}
