@@ -26,7 +26,7 @@ from candor.ingest import ingest
 from candor.model.bundle import Bundle
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.updates import Retention
-from demo.sources.base import Decided, Event, Source
+from demo.sources.base import Event, Source, SourceCheckout
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from local.errors import LocalError
 
@@ -36,7 +36,7 @@ RETENTION: Final = Retention(event_ids=20 * DAY)
 _PATIENCE_S: Final = 60.0
 
 
-class Rehearsal:
+class InProcessDemo:
     """One lender below `folder`: `archive/events`, `archive/decisions`, and `runs/<run>/{dataset,model}` as in the buckets."""
 
     def __init__(self, source: Source, folder: Path) -> None:
@@ -85,22 +85,22 @@ class Rehearsal:
 
     def retrain(self, run: str, seeds: Sequence[int] = (1,)) -> Bundle:
         """Data set and training as the containers run them, on what was known at the source's `as_of`."""
-        as_of, place = format_rfc3339(self.source.as_of), self.runs / run
-        processing = place / "processing"
+        as_of, folder = format_rfc3339(self.source.as_of), self.runs / run
+        processing = folder / "processing"
         (processing / "input").mkdir(parents=True)
         (processing / "input/archive").symlink_to(self.archive / "events")
         (processing / "output").mkdir()
-        (processing / "output/dataset").symlink_to(place / "dataset")
-        (place / "dataset").mkdir()
-        (place / "model").mkdir()
+        (processing / "output/dataset").symlink_to(folder / "dataset")
+        (folder / "dataset").mkdir()
+        (folder / "model").mkdir()
         _job(["training.dataset", "--as-of", as_of, "--run", run], PROCESSING_ROOT=str(processing))
         _job(
             ["training.fit"],
-            SM_CHANNEL_DATASET=str(place / "dataset"),
-            SM_MODEL_DIR=str(place / "model"),
+            SM_CHANNEL_DATASET=str(folder / "dataset"),
+            SM_MODEL_DIR=str(folder / "model"),
             SM_HPS=json.dumps({"run": run, "as_of": as_of, "seeds": json.dumps(list(seeds))}),
         )
-        return Bundle.from_bytes((place / "model/bundle.json").read_bytes())
+        return Bundle.from_bytes((folder / "model/bundle.json").read_bytes())
 
     def promote(self, bundle: Bundle) -> None:
         """Let the bundle decide from now on."""
@@ -111,7 +111,7 @@ class Rehearsal:
         """Events and checkouts from `as_of` on, in time order; decisions are archived and told to the bus."""
         decisions, waiting = [], list[Event]()
         for item in self.source.timeline():
-            if isinstance(item, Decided):
+            if isinstance(item, SourceCheckout):
                 self.publish(waiting)
                 waiting.clear()
                 decisions.append(self._decide(item))
@@ -123,7 +123,7 @@ class Rehearsal:
         )
         return decisions
 
-    def _decide(self, checkout: Decided) -> Decision:
+    def _decide(self, checkout: SourceCheckout) -> Decision:
         self.clock.advance(max(0, checkout.q_ms - self.clock.now_ms()))
         application = Application(parse_checkout(msgspec.json.encode(checkout.body)), checkout.merchant)
         attempt = Attempt(application, checkout.id, checkout.q_ms)

@@ -9,7 +9,7 @@ from pathlib import Path
 from local.errors import LocalError
 
 
-class Diary:
+class RunProgress:
     """Progress of one population: events published, timeline items decided, runs, and every answer.
 
     `asked` is the run that was begun, `run` the one whose model serves.

@@ -29,13 +29,13 @@ from local.errors import LocalError
 from training.metrics.scores import auc, auc_interval
 
 if TYPE_CHECKING:
-    from demo.run import Journey
+    from demo.run import Demo
 
 BITS = struct.Struct("<d")
 
 
 @dataclass(frozen=True)
-class Row:
+class DecidedRow:
     """One decided checkout: what the source knows, what was decided, and the vector as it was logged."""
 
     id: str
@@ -75,17 +75,17 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class ReportEvidence:
     """What the report rests on: decided rows, every seed's raw scores, and the vectors computed from the archive."""
 
-    rows: Sequence[Row]
+    rows: Sequence[DecidedRow]
     seed_scores: Mapping[str, Sequence[float]]
     events: int
     offline: FeatureTable
     leaky: FeatureTable
 
 
-def report(journey: Journey) -> Iterator[str]:
+def report(journey: Demo) -> Iterator[str]:
     """The lines of the report. Writes the rows as it goes. Raises LocalError if nothing was decided."""
     evidence = gather(journey)
     rows = evidence.rows
@@ -103,11 +103,11 @@ def report(journey: Journey) -> Iterator[str]:
     yield ""
 
 
-def gather(journey: Journey) -> Evidence:
+def gather(journey: Demo) -> ReportEvidence:
     """Read back what was decided, and compute the same vectors from the archive, with and without a leak."""
     records = _records(journey)
     rows = [
-        Row(posted.checkout.id, posted.checkout.label, posted.latency_ms, msgspec.json.decode(record))
+        DecidedRow(posted.checkout.id, posted.checkout.label, posted.latency_ms, msgspec.json.decode(record))
         for posted, record in zip(journey.posted(), records, strict=True)
     ]
     if not rows:
@@ -121,10 +121,10 @@ def gather(journey: Journey) -> Evidence:
     # What was known at each moment: the journey loads all its events as history, known from their own moment.
     offline = point_in_time(DEFINITIONS, events, questions)
     leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
-    return Evidence(rows, seed_scores(journey, rows), len(events), offline, leaky)
+    return ReportEvidence(rows, seed_scores(journey, rows), len(events), offline, leaky)
 
 
-def _records(journey: Journey) -> list[bytes]:
+def _records(journey: Demo) -> list[bytes]:
     outputs = journey.outputs
     tables = outputs["FeaturesTableName"], outputs["DecisionsTableName"]
     store = DynamoDecisionStore(*tables, pointer=lambda: (None, None))
@@ -133,7 +133,7 @@ def _records(journey: Journey) -> list[bytes]:
     return [stored[decision_id].record for decision_id in ids]
 
 
-def seed_scores(journey: Journey, rows: Sequence[Row]) -> dict[str, list[float]]:
+def seed_scores(journey: Demo, rows: Sequence[DecidedRow]) -> dict[str, list[float]]:
     """Raw scores (log odds) of every training seed's model on the logged vectors, by seed."""
     scores = {}
     for seed, text in journey.seed_models().items():
@@ -142,9 +142,9 @@ def seed_scores(journey: Journey, rows: Sequence[Row]) -> dict[str, list[float]]
     return scores
 
 
-def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> str:
-    known = [place for place, row in enumerate(rows) if row.label is not None]
-    labels = np.array([rows[place].label for place in known])
+def _quality(rows: Sequence[DecidedRow], scores: Mapping[str, Sequence[float]]) -> str:
+    known = [index for index, row in enumerate(rows) if row.label is not None]
+    labels = np.array([rows[index].label for index in known])
     if len(set(labels.tolist())) < 2:
         return "auc=n/a (it needs good and bad checkouts with known outcome)"
     by_seed = {seed: np.array(raw)[known] for seed, raw in scores.items()}
@@ -157,7 +157,7 @@ def _quality(rows: Sequence[Row], scores: Mapping[str, Sequence[float]]) -> str:
     )
 
 
-def _parity(evidence: Evidence) -> Iterator[str]:
+def _parity(evidence: ReportEvidence) -> Iterator[str]:
     same, leak = compare(evidence.rows, evidence.offline), compare(evidence.rows, evidence.leaky)
     yield (
         f"parity={same} (logged at decision time against set-based from {evidence.events} archived events: "
@@ -169,12 +169,12 @@ def _parity(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def compare(rows: Sequence[Row], offline: FeatureTable) -> Parity:
+def compare(rows: Sequence[DecidedRow], offline: FeatureTable) -> Parity:
     """Logged vectors against offline ones, bit by bit."""
     equal_vectors = equal_values = 0
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         equal = sum(
-            a == b for a, b in zip(map(bits, row.vector), map(bits, offline.vector(place)), strict=True)
+            a == b for a, b in zip(map(bits, row.vector), map(bits, offline.vector(index)), strict=True)
         )
         equal_values += equal
         equal_vectors += equal == len(row.vector)
@@ -193,27 +193,27 @@ def _speed(latencies: Sequence[float]) -> str:
     )
 
 
-def write_rows(path: Path, evidence: Evidence) -> Path:
+def write_rows(path: Path, evidence: ReportEvidence) -> Path:
     """One JSON line a checkout, from which every figure above can be recomputed; NaN is null."""
     with path.open("wb") as lines:
-        for place in range(len(evidence.rows)):
-            lines.write(msgspec.json.encode(_exported(evidence, place)) + b"\n")
+        for index in range(len(evidence.rows)):
+            lines.write(msgspec.json.encode(_exported(evidence, index)) + b"\n")
     return path
 
 
-def _exported(evidence: Evidence, place: int) -> dict[str, Any]:
-    row = evidence.rows[place]
+def _exported(evidence: ReportEvidence, index: int) -> dict[str, Any]:
+    row = evidence.rows[index]
     return {
         "id": row.id,
         "q": format_rfc3339(row.record["q"]),
         "label": row.label,
         "score": row.record["score"],
-        "seed_scores": {seed: scores[place] for seed, scores in evidence.seed_scores.items()},
+        "seed_scores": {seed: scores[index] for seed, scores in evidence.seed_scores.items()},
         "outcome": row.record["outcome"],
         "decision_id": row.record["id"],
         "vector": _named(row.vector),
-        "vector_from_archive": _named(evidence.offline.vector(place)),
-        "vector_from_leaky_join": _named(evidence.leaky.vector(place)),
+        "vector_from_archive": _named(evidence.offline.vector(index)),
+        "vector_from_leaky_join": _named(evidence.leaky.vector(index)),
     }
 
 

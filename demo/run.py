@@ -27,8 +27,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY
 from demo.merchants import MerchantKeys
-from demo.progress import Diary
-from demo.sources.base import Decided, Event, Source, SourceError, described
+from demo.progress import RunProgress
+from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
 from local.errors import LocalError
@@ -47,12 +47,12 @@ _RETRIES = 50
 class Posted:
     """One checkout as the merchant saw it: the decision's id and the time the answer took (ms)."""
 
-    checkout: Decided
+    checkout: SourceCheckout
     decision_id: str
     latency_ms: float
 
 
-class Journey:
+class Demo:
     """One source's way through a running system."""
 
     def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
@@ -61,7 +61,7 @@ class Journey:
         self._console = console
         self.outputs = system.outputs
         self.folder = system.folder("journey")
-        self.diary = Diary(self.folder, described(source))
+        self.diary = RunProgress(self.folder, describe(source))
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
@@ -121,17 +121,17 @@ class Journey:
         waiting: list[Event] = []
         with self._bar() as bar, httpx.Client(base_url=self._system.url, timeout=_HTTP_TIMEOUT_S) as http:
             task = bar.add_task("decide checkouts", total=len(timeline), completed=self.diary.decided)
-            for place, item in enumerate(
+            for position, item in enumerate(
                 itertools.islice(timeline, self.diary.decided, None), self.diary.decided + 1
             ):
-                if not isinstance(item, Decided):
+                if not isinstance(item, SourceCheckout):
                     waiting.append(item)
                     continue
                 self._settle(waiting)
                 self.diary.add(*self._post(http, item))
-                self.diary.decided = place
+                self.diary.decided = position
                 self.diary.save()
-                bar.update(task, completed=place)
+                bar.update(task, completed=position)
             self._settle(waiting)
             self.diary.decided = len(timeline)
             self.diary.save()
@@ -154,7 +154,7 @@ class Journey:
         ]
         self._system.publish(entries)
 
-    def _post(self, http: httpx.Client, checkout: Decided) -> tuple[str, str, float]:
+    def _post(self, http: httpx.Client, checkout: SourceCheckout) -> tuple[str, str, float]:
         headers = self.headers(checkout.merchant, f"{self._source.name}-{checkout.id}")
         headers["Candor-Replay-At"] = format_rfc3339(checkout.q_ms)
         started = time.perf_counter()
@@ -270,16 +270,16 @@ def main(arguments: Namespace) -> int:
         with console.status("start what was synthesized"):
             system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
-        journey = Journey(system, source, console)
-        journey.keys.register(source.merchants)
-        journey.load()
-        journey.retrain()
-        journey.decide()
+        demo = Demo(system, source, console)
+        demo.keys.register(source.merchants)
+        demo.load()
+        demo.retrain()
+        demo.decide()
         # Its statistics take a second to load: only here are they needed.
         from demo.report import report
 
         with console.status("report: the same vectors from the archive"):
-            lines = list(report(journey))
+            lines = list(report(demo))
         stop_on_signals()  # the report's engine has taken Ctrl-C for itself
         print(*lines, sep="\n", flush=True)
         if once:

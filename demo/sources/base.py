@@ -24,7 +24,7 @@ class SourceError(LocalError):
 
 
 @dataclass(frozen=True)
-class Decided:
+class SourceCheckout:
     """A checkout to decide at `q_ms`; `label` is 1 if its loan turned bad, 0 if good, None if nobody knows."""
 
     id: str
@@ -49,11 +49,11 @@ class Source(Protocol):
         """Events before `as_of`, in time order."""
         ...
 
-    def checkouts(self) -> Iterator[Decided]:
+    def checkouts(self) -> Iterator[SourceCheckout]:
         """Checkouts from `as_of` on, in time order."""
         ...
 
-    def timeline(self) -> Iterator[Event | Decided]:
+    def timeline(self) -> Iterator[Event | SourceCheckout]:
         """Events from `as_of` to the last checkout and the checkouts, in time order; a checkout leads its moment."""
         ...
 
@@ -92,7 +92,9 @@ def moment(event: Event) -> tuple[int, str]:
     return parse_rfc3339(event["occurred_at"]), event["event_id"]
 
 
-def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterator[Event | Decided]:
+def interleave(
+    events: Iterable[Event], checkouts: Iterable[SourceCheckout]
+) -> Iterator[Event | SourceCheckout]:
     """Two streams in time order → one; at the same moment the checkout comes first, as its event does not count."""
     timed_events = ((*moment(event), event) for event in events)
     timed_checkouts = ((checkout.q_ms, "", checkout) for checkout in checkouts)
@@ -102,7 +104,7 @@ def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterato
     return (item for _, _, item in merged)
 
 
-def described(source: Source) -> str:
+def describe(source: Source) -> str:
     """Which population a source gives, in one line: the same line only for the same events and checkouts."""
     events = [event["event_id"] for event in source.history()]
     checkouts = [checkout.id for checkout in source.checkouts()]

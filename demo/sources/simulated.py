@@ -16,8 +16,16 @@ from typing import Any
 
 from candor.clock import DAY, HOUR, MINUTE, parse_rfc3339
 from demo.sources import lending, population
-from demo.sources.base import Decided, Event, SourceError, decided_earlier, interleave, make_event, moment
-from demo.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Loan, Product
+from demo.sources.base import (
+    Event,
+    SourceCheckout,
+    SourceError,
+    decided_earlier,
+    interleave,
+    make_event,
+    moment,
+)
+from demo.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Product, SimulatedLoan
 from demo.sources.population import MERCHANTS, Customer, Merchant
 
 OPENED = parse_rfc3339("2025-12-01T00:00:00Z")
@@ -57,10 +65,10 @@ class SimulatedLender:
     def history(self) -> Iterator[Event]:
         return iter(self._events[: self._split])
 
-    def checkouts(self) -> Iterator[Decided]:
+    def checkouts(self) -> Iterator[SourceCheckout]:
         return iter(self._checkouts)
 
-    def timeline(self) -> Iterator[Event | Decided]:
+    def timeline(self) -> Iterator[Event | SourceCheckout]:
         return interleave(self._events[self._split :], self._checkouts)
 
 
@@ -70,7 +78,7 @@ class _Life:
     def __init__(self, rng: random.Random, customer: Customer) -> None:
         self.rng = rng
         self.customer = customer
-        self.checkouts: list[Decided] = []
+        self.checkouts: list[SourceCheckout] = []
         self.events: list[Event] = []
         self.courses: list[Course] = []
 
@@ -78,20 +86,22 @@ class _Life:
         """A checkout and, unless the lender of the day refused it or the person walked away, its loan."""
         entities = {"customer": self.customer.token, "merchant": merchant.id}
         number = len(self.checkouts)
-        loan = Loan(f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product)
+        loan = SimulatedLoan(
+            f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product
+        )
         body = _body(self.rng, loan, merchant, self.customer)
         self.events.append(_started(loan, body))
         refused = self.in_arrears_at(at)
         if at < AS_OF:
             self.events.append(_decided(loan, body, "declined" if refused else "approved"))
         if refused or self.rng.random() < ABANDONED:
-            self.checkouts.append(Decided(loan.id, at, body, None, merchant.id))
+            self.checkouts.append(SourceCheckout(loan.id, at, body, None, merchant.id))
             return None
         defaults = self.rng.random() < self._default_probability(at, merchant, amount)
         course = lending.run(self.rng, loan, self.customer.risk, defaults=defaults)
         self.courses.append(course)
         self.events += course.events
-        self.checkouts.append(Decided(loan.id, at, body, int(course.bad), merchant.id))
+        self.checkouts.append(SourceCheckout(loan.id, at, body, int(course.bad), merchant.id))
         return course
 
     def in_arrears_at(self, at: int) -> bool:
@@ -192,11 +202,11 @@ def _reviews(rng: random.Random, customer: Customer) -> Iterator[Event]:
         yield make_event(event_id, f"account.{kind}", at, entities, {"flag": "address"})
 
 
-def _about(loan: Loan, amount: int) -> dict[str, Any]:
+def _about(loan: SimulatedLoan, amount: int) -> dict[str, Any]:
     return {"loan_id": f"loan_{loan.id}", "amount": amount, "currency": CURRENCY}
 
 
-def _started(loan: Loan, body: dict[str, Any]) -> Event:
+def _started(loan: SimulatedLoan, body: dict[str, Any]) -> Event:
     data = {
         "checkout_id": body["checkout_id"],
         "total": loan.principal,
@@ -208,17 +218,17 @@ def _started(loan: Loan, body: dict[str, Any]) -> Event:
     return make_event(event_id, "checkout.started", loan.created_at, _named(loan, body), data)
 
 
-def _decided(loan: Loan, body: dict[str, Any], outcome: str) -> Event:
+def _decided(loan: SimulatedLoan, body: dict[str, Any], outcome: str) -> Event:
     event_id = f"evt_{loan.id}_checkout_decided"
     return decided_earlier(event_id, loan.created_at, _named(loan, body), body, outcome)
 
 
-def _named(loan: Loan, body: dict[str, Any]) -> dict[str, str]:
+def _named(loan: SimulatedLoan, body: dict[str, Any]) -> dict[str, str]:
     """The entities of a checkout."""
     return {**loan.entities, "device": body["device"]["fingerprint"]}
 
 
-def _body(rng: random.Random, loan: Loan, merchant: Merchant, customer: Customer) -> dict[str, Any]:
+def _body(rng: random.Random, loan: SimulatedLoan, merchant: Merchant, customer: Customer) -> dict[str, Any]:
     """The request the shop posted for this loan."""
     tax, shipping = loan.principal * 7 // 107, rng.choice((0, 0, 499, 899))
     return {

@@ -12,7 +12,7 @@ import pytest
 import lender
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import parse_checkout, parse_event
-from demo.sources.base import Decided, SourceError, moment
+from demo.sources.base import SourceCheckout, SourceError, moment
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
 from demo.sources.superlender import DECIDED, EARLIER, SuperLender
@@ -24,12 +24,12 @@ LABEL = lender.DEFINITIONS.label
 
 def split(timeline):
     items = list(timeline)
-    checkouts = [item for item in items if isinstance(item, Decided)]
-    return [item for item in items if not isinstance(item, Decided)], checkouts
+    checkouts = [item for item in items if isinstance(item, SourceCheckout)]
+    return [item for item in items if not isinstance(item, SourceCheckout)], checkouts
 
 
 def place(item):
-    return (item.q_ms, 0) if isinstance(item, Decided) else (moment(item)[0], 1)
+    return (item.q_ms, 0) if isinstance(item, SourceCheckout) else (moment(item)[0], 1)
 
 
 def assert_sound(source):
@@ -219,7 +219,7 @@ class TestSuperLender:
         ],
     )
     def test_malformed_rows_are_named(self, tmp_path, change, message):
-        row = [change.get(place, value) for place, value in enumerate((*LOAN, *ENDED))]
+        row = [change.get(index, value) for index, value in enumerate((*LOAN, *ENDED))]
         with pytest.raises(SourceError, match=rf"{EARLIER}, line 2: .*{message}"):
             SuperLender(folder(tmp_path, earlier=(row,)))
 
@@ -266,7 +266,7 @@ class TestRealLoans:
         assert days == set(range(9))
 
     def test_late_closes_wait_for_their_day(self, real):
-        later = [item for item in real.timeline() if not isinstance(item, Decided)]
+        later = [item for item in real.timeline() if not isinstance(item, SourceCheckout)]
         assert any(event["type"] == "loan.closed" for event in later)
         last = max(checkout.q_ms for checkout in real.checkouts())
         assert all(moment(event)[0] <= last for event in itertools.islice(reversed(later), 10))

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from candor.registry.registry import Registry
-from demo.run import Journey
+from demo.run import Demo
 from demo.sources.folder import from_folder
 from local.system import LocalSystem
 
@@ -26,7 +26,7 @@ def say(line: str) -> None:
 
 
 def load(system: LocalSystem, data: Path) -> None:
-    Journey(system, from_folder(data), Console(quiet=True)).load()
+    Demo(system, from_folder(data), Console(quiet=True)).load()
     system.flush()
 
 

@@ -151,7 +151,7 @@ def test_of_fifty_at_once_nothing_is_granted_past_the_limit(served: Served, turn
 
     assert [seen(record, "customer_checkouts.count.24h") for record in records] == list(range(AT_ONCE))
     fast = ["checkout_velocity" in record["rules"] for record in records]
-    assert fast == [place >= CHECKOUTS_A_DAY for place in range(AT_ONCE)]
+    assert fast == [index >= CHECKOUTS_A_DAY for index in range(AT_ONCE)]
     over = ["exposure_limit_ngn" in record["rules"] for record in records]
     assert over == [seen(record, "request.exposure") > EXPOSURE_LIMIT for record in records]
     known = counted(served, token, records[-1]["q"] + 1)

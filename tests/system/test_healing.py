@@ -68,10 +68,10 @@ def state(system: LocalSystem) -> ViewState:
 
 
 def worst(system: LocalSystem) -> float:
-    place = [feature.name for feature in REPAYMENTS.features].index(
+    index = [feature.name for feature in REPAYMENTS.features].index(
         "customer_repayments.max_days_late.lifetime"
     )
-    return state(system).values(SystemClock().now_ms())[place]
+    return state(system).values(SystemClock().now_ms())[index]
 
 
 def test_a_voided_maximum_is_taken_back_by_the_platform_itself(system: LocalSystem) -> None:

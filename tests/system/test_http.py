@@ -32,7 +32,7 @@ def run_curl(curl: str) -> httpx.Response:
     if shutil.which("curl") is None:
         door = door_in(curl)
         words = shlex.split(curl)
-        headers = dict(words[place + 1].split(": ", 1) for place, word in enumerate(words) if word == "-H")
+        headers = dict(words[index + 1].split(": ", 1) for index, word in enumerate(words) if word == "-H")
         content = words[words.index("-d") + 1]
         return httpx.post(f"{door.url}/v1/decisions", content=content, headers=headers, auth=(door.key, ""))
     done = subprocess.run(["sh", "-c", curl], capture_output=True, check=True)

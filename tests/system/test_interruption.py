@@ -16,7 +16,7 @@ import pytest
 
 from candor import decision
 from candor.contracts import encode_event
-from demo.sources.base import Decided
+from demo.sources.base import SourceCheckout
 from demo.sources.folder import from_folder
 from lender import DEFINITIONS
 from tests.system.conftest import Served
@@ -129,7 +129,7 @@ def test_the_archive_holds_every_event_whole(served: Served, interrupted: Interr
     """An event that was sent twice is archived twice, with the same content; deduplication is by id."""
     assert interrupted.contents is not None
     source = from_folder(served.data)
-    sent = [*source.history(), *(item for item in source.timeline() if not isinstance(item, Decided))]
+    sent = [*source.history(), *(item for item in source.timeline() if not isinstance(item, SourceCheckout))]
     expected = {event["event_id"]: event for event in sent}
     for contents in (served.contents, interrupted.contents):
         all_events = expected | {name: published(record) for name, record in contents.records.items()}

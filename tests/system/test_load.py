@@ -45,7 +45,7 @@ def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> N
     rivals = [first, Call(first.key, second.body)] * (CLIENTS // 2)
     answers = post_all(served.running.door, rivals, CLIENTS)
     statuses = [answer.status for answer in answers]
-    winners = {place % 2 for place, status in enumerate(statuses) if status == 200}
+    winners = {index % 2 for index, status in enumerate(statuses) if status == 200}
     assert len(winners) == 1
     assert Counter(statuses) == {200: CLIENTS // 2, 422: CLIENTS // 2}
     assert len({answer.body for answer in answers if answer.status == 200}) == 1

@@ -86,7 +86,7 @@ def test_rows_and_archive_give_the_parity(
     for leaky in (False, True):
         table = point_in_time(DEFINITIONS, events, questions, leaky=leaky)
         logged = [[math.nan if x is None else x for x in row["vector"].values()] for row in rows]
-        equal[leaky] = sum(bits(row) == bits(table.vector(place)) for place, row in enumerate(logged))
+        equal[leaky] = sum(bits(row) == bits(table.vector(index)) for index, row in enumerate(logged))
     assert equal[False] == len(rows)
     assert figures["parity"] == "100"
     assert equal[True] < len(rows)

@@ -16,7 +16,7 @@ from candor.decision import Decision, to_record
 from candor.features.vector import FeatureVector
 from history.archive.objects import Folder
 from tests.training.conftest import AS_OF, T0, checkout_body, loan, small_lender, write_archive
-from training.dataset.build import Asked, Embedded, NothingToLearn, write
+from training.dataset.build import DatasetSpec, Embedded, NothingToLearn, write
 
 DEFINITIONS = small_lender()
 NAMES = DEFINITIONS.features
@@ -41,7 +41,7 @@ def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
     write_archive(tmp_path / "in", events)
     engine = Embedded(DEFINITIONS, tmp_path / "in", as_of=AS_OF)
     manifest = write(
-        DEFINITIONS, engine, tmp_path / "out", Asked(AS_OF), decisions=Folder(tmp_path / "decisions")
+        DEFINITIONS, engine, tmp_path / "out", DatasetSpec(AS_OF), decisions=Folder(tmp_path / "decisions")
     )
     return manifest, pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
 

@@ -16,8 +16,8 @@ from msgspec import structs
 from candor import ModelCard
 from candor.clock import DAY, format_rfc3339
 from candor.errors import DefinitionError
-from tests.training.assessed import CARD, assessed, packed, population, trained, write_dataset
 from tests.training.conftest import AS_OF, small_lender
+from tests.training.evaluated import CARD, evaluated, packed, population, trained, write_dataset
 from training.evaluate import job as assess
 from training.evaluate.job_output import JobOutput
 from training.fit.recipe import raw_scores
@@ -30,7 +30,7 @@ reject_inference fairness leakage latency parity""".split()
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    return assessed(tmp_path_factory.mktemp("assessed"))
+    return evaluated(tmp_path_factory.mktemp("assessed"))
 
 
 def values(data):
@@ -84,7 +84,7 @@ def test_a_month_is_mature_once_its_last_loan_had_time_to_end(done):
 
 
 def test_the_same_inputs_give_the_same_bytes_but_for_the_latency(done, tmp_path):
-    again = assessed(tmp_path)
+    again = evaluated(tmp_path)
     strip = {"latency": None}
     assert {**again.evaluation, **strip} == {**done.evaluation, **strip}
     latency = re.compile(r"One score takes.*?µs\)")
@@ -159,7 +159,7 @@ def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
     champion = structs.replace(
         done.bundle, lineage=dict(done.bundle.lineage) | {"as_of": earlier}, cutoff=0.2
     )
-    evaluation = assessed(tmp_path, champion=champion).evaluation
+    evaluation = evaluated(tmp_path, champion=champion).evaluation
     data = population()
     late = data["q"] >= done.bundle.metrics["period_from"]
     unseen = late & (data["known_at"] >= AS_OF - 30 * DAY)
@@ -177,7 +177,7 @@ def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
 @pytest.mark.parametrize("known", [True, False], ids=["has seen everything", "does not say what it has seen"])
 def test_a_champion_that_may_have_seen_it_is_not_compared(done, tmp_path, known):
     champion = done.bundle if known else structs.replace(done.bundle, lineage={"run": "old"})
-    evaluation = replace(assess.read(done.root / "input", small_lender()), champion=champion).evaluation("r1")
+    evaluation = replace(assess.read(done.root / "input", small_lender()), champion=champion).to_json("r1")
     assert evaluation["champion"] == champion.sha
     assert evaluation["comparison"] is evaluation["swap_set"] is None
 
@@ -193,7 +193,7 @@ def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
     ids = [f"chk_{number}" for number in range(900)]
     pq.write_table(pa.table({"row_id": ids, "side": sides}), inputs / "groups/groups.parquet")
     try:
-        evaluation = assess.read(inputs, small_lender()).evaluation("r1")
+        evaluation = assess.read(inputs, small_lender()).to_json("r1")
     finally:
         (inputs / "dataset/declined.parquet").unlink()
         (inputs / "groups/groups.parquet").unlink()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.evaluate.alternatives import Candidate, Compared, alternatives
+from training.evaluate.alternatives import AlternativeModel, ComparisonSet, alternatives
 from training.evaluate.fairness import Outcomes, adverse_impact, against_reference, groups
 from training.metrics.scores import auc
 
@@ -99,10 +99,10 @@ def test_the_search_finds_the_proxy_that_was_planted():
     bad = (random.random(6_000) < 1 / (1 + np.exp(2 - risk))).astype(np.int8)
     columns = {"risk": risk, "proxy": 0.9 * side, "noise": random.normal(size=6_000) * 0.01}
 
-    def fitted(candidate: Candidate) -> np.ndarray:
+    def fitted(candidate: AlternativeModel) -> np.ndarray:
         return sum(column for name, column in columns.items() if name not in candidate.without)
 
-    compared = Compared(bad, {"side": np.where(side, "left", "right").astype(object)}, 0.7)
+    compared = ComparisonSet(bad, {"side": np.where(side, "left", "right").astype(object)}, 0.7)
     by_name = {
         candidate["name"]: candidate
         for candidate in alternatives(fitted, compared, list(columns), {"risk": 1}, 0.03)
@@ -122,7 +122,7 @@ def test_hmda_by_hand():
 
     columns = hmda.read(HMDA)
     test = hmda.held_out(columns)
-    pd = hmda.fit(columns, test, Candidate("as it is"))
+    pd = hmda.fit(columns, test, AlternativeModel("as it is"))
     bad = columns["high_priced"][test].astype(np.int8)
     assert auc(bad, pd) >= 0.82
     cutoff = sorted(pd.tolist())[round(0.9 * (len(pd) - 1))]

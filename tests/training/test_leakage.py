@@ -17,7 +17,7 @@ from training.dataset.job import build
 from training.dataset.labels import labelled_checkouts
 from training.dataset.read import read_training_set
 from training.dataset.split import split_by_time
-from training.evaluate.leakage import Archive, implausible, impossible_labels, leakage
+from training.evaluate.leakage import EventHistory, implausible, impossible_labels, leakage
 
 FEATURES = small_lender().features
 
@@ -48,7 +48,7 @@ def checked(data, late_auc, archive=None):
 
 
 def test_the_honest_set_is_not_suspected(honest, events):
-    archive = Archive.before(AS_OF, small_lender(), events)
+    archive = EventHistory.before(AS_OF, small_lender(), events)
     report = checked(honest, 0.8, archive)
     assert report == {"suspected": False, "findings": [], "checked": ["labels", "figures", "archive"]}
 
@@ -72,7 +72,7 @@ def values_of(honest, events, knowledge):
 
 
 def test_what_became_known_too_late_is_found_and_what_was_known_is_not(honest, corrected):
-    archive = Archive.before(AS_OF, small_lender(), corrected)
+    archive = EventHistory.before(AS_OF, small_lender(), corrected)
     known = checked(values_of(honest, corrected, "at_moment"), 0.8, archive)
     assert known["findings"] == []
     ever = checked(values_of(honest, corrected, "ever"), 0.8, archive)
@@ -82,7 +82,7 @@ def test_what_became_known_too_late_is_found_and_what_was_known_is_not(honest, c
 
 
 def test_values_that_change_without_later_events_are_named(twin, events):
-    archive = Archive.before(AS_OF, small_lender(), events)
+    archive = EventHistory.before(AS_OF, small_lender(), events)
     report = checked(twin, 0.8, archive)
     named = {finding["feature"] for finding in report["findings"] if "events known later" in finding["what"]}
     assert report["suspected"]
@@ -91,10 +91,10 @@ def test_values_that_change_without_later_events_are_named(twin, events):
 
 
 def test_labels_that_the_events_do_not_tell_are_named(honest, events):
-    archive = Archive.before(AS_OF, small_lender(), events)
+    archive = EventHistory.before(AS_OF, small_lender(), events)
     flipped = replace(honest, bad=1 - honest.bad)
     assert any("another label" in finding["what"] for finding in checked(flipped, 0.8, archive)["findings"])
-    early = Archive.before(AS_OF - 60 * DAY, small_lender(), events)
+    early = EventHistory.before(AS_OF - 60 * DAY, small_lender(), events)
     assert any("no label was known" in finding["what"] for finding in checked(honest, 0.8, early)["findings"])
 
 

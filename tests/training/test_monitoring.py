@@ -24,8 +24,8 @@ from training.monitoring.monitor import monitor
 from training.monitoring.page import page
 from training.monitoring.plots import SHIFTED
 from training.monitoring.population import (
-    Snapshot,
     SnapshotUnusable,
+    TrainingSnapshot,
     amount_bands,
     in_bands,
     served,
@@ -142,7 +142,7 @@ def draw(size: int, amount: float = 9.0) -> np.ndarray:
 
 def snapshot(bundle, rows: np.ndarray, **changes):
     columns = {"amount": rows[:, FEATURES.index("request.amount")].astype(np.int64)}
-    columns |= {name: rows[:, place] for place, name in enumerate(FEATURES)}
+    columns |= {name: rows[:, index] for index, name in enumerate(FEATURES)}
     columns["more"] = np.zeros(len(rows))  # whatever a later release adds
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file)
@@ -326,5 +326,5 @@ def test_amount_bands_are_a_partition():
     assert [words for words, _ in in_bands(amounts, edges)] == ["≤ 5", "6 to 7", "8 to 11", "> 11"]
 
 
-def of_amounts(amount: np.ndarray) -> Snapshot:
-    return Snapshot("r1", {}, np.empty((len(amount), 0)), amount, np.zeros(len(amount)))
+def of_amounts(amount: np.ndarray) -> TrainingSnapshot:
+    return TrainingSnapshot("r1", {}, np.empty((len(amount), 0)), amount, np.zeros(len(amount)))

@@ -13,7 +13,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
-from training.monitoring.figures import Interval, bad_rate_ratio, calibration, rate_difference, rate_interval
+from training.monitoring.figures import (
+    ConfidenceInterval,
+    bad_rate_ratio,
+    calibration,
+    rate_difference,
+    rate_interval,
+)
 
 RANDOM = np.random.default_rng(7)
 
@@ -184,7 +190,7 @@ def test_the_bad_rate_ratio_has_garwoods_interval():
     ratio, interval = bad_rate_ratio(10, 8.0)
     # Garwood's 95 % interval of an observed count of 10 is 4.795 to 18.390.
     assert (ratio, *interval) == pytest.approx((1.25, 4.795 / 8, 18.390 / 8), abs=1e-3)
-    assert bad_rate_ratio(0, 2.0) == (0.0, Interval(0.0, pytest.approx(3.689 / 2, abs=1e-3)))
+    assert bad_rate_ratio(0, 2.0) == (0.0, ConfidenceInterval(0.0, pytest.approx(3.689 / 2, abs=1e-3)))
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

@@ -12,7 +12,7 @@ from candor.clock import DAY
 from candor.contracts import Event, parse_event
 from candor.errors import DefinitionError
 from tests.training.conftest import CLOSED, CUSTOMER, ORIGINATED, STARTED, T0, event, loan
-from training.dataset.labels import Month, labelled_checkouts, monthly
+from training.dataset.labels import MonthStatus, labelled_checkouts, monthly_status
 
 FIELDS = {"loan_id": Text(), "installment": Integer()}
 DUE, PAID, REVERSED = (
@@ -105,10 +105,10 @@ def test_a_void_takes_a_payment_back_from_when_it_was_known():
 
 def test_the_series_counts_whole_days_of_the_oldest_unpaid_instalment_up_to_the_closing():
     history = events(payment("due", 14), payment("succeeded", 40), payment("due", 45, 2), closed=60)
-    months = list(monthly(DEFINITIONS, history, LATER))
+    months = list(monthly_status(DEFINITIONS, history, LATER))
     assert [(month.month, month.days_past_due) for month in months] == [(1, 16), (2, 15), (3, 0)]
-    assert months[0] == Month("chk_1", "loan_1", 1, T0 + 1 + 30 * DAY, 16)
-    assert list(monthly(DEFINITIONS, history, T0 + 60 * DAY)) == months[:1]
+    assert months[0] == MonthStatus("chk_1", "loan_1", 1, T0 + 1 + 30 * DAY, 16)
+    assert list(monthly_status(DEFINITIONS, history, T0 + 60 * DAY)) == months[:1]
 
 
 def test_an_unknown_label_names_those_that_there_are():

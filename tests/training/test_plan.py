@@ -15,8 +15,8 @@ import pytest
 
 from candor import Monotone
 from candor.errors import DefinitionError
-from tests.training.assessed import POLICY, population, write_dataset
 from tests.training.conftest import AS_OF, REASONS, small_lender
+from tests.training.evaluated import POLICY, population, write_dataset
 from training.dataset.read import read_training_set
 from training.dataset.split import CannotLearn, Split, split_by_time
 from training.fit import job as training_job
@@ -25,7 +25,7 @@ from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
 from training.fit.recipe import Recipe, raw_scores
 from training.fit.search import BATCH, search
-from training.fit.steps import FIXED_ROUNDS, Plan, Workplace, workplace
+from training.fit.steps import FIXED_ROUNDS, RunContext, TrainingPlan, run_context
 from training.metrics.scores import auc
 
 FEATURES = small_lender().features
@@ -38,8 +38,8 @@ def data(tmp_path_factory):
     return read_training_set(write_dataset(tmp_path_factory.mktemp("plan")), small_lender())
 
 
-def trained(data, settings=SETTINGS, monotone=RISING, place=training_job.ALONE):
-    return training_job.train(data, settings, small_lender(), REASONS, POLICY, monotone, place)
+def trained(data, settings=SETTINGS, monotone=RISING, context=training_job.ALONE):
+    return training_job.train(data, settings, small_lender(), REASONS, POLICY, monotone, context)
 
 
 # ------------------------------------------------------------------------------------------ directions
@@ -84,7 +84,7 @@ def test_the_lenders_directions_fit_its_features():
 def test_early_stopping_finds_the_best_round_of_the_late_rows(data):
     split = split_by_time(data.q, data.known_at, 0.3)
     recipe = Recipe(FEATURES, (0,) * 6, 200)
-    best, _ = recipe.stopped(data, split, 1, patience=30)
+    best, _ = recipe.best_rounds(data, split, 1, patience=30)
     losses = []
     for rounds in range(1, best + 31):
         raw = raw_scores(
@@ -99,16 +99,18 @@ def test_more_rows_carry_more_rounds_up_to_the_most():
     recipe = Recipe(FEATURES, (0,) * 6, 500).with_rounds([90, 100, 120], rows=1_000)
     assert [recipe.rounds_for(rows) for rows in (500, 1_000, 2_000, 90_000)] == [50, 100, 200, 500]
     assert Recipe(FEATURES, (0,) * 6, 40).rounds_for(9) == 40
-    again = Recipe.of(FEATURES, recipe.told(2_000))
+    again = Recipe.of(FEATURES, recipe.to_lineage(2_000))
     assert [again.rounds_for(rows) for rows in (500, 1_000, 2_000)] == [50, 100, 200]
-    assert Recipe.of(FEATURES, Recipe(FEATURES, (0,) * 6, 40).told(100)).rounds_for(9) == 40
+    assert Recipe.of(FEATURES, Recipe(FEATURES, (0,) * 6, 40).to_lineage(100)).rounds_for(9) == 40
 
 
 def test_the_latest_part_takes_no_part_in_a_choice(data):
     split = split_by_time(data.q, data.known_at, SETTINGS.late_share)
     changed = data.bad.copy()
     changed[split.late] = 1 - changed[split.late]
-    plans = [Plan(variant, SETTINGS, split, Workplace()) for variant in (data, replace(data, bad=changed))]
+    plans = [
+        TrainingPlan(variant, SETTINGS, split, RunContext()) for variant in (data, replace(data, bad=changed))
+    ]
     first, second = (plan.recipe(small_lender(), RISING) for plan in plans)
     assert first == second
 
@@ -116,7 +118,10 @@ def test_the_latest_part_takes_no_part_in_a_choice(data):
 def test_a_short_history_is_not_stopped_early_on(data, capsys):
     few = Split(np.arange(30), np.arange(30, 60), int(data.q[30]))
     settings = Settings(run="r", as_of="x")
-    assert Plan(data, settings, few, Workplace()).recipe(small_lender(), Monotone()).rounds == FIXED_ROUNDS
+    assert (
+        TrainingPlan(data, settings, few, RunContext()).recipe(small_lender(), Monotone()).rounds
+        == FIXED_ROUNDS
+    )
     assert "too short to stop early" in capsys.readouterr().out
 
 
@@ -207,11 +212,11 @@ def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monke
         return real(self, *arguments)
 
     monkeypatch.setattr(Recipe, "fit", failing)
-    place = workplace(Hosts(), tmp_path, data, settings, RISING)
+    context = run_context(Hosts(), tmp_path, data, settings, RISING)
     with pytest.raises(Interrupted):
-        trained(data, settings, place=place)
+        trained(data, settings, context=context)
     capsys.readouterr()
-    resumed = trained(data, settings, place=workplace(Hosts(), tmp_path, data, settings, RISING))
+    resumed = trained(data, settings, context=run_context(Hosts(), tmp_path, data, settings, RISING))
     output = capsys.readouterr().out
     assert resumed.bundle.sha == undisturbed.bundle.sha
     assert resumed.seeds == undisturbed.seeds
@@ -222,7 +227,7 @@ def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monke
 
 def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_path):
     def folder(settings=SETTINGS, monotone=RISING, of=data):
-        return workplace(Hosts(), tmp_path, of, settings, monotone).checkpoints.folder
+        return run_context(Hosts(), tmp_path, of, settings, monotone).checkpoints.folder
 
     other = replace(data, manifest={**data.manifest, "sha256": "0" * 64})
     assert folder() == folder(replace(SETTINGS, run="another"))
@@ -230,9 +235,9 @@ def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_pa
         len({folder(), folder(replace(SETTINGS, rounds=61)), folder(monotone=Monotone()), folder(of=other)})
         == 4
     )
-    assert workplace(Hosts(), tmp_path / "none", data, SETTINGS, RISING).checkpoints == Checkpoints()
+    assert run_context(Hosts(), tmp_path / "none", data, SETTINGS, RISING).checkpoints == Checkpoints()
     pair = Hosts(("algo-1", "algo-2"), "algo-1")
-    assert workplace(pair, tmp_path, data, SETTINGS, RISING).checkpoints == Checkpoints()
+    assert run_context(pair, tmp_path, data, SETTINGS, RISING).checkpoints == Checkpoints()
 
 
 def test_a_step_that_was_cut_while_written_is_made_again(tmp_path):

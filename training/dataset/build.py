@@ -25,7 +25,14 @@ from history.archive.objects import Bucket, Folder, Objects
 from history.asof.events import Question
 from history.asof.point_in_time import FeatureTable, point_in_time
 from history.replay.as_served import application_of
-from training.dataset.labels import Labelled, Month, deciding_types, label_of, labelled_checkouts, monthly
+from training.dataset.labels import (
+    LabelledCheckout,
+    MonthStatus,
+    deciding_types,
+    label_of,
+    labelled_checkouts,
+    monthly_status,
+)
 
 FORMAT: Final = 1
 DATASET: Final = "dataset.parquet"
@@ -39,7 +46,7 @@ class NothingToLearn(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class DatasetSpec:
     """What the data set is of: what was known before `as_of` (ms UTC), with this label."""
 
     as_of: int
@@ -104,7 +111,7 @@ def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *
     return SparkArchive(session("candor dataset"), definitions, source, before=as_of)
 
 
-def limited(definitions: Definitions, views: Sequence[str]) -> Definitions:
+def select_views(definitions: Definitions, views: Sequence[str]) -> Definitions:
     """Only these views, in declared order; what is computed on demand may need any of them, and is left out then.
 
     Raises DefinitionError for a view that is not declared.
@@ -128,7 +135,7 @@ def write(
     definitions: Definitions,
     engine: Engine,
     out: Path,
-    spec: Asked,
+    spec: DatasetSpec,
     *,
     decisions: Folder | Bucket | None = None,
 ) -> dict[str, Any]:
@@ -159,7 +166,7 @@ def write(
         table, difference = _replaced(table, [served[row.question.row_id] for row in rows])
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(_columns(rows, table), out / DATASET)
-    months = list(monthly(definitions, deciding, spec.as_of)) if label.instalments else []
+    months = list(monthly_status(definitions, deciding, spec.as_of)) if label.instalments else []
     pq.write_table(_series(months), out / SERIES)
     manifest = {
         "format": FORMAT,
@@ -192,7 +199,7 @@ def _snapshot(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _nothing(spec: Asked, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
+def _nothing(spec: DatasetSpec, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
     moment = format_rfc3339(spec.as_of)
     if as_served:
         return f"no decision on these declarations has a known end before {moment}: wait, or leave --as-served away"
@@ -208,10 +215,10 @@ def _served(definitions: Definitions, decisions: Folder | Bucket) -> dict[str, D
     return by_checkout
 
 
-def _as_decided(row: Labelled, decision: Decision) -> Labelled:
+def _as_decided(row: LabelledCheckout, decision: Decision) -> LabelledCheckout:
     """The row at the decision's own moment, for the application that was decided."""
     question = Question(row.question.row_id, decision.q, application_of(decision))
-    return Labelled(question, row.bad, row.known_at)
+    return LabelledCheckout(question, row.bad, row.known_at)
 
 
 def _replaced(table: FeatureTable, decisions: Sequence[Decision]) -> tuple[FeatureTable, dict[str, Any]]:
@@ -229,7 +236,7 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _series(months: Sequence[Month]) -> pa.Table:
+def _series(months: Sequence[MonthStatus]) -> pa.Table:
     schema = {"row_id": pa.string(), "loan_id": pa.string()}
     schema |= dict.fromkeys(("month", "at", "days_past_due"), pa.int64())
     return pa.table(
@@ -237,7 +244,7 @@ def _series(months: Sequence[Month]) -> pa.Table:
     )
 
 
-def _columns(rows: Sequence[Labelled], table: FeatureTable) -> pa.Table:
+def _columns(rows: Sequence[LabelledCheckout], table: FeatureTable) -> pa.Table:
     checkouts = [row.question.application.checkout for row in rows]
     columns: dict[str, Any] = {
         "row_id": pa.array(table.row_ids, pa.string()),
@@ -247,6 +254,6 @@ def _columns(rows: Sequence[Labelled], table: FeatureTable) -> pa.Table:
         "amount": pa.array([checkout.total for checkout in checkouts], pa.int64()),
         "finance_charge": pa.array([checkout.offer.finance_charge for checkout in checkouts], pa.int64()),
     }
-    for place, name in enumerate(table.names):
-        columns[name] = pa.array(np.ascontiguousarray(table.values[:, place]), pa.float64())
+    for index, name in enumerate(table.names):
+        columns[name] = pa.array(np.ascontiguousarray(table.values[:, index]), pa.float64())
     return pa.table(columns)

@@ -20,19 +20,19 @@ from candor.features.definitions import Definitions
 from candor.features.labels import FINAL_DUE
 from history.archive.events import ArchiveDamaged
 from training.dataset.build import (
-    Asked,
+    DatasetSpec,
     Embedded,
     NothingToLearn,
     engine_named,
-    limited,
+    select_views,
     write,
 )
-from training.dataset.locations import placed, written
+from training.dataset.locations import objects_at, output_to
 
 
 def build(definitions: Definitions, archive: Path, out: Path, *, as_of: int, run: str) -> dict[str, Any]:
     """As `training.dataset.build.write`, of a folder, by the embedded engine, with the label that every loan has."""
-    return write(definitions, Embedded(definitions, archive, as_of=as_of), out, Asked(as_of, run))
+    return write(definitions, Embedded(definitions, archive, as_of=as_of), out, DatasetSpec(as_of, run))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,12 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     try:
-        definitions = limited(DEFINITIONS, options.features)
-        source = placed(options.archive or str(root / "input/archive"))
-        decisions = placed(options.decisions or str(root / "input/decisions")) if options.as_served else None
+        definitions = select_views(DEFINITIONS, options.features)
+        source = objects_at(options.archive or str(root / "input/archive"))
+        decisions = (
+            objects_at(options.decisions or str(root / "input/decisions")) if options.as_served else None
+        )
         engine = engine_named(options.engine, definitions, source, as_of=options.as_of)
-        with written(options.out or str(root / "output/dataset")) as out:
-            wanted = Asked(options.as_of, options.run, options.labels)
+        with output_to(options.out or str(root / "output/dataset")) as out:
+            wanted = DatasetSpec(options.as_of, options.run, options.labels)
             manifest = write(definitions, engine, out, wanted, decisions=decisions)
     except (NothingToLearn, ArchiveDamaged, CandorError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -26,7 +26,7 @@ Moment = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledCheckout:
     """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
 
     question: Question
@@ -34,7 +34,7 @@ class Labelled:
     known_at: int
 
 
-class End(NamedTuple):
+class LoanLabel(NamedTuple):
     """How a loan turned out, and since when (ms UTC) that may be used: before, `bad` says nothing."""
 
     bad: bool
@@ -42,7 +42,7 @@ class End(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Month:
+class MonthStatus:
     """How many days behind a loan's oldest unpaid instalment was, `month` × 30 days after its origination: at `at` (ms UTC)."""
 
     row_id: str
@@ -68,7 +68,7 @@ class Instalment:
 
 
 @dataclass
-class Story:
+class LoanBook:
     """The events that decide labels, by what they are about; of several copies or attempts the earliest."""
 
     checkouts: dict[str, Event] = field(default_factory=dict)
@@ -95,7 +95,7 @@ def deciding_types(label: Label) -> frozenset[str]:
 
 def labelled_checkouts(
     definitions: Definitions, events: Iterable[Event], as_of: int, name: str = FINAL_DUE
-) -> tuple[list[Labelled], int]:
+) -> tuple[list[LabelledCheckout], int]:
     """Checkouts whose label was mature before `as_of` (ms), by moment; and how many bodies could not be read.
 
     Only events that were known before `as_of` decide. The label's own, `final_due`: bad if the loan was not closed by its due
@@ -105,11 +105,11 @@ def labelled_checkouts(
     """
     label = label_of(definitions)
     outcome = label.outcome(name)
-    story = told(label, events, as_of)
+    book = loan_book(label, events, as_of)
     labelled, unreadable = [], 0
-    for checkout_id, started in story.checkouts.items():
-        loan = story.loans.get(checkout_id)
-        end = _end(label, outcome, loan, story) if loan else None
+    for checkout_id, started in book.checkouts.items():
+        loan = book.loans.get(checkout_id)
+        end = _loan_label(label, outcome, loan, book) if loan else None
         if end is None or end.known_at >= as_of:
             continue
         try:
@@ -118,18 +118,18 @@ def labelled_checkouts(
             unreadable += 1
             continue
         application = Application(checkout, started.entities.get("merchant", ""))
-        labelled.append(Labelled(Question(checkout_id, started.occurred_at, application), *end))
+        labelled.append(LabelledCheckout(Question(checkout_id, started.occurred_at, application), *end))
     return sorted(labelled, key=lambda row: (row.question.q, row.question.row_id)), unreadable
 
 
-def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[Month]:
+def monthly_status(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[MonthStatus]:
     """Every loan's months that ended before `as_of` (ms), up to its closing or to the last month in which it was behind or due."""
     label = label_of(definitions)
-    story = told(label, events, as_of)
-    for checkout_id, loan in sorted(story.loans.items()):
+    book = loan_book(label, events, as_of)
+    for checkout_id, loan in sorted(book.loans.items()):
         loan_id = _loan_id(loan)
-        closing = story.closings.get(loan_id)
-        instalments = story.instalments[loan_id]
+        closing = book.closings.get(loan_id)
+        instalments = book.instalments[loan_id]
         month = 1
         while (at := loan.occurred_at + month * MONTH) < as_of:
             behind = [
@@ -138,44 +138,44 @@ def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> It
                 if instalment.due is not None and instalment.unpaid_at(at)
             ]
             closed = closing is not None and closing.occurred_at <= at
-            yield Month(checkout_id, loan_id, month, at, 0 if closed else max(behind, default=0) // DAY)
+            yield MonthStatus(checkout_id, loan_id, month, at, 0 if closed else max(behind, default=0) // DAY)
             if closed:
                 break
             month += 1
 
 
-def told(label: Label, events: Iterable[Event], as_of: int) -> Story:
-    """The story that events tell as far as it was known before `as_of` (ms), without what was known to be voided."""
-    story = Story()
-    places = {
-        CHECKOUT: (story.checkouts, "checkout_id"),
-        label.origin: (story.loans, "checkout_id"),
-        label.closed: (story.closings, "loan_id"),
+def loan_book(label: Label, events: Iterable[Event], as_of: int) -> LoanBook:
+    """The book that events tell as far as it was known before `as_of` (ms), without what was known to be voided."""
+    book = LoanBook()
+    targets = {
+        CHECKOUT: (book.checkouts, "checkout_id"),
+        label.origin: (book.loans, "checkout_id"),
+        label.closed: (book.closings, "loan_id"),
     }
     known_events = known_before(events, as_of)
     gone = {event.id for event in known_events if event.voided_at is not None}
     for event in known_events:
         if event.voided_at is not None or event.id in gone:
             continue
-        _take_instalment(label, story, event)
-        place, key = places.get(event.type, (None, ""))
+        _take_instalment(label, book, event)
+        target, key = targets.get(event.type, (None, ""))
         about = event.data.get(key)
-        if place is None or about is None:
+        if target is None or about is None:
             continue
-        known = place.setdefault(about, event)
+        known = target.setdefault(about, event)
         if (event.occurred_at, event.id) < (known.occurred_at, known.id):
-            place[about] = event
-    return story
+            target[about] = event
+    return book
 
 
-def _take_instalment(label: Label, story: Story, event: Event) -> None:
+def _take_instalment(label: Label, book: LoanBook, event: Event) -> None:
     says = label.instalments
     if says is None or event.type not in (says.due, says.paid, says.reversed):
         return
     loan_id, number = event.data.get("loan_id"), event.data.get(says.number)
     if loan_id is None or number is None:
         return
-    instalment = story.instalments[loan_id][number]
+    instalment = book.instalments[loan_id][number]
     if event.type == says.due:
         instalment.due = (
             event.occurred_at if instalment.due is None else min(instalment.due, event.occurred_at)
@@ -184,22 +184,22 @@ def _take_instalment(label: Label, story: Story, event: Event) -> None:
         instalment.turns.add((event.occurred_at, event.id, event.type == says.paid))
 
 
-def final_end(label: Label, loan: Event, story: Story) -> End | None:
+def final_label(label: Label, loan: Event, book: LoanBook) -> LoanLabel | None:
     """The end of a loan by its final due date: bad if it was not closed by then plus grace. None for one without a due date."""
     due = loan.data.get(label.due_field)
     if due is None:
         return None
-    closing = story.closings.get(_loan_id(loan))
+    closing = book.closings.get(_loan_id(loan))
     last_moment = int(due) + label.grace_ms
-    return End(closing is None or closing.occurred_at > last_moment, last_moment)
+    return LoanLabel(closing is None or closing.occurred_at > last_moment, last_moment)
 
 
-def _end(label: Label, outcome: Outcome | None, loan: Event, story: Story) -> End | None:
+def _loan_label(label: Label, outcome: Outcome | None, loan: Event, book: LoanBook) -> LoanLabel | None:
     if outcome is None:
-        return final_end(label, loan, story)
+        return final_label(label, loan, book)
     loan_id = _loan_id(loan)
     return _watched(
-        outcome, loan, story.closings.get(loan_id), list(story.instalments.get(loan_id, {}).items())
+        outcome, loan, book.closings.get(loan_id), list(book.instalments.get(loan_id, {}).items())
     )
 
 
@@ -209,7 +209,7 @@ def _loan_id(loan: Event) -> str:
 
 def _watched(
     outcome: Outcome, loan: Event, closing: Event | None, instalments: list[tuple[int, Instalment]]
-) -> End | None:
+) -> LoanLabel | None:
     """None for a loan of which no instalment has fallen due, where the first one decides."""
     dues = sorted(
         (instalment.due, number) for number, instalment in instalments if instalment.due is not None
@@ -227,4 +227,4 @@ def _watched(
         end <= mature and (closed is None or closed > end) and by_number[number].unpaid_at(end)
         for end, number in ends
     )
-    return End(bad, mature)
+    return LoanLabel(bad, mature)

@@ -33,7 +33,7 @@ REGULARISED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class AlternativeModel:
     """A model to try: the features it leaves out, the directions it keeps, its parameters beside the usual ones."""
 
     name: str
@@ -42,12 +42,12 @@ class Candidate:
     parameters: Mapping[str, Any] | None = None
 
 
-Fitted = Callable[[Candidate], Floats]
+Fitted = Callable[[AlternativeModel], Floats]
 """Fits a candidate on the earlier rows; PDs of the rows that are compared."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonSet:
     """The rows that candidates are compared on: outcomes, group columns, and the share that is approved of each."""
 
     bad: NDArray[np.int8]
@@ -55,7 +55,7 @@ class Compared:
     approval_rate: float
     references: Mapping[str, str] | None = None
 
-    def measured(self, candidate: Candidate, pd: Floats) -> dict[str, Any]:
+    def measure(self, candidate: AlternativeModel, pd: Floats) -> dict[str, Any]:
         """AUC, and the lowest adverse impact ratio with its group, at the same approval rate for every candidate."""
         outcomes = Outcomes(self.bad, pd, float(np.quantile(pd, self.approval_rate)))
         measures = groups(outcomes, self.columns, self.references)
@@ -70,22 +70,22 @@ class Compared:
         }
 
 
-def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[Candidate]:
+def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[AlternativeModel]:
     """The model as it is, without each feature, with directions kept, and regularised."""
-    yield Candidate("as it is")
+    yield AlternativeModel("as it is")
     for name in features:
-        yield Candidate(f"without {name}", (name,))
+        yield AlternativeModel(f"without {name}", (name,))
     if directions:
-        yield Candidate("monotone", directions=directions)
+        yield AlternativeModel("monotone", directions=directions)
     for name, parameters in REGULARISED.items():
-        yield Candidate(name, parameters=parameters)
+        yield AlternativeModel(name, parameters=parameters)
         if directions:
-            yield Candidate(f"monotone, {name}", directions=directions, parameters=parameters)
+            yield AlternativeModel(f"monotone, {name}", directions=directions, parameters=parameters)
 
 
 def alternatives(
     fitted: Fitted,
-    compared: Compared,
+    compared: ComparisonSet,
     features: Sequence[str],
     directions: Mapping[str, int],
     tolerance: float = TOLERANCE,
@@ -96,7 +96,7 @@ def alternatives(
     candidate is better in one of AUC and ratio and as good in the other.
     """
     singles = [
-        compared.measured(candidate, fitted(candidate)) for candidate in candidates(features, directions)
+        compared.measure(candidate, fitted(candidate)) for candidate in candidates(features, directions)
     ]
     base = singles[0]
     helpful = [
@@ -104,9 +104,9 @@ def alternatives(
         for measure in singles[1:]
         if measure["without"] and measure["air"] > base["air"] and measure["auc"] >= base["auc"] - tolerance
     ]
-    pairs = [(a, b) for place, a in enumerate(helpful) for b in helpful[place + 1 :]]
-    both = [Candidate(f"without {' and '.join(pair)}", pair) for pair in pairs]
-    measured = [*singles, *(compared.measured(candidate, fitted(candidate)) for candidate in both)]
+    pairs = [(a, b) for index, a in enumerate(helpful) for b in helpful[index + 1 :]]
+    both = [AlternativeModel(f"without {' and '.join(pair)}", pair) for pair in pairs]
+    measured = [*singles, *(compared.measure(candidate, fitted(candidate)) for candidate in both)]
     return [
         {
             **measure,
@@ -124,7 +124,7 @@ def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def by_factor(
-    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: Compared
+    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: ComparisonSet
 ) -> list[dict[str, Any]]:
     """`alternatives` of a lender's own model: what is left out is all that a person would be told as one reason.
 
@@ -137,10 +137,10 @@ def by_factor(
     )
     used = sorted(factors & set(of.values()))
 
-    def fitted(candidate: Candidate) -> Floats:
-        kept = [place for place, name in enumerate(recipe.features) if of[name] not in candidate.without]
+    def fitted(candidate: AlternativeModel) -> Floats:
+        kept = [index for index, name in enumerate(recipe.features) if of[name] not in candidate.without]
         part = replace(data, values=data.values[:, kept])
-        chosen = recipe.only([recipe.features[place] for place in kept])
+        chosen = recipe.only([recipe.features[index] for index in kept])
         chosen = replace(chosen, parameters={**chosen.parameters, **(candidate.parameters or {})})
         raw = raw_scores(chosen.fit(part, split.early, seed), part.values[split.late])
         return np.asarray(expit(raw))

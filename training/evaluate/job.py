@@ -32,11 +32,11 @@ from candor.regulation import ModelCard
 from history.archive.events import ArchiveDamaged, accepted_events, read_envelopes
 from training.dataset.read import TrainingSet, read_training_set
 from training.dataset.split import CannotLearn, Floats, Split, split_at
-from training.evaluate.alternatives import Compared, by_factor
+from training.evaluate.alternatives import ComparisonSet, by_factor
 from training.evaluate.engine_checks import latency, parity
 from training.evaluate.fairness import Outcomes, groups
 from training.evaluate.job_output import ARCHIVE, JobOutput
-from training.evaluate.leakage import Archive, leakage
+from training.evaluate.leakage import EventHistory, leakage
 from training.evaluate.model_card import model_card
 from training.evaluate.profit import profit, swap_set, vintages
 from training.evaluate.reason_codes import reasons
@@ -55,14 +55,14 @@ GROUPS: Final = "groups.parquet"
 
 
 @dataclass(frozen=True)
-class Assessment:
+class Evaluation:
     """One bundle on one data set. `champion` is the bundle that serves, `declined` applicants without an end."""
 
     data: TrainingSet
     output: JobOutput
     definitions: Definitions
     champion: Bundle | None = None
-    archive: Archive | None = None
+    archive: EventHistory | None = None
     declined: Mapping[str, Floats] | None = None
     groups: Mapping[str, NDArray[np.object_]] | None = None
 
@@ -110,7 +110,7 @@ class Assessment:
         new = self.data.known_at[self.late] >= parse_rfc3339(str(trained_at))
         return new if enough(self.bad[new]) else None
 
-    def evaluation(self, run: str) -> dict[str, Any]:
+    def to_json(self, run: str) -> dict[str, Any]:
         """evaluation.json, format 1."""
         bundle, data, features = self.bundle, self.data, self.definitions.features
         late, early = data.values[self.late], data.values[self.split.early]
@@ -197,7 +197,7 @@ class Assessment:
         outcomes = Outcomes(self.data.bad[rows], self._in_rows(self.pd), bundle.cutoff)
         measures = groups(outcomes, columns)
         recipe = Recipe.of(self.definitions.features, bundle.lineage["parameters"])
-        compared = Compared(outcomes.bad, columns, float(outcomes.approved.mean()))
+        compared = ComparisonSet(outcomes.bad, columns, float(outcomes.approved.mean()))
         catalogue, seed = Catalogue(bundle.reasons, bundle.features), int(bundle.lineage["seeds"][0])
         others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if measures else []
         return {"groups": measures, "alternatives": others}
@@ -209,7 +209,7 @@ class Assessment:
         return by_row
 
 
-def read(root: Path, definitions: Definitions) -> Assessment:
+def read(root: Path, definitions: Definitions) -> Evaluation:
     """What the job was given. Raises CannotLearn, BundleRefused, ArchiveDamaged, OSError."""
     data = read_training_set(root / "dataset", definitions)
     output = JobOutput.read((root / "model" / ARCHIVE).read_bytes())
@@ -218,7 +218,7 @@ def read(root: Path, definitions: Definitions) -> Assessment:
         raise BundleRefused(
             "the bundle was trained on another data set than the one given: run both steps again"
         )
-    return Assessment(
+    return Evaluation(
         data,
         output,
         definitions,
@@ -235,10 +235,10 @@ def _champion(folder: Path) -> Bundle | None:
     return Bundle.from_bytes((folder / "bundle.json").read_bytes(), named) if named else None
 
 
-def _archive(folder: Path, definitions: Definitions, as_of: int) -> Archive | None:
+def _archive(folder: Path, definitions: Definitions, as_of: int) -> EventHistory | None:
     if not folder.is_dir():
         return None
-    return Archive.before(as_of, definitions, accepted_events(read_envelopes(folder), definitions))
+    return EventHistory.before(as_of, definitions, accepted_events(read_envelopes(folder), definitions))
 
 
 def _declined(path: Path) -> dict[str, Floats] | None:
@@ -253,26 +253,26 @@ def _groups(path: Path, data: TrainingSet) -> dict[str, NDArray[np.object_]] | N
     if not path.is_file():
         return None
     table = pq.read_table(path)
-    place = {row_id: number for number, row_id in enumerate(table["row_id"].to_pylist())}
+    row_of = {row_id: number for number, row_id in enumerate(table["row_id"].to_pylist())}
     columns = {}
     for name in table.column_names:
         if name != "row_id":
             column = table[name].to_pylist()
-            values = [column[place[row]] if row in place else None for row in data.row_ids]
+            values = [column[row_of[row]] if row in row_of else None for row in data.row_ids]
             columns[name] = np.array(values, dtype=object)
     return columns
 
 
-def write(assessment: Assessment, card: ModelCard, run: str, out: Path) -> dict[str, Any]:
-    """The three files; returns the evaluation."""
-    evaluation = assessment.evaluation(run)
-    card_json = model_card(card, assessment.bundle, assessment.data.manifest, evaluation)
+def write(evaluation: Evaluation, card: ModelCard, run: str, out: Path) -> dict[str, Any]:
+    """Write evaluation.json, model_card.json and report.html into `out`; returns the content of evaluation.json."""
+    content = evaluation.to_json(run)
+    card_json = model_card(card, evaluation.bundle, evaluation.data.manifest, content)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(_json(evaluation))
+    (out / "evaluation.json").write_text(_json(content))
     (out / "model_card.json").write_text(_json(card_json))
-    texts = {reason.code: reason.text for reason in assessment.bundle.reasons}
-    (out / "report.html").write_text(page(evaluation, card_json, texts), encoding="utf-8")
-    return evaluation
+    texts = {reason.code: reason.text for reason in evaluation.bundle.reasons}
+    (out / "report.html").write_text(page(content, card_json, texts), encoding="utf-8")
+    return content
 
 
 def _json(content: Mapping[str, Any]) -> str:
@@ -288,14 +288,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     try:
-        assessment = read(root / "input", DEFINITIONS)
-        evaluation = write(assessment, MODEL_CARD, options.run, root / "output/evaluation")
+        evaluation = read(root / "input", DEFINITIONS)
+        content = write(evaluation, MODEL_CARD, options.run, root / "output/evaluation")
     except (CannotLearn, CandorError, ArchiveDamaged, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    figures = evaluation["discrimination"]
+    figures = content["discrimination"]
     print(
-        f"assess: bundle {evaluation['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
-        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {evaluation['leakage']['suspected']}"
+        f"assess: bundle {content['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
+        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {content['leakage']['suspected']}"
     )
     return 0

@@ -17,7 +17,7 @@ from candor.contracts import Event
 from candor.features.definitions import Definitions
 from history.asof.events import known_before
 from history.asof.point_in_time import Question, point_in_time
-from training.dataset.labels import Labelled, labelled_checkouts
+from training.dataset.labels import LabelledCheckout, labelled_checkouts
 from training.dataset.read import TrainingSet
 from training.dataset.split import Floats, Split
 from training.metrics.discrimination import enough
@@ -44,7 +44,11 @@ _LOWEST: Final = -1e300
 
 
 def leakage(
-    data: TrainingSet, split: Split, late_auc: float, features: Sequence[str], archive: Archive | None = None
+    data: TrainingSet,
+    split: Split,
+    late_auc: float,
+    features: Sequence[str],
+    archive: EventHistory | None = None,
 ) -> dict[str, Any]:
     """`suspected` and the findings, each of a `feature` or of `rows`; `checked` names the evidence that was looked at."""
     findings = [*impossible_labels(data), *implausible(data, split, late_auc, features)]
@@ -75,8 +79,8 @@ def implausible(
     """Figures beyond what lenders see: of the model, of one feature alone, of one feature that changes its meaning."""
     if late_auc > MODEL_AUC:
         yield {"rows": "latest part", "what": f"the model's AUC of {late_auc:.3f} is implausibly high"}
-    for place, name in enumerate(features):
-        column, parts = data.values[:, place], (split.early, split.late)
+    for index, name in enumerate(features):
+        column, parts = data.values[:, index], (split.early, split.late)
         strength = max(abs(_alone(data, column, part) - 0.5) for part in parts) + 0.5
         if strength > FEATURE_AUC:
             yield {"feature": name, "what": f"alone it has an AUC of {strength:.3f}"}
@@ -103,14 +107,14 @@ def _error(data: TrainingSet, split: Split) -> float:
 
 
 @dataclass(frozen=True)
-class Archive:
+class EventHistory:
     """What was known before as-of, as accepted events in order of arrival: the means to compute a row again."""
 
     definitions: Definitions
     events: Sequence[Event]
 
     @classmethod
-    def before(cls, as_of: int, definitions: Definitions, events: Iterable[Event]) -> Archive:
+    def before(cls, as_of: int, definitions: Definitions, events: Iterable[Event]) -> EventHistory:
         return cls(definitions, known_before(events, as_of))
 
     def findings(self, data: TrainingSet, features: Sequence[str]) -> Iterator[Finding]:
@@ -125,10 +129,10 @@ class Archive:
             kept = [row for row in rows if data.row_ids[row] in by_id]
             changed += (~_same(data.values[kept], self._as_of(cut, questions))).sum(axis=0)
             compared += len(kept)
-        for place in np.argsort(-changed, kind="stable")[:_NAMED].tolist():
-            if changed[place]:
-                what = f"{changed[place]} of {compared} values change when events known later are taken away"
-                yield {"feature": features[place], "what": what}
+        for index in np.argsort(-changed, kind="stable")[:_NAMED].tolist():
+            if changed[index]:
+                what = f"{changed[index]} of {compared} values change when events known later are taken away"
+                yield {"feature": features[index], "what": what}
 
     def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
         # Of what is left all was known: which knowledge counts makes no difference.
@@ -150,7 +154,7 @@ def _same(left: Floats, right: Floats) -> NDArray[np.bool_]:
     return np.asarray((left == right) | (np.isnan(left) & np.isnan(right)))
 
 
-def _wrong_labels(data: TrainingSet, known: Mapping[str, Labelled]) -> Iterator[Finding]:
+def _wrong_labels(data: TrainingSet, known: Mapping[str, LabelledCheckout]) -> Iterator[Finding]:
     labels = [known.get(row_id) for row_id in data.row_ids]
     unknown = np.array([label is None for label in labels])
     other = np.array(

@@ -31,7 +31,7 @@ def reasons(
         return {"declined": 0, "frequency": {}, "top1": {}, "without": None, "stability": None}
     explained = declined[np.linspace(0, len(declined) - 1, min(len(declined), MOST)).astype(np.int64)]
     near = near_cutoff(pd, cutoff)
-    by_model = [_told(text, values[explained], values[near], catalogue) for text in models.values()]
+    by_model = [_explanations(text, values[explained], values[near], catalogue) for text in models.values()]
     served = by_model[0]
     overlaps = [_overlap(served, other) for other in by_model[1:]]
     return {
@@ -46,19 +46,21 @@ def reasons(
 Explanation = tuple[list[str], bool]
 
 
-def _told(text: str, explained: Floats, near: Floats, catalogue: Catalogue) -> list[Explanation]:
+def _explanations(text: str, explained: Floats, near: Floats, catalogue: Catalogue) -> list[Explanation]:
     """Codes told to each, and whether a factor truly raised the risk."""
     model = lightgbm.Booster(model_str=text)
     factors = [catalogue.by_factor(row[:-1]) for row in _contributions(model, near)]
     reference = {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}
-    return [_one(row[:-1], reference, catalogue) for row in _contributions(model, explained)]
+    return [_explanation(row[:-1], reference, catalogue) for row in _contributions(model, explained)]
 
 
 def _contributions(model: lightgbm.Booster, values: Floats) -> list[list[float]]:
     return np.asarray(model.predict(values, pred_contrib=True, num_threads=1)).tolist()  # type: ignore[no-any-return]
 
 
-def _one(contributions: Sequence[float], reference: Mapping[str, float], catalogue: Catalogue) -> Explanation:
+def _explanation(
+    contributions: Sequence[float], reference: Mapping[str, float], catalogue: Catalogue
+) -> Explanation:
     factors = catalogue.by_factor(contributions)
     raised = any(value > reference[name] for name, value in factors.items())
     return catalogue.model_reasons(contributions, reference), raised

@@ -15,10 +15,10 @@ def stability(
     """`late` rows against `early` ones, with bins frozen on the early ones. Below 0.10 is stable, above 0.25 calls for action."""
     return {
         "psi": _psi(early_scores, late_scores),
-        "csi": {name: _psi(early[:, place], late[:, place]) for place, name in enumerate(features)},
+        "csi": {name: _psi(early[:, index], late[:, index]) for index, name in enumerate(features)},
         "missing": {
-            name: [missing_rate(part[:, place]) for part in (early, late)]
-            for place, name in enumerate(features)
+            name: [missing_rate(part[:, index]) for part in (early, late)]
+            for index, name in enumerate(features)
         },
     }
 

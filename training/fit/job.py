@@ -30,17 +30,17 @@ from training.fit.calibrate import break_even, calibrate, expected_profit, near_
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
 from training.fit.recipe import Recipe, raw_scores
-from training.fit.steps import Plan, Workplace, workplace
+from training.fit.steps import RunContext, TrainingPlan, run_context
 from training.metrics.calibration import probabilities
 from training.metrics.scores import auc, summary
 
 ML: Final = Path("/opt/ml")
 ANY_DIRECTION: Final = Monotone()
-ALONE: Final = Workplace()
+ALONE: Final = RunContext()
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModels:
     """A bundle, every seed's model of all checkouts, and every seed's model of the earlier part, as text by seed.
 
     The latter have not seen the latest part: what `training.evaluate` measures there is theirs.
@@ -58,8 +58,8 @@ def train(
     reasons: Sequence[Reason],
     policy: Mapping[str, Any],
     monotone: Monotone = ANY_DIRECTION,
-    place: Workplace = ALONE,
-) -> Trained:
+    context: RunContext = ALONE,
+) -> TrainedModels:
     """Validate and calibrate on the latest part, then fit every seed on all. Raises CannotLearn, DefinitionError."""
     require_both(data.bad, "data set")
     split = split_by_time(data.q, data.known_at, settings.late_share)
@@ -68,7 +68,7 @@ def train(
     print(
         f"train: {len(data.bad)} checkouts; {len(split.early)} earlier ones against {len(split.late)} latest"
     )
-    plan = Plan(_weighted(data, settings.bad_weight), settings, split, place)
+    plan = TrainingPlan(_weighted(data, settings.bad_weight), settings, split, context)
     recipe = plan.recipe(definitions, monotone)
     early = plan.fitted(recipe, "validation", split.early)
     calibration, cutoff, metrics = _validate(data, settings, split, early)
@@ -90,7 +90,7 @@ def train(
         metrics=metrics,
         lineage=_lineage(data, settings, recipe) | {"reason_reference": _compared_with(pd, cutoff)},
     )
-    return Trained(bundle, models, early)
+    return TrainedModels(bundle, models, early)
 
 
 def _weighted(data: TrainingSet, bad_weight: float) -> TrainingSet:
@@ -147,7 +147,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
         "dataset_sha256": manifest["sha256"],
         "window": manifest["window"],
         "seeds": list(settings.seeds),
-        "parameters": recipe.told(len(data.bad)),
+        "parameters": recipe.to_lineage(len(data.bad)),
         "early_stopping": settings.early_stopping,
         "trials": settings.trials,
         "bad_weight": settings.bad_weight,
@@ -156,7 +156,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
     }
 
 
-def write(trained: Trained, out: Path) -> None:
+def write(trained: TrainedModels, out: Path) -> None:
     """`bundle.json`, `metrics.json`, `seeds/<n>.txt`, `validation/<n>.txt`: what SageMaker packs into model.tar.gz."""
     bundle = trained.bundle
     for folder, models in (("seeds", trained.seeds), ("validation", trained.validation)):
@@ -193,8 +193,8 @@ def main() -> int:
         data = read_training_set(folder, DEFINITIONS)
         hosts = Hosts.of(os.environ, ML / "input/config/resourceconfig.json")
         kept = Path(os.environ.get("CHECKPOINTS", ML / "checkpoints"))
-        place = workplace(hosts, kept, data, settings, MONOTONE)
-        trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, place)
+        context = run_context(hosts, kept, data, settings, MONOTONE)
+        trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, context)
         require_sound(trained.bundle, DEFINITIONS)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))

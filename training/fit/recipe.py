@@ -85,7 +85,7 @@ class Recipe:
         )
         return model_text(model)
 
-    def stopped(self, data: TrainingSet, split: Split, seed: int, patience: int) -> tuple[int, float]:
+    def best_rounds(self, data: TrainingSet, split: Split, seed: int, patience: int) -> tuple[int, float]:
         """The best number of rounds on the split's late rows, and their AUC there."""
         train = self._dataset(data, split.early)
         late = lightgbm.Dataset(data.values[split.late], data.bad[split.late], reference=train)
@@ -104,7 +104,7 @@ class Recipe:
         """This recipe with the median of what stopping found on `rows` rows; never more than the rounds it had."""
         return replace(self, rounds=int(np.median(best)), rows=rows, most=self.rounds)
 
-    def told(self, rows: int) -> dict[str, Any]:
+    def to_lineage(self, rows: int) -> dict[str, Any]:
         """What a bundle's lineage says of it: `rounds` trees, in proportion to `rounds_for` rows unless that is 0."""
         directions = {
             name: direction

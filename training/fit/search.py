@@ -29,7 +29,7 @@ def search(
         results = []
         for trial in batch:
             chosen = suggest(trial)
-            text = once(f"trial-{trial.number}.json", lambda chosen=chosen: _asked(objective, chosen))  # type: ignore[misc]
+            text = once(f"trial-{trial.number}.json", lambda chosen=chosen: _evaluate(objective, chosen))  # type: ignore[misc]
             answer = json.loads(text)
             results.append((trial, float(answer["auc"])))
             answers.append((float(answer["auc"]), chosen, answer["more"]))
@@ -40,7 +40,7 @@ def search(
     return best, more
 
 
-def _asked(objective: Objective, chosen: Mapping[str, Any]) -> str:
+def _evaluate(objective: Objective, chosen: Mapping[str, Any]) -> str:
     score, more = objective(chosen)
     return json.dumps({"auc": score, "more": dict(more)})
 

@@ -32,7 +32,7 @@ _CODE: Final = ("fit/calibrate.py", "fit/steps.py", "fit/recipe.py", "fit/search
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """Where a training runs: its hosts, and where its finished steps are kept."""
 
     hosts: Hosts = field(default_factory=Hosts)
@@ -40,18 +40,18 @@ class Workplace:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """`split` is of the whole data set; nothing of its late part takes part in any choice made here."""
 
     data: TrainingSet
     settings: Settings
     split: Split
-    workplace: Workplace
+    run_context: RunContext
 
     def recipe(self, definitions: Definitions, monotone: Monotone) -> Recipe:
         """Parameters and rounds, found on the latest share of the earlier part; fixed ones where they cannot be."""
         settings, features = self.settings, definitions.features
-        base = Recipe(features, monotone.of(features), settings.rounds, hosts=self.workplace.hosts)
+        base = Recipe(features, monotone.of(features), settings.rounds, hosts=self.context.hosts)
         inner = self._inner()
         if not (settings.early_stopping or settings.trials):
             return base
@@ -74,10 +74,10 @@ class Plan:
 
         def tried(chosen: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
             recipe = replace(base, parameters={**PARAMETERS, **chosen})
-            best, score = recipe.stopped(self.data, inner, seed, patience)
+            best, score = recipe.best_rounds(self.data, inner, seed, patience)
             return score, {"rounds": best}
 
-        return search(tried, self.settings.trials, seed, self.workplace.checkpoints.once)[0]
+        return search(tried, self.settings.trials, seed, self.context.checkpoints.once)[0]
 
     def _stopped(self, recipe: Recipe, inner: Split) -> Recipe:
         """The median over the seeds: one seed's best round is noise."""
@@ -88,13 +88,13 @@ class Plan:
 
     def _best(self, recipe: Recipe, inner: Split, seed: int) -> int:
         def stopped() -> str:
-            return json.dumps(recipe.stopped(self.data, inner, seed, self.settings.early_stopping)[0])
+            return json.dumps(recipe.best_rounds(self.data, inner, seed, self.settings.early_stopping)[0])
 
-        return int(json.loads(self.workplace.checkpoints.once(f"rounds-{seed}.json", stopped)))
+        return int(json.loads(self.context.checkpoints.once(f"rounds-{seed}.json", stopped)))
 
     def fitted(self, recipe: Recipe, part: str, rows: NDArray[np.int64]) -> dict[int, str]:
         """A model a seed, as text."""
-        once = self.workplace.checkpoints.once
+        once = self.context.checkpoints.once
         return {
             seed: once(f"{part}-{seed}.txt", _fit(recipe, self.data, rows, seed))
             for seed in self.settings.seeds
@@ -105,12 +105,12 @@ def _fit(recipe: Recipe, data: TrainingSet, rows: NDArray[np.int64], seed: int) 
     return lambda: recipe.fit(data, rows, seed)
 
 
-def workplace(
+def run_context(
     hosts: Hosts, folder: Path, data: TrainingSet, settings: Settings, monotone: Monotone
-) -> Workplace:
+) -> RunContext:
     """Checkpoints below `folder` for one host; several hosts keep none, for they could come back with different steps."""
     if hosts.several:
-        return Workplace(hosts)
+        return RunContext(hosts)
     choices = {name: value for name, value in asdict(settings).items() if name != "run"}
     code = hashlib.sha256(b"".join((_ROOT / name).read_bytes() for name in _CODE)).hexdigest()
     made_of = {
@@ -121,4 +121,4 @@ def workplace(
         "code": code,
         "lightgbm": lightgbm.__version__,
     }
-    return Workplace(hosts, Checkpoints.of(folder, made_of))
+    return RunContext(hosts, Checkpoints.of(folder, made_of))

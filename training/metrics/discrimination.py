@@ -58,8 +58,8 @@ def discrimination(
 
 def _ks(bad: Labels, pd: Floats) -> tuple[float, float]:
     false_positive, true_positive, thresholds = roc_curve(bad, pd)
-    place = int(np.argmax(true_positive - false_positive))
-    return float(true_positive[place] - false_positive[place]), float(min(thresholds[place], np.max(pd)))
+    index = int(np.argmax(true_positive - false_positive))
+    return float(true_positive[index] - false_positive[index]), float(min(thresholds[index], np.max(pd)))
 
 
 def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
 
 def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
     """Whether anything is remembered: some feature other than the request's own is neither missing nor zero."""
-    remembered = [place for place, name in enumerate(features) if not name.startswith(_REQUEST)]
+    remembered = [index for index, name in enumerate(features) if not name.startswith(_REQUEST)]
     past = values[:, remembered]
     return np.asarray((~np.isnan(past) & (past != 0.0)).any(axis=1))
 

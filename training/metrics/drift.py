@@ -53,12 +53,12 @@ class Bins:
         array = np.asarray(values, dtype=float)
         known = array[~np.isnan(array)]
         edges = np.array(self.edges)
-        place = np.searchsorted(edges, known, side="left")
+        positions = np.searchsorted(edges, known, side="left")
         if self.by_value:
-            inside = place < len(edges)
-            inside[inside] = edges[place[inside]] == known[inside]
-            place = np.where(inside, place, len(edges))
-        return np.append(np.bincount(place, minlength=len(edges) + 1), len(array) - len(known))
+            inside = positions < len(edges)
+            inside[inside] = edges[positions[inside]] == known[inside]
+            positions = np.where(inside, positions, len(edges))
+        return np.append(np.bincount(positions, minlength=len(edges) + 1), len(array) - len(known))
 
     def labels(self) -> list[str]:
         """What each bin holds, in words."""

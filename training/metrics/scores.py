@@ -13,7 +13,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Interval:
+class BootstrapInterval:
     """A percentile interval, and the standard deviation of the resampled figure."""
 
     low: float
@@ -38,7 +38,7 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
 
 def auc_interval(
     labels: ArrayLike, scores: ArrayLike, *, rounds: int = 1_000, level: float = 0.95, seed: int = 0
-) -> Interval:
+) -> BootstrapInterval:
     """Percentile bootstrap of the AUC, stratified: bads and goods are resampled apart, so both are always there.
 
     `scores` may hold several models, one a row: then it is the mean of their AUCs, on the same resamples.
@@ -53,12 +53,12 @@ def auc_interval(
     ]
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(rounds_of, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), float(np.std(rounds_of)))
+    return BootstrapInterval(float(low), float(high), float(np.std(rounds_of)))
 
 
 def auc_difference(
     labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, *, rounds: int = 1_000, seed: int = 0
-) -> Interval:
+) -> BootstrapInterval:
     """95 % percentile interval of AUC(challenger) − AUC(champion): both on each resample (paired, stratified)."""
     first, second = np.asarray(challenger, dtype=float), np.asarray(champion, dtype=float)
     bads, goods = _by_label(labels)
@@ -68,7 +68,7 @@ def auc_difference(
         bad, good = generator.choice(bads, len(bads)), generator.choice(goods, len(goods))
         differences.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
     low, high = np.quantile(differences, [0.025, 0.975])
-    return Interval(float(low), float(high), float(np.std(differences)))
+    return BootstrapInterval(float(low), float(high), float(np.std(differences)))
 
 
 def ks(labels: ArrayLike, scores: ArrayLike) -> float:

@@ -27,7 +27,7 @@ _STEPS: Final = 50
 _LEAST_PD: Final = 1e-12
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """A confidence interval."""
 
     low: float
@@ -39,7 +39,7 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationCheck:
     """How predicted PDs hold against outcomes.
 
     `predicted` and `observed` are mean PD and bad rate, `ratio` is observed over predicted. Slope and intercept are of the
@@ -52,15 +52,15 @@ class Calibration:
     predicted: float
     observed: float
     ratio: float
-    ratio_interval: Interval
+    ratio_interval: ConfidenceInterval
     slope: float | None
-    slope_interval: Interval | None
+    slope_interval: ConfidenceInterval | None
     intercept: float | None
     ece: float
     reliability: list[CalibrationBin]
 
 
-def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
+def calibration(bad: ArrayLike, pd: ArrayLike) -> CalibrationCheck | None:
     """Calibration of PDs whose outcome is known; None without any."""
     outcome, predicted = np.asarray(bad, dtype=float), np.asarray(pd, dtype=float)
     if not len(outcome):
@@ -69,7 +69,7 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
     line = _regression(outcome, predicted) if min(bads, len(outcome) - bads) >= FEWEST_OF_EACH else None
     bins = calibration_table(outcome, predicted)
     ratio, interval = bad_rate_ratio(bads, float(predicted.sum()))
-    return Calibration(
+    return CalibrationCheck(
         n=len(outcome),
         bads=bads,
         predicted=float(predicted.mean()),
@@ -84,7 +84,7 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
     )
 
 
-def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, Interval]:
+def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, ConfidenceInterval]:
     """Bads over expected bads, with the exact Poisson interval of F. Garwood (1936), as of a standardised mortality ratio.
 
     N. Breslow and N. Day, Statistical methods in cancer research II, 1987, section 2.3. Wider than a binomial's: it errs to silence.
@@ -92,23 +92,23 @@ def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[fl
     tail = (1.0 - level) / 2.0
     low = float(stats.chi2.ppf(tail, 2 * bads)) / 2.0 if bads else 0.0
     high = float(stats.chi2.ppf(1.0 - tail, 2 * (bads + 1))) / 2.0
-    return bads / expected, Interval(low / expected, high / expected)
+    return bads / expected, ConfidenceInterval(low / expected, high / expected)
 
 
-def rate_interval(part: int, whole: int, level: float = LEVEL) -> Interval:
+def rate_interval(part: int, whole: int, level: float = LEVEL) -> ConfidenceInterval:
     """Interval of a share: E. B. Wilson, Probable inference, 1927."""
     if not whole:
-        return Interval(0.0, 1.0)
+        return ConfidenceInterval(0.0, 1.0)
     z = float(stats.norm.ppf((1.0 + level) / 2.0))
     share, weight = part / whole, z * z / whole
     middle = (share + weight / 2.0) / (1.0 + weight)
     width = z * math.sqrt(share * (1.0 - share) / whole + weight / (4.0 * whole)) / (1.0 + weight)
-    return Interval(max(middle - width, 0.0), min(middle + width, 1.0))
+    return ConfidenceInterval(max(middle - width, 0.0), min(middle + width, 1.0))
 
 
 def rate_difference(
     part: int, whole: int, part_before: int, whole_before: int, level: float = LEVEL
-) -> tuple[float, Interval]:
+) -> tuple[float, ConfidenceInterval]:
     """A share less the one before, with the hybrid score interval of R. Newcombe (Statistics in Medicine 17, 1998), method 10."""
     now, before = part / whole, part_before / whole_before
     now_interval, before_interval = (
@@ -118,10 +118,10 @@ def rate_difference(
     difference = now - before
     low = difference - math.hypot(now - now_interval.low, before_interval.high - before)
     high = difference + math.hypot(now_interval.high - now, before - before_interval.low)
-    return difference, Interval(low, high)
+    return difference, ConfidenceInterval(low, high)
 
 
-def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | None:
+def _regression(outcome: Floats, pd: Floats) -> tuple[float, ConfidenceInterval, float] | None:
     """Slope with its Wald interval, and intercept, of a logistic regression of the outcome on the PD's log odds.
 
     D. R. Cox, Two further applications of a model for binary regression, Biometrika 45, 1958. By Newton's method, for
@@ -146,7 +146,7 @@ def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | 
             width = float(stats.norm.ppf((1.0 + LEVEL) / 2.0)) * error
             return (
                 float(coefficients[1]),
-                Interval(coefficients[1] - width, coefficients[1] + width),
+                ConfidenceInterval(coefficients[1] - width, coefficients[1] + width),
                 float(coefficients[0]),
             )
     return None

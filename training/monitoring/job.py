@@ -23,7 +23,7 @@ from training.monitoring.metrics import publish
 from training.monitoring.page import page
 from training.monitoring.reading import report
 from training.monitoring.signals import signals
-from training.monitoring.stored import Places, archived, model_of
+from training.monitoring.stored import StageLocations, model_of, read_input
 
 
 def main() -> int:
@@ -32,11 +32,11 @@ def main() -> int:
 
     out = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing")) / "output/monitoring"
     buckets = (os.environ[f"{name}_BUCKET"] for name in ("BUNDLES", "TRAINING", "ARCHIVE"))
-    places, s3 = Places(os.environ["REGISTRY_TABLE"], *buckets), s3_client()
+    locations, s3 = StageLocations(os.environ["REGISTRY_TABLE"], *buckets), s3_client()
     try:
-        bundle, snapshot = model_of(s3, places)
+        bundle, snapshot = model_of(s3, locations)
         monitoring = report(
-            bundle, DEFINITIONS, snapshot, archived(s3, places), since=None, until=SystemClock().now_ms()
+            bundle, DEFINITIONS, snapshot, read_input(s3, locations), since=None, until=SystemClock().now_ms()
         )
     except (CandorError, ArchiveDamaged) as error:
         print(f"error: {error}", file=sys.stderr)

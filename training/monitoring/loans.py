@@ -9,7 +9,7 @@ from candor.contracts import Event
 from candor.features.event_types import DECIDED
 from candor.features.labels import Label
 from history.asof.events import known_before
-from training.dataset.labels import final_end, told
+from training.dataset.labels import final_label, loan_book
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,12 @@ class LoanEnds:
 def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
     """The ends of all loans by what was known before `until` (ms UTC), by the label's own rule of training."""
     known = known_before(events, until)
-    story = told(label, known, until)
+    book = loan_book(label, known, until)
     # `DECIDED` is the platform's own: it flows while the lender's services may not.
     sent = (event.occurred_at for event in known if event.type != DECIDED)
     result = LoanEnds(newest=max(sent, default=0))
-    for checkout_id, loan in story.loans.items():
-        end = final_end(label, loan, story)
+    for checkout_id, loan in book.loans.items():
+        end = final_label(label, loan, book)
         if end is None:
             result.undated += 1
         else:

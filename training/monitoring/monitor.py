@@ -15,14 +15,14 @@ from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
 from training.monitoring.figures import (
-    Calibration,
-    Interval,
+    CalibrationCheck,
+    ConfidenceInterval,
     bad_rate_ratio,
     calibration,
     rate_difference,
     rate_interval,
 )
-from training.monitoring.population import Served, Snapshot, amount_bands, customers, in_bands
+from training.monitoring.population import Served, TrainingSnapshot, amount_bands, customers, in_bands
 from training.monitoring.vintages import Loans, Vintage, vintages
 
 BY_CHANCE: Final = 0.01
@@ -63,7 +63,7 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Period:
+class ApprovalPeriod:
     """Decisions of one period from `start` (ms UTC) on, and how many of them were approved."""
 
     start: int
@@ -75,12 +75,12 @@ class Period:
         return self.approved / self.n
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> ConfidenceInterval:
         return rate_interval(self.approved, self.n)
 
 
 @dataclass(frozen=True)
-class Segment:
+class PopulationSegment:
     """A part of the decisions. `score_psi` is against the same part of the snapshot, None where that cannot be told or is small."""
 
     by: str
@@ -101,9 +101,9 @@ class Segment:
 class Approvals:
     """Approval rate over time. `change` is that of the last seven days less that of the days before, None without both."""
 
-    periods: Sequence[Period]
+    periods: Sequence[ApprovalPeriod]
     change: float | None
-    change_interval: Interval | None
+    change_interval: ConfidenceInterval | None
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class Monitoring:
     population: Mapping[str, Any]
     score: Drift
     features: Sequence[Drift]
-    calibration: Calibration | None
+    calibration: CalibrationCheck | None
     vintages: Sequence[Vintage]
     approvals: Approvals
-    segments: Sequence[Segment]
+    segments: Sequence[PopulationSegment]
 
     def as_json(self) -> dict[str, Any]:
         """JSON form."""
@@ -150,7 +150,7 @@ class Monitoring:
 def monitor(
     bundle: Bundle,
     definitions: Definitions,
-    snapshot: Snapshot,
+    snapshot: TrainingSnapshot,
     served: Served,
     *,
     since: int,
@@ -160,9 +160,9 @@ def monitor(
     """Compare. Needs one decision at least."""
     drifts = [
         _drift(
-            name, snapshot.values[:, place], served.values[:, place], 1.0 - BY_CHANCE / len(bundle.features)
+            name, snapshot.values[:, index], served.values[:, index], 1.0 - BY_CHANCE / len(bundle.features)
         )
-        for place, name in enumerate(bundle.features)
+        for index, name in enumerate(bundle.features)
     ]
     is_mature = mature(served, observed_until)
     bad = np.array([loan is not None and loan.bad for loan in served.loans], dtype=bool)
@@ -194,12 +194,12 @@ def mature(served: Served, observed_until: int) -> Mask:
 
 
 def _loans(served: Served) -> Loans:
-    held = [(place, loan) for place, loan in enumerate(served.loans) if loan is not None]
+    held = [(index, loan) for index, loan in enumerate(served.loans) if loan is not None]
     return Loans(
         np.array([loan.began for _, loan in held], dtype=np.int64),
         np.array([loan.known_at for _, loan in held], dtype=np.int64),
         np.array([loan.bad for _, loan in held], dtype=bool),
-        served.pd[[place for place, _ in held]],
+        served.pd[[index for index, _ in held]],
     )
 
 
@@ -241,7 +241,7 @@ def _approvals(served: Served) -> Approvals:
     starts = (served.q - _MONDAY) // step * step + _MONDAY
     approved = served.approved
     periods = [
-        Period(int(start), int((starts == start).sum()), int(approved[starts == start].sum()))
+        ApprovalPeriod(int(start), int((starts == start).sum()), int(approved[starts == start].sum()))
         for start in np.unique(starts)
     ]
     recent = served.q > served.q[-1] - RECENT
@@ -253,8 +253,8 @@ def _approvals(served: Served) -> Approvals:
 
 
 def _segments(
-    bundle: Bundle, definitions: Definitions, snapshot: Snapshot, served: Served, is_mature: Mask
-) -> Iterator[Segment]:
+    bundle: Bundle, definitions: Definitions, snapshot: TrainingSnapshot, served: Served, is_mature: Mask
+) -> Iterator[PopulationSegment]:
     """By customer, amount band and outcome, and the largest merchants; only the first two are known of the snapshot."""
     level = 1.0 - BY_CHANCE
     now = customers(definitions, bundle.features, served.values)
@@ -282,10 +282,12 @@ def _each(values: Sequence[str]) -> list[tuple[str, Mask]]:
     return [(value, array == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
 
 
-def _segment(by: str, value: str, served: Served, rows: Mask, known: Mask, drift: Drift | None) -> Segment:
+def _segment(
+    by: str, value: str, served: Served, rows: Mask, known: Mask, drift: Drift | None
+) -> PopulationSegment:
     bads = sum(loan.bad for loan, is_known in zip(served.loans, known, strict=True) if loan and is_known)
     predicted = float(served.pd[known].mean()) if known.any() else None
-    return Segment(
+    return PopulationSegment(
         by=by,
         value=value,
         n=int(rows.sum()),

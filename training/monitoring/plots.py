@@ -34,8 +34,8 @@ def plots(report: Monitoring) -> dict[str, str]:
         "score": svg("score", _HALF, lambda axes: _bins(axes, report.score, "PD up to")),
         "approvals": svg("approvals", _WIDE, lambda axes: _approvals(axes, report.approvals)),
     }
-    for place, feature in enumerate(report.features[:SHIFTED]):
-        drawn[f"feature{place}"] = svg(f"feature{place}", _HALF, partial(_bins, drift=feature, words="up to"))
+    for index, feature in enumerate(report.features[:SHIFTED]):
+        drawn[f"feature{index}"] = svg(f"feature{index}", _HALF, partial(_bins, drift=feature, words="up to"))
     if report.calibration is not None:
         bins = report.calibration.reliability
         drawn["reliability"] = svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
@@ -47,19 +47,19 @@ def plots(report: Monitoring) -> dict[str, str]:
 def _drift(axes: Axes, features: Sequence[Drift]) -> None:
     ranked = features[:FEATURES][::-1]
     most = max(0.3, 1.05 * max(feature.psi for feature in ranked))
-    places = range(len(ranked))
+    positions = range(len(ranked))
     axes.barh(
-        places,
+        positions,
         [feature.psi for feature in ranked],
         color=[_COLOURS[feature.state] for feature in ranked],
         height=0.7,
     )
     chance = [feature.by_chance for feature in ranked]
     for colour, size, width in (("white", 90, 3.4), (INK, 80, 1.4)):  # seen on a bar and beside it
-        axes.scatter(chance, places, marker="|", color=colour, s=size, linewidths=width, zorder=3)
+        axes.scatter(chance, positions, marker="|", color=colour, s=size, linewidths=width, zorder=3)
     for limit in (WATCH, ACT):
         axes.axvline(limit, color=QUIET, linewidth=1, linestyle="--")
-    axes.set_yticks(places, [feature.name for feature in ranked], fontsize=8)
+    axes.set_yticks(positions, [feature.name for feature in ranked], fontsize=8)
     axes.set(xlabel="PSI", xlim=(0, most))
     axes.grid(visible=False, axis="y")
 
@@ -69,10 +69,10 @@ def _bins(axes: Axes, drift: Drift, words: str) -> None:
     held = [(label, before, now) for label, before, now in drift.bins if before or now]
     labels, *counts = zip(*held, strict=True)
     before, now = (np.array(side) / sum(side) for side in counts)
-    places = np.arange(len(labels))
-    axes.bar(places - 0.2, before, width=0.38, color=PALE, label="snapshot")
-    axes.bar(places + 0.2, now, width=0.38, color=BLUE, label="served")
-    axes.set_xticks(places, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
+    positions = np.arange(len(labels))
+    axes.bar(positions - 0.2, before, width=0.38, color=PALE, label="snapshot")
+    axes.bar(positions + 0.2, now, width=0.38, color=BLUE, label="served")
+    axes.set_xticks(positions, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
     axes.set(xlabel=words if "≤" in labels[0] else "")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False, axis="x")
@@ -124,12 +124,12 @@ def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
 
 def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
     """Loans by month, pale while immature; bad rate of the mature ones with its interval, and what was predicted of them."""
-    places = np.arange(len(vintages))
+    positions = np.arange(len(vintages))
     axes.bar(
-        places, [vintage.mature for vintage in vintages], color="#b9cfe4", width=0.6, label="mature loans"
+        positions, [vintage.mature for vintage in vintages], color="#b9cfe4", width=0.6, label="mature loans"
     )
     axes.bar(
-        places,
+        positions,
         [vintage.immature for vintage in vintages],
         bottom=[vintage.mature for vintage in vintages],
         color="#eef1f4",
@@ -139,16 +139,16 @@ def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
         width=0.6,
         label="immature",
     )
-    axes.set_xticks(places, [vintage.month for vintage in vintages])
+    axes.set_xticks(positions, [vintage.month for vintage in vintages])
     axes.set(ylabel="loans")
     axes.grid(visible=False)
     rates = axes.twinx()
     known = [
-        (place, vintage)
-        for place, vintage in zip(places, vintages, strict=True)
+        (position, vintage)
+        for position, vintage in zip(positions, vintages, strict=True)
         if vintage.bad_rate_interval is not None
     ]
-    where = [place for place, _ in known]
+    where = [position for position, _ in known]
     observed = np.array([vintage.bad_rate for _, vintage in known], dtype=float)
     low = observed - np.array(
         [vintage.bad_rate_interval.low for _, vintage in known if vintage.bad_rate_interval]

@@ -34,7 +34,7 @@ class SnapshotUnusable(CandorError):
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TrainingSnapshot:
     """What a model was trained on: feature values (row by feature), amounts, and the model's own PD of each row.
 
     `as_of` (ms UTC) is the moment of the data set: later decisions are new to the model.
@@ -75,7 +75,7 @@ class Served:
         return np.array([outcome == "approved" for outcome in self.outcome], dtype=bool)
 
 
-def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Snapshot:
+def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> TrainingSnapshot:
     """The files of a run's data set, scored by the bundle. Raises SnapshotUnusable if they are not what it was trained on."""
     parsed = json.loads(manifest)
     if hashlib.sha256(dataset).hexdigest() != parsed["sha256"]:
@@ -89,10 +89,10 @@ def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Sn
     if missing:
         raise SnapshotUnusable(f"run {run}: its data set lacks {', '.join(sorted(missing))}")
     values = np.column_stack([table[name].to_numpy() for name in bundle.features])
-    return Snapshot(run, parsed, values, table["amount"].to_numpy(), _scored(bundle, values))
+    return TrainingSnapshot(run, parsed, values, table["amount"].to_numpy(), _scored(bundle, values))
 
 
-class _Kept(NamedTuple):
+class _DecisionRow(NamedTuple):
     """What is kept of a decision: its numbers, not the record, so that millions of them can be compared."""
 
     q: int
@@ -113,14 +113,14 @@ def served(
 
     A loan counts for one decision: the latest that approved its checkout, else the latest.
     """
-    rows: list[_Kept] = []
+    rows: list[_DecisionRow] = []
     left_out: Counter[str] = Counter()
     states: dict[str, Counter[str]] = {view.name: Counter() for view in definitions.views}
     for decision in decisions:
         if decision.definition_hash != bundle.definition_hash:
             left_out[OTHER_FEATURES] += 1
             continue
-        rows.append(_kept(decision, bundle.sha))
+        rows.append(_decision_row(decision, bundle.sha))
         for name, counts in states.items():
             counts[decision.vector.states[name]] += 1
     rows.sort(key=lambda row: (row.q, row.id))
@@ -143,9 +143,9 @@ def served(
     )
 
 
-def _kept(decision: Decision, sha: str) -> _Kept:
+def _decision_row(decision: Decision, sha: str) -> _DecisionRow:
     """Its score only if this bundle gave it."""
-    return _Kept(
+    return _DecisionRow(
         q=decision.q,
         id=decision.id,
         checkout_id=decision.request.checkout_id,
@@ -158,15 +158,15 @@ def _kept(decision: Decision, sha: str) -> _Kept:
     )
 
 
-def _loans(decisions: Sequence[_Kept], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
+def _loans(decisions: Sequence[_DecisionRow], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
     of_checkout: dict[str, int] = {}
-    for place, decision in enumerate(decisions):
+    for index, decision in enumerate(decisions):
         known = of_checkout.get(decision.checkout_id)
         if known is None or decision.outcome == "approved" or decisions[known].outcome != "approved":
-            of_checkout[decision.checkout_id] = place
+            of_checkout[decision.checkout_id] = index
     loans: list[LoanEnd | None] = [None] * len(decisions)
-    for checkout_id, place in of_checkout.items():
-        loans[place] = ends.get(checkout_id)
+    for checkout_id, index in of_checkout.items():
+        loans[index] = ends.get(checkout_id)
     return loans
 
 
@@ -192,7 +192,7 @@ def customers(definitions: Definitions, features: Sequence[str], values: Floats)
     return None
 
 
-def amount_bands(snapshot: Snapshot, bands: int = 4) -> list[int]:
+def amount_bands(snapshot: TrainingSnapshot, bands: int = 4) -> list[int]:
     """Upper ends of equally filled bands of the snapshot's amounts (minor units), all but the last."""
     edges = np.quantile(snapshot.amount, np.arange(1, bands) / bands, method="inverted_cdf")
     return [int(edge) for edge in np.unique(edges)]

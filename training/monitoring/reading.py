@@ -12,7 +12,7 @@ from candor.model.bundle import Bundle
 from history.archive.events import Envelope, accepted_events
 from training.monitoring.loans import loan_ends
 from training.monitoring.monitor import Monitoring, monitor
-from training.monitoring.population import Snapshot, served
+from training.monitoring.population import TrainingSnapshot, served
 
 
 class NothingServed(CandorError):
@@ -20,7 +20,7 @@ class NothingServed(CandorError):
 
 
 @dataclass(frozen=True)
-class Archived:
+class MonitoringInput:
     """What is compared with the snapshot: archived decisions, and the envelopes that the bus took."""
 
     decisions: Iterable[Decision]
@@ -30,8 +30,8 @@ class Archived:
 def report(
     bundle: Bundle,
     definitions: Definitions,
-    snapshot: Snapshot,
-    archived: Archived,
+    snapshot: TrainingSnapshot,
+    archived: MonitoringInput,
     *,
     since: int | None,
     until: int,

@@ -15,8 +15,8 @@ from history.archive.events import EVENTS_PREFIX, read_envelopes
 from history.archive.objects import Bucket
 from training.dataset.build import DATASET, MANIFEST
 from training.monitoring import CHAMPION
-from training.monitoring.population import Snapshot, snapshot_of
-from training.monitoring.reading import Archived
+from training.monitoring.population import TrainingSnapshot, snapshot_of
+from training.monitoring.reading import MonitoringInput
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,7 +27,7 @@ class NoModel(CandorError):
 
 
 @dataclass(frozen=True)
-class Places:
+class StageLocations:
     """Names of a stage's table and buckets."""
 
     registry: str
@@ -36,25 +36,25 @@ class Places:
     archive: str
 
 
-def model_of(s3: S3Client, places: Places, run: str = CHAMPION) -> tuple[Bundle, Snapshot]:
+def model_of(s3: S3Client, locations: StageLocations, run: str = CHAMPION) -> tuple[Bundle, TrainingSnapshot]:
     """The bundle of a run, or the champion's, and the data set that it was trained on.
 
     Raises NoModel, BundleRefused, SnapshotUnusable, StoreUnavailable.
     """
     if run == CHAMPION:
-        registry = Registry(places.registry)
+        registry = Registry(locations.registry)
         sha = registry.pointer().bundle
         if sha is None:
             raise NoModel("no model serves: retrain, or name a --run")
         known = registry.registration(sha)
         if known is None:
             raise NoModel(f"bundle {sha[:12]} is not in the registry: name its --run")
-        bundle, run = Bundle.from_bytes(read_bundle(s3, places.bundles, sha), sha), known.run
+        bundle, run = Bundle.from_bytes(read_bundle(s3, locations.bundles, sha), sha), known.run
     else:
-        bundle = unpack(_packed(s3, places.training, run))
+        bundle = unpack(_packed(s3, locations.training, run))
     try:
         dataset, manifest = (
-            s3.get_object(Bucket=places.training, Key=f"runs/{run}/dataset/{name}")["Body"].read()
+            s3.get_object(Bucket=locations.training, Key=f"runs/{run}/dataset/{name}")["Body"].read()
             for name in (DATASET, MANIFEST)
         )
     except s3.exceptions.NoSuchKey:
@@ -64,11 +64,11 @@ def model_of(s3: S3Client, places: Places, run: str = CHAMPION) -> tuple[Bundle,
     return bundle, snapshot_of(run, dataset, manifest, bundle)
 
 
-def archived(s3: S3Client, places: Places) -> Archived:
+def read_input(s3: S3Client, locations: StageLocations) -> MonitoringInput:
     """All decisions and events that the archive holds."""
-    return Archived(
-        read_decisions(Bucket(s3, places.archive, DECISIONS_PREFIX)),
-        read_envelopes(Bucket(s3, places.archive, EVENTS_PREFIX)),
+    return MonitoringInput(
+        read_decisions(Bucket(s3, locations.archive, DECISIONS_PREFIX)),
+        read_envelopes(Bucket(s3, locations.archive, EVENTS_PREFIX)),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.clock import DAY, SECOND
-from training.monitoring.figures import Floats, Interval, bad_rate_ratio, rate_interval
+from training.monitoring.figures import ConfidenceInterval, Floats, bad_rate_ratio, rate_interval
 
 AGE_DAYS: Final = 15
 """Width of one step of maturity."""
@@ -65,10 +65,10 @@ class Vintage:
     mature: int
     bads: int
     bad_rate: float | None
-    bad_rate_interval: Interval | None
+    bad_rate_interval: ConfidenceInterval | None
     predicted: float | None
     ratio: float | None
-    ratio_interval: Interval | None
+    ratio_interval: ConfidenceInterval | None
     by_age: Sequence[Cell]
 
     @property

@@ -101,25 +101,25 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
 
 def _segments(axes: Axes, part: Mapping[str, Any]) -> None:
     segments = [segment for segment in part["segments"] if segment["auc"] is not None][::-1]
-    places = range(len(segments))
+    positions = range(len(segments))
     areas = [segment["auc"] for segment in segments]
     below = [max(segment["auc"] - segment["auc_low"], 0.0) for segment in segments]
     above = [max(segment["auc_high"] - segment["auc"], 0.0) for segment in segments]
     axes.axvspan(part["auc_low"], part["auc_high"], color="#eef3f8")
     axes.axvline(part["auc"], color=BLUE, linewidth=1)
-    axes.errorbar(areas, places, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
-    axes.set_yticks(list(places), [f"{segment['by']} {segment['value']}" for segment in segments])
+    axes.errorbar(areas, positions, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
+    axes.set_yticks(list(positions), [f"{segment['by']} {segment['value']}" for segment in segments])
     axes.set(xlabel="AUC with 95 % interval; the band is all checkouts")
     axes.grid(visible=False, axis="y")
 
 
 def _vintages(axes: Axes, months: Sequence[Mapping[str, Any]]) -> None:
-    places = range(len(months))
+    positions = range(len(months))
     colours = [BLUE if month["mature"] else "#cfdbe7" for month in months]
-    axes.bar(places, [month["bad_rate"] for month in months], color=colours, width=0.72)
+    axes.bar(positions, [month["bad_rate"] for month in months], color=colours, width=0.72)
     step = max(1, len(months) // 20)
     axes.set_xticks(
-        list(places)[::step], [month["month"] for month in months][::step], rotation=35, ha="right"
+        list(positions)[::step], [month["month"] for month in months][::step], rotation=35, ha="right"
     )
     axes.set(ylabel="bad rate")
     axes.yaxis.set_major_formatter(WHOLE_PERCENT)

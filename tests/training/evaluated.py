@@ -38,7 +38,7 @@ ROWS = 900
 
 
 @dataclass(frozen=True)
-class Assessed:
+class EvaluatedLender:
     """What the three jobs wrote. `root` is a PROCESSING_ROOT with `input/` and `output/`."""
 
     root: Path
@@ -48,9 +48,9 @@ class Assessed:
     card: dict[str, Any]
 
 
-def assessed(
+def evaluated(
     root: Path, *, champion: Bundle | None = None, seeds: tuple[int, ...] = (1, 2), seed: int = 5
-) -> Assessed:
+) -> EvaluatedLender:
     """Data set, training (40 rounds) and evaluation of the small lender below `root`; a second or two."""
     inputs = root / "input"
     write_dataset(inputs / "dataset", seed=seed)
@@ -61,7 +61,7 @@ def assessed(
         (inputs / "champion/bundle.json").write_bytes(champion.to_bytes())
     out = root / "output/evaluation"
     evaluation = assess.write(assess.read(inputs, small_lender()), CARD, "r1", out)
-    return Assessed(
+    return EvaluatedLender(
         root,
         JobOutput.read((inputs / "model/model.tar.gz").read_bytes()).bundle,
         evaluation,
@@ -70,7 +70,7 @@ def assessed(
     )
 
 
-def trained(inputs: Path, seeds: tuple[int, ...] = (1, 2), **settings: Any) -> train.Trained:
+def trained(inputs: Path, seeds: tuple[int, ...] = (1, 2), **settings: Any) -> train.TrainedModels:
     """Train on `inputs/dataset` and pack `inputs/model/model.tar.gz` as SageMaker would."""
     given = {"rounds": 40, "early_stopping": 0, **settings}
     options = train.Settings(run="r1", as_of=format_rfc3339(AS_OF), seeds=seeds, **given)
