@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from demo.sources.base import SourceCheckout
 from local.errors import LocalError
+
+
+@dataclass(frozen=True)
+class Posted:
+    """One checkout as the merchant saw it: the decision's id and the response time (ms)."""
+
+    checkout: SourceCheckout
+    decision_id: str
+    latency_ms: float
 
 
 class RunProgress:

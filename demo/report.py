@@ -6,13 +6,12 @@ import io
 import math
 import struct
 import tarfile
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,15 +20,11 @@ from candor.clock import format_rfc3339
 from candor.contracts import Application, Checkout
 from candor.decision import decided, parse_record
 from candor.model.engine import Booster
-from candor.store.dynamodb import DynamoDecisionStore
+from demo.progress import Posted
 from history.archive.events import accepted_events, read_envelopes
 from history.asof.point_in_time import FeatureTable, Question, point_in_time
 from lender import DEFINITIONS
-from local.errors import LocalError
 from training.metrics.scores import auc, auc_interval
-
-if TYPE_CHECKING:
-    from demo.run import Demo
 
 BITS = struct.Struct("<d")
 
@@ -85,9 +80,8 @@ class ReportEvidence:
     leaky: FeatureTable
 
 
-def report(journey: Demo) -> Iterator[str]:
-    """The lines of the report. Writes the rows as it goes. Raises LocalError if nothing was decided."""
-    evidence = gather(journey)
+def report(evidence: ReportEvidence, rows_file: Path, curl: str) -> Iterator[str]:
+    """Lines of the report; writes the exported rows to `rows_file`. `curl` is a command that decides one checkout."""
     rows = evidence.rows
     outcomes = Counter(str(row.record["outcome"]) for row in rows)
     yield ""
@@ -96,47 +90,39 @@ def report(journey: Demo) -> Iterator[str]:
     yield _quality(rows, evidence.seed_scores)
     yield from _parity(evidence)
     yield _speed([row.latency_ms for row in rows])
-    yield f"rows={write_rows(journey.folder / 'rows.jsonl', evidence)}"
+    yield f"rows={write_rows(rows_file, evidence)}"
     yield ""
     yield "Decide one checkout yourself, while it serves:"
-    yield journey.curl()
+    yield curl
     yield ""
 
 
-def gather(journey: Demo) -> ReportEvidence:
-    """Read back what was decided, and compute the same vectors from the archive, with and without a leak."""
-    records = _records(journey)
+def gather(
+    posted: Sequence[Posted], records: Sequence[bytes], archive: Path, models: Mapping[str, str]
+) -> ReportEvidence:
+    """Compute the logged vectors again from the archive, with and without a leak, and every seed's scores.
+
+    `records` are the decision records of `posted`, in its order; `archive` holds the event archive's objects; `models`
+    are model texts by training seed.
+    """
     rows = [
-        DecidedRow(posted.checkout.id, posted.checkout.label, posted.latency_ms, msgspec.json.decode(record))
-        for posted, record in zip(journey.posted(), records, strict=True)
+        DecidedRow(post.checkout.id, post.checkout.label, post.latency_ms, msgspec.json.decode(record))
+        for post, record in zip(posted, records, strict=True)
     ]
-    if not rows:
-        raise LocalError("no checkout was decided: choose a larger SIZE=")
     questions = [row.question for row in rows]
-    with tempfile.TemporaryDirectory() as folder:
-        journey.download_archive(Path(folder))
-        events = list(accepted_events(read_envelopes(Path(folder)), DEFINITIONS))
+    events = list(accepted_events(read_envelopes(archive), DEFINITIONS))
     # Synchronous views know a decision by its record; a copy that the archive holds as well counts once.
     events += (decided(parse_record(record), DEFINITIONS) for record in records)
-    # What was known at each moment: the journey loads all its events as history, known from their own moment.
+    # The demo loads all its events as history, so each is known from its own moment.
     offline = point_in_time(DEFINITIONS, events, questions)
     leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
-    return ReportEvidence(rows, seed_scores(journey, rows), len(events), offline, leaky)
+    return ReportEvidence(rows, seed_scores(models, rows), len(events), offline, leaky)
 
 
-def _records(journey: Demo) -> list[bytes]:
-    outputs = journey.outputs
-    tables = outputs["FeaturesTableName"], outputs["DecisionsTableName"]
-    store = DynamoDecisionStore(*tables, pointer=lambda: (None, None))
-    ids = [posted.decision_id for posted in journey.posted()]
-    stored = store.get_many(ids)
-    return [stored[decision_id].record for decision_id in ids]
-
-
-def seed_scores(journey: Demo, rows: Sequence[DecidedRow]) -> dict[str, list[float]]:
+def seed_scores(models: Mapping[str, str], rows: Sequence[DecidedRow]) -> dict[str, list[float]]:
     """Raw scores (log odds) of every training seed's model on the logged vectors, by seed."""
     scores = {}
-    for seed, text in journey.seed_models().items():
+    for seed, text in models.items():
         with Booster(text) as booster:
             scores[seed] = [booster.raw(row.vector) for row in rows]
     return scores

@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import shlex
+import tempfile
 import time
 from argparse import Namespace
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
@@ -26,8 +26,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY
+from candor.store.dynamodb import DecisionReader
 from demo.merchants import MerchantKeys
-from demo.progress import RunProgress
+from demo.progress import Posted, RunProgress
 from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
@@ -35,21 +36,15 @@ from local.errors import LocalError
 from local.interrupts import stop_on_signals
 from local.system import LocalSystem
 
+if TYPE_CHECKING:
+    from demo.report import ReportEvidence
+
 CHUNK = 500
 SEEDS = [1, 2, 3, 4, 5]
 _POLL_S = 0.2
 _HTTP_TIMEOUT_S = 30
 _RETRYABLE = (500, 502, 503, 504)
 _RETRIES = 50
-
-
-@dataclass(frozen=True)
-class Posted:
-    """One checkout as the merchant saw it: the decision's id and the time the answer took (ms)."""
-
-    checkout: SourceCheckout
-    decision_id: str
-    latency_ms: float
 
 
 class Demo:
@@ -200,10 +195,8 @@ class Demo:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(body)
 
-    def seed_models(self) -> dict[str, str]:
-        """Model texts by training seed, from the run that trained the champion."""
-        from demo.report import models_in
-
+    def model_archive(self) -> bytes:
+        """The `model.tar.gz` of the run that trained the champion."""
         prefix = f"runs/{self.diary.run}/model/"
         archives = [
             body
@@ -212,9 +205,22 @@ class Demo:
         ]
         if not archives:
             raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
-        return models_in(
-            archives[-1]
-        )  # of a job that was cut short after its last byte, and the next: the same
+        return archives[-1]  # of a job that was cut short after its last byte, and the next: the same
+
+    def evidence(self) -> ReportEvidence:
+        """Everything the report rests on, read back from the system. Raises LocalError if nothing was decided."""
+        from demo.report import gather, models_in
+
+        posted = self.posted()
+        if not posted:
+            raise LocalError("no checkout was decided: choose a larger SIZE=")
+        stored = DecisionReader(self.outputs["DecisionsTableName"]).get_many(
+            [post.decision_id for post in posted]
+        )
+        records = [stored[post.decision_id].record for post in posted]
+        with tempfile.TemporaryDirectory() as folder:
+            self.download_archive(Path(folder))
+            return gather(posted, records, Path(folder), models_in(self.model_archive()))
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")
@@ -279,7 +285,7 @@ def main(arguments: Namespace) -> int:
         from demo.report import report
 
         with console.status("report: the same vectors from the archive"):
-            lines = list(report(demo))
+            lines = list(report(demo.evidence(), demo.folder / "rows.jsonl", demo.curl()))
         stop_on_signals()  # the report's engine has taken Ctrl-C for itself
         print(*lines, sep="\n", flush=True)
         if once:

@@ -46,7 +46,7 @@ class TrainingPlan:
     data: TrainingSet
     settings: Settings
     split: Split
-    run_context: RunContext
+    context: RunContext
 
     def recipe(self, definitions: Definitions, monotone: Monotone) -> Recipe:
         """Parameters and rounds, found on the latest share of the earlier part; fixed ones where they cannot be."""
