@@ -1,7 +1,7 @@
-"""The story of `make run` in one process: the same source, library and jobs, with feature items in memory and the archive in a folder.
+"""The demo of `make run` in one process: the same source, library and jobs, for notebooks and tests.
 
-For notebooks and tests: no server, no AWS. What a stage does with streams and queues is a function call here, so a
-rehearsal tells nothing of speed, retries or permissions.
+Feature items are in memory and the archive is a folder; there is no server and no AWS. Function calls replace the
+streams and queues of a stage, so the demo says nothing about speed, retries or permissions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _PATIENCE_S: Final = 60.0
 
 
 class InProcessDemo:
-    """One lender below `folder`: `archive/events`, `archive/decisions`, and `runs/<run>/{dataset,model}` as in the buckets."""
+    """One lender below `folder`, laid out as the buckets are.
+
+    `archive/events`, `archive/decisions` and `runs/<run>/{dataset,model}`.
+    """
 
     def __init__(self, source: Source, folder: Path) -> None:
         self.source = source
@@ -60,14 +63,14 @@ class InProcessDemo:
         )
 
     def load(self) -> int:
-        """History into features and archive; how many events that were."""
+        """Load the history into features and archive; returns the number of events."""
         events = list(self.source.history())
         for start in range(0, len(events), BATCH):
             self.publish(events[start : start + BATCH])
         return len(events)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """The bus takes events, in time order: they are archived and applied."""
+        """Archive and apply events, given in time order. Raises LocalError if any is refused or not applied."""
         if not events:
             return
         self._archive("events", list(map(_archived, events)))
@@ -84,7 +87,7 @@ class InProcessDemo:
             raise LocalError(f"{len(result.refused)} events were refused, {len(result.failed)} not applied")
 
     def retrain(self, run: str, seeds: Sequence[int] = (1,)) -> Bundle:
-        """Data set and training as the containers run them, on what was known at the source's `as_of`."""
+        """Build the data set and train as the containers do, on what was known at the source's `as_of`."""
         as_of, folder = format_rfc3339(self.source.as_of), self.runs / run
         processing = folder / "processing"
         (processing / "input").mkdir(parents=True)
@@ -103,12 +106,12 @@ class InProcessDemo:
         return Bundle.from_bytes((folder / "model/bundle.json").read_bytes())
 
     def promote(self, bundle: Bundle) -> None:
-        """Let the bundle decide from now on."""
+        """Make the bundle the champion."""
         self._bundles[bundle.sha] = bundle.to_bytes()
         self.store.champion = bundle.sha
 
     def decide(self) -> list[Decision]:
-        """Events and checkouts from `as_of` on, in time order; decisions are archived and told to the bus."""
+        """Process events and checkouts from `as_of` on, in time order; archives and publishes the decisions."""
         decisions, waiting = [], list[Event]()
         for item in self.source.timeline():
             if isinstance(item, SourceCheckout):
@@ -144,7 +147,7 @@ class InProcessDemo:
 
 
 def _archived(event: Event) -> dict[str, Any]:
-    """Loaded history as the bus archives it, at the moment that it is of."""
+    """An event of loaded history in the archive's form, ingested at its own moment."""
     moment = event["occurred_at"]
     return {"ingestion_time": moment, "event": {"time": moment, "source": HISTORY, "detail": event}}
 
@@ -155,9 +158,9 @@ def _line(record: bytes) -> dict[str, Any]:
 
 
 def _job(arguments: Sequence[str], **variables: str) -> None:
-    """`python -m` with SageMaker's variables. Raises LocalError with the job's own words."""
+    """Run `python -m` with SageMaker's variables. Raises LocalError with the end of the job's standard error."""
     code = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
-    # OpenMP's threads spin while they wait: on a busy machine a small training then costs several times its work.
+    # OpenMP's threads spin while they wait: on a busy machine that multiplies the CPU time of a small training.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **variables}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, code))
     done = subprocess.run(

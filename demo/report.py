@@ -1,4 +1,4 @@
-"""What `make run` says at its end: quality, parity and speed, each recomputable from the exported rows."""
+"""Report at the end of `make run`: quality, parity and speed, each recomputable from the exported rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BITS = struct.Struct("<d")
 
 @dataclass(frozen=True)
 class DecidedRow:
-    """One decided checkout: what the source knows, what was decided, and the vector as it was logged."""
+    """One decided checkout: the source's label, the latency, and the record with its logged vector."""
 
     id: str
     label: int | None
@@ -40,19 +40,19 @@ class DecidedRow:
 
     @cached_property
     def vector(self) -> list[float]:
-        """The logged vector; null in the record is NaN."""
+        """The logged vector; null in the record becomes NaN."""
         return [math.nan if value is None else value for value in self.record["vector"]["values"]]
 
     @property
     def question(self) -> Question:
-        """The same checkout as a question to the offline engine."""
+        """The same checkout as a query to the point-in-time engine."""
         checkout = msgspec.convert(self.record["request"], Checkout)
         return Question(self.id, self.record["q"], Application(checkout, self.record["merchant_id"]))
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How many vectors, and how many of their values, are equal bit for bit."""
+    """Numbers of vectors and of values, and of those that are equal bit for bit."""
 
     vectors: int
     equal_vectors: int
@@ -71,7 +71,7 @@ class Parity:
 
 @dataclass(frozen=True)
 class ReportEvidence:
-    """What the report rests on: decided rows, every seed's raw scores, and the vectors computed from the archive."""
+    """Input of the report: decided rows, every seed's raw scores, and the vectors computed from the archive."""
 
     rows: Sequence[DecidedRow]
     seed_scores: Mapping[str, Sequence[float]]
@@ -150,13 +150,13 @@ def _parity(evidence: ReportEvidence) -> Iterator[str]:
         f"{same.equal_vectors} of {same.vectors} vectors, {same.equal_values} of {same.values} values equal bit for bit)"
     )
     yield (
-        f"leaky_parity={leak} (the same join told to look 30 days ahead: {leak.vectors - leak.equal_vectors} vectors, "
+        f"leaky_parity={leak} (the same join looking 30 days ahead: {leak.vectors - leak.equal_vectors} vectors, "
         f"{leak.values - leak.equal_values} values differ, as they must)"
     )
 
 
 def compare(rows: Sequence[DecidedRow], offline: FeatureTable) -> Parity:
-    """Logged vectors against offline ones, bit by bit."""
+    """Compare logged vectors with offline ones, bit by bit."""
     equal_vectors = equal_values = 0
     for index, row in enumerate(rows):
         equal = sum(
@@ -168,7 +168,7 @@ def compare(rows: Sequence[DecidedRow], offline: FeatureTable) -> Parity:
 
 
 def bits(value: float) -> bytes:
-    """The eight bytes of a float64; every NaN is the same missing value."""
+    """The eight bytes of a float64; every NaN gives the same bytes."""
     return BITS.pack(math.nan if math.isnan(value) else value)
 
 
@@ -180,7 +180,7 @@ def _speed(latencies: Sequence[float]) -> str:
 
 
 def write_rows(path: Path, evidence: ReportEvidence) -> Path:
-    """One JSON line a checkout, from which every figure above can be recomputed; NaN is null."""
+    """Write one JSON line per checkout, from which every figure can be recomputed; NaN is null."""
     with path.open("wb") as lines:
         for index in range(len(evidence.rows)):
             lines.write(msgspec.json.encode(_exported(evidence, index)) + b"\n")
@@ -208,7 +208,7 @@ def _named(values: Sequence[float]) -> dict[str, float]:
 
 
 def models_in(archive: bytes) -> dict[str, str]:
-    """Model texts by seed out of a training job's model.tar.gz."""
+    """Model texts by seed from a training job's model.tar.gz."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         seeds = sorted(
             (member for member in tar if member.isfile() and Path(member.name).parent.name == "seeds"),

@@ -1,7 +1,7 @@
-"""The story of `make run`: load the lender's history, retrain, decide checkouts over HTTP, report, serve.
+"""The demo of `make run`: load the lender's history, retrain, decide checkouts over HTTP, report, serve.
 
-Every step goes through the system's own doors (bus, queue, state machine, API) and remembers how far it came, so that
-a run that was cut short continues: what is sent twice is applied once.
+Every step uses the system's own interfaces (bus, queue, state machine, API) and saves its progress, so that an
+interrupted run continues: an event that is sent twice is applied once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _RETRIES = 50
 
 
 class Demo:
-    """One source's way through a running system."""
+    """One source's run through a running system, step by step."""
 
     def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
         self._system = system
@@ -56,44 +56,49 @@ class Demo:
         self._console = console
         self.outputs = system.outputs
         self.folder = system.folder("journey")
-        self.diary = RunProgress(self.folder, describe(source))
+        self.progress = RunProgress(self.folder, describe(source))
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
-        """History through the bus and the queue into the features; continues where an earlier run stopped."""
+        """Load the history through the bus and the queue; continues where an earlier run stopped."""
         events = list(self._source.history())
         with self._bar() as bar:
-            task = bar.add_task("load history", total=len(events), completed=self.diary.published)
-            for chunk in _chunks(events[self.diary.published :], CHUNK):
+            task = bar.add_task("load history", total=len(events), completed=self.progress.published)
+            for chunk in _chunks(events[self.progress.published :], CHUNK):
                 self._publish(chunk)
-                self.diary.published += len(chunk)
-                self.diary.save()
-                bar.update(task, completed=self.diary.published - self._waiting())
+                self.progress.published += len(chunk)
+                self.progress.save()
+                bar.update(task, completed=self.progress.published - self._waiting())
             while waiting := self._waiting():
-                bar.update(task, completed=self.diary.published - waiting)
+                bar.update(task, completed=self.progress.published - waiting)
                 time.sleep(_POLL_S)
             bar.update(task, completed=len(events))
         self._system.drain()
 
     def retrain(self) -> None:
-        """One run of the state machine, unless the champion of an earlier one serves; one that was cut short goes on."""
-        if self.diary.run:
-            self._console.print(f"model of run {self.diary.run} serves")
+        """Run the state machine, unless the champion of an earlier run serves; an interrupted run continues.
+
+        Raises LocalError if it fails.
+        """
+        if self.progress.run:
+            self._console.print(f"model of run {self.progress.run} serves")
             return
         self._system.flush()
-        if not self.diary.asked:
-            self.diary.asked = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-            self.diary.save()
-        run = self.diary.asked
+        if not self.progress.requested_run:
+            self.progress.requested_run = (
+                f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+            )
+            self.progress.save()
+        run = self.progress.requested_run
         order = {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
         try:
             self._execute(order)
         except LocalError:
-            self.diary.asked = ""  # what ended by itself may have had its cause in the code: begin anew
-            self.diary.save()
+            self.progress.requested_run = ""  # the cause may be in the code: the next start begins a new run
+            self.progress.save()
             raise
-        self.diary.run = run
-        self.diary.save()
+        self.progress.run = run
+        self.progress.save()
 
     def _execute(self, order: dict[str, Any]) -> None:
         states = self._system.client("stepfunctions")
@@ -111,25 +116,25 @@ class Demo:
         self._console.print(f"retrained and promoted: run {order['run']}")
 
     def decide(self) -> None:
-        """Events and checkouts in time order; each checkout after the queue has drained up to its moment."""
+        """Send events and checkouts in time order; each checkout once the queue has drained up to its moment."""
         timeline = list(self._source.timeline())
         waiting: list[Event] = []
         with self._bar() as bar, httpx.Client(base_url=self._system.url, timeout=_HTTP_TIMEOUT_S) as http:
-            task = bar.add_task("decide checkouts", total=len(timeline), completed=self.diary.decided)
+            task = bar.add_task("decide checkouts", total=len(timeline), completed=self.progress.decided)
             for position, item in enumerate(
-                itertools.islice(timeline, self.diary.decided, None), self.diary.decided + 1
+                itertools.islice(timeline, self.progress.decided, None), self.progress.decided + 1
             ):
                 if not isinstance(item, SourceCheckout):
                     waiting.append(item)
                     continue
                 self._settle(waiting)
-                self.diary.add(*self._post(http, item))
-                self.diary.decided = position
-                self.diary.save()
+                self.progress.add(*self._post(http, item))
+                self.progress.decided = position
+                self.progress.save()
                 bar.update(task, completed=position)
             self._settle(waiting)
-            self.diary.decided = len(timeline)
-            self.diary.save()
+            self.progress.decided = len(timeline)
+            self.progress.save()
             bar.update(task, completed=len(timeline))
 
     def _settle(self, waiting: list[Event]) -> None:
@@ -157,7 +162,7 @@ class Demo:
         for _ in range(_RETRIES):
             if answer.status_code not in _RETRYABLE:
                 break
-            time.sleep(_POLL_S)  # the same key is safe to send again
+            time.sleep(_POLL_S)  # the idempotency key makes a retry safe
             answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
         latency_ms = (time.perf_counter() - started) * 1_000
         if answer.status_code != httpx.codes.OK:
@@ -165,13 +170,13 @@ class Demo:
         return checkout.id, answer.json()["id"], latency_ms
 
     def headers(self, merchant: str, idempotency_key: str) -> dict[str, str]:
-        """What a merchant sends along."""
+        """Authorization and idempotency headers of a merchant's request."""
         basic = b64encode(f"{self.keys.key_of(merchant)}:".encode()).decode()
         return {"Authorization": f"Basic {basic}", "Idempotency-Key": idempotency_key}
 
     def posted(self) -> list[Posted]:
         """Every checkout decided so far, in time order."""
-        answers = self.diary.answers()
+        answers = self.progress.answers()
         return [
             Posted(checkout, *answers[checkout.id])
             for checkout in self._source.checkouts()
@@ -188,7 +193,7 @@ class Demo:
         )
 
     def download_archive(self, folder: Path) -> None:
-        """Every object of the event archive, under its key below `folder`."""
+        """Download every object of the event archive to its key below `folder`."""
         self._system.flush()
         for key, body in self._objects(self.outputs["ArchiveBucketName"], "events/"):
             target = folder / key
@@ -197,15 +202,15 @@ class Demo:
 
     def model_archive(self) -> bytes:
         """The `model.tar.gz` of the run that trained the champion."""
-        prefix = f"runs/{self.diary.run}/model/"
+        prefix = f"runs/{self.progress.run}/model/"
         archives = [
             body
             for key, body in self._objects(self.outputs["TrainingBucketName"], prefix)
             if key.endswith(".tar.gz")
         ]
         if not archives:
-            raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
-        return archives[-1]  # of a job that was cut short after its last byte, and the next: the same
+            raise LocalError(f"no model archive of run {self.progress.run}: run `make clean` and train again")
+        return archives[-1]  # an interrupted job and its repetition leave the same archive
 
     def evidence(self) -> ReportEvidence:
         """Everything the report rests on, read back from the system. Raises LocalError if nothing was decided."""
@@ -239,7 +244,7 @@ class Demo:
 
 
 def _reason(history: Sequence[Mapping[str, Any]]) -> str:
-    """Why the first step failed, in its own words: a job's are in the description that it ended with."""
+    """Cause of the first failed step; a job's cause is in the description that it ended with."""
     details = [detail for event in history for detail in event.values() if isinstance(detail, Mapping)]
     cause = next((str(detail["cause"]) for detail in details if detail.get("cause")), "no cause was given")
     try:
@@ -267,9 +272,9 @@ def source_of(data: str | None, size: str | None) -> Source:
 
 
 def main(arguments: Namespace) -> int:
-    """Tell the whole story, then serve until interrupted (or stop, with ONCE)."""
+    """Run the demo, then serve until interrupted (or stop, with ONCE)."""
     console = Console(highlight=False, soft_wrap=True)
-    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is reported here, in one line
     source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
     once = os.environ.get("ONCE", "0") not in ("", "0")
     with contextlib.ExitStack() as closing:

@@ -1,4 +1,4 @@
-"""How a simulated loan runs: instalments paid, late, refused, taken back, disputed, or never paid."""
+"""Course of a simulated loan: instalments paid, late, refused, reversed, or never paid."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PAY_IN_4 = Product("pay_in_4", 4, 14, 0.0)
 
 @dataclass(frozen=True)
 class SimulatedLoan:
-    """A checkout that became a loan. Money is minor units, moments are ms UTC."""
+    """A checkout that became a loan. Money is in minor units, moments are ms UTC."""
 
     id: str
     entities: dict[str, str]
@@ -72,14 +72,14 @@ class SimulatedLoan:
         }
 
     def event(self, kind: str, at: int, data: dict[str, Any], part: int = 0) -> Event:
-        """An event of this loan; `part` tells several of one kind apart."""
+        """An event of this loan; `part` distinguishes several of one kind."""
         name = f"evt_{self.id}_{kind.replace('.', '_')}_{part}"
         return make_event(name, kind, at, self.entities, data)
 
 
 @dataclass(frozen=True)
 class Course:
-    """What became of a loan: its events and when it closed, if it did."""
+    """Course of a loan: its events, and when it closed, if it did (ms UTC)."""
 
     loan: SimulatedLoan
     events: list[Event]
@@ -95,7 +95,7 @@ class Course:
         return self.closed_at is None or self.closed_at >= at
 
     def in_arrears_at(self, at: int) -> bool:
-        """An instalment was missed and the lender has asked for it in vain."""
+        """Whether an instalment was missed and every retry has failed."""
         asked_at = math.inf if self.missed_at is None else self.missed_at + RETRIES[-1] * DAY
         return at > asked_at and self.open_at(at)
 

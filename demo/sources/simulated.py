@@ -1,8 +1,8 @@
-"""A simulated pay-later lender: the population that runs where no data are at hand.
+"""A simulated pay-later lender: the population of the demo when no data are given.
 
 Risk is latent: it shows only in payments made late, refused or never made, and defaults are known weeks after the
-checkout. Demand has seasons; now and then a burst of strangers shares one device and never pays. The same
-`seed` and `customers` give the same bytes; the dates are fixed, so that runs repeat.
+checkout. Demand has seasons; occasionally a burst of strangers shares one device and never pays. The same `seed` and
+`customers` give the same bytes; the dates are fixed, so that runs repeat.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SimulatedLender:
 
 
 class _Life:
-    """Checkouts and events of one person, drawn as they shop."""
+    """Checkouts and events of one customer, drawn purchase by purchase."""
 
     def __init__(self, rng: random.Random, customer: Customer) -> None:
         self.rng = rng
@@ -83,7 +83,7 @@ class _Life:
         self.courses: list[Course] = []
 
     def buy(self, at: int, merchant: Merchant, amount: int, product: Product) -> Course | None:
-        """A checkout and, unless the lender of the day refused it or the person walked away, its loan."""
+        """Draw a checkout and, unless the lender refused it or the customer abandoned it, its loan."""
         entities = {"customer": self.customer.token, "merchant": merchant.id}
         number = len(self.checkouts)
         loan = SimulatedLoan(
@@ -105,11 +105,11 @@ class _Life:
         return course
 
     def in_arrears_at(self, at: int) -> bool:
-        """Some loan's instalment was missed for good."""
+        """Whether any loan is in arrears."""
         return any(course.in_arrears_at(at) for course in self.courses)
 
     def _default_probability(self, at: int, merchant: Merchant, amount: int) -> float:
-        """Latent risk, the shop, a basket beyond the person's means, and loans still open."""
+        """Probability from latent risk, merchant, a basket beyond the customer's means, and loans still open."""
         stretch = math.log(amount / (merchant.basket * self.customer.means))
         open_loans = sum(course.open_at(at) for course in self.courses)
         log_odds = (
@@ -123,7 +123,7 @@ class _Life:
 
 
 def _life(seed: int, number: int) -> _Life:
-    """An ordinary person, from joining to the end of the simulation."""
+    """An ordinary customer, from joining to the end of the simulation."""
     rng = random.Random(f"{seed}/customer/{number}")
     customer = population.customer(rng, number, OPENED - 60 * DAY, ENDS - 45 * DAY)
     life = _Life(rng, customer)
@@ -141,7 +141,7 @@ def _life(seed: int, number: int) -> _Life:
 
 
 def _burst(seed: int, number: int) -> _Life:
-    """Strangers on one device within hours: large baskets that nobody repays, some disputed by the true owner.
+    """Strangers on one device within hours: large baskets that nobody repays, some disputed by the victim.
 
     The first burst falls among the checkouts to decide, the others into history.
     """
@@ -169,7 +169,7 @@ def _basket(rng: random.Random, merchant: Merchant, means: float) -> int:
 
 
 def _aftermath(rng: random.Random, course: Course, merchant: Merchant) -> Iterator[Event]:
-    """Goods sent back, and disputes that are settled after some weeks."""
+    """Refunds, and disputes that are settled after some weeks."""
     loan = course.loan
     if rng.random() < 0.05 + 0.04 * max(merchant.risk, 0.0):
         at = loan.created_at + rng.randrange(2 * DAY, 14 * DAY)
@@ -183,7 +183,7 @@ def _aftermath(rng: random.Random, course: Course, merchant: Merchant) -> Iterat
 
 
 def _claimed(rng: random.Random, course: Course) -> Iterator[Event]:
-    """The owner of the stolen name disputes the loan and the account is flagged for good."""
+    """Events of identity theft: the victim disputes the loan, and the account stays flagged."""
     loan = course.loan
     at = loan.created_at + rng.randrange(6 * DAY, 20 * DAY)
     data = {"dispute_id": f"dsp_{loan.id}", **_about(loan, loan.principal)}
@@ -192,7 +192,7 @@ def _claimed(rng: random.Random, course: Course) -> Iterator[Event]:
 
 
 def _reviews(rng: random.Random, customer: Customer) -> Iterator[Event]:
-    """Now and then an account is looked at for some days and cleared."""
+    """Events of an occasional account review: flagged, and cleared some days later."""
     if rng.random() >= 0.06:
         return
     flagged_at = rng.randrange(max(OPENED, customer.joined_at), ENDS)
@@ -229,7 +229,7 @@ def _named(loan: SimulatedLoan, body: dict[str, Any]) -> dict[str, str]:
 
 
 def _body(rng: random.Random, loan: SimulatedLoan, merchant: Merchant, customer: Customer) -> dict[str, Any]:
-    """The request the shop posted for this loan."""
+    """The request that the merchant posted for this loan."""
     tax, shipping = loan.principal * 7 // 107, rng.choice((0, 0, 499, 899))
     return {
         "checkout_id": f"chk_{loan.id}",

@@ -1,7 +1,7 @@
-"""The SuperLender data: real loans of a short-term lender, 2016 to July 2017, read from a folder given by the caller.
+"""SuperLender data: real loans of a short-term lender, 2016 to July 2017, read from a given folder.
 
 Earlier loans become events, and each is a checkout with a known end. The loans of 22–30 July 2017 are the checkouts to
-decide; those of 1–21 July became loans whose end was not known by then, so they are events and carry no label.
+decide; the end of those of 1–21 July was not known by then, so they are events without a label.
 Amounts are kobo (NGN), times are taken as UTC. `approveddate` is a time-zone artefact and never used.
 """
 
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LoanRecord:
-    """One row. Times are ms UTC, amounts kobo; the last three are None while nothing was known of them."""
+    """One row. Times are ms UTC, amounts are kobo; the last four fields are None while unknown."""
 
     id: str
     customer: str
@@ -55,7 +55,7 @@ class LoanRecord:
 
     @property
     def installments(self) -> int:
-        """Loans of more than a month are repaid monthly."""
+        """Number of instalments: loans of more than a month are repaid monthly."""
         return max(1, round(self.term_days / MONTH_DAYS))
 
     @property
@@ -64,7 +64,7 @@ class LoanRecord:
 
     @property
     def due_at(self) -> int:
-        """The first due date; as agreed where the data do not say."""
+        """The first due date (ms UTC); the contractual one where the data have none."""
         return self.first_due_at or self.created_at + self.period_days * DAY
 
     @property
@@ -73,7 +73,7 @@ class LoanRecord:
 
 
 class SuperLender:
-    """The folder's loans as a source. Raises `SourceError` for a missing file or a malformed row."""
+    """Loans of a folder as a source. Raises `SourceError` for a missing file or a malformed row."""
 
     name = "superlender"
     as_of = AS_OF
@@ -110,7 +110,7 @@ def _order(loan: LoanRecord) -> tuple[int, str]:
 
 
 def _body(loan: LoanRecord) -> dict[str, Any]:
-    """The checkout that asked for this loan."""
+    """The checkout request behind this loan."""
     return {
         "checkout_id": f"chk_{loan.id}",
         "merchant_order_id": f"order_{loan.id}",
@@ -156,7 +156,7 @@ def _event(loan: LoanRecord, kind: str, at: int, data: Mapping[str, Any]) -> Eve
 
 
 def _decided(loan: LoanRecord) -> Event:
-    """Every row is a loan: its checkout was approved."""
+    """The approval event of a loan's checkout: every row is a loan, so it was approved."""
     event_id = f"evt_{loan.id}_checkout_decided"
     return decided_earlier(event_id, loan.created_at, _named(loan), _body(loan), "approved")
 
