@@ -110,7 +110,7 @@ def test_the_text_of_a_model_does_not_depend_on_the_number_of_threads(monkeypatc
         ({"seeds": "[1, 1]"}, "different integers"),
         ({"seeds": "one"}, "hyperparameters"),
         ({"late_share": "x"}, "hyperparameters"),
-        ({"learning": 1}, "do not know learning"),
+        ({"learning": 1}, "unknown: learning"),
     ],
     ids=["no seed", "a seed twice", "no list", "no number", "unknown"],
 )

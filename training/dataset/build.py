@@ -1,4 +1,4 @@
-"""A labelled training set: which checkouts, what was known of them, and a manifest that says what it was made of."""
+"""Building the labelled training set: its checkouts, their point-in-time features, and a manifest of its inputs."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ FORMAT: Final = 1
 DATASET: Final = "dataset.parquet"
 MANIFEST: Final = "manifest.json"
 SERIES: Final = "series.parquet"
-"""How far behind each loan was, month by month."""
+"""Days past due of each loan, month by month."""
 
 
 class NothingToLearn(Exception):
-    """No checkout has a known end before the moment asked for."""
+    """No checkout has a label that was known before `as_of`."""
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What the data set is of: what was known before `as_of` (ms UTC), with this label."""
+    """Specification of a data set: the knowledge cutoff `as_of` (ms UTC), the run's name and the label's."""
 
     as_of: int
     run: str = "manual"
@@ -55,36 +55,36 @@ class DatasetSpec:
 
 
 class Engine(Protocol):
-    """Where the archive is read and the features are computed."""
+    """Engine that reads the archive and computes the features."""
 
     name: str
 
     def reading(self) -> Reading:
-        """What was read, and what the contract refused."""
+        """Counts of the events read and of those that the contract refused."""
         ...
 
     def count(self) -> int:
-        """Events that were known before the moment asked for, copies included."""
+        """Number of events that were known before `as_of`, copies included."""
         ...
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
-        """Whole events of these types in order of arrival."""
+        """Events of these types, in order of arrival."""
         ...
 
     def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
-        """Features of questions by what was known at their moments."""
+        """Features of the queries, by what was known at their moments."""
         ...
 
 
 class Embedded:
-    """All in this process."""
+    """Engine in this process; holds all events in memory."""
 
     name = "local"
 
     def __init__(self, definitions: Definitions, source: Objects | Path, *, as_of: int) -> None:
         self._definitions, self._reading = definitions, Reading()
         accepted = accepted_events(read_envelopes(source), definitions, self._reading)
-        # What became known later stays: of an event's copies the engine must see the first.
+        # Events that became known later stay: the engine must see the first of an event's copies.
         self._events = [event for event in accepted if event.occurred_at < as_of]
         self._known = sum(event.known_from < as_of for event in self._events)
 
@@ -103,7 +103,7 @@ class Embedded:
 
 
 def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *, as_of: int) -> Engine:
-    """`local` or `spark`."""
+    """The engine by its name: `local` or `spark`."""
     if name == "local":
         return Embedded(definitions, source, as_of=as_of)
     from history.asof.spark import SparkArchive, session
@@ -112,9 +112,10 @@ def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *
 
 
 def select_views(definitions: Definitions, views: Sequence[str]) -> Definitions:
-    """Only these views, in declared order; what is computed on demand may need any of them, and is left out then.
+    """Definitions with only these views, in declared order; all of them if `views` is empty.
 
-    Raises DefinitionError for a view that is not declared.
+    Features computed on demand may need any view, so a selection leaves them out. Raises DefinitionError for a view that
+    is not declared.
     """
     if not views:
         return definitions
@@ -141,9 +142,9 @@ def write(
 ) -> dict[str, Any]:
     """Write the data set, its manifest and the monthly series into `out`; returns the manifest.
 
-    One row a checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge` (minor
-    units), then every feature as float64 with NaN for missing. With `decisions` only those that were decided on these
-    declarations, as they were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
+    One row per checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge` (minor
+    units), then every feature as float64 with NaN for missing. With `decisions`, only the checkouts decided on these
+    definitions, with the features that were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
     """
     label = label_of(definitions)
     deciding = engine.of_types(deciding_types(label))
@@ -192,7 +193,7 @@ def write(
 
 
 def _snapshot(manifest: dict[str, Any]) -> str:
-    """Names what was read and asked: equal for equal archives, declarations and questions, whoever computed it."""
+    """Hash of what was read and requested: equal for equal archives, definitions and specifications, on any engine."""
     identity = {
         name: manifest[name] for name in ("as_of", "label", "definition_hash", "events", "refused", "sha256")
     }
@@ -207,7 +208,7 @@ def _nothing(spec: DatasetSpec, as_served: bool) -> str:  # noqa: FBT001 - two w
 
 
 def _served(definitions: Definitions, decisions: Folder | Bucket) -> dict[str, Decision]:
-    """The first decision of each checkout that was made on these declarations."""
+    """The first decision of each checkout that was made on these definitions."""
     by_checkout: dict[str, Decision] = {}
     for decision in read_decisions(decisions):
         if decision.definition_hash == definitions.hash:
@@ -222,7 +223,7 @@ def _as_decided(row: LabelledCheckout, decision: Decision) -> LabelledCheckout:
 
 
 def _replaced(table: FeatureTable, decisions: Sequence[Decision]) -> tuple[FeatureTable, dict[str, Any]]:
-    """Served values in place of those as of the same moments, and in how many rows which features differ."""
+    """The table with served values in place of point-in-time ones, and the numbers of rows that differ, by feature."""
     served = np.array([decision.vector.values for decision in decisions])
     differs = (served != table.values) & ~(np.isnan(served) & np.isnan(table.values))
     by_feature = {

@@ -1,8 +1,9 @@
 """`python -m training.dataset --as-of <RFC 3339> --run <name>`: archived events → the labelled training set.
 
-Runs under SageMaker Processing's contract: reads `input/archive` and writes `output/dataset` below
-`PROCESSING_ROOT` (default `/opt/ml/processing`). `--engine spark` is what EMR Serverless calls, with `--archive s3://…` and
-`--out s3://…`. Nothing that became known at `--as-of` or later is used, and of each row nothing that became known at its moment or later.
+Runs under SageMaker Processing's contract: reads `input/archive` and writes `output/dataset` below `PROCESSING_ROOT`
+(default `/opt/ml/processing`). EMR Serverless calls it with `--engine spark`, `--archive s3://…` and `--out s3://…`.
+Nothing that became known at `--as-of` or later is used, and for each row nothing that became known at its moment or
+later.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from training.dataset.locations import objects_at, output_to
 
 
 def build(definitions: Definitions, archive: Path, out: Path, *, as_of: int, run: str) -> dict[str, Any]:
-    """As `training.dataset.build.write`, of a folder, by the embedded engine, with the label that every loan has."""
+    """`training.dataset.build.write` for a folder, with the embedded engine and the label `final_due`."""
     return write(definitions, Embedded(definitions, archive, as_of=as_of), out, DatasetSpec(as_of, run))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The container's entry; exit code 1 and one line on standard error when there is nothing to write."""
+    """Entry point of the container; returns 1, with one line on standard error, when there is nothing to write."""
     from lender import DEFINITIONS  # the definitions of the image this runs in
 
     options = _parser().parse_args(arguments)
@@ -61,15 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training.dataset", description=__doc__)
     add = parser.add_argument
-    add("--as-of", required=True, type=_moment, help="train on what was known before (RFC 3339)")
+    add("--as-of", required=True, type=_moment, help="use only what was known before this moment (RFC 3339)")
     add("--run", default="manual", help="name of the run, for the manifest")
-    add("--labels", default=FINAL_DUE, help="which declared label is `bad`")
+    add("--labels", default=FINAL_DUE, help="the declared label that becomes the column `bad`")
     add("--features", action="append", default=[], help="only these views; may be given more than once")
-    add("--engine", choices=("local", "spark"), default="local", help="where the features are computed")
+    add("--engine", choices=("local", "spark"), default="local", help="engine that computes the features")
     add(
         "--as-served",
         action="store_true",
-        help="the features that decisions were made on, where there are any",
+        help="take only decided checkouts, with the features that their decisions were made on",
     )
     add("--archive", help="folder or s3://bucket/prefix of the archived events")
     add("--decisions", help="folder or s3://bucket/prefix of the archived decisions, for --as-served")

@@ -1,4 +1,4 @@
-"""Which checkouts turned bad, since when that was known, and how far behind each loan was month by month."""
+"""Labels of checkouts with the moment they were known, and the days past due of each loan month by month."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from history.asof.events import Question, known_before
 CHECKOUT = "checkout.started"
 
 MONTH: Final = 30 * DAY
-"""Months on book are counted in thirty days, so that every loan's are of one length."""
+"""A month on book: thirty days, so that all have one length."""
 
 Moment = tuple[int, str]
-"""(moment in ms, event id): of several copies or attempts the earliest counts."""
+"""(moment in ms, event id): the earliest of several copies or attempts counts."""
 
 
 @dataclass(frozen=True)
 class LabelledCheckout:
-    """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
+    """A checkout with its label `bad`, which may be used from `known_at` (ms UTC) on."""
 
     question: Question
     bad: bool
@@ -35,7 +35,7 @@ class LabelledCheckout:
 
 
 class LoanLabel(NamedTuple):
-    """How a loan turned out, and since when (ms UTC) that may be used: before, `bad` says nothing."""
+    """Label of a loan; `bad` has no meaning before `known_at` (ms UTC)."""
 
     bad: bool
     known_at: int
@@ -43,7 +43,7 @@ class LoanLabel(NamedTuple):
 
 @dataclass(frozen=True)
 class MonthStatus:
-    """How many days behind a loan's oldest unpaid instalment was, `month` × 30 days after its origination: at `at` (ms UTC)."""
+    """Days past due of a loan's oldest unpaid instalment at `at` (ms UTC), `month` × 30 days after origination."""
 
     row_id: str
     loan_id: str
@@ -54,22 +54,22 @@ class MonthStatus:
 
 @dataclass
 class Instalment:
-    """When it fell due first, and what was paid or taken back, by moment."""
+    """One instalment: its first due moment (ms UTC), and its payments and reversals as (ms UTC, event id, paid)."""
 
     due: int | None = None
-    turns: set[tuple[int, str, bool]] = field(default_factory=set)
+    postings: set[tuple[int, str, bool]] = field(default_factory=set)
 
     def unpaid_at(self, moment: int) -> bool:
-        """Due by then, and its latest turn was no payment."""
+        """Whether it was due at `moment` (ms UTC) and its latest posting was not a payment."""
         if self.due is None or self.due > moment:
             return False
-        turns = sorted(turn for turn in self.turns if turn[0] <= moment)
-        return not turns or not turns[-1][2]
+        postings = sorted(posting for posting in self.postings if posting[0] <= moment)
+        return not postings or not postings[-1][2]
 
 
 @dataclass
 class LoanBook:
-    """The events that decide labels, by what they are about; of several copies or attempts the earliest."""
+    """Events that decide labels, by checkout, loan and instalment; the earliest of several copies or attempts."""
 
     checkouts: dict[str, Event] = field(default_factory=dict)
     loans: dict[str, Event] = field(default_factory=dict)
@@ -87,7 +87,7 @@ def label_of(definitions: Definitions) -> Label:
 
 
 def deciding_types(label: Label) -> frozenset[str]:
-    """Types of the events that any of its labels looks at."""
+    """Types of the events that the label and its outcomes depend on."""
     instalments = label.instalments
     of_instalments = (instalments.due, instalments.paid, instalments.reversed) if instalments else ()
     return frozenset({CHECKOUT, label.origin, label.closed, *(name for name in of_instalments if name)})
@@ -96,10 +96,10 @@ def deciding_types(label: Label) -> frozenset[str]:
 def labelled_checkouts(
     definitions: Definitions, events: Iterable[Event], as_of: int, name: str = FINAL_DUE
 ) -> tuple[list[LabelledCheckout], int]:
-    """Checkouts whose label was mature before `as_of` (ms), by moment; and how many bodies could not be read.
+    """Checkouts whose label was mature before `as_of` (ms), oldest first, and the number of unreadable bodies.
 
-    Only events that were known before `as_of` decide. The label's own, `final_due`: bad if the loan was not closed by its due
-    date plus grace; others as `Outcome` says. Good and bad mature together: counting a good end as soon as it happens would
+    Only events that were known before `as_of` decide. `final_due` is bad if the loan was not closed by its due date plus
+    grace; `Outcome` defines the others. Good and bad mature together: counting a good loan as soon as it closes would
     fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label, or none of this name.
     """
@@ -123,7 +123,7 @@ def labelled_checkouts(
 
 
 def monthly_status(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[MonthStatus]:
-    """Every loan's months that ended before `as_of` (ms), up to its closing or to the last month in which it was behind or due."""
+    """Status of every loan at the end of each month before `as_of` (ms), up to its closing."""
     label = label_of(definitions)
     book = loan_book(label, events, as_of)
     for checkout_id, loan in sorted(book.loans.items()):
@@ -145,7 +145,7 @@ def monthly_status(definitions: Definitions, events: Iterable[Event], as_of: int
 
 
 def loan_book(label: Label, events: Iterable[Event], as_of: int) -> LoanBook:
-    """The book that events tell as far as it was known before `as_of` (ms), without what was known to be voided."""
+    """Events that were known before `as_of` (ms), by what they are about, without those known to be voided."""
     book = LoanBook()
     targets = {
         CHECKOUT: (book.checkouts, "checkout_id"),
@@ -153,9 +153,9 @@ def loan_book(label: Label, events: Iterable[Event], as_of: int) -> LoanBook:
         label.closed: (book.closings, "loan_id"),
     }
     known_events = known_before(events, as_of)
-    gone = {event.id for event in known_events if event.voided_at is not None}
+    voided = {event.id for event in known_events if event.voided_at is not None}
     for event in known_events:
-        if event.voided_at is not None or event.id in gone:
+        if event.voided_at is not None or event.id in voided:
             continue
         _take_instalment(label, book, event)
         target, key = targets.get(event.type, (None, ""))
@@ -169,23 +169,23 @@ def loan_book(label: Label, events: Iterable[Event], as_of: int) -> LoanBook:
 
 
 def _take_instalment(label: Label, book: LoanBook, event: Event) -> None:
-    says = label.instalments
-    if says is None or event.type not in (says.due, says.paid, says.reversed):
+    names = label.instalments
+    if names is None or event.type not in (names.due, names.paid, names.reversed):
         return
-    loan_id, number = event.data.get("loan_id"), event.data.get(says.number)
+    loan_id, number = event.data.get("loan_id"), event.data.get(names.number)
     if loan_id is None or number is None:
         return
     instalment = book.instalments[loan_id][number]
-    if event.type == says.due:
+    if event.type == names.due:
         instalment.due = (
             event.occurred_at if instalment.due is None else min(instalment.due, event.occurred_at)
         )
     else:
-        instalment.turns.add((event.occurred_at, event.id, event.type == says.paid))
+        instalment.postings.add((event.occurred_at, event.id, event.type == names.paid))
 
 
 def final_label(label: Label, loan: Event, book: LoanBook) -> LoanLabel | None:
-    """The end of a loan by its final due date: bad if it was not closed by then plus grace. None for one without a due date."""
+    """Label by the final due date: bad if the loan was not closed by then plus grace. None without a due date."""
     due = loan.data.get(label.due_field)
     if due is None:
         return None
@@ -210,7 +210,7 @@ def _loan_id(loan: Event) -> str:
 def _watched(
     outcome: Outcome, loan: Event, closing: Event | None, instalments: list[tuple[int, Instalment]]
 ) -> LoanLabel | None:
-    """None for a loan of which no instalment has fallen due, where the first one decides."""
+    """Label by instalments; None where the first instalment decides and none has fallen due."""
     dues = sorted(
         (instalment.due, number) for number, instalment in instalments if instalment.due is not None
     )

@@ -1,4 +1,4 @@
-"""Where a job reads and writes: a folder, or a prefix of a bucket."""
+"""Input and output locations of a job: a folder, or a prefix of a bucket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def objects_at(location: str) -> Folder | Bucket:
 
 @contextmanager
 def output_to(location: str) -> Iterator[Path]:
-    """A folder to write into; what is in it at the end is in `place`. Nothing is stored of what failed."""
+    """A folder to write into, whose files are in `location` at the end. A failed job stores nothing in a bucket."""
     if not location.startswith(S3):
         yield Path(location)
         return

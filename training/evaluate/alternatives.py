@@ -1,7 +1,7 @@
-"""A search for less discriminatory alternatives: other models nearly as good whose outcomes differ less between groups.
+"""Search for less discriminatory alternatives: models nearly as good whose outcomes differ less between groups.
 
-Offline only. Candidates leave features out, constrain their directions, or are regularised more; groups take part in the
-comparison alone, never in a model. What counts as comparable performance is the lender's to defend: the tolerance is told.
+Offline only. Candidates leave features out, constrain their directions, or are regularised more; groups take part in
+the comparison only, never in a model. The lender must justify the tolerance that counts as comparable performance.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REGULARISED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 @dataclass(frozen=True)
 class AlternativeModel:
-    """A model to try: the features it leaves out, the directions it keeps, its parameters beside the usual ones."""
+    """A candidate: the features it leaves out, its monotone directions, and the parameters it overrides."""
 
     name: str
     without: tuple[str, ...] = ()
@@ -43,12 +43,12 @@ class AlternativeModel:
 
 
 Fitted = Callable[[AlternativeModel], Floats]
-"""Fits a candidate on the earlier rows; PDs of the rows that are compared."""
+"""Function that fits a candidate on the earlier rows and returns the PDs of the compared rows."""
 
 
 @dataclass(frozen=True)
 class ComparisonSet:
-    """The rows that candidates are compared on: outcomes, group columns, and the share that is approved of each."""
+    """Rows on which candidates are compared: outcomes, group columns, and the approval rate used for every candidate."""
 
     bad: NDArray[np.int8]
     columns: Mapping[str, NDArray[np.object_]]
@@ -56,7 +56,7 @@ class ComparisonSet:
     references: Mapping[str, str] | None = None
 
     def measure(self, candidate: AlternativeModel, pd: Floats) -> dict[str, Any]:
-        """AUC, and the lowest adverse impact ratio with its group, at the same approval rate for every candidate."""
+        """Measure AUC, and the lowest adverse impact ratio with its group, at the common approval rate."""
         outcomes = Outcomes(self.bad, pd, float(np.quantile(pd, self.approval_rate)))
         measures = groups(outcomes, self.columns, self.references)
         worst = min(measures, key=lambda measure: float(measure["air"] or 0.0))
@@ -71,7 +71,7 @@ class ComparisonSet:
 
 
 def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[AlternativeModel]:
-    """The model as it is, without each feature, with directions kept, and regularised."""
+    """Yield the model as it is, without each feature, with monotone directions, and regularised."""
     yield AlternativeModel("as it is")
     for name in features:
         yield AlternativeModel(f"without {name}", (name,))
@@ -90,7 +90,7 @@ def alternatives(
     directions: Mapping[str, int],
     tolerance: float = TOLERANCE,
 ) -> list[dict[str, Any]]:
-    """Every candidate measured, the model as it is first; `alternative` is comparable with a better ratio.
+    """Measure every candidate, the model as it is first; an `alternative` is comparable and has a better ratio.
 
     Pairs are formed of the features whose absence alone improved the ratio at a comparable AUC. `on_frontier`: no other
     candidate is better in one of AUC and ratio and as good in the other.
@@ -118,7 +118,7 @@ def alternatives(
 
 
 def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether `one` is at least as good in both and better in one."""
+    """Whether `candidate` is at least as good in AUC and ratio, and better in one of them."""
     as_good = candidate["auc"] >= other["auc"] and candidate["air"] >= other["air"]
     return bool(as_good and (candidate["auc"] > other["auc"] or candidate["air"] > other["air"]))
 
@@ -126,10 +126,10 @@ def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def by_factor(
     data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: ComparisonSet
 ) -> list[dict[str, Any]]:
-    """`alternatives` of a lender's own model: what is left out is all that a person would be told as one reason.
+    """`alternatives` of a lender's own model, leaving out whole factors: all the features behind one reason.
 
-    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the share that
-    is approved is the same for all.
+    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the approval
+    rate is the same for all.
     """
     factors = {reason.factor for reason in catalogue.reasons if reason.features}
     of = dict(

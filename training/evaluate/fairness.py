@@ -1,4 +1,4 @@
-"""Fair lending, offline only: how outcomes and scores differ between groups. Group columns never become features.
+"""Fair lending, offline only: differences of outcomes and scores between groups. Group columns never become features.
 
 Measures as in Gill, Hall, Montgomery and Schmidt 2020, Information 11(3):137. The favourable outcome is approval:
 a PD at or below the cut-off.
@@ -30,7 +30,7 @@ QUANTILES: Final = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Who turned bad, the PD of each, and the highest PD that is approved."""
+    """Outcome and PD of each applicant, and the highest PD that is approved."""
 
     bad: NDArray[np.int8]
     pd: Floats
@@ -44,7 +44,7 @@ class Outcomes:
 def groups(
     outcomes: Outcomes, columns: Mapping[str, Column], references: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Each group of each column against its reference: the one named, else the largest. None belongs to no group."""
+    """Compare each group of each column with its reference: the named one, else the largest. None means no group."""
     measures = []
     for name, column in columns.items():
         counts = Counter(str(value) for value in column.tolist() if value is not None)
@@ -58,7 +58,7 @@ def groups(
 
 
 def against_reference(outcomes: Outcomes, group: Mask, reference: Mask) -> dict[str, Any]:
-    """The measures of one group against its reference, both as masks of rows.
+    """Compare one group with its reference, both given as masks of rows.
 
     `air`: ratio of approval rates. `marginal_effect`: approval rate of the reference less the group's. `smd`: difference
     of mean PD in standard deviations of all; above 0 the group is scored riskier. `fpr_ratio`: goods declined;
@@ -99,7 +99,7 @@ def _standardised(pd: Floats, group: Mask, reference: Mask) -> float:
 
 
 def _welch(group: Floats, reference: Floats) -> float:
-    """p-value of equal means without equal variances; where neither varies the means are equal or they are not."""
+    """p-value of Welch's t-test; where neither sample varies, 1 for equal means and 0 otherwise."""
     if np.ptp(group) == 0.0 and np.ptp(reference) == 0.0:
         return 1.0 if group[0] == reference[0] else 0.0
     return float(ttest_ind(group, reference, equal_var=False).pvalue)

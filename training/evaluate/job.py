@@ -1,10 +1,10 @@
-"""`python -m training.evaluate --run <name>`: a trained bundle, measured → evaluation.json, report.html, model_card.json.
+"""`python -m training.evaluate --run <name>`: a trained bundle → evaluation.json, report.html, model_card.json.
 
 Runs under SageMaker Processing's contract below `PROCESSING_ROOT` (default `/opt/ml/processing`): reads `input/dataset`,
 `input/model/model.tar.gz` and, where there is a champion, `input/champion/{pointer,bundle}.json`; writes
 `output/evaluation`. `input/archive` (to compute rows again) and `input/groups` (for fair lending) are optional.
 
-What is measured on the latest part is measured on models that have not seen it: those of the earlier part.
+Measures on the latest part use models that have not seen it: those fitted on the earlier part.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ GROUPS: Final = "groups.parquet"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One bundle on one data set. `champion` is the bundle that serves, `declined` applicants without an end."""
+    """Evaluation of one bundle on one data set.
+
+    `champion` is the bundle that serves, `declined` the features of declined applicants, whose outcome is unknown.
+    """
 
     data: TrainingSet
     output: JobOutput
@@ -72,18 +75,18 @@ class Evaluation:
 
     @cached_property
     def split(self) -> Split:
-        """The training job's own split of the data set."""
+        """Split of the data set at the training job's own moment."""
         return split_at(self.data.q, self.data.known_at, int(self.bundle.metrics["period_from"]))
 
     @cached_property
     def late(self) -> NDArray[np.int64]:
-        """Rows of the latest part, by time."""
+        """Row numbers of the latest part, by time."""
         rows = self.split.late
         return rows[np.argsort(self.data.q[rows], kind="stable")]
 
     @cached_property
     def raw(self) -> dict[str, Floats]:
-        """Raw scores of each seed's model of the earlier part on the latest; the seed that serves first."""
+        """Raw scores on the latest part by each seed's model of the earlier part; the serving seed comes first."""
         values = self.data.values[self.late]
         return {str(seed): raw_scores(text, values) for seed, text in self.output.validation.items()}
 
@@ -102,7 +105,7 @@ class Evaluation:
 
     @cached_property
     def unseen(self) -> NDArray[np.bool_] | None:
-        """Late rows whose end the champion cannot have been trained on; None where it cannot be compared fairly."""
+        """Late rows whose label the champion cannot have been trained on; None where no fair comparison is possible."""
         champion = self.champion
         trained_at = champion and champion.lineage.get("as_of")
         if champion is None or not trained_at or not set(champion.features) <= set(self.definitions.features):
@@ -111,7 +114,7 @@ class Evaluation:
         return new if enough(self.bad[new]) else None
 
     def to_json(self, run: str) -> dict[str, Any]:
-        """evaluation.json, format 1."""
+        """Content of evaluation.json, format 1."""
         bundle, data, features = self.bundle, self.data, self.definitions.features
         late, early = data.values[self.late], data.values[self.split.early]
         catalogue = Catalogue(bundle.reasons, features)
@@ -138,12 +141,12 @@ class Evaluation:
         }
 
     def _economics(self) -> tuple[float, float]:
-        """Income and loss per unit lent, as the cut-off was chosen with."""
+        """Income and loss per unit lent that the cut-off was chosen with."""
         loss, cutoff = float(self.bundle.lineage["economics"]["loss_given_bad"]), self.bundle.cutoff
         return cutoff * loss / (1.0 - cutoff), loss
 
     def _against_champion(self) -> dict[str, Any]:
-        """Comparison and swap set on what neither has seen; None where there is no such thing."""
+        """Comparison and swap set on rows that neither model has seen; None where there are none."""
         new, champion = self.unseen, self.champion
         if champion is None or new is None:
             return {"comparison": None, "swap_set": None}
@@ -156,7 +159,7 @@ class Evaluation:
         }
 
     def _calibration(self) -> dict[str, Any]:
-        """Out of time: scaled on the first half of the latest part, measured on the second. In time: across two folds."""
+        """Calibration out of time (scaled on the first half of the latest part, measured on the second) and in time."""
         bad, half = self.bad, len(self.late) // 2
         if enough(bad[:half]) and enough(bad[half:]):
             scaled = probabilities(calibrate(self.served[:half], bad[:half]), self.served[half:])
@@ -166,7 +169,7 @@ class Evaluation:
         return {**figures, "in_time": self._in_time()}
 
     def _in_time(self) -> dict[str, float]:
-        """The bundle's calibration on the earlier part, each half scored by a model of the other."""
+        """The bundle's calibration on the earlier part, by two-fold cross-fitting."""
         rows, recipe = (
             self.split.early,
             Recipe.of(self.definitions.features, self.bundle.lineage["parameters"]),
@@ -203,14 +206,14 @@ class Evaluation:
         return {"groups": measures, "alternatives": others}
 
     def _in_rows(self, by_time: Floats) -> Floats:
-        """Figures of the latest part by time, in the order of the split's rows."""
+        """Reorder figures of the latest part from time order to the order of the split's rows."""
         by_row = np.empty(len(by_time))
         by_row[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
         return by_row
 
 
 def read(root: Path, definitions: Definitions) -> Evaluation:
-    """What the job was given. Raises CannotLearn, BundleRefused, ArchiveDamaged, OSError."""
+    """Read the job's inputs below `root`. Raises CannotLearn, BundleRefused, ArchiveDamaged, OSError."""
     data = read_training_set(root / "dataset", definitions)
     output = JobOutput.read((root / "model" / ARCHIVE).read_bytes())
     output.bundle.require(definitions)
@@ -249,7 +252,7 @@ def _declined(path: Path) -> dict[str, Floats] | None:
 
 
 def _groups(path: Path, data: TrainingSet) -> dict[str, NDArray[np.object_]] | None:
-    """Columns of groups in the order of the data set's rows; a row that the file does not name belongs to no group."""
+    """Group columns in the order of the data set's rows; None for a row that is not in the file."""
     if not path.is_file():
         return None
     table = pq.read_table(path)
@@ -280,7 +283,7 @@ def _json(content: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The container's entry; exit code 1 and one line on standard error where nothing can be measured."""
+    """Entry point of the container; returns 1, with one line on standard error, when nothing can be measured."""
     from lender import DEFINITIONS, MODEL_CARD
 
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)

@@ -1,7 +1,7 @@
-"""Whether the training set knows what nobody knew at the moment of decision.
+"""Leakage checks: does the training set hold information that was not available at the moment of decision?
 
-Three kinds of evidence: rows whose label has an impossible time, figures too good to be true, and, where the archive is
-at hand, values that change once all that became known later is taken away.
+Three kinds of evidence: rows whose label has an impossible time, implausibly good figures, and, where the archive is
+given, values that change once everything that became known later is removed.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from training.metrics.scores import auc
 Finding = Mapping[str, str]
 
 FEATURE_AUC: Final = 0.90
-"""No single feature known at an application tells bads from goods so well."""
+"""Implausibly high for a single feature that is known at application time."""
 MODEL_AUC: Final = 0.92
-"""Nor does a model: application scores reach 0.85, behavioural ones 0.90. Above, ask where the knowledge comes from."""
+"""Implausibly high for a model: application scores reach 0.85, behavioural scores 0.90."""
 SUSPECT_AUC: Final = 0.70
-"""Of an implausible model these features are named."""
+"""Features of an implausible model that are stronger than this are named."""
 JUMP: Final = 0.10
-"""A single feature does not lose more AUC from the earlier part to the latest, beyond four standard errors.
+"""Implausible loss of a single feature's AUC from the earlier part to the latest, if beyond four standard errors.
 
-What leaks into old rows is not yet there in new ones. A gain is no sign: histories grow.
+Leaked information is in old rows and not yet in new ones. A gain is no evidence: histories grow.
 """
 
 CUTS: Final = 8
@@ -50,7 +50,7 @@ def leakage(
     features: Sequence[str],
     archive: EventHistory | None = None,
 ) -> dict[str, Any]:
-    """`suspected` and the findings, each of a `feature` or of `rows`; `checked` names the evidence that was looked at."""
+    """Check for leakage: `suspected`, the findings about a `feature` or about `rows`, and the evidence `checked`."""
     findings = [*impossible_labels(data), *implausible(data, split, late_auc, features)]
     if archive is not None:
         findings += archive.findings(data, features)
@@ -59,7 +59,7 @@ def leakage(
 
 
 def impossible_labels(data: TrainingSet) -> Iterator[Finding]:
-    """Labels that were known at the moment of decision already, or not yet at the moment of training."""
+    """Yield labels that were already known at the moment of decision, or not yet at the moment of training."""
     for what, wrong in (
         ("the label was known at or before the moment of decision", data.known_at <= data.q),
         ("the label became known only at or after as-of", data.known_at >= data.as_of),
@@ -76,7 +76,7 @@ def _some(data: TrainingSet, wrong: NDArray[np.bool_]) -> str:
 def implausible(
     data: TrainingSet, split: Split, late_auc: float, features: Sequence[str]
 ) -> Iterator[Finding]:
-    """Figures beyond what lenders see: of the model, of one feature alone, of one feature that changes its meaning."""
+    """Yield implausible figures: of the model, of a single feature, and of a feature whose AUC collapses."""
     if late_auc > MODEL_AUC:
         yield {"rows": "latest part", "what": f"the model's AUC of {late_auc:.3f} is implausibly high"}
     for index, name in enumerate(features):
@@ -94,7 +94,7 @@ def implausible(
 
 
 def _alone(data: TrainingSet, column: Floats, rows: NDArray[np.int64]) -> float:
-    """AUC of one feature by itself, missing as its lowest value; one half where there are too few bads or goods."""
+    """AUC of a single feature, with missing as its lowest value; one half where there are too few bads or goods."""
     bad = data.bad[rows]
     return auc(bad, np.nan_to_num(column[rows], nan=_LOWEST)) if enough(bad) else 0.5
 
@@ -108,7 +108,7 @@ def _error(data: TrainingSet, split: Split) -> float:
 
 @dataclass(frozen=True)
 class EventHistory:
-    """What was known before as-of, as accepted events in order of arrival: the means to compute a row again."""
+    """Accepted events that were known before as-of, in order of arrival, from which rows can be recomputed."""
 
     definitions: Definitions
     events: Sequence[Event]
@@ -118,7 +118,7 @@ class EventHistory:
         return cls(definitions, known_before(events, as_of))
 
     def findings(self, data: TrainingSet, features: Sequence[str]) -> Iterator[Finding]:
-        """Labels that differ from the events', and features that differ once all that became known later is taken away."""
+        """Yield labels that differ from the events', and features that depend on events known only later."""
         known, _ = labelled_checkouts(self.definitions, self.events, data.as_of)
         by_id = {labelled.question.row_id: labelled for labelled in known}
         yield from _wrong_labels(data, by_id)
@@ -135,13 +135,13 @@ class EventHistory:
                 yield {"feature": features[index], "what": what}
 
     def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
-        # Of what is left all was known: which knowledge counts makes no difference.
+        # Everything that is left was known, so the knowledge mode makes no difference.
         past = known_before(self.events, cut)
         return np.asarray(point_in_time(self.definitions, past, questions).values)
 
 
 def _cuts(data: TrainingSet) -> Iterator[tuple[int, list[int]]]:
-    """Moments spread over the data set, each with the rows just before it: what they know must be from before it."""
+    """Moments spread over the data set, each with the rows just before it, which may use only earlier knowledge."""
     order = np.argsort(data.q, kind="stable")
     for end in np.unique(
         np.linspace(min(ROWS_A_CUT, len(order)), len(order), CUTS).astype(np.int64)

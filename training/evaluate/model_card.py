@@ -1,4 +1,4 @@
-"""The model card: what the lender declares, beside what was measured. Fields as SR 26-2 asks for them."""
+"""Model card: the lender's declarations and the measured figures, with the fields that SR 26-2 requires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FORMAT: Final = 1
 def model_card(
     card: ModelCard, bundle: Bundle, manifest: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """model_card.json: inventory, data window, thresholds and main figures of one bundle."""
+    """Content of model_card.json: inventory, data window, thresholds and main figures of one bundle."""
     discrimination = evaluation["discrimination"]
     return {
         "format": FORMAT,

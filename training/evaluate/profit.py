@@ -1,4 +1,4 @@
-"""What a cut-off earns, whom a change of models swaps, and how each month of origination turned out."""
+"""Profit of a cut-off, swap set of two models, and vintages by month of origination."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SENSITIVITY: Final = (0.75, 1.0, 1.25)
 def profit(bad: Labels, pd: Floats, cutoff: float, income: float, loss: float) -> dict[str, Any]:
     """Realised profit at the cut-off and along the curve; `income` and `loss` are shares of the amount lent.
 
-    A row of `sensitivity` is the best cut-off of the curve if a bad loan cost that much more or less.
+    A row of `sensitivity` is the best cut-off of the curve for a higher or lower loss of a bad loan.
     """
     curve = [_at(bad, pd, float(threshold), income, loss) for threshold in _cutoffs(pd)]
     return {
@@ -54,7 +54,7 @@ def _best(bad: Labels, pd: Floats, income: float, loss: float) -> dict[str, Any]
 
 
 def swap_set(bad: Labels, challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> dict[str, Any]:
-    """Whom both approve, neither, the challenger alone (`in`), the champion alone (`out`), with what became of them."""
+    """Applicants approved by both, by neither, by the challenger only (`in`), by the champion only (`out`), with bad rates."""
     swapped_in, swapped_out = challenger & ~champion, champion & ~challenger
     return {
         "both": int((challenger & champion).sum()),
@@ -69,7 +69,7 @@ def _rate(bad: Labels) -> float | None:
 
 
 def vintages(data: TrainingSet) -> list[dict[str, Any]]:
-    """Bad rate by month of origination. A month is mature when the last of its loans had time to show its end."""
+    """Bad rate by month of origination. A month is mature once its last loan is as old as the slowest label."""
     month = months(data.q)
     longest = int(np.max(data.known_at - data.q))
     return [_vintage(data, str(value), month == value, longest) for value in sorted(set(month.tolist()))]

@@ -1,4 +1,4 @@
-"""What declined applicants would be told: how often each reason, and whether another seed's model would say the same."""
+"""Reason codes of declined applicants: their frequency, and their stability across training seeds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from training.dataset.split import Floats
 from training.fit.calibrate import near_cutoff
 
 MOST: Final = 500
-"""So many declined applicants are explained at most, evenly spread over time: TreeSHAP is dear."""
+"""Most declined applicants that are explained, evenly spread over time: TreeSHAP is expensive."""
 
 
 def reasons(
     models: Mapping[int, str], values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
 ) -> dict[str, Any]:
-    """Shares among the declined rows of `values`; the first of `models` serves and its `pd` decides who is declined.
+    """Frequencies of reasons among the declined rows of `values`; the first of `models` serves, and its PDs are `pd`.
 
-    `stability` is the mean Jaccard index of the reasons told by the serving seed's model and by each other seed's, each
-    relative to its contributions for the same applicants near the cut-off; None with one seed. `without` is the share of whom no factor raised
-    the risk above the reference. All None if nobody is declined.
+    `stability` is the mean Jaccard index of the reasons by the serving seed's model and by each other seed's, each
+    relative to its contributions for the same applicants near the cut-off; None with one seed. `without` is the share of
+    applicants for whom no factor raised the risk above the reference. Both are None if nobody is declined.
     """
     declined = np.flatnonzero(pd > cutoff)
     if not len(declined):
@@ -47,7 +47,7 @@ Explanation = tuple[list[str], bool]
 
 
 def _explanations(text: str, explained: Floats, near: Floats, catalogue: Catalogue) -> list[Explanation]:
-    """Codes told to each, and whether a factor truly raised the risk."""
+    """Reason codes of each applicant, and whether a factor raised the risk above the reference."""
     model = lightgbm.Booster(model_str=text)
     factors = [catalogue.by_factor(row[:-1]) for row in _contributions(model, near)]
     reference = {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}

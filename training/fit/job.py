@@ -1,4 +1,4 @@
-"""`python -m training.fit`: the labelled training set → models, calibration, cut-off: one bundle.
+"""`python -m training.fit`: the labelled training set → one bundle of model, calibration and cut-off.
 
 Script mode under SageMaker's training contract: channel `dataset` (SM_CHANNEL_DATASET), results in SM_MODEL_DIR,
 hyperparameters in SM_HPS; without these variables the container's own paths below `/opt/ml` are used.
@@ -41,9 +41,9 @@ ALONE: Final = RunContext()
 
 @dataclass(frozen=True)
 class TrainedModels:
-    """A bundle, every seed's model of all checkouts, and every seed's model of the earlier part, as text by seed.
+    """A bundle, and each seed's models as text by seed: `seeds` fitted on all checkouts, `validation` on the earlier part.
 
-    The latter have not seen the latest part: what `training.evaluate` measures there is theirs.
+    `training.evaluate` measures the latter on the latest part, which they have not seen.
     """
 
     bundle: Bundle
@@ -60,7 +60,7 @@ def train(
     monotone: Monotone = ANY_DIRECTION,
     context: RunContext = ALONE,
 ) -> TrainedModels:
-    """Validate and calibrate on the latest part, then fit every seed on all. Raises CannotLearn, DefinitionError."""
+    """Validate and calibrate on the latest part, then fit every seed on all rows. Raises CannotLearn, DefinitionError."""
     require_both(data.bad, "data set")
     split = split_by_time(data.q, data.known_at, settings.late_share)
     require_both(data.bad[split.early], "earlier part")
@@ -94,14 +94,14 @@ def train(
 
 
 def _weighted(data: TrainingSet, bad_weight: float) -> TrainingSet:
-    """For fitting alone: calibration is on what truly happens."""
+    """The data with bads weighted by `bad_weight`, for fitting only: calibration uses the original weights."""
     return replace(data, weight=data.weight * np.where(data.bad == 1, bad_weight, 1.0))
 
 
 def _validate(
     data: TrainingSet, settings: Settings, split: Split, models: Mapping[int, str]
 ) -> tuple[Calibration, float, dict[str, Any]]:
-    """Measure each seed's model of the earlier part on the latest; calibrate the one whose seed will serve."""
+    """Measure each seed's model of the earlier part on the latest; calibrate the serving seed's."""
     outcome = data.bad[split.late]
     by_seed: dict[int, Floats] = {}
     for seed, model in models.items():
@@ -128,7 +128,7 @@ def _validate(
 
 
 def _compared_with(pd: Floats, cutoff: float) -> dict[str, Any]:
-    """Who reasons are told against: method, number and scores of the applicants near the cut-off."""
+    """Reference population of the reasons: method, number and PD range of the applicants near the cut-off."""
     near = sorted(pd[near_cutoff(pd, cutoff)].tolist())
     return {
         "method": "12 CFR 1002.9, comment 9(b)(2)-5 (a): mean of applicants at or slightly above the minimum passing score",
@@ -157,7 +157,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
 
 
 def write(trained: TrainedModels, out: Path) -> None:
-    """`bundle.json`, `metrics.json`, `seeds/<n>.txt`, `validation/<n>.txt`: what SageMaker packs into model.tar.gz."""
+    """Write bundle.json, metrics.json, seeds/<n>.txt and validation/<n>.txt, which SageMaker packs into model.tar.gz."""
     bundle = trained.bundle
     for folder, models in (("seeds", trained.seeds), ("validation", trained.validation)):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _hyperparameters() -> Mapping[str, Any]:
 
 
 def _fail(message: str) -> int:
-    """Tell SageMaker why: the first line of `output/failure` becomes the job's FailureReason."""
+    """Write the failure file, whose first line becomes the job's FailureReason, and return the exit code."""
     print(f"error: {message}", file=sys.stderr)
     folder = Path(os.environ.get("SM_OUTPUT_DIR", ML / "output"))
     if folder.is_dir():
@@ -183,7 +183,7 @@ def _fail(message: str) -> int:
 
 
 def main() -> int:
-    """The container's entry."""
+    """Entry point of the container; returns the exit code."""
     from lender import DEFINITIONS, MONOTONE, REASONS, policy  # the lender's own code, as this image holds it
 
     started = time.monotonic()

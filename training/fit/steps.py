@@ -1,4 +1,4 @@
-"""The steps of a training: a search where one is asked for, the number of rounds, and a model a seed; each is kept."""
+"""Steps of a training: an optional search, the number of rounds, and a model per seed, each with a checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from training.fit.search import search
 from training.metrics.discrimination import enough
 
 FIXED_ROUNDS: Final = 400
-"""Where the earlier part is too short to stop early on."""
+"""Rounds where the earlier part is too short for early stopping."""
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
 _CODE: Final = ("fit/calibrate.py", "fit/steps.py", "fit/recipe.py", "fit/search.py", "dataset/read.py")
@@ -33,7 +33,7 @@ _CODE: Final = ("fit/calibrate.py", "fit/steps.py", "fit/recipe.py", "fit/search
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a training runs: its hosts, and where its finished steps are kept."""
+    """Context of a training run: its hosts, and the checkpoints of its finished steps."""
 
     hosts: Hosts = field(default_factory=Hosts)
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
@@ -41,7 +41,7 @@ class RunContext:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """`split` is of the whole data set; nothing of its late part takes part in any choice made here."""
+    """Plan of a training. `split` is of the whole data set; its late part takes no part in any choice made here."""
 
     data: TrainingSet
     settings: Settings
@@ -49,7 +49,7 @@ class TrainingPlan:
     context: RunContext
 
     def recipe(self, definitions: Definitions, monotone: Monotone) -> Recipe:
-        """Parameters and rounds, found on the latest share of the earlier part; fixed ones where they cannot be."""
+        """Recipe with parameters and rounds found on the latest share of the earlier part, or fixed if it is too short."""
         settings, features = self.settings, definitions.features
         base = Recipe(features, monotone.of(features), settings.rounds, hosts=self.context.hosts)
         inner = self._inner()
@@ -62,7 +62,7 @@ class TrainingPlan:
         return self._stopped(recipe, inner) if settings.early_stopping else recipe
 
     def _inner(self) -> Split:
-        """The earlier part, split by time once more; row numbers are of the whole data set."""
+        """The earlier part, split by time again; row numbers are of the whole data set."""
         rows, late_share = self.split.early, self.settings.late_share
         inner = split_by_time(self.data.q[rows], self.data.known_at[rows], late_share)
         return Split(rows[inner.early], rows[inner.late], inner.at)
@@ -80,7 +80,7 @@ class TrainingPlan:
         return search(tried, self.settings.trials, seed, self.context.checkpoints.once)[0]
 
     def _stopped(self, recipe: Recipe, inner: Split) -> Recipe:
-        """The median over the seeds: one seed's best round is noise."""
+        """The recipe with the median of the seeds' best rounds: a single seed's is noise."""
         best = [self._best(recipe, inner, seed) for seed in self.settings.seeds]
         stopped = recipe.with_rounds(best, len(inner.early))
         print(f"rounds: {stopped.rounds} for {len(inner.early)} checkouts, {best} by seed")
@@ -93,7 +93,7 @@ class TrainingPlan:
         return int(json.loads(self.context.checkpoints.once(f"rounds-{seed}.json", stopped)))
 
     def fitted(self, recipe: Recipe, part: str, rows: NDArray[np.int64]) -> dict[int, str]:
-        """A model a seed, as text."""
+        """Fit a model per seed on `rows`; returns their text by seed."""
         once = self.context.checkpoints.once
         return {
             seed: once(f"{part}-{seed}.txt", _fit(recipe, self.data, rows, seed))
@@ -108,7 +108,7 @@ def _fit(recipe: Recipe, data: TrainingSet, rows: NDArray[np.int64], seed: int) 
 def run_context(
     hosts: Hosts, folder: Path, data: TrainingSet, settings: Settings, monotone: Monotone
 ) -> RunContext:
-    """Checkpoints below `folder` for one host; several hosts keep none, for they could come back with different steps."""
+    """The context, with checkpoints below `folder` for one host; several hosts keep none, as theirs could differ."""
     if hosts.several:
         return RunContext(hosts)
     choices = {name: value for name, value in asdict(settings).items() if name != "run"}

@@ -1,4 +1,4 @@
-"""How well scores tell bads from goods: on all, by segment, by decile, and against the champion's."""
+"""Discrimination of scores between bads and goods: on all rows, by segment, by decile, and against the champion."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Labels = NDArray[np.int8]
 Rows = NDArray[np.int64]
 
 MOST_VALUES: Final = 12
-"""A column of more values than this is no segment; its commonest ones are."""
+"""Most values of a column that become segments, the most frequent ones."""
 _REQUEST: Final = "request."
 
 
 def enough(bad: Labels) -> bool:
-    """Whether there are bads and goods enough to speak of an AUC."""
+    """Whether there are enough bads and goods for a meaningful AUC."""
     return min(int(bad.sum()), len(bad) - int(bad.sum())) >= MIN_OF_EACH
 
 
@@ -33,7 +33,7 @@ def discrimination(
 ) -> dict[str, Any]:
     """AUC with its 95 % bootstrap interval, Gini, KS and the PD where it is reached, average precision, segments.
 
-    `scores` are each seed's raw scores on `rows`, the one that serves first; `pd` is its calibrated PD.
+    `scores` are each seed's raw scores on `rows`, the serving seed's first; `pd` is the latter's calibrated PD.
     """
     bad, served = data.bad[rows], next(iter(scores.values()))
     interval, area = auc_interval(bad, served), auc(bad, served)
@@ -79,7 +79,7 @@ def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]
 def segments(
     data: TrainingSet, rows: Rows, features: Sequence[str]
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """(by, value, which rows): with or without a past, amount in quarters, month, and every text column of the data set."""
+    """Yield (by, value, mask of rows): with or without history, quartile of amount, month, and every text column."""
     past = _has_past(data.values[rows], features)
     yield "history", "none", ~past
     yield "history", "some", past
@@ -91,12 +91,12 @@ def segments(
 
 
 def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
-    """`2026-11` of each moment (ms UTC)."""
+    """Month of each moment (ms UTC), such as `2026-11`."""
     return np.array([format_rfc3339(int(moment))[:7] for moment in moments], dtype=object)
 
 
 def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether anything is remembered: some feature other than the request's own is neither missing nor zero."""
+    """Mask of rows with history: some feature other than the request's own is neither missing nor zero."""
     remembered = [index for index, name in enumerate(features) if not name.startswith(_REQUEST)]
     past = values[:, remembered]
     return np.asarray((~np.isnan(past) & (past != 0.0)).any(axis=1))
@@ -118,7 +118,7 @@ def _values(by: str, column: NDArray[np.object_]) -> Iterator[tuple[str, str, ND
 
 
 def comparison(bad: Labels, challenger: Floats, champion: Floats) -> dict[str, Any]:
-    """Difference of AUC on the same rows with its paired 95 % interval; above 0 the challenger is better."""
+    """Difference of AUC on the same rows with its paired 95 % interval; above 0, the challenger is better."""
     interval = auc_difference(bad, challenger, champion)
     return {
         "auc_difference": auc(bad, challenger) - auc(bad, champion),
@@ -130,7 +130,7 @@ def comparison(bad: Labels, challenger: Floats, champion: Floats) -> dict[str, A
 
 
 def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
-    """Ten parts of equal number from the riskiest (decile 1): bad rate, captured bads, lift, odds good to bad, PDs."""
+    """Gains table, from the riskiest decile (1): bad rate, captured bads, lift, odds of good to bad, PDs."""
     order = np.argsort(-pd, kind="stable")
     overall, total = float(bad.mean()), max(int(bad.sum()), 1)
     deciles, caught = [], 0

@@ -1,7 +1,6 @@
-"""Figures that hold what happened against what was expected. Pure functions over arrays.
+"""Figures of observed against expected outcomes. Pure functions over arrays.
 
-Each docstring names where its formula comes from. No figure is told without what chance alone would make of it: a small
-population differs from any other.
+Each docstring names the source of its formula. Every figure comes with its sampling noise.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Floats = NDArray[np.float64]
 
 LEVEL: Final = 0.95
 FEWEST_OF_EACH: Final = 10
-"""Bads and goods without which no calibration is told."""
+"""Least number of bads and of goods for a calibration slope."""
 
 _STEPS: Final = 50
 _LEAST_PD: Final = 1e-12
@@ -34,17 +33,17 @@ class ConfidenceInterval(NamedTuple):
     high: float
 
     def beyond(self, expected: float) -> float:
-        """How far all of the interval is from what was expected; 0 if it holds it."""
+        """Distance of the interval from the expected value; 0 if it contains it."""
         return max(self.low - expected, expected - self.high, 0.0)
 
 
 @dataclass(frozen=True)
 class CalibrationCheck:
-    """How predicted PDs hold against outcomes.
+    """Calibration of predicted PDs against outcomes.
 
-    `predicted` and `observed` are mean PD and bad rate, `ratio` is observed over predicted. Slope and intercept are of the
-    outcome's log odds on those of the PD: 1 and 0 if it is calibrated; a slope below 1 means that PDs are too extreme.
-    None where there are too few of either outcome.
+    `predicted` and `observed` are mean PD and bad rate, `ratio` is observed over predicted. Slope and intercept are of
+    the outcome's log odds on those of the PD: 1 and 0 if calibrated; a slope below 1 means that PDs are too extreme.
+    They are None where there are too few of either outcome.
     """
 
     n: int
@@ -61,7 +60,7 @@ class CalibrationCheck:
 
 
 def calibration(bad: ArrayLike, pd: ArrayLike) -> CalibrationCheck | None:
-    """Calibration of PDs whose outcome is known; None without any."""
+    """Calibration of PDs with known outcomes; None if there are none."""
     outcome, predicted = np.asarray(bad, dtype=float), np.asarray(pd, dtype=float)
     if not len(outcome):
         return None
@@ -85,9 +84,10 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> CalibrationCheck | None:
 
 
 def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, ConfidenceInterval]:
-    """Bads over expected bads, with the exact Poisson interval of F. Garwood (1936), as of a standardised mortality ratio.
+    """Bads over expected bads, with the exact Poisson interval of F. Garwood (1936).
 
-    N. Breslow and N. Day, Statistical methods in cancer research II, 1987, section 2.3. Wider than a binomial's: it errs to silence.
+    It is the interval of a standardised mortality ratio: N. Breslow and N. Day, Statistical methods in cancer research
+    II, 1987, section 2.3. It is wider than a binomial interval, so alarms are conservative.
     """
     tail = (1.0 - level) / 2.0
     low = float(stats.chi2.ppf(tail, 2 * bads)) / 2.0 if bads else 0.0
@@ -96,7 +96,7 @@ def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[fl
 
 
 def rate_interval(part: int, whole: int, level: float = LEVEL) -> ConfidenceInterval:
-    """Interval of a share: E. B. Wilson, Probable inference, 1927."""
+    """Confidence interval of a share: E. B. Wilson, Probable inference, 1927."""
     if not whole:
         return ConfidenceInterval(0.0, 1.0)
     z = float(stats.norm.ppf((1.0 + level) / 2.0))
@@ -109,7 +109,10 @@ def rate_interval(part: int, whole: int, level: float = LEVEL) -> ConfidenceInte
 def rate_difference(
     part: int, whole: int, part_before: int, whole_before: int, level: float = LEVEL
 ) -> tuple[float, ConfidenceInterval]:
-    """A share less the one before, with the hybrid score interval of R. Newcombe (Statistics in Medicine 17, 1998), method 10."""
+    """Difference of a share to the one before, with its hybrid score interval.
+
+    R. Newcombe, Statistics in Medicine 17, 1998, method 10.
+    """
     now, before = part / whole, part_before / whole_before
     now_interval, before_interval = (
         rate_interval(part, whole, level),
@@ -124,15 +127,15 @@ def rate_difference(
 def _regression(outcome: Floats, pd: Floats) -> tuple[float, ConfidenceInterval, float] | None:
     """Slope with its Wald interval, and intercept, of a logistic regression of the outcome on the PD's log odds.
 
-    D. R. Cox, Two further applications of a model for binary regression, Biometrika 45, 1958. By Newton's method, for
-    which the information matrix also tells the slope's standard error. None where it does not end: the PDs are all alike,
-    or they tell the outcomes apart without fault.
+    D. R. Cox, Two further applications of a model for binary regression, Biometrika 45, 1958. By Newton's method, whose
+    information matrix also gives the slope's standard error. None where it does not converge: the PDs are all equal, or
+    they separate the outcomes perfectly.
     """
     odds = special.logit(np.clip(pd, _LEAST_PD, 1.0 - _LEAST_PD))
     if np.ptp(odds) == 0.0:
         return None
     columns = np.column_stack([np.ones_like(odds), odds])
-    coefficients = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may leap away
+    coefficients = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may diverge
     for _ in range(_STEPS):
         fitted = special.expit(columns @ coefficients)
         information = columns.T @ (columns * (fitted * (1.0 - fitted))[:, None])

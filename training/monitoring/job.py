@@ -1,8 +1,8 @@
 """`python -m training.monitoring`: the champion's monitoring report, as the schedule runs it in SageMaker Processing.
 
-Where everything is comes from the environment: STAGE, REGISTRY_TABLE, BUNDLES_BUCKET, TRAINING_BUCKET, ARCHIVE_BUCKET. Writes
-`report.html` and `report.json` into `output/monitoring` below `PROCESSING_ROOT` (default `/opt/ml/processing`), then the
-metrics. It asks for what serves now, so unlike the other jobs it is not cut off from the network.
+The environment names all locations: STAGE, REGISTRY_TABLE, BUNDLES_BUCKET, TRAINING_BUCKET, ARCHIVE_BUCKET. Writes
+`report.html` and `report.json` into `output/monitoring` below `PROCESSING_ROOT` (default `/opt/ml/processing`), then
+the metrics. It reads the current champion, so unlike the other jobs it has network access.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from training.monitoring.stored import StageLocations, model_of, read_input
 
 
 def main() -> int:
-    """The container's entry; exit code 1 and one line on standard error when there is nothing to report."""
+    """Entry point of the container; returns 1, with one line on standard error, when there is nothing to report."""
     from lender import DEFINITIONS  # the definitions of the image this runs in
 
     out = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing")) / "output/monitoring"

@@ -1,4 +1,4 @@
-"""The report as CloudWatch metrics."""
+"""CloudWatch metrics of the monitoring report."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from training.monitoring.monitor import Monitoring
 from training.monitoring.signals import signals
 
 SERVICE: Final = "monitor"
-"""The dimension that tells these metrics from those of functions."""
+"""Value of the dimension `service`, which separates these metrics from those of functions."""
 
 _AT_ONCE: Final = 500
 """CloudWatch takes 1,000 at a time."""
 
 
 def publish(cloudwatch: Any, report: Monitoring, stage: str) -> None:
-    """Write all of them; botocore's errors pass through."""
+    """Write all metrics; botocore's errors are not caught."""
     data = metrics(report, stage)
     while part := list(islice(data, _AT_ONCE)):
         cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=part)
 
 
 def metrics(report: Monitoring, stage: str) -> Iterator[dict[str, Any]]:
-    """CloudWatch's metric data: the watched signals, plain figures, and PSI and missing rate of every feature."""
+    """Yield metric data: the watched signals, plain figures, and PSI and missing rate of every feature."""
     dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
 
     def datum(name: str, value: float, *more: dict[str, str], unit: str = "None") -> dict[str, Any]:

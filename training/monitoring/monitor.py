@@ -1,4 +1,4 @@
-"""The monitoring report of one model: what was served beside what it was trained on, labels beside its predictions."""
+"""Monitoring report of one model: served data against its training snapshot, labels against its predictions."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from training.monitoring.population import Served, TrainingSnapshot, amount_band
 from training.monitoring.vintages import Loans, Vintage, vintages
 
 BY_CHANCE: Final = 0.01
-"""How often a report of a population that did not shift calls any of its features shifted."""
+"""Probability that a report on an unchanged population calls any of its features shifted."""
 
 RECENT: Final = 7 * DAY
-"""The latest decisions, whose approval rate is held against that of the others."""
+"""Length (ms) of the latest period, whose approval rate is compared with that of the time before."""
 
 FEWEST: Final = 100
-"""Fewer decisions tell nothing about a shift."""
+"""Least number of decisions to test for a shift."""
 
 SEGMENTS_SHOWN: Final = 10
-"""So many merchants are shown, the largest ones."""
+"""Number of values of a segment that are shown, the most frequent ones."""
 
 _PERIODS: Final = ((31 * DAY, DAY), (400 * DAY, 7 * DAY))
 
@@ -47,10 +47,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drift:
-    """A feature or the score: its shift between snapshot and served, and the missing rates of both.
+    """Shift of a feature or of the score between snapshot and served data, with the missing rates of both.
 
-    `by_chance` is the PSI that chance alone exceeds in one report of a hundred. `bins` holds for each bin its words and the
-    counts of both sides.
+    `by_chance` is the PSI that chance alone exceeds in one report of a hundred. `bins` holds (label, count in the
+    snapshot, count served).
     """
 
     name: str
@@ -64,7 +64,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class ApprovalPeriod:
-    """Decisions of one period from `start` (ms UTC) on, and how many of them were approved."""
+    """Numbers of decisions and approvals in the period that begins at `start` (ms UTC)."""
 
     start: int
     n: int
@@ -81,7 +81,10 @@ class ApprovalPeriod:
 
 @dataclass(frozen=True)
 class PopulationSegment:
-    """A part of the decisions. `score_psi` is against the same part of the snapshot, None where that cannot be told or is small."""
+    """Figures of a segment of the decisions.
+
+    `score_psi` is against the same segment of the snapshot, None where that is unknown or too small.
+    """
 
     by: str
     value: str
@@ -99,7 +102,10 @@ class PopulationSegment:
 
 @dataclass(frozen=True)
 class Approvals:
-    """Approval rate over time. `change` is that of the last seven days less that of the days before, None without both."""
+    """Approval rate over time.
+
+    `change` is the rate of the last seven days less that of the days before, None without both.
+    """
 
     periods: Sequence[ApprovalPeriod]
     change: float | None
@@ -108,7 +114,7 @@ class Approvals:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Everything that is told of one model. Moments in ms UTC; `observed_until` is how far labels can be known."""
+    """The monitoring report of one model. Moments are ms UTC; labels can be known up to `observed_until`."""
 
     run: str
     bundle: str
@@ -126,7 +132,7 @@ class Monitoring:
     segments: Sequence[PopulationSegment]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON form."""
+        """Content of report.json."""
         moments = {name: format_rfc3339(getattr(self, name)) for name in ("since", "until", "observed_until")}
         content = {name: value for name, value in asdict(self).items() if name not in moments}
         content["vintages"] = [
@@ -157,7 +163,7 @@ def monitor(
     until: int,
     observed_until: int,
 ) -> Monitoring:
-    """Compare. Needs one decision at least."""
+    """Compare served decisions with the snapshot. Needs at least one decision."""
     drifts = [
         _drift(
             name, snapshot.values[:, index], served.values[:, index], 1.0 - BY_CHANCE / len(bundle.features)
@@ -187,7 +193,7 @@ def monitor(
 
 
 def mature(served: Served, observed_until: int) -> Mask:
-    """Decisions whose loan's label is known; without a loan there is none."""
+    """Mask of decisions whose loan has a known label; a decision without a loan has none."""
     return np.array(
         [loan is not None and loan.known_at < observed_until for loan in served.loans], dtype=bool
     )
@@ -255,7 +261,7 @@ def _approvals(served: Served) -> Approvals:
 def _segments(
     bundle: Bundle, definitions: Definitions, snapshot: TrainingSnapshot, served: Served, is_mature: Mask
 ) -> Iterator[PopulationSegment]:
-    """By customer, amount band and outcome, and the largest merchants; only the first two are known of the snapshot."""
+    """Yield segments by customer, amount band, outcome and largest merchants; the snapshot knows only the first two."""
     level = 1.0 - BY_CHANCE
     now = customers(definitions, bundle.features, served.values)
     before = customers(definitions, bundle.features, snapshot.values)
@@ -277,7 +283,7 @@ def _segments(
 
 
 def _each(values: Sequence[str]) -> list[tuple[str, Mask]]:
-    """The most frequent values, each with its rows."""
+    """The most frequent values, each with the mask of its rows."""
     array = np.array(values)
     return [(value, array == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
 

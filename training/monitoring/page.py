@@ -1,4 +1,4 @@
-"""The monitoring report as one page."""
+"""HTML page of the monitoring report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.pages.document import document
 
 
 def page(report: Monitoring) -> str:
-    """The whole document."""
+    """The whole HTML document."""
     return document(
         Path(__file__).parent,
         plots(report),
@@ -25,5 +25,5 @@ def page(report: Monitoring) -> str:
 
 
 def _unread(report: Monitoring) -> list[tuple[str, dict[str, int]]]:
-    """Views by the states that their values came from."""
+    """Counts of the states of each view's values, by view."""
     return list(report.population["states"].items())

@@ -20,7 +20,7 @@ from training.pages.drawing import AMBER, BLUE, INK, PALE, PERCENT, QUIET, RED, 
 
 FEATURES: Final = 14
 SHIFTED: Final = 4
-"""So many features are drawn by rank, and so many of them bin by bin."""
+"""Numbers of features drawn by rank, and of those drawn bin by bin."""
 
 _WIDE: Final = (11.2, 2.9)
 _HALF: Final = (5.6, 3.3)
@@ -28,7 +28,7 @@ _COLOURS: Final = {"act": RED, "watch": AMBER, "unclear": PALE, "stable": BLUE}
 
 
 def plots(report: Monitoring) -> dict[str, str]:
-    """SVG by name; a figure that there is nothing for is left out."""
+    """SVG by name; a figure without data is left out."""
     drawn = {
         "drift": svg("drift", (5.6, 4.2), lambda axes: _drift(axes, report.features)),
         "score": svg("score", _HALF, lambda axes: _bins(axes, report.score, "PD up to")),
@@ -65,7 +65,7 @@ def _drift(axes: Axes, features: Sequence[Drift]) -> None:
 
 
 def _bins(axes: Axes, drift: Drift, words: str) -> None:
-    """Shares of both sides; a bin that is empty on both is left out."""
+    """Draw shares of both sides; a bin that is empty on both is left out."""
     held = [(label, before, now) for label, before, now in drift.bins if before or now]
     labels, *counts = zip(*held, strict=True)
     before, now = (np.array(side) / sum(side) for side in counts)
@@ -123,7 +123,7 @@ def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
 
 
 def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
-    """Loans by month, pale while immature; bad rate of the mature ones with its interval, and what was predicted of them."""
+    """Draw loans by month, pale while immature; bad rate of the mature ones with its interval, and their mean PD."""
     positions = np.arange(len(vintages))
     axes.bar(
         positions, [vintage.mature for vintage in vintages], color="#b9cfe4", width=0.6, label="mature loans"

@@ -1,4 +1,4 @@
-"""The two populations that are compared: a run's training snapshot, and the decisions that were served."""
+"""The two populations that are compared: a run's training snapshot, and the served decisions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ APPLICANT: Final = "checkout.applicant.token"
 
 
 class SnapshotUnusable(CandorError):
-    """The data set is not the one that the model was trained on; the message says what to do."""
+    """The data set is not the one that the model was trained on; the message gives the remedy."""
 
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
-    """What a model was trained on: feature values (row by feature), amounts, and the model's own PD of each row.
+    """Training data of a model: feature values (row by feature), amounts, and the model's own PD of each row.
 
-    `as_of` (ms UTC) is the moment of the data set: later decisions are new to the model.
+    `as_of` (ms UTC) is the data set's knowledge cutoff: later decisions are new to the model.
     """
 
     run: str
@@ -53,9 +53,9 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True)
 class Served:
-    """Decisions in order of their moments, one place each. `own` are those that the model itself scored.
+    """Decisions in time order, one row each. `own` masks those that the model itself scored.
 
-    `loans` are the ends of the loans that came of them, None where none did. `states` counts views by state.
+    `loans` are the ends of their loans, None for a decision without one. `states` counts each view's states.
     """
 
     q: NDArray[np.int64]
@@ -76,7 +76,7 @@ class Served:
 
 
 def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> TrainingSnapshot:
-    """The files of a run's data set, scored by the bundle. Raises SnapshotUnusable if they are not what it was trained on."""
+    """A run's data set, scored by the bundle. Raises SnapshotUnusable if the bundle was not trained on it."""
     parsed = json.loads(manifest)
     if hashlib.sha256(dataset).hexdigest() != parsed["sha256"]:
         raise SnapshotUnusable(
@@ -93,7 +93,7 @@ def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Tr
 
 
 class _DecisionRow(NamedTuple):
-    """What is kept of a decision: its numbers, not the record, so that millions of them can be compared."""
+    """A decision's numbers without its record, so that millions fit in memory."""
 
     q: int
     id: str
@@ -109,7 +109,7 @@ class _DecisionRow(NamedTuple):
 def served(
     decisions: Iterable[Decision], bundle: Bundle, definitions: Definitions, ends: Mapping[str, LoanEnd]
 ) -> Served:
-    """Decisions with the bundle's features. What another bundle decided is scored by this one, from the logged vector.
+    """Decisions with the bundle's features; those of another bundle are scored by this one, from the logged vector.
 
     A loan counts for one decision: the latest that approved its checkout, else the latest.
     """
@@ -144,7 +144,7 @@ def served(
 
 
 def _decision_row(decision: Decision, sha: str) -> _DecisionRow:
-    """Its score only if this bundle gave it."""
+    """The decision's row, with its score only if this bundle gave it."""
     return _DecisionRow(
         q=decision.q,
         id=decision.id,
@@ -176,10 +176,10 @@ def _scored(bundle: Bundle, values: Floats) -> Floats:
 
 
 def customers(definitions: Definitions, features: Sequence[str], values: Floats) -> list[str] | None:
-    """For each row whether its applicant is new, or returning after an earlier loan; None where no view of theirs takes loans in.
+    """Class of each row's applicant: `new`, `returning` after an earlier loan, or `unknown` if the view was unreadable.
 
-    A new customer's values of that view are those of no events, which a data set knows as well as a decision does. Where the
-    view could not be read: unknown.
+    None where no view of the applicant aggregates loans. A new customer has that view's values of no events, which are
+    in a data set as well as in a decision.
     """
     for view in definitions.views:
         takes_loans = definitions.label is not None and definitions.label.origin in view.event_types
@@ -193,13 +193,13 @@ def customers(definitions: Definitions, features: Sequence[str], values: Floats)
 
 
 def amount_bands(snapshot: TrainingSnapshot, bands: int = 4) -> list[int]:
-    """Upper ends of equally filled bands of the snapshot's amounts (minor units), all but the last."""
+    """Upper bounds of equal-count bands of the snapshot's amounts (minor units), without the last band's."""
     edges = np.quantile(snapshot.amount, np.arange(1, bands) / bands, method="inverted_cdf")
     return [int(edge) for edge in np.unique(edges)]
 
 
 def in_bands(amount: NDArray[np.int64], edges: Sequence[int]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each band's words and its rows."""
+    """Yield each band's label and the mask of its rows."""
     low = None
     for high in [*edges, None]:
         above = np.ones(len(amount), dtype=bool) if low is None else amount > low

@@ -1,4 +1,4 @@
-"""From the archive and a run's files to a monitoring report."""
+"""Making the monitoring report from the archive and a run's files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class NothingServed(CandorError):
 
 @dataclass(frozen=True)
 class MonitoringInput:
-    """What is compared with the snapshot: archived decisions, and the envelopes that the bus took."""
+    """Input to compare with the snapshot: archived decisions and event envelopes."""
 
     decisions: Iterable[Decision]
     envelopes: Iterable[Envelope]
@@ -36,11 +36,11 @@ def report(
     since: int | None,
     until: int,
 ) -> Monitoring:
-    """Decisions of the moments from `since` to before `until` (ms UTC) beside the snapshot.
+    """Report on decisions from `since` to before `until` (ms UTC), compared with the snapshot.
 
-    Without `since`: from the data set's moment on, for what came earlier may have been trained on. Nothing that became known at
-    `until` or later is used, nor anything after the lender's newest event: an archive that lags would make good loans bad.
-    Raises NothingServed, DefinitionError, ArchiveDamaged.
+    The default of `since` is the data set's knowledge cutoff, since earlier decisions may have been trained on. Nothing
+    that became known at `until` or later is used, and no label after the lender's newest event: a lagging archive would
+    turn good loans bad. Raises NothingServed, DefinitionError, ArchiveDamaged.
     """
     if definitions.label is None:
         raise DefinitionError("the definitions have no label: declare Label(...) to monitor outcomes")

@@ -1,4 +1,4 @@
-"""What of a report is watched: a few numbers, each 0 where chance explains what was found, and each with its limit."""
+"""Watched signals of a report: each is 0 where chance explains the deviation, and has a limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LIMITS: Final = {
     "BadRateOff": 0.2,
     "ApprovalRateShift": 0.05,
 }
-"""From which a signal wakes somebody; the alarms of the stage have the same."""
+"""Limit from which a signal raises an alarm; the stage's CloudWatch alarms have the same."""
 
 
 class Signal(NamedTuple):
-    """One watched number and what it is of, in words."""
+    """One watched number, with an explanation for people."""
 
     name: str
     value: float
@@ -31,10 +31,11 @@ class Signal(NamedTuple):
 
 
 def signals(report: Monitoring) -> Iterator[Signal]:
-    """The watched numbers that the report can tell; without labels there are none about calibration.
+    """Yield the signals that the report supports; without labels there are none about calibration.
 
-    Drift: the largest PSI of a feature, and the score's. The others: how far the whole 95 % interval is from what was
-    expected (slope 1, as many bads as predicted, the approval rate before); of the bad rate as a factor less one, either way.
+    Drift signals are the largest PSI of a feature, and the score's. The others are the distance of the whole 95 % interval
+    from the expected value (slope 1, as many bads as predicted, the approval rate before); that of the bad rate is a
+    factor less one, in either direction.
     """
     if report.population["decisions"] >= FEWEST:
         shifted = [feature for feature in report.features if _is_clear(feature)]

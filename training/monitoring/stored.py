@@ -1,4 +1,4 @@
-"""Where a stage keeps what is monitored: the model that serves, its run's files, the archive."""
+"""Reading what is monitored from a stage: the serving model, its run's files, the archive."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class NoModel(CandorError):
-    """There is no such model, or not all of it any more; the message says what to do."""
+    """The model does not exist, or part of it has expired; the message gives the remedy."""
 
 
 @dataclass(frozen=True)
 class StageLocations:
-    """Names of a stage's table and buckets."""
+    """Names of a stage's registry table and buckets."""
 
     registry: str
     bundles: str
@@ -65,7 +65,7 @@ def model_of(s3: S3Client, locations: StageLocations, run: str = CHAMPION) -> tu
 
 
 def read_input(s3: S3Client, locations: StageLocations) -> MonitoringInput:
-    """All decisions and events that the archive holds."""
+    """All decisions and events in the archive."""
     return MonitoringInput(
         read_decisions(Bucket(s3, locations.archive, DECISIONS_PREFIX)),
         read_envelopes(Bucket(s3, locations.archive, EVENTS_PREFIX)),
@@ -73,7 +73,7 @@ def read_input(s3: S3Client, locations: StageLocations) -> MonitoringInput:
 
 
 def _packed(s3: S3Client, bucket: str, run: str) -> bytes:
-    """The latest archive that the run's training job left."""
+    """The latest model.tar.gz of the run's training job. Raises NoModel."""
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"runs/{run}/model/")
     entries = [entry for page in pages for entry in page.get("Contents", ()) if entry["Key"].endswith(PACKED)]
     if not entries:

@@ -1,4 +1,4 @@
-"""One HTML document that a browser shows without a network: everything that is told is escaped, figures are inline SVG."""
+"""Self-contained HTML documents: variables are escaped, figures are inline SVG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SHARED = Path(__file__).parent
 
 
 def document(folder: Path, figures: Mapping[str, str], **variables: Any) -> str:
-    """The page whose template is in `folder`; `figures` are SVG by name."""
+    """Render the page template in `folder` with `variables`; `figures` are SVG by name."""
     environment = Environment(
         loader=FileSystemLoader([folder, _SHARED]),
         autoescape=select_autoescape(default=True, default_for_string=True),

@@ -1,4 +1,4 @@
-"""Figures as SVG text, the same bytes for the same evaluation."""
+"""Figures of an evaluation as SVG text, the same bytes for the same evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.pages.drawing import AMBER, BLUE, GREEN, INK, PERCENT, QUIET, RED,
 
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """SVG by name; a figure whose part of the evaluation is null or empty is left out."""
+    """SVG by name; a figure whose section of the evaluation is null or empty is left out."""
     drawn: dict[str, tuple[Callable[[Axes, Any], None], Any]] = {
         "reliability": (_reliability, evaluation["calibration"]["reliability"]),
         "gains": (_gains, evaluation["gains"]),
@@ -32,7 +32,7 @@ def _of(draw: Callable[[Axes, Any], None], part: Any) -> Callable[[Axes], None]:
 
 
 def _size(name: str, part: Any) -> tuple[float, float]:
-    """Inches: a line of months is wide, a list of bars is as high as it is long."""
+    """Width and height in inches: vintages are wide, bar charts grow with their number of bars."""
     if name == "vintages":
         return 11.2, 2.8
     rows = {"csi": 10, "reasons": len(part), "segments": len(part["segments"]) if name == "segments" else 0}
