@@ -139,7 +139,8 @@ def _quality(rows: Sequence[DecidedRow], scores: Mapping[str, Sequence[float]]) 
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in each.items())
     return (
         f"auc={sum(each.values()) / len(each):.4f} (mean of {len(each)} training seeds: {seeds}; "
-        f"95 % bootstrap {interval.low:.3f} to {interval.high:.3f}; {len(known)} checkouts with known outcome, {int(labels.sum())} bad)"
+        f"95 % bootstrap {interval.low:.3f} to {interval.high:.3f}; {len(known)} checkouts with known outcome, "
+        f"{int(labels.sum())} bad)"
     )
 
 
@@ -147,7 +148,8 @@ def _parity(evidence: ReportEvidence) -> Iterator[str]:
     same, leak = compare(evidence.rows, evidence.offline), compare(evidence.rows, evidence.leaky)
     yield (
         f"parity={same} (logged at decision time against set-based from {evidence.events} archived events: "
-        f"{same.equal_vectors} of {same.vectors} vectors, {same.equal_values} of {same.values} values equal bit for bit)"
+        f"{same.equal_vectors} of {same.vectors} vectors, {same.equal_values} of {same.values} values "
+        "equal bit for bit)"
     )
     yield (
         f"leaky_parity={leak} (the same join looking 30 days ahead: {leak.vectors - leak.equal_vectors} vectors, "

@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     def timeline(self) -> Iterator[Event | SourceCheckout]:
-        """Events from `as_of` to the last checkout, and the checkouts, in time order; at a tie the checkout is first."""
+        """Events from `as_of` to the last checkout, and checkouts, in time order; a checkout precedes its moment's events."""
         ...
 
 
@@ -95,7 +95,7 @@ def moment(event: Event) -> tuple[int, str]:
 def interleave(
     events: Iterable[Event], checkouts: Iterable[SourceCheckout]
 ) -> Iterator[Event | SourceCheckout]:
-    """Merge events and checkouts in time order; at a tie the checkout is first, because its own event must not count."""
+    """Merge in time order; at a tie the checkout is first, because its own event must not count."""
     timed_events = ((*moment(event), event) for event in events)
     timed_checkouts = ((checkout.q_ms, "", checkout) for checkout in checkouts)
     merged: Iterator[tuple[int, str, Any]] = heapq.merge(

@@ -114,8 +114,8 @@ def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *
 def select_views(definitions: Definitions, views: Sequence[str]) -> Definitions:
     """Definitions with only these views, in declared order; all of them if `views` is empty.
 
-    Features computed on demand may need any view, so a selection leaves them out. Raises DefinitionError for a view that
-    is not declared.
+    Features computed on demand may need any view, so a selection leaves them out. Raises DefinitionError for a view
+    that is not declared.
     """
     if not views:
         return definitions
@@ -142,9 +142,9 @@ def write(
 ) -> dict[str, Any]:
     """Write the data set, its manifest and the monthly series into `out`; returns the manifest.
 
-    One row per checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge` (minor
-    units), then every feature as float64 with NaN for missing. With `decisions`, only the checkouts decided on these
-    definitions, with the features that were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
+    One row per checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge`
+    (minor units), then every feature as float64 with NaN for missing. With `decisions`, only the checkouts decided on
+    these definitions, with the features that were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
     """
     label = label_of(definitions)
     deciding = engine.of_types(deciding_types(label))

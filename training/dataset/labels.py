@@ -98,9 +98,9 @@ def labelled_checkouts(
 ) -> tuple[list[LabelledCheckout], int]:
     """Checkouts whose label was mature before `as_of` (ms), oldest first, and the number of unreadable bodies.
 
-    Only events that were known before `as_of` decide. `final_due` is bad if the loan was not closed by its due date plus
-    grace; `Outcome` defines the others. Good and bad mature together: counting a good loan as soon as it closes would
-    fill the latest weeks with early payers.
+    Only events that were known before `as_of` decide. `final_due` is bad if the loan was not closed by its due date
+    plus grace; `Outcome` defines the others. Good and bad mature together: counting a good loan as soon as it closes
+    would fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label, or none of this name.
     """
     label = label_of(definitions)

@@ -41,5 +41,6 @@ def require_both(bad: NDArray[np.int8], what: str) -> None:
     bads = int(bad.sum())
     if min(bads, len(bad) - bads) < MIN_OF_EACH:
         raise CannotLearn(
-            f"{what}: {bads} bad of {len(bad)} checkouts; at least {MIN_OF_EACH} bads and goods are needed: load more history"
+            f"{what}: {bads} bad of {len(bad)} checkouts; at least {MIN_OF_EACH} bads and goods are needed: "
+            "load more history"
         )

@@ -48,7 +48,7 @@ Fitted = Callable[[AlternativeModel], Floats]
 
 @dataclass(frozen=True)
 class ComparisonSet:
-    """Rows on which candidates are compared: outcomes, group columns, and the approval rate used for every candidate."""
+    """Rows on which candidates are compared: outcomes, group columns, and the approval rate for every candidate."""
 
     bad: NDArray[np.int8]
     columns: Mapping[str, NDArray[np.object_]]
@@ -128,8 +128,8 @@ def by_factor(
 ) -> list[dict[str, Any]]:
     """`alternatives` of a lender's own model, leaving out whole factors: all the features behind one reason.
 
-    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the approval
-    rate is the same for all.
+    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the
+    approval rate is the same for all.
     """
     factors = {reason.factor for reason in catalogue.reasons if reason.features}
     of = dict(

@@ -1,8 +1,8 @@
 """`python -m training.evaluate --run <name>`: a trained bundle → evaluation.json, report.html, model_card.json.
 
-Runs under SageMaker Processing's contract below `PROCESSING_ROOT` (default `/opt/ml/processing`): reads `input/dataset`,
-`input/model/model.tar.gz` and, where there is a champion, `input/champion/{pointer,bundle}.json`; writes
-`output/evaluation`. `input/archive` (to compute rows again) and `input/groups` (for fair lending) are optional.
+Runs under SageMaker Processing's contract below `PROCESSING_ROOT` (default `/opt/ml/processing`): reads
+`input/dataset`, `input/model/model.tar.gz` and, where there is a champion, `input/champion/{pointer,bundle}.json`;
+writes `output/evaluation`. `input/archive` (to recompute rows) and `input/groups` (for fair lending) are optional.
 
 Measures on the latest part use models that have not seen it: those fitted on the earlier part.
 """

@@ -23,8 +23,8 @@ def reasons(
     """Frequencies of reasons among the declined rows of `values`; the first of `models` serves, and its PDs are `pd`.
 
     `stability` is the mean Jaccard index of the reasons by the serving seed's model and by each other seed's, each
-    relative to its contributions for the same applicants near the cut-off; None with one seed. `without` is the share of
-    applicants for whom no factor raised the risk above the reference. Both are None if nobody is declined.
+    relative to its contributions for the same applicants near the cut-off; None with one seed. `without` is the share
+    of applicants for whom no factor raised the risk above the reference. Both are None if nobody is declined.
     """
     declined = np.flatnonzero(pd > cutoff)
     if not len(declined):

@@ -15,8 +15,8 @@ class Settings:
     """Settings of a training job. The model of the first of `seeds` serves; fee and loss are shares of the amount lent.
 
     `bad_weight` is the weight of a bad relative to a good in fitting; calibration undoes it. `rounds` is the maximum
-    number of trees; with `early_stopping` above 0, training stops after that many rounds without improvement on the last
-    `late_share` of the earlier part. `trials` is the number of Optuna trials; 0 takes the default hyperparameters.
+    number of trees; with `early_stopping` above 0, training stops after that many rounds without improvement on the
+    last `late_share` of the earlier part. `trials` is the number of Optuna trials; 0 takes the default hyperparameters.
     """
 
     run: str

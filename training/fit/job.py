@@ -41,7 +41,7 @@ ALONE: Final = RunContext()
 
 @dataclass(frozen=True)
 class TrainedModels:
-    """A bundle, and each seed's models as text by seed: `seeds` fitted on all checkouts, `validation` on the earlier part.
+    """A bundle, and models as text by seed: `seeds` are fitted on all checkouts, `validation` on the earlier part.
 
     `training.evaluate` measures the latter on the latest part, which they have not seen.
     """
@@ -60,7 +60,7 @@ def train(
     monotone: Monotone = ANY_DIRECTION,
     context: RunContext = ALONE,
 ) -> TrainedModels:
-    """Validate and calibrate on the latest part, then fit every seed on all rows. Raises CannotLearn, DefinitionError."""
+    """Validate and calibrate on the latest part, then fit every seed on all. Raises CannotLearn, DefinitionError."""
     require_both(data.bad, "data set")
     split = split_by_time(data.q, data.known_at, settings.late_share)
     require_both(data.bad[split.early], "earlier part")
@@ -157,7 +157,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
 
 
 def write(trained: TrainedModels, out: Path) -> None:
-    """Write bundle.json, metrics.json, seeds/<n>.txt and validation/<n>.txt, which SageMaker packs into model.tar.gz."""
+    """Write bundle.json, metrics.json, seeds/<n>.txt and validation/<n>.txt; SageMaker packs them into model.tar.gz."""
     bundle = trained.bundle
     for folder, models in (("seeds", trained.seeds), ("validation", trained.validation)):
         (out / folder).mkdir(parents=True, exist_ok=True)

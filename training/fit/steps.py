@@ -49,7 +49,7 @@ class TrainingPlan:
     context: RunContext
 
     def recipe(self, definitions: Definitions, monotone: Monotone) -> Recipe:
-        """Recipe with parameters and rounds found on the latest share of the earlier part, or fixed if it is too short."""
+        """Recipe with parameters and rounds found on the latest share of the earlier part, or fixed ones."""
         settings, features = self.settings, definitions.features
         base = Recipe(features, monotone.of(features), settings.rounds, hosts=self.context.hosts)
         inner = self._inner()

@@ -90,7 +90,7 @@ def murphy(bad: Labels, pd: Floats) -> dict[str, float]:
 
 
 def hosmer_lemeshow(bad: Labels, pd: Floats) -> dict[str, float]:
-    """χ² over the ten bins and its p-value (10 degrees of freedom: these rows were not fitted on). Reported, not a gate."""
+    """χ² over the ten bins and its p-value (10 degrees of freedom: these rows were not fitted on). Never a gate."""
     table = calibration_table(bad, _open(pd))
     statistic = sum(
         row.n * (row.predicted - row.observed) ** 2 / (row.predicted * (1.0 - row.predicted)) for row in table

@@ -1,7 +1,7 @@
-"""Distances of two populations: PSI, Jensen-Shannon distance, missing rates. Pure functions over arrays; NaN is missing.
+"""Distances of two populations: PSI, Jensen-Shannon distance, missing rates.
 
-Each docstring names the source of its formula. `psi_by_chance` is the sampling noise of PSI, large for small
-populations.
+Pure functions over arrays; NaN is missing. Each docstring names the source of its formula. `psi_by_chance` is the
+sampling noise of PSI, large for small populations.
 """
 
 from __future__ import annotations

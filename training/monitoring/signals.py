@@ -33,9 +33,9 @@ class Signal(NamedTuple):
 def signals(report: Monitoring) -> Iterator[Signal]:
     """Yield the signals that the report supports; without labels there are none about calibration.
 
-    Drift signals are the largest PSI of a feature, and the score's. The others are the distance of the whole 95 % interval
-    from the expected value (slope 1, as many bads as predicted, the approval rate before); that of the bad rate is a
-    factor less one, in either direction.
+    Drift signals are the largest PSI of a feature, and the score's. The others are the distance of the whole 95 %
+    interval from the expected value (slope 1, as many bads as predicted, the approval rate before); that of the bad
+    rate is a factor less one, in either direction.
     """
     if report.population["decisions"] >= FEWEST:
         shifted = [feature for feature in report.features if _is_clear(feature)]
