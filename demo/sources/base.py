@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
     def timeline(self) -> Iterator[Event | SourceCheckout]:
-        """Events from `as_of` to the last checkout, and checkouts, in time order; a checkout precedes its moment's events."""
+        """Events from `as_of` to the last checkout, and checkouts, in time order; at a tie the checkout is first."""
         ...
 
 

@@ -95,7 +95,7 @@ class Course:
         return self.closed_at is None or self.closed_at >= at
 
     def in_arrears_at(self, at: int) -> bool:
-        """Whether an instalment was missed and every retry has failed."""
+        """True if an instalment was missed and every retry has failed."""
         asked_at = math.inf if self.missed_at is None else self.missed_at + RETRIES[-1] * DAY
         return at > asked_at and self.open_at(at)
 
@@ -131,7 +131,7 @@ def _after_default(
 
 
 def _payment_moment(rng: random.Random, loan: SimulatedLoan, installment: int, risk: float) -> int:
-    """Some days around the due date; the last payment of a good loan stays inside the grace."""
+    """Moment (ms) some days around the due date; the last payment of a good loan stays within the grace period."""
     days = rng.gauss(LATENESS + LATENESS_PER_RISK * risk, LATENESS_SPREAD)
     latest = 2.8 if installment == loan.product.installments else 9.0
     return loan.due_at(installment) + int(max(min(days, latest), -10.0) * DAY)

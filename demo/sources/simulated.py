@@ -105,7 +105,7 @@ class _Life:
         return course
 
     def in_arrears_at(self, at: int) -> bool:
-        """Whether any loan is in arrears."""
+        """True if any loan is in arrears."""
         return any(course.in_arrears_at(at) for course in self.courses)
 
     def _default_probability(self, at: int, merchant: Merchant, amount: int) -> float:

@@ -1,4 +1,4 @@
-"""Sources: what they say is valid, in time order, the same every time, and never ahead of what was known."""
+"""Sources: their events and checkouts are valid, in time order, reproducible, and never ahead of what was known."""
 
 import csv
 import itertools
@@ -33,7 +33,7 @@ def place(item):
 
 
 def assert_sound(source):
-    """What holds for every source."""
+    """Assert the invariants of every source."""
     history = list(source.history())
     later, checkouts = split(source.timeline())
     events = history + later
@@ -57,7 +57,7 @@ def assert_sound(source):
 
 
 def labels_from(events):
-    """Ends of loans by the lender's own label, from events alone; None while open before the last due date."""
+    """Labels of loans by the lender's own definition, from events alone; None while open before the last due date."""
     closed = {e["data"]["loan_id"]: moment(e)[0] for e in events if e["type"] == LABEL.closed}
     return {
         e["data"]["checkout_id"]: closed.get(e["data"]["loan_id"], FAR_AHEAD)
@@ -156,7 +156,7 @@ JUST_BEFORE = ("bo", "3", "2017-07-21 23:59:59", "10000.0", "11500.0", "15", "Go
 
 
 def folder(where, earlier=((*LOAN, *ENDED),), decided=(NOW, JUST_BEFORE)):
-    """A folder in the form of the data; every row made up."""
+    """Write a folder of synthetic rows in the form of the data."""
     for name, header, rows in ((EARLIER, EARLIER_HEADER, earlier), (DECIDED, DECIDED_HEADER, decided)):
         with (where / name).open("w", newline="", encoding="utf-8") as lines:
             csv.writer(lines).writerows([header, *rows])

@@ -1,4 +1,4 @@
-"""A program for the tests: loads a lender's history into a state folder, or runs one retraining on it and tells each state."""
+"""Test program: loads a lender's history into a state folder, or runs one retraining and prints its states."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(system: LocalSystem, data: Path) -> None:
 
 
 def retrain(system: LocalSystem) -> dict[str, Any]:
-    """One line for every state that is entered, then how it ended."""
+    """Run the retraining, printing every state that is entered; returns its status and failed events."""
     states = system.client("stepfunctions")
     execution = states.start_execution(
         stateMachineArn=system.outputs["RetrainStateMachineArn"], name=ORDER["run"], input=json.dumps(ORDER)

@@ -1,4 +1,4 @@
-"""The API of the running system over HTTP: the printed curl line, keys used twice, everything that can arrive."""
+"""The API of the running system over HTTP: the printed curl line, repeated keys, malformed requests."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def body_of(curl: str) -> dict[str, Any]:
 
 
 def run_curl(curl: str) -> httpx.Response:
-    """The command as printed, by curl itself where there is one."""
+    """Run the printed command, with curl itself where it is installed."""
     if shutil.which("curl") is None:
         door = door_in(curl)
         words = shlex.split(curl)
@@ -49,7 +49,7 @@ def body(served: Served) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def post(served: Served, body: dict[str, Any]) -> Post:
-    """Posts a checkout with a good merchant key, unless told otherwise; None leaves a header out."""
+    """Post a checkout, by default with a valid merchant key; None leaves a header out."""
     door = served.running.door
 
     def send(
@@ -281,7 +281,7 @@ def applied(served: Served, customer: str) -> list[dict[str, Any]]:
 
 
 def reasons(served: Served, count: int) -> set[str]:
-    """Ids of the dead letters, each of which says why; they are taken away."""
+    """Ids of the dead letters, each of which has its reason; deletes them."""
     sqs, ids = served.account.client("sqs"), set[str]()
     (url,) = (
         url for url in sqs.list_queues()["QueueUrls"] if "eventsdlq" in url.lower() or "dead" in url.lower()

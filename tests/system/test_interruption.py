@@ -1,4 +1,4 @@
-"""The same command after every kind of end: nothing lost, nothing counted twice, nobody left behind."""
+"""The demo restarted after every kind of end: nothing lost, nothing counted twice, no process left behind."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from tests.system.contents import Account, Contents
 from tests.system.running import Ended, Running, adopt_secrets
 
 rng = random.Random(int(os.environ.get("KILL_SEED", "1")))
-"""Moments differ anyhow, by what the machine does meanwhile; KILL_SEED moves them further."""
+"""Moments vary with the machine's load anyway; KILL_SEED varies them further."""
 
 Reached = Callable[[Running], bool]
 
@@ -52,12 +52,12 @@ PLAN: dict[str, tuple[Reached, int]] = {
 
 @dataclass
 class InterruptedRun:
-    """A system that was ended at each moment of the plan and then told its interrupted to the end."""
+    """A system that was ended at each moment of the plan and then ran to the end."""
 
     state: Path
     ends: dict[str, Ended] = field(default_factory=dict)
     contents: Contents | None = None
-    said: str = ""
+    stdout: str = ""
     last: Ended | None = None
     once: Ended | None = None
     other_source: Ended | None = None
@@ -79,7 +79,7 @@ def interrupted(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Ite
             running.until(lambda running=running, reached=reached: reached(running), moment)
             run.ends[moment] = running.end(number)
         running = start(DATA=str(served.data)).until_ready()
-        run.contents, run.said = Account(run.state).contents(), running.said
+        run.contents, run.stdout = Account(run.state).contents(), running.stdout
         run.last = running.end(signal.SIGTERM)
         run.once = start(DATA=str(served.data), ONCE="1").result()
         run.other_source = start(SIZE="3").result()
@@ -108,13 +108,13 @@ def test_exit_codes_say_how_it_ended(interrupted: InterruptedRun) -> None:
         "last checkouts": killed,
     }
     for moment in ("loading", "deciding"):
-        assert interrupted.ends[moment].said.endswith(
+        assert interrupted.ends[moment].stdout.endswith(
             "\nstopped before it was ready; the same command continues\n"
         )
-        assert interrupted.ends[moment].complained == ""
+        assert interrupted.ends[moment].stderr == ""
     assert interrupted.last is not None
-    assert (interrupted.last.code, interrupted.last.complained) == (0, "")
-    assert interrupted.last.said.endswith("\nstopped\n")
+    assert (interrupted.last.code, interrupted.last.stderr) == (0, "")
+    assert interrupted.last.stdout.endswith("\nstopped\n")
 
 
 def test_features_equal_those_of_an_uninterrupted_run(served: Served, interrupted: InterruptedRun) -> None:
@@ -139,7 +139,7 @@ def test_the_archive_holds_every_event_whole(served: Served, interrupted: Interr
 
 
 def published(record: dict[str, Any]) -> Any:
-    """The event that tells of a decision."""
+    """The event that reports a decision."""
     event = decision.decided(decision.parse_record(json.dumps(record).encode()), DEFINITIONS)
     return json.loads(encode_event(event))
 
@@ -151,7 +151,7 @@ def test_no_queue_holds_anything(served: Served, interrupted: InterruptedRun) ->
 
 
 def decided(record: dict[str, Any]) -> dict[str, Any]:
-    """What was decided and why. Left out is what names the run: its bundle, its writes, the attempt, its clock."""
+    """The decision and its reasons, without what depends on the run: bundle, writes, attempt, clock."""
     vector = {name: part for name, part in record["vector"].items() if name != "versions"}
     owed = record["adverse_action"] and record["adverse_action"]["kind"]
     named = {"vector": vector, "adverse_action": owed}
@@ -175,32 +175,34 @@ def test_who_was_answered_before_a_kill_was_answered_the_same_after_it(interrupt
     assert set.union(*by_checkout.values()) == interrupted.contents.answers.keys()
 
 
-def figures(said: str) -> list[str]:
+def figures(stdout: str) -> list[str]:
     """The report without its times, and without the number of archived copies."""
-    lines = [line for line in said.splitlines() if re.match(r"decisions=|approval|auc=|parity=|leaky", line)]
+    lines = [
+        line for line in stdout.splitlines() if re.match(r"decisions=|approval|auc=|parity=|leaky", line)
+    ]
     return [re.sub(r"from \d+ archived", "from archived", line) for line in lines]
 
 
 def test_the_report_is_the_same_but_for_the_times(served: Served, interrupted: InterruptedRun) -> None:
-    assert len(figures(interrupted.said)) == 5
-    assert figures(interrupted.said) == figures(served.running.said)
+    assert len(figures(interrupted.stdout)) == 5
+    assert figures(interrupted.stdout) == figures(served.running.stdout)
     assert interrupted.once is not None
-    assert figures(interrupted.once.said) == figures(interrupted.said)
+    assert figures(interrupted.once.stdout) == figures(interrupted.stdout)
 
 
 def test_once_more_and_it_ends_by_itself(interrupted: InterruptedRun) -> None:
     assert interrupted.once is not None
-    assert (interrupted.once.code, interrupted.once.complained) == (0, "")
-    assert "rows=" in interrupted.once.said
+    assert (interrupted.once.code, interrupted.once.stderr) == (0, "")
+    assert "rows=" in interrupted.once.stdout
 
 
 def test_another_population_is_refused_in_one_line(interrupted: InterruptedRun) -> None:
     assert interrupted.other_source is not None
     assert interrupted.other_source.code == 1
-    assert "READY" not in interrupted.other_source.said
+    assert "READY" not in interrupted.other_source.stdout
     assert re.fullmatch(
         r"error: this state belongs to superlender \(.*\), not to simulated \(.*\): run `make clean` first\n",
-        interrupted.other_source.complained,
+        interrupted.other_source.stderr,
     )
 
 
@@ -208,14 +210,14 @@ def test_a_busy_port_is_told_in_one_line(served: Served, tmp_path: Path) -> None
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ended = Running(served.assembly, tmp_path, port, SIZE="3").result()
-    assert (ended.code, ended.said) == (1, "")
+    assert (ended.code, ended.stdout) == (1, "")
     assert re.fullmatch(
-        rf"error: port {port} cannot be served \(.*\): choose another, as in PORT=\d+\n", ended.complained
+        rf"error: port {port} cannot be served \(.*\): choose another, as in PORT=\d+\n", ended.stderr
     )
 
 
 def test_a_state_folder_in_use_is_told_in_one_line(served: Served, tmp_path: Path) -> None:
     first = served.running
     ended = Running(served.assembly, first.state, logs=tmp_path, DATA=str(served.data)).result()
-    assert (ended.code, ended.said) == (1, "")
-    assert re.fullmatch(rf"error: .* is in use by process {first.process.pid}: .*\n", ended.complained)
+    assert (ended.code, ended.stdout) == (1, "")
+    assert re.fullmatch(rf"error: .* is in use by process {first.process.pid}: .*\n", ended.stderr)

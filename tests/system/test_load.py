@@ -1,4 +1,4 @@
-"""Many shops at once: one decision a key, whatever happens at the same moment."""
+"""Many merchants at once: one decision per key under any concurrency."""
 
 import os
 import random
@@ -53,7 +53,7 @@ def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> N
 
 
 def test_scorers_killed_in_mid_load(served: Served) -> None:
-    """Clients send the same again when the gateway says that they may; nothing is decided twice or lost."""
+    """Clients retry when the gateway's status allows it; nothing is decided twice or lost."""
     calls, before = calls_for(CHECKOUTS // 2, seed=2), stored(served)
     done, killed = threading.Event(), set[int]()
 

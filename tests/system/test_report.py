@@ -1,4 +1,4 @@
-"""What `make run` says at its end, recomputed from what it exports by code that is not its own."""
+"""The report of `make run`, recomputed from its exported rows by independent code."""
 
 import json
 import math
@@ -27,7 +27,7 @@ from tests.system.small_lender import CHECKOUTS
 @pytest.fixture(scope="module")
 def figures(served: Served) -> dict[str, str]:
     """Every figure of the report by its name."""
-    return dict(re.findall(r"\b(\w+)=(\S+)", served.running.said.partition("Decide one checkout")[0]))
+    return dict(re.findall(r"\b(\w+)=(\S+)", served.running.stdout.partition("Decide one checkout")[0]))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def rows(figures: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def test_the_last_line_says_where_it_serves(served: Served) -> None:
-    last = served.running.said.splitlines()[-1]
+    last = served.running.stdout.splitlines()[-1]
     assert re.fullmatch(r"READY http://127\.0\.0\.1:\d+", last)
     assert httpx.get(served.running.url + "/").status_code == 404
 

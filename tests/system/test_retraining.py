@@ -1,4 +1,4 @@
-"""A retraining that is killed at every state in turn and started again: the same bundle, and no finished step twice."""
+"""A retraining that is killed at every state in turn and restarted: the same bundle, and no finished step repeated."""
 
 import json
 import os
@@ -31,35 +31,35 @@ JOBS = tuple(job for job in STATES.values() if job)
 
 
 class Started:
-    """One start of the program `retraining`, with what it says."""
+    """One start of the program `retraining`, with its output."""
 
     def __init__(self, what: str, assembly: Path, state: Path, *rest: str) -> None:
-        self._said = state / f"said-{time.monotonic_ns()}.txt"
-        with self._said.open("wb") as said:
+        self._stdout = state / f"stdout-{time.monotonic_ns()}.txt"
+        with self._stdout.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.system.retraining", what, str(assembly), str(state), *rest],
                 cwd=ROOT,
                 env=environment(),
-                stdout=said,
+                stdout=out,
                 stderr=subprocess.STDOUT,
             )
 
     @property
-    def said(self) -> str:
-        return self._said.read_text()
+    def stdout(self) -> str:
+        return self._stdout.read_text()
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not holds():
-            assert self.process.poll() is None, f"ended before {what}: {self.said[-3000:]}"
-            assert time.monotonic() < deadline, f"no {what}: {self.said[-3000:]}"
+            assert self.process.poll() is None, f"ended before {what}: {self.stdout[-3000:]}"
+            assert time.monotonic() < deadline, f"no {what}: {self.stdout[-3000:]}"
             time.sleep(0.004)
 
     def until_said(self, line: str) -> None:
-        self.until(line, lambda: f"{line}\n" in self.said)
+        self.until(line, lambda: f"{line}\n" in self.stdout)
 
     def kill(self) -> list[int]:
-        """End it at once; the processes that it left behind."""
+        """Kill it; returns the processes that it left behind."""
         self.process.send_signal(signal.SIGSTOP)
         children = list(descendants(self.process.pid))
         self.process.send_signal(signal.SIGKILL)
@@ -67,15 +67,15 @@ class Started:
         return left_of(children)
 
     def result(self) -> dict[str, Any]:
-        assert self.process.wait(PATIENCE_S) == 0, self.said[-3000:]
-        ended = next((line for line in self.said.splitlines() if line.startswith("ENDED ")), "ENDED {}")
+        assert self.process.wait(PATIENCE_S) == 0, self.stdout[-3000:]
+        ended = next((line for line in self.stdout.splitlines() if line.startswith("ENDED ")), "ENDED {}")
         result: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
         return result
 
 
 @dataclass
 class Retrainings:
-    """How an uninterrupted run ended, and one that was killed at every state."""
+    """Results of an uninterrupted run, and of one that was killed at every state."""
 
     once: dict[str, Any]
     killed: dict[str, Any]
@@ -116,7 +116,7 @@ def retrainings(
 
 
 def _jobs(state: Path) -> list[str]:
-    """Every job that was started, by the logs that they leave."""
+    """Every job that was started, by its log file."""
     return sorted(path.stem.removeprefix("candor-dev-r1-") for path in (state / "logs/jobs").glob("*.log"))
 
 

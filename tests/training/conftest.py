@@ -112,7 +112,7 @@ def loan(number: str, customer: str, at: int, *, days_late: int | None, total: i
 
 
 def write_archive(root: Path, events: list[dict], name: str = "2026/11/23/21/part-1.gz") -> Path:
-    """Loaded history as the archive holds it."""
+    """Write loaded history in the archive's form."""
     lines = [
         {"id": "x", "source": HISTORY, "detail-type": item["type"], "time": LOADED, "detail": item}
         for item in events
@@ -121,7 +121,7 @@ def write_archive(root: Path, events: list[dict], name: str = "2026/11/23/21/par
 
 
 def write_lines(path: Path, lines: Iterable[dict]) -> Path:
-    """An object of the archive."""
+    """Write one object of the archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in lines)
@@ -130,7 +130,7 @@ def write_lines(path: Path, lines: Iterable[dict]) -> Path:
 
 @pytest.fixture(scope="session")
 def history() -> list[dict]:
-    """Loans of customers who are punctual or not: the past tells the future."""
+    """Loans of punctual and of late customers: the past predicts the future."""
     random_ = random.Random(5)
     events: list[dict] = []
     for number in range(900):

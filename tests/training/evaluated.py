@@ -1,4 +1,4 @@
-"""A small trained set with its evaluation: `assessed(folder)` for whoever needs a valid evaluation.json."""
+"""A small lender trained and evaluated: `evaluated(folder)` makes a valid evaluation.json."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ROWS = 900
 
 @dataclass(frozen=True)
 class EvaluatedLender:
-    """What the three jobs wrote. `root` is a PROCESSING_ROOT with `input/` and `output/`."""
+    """Output of the three jobs. `root` is a PROCESSING_ROOT with `input/` and `output/`."""
 
     root: Path
     bundle: Bundle
@@ -51,7 +51,7 @@ class EvaluatedLender:
 def evaluated(
     root: Path, *, champion: Bundle | None = None, seeds: tuple[int, ...] = (1, 2), seed: int = 5
 ) -> EvaluatedLender:
-    """Data set, training (40 rounds) and evaluation of the small lender below `root`; a second or two."""
+    """Build, train (40 rounds) and evaluate the small lender below `root`; takes a second or two."""
     inputs = root / "input"
     write_dataset(inputs / "dataset", seed=seed)
     trained(inputs, seeds)

@@ -93,7 +93,7 @@ def test_the_same_inputs_give_the_same_bytes_but_for_the_latency(done, tmp_path)
 
 
 class Page(HTMLParser):
-    """What a page would load, and the places it links to."""
+    """Resources that a page would load, its links and its ids."""
 
     def __init__(self) -> None:
         super().__init__()

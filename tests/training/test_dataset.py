@@ -1,4 +1,4 @@
-"""Labels as they were known at the time, in a file that says what it was made of."""
+"""Labels as they were known at the time, in a data set with a manifest of its inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures against their own definitions."""
+"""Metrics of scores against their definitions."""
 
 from __future__ import annotations
 

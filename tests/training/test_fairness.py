@@ -1,4 +1,4 @@
-"""Fair lending measures against hand calculations, and a search that finds what was planted."""
+"""Fair lending measures against hand calculations, and a search that finds a planted proxy."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ def pins(path: Path) -> set[str]:
 
 
 def job_modules() -> set[str]:
-    """What the stacks name as a job's program."""
+    """Modules that the stacks start as jobs."""
     sources = "".join(path.read_text() for path in (ROOT / "stacks").rglob("*.py"))
     return set(re.findall(r'"ContainerEntrypoint": \["python", "-m", "([a-z_.]+)"\]', sources))
 

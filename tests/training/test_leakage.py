@@ -1,4 +1,4 @@
-"""A set that knows the future is suspected, an honest one is not."""
+"""Leakage checks: a training set that knows the future is suspected, an honest one is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def honest(tmp_path_factory, history):
 
 @pytest.fixture(scope="module")
 def twin(honest, events):
-    """The same rows with features that know the 30 days after."""
+    """The same rows with features that know the following 30 days."""
     known, _ = labelled_checkouts(small_lender(), events, AS_OF)
     questions = [row.question for row in known]
     return replace(honest, values=point_in_time(small_lender(), events, questions, leaky=True).values)
@@ -55,7 +55,7 @@ def test_the_honest_set_is_not_suspected(honest, events):
 
 @pytest.fixture(scope="module")
 def corrected(history):
-    """The same history with closings that became known three days late, and copies that arrived later and claim to be earlier."""
+    """The same history with closings that became known three days late, and later copies that claim to be earlier."""
     events = [parse_event(json.dumps(body).encode()) for body in history]
     late = [
         replace_event(event, known_at=event.occurred_at + 3 * DAY) if event.type == "loan.closed" else event

@@ -128,7 +128,7 @@ def bundle():
 
 @pytest.fixture(scope="module")
 def template():
-    """One real decision, to make others of."""
+    """One real decision, as a template for others."""
     return lending.Till().decide().decision
 
 
@@ -157,7 +157,7 @@ def snapshot(bundle, rows: np.ndarray, **changes):
 
 
 def decisions(template, bundle, rows: np.ndarray, approved: float = 0.7):
-    """One an hour, each of its own checkout."""
+    """One decision per hour, each for its own checkout."""
     choose = random.Random(1)
     for number, row in enumerate(rows.tolist()):
         amount = int(row[FEATURES.index("request.amount")])

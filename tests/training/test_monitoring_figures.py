@@ -1,4 +1,4 @@
-"""Drift and calibration against independent implementations: scipy, scikit-learn, and worked examples from the papers."""
+"""Drift and calibration against scipy, scikit-learn, and worked examples from the papers."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_feature_that_was_always_missing_shows_when_it_appears():
 
 
 def outcomes(size: int, slope: float, intercept: float) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted PDs, and outcomes of the probabilities that slope and intercept make of them."""
+    """Predicted PDs, and outcomes drawn from them after a shift by slope and intercept."""
     odds = RANDOM.normal(-1.5, 1.0, size)
     return special.expit(odds), RANDOM.random(size) < special.expit(slope * odds + intercept)
 

@@ -1,4 +1,4 @@
-"""Labels of instalments against what a person would count by hand, and the series month by month."""
+"""Labels of instalments against hand counts, and the monthly series."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounds, directions, weights, search, interruption and several hosts: each repeats, and each does what it says."""
+"""Rounds, directions, weights, search, interruption and several hosts: each is correct and reproducible."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_search_asks_in_batches_and_keeps_the_best():
 
 
 class Interrupted(Exception):
-    """The spot instance is gone."""
+    """The spot instance was interrupted."""
 
 
 def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monkeypatch, capsys):
@@ -264,7 +264,7 @@ def test_hosts_come_from_the_toolkit_or_from_the_file(tmp_path):
 
 
 def free_ports() -> str:
-    """The first of four ports in a row that nobody listens at: two hosts, two models."""
+    """The first of four free ports in a row: two hosts, two models."""
     for port in range(21_000, 29_000, 4):
         with ExitStack() as stack:
             try:

@@ -1,4 +1,4 @@
-"""From a data set to a bundle that serves: same input, same bytes; refusals in one line."""
+"""Training from a data set to a bundle that serves: same input, same bytes; errors in one line."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Instalment:
     postings: set[tuple[int, str, bool]] = field(default_factory=set)
 
     def unpaid_at(self, moment: int) -> bool:
-        """Whether it was due at `moment` (ms UTC) and its latest posting was not a payment."""
+        """True if it was due at `moment` (ms UTC) and its latest posting was not a payment."""
         if self.due is None or self.due > moment:
             return False
         postings = sorted(posting for posting in self.postings if posting[0] <= moment)

@@ -118,7 +118,7 @@ def alternatives(
 
 
 def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether `candidate` is at least as good in AUC and ratio, and better in one of them."""
+    """True if `candidate` is at least as good in AUC and ratio, and better in one of them."""
     as_good = candidate["auc"] >= other["auc"] and candidate["air"] >= other["air"]
     return bool(as_good and (candidate["auc"] > other["auc"] or candidate["air"] > other["air"]))
 

@@ -62,7 +62,7 @@ def against_reference(outcomes: Outcomes, group: Mask, reference: Mask) -> dict[
 
     `air`: ratio of approval rates. `marginal_effect`: approval rate of the reference less the group's. `smd`:
     difference of mean PD in standard deviations of all; above 0 the group is scored riskier. `fpr_ratio`: goods
-    declined; `fnr_ratio`: bads approved. `air_at`: the ratio if the best quarter, half and three quarters were approved.
+    declined; `fnr_ratio`: bads approved. `air_at`: the ratio with the best quarter, half, three quarters approved.
     `fisher_p` tests approvals, `t_p` mean PDs (Welch). `flagged`: the ratio is below four fifths and significantly so.
     """
     approved, pd, bad = outcomes.approved, outcomes.pd, outcomes.bad == 1

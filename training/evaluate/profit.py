@@ -54,7 +54,7 @@ def _best(bad: Labels, pd: Floats, income: float, loss: float) -> dict[str, Any]
 
 
 def swap_set(bad: Labels, challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> dict[str, Any]:
-    """Applicants approved by both, by neither, and, with bad rates, by the challenger (`in`) or champion (`out`) only."""
+    """Applicants approved by both, by neither, and, with bad rates, by challenger (`in`) or champion (`out`) only."""
     swapped_in, swapped_out = challenger & ~champion, champion & ~challenger
     return {
         "both": int((challenger & champion).sum()),

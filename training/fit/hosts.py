@@ -50,7 +50,7 @@ class Hosts:
 
     @property
     def first(self) -> bool:
-        """Whether this host writes the bundle; the others have the same model and write nothing."""
+        """True if this host writes the bundle; the others have the same model and write nothing."""
         return not self.several or self.names.index(self.current) == 0
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

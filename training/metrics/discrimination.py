@@ -24,7 +24,7 @@ _REQUEST: Final = "request."
 
 
 def enough(bad: Labels) -> bool:
-    """Whether there are enough bads and goods for a meaningful AUC."""
+    """True if there are enough bads and goods for a meaningful AUC."""
     return min(int(bad.sum()), len(bad) - int(bad.sum())) >= MIN_OF_EACH
 
 

@@ -3,4 +3,4 @@
 from typing import Final
 
 CHAMPION: Final = "champion"
-"""In place of a run's name: the run that trained the serving bundle."""
+"""Placeholder for a run's name: the run that trained the serving bundle."""

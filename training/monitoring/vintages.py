@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def censored(self) -> bool:
-        """Whether some of these loans are not mature yet, so that the rate may change."""
+        """True if some of these loans are not mature yet, so that the rate may change."""
         return self.awaited > 0
 
     @property
