@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from tests.training.evaluated import POLICY, population, write_dataset
 from training.dataset.read import read_training_set
 from training.dataset.split import CannotLearn, Split, split_by_time
 from training.fit import job as training_job
+from training.fit import steps
 from training.fit.checkpoints import Checkpoints
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
@@ -238,6 +240,18 @@ def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_pa
     assert run_context(Hosts(), tmp_path / "none", data, SETTINGS, RISING).checkpoints == Checkpoints()
     pair = Hosts(("algo-1", "algo-2"), "algo-1")
     assert run_context(pair, tmp_path, data, SETTINGS, RISING).checkpoints == Checkpoints()
+
+
+def test_checkpoints_depend_on_the_code_that_computes_them():
+    sources = Path(steps.__file__).parents[1]
+    imported = {
+        f"{node.module.removeprefix('training.').replace('.', '/')}.py"
+        for name in ("fit/steps.py", "fit/recipe.py", "fit/search.py")
+        for node in ast.walk(ast.parse((sources / name).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("training.dataset.", "training.fit."))
+    }
+    computing = imported - {"fit/checkpoints.py", "fit/hosts.py", "fit/hyperparameters.py"}
+    assert computing <= set(steps._CODE)
 
 
 def test_a_step_that_was_cut_while_written_is_made_again(tmp_path):

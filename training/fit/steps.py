@@ -28,7 +28,15 @@ FIXED_ROUNDS: Final = 400
 """Rounds where the earlier part is too short for early stopping."""
 
 _ROOT: Final = Path(__file__).resolve().parents[1]
-_CODE: Final = ("fit/calibrate.py", "fit/steps.py", "fit/recipe.py", "fit/search.py", "dataset/read.py")
+_CODE: Final = (
+    "dataset/read.py",
+    "dataset/split.py",
+    "fit/calibrate.py",
+    "fit/recipe.py",
+    "fit/search.py",
+    "fit/steps.py",
+)
+"""Files whose bytes are part of the checkpoint key, because they decide what a step computes."""
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _csi(axes: Axes, indices: Mapping[str, float]) -> None:
 def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:
     ranked = sorted(frequency.items(), key=lambda pair: (pair[1], pair[0]))
     axes.barh([code for code, _ in ranked], [share for _, share in ranked], color=BLUE, height=0.7)
-    axes.set(xlabel="share of the declined who are told it")
+    axes.set(xlabel="share of the declined with this reason")
     axes.xaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="y")
 
