@@ -267,7 +267,7 @@ def source_of(data: str | None, size: str | None) -> Source:
     if not size:
         return SimulatedLender()
     if not size.isdecimal() or not int(size):
-        raise SourceError(f"SIZE={size} is no number of customers: use one such as SIZE=480")
+        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE=480")
     return SimulatedLender(customers=int(size))
 
 

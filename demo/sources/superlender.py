@@ -224,7 +224,7 @@ def _row(
 
 def _whole(row: Mapping[str, str]) -> Mapping[str, str]:
     if None in row or None in row.values():
-        raise ValueError("the row has not as many values as the header has columns")
+        raise ValueError("the row has fewer or more values than the header has columns")
     return row
 
 

@@ -224,7 +224,7 @@ class TestSuperLender:
             SuperLender(folder(tmp_path, earlier=(row,)))
 
     def test_short_rows_unknown_flags_and_missing_columns_are_named(self, tmp_path):
-        with pytest.raises(SourceError, match="line 2: the row has not as many values"):
+        with pytest.raises(SourceError, match="line 2: the row has fewer or more values"):
             SuperLender(folder(tmp_path, earlier=(LOAN,)))
         with pytest.raises(SourceError, match="line 2: good_bad_flag"):
             SuperLender(folder(tmp_path, decided=((*NOW[:-1], "Ugly"),)))

@@ -124,7 +124,7 @@ def test_a_short_history_is_not_stopped_early_on(data, capsys):
         TrainingPlan(data, settings, few, RunContext()).recipe(small_lender(), Monotone()).rounds
         == FIXED_ROUNDS
     )
-    assert "too short to stop early" in capsys.readouterr().out
+    assert "too short for early stopping" in capsys.readouterr().out
 
 
 def test_progress_can_be_charted(data, capsys):
@@ -224,7 +224,7 @@ def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monke
     assert resumed.seeds == undisturbed.seeds
     assert fits == 3 + 2, "two of four models were kept"
     for step in ("trial-0.json", "rounds-1.json", "validation-1.txt", "validation-2.txt"):
-        assert f"checkpoint: {step} is done already" in output
+        assert f"checkpoint: {step} is already done" in output
 
 
 def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_path):

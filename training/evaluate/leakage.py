@@ -131,7 +131,7 @@ class EventHistory:
             compared += len(kept)
         for index in np.argsort(-changed, kind="stable")[:_NAMED].tolist():
             if changed[index]:
-                what = f"{changed[index]} of {compared} values change when events known later are taken away"
+                what = f"{changed[index]} of {compared} values change when events known later are removed"
                 yield {"feature": features[index], "what": what}
 
     def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
@@ -165,7 +165,7 @@ def _wrong_labels(data: TrainingSet, known: Mapping[str, LabelledCheckout]) -> I
     )
     for what, wrong in (
         ("no label was known of them before as-of", unknown),
-        ("the events tell another label", other),
+        ("the events give another label", other),
     ):
         if wrong.any():
             yield {"rows": _some(data, wrong), "what": what}

@@ -22,7 +22,9 @@ def calibrate(raw: Floats, bad: NDArray[np.int8], weight: Floats | None = None) 
     regression = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1_000).fit(raw.reshape(-1, 1), bad, weight)
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     if slope <= 0.0:
-        raise CannotLearn("the model ranks the validation period backwards: there is no signal that lasts")
+        raise CannotLearn(
+            "the model ranks the validation period backwards: its signal does not last; load more history"
+        )
     return Calibration(slope=slope, intercept=intercept)
 
 

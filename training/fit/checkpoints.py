@@ -34,7 +34,7 @@ class Checkpoints:
             return make()
         path = self.folder / step
         if path.is_file():
-            print(f"checkpoint: {step} is done already")
+            print(f"checkpoint: {step} is already done")
             return path.read_text()
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)

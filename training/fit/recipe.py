@@ -150,7 +150,7 @@ def raw_scores(model: str, values: Floats) -> Floats:
 def progress(seed: int) -> Callable[[CallbackEnv], None]:
     """Callback that prints `seed=1 round=50 auc=0.6812 loss=0.3411`, from which CloudWatch reads metrics."""
 
-    def tell(env: CallbackEnv) -> None:
+    def report(env: CallbackEnv) -> None:
         done = env.iteration + 1
         if done % PROGRESS_EVERY and done != env.end_iteration:
             return
@@ -159,5 +159,5 @@ def progress(seed: int) -> Callable[[CallbackEnv], None]:
         metrics_text = "".join(f" {names[name]}={metrics[name]:.4f}" for name in names if name in metrics)
         print(f"fit: seed={seed} round={done}{metrics_text}", flush=True)
 
-    tell.order = 15  # type: ignore[attr-defined] # after the evaluation, before early stopping (30)
-    return tell
+    report.order = 15  # type: ignore[attr-defined] # after the evaluation, before early stopping (30)
+    return report

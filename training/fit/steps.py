@@ -64,7 +64,7 @@ class TrainingPlan:
         if not (settings.early_stopping or settings.trials):
             return base
         if not (enough(self.data.bad[inner.early]) and enough(self.data.bad[inner.late])):
-            print(f"rounds: the history is too short to stop early on; {FIXED_ROUNDS} at most")
+            print(f"rounds: the history is too short for early stopping; at most {FIXED_ROUNDS}")
             return replace(base, rounds=min(settings.rounds, FIXED_ROUNDS))
         recipe = replace(base, parameters={**PARAMETERS, **self._searched(base, inner)})
         return self._stopped(recipe, inner) if settings.early_stopping else recipe

@@ -83,11 +83,15 @@ def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Tr
             f"run {run}: dataset.parquet is not the file that its manifest names; restore it, or name another --run"
         )
     if parsed["definition_hash"] != bundle.definition_hash:
-        raise SnapshotUnusable(f"run {run}: its data set is of other definitions than its bundle")
+        raise SnapshotUnusable(
+            f"run {run}: its data set was built with other definitions than its bundle; name another --run"
+        )
     table = pq.read_table(io.BytesIO(dataset))
     missing = {"amount", *bundle.features} - set(table.column_names)
     if missing:
-        raise SnapshotUnusable(f"run {run}: its data set lacks {', '.join(sorted(missing))}")
+        raise SnapshotUnusable(
+            f"run {run}: its data set lacks {', '.join(sorted(missing))}; name another --run"
+        )
     values = np.column_stack([table[name].to_numpy() for name in bundle.features])
     return TrainingSnapshot(run, parsed, values, table["amount"].to_numpy(), _scored(bundle, values))
 

@@ -52,7 +52,7 @@ def report(
     population = served(decisions, bundle, trained_on, ends.ends)
     if not len(population.q):
         raise NothingServed(
-            "no decision of these moments has the features of this model: widen --since, or name another --run"
+            "no decision in this interval has the features of this model: widen --since, or name another --run"
         )
     return monitor(
         bundle,

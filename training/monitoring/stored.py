@@ -59,7 +59,7 @@ def model_of(s3: S3Client, locations: StageLocations, run: str = CHAMPION) -> tu
         )
     except s3.exceptions.NoSuchKey:
         raise NoModel(
-            f"run {run} has no data set any more (training_retention_days): retrain, or name another --run"
+            f"the data set of run {run} has expired (training_retention_days): retrain, or name another --run"
         ) from None
     return bundle, snapshot_of(run, dataset, manifest, bundle)
 
