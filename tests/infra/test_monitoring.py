@@ -91,7 +91,7 @@ def test_the_schedule_starts_the_job_that_the_image_holds(assembly):
         assert set(job[name]) <= set(shape(each).members)
     program, module, name = job["AppSpecification"]["ContainerEntrypoint"]
     assert (program, module) == ("python", "-m")
-    source = importlib.util.find_spec(name).loader.get_source(name)
+    source = importlib.util.find_spec(f"{name}.job").loader.get_source(f"{name}.job")
     assert all(
         variable in source or variable.removesuffix("_BUCKET") in source for variable in job["Environment"]
     )
