@@ -21,7 +21,7 @@ from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import EVENTS_PREFIX, ArchiveDamaged
 from history.archive.objects import Bucket, Folder
 from lender import DEFINITIONS
-from training.dataset.build import MANIFEST, Asked, Embedded, NothingToLearn, limited, write
+from training.dataset.build import MANIFEST, DatasetSpec, Embedded, NothingToLearn, select_views, write
 
 SPARK: Final = Path(".cache/spark/bin/python")
 """Spark's own environment, which `make spark` creates."""
@@ -60,7 +60,7 @@ def build_command(stage: Stage, out: Path, *, as_json: bool, **asked: Any) -> No
     a decision with the features that it was made on; the manifest says how many differ from those as of then.
     """
     as_of = SystemClock().now_ms() if asked["as_of"] is None else asked["as_of"]
-    wanted = Asked(as_of, "cli", asked["labels"])
+    wanted = DatasetSpec(as_of, "cli", asked["labels"])
     if asked["engine"] == "spark":
         manifest = _on_spark(stage, out, wanted, asked)
     else:
@@ -71,9 +71,9 @@ def build_command(stage: Stage, out: Path, *, as_json: bool, **asked: Any) -> No
         print_pairs(manifest)
 
 
-def _here(stage: Stage, out: Path, wanted: Asked, asked: dict[str, Any]) -> dict[str, Any]:
+def _here(stage: Stage, out: Path, wanted: DatasetSpec, asked: dict[str, Any]) -> dict[str, Any]:
     with one_line(NothingToLearn, ArchiveDamaged), redirect_stdout(sys.stderr), Shown() as shown:
-        definitions = limited(DEFINITIONS, asked["views"])
+        definitions = select_views(DEFINITIONS, asked["views"])
         events = _Counted(_place(stage, asked["archive"], EVENTS_PREFIX), shown)
         engine = Embedded(definitions, events, as_of=wanted.as_of)
         decisions = _place(stage, asked["archive"], DECISIONS_PREFIX) if asked["as_served"] else None
@@ -94,7 +94,7 @@ def _place(stage: Stage, archive: Path | None, prefix: str) -> Folder | Bucket:
     return stage.archive(prefix) if archive is None else Folder(archive / prefix)
 
 
-def _on_spark(stage: Stage, out: Path, wanted: Asked, asked: dict[str, Any]) -> dict[str, Any]:
+def _on_spark(stage: Stage, out: Path, wanted: DatasetSpec, asked: dict[str, Any]) -> dict[str, Any]:
     """The very module that a cluster runs, in Spark's own environment."""
     if not SPARK.is_file():
         raise click.ClickException("Spark's environment is not there: create it with `make spark`")

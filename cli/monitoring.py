@@ -71,15 +71,15 @@ def monitor_command(
 
 
 def _report(stage: Stage, shown: Shown, run: str, since: int | None, until: int) -> Monitoring:
-    from training.monitoring.reading import Archived, report
-    from training.monitoring.stored import Places, archived, model_of
+    from training.monitoring.reading import MonitoringInput, report
+    from training.monitoring.stored import StageLocations, model_of, read_input
 
     names = ("RegistryTableName", "BundlesBucketName", "TrainingBucketName", "ArchiveBucketName")
-    places, s3 = Places(*(stage.output(name) for name in names)), s3_client()
+    places, s3 = StageLocations(*(stage.output(name) for name in names)), s3_client()
     shown.told("reading the snapshot", 0)
     bundle, snapshot = model_of(s3, places, run)
-    found = archived(s3, places)
-    counted = Archived(
+    found = read_input(s3, places)
+    counted = MonitoringInput(
         shown.each("reading decisions", found.decisions), shown.each("reading events", found.envelopes)
     )
     return report(bundle, DEFINITIONS, snapshot, counted, since=since, until=until)

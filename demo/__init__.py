@@ -1,1 +1,1 @@
-"""The story of `make run`: sources of events and checkouts, a run through the local system, and its report."""
+"""The demo of `make run`: sources of events and checkouts, a run through the local system, and its report."""

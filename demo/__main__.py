@@ -9,13 +9,13 @@ from local.command import options, run
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from demo.run import main as demo  # its imports take as long as many a start lasts
+    from demo.run import main as demo  # its imports are slow, and `--help` does not need them
 
     return demo(arguments)
 
 
 def main(words: list[str]) -> int:
-    """The exit code."""
+    """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     options(parser)
     return run(parser, words, _demo)

@@ -1,7 +1,7 @@
-"""The story of `make run` in one process: the same source, library and jobs, with feature items in memory and the archive in a folder.
+"""The demo of `make run` in one process: the same source, library and jobs, for notebooks and tests.
 
-For notebooks and tests: no server, no AWS. What a stage does with streams and queues is a function call here, so a
-rehearsal tells nothing of speed, retries or permissions.
+Feature items are in memory and the archive is a folder; there is no server and no AWS. Function calls replace the
+streams and queues of a stage, so the demo says nothing about speed, retries or permissions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from candor.ingest import ingest
 from candor.model.bundle import Bundle
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.updates import Retention
-from demo.sources.base import Decided, Event, Source
+from demo.sources.base import Event, Source, SourceCheckout
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from local.errors import LocalError
 
@@ -36,8 +36,11 @@ RETENTION: Final = Retention(event_ids=20 * DAY)
 _PATIENCE_S: Final = 60.0
 
 
-class Rehearsal:
-    """One lender below `folder`: `archive/events`, `archive/decisions`, and `runs/<run>/{dataset,model}` as in the buckets."""
+class InProcessDemo:
+    """One lender below `folder`, laid out as the buckets are.
+
+    `archive/events`, `archive/decisions` and `runs/<run>/{dataset,model}`.
+    """
 
     def __init__(self, source: Source, folder: Path) -> None:
         self.source = source
@@ -60,71 +63,73 @@ class Rehearsal:
         )
 
     def load(self) -> int:
-        """History into features and archive; how many events that were."""
+        """Load the history into features and archive; returns the number of events."""
         events = list(self.source.history())
         for start in range(0, len(events), BATCH):
             self.publish(events[start : start + BATCH])
         return len(events)
 
     def publish(self, events: Sequence[Event]) -> None:
-        """The bus takes events, in time order: they are archived and applied."""
+        """Archive and apply events, given in time order. Raises LocalError if any is refused or not applied."""
         if not events:
             return
         self._archive("events", list(map(_archived, events)))
         self.clock.advance(max(0, parse_rfc3339(events[-1]["occurred_at"]) - self.clock.now_ms()))
-        told = ingest(
-            [parse_event(msgspec.json.encode(one)) for one in events],
+        result = ingest(
+            [parse_event(msgspec.json.encode(event)) for event in events],
             DEFINITIONS,
             self.store.features,
             self.clock,
             RETENTION,
             synchronous_store=self.store.synchronous,
         )
-        if told.failed or told.refused:
-            raise LocalError(f"{len(told.refused)} events were refused, {len(told.failed)} not applied")
+        if result.failed or result.refused:
+            raise LocalError(f"{len(result.refused)} events were refused, {len(result.failed)} not applied")
 
     def retrain(self, run: str, seeds: Sequence[int] = (1,)) -> Bundle:
-        """Data set and training as the containers run them, on what was known at the source's `as_of`."""
-        as_of, place = format_rfc3339(self.source.as_of), self.runs / run
-        processing = place / "processing"
+        """Build the data set and train as the containers do, on what was known at the source's `as_of`."""
+        as_of, folder = format_rfc3339(self.source.as_of), self.runs / run
+        processing = folder / "processing"
         (processing / "input").mkdir(parents=True)
         (processing / "input/archive").symlink_to(self.archive / "events")
         (processing / "output").mkdir()
-        (processing / "output/dataset").symlink_to(place / "dataset")
-        (place / "dataset").mkdir()
-        (place / "model").mkdir()
+        (processing / "output/dataset").symlink_to(folder / "dataset")
+        (folder / "dataset").mkdir()
+        (folder / "model").mkdir()
         _job(["training.dataset", "--as-of", as_of, "--run", run], PROCESSING_ROOT=str(processing))
         _job(
             ["training.fit"],
-            SM_CHANNEL_DATASET=str(place / "dataset"),
-            SM_MODEL_DIR=str(place / "model"),
+            SM_CHANNEL_DATASET=str(folder / "dataset"),
+            SM_MODEL_DIR=str(folder / "model"),
             SM_HPS=json.dumps({"run": run, "as_of": as_of, "seeds": json.dumps(list(seeds))}),
         )
-        return Bundle.from_bytes((place / "model/bundle.json").read_bytes())
+        return Bundle.from_bytes((folder / "model/bundle.json").read_bytes())
 
     def promote(self, bundle: Bundle) -> None:
-        """Let the bundle decide from now on."""
+        """Make the bundle the champion."""
         self._bundles[bundle.sha] = bundle.to_bytes()
         self.store.champion = bundle.sha
 
     def decide(self) -> list[Decision]:
-        """Events and checkouts from `as_of` on, in time order; decisions are archived and told to the bus."""
-        found, waiting = [], list[Event]()
+        """Process events and checkouts from `as_of` on, in time order; archives and publishes the decisions."""
+        decisions, waiting = [], list[Event]()
         for item in self.source.timeline():
-            if isinstance(item, Decided):
+            if isinstance(item, SourceCheckout):
                 self.publish(waiting)
                 waiting.clear()
-                found.append(self._decide(item))
+                decisions.append(self._decide(item))
             else:
                 waiting.append(item)
         self.publish(waiting)
-        self._archive("decisions", [_line(self.store.decisions[one.id].record) for one in found])
-        return found
+        self._archive(
+            "decisions", [_line(self.store.decisions[decision.id].record) for decision in decisions]
+        )
+        return decisions
 
-    def _decide(self, checkout: Decided) -> Decision:
+    def _decide(self, checkout: SourceCheckout) -> Decision:
         self.clock.advance(max(0, checkout.q_ms - self.clock.now_ms()))
-        asked = Application(parse_checkout(msgspec.json.encode(checkout.body)), checkout.merchant)
-        attempt = Attempt(asked, checkout.id, checkout.q_ms)
+        application = Application(parse_checkout(msgspec.json.encode(checkout.body)), checkout.merchant)
+        attempt = Attempt(application, checkout.id, checkout.q_ms)
         answer = self._decider.decide(attempt, Deadline(_PATIENCE_S))
         if answer.decision is None:
             raise LocalError(f"checkout {checkout.id} was decided before")
@@ -142,20 +147,20 @@ class Rehearsal:
 
 
 def _archived(event: Event) -> dict[str, Any]:
-    """Loaded history as the bus archives it, at the moment that it is of."""
+    """An event of loaded history in the archive's form, ingested at its own moment."""
     moment = event["occurred_at"]
     return {"ingestion_time": moment, "event": {"time": moment, "source": HISTORY, "detail": event}}
 
 
 def _line(record: bytes) -> dict[str, Any]:
-    found = json.loads(record)
-    return {"id": found["id"], "q": found["q"], "record": msgspec.Raw(record)}
+    content = json.loads(record)
+    return {"id": content["id"], "q": content["q"], "record": msgspec.Raw(record)}
 
 
 def _job(arguments: Sequence[str], **variables: str) -> None:
-    """`python -m` with SageMaker's variables. Raises LocalError with the job's own words."""
+    """Run `python -m` with SageMaker's variables. Raises LocalError with the end of the job's standard error."""
     code = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
-    # OpenMP's threads spin while they wait: on a busy machine a small training then costs several times its work.
+    # OpenMP's threads spin while they wait: on a busy machine that multiplies the CPU time of a small training.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **variables}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, code))
     done = subprocess.run(

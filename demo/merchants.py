@@ -1,4 +1,4 @@
-"""Keys of the local merchants: made once, kept beside the state, stored in the table as hashes only."""
+"""API keys of the local merchants: made once and kept beside the state; the table stores only their hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MerchantKeys:
         self._keys: dict[str, str] = json.loads(file.read_text()) if file.exists() else {}
 
     def register(self, merchants: Iterable[str]) -> None:
-        """Make a key for every merchant that has none, and make sure that the table knows all of them."""
+        """Make a key for every merchant that has none, and register all of them in the table."""
         for merchant in merchants:
             self._keys.setdefault(merchant, new_key(livemode=False))
         self._keep()
@@ -27,7 +27,7 @@ class MerchantKeys:
             register(self._table, key, merchant, livemode=False)
 
     def _keep(self) -> None:
-        """On disk before any is used, whole or not at all, for the owner's eyes."""
+        """Write the keys atomically, before any is used, readable by the owner only."""
         new = self._file.with_suffix(".new")
         new.touch(mode=0o600)
         new.write_text(json.dumps(self._keys, indent=1))

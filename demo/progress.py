@@ -1,18 +1,29 @@
-"""How far a journey came, on disk, so that the next run continues instead of starting again."""
+"""Progress of the demo on disk, from which the next run continues."""
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from demo.sources.base import SourceCheckout
 from local.errors import LocalError
 
 
-class Diary:
+@dataclass(frozen=True)
+class Posted:
+    """One checkout as the merchant saw it: the decision's id and the response time (ms)."""
+
+    checkout: SourceCheckout
+    decision_id: str
+    latency_ms: float
+
+
+class RunProgress:
     """Progress of one population: events published, timeline items decided, runs, and every answer.
 
-    `asked` is the run that was begun, `run` the one whose model serves.
+    `requested_run` is the training run that was started, `run` the one whose model serves.
     """
 
     def __init__(self, folder: Path, population: str) -> None:
@@ -22,51 +33,51 @@ class Diary:
         self._population = population
         self.published = 0
         self.decided = 0
-        self.asked = self.run = ""
+        self.requested_run = self.run = ""
         if self._file.exists():
             self._resume(json.loads(self._file.read_text()))
         self._mend()
 
-    def _resume(self, found: dict[str, str | int]) -> None:
-        known = found.get("population")
+    def _resume(self, saved: dict[str, str | int]) -> None:
+        known = saved.get("population")
         if known != self._population:
             raise LocalError(
-                f"this state belongs to {known}, not to {self._population}: run `make clean` first"
+                f"this state belongs to {known}, not to {self._population}: run `make reset` first"
             )
-        self.published, self.decided = int(found["published"]), int(found["decided"])
-        self.run = str(found["run"])
-        self.asked = str(found.get("asked", ""))
+        self.published, self.decided = int(saved["published"]), int(saved["decided"])
+        self.run = str(saved["run"])
+        self.requested_run = str(saved.get("asked", ""))
 
     def _mend(self) -> None:
-        """Drop a line that a kill cut short: its checkout is posted again and answered the same."""
+        """Drop a line that a kill cut short: its checkout is posted again and gets the same answer."""
         if self._answers.exists():
             whole = self._answers.read_bytes().rpartition(b"\n")
             if whole[2]:
                 os.truncate(self._answers, len(whole[0] + whole[1]))
 
     def save(self) -> None:
-        """Write the progress; a reader sees the old or the new one, never half of it."""
-        found = {
+        """Write the progress atomically."""
+        content = {
             "population": self._population,
             "published": self.published,
             "decided": self.decided,
-            "asked": self.asked,
+            "asked": self.requested_run,
             "run": self.run,
         }
         new = self._file.with_suffix(".new")
-        new.write_text(json.dumps(found))
+        new.write_text(json.dumps(content))
         new.replace(self._file)
 
     def add(self, checkout_id: str, decision_id: str, latency_ms: float) -> None:
-        """Note an answer."""
+        """Append an answer; `latency_ms` is rounded to microseconds."""
         with self._answers.open("a") as lines:
             lines.write(json.dumps([checkout_id, decision_id, round(latency_ms, 3)]) + "\n")
 
     def answers(self) -> dict[str, tuple[str, float]]:
-        """(decision id, ms) by checkout id; the first answer counts, a repeated one is a replay."""
-        found: dict[str, tuple[str, float]] = {}
+        """(decision id, latency in ms) by checkout id; the first answer counts, a repeated one is a replay."""
+        answers: dict[str, tuple[str, float]] = {}
         if self._answers.exists():
             for line in self._answers.read_text().splitlines():
                 checkout_id, decision_id, latency_ms = json.loads(line)
-                found.setdefault(checkout_id, (decision_id, latency_ms))
-        return found
+                answers.setdefault(checkout_id, (decision_id, latency_ms))
+        return answers

@@ -1,7 +1,7 @@
-"""The story of `make run`: load the lender's history, retrain, decide checkouts over HTTP, report, serve.
+"""The demo of `make run`: load the lender's history, retrain, decide checkouts over HTTP, report, serve.
 
-Every step goes through the system's own doors (bus, queue, state machine, API) and remembers how far it came, so that
-a run that was cut short continues: what is sent twice is applied once.
+Every step uses the system's own interfaces (bus, queue, state machine, API) and saves its progress, so that an
+interrupted run continues: an event that is sent twice is applied once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import json
 import logging
 import os
 import shlex
+import tempfile
 import time
 from argparse import Namespace
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from rich.console import Console
@@ -26,14 +26,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY
+from candor.store.dynamodb import DecisionReader
 from demo.merchants import MerchantKeys
-from demo.progress import Diary
-from demo.sources.base import Decided, Event, Source, SourceError, described
+from demo.progress import Posted, RunProgress
+from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
 from local.errors import LocalError
 from local.interrupts import stop_on_signals
 from local.system import LocalSystem
+
+if TYPE_CHECKING:
+    from demo.report import ReportEvidence
 
 CHUNK = 500
 SEEDS = [1, 2, 3, 4, 5]
@@ -43,17 +47,8 @@ _RETRYABLE = (500, 502, 503, 504)
 _RETRIES = 50
 
 
-@dataclass(frozen=True)
-class Posted:
-    """One checkout as the merchant saw it: the decision's id and the time the answer took (ms)."""
-
-    checkout: Decided
-    decision_id: str
-    latency_ms: float
-
-
-class Journey:
-    """One source's way through a running system."""
+class Demo:
+    """One source's run through a running system, step by step."""
 
     def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
         self._system = system
@@ -61,44 +56,49 @@ class Journey:
         self._console = console
         self.outputs = system.outputs
         self.folder = system.folder("journey")
-        self.diary = Diary(self.folder, described(source))
+        self.progress = RunProgress(self.folder, describe(source))
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
-        """History through the bus and the queue into the features; continues where an earlier run stopped."""
+        """Load the history through the bus and the queue; continues where an earlier run stopped."""
         events = list(self._source.history())
         with self._bar() as bar:
-            task = bar.add_task("load history", total=len(events), completed=self.diary.published)
-            for chunk in _chunks(events[self.diary.published :], CHUNK):
+            task = bar.add_task("load history", total=len(events), completed=self.progress.published)
+            for chunk in _chunks(events[self.progress.published :], CHUNK):
                 self._publish(chunk)
-                self.diary.published += len(chunk)
-                self.diary.save()
-                bar.update(task, completed=self.diary.published - self._waiting())
+                self.progress.published += len(chunk)
+                self.progress.save()
+                bar.update(task, completed=self.progress.published - self._waiting())
             while waiting := self._waiting():
-                bar.update(task, completed=self.diary.published - waiting)
+                bar.update(task, completed=self.progress.published - waiting)
                 time.sleep(_POLL_S)
             bar.update(task, completed=len(events))
         self._system.drain()
 
     def retrain(self) -> None:
-        """One run of the state machine, unless the champion of an earlier one serves; one that was cut short goes on."""
-        if self.diary.run:
-            self._console.print(f"model of run {self.diary.run} serves")
+        """Run the state machine, unless the champion of an earlier run serves; an interrupted run continues.
+
+        Raises LocalError if it fails.
+        """
+        if self.progress.run:
+            self._console.print(f"model of run {self.progress.run} serves")
             return
         self._system.flush()
-        if not self.diary.asked:
-            self.diary.asked = f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-            self.diary.save()
-        run = self.diary.asked
+        if not self.progress.requested_run:
+            self.progress.requested_run = (
+                f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+            )
+            self.progress.save()
+        run = self.progress.requested_run
         order = {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
         try:
             self._execute(order)
         except LocalError:
-            self.diary.asked = ""  # what ended by itself may have had its cause in the code: begin anew
-            self.diary.save()
+            self.progress.requested_run = ""  # the cause may be in the code: the next start begins a new run
+            self.progress.save()
             raise
-        self.diary.run = run
-        self.diary.save()
+        self.progress.run = run
+        self.progress.save()
 
     def _execute(self, order: dict[str, Any]) -> None:
         states = self._system.client("stepfunctions")
@@ -106,33 +106,35 @@ class Journey:
             stateMachineArn=self.outputs["RetrainStateMachineArn"], name=order["run"], input=json.dumps(order)
         )["executionArn"]
         with self._console.status("retrain: data set, five seeds, evaluation, gates, promotion"):
-            while (found := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
+            while (description := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
-        if found["status"] != "SUCCEEDED":
+        if description["status"] != "SUCCEEDED":
             why = _reason(states.get_execution_history(executionArn=execution)["events"])
-            raise LocalError(f"retraining ended {found['status']}: {why}; see {self._system.folder('logs')}")
+            raise LocalError(
+                f"retraining ended {description['status']}: {why}; see {self._system.folder('logs')}"
+            )
         self._console.print(f"retrained and promoted: run {order['run']}")
 
     def decide(self) -> None:
-        """Events and checkouts in time order; each checkout after the queue has drained up to its moment."""
+        """Send events and checkouts in time order; each checkout once the queue has drained up to its moment."""
         timeline = list(self._source.timeline())
         waiting: list[Event] = []
         with self._bar() as bar, httpx.Client(base_url=self._system.url, timeout=_HTTP_TIMEOUT_S) as http:
-            task = bar.add_task("decide checkouts", total=len(timeline), completed=self.diary.decided)
-            for place, item in enumerate(
-                itertools.islice(timeline, self.diary.decided, None), self.diary.decided + 1
+            task = bar.add_task("decide checkouts", total=len(timeline), completed=self.progress.decided)
+            for position, item in enumerate(
+                itertools.islice(timeline, self.progress.decided, None), self.progress.decided + 1
             ):
-                if not isinstance(item, Decided):
+                if not isinstance(item, SourceCheckout):
                     waiting.append(item)
                     continue
                 self._settle(waiting)
-                self.diary.add(*self._post(http, item))
-                self.diary.decided = place
-                self.diary.save()
-                bar.update(task, completed=place)
+                self.progress.add(*self._post(http, item))
+                self.progress.decided = position
+                self.progress.save()
+                bar.update(task, completed=position)
             self._settle(waiting)
-            self.diary.decided = len(timeline)
-            self.diary.save()
+            self.progress.decided = len(timeline)
+            self.progress.save()
             bar.update(task, completed=len(timeline))
 
     def _settle(self, waiting: list[Event]) -> None:
@@ -152,7 +154,7 @@ class Journey:
         ]
         self._system.publish(entries)
 
-    def _post(self, http: httpx.Client, checkout: Decided) -> tuple[str, str, float]:
+    def _post(self, http: httpx.Client, checkout: SourceCheckout) -> tuple[str, str, float]:
         headers = self.headers(checkout.merchant, f"{self._source.name}-{checkout.id}")
         headers["Candor-Replay-At"] = format_rfc3339(checkout.q_ms)
         started = time.perf_counter()
@@ -160,7 +162,7 @@ class Journey:
         for _ in range(_RETRIES):
             if answer.status_code not in _RETRYABLE:
                 break
-            time.sleep(_POLL_S)  # the same key is safe to send again
+            time.sleep(_POLL_S)  # the idempotency key makes a retry safe
             answer = http.post("/v1/decisions", json=checkout.body, headers=headers)
         latency_ms = (time.perf_counter() - started) * 1_000
         if answer.status_code != httpx.codes.OK:
@@ -168,14 +170,18 @@ class Journey:
         return checkout.id, answer.json()["id"], latency_ms
 
     def headers(self, merchant: str, idempotency_key: str) -> dict[str, str]:
-        """What a merchant sends along."""
+        """Authorization and idempotency headers of a merchant's request."""
         basic = b64encode(f"{self.keys.key_of(merchant)}:".encode()).decode()
         return {"Authorization": f"Basic {basic}", "Idempotency-Key": idempotency_key}
 
     def posted(self) -> list[Posted]:
         """Every checkout decided so far, in time order."""
-        answers = self.diary.answers()
-        return [Posted(one, *answers[one.id]) for one in self._source.checkouts() if one.id in answers]
+        answers = self.progress.answers()
+        return [
+            Posted(checkout, *answers[checkout.id])
+            for checkout in self._source.checkouts()
+            if checkout.id in answers
+        ]
 
     def curl(self) -> str:
         """A command that decides one checkout at the system's own clock."""
@@ -187,32 +193,45 @@ class Journey:
         )
 
     def download_archive(self, folder: Path) -> None:
-        """Every object of the event archive, under its key below `folder`."""
+        """Download every object of the event archive to its key below `folder`."""
         self._system.flush()
         for key, body in self._objects(self.outputs["ArchiveBucketName"], "events/"):
             target = folder / key
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(body)
 
-    def seed_models(self) -> dict[str, str]:
-        """Model texts by training seed, from the run that trained the champion."""
-        from demo.report import models_in
-
-        prefix = f"runs/{self.diary.run}/model/"
-        found = [
+    def model_archive(self) -> bytes:
+        """The `model.tar.gz` of the run that trained the champion."""
+        prefix = f"runs/{self.progress.run}/model/"
+        archives = [
             body
             for key, body in self._objects(self.outputs["TrainingBucketName"], prefix)
             if key.endswith(".tar.gz")
         ]
-        if not found:
-            raise LocalError(f"no model archive of run {self.diary.run}: run `make clean` and train again")
-        return models_in(found[-1])  # of a job that was cut short after its last byte, and the next: the same
+        if not archives:
+            raise LocalError(f"no model archive of run {self.progress.run}: run `make reset` and train again")
+        return archives[-1]  # an interrupted job and its repetition leave the same archive
+
+    def evidence(self) -> ReportEvidence:
+        """Everything the report rests on, read back from the system. Raises LocalError if nothing was decided."""
+        from demo.report import gather, models_in
+
+        posted = self.posted()
+        if not posted:
+            raise LocalError("no checkout was decided: choose a larger SIZE=")
+        stored = DecisionReader(self.outputs["DecisionsTableName"]).get_many(
+            [post.decision_id for post in posted]
+        )
+        records = [stored[post.decision_id].record for post in posted]
+        with tempfile.TemporaryDirectory() as folder:
+            self.download_archive(Path(folder))
+            return gather(posted, records, Path(folder), models_in(self.model_archive()))
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")
         for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-            for found in page.get("Contents", ()):
-                yield found["Key"], s3.get_object(Bucket=bucket, Key=found["Key"])["Body"].read()
+            for entry in page.get("Contents", ()):
+                yield entry["Key"], s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
 
     def _bar(self) -> Progress:
         columns = (
@@ -225,9 +244,9 @@ class Journey:
 
 
 def _reason(history: Sequence[Mapping[str, Any]]) -> str:
-    """Why the first step failed, in its own words: a job's are in the description that it ended with."""
-    details = [found for event in history for found in event.values() if isinstance(found, Mapping)]
-    cause = next((str(found["cause"]) for found in details if found.get("cause")), "no cause was given")
+    """Cause of the first failed step; a job's cause is in the description that it ended with."""
+    details = [detail for event in history for detail in event.values() if isinstance(detail, Mapping)]
+    cause = next((str(detail["cause"]) for detail in details if detail.get("cause")), "no cause was given")
     try:
         job = json.loads(cause)
     except ValueError:
@@ -248,30 +267,30 @@ def source_of(data: str | None, size: str | None) -> Source:
     if not size:
         return SimulatedLender()
     if not size.isdecimal() or not int(size):
-        raise SourceError(f"SIZE={size} is no number of customers: use one such as SIZE=480")
+        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE=480")
     return SimulatedLender(customers=int(size))
 
 
 def main(arguments: Namespace) -> int:
-    """Tell the whole story, then serve until interrupted (or stop, with ONCE)."""
+    """Run the demo, then serve until interrupted (or stop, with ONCE)."""
     console = Console(highlight=False, soft_wrap=True)
-    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is told here, in one line
+    logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is reported here, in one line
     source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
     once = os.environ.get("ONCE", "0") not in ("", "0")
     with contextlib.ExitStack() as closing:
         with console.status("start what was synthesized"):
             system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
-        journey = Journey(system, source, console)
-        journey.keys.register(source.merchants)
-        journey.load()
-        journey.retrain()
-        journey.decide()
+        demo = Demo(system, source, console)
+        demo.keys.register(source.merchants)
+        demo.load()
+        demo.retrain()
+        demo.decide()
         # Its statistics take a second to load: only here are they needed.
         from demo.report import report
 
         with console.status("report: the same vectors from the archive"):
-            lines = list(report(journey))
+            lines = list(report(demo.evidence(), demo.folder / "rows.jsonl", demo.curl()))
         stop_on_signals()  # the report's engine has taken Ctrl-C for itself
         print(*lines, sep="\n", flush=True)
         if once:

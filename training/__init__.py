@@ -1,1 +1,1 @@
-"""What SageMaker runs: the point-in-time dataset, the training and its evaluation."""
+"""Jobs that SageMaker runs: the point-in-time data set, training, evaluation and monitoring."""

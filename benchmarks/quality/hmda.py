@@ -12,7 +12,7 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluate.alternatives import Candidate, Compared, alternatives
+from training.evaluate.alternatives import AlternativeModel, ComparisonSet, alternatives
 from training.evaluate.fairness import Outcomes, groups
 from training.metrics.scores import auc, auc_interval
 
@@ -92,13 +92,13 @@ def measure(folder: Path) -> dict[str, Any]:
     bad = columns[LABEL][test].astype(np.int8)
     told = {name: column[test] for name, column in group_columns(columns).items()}
 
-    def fitted(candidate: Candidate) -> NDArray[np.float64]:
+    def fitted(candidate: AlternativeModel) -> NDArray[np.float64]:
         return fit(columns, test, candidate)
 
-    pd = fitted(Candidate("as it is"))
+    pd = fitted(AlternativeModel("as it is"))
     outcomes = Outcomes(bad, pd, float(np.quantile(pd, APPROVED)))
     shown = {name: told[name] for name in SHOWN}
-    found = alternatives(fitted, Compared(bad, shown, APPROVED, REFERENCES), FEATURES, DIRECTIONS)
+    found = alternatives(fitted, ComparisonSet(bad, shown, APPROVED, REFERENCES), FEATURES, DIRECTIONS)
     interval = auc_interval(bad, pd, rounds=300)
     return {
         "rows": len(test),
@@ -111,7 +111,7 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def fit(columns: Columns, test: NDArray[np.bool_], candidate: Candidate) -> NDArray[np.float64]:
+def fit(columns: Columns, test: NDArray[np.bool_], candidate: AlternativeModel) -> NDArray[np.float64]:
     """PDs of the held-out rows by a candidate that was fitted on the others."""
     names = [name for name in FEATURES if name not in candidate.without]
     values = np.column_stack([columns[name] for name in names])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY, Application, Event, parse_checkout, parse_event
-from demo.sources.base import Decided
+from demo.sources.base import SourceCheckout
 from demo.sources.superlender import AS_OF, SuperLender
 from history.asof.point_in_time import Question, point_in_time
 from lender import DEFINITIONS, MONOTONE, REASONS, policy
@@ -26,9 +26,9 @@ from training.dataset.job import build
 from training.dataset.labels import labelled_checkouts
 from training.dataset.read import TrainingSet, read_training_set
 from training.dataset.split import split_at
-from training.evaluate.leakage import Archive, leakage
+from training.evaluate.leakage import EventHistory, leakage
 from training.fit.hyperparameters import Settings
-from training.fit.job import Trained, train
+from training.fit.job import TrainedModels, train
 from training.fit.recipe import raw_scores
 from training.metrics.scores import auc, auc_interval
 
@@ -47,7 +47,7 @@ def measure(folder: Path) -> dict[str, Any]:
     interval = auc_interval(bad, list(scores.values()))
     twin = _twin(data, events)
     looked = train(twin, replace(SETTINGS, seeds=(1,)), DEFINITIONS, REASONS, policy(), MONOTONE)
-    archive = Archive.before(AS_OF, DEFINITIONS, events)
+    archive = EventHistory.before(AS_OF, DEFINITIONS, events)
     return {
         "trained": len(data.bad),
         "tested": len(bad),
@@ -62,7 +62,7 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def _checked(data: TrainingSet, trained: Trained, archive: Archive | None) -> dict[str, Any]:
+def _checked(data: TrainingSet, trained: TrainedModels, archive: EventHistory | None) -> dict[str, Any]:
     metrics = trained.bundle.metrics
     split = split_at(data.q, data.known_at, metrics["period_from"])
     return leakage(data, split, metrics["auc_served"], DEFINITIONS.features, archive)
@@ -91,14 +91,14 @@ def _twin(data: TrainingSet, events: Sequence[Event]) -> TrainingSet:
 
 def _tested(source: SuperLender, events: Sequence[Event]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     """Features as of each tested loan, and its flag."""
-    later = [_event(one) for one in source.timeline() if not isinstance(one, Decided)]
+    later = [_event(one) for one in source.timeline() if not isinstance(one, SourceCheckout)]
     checkouts = list(source.checkouts())
     questions = [_question(one) for one in checkouts]
     values = point_in_time(DEFINITIONS, [*events, *later], questions).values
     return values, np.array([one.label for one in checkouts], dtype=np.int8)
 
 
-def _question(checkout: Decided) -> Question:
+def _question(checkout: SourceCheckout) -> Question:
     body = parse_checkout(json.dumps(checkout.body).encode())
     return Question(checkout.id, checkout.q_ms, Application(body, checkout.merchant))
 

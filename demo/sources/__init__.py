@@ -1,1 +1,1 @@
-"""Sources of events and checkouts: the simulated lender, and real loan books from a folder."""
+"""Sources of events and checkouts: the simulated lender, and real loan data from a folder."""

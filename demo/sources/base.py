@@ -1,7 +1,7 @@
-"""Where a population comes from: events in time order, and checkouts to decide among them.
+"""Protocol of a source: events in time order, and checkouts to decide among them.
 
-A source knows nothing of the system that decides. Its events are JSON as they travel, its checkouts are bodies of
-`POST /v1/decisions`; both are a pure function of what the source was built from.
+A source is independent of the system that decides. Its events are JSON as they travel, its checkouts are bodies of
+`POST /v1/decisions`; both are a pure function of the source's arguments.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Event = dict[str, Any]
 
 
 class SourceError(LocalError):
-    """The data of a source are missing or malformed; the text says which and what to do."""
+    """The data of a source are missing or malformed; the message says which, and the remedy."""
 
 
 @dataclass(frozen=True)
-class Decided:
-    """A checkout to decide at `q_ms`; `label` is 1 if its loan turned bad, 0 if good, None if nobody knows."""
+class SourceCheckout:
+    """A checkout to decide at `q_ms` (ms UTC); `label` is 1 if its loan turned bad, 0 if good, None if unknown."""
 
     id: str
     q_ms: int
@@ -35,26 +35,26 @@ class Decided:
 
 
 class Source(Protocol):
-    """A population around the moment `as_of` (ms): before it history, from it on checkouts to decide."""
+    """A population: its history is before `as_of` (ms UTC), its checkouts to decide from then on."""
 
     name: str
     as_of: int
 
     @property
     def merchants(self) -> tuple[str, ...]:
-        """Ids of the merchants whose checkouts are decided."""
+        """Ids of the merchants that post the checkouts."""
         ...
 
     def history(self) -> Iterator[Event]:
         """Events before `as_of`, in time order."""
         ...
 
-    def checkouts(self) -> Iterator[Decided]:
+    def checkouts(self) -> Iterator[SourceCheckout]:
         """Checkouts from `as_of` on, in time order."""
         ...
 
-    def timeline(self) -> Iterator[Event | Decided]:
-        """Events from `as_of` to the last checkout and the checkouts, in time order; a checkout leads its moment."""
+    def timeline(self) -> Iterator[Event | SourceCheckout]:
+        """Events from `as_of` to the last checkout, and checkouts, in time order; at a tie the checkout is first."""
         ...
 
 
@@ -75,7 +75,7 @@ def make_event(
 def decided_earlier(
     event_id: str, at: int, entities: Mapping[str, str], body: Mapping[str, Any], outcome: str
 ) -> Event:
-    """What the platform would have reported of a checkout that was decided before `as_of`; later ones it reports itself."""
+    """The platform's own event for a checkout decided before `as_of`; later ones the platform reports itself."""
     data = {
         "checkout_id": body["checkout_id"],
         "merchant": entities["merchant"],
@@ -88,22 +88,24 @@ def decided_earlier(
 
 
 def moment(event: Event) -> tuple[int, str]:
-    """Order of events: by time (ms), then by id."""
+    """Sort key of events: time (ms), then id."""
     return parse_rfc3339(event["occurred_at"]), event["event_id"]
 
 
-def interleave(events: Iterable[Event], checkouts: Iterable[Decided]) -> Iterator[Event | Decided]:
-    """Two streams in time order → one; at the same moment the checkout comes first, as its event does not count."""
+def interleave(
+    events: Iterable[Event], checkouts: Iterable[SourceCheckout]
+) -> Iterator[Event | SourceCheckout]:
+    """Merge in time order; at a tie the checkout is first, because its own event must not count."""
     timed_events = ((*moment(event), event) for event in events)
     timed_checkouts = ((checkout.q_ms, "", checkout) for checkout in checkouts)
     merged: Iterator[tuple[int, str, Any]] = heapq.merge(
         timed_checkouts, timed_events, key=lambda timed: timed[:2]
     )
-    return (found for _, _, found in merged)
+    return (item for _, _, item in merged)
 
 
-def described(source: Source) -> str:
-    """Which population a source gives, in one line: the same line only for the same events and checkouts."""
+def describe(source: Source) -> str:
+    """Identify a source's population in one line, which is the same only for the same events and checkouts."""
     events = [event["event_id"] for event in source.history()]
     checkouts = [checkout.id for checkout in source.checkouts()]
     ids = hashlib.sha256("\n".join(events + checkouts).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The source whose files a folder holds."""
+"""Choice of the importer for a folder of data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from demo.sources.base import Source, SourceError
 
 
 def from_folder(folder: Path) -> Source:
-    """The source whose files `folder` holds. Raises `SourceError` for a folder no importer knows."""
+    """The source whose files `folder` holds. Raises `SourceError` if no importer recognises the folder."""
     if (folder / superlender.EARLIER).exists() or (folder / superlender.DECIDED).exists():
         return superlender.SuperLender(folder)
     if not folder.is_dir():

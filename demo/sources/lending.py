@@ -1,4 +1,4 @@
-"""How a simulated loan runs: instalments paid, late, refused, taken back, disputed, or never paid."""
+"""Course of a simulated loan: instalments paid, late, refused, reversed, or never paid."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ PAY_IN_4 = Product("pay_in_4", 4, 14, 0.0)
 
 
 @dataclass(frozen=True)
-class Loan:
-    """A checkout that became a loan. Money is minor units, moments are ms UTC."""
+class SimulatedLoan:
+    """A checkout that became a loan. Money is in minor units, moments are ms UTC."""
 
     id: str
     entities: dict[str, str]
@@ -72,16 +72,16 @@ class Loan:
         }
 
     def event(self, kind: str, at: int, data: dict[str, Any], part: int = 0) -> Event:
-        """An event of this loan; `part` tells several of one kind apart."""
+        """An event of this loan; `part` distinguishes several of one kind."""
         name = f"evt_{self.id}_{kind.replace('.', '_')}_{part}"
         return make_event(name, kind, at, self.entities, data)
 
 
 @dataclass(frozen=True)
 class Course:
-    """What became of a loan: its events and when it closed, if it did."""
+    """Course of a loan: its events, and when it closed, if it did (ms UTC)."""
 
-    loan: Loan
+    loan: SimulatedLoan
     events: list[Event]
     closed_at: int | None
     missed_at: int | None = None
@@ -95,12 +95,12 @@ class Course:
         return self.closed_at is None or self.closed_at >= at
 
     def in_arrears_at(self, at: int) -> bool:
-        """An instalment was missed and the lender has asked for it in vain."""
+        """True if an instalment was missed and every retry has failed."""
         asked_at = math.inf if self.missed_at is None else self.missed_at + RETRIES[-1] * DAY
         return at > asked_at and self.open_at(at)
 
 
-def run(rng: random.Random, loan: Loan, risk: float, *, defaults: bool) -> Course:
+def run(rng: random.Random, loan: SimulatedLoan, risk: float, *, defaults: bool) -> Course:
     """Draw the loan's course. `risk` moves lateness; a loan that `defaults` stops being paid at some instalment."""
     stops_at = rng.randint(1, loan.product.installments) if defaults else loan.product.installments + 1
     events = [_originated(loan)]
@@ -117,7 +117,9 @@ def run(rng: random.Random, loan: Loan, risk: float, *, defaults: bool) -> Cours
     return _after_default(rng, loan, stops_at, risk, events)
 
 
-def _after_default(rng: random.Random, loan: Loan, stops_at: int, risk: float, events: list[Event]) -> Course:
+def _after_default(
+    rng: random.Random, loan: SimulatedLoan, stops_at: int, risk: float, events: list[Event]
+) -> Course:
     missed_at = loan.due_at(stops_at)
     if rng.random() > 0.6 - 0.12 * risk:
         at = loan.final_due_at + CHARGE_OFF_AFTER
@@ -128,14 +130,14 @@ def _after_default(rng: random.Random, loan: Loan, stops_at: int, risk: float, e
     return Course(loan, [*events, _closed(loan, cured_at)], cured_at, missed_at)
 
 
-def _payment_moment(rng: random.Random, loan: Loan, installment: int, risk: float) -> int:
-    """Some days around the due date; the last payment of a good loan stays inside the grace."""
+def _payment_moment(rng: random.Random, loan: SimulatedLoan, installment: int, risk: float) -> int:
+    """Moment (ms) some days around the due date; the last payment of a good loan stays within the grace period."""
     days = rng.gauss(LATENESS + LATENESS_PER_RISK * risk, LATENESS_SPREAD)
     latest = 2.8 if installment == loan.product.installments else 9.0
     return loan.due_at(installment) + int(max(min(days, latest), -10.0) * DAY)
 
 
-def _paid(rng: random.Random, loan: Loan, installment: int, at: int) -> Iterator[Event]:
+def _paid(rng: random.Random, loan: SimulatedLoan, installment: int, at: int) -> Iterator[Event]:
     if at > loan.due_at(installment):
         yield _failed(loan, installment, loan.due_at(installment), 0)
     yield _succeeded(loan, installment, at)
@@ -145,12 +147,12 @@ def _paid(rng: random.Random, loan: Loan, installment: int, at: int) -> Iterator
         yield _succeeded(loan, installment, taken_back + DAY, part=100 + installment)
 
 
-def _refusals(loan: Loan, installment: int) -> Iterator[Event]:
+def _refusals(loan: SimulatedLoan, installment: int) -> Iterator[Event]:
     for turn, days in enumerate(RETRIES):
         yield _failed(loan, installment, loan.due_at(installment) + days * DAY, turn)
 
 
-def _originated(loan: Loan) -> Event:
+def _originated(loan: SimulatedLoan) -> Event:
     data = {
         "checkout_id": f"chk_{loan.id}",
         "loan_id": f"loan_{loan.id}",
@@ -164,26 +166,26 @@ def _originated(loan: Loan) -> Event:
     return loan.event("loan.originated", loan.created_at, data)
 
 
-def _due(loan: Loan, installment: int) -> Event:
+def _due(loan: SimulatedLoan, installment: int) -> Event:
     return loan.event("payment.due", loan.due_at(installment), loan.payment(installment), installment)
 
 
-def _succeeded(loan: Loan, installment: int, at: int, part: int | None = None) -> Event:
+def _succeeded(loan: SimulatedLoan, installment: int, at: int, part: int | None = None) -> Event:
     late = (at - loan.due_at(installment)) // DAY
     data = {**loan.payment(installment), "days_late": late}
     return loan.event("payment.succeeded", at, data, installment if part is None else part)
 
 
-def _failed(loan: Loan, installment: int, at: int, turn: int) -> Event:
+def _failed(loan: SimulatedLoan, installment: int, at: int, turn: int) -> Event:
     data = {**loan.payment(installment), "failure_code": "insufficient_funds"}
     return loan.event("payment.failed", at, data, installment * 10 + turn)
 
 
-def _closed(loan: Loan, at: int) -> Event:
+def _closed(loan: SimulatedLoan, at: int) -> Event:
     data = {"loan_id": f"loan_{loan.id}", "amount": loan.principal, "currency": CURRENCY}
     return loan.event("loan.closed", at, {**data, "days_late": (at - loan.final_due_at) // DAY})
 
 
-def _charged_off(loan: Loan, at: int) -> Event:
+def _charged_off(loan: SimulatedLoan, at: int) -> Event:
     data = {"loan_id": f"loan_{loan.id}", "amount": loan.principal, "currency": CURRENCY}
     return loan.event("loan.charged_off", at, data)

@@ -1,4 +1,4 @@
-"""The people and shops of the simulated lender. Everything here is drawn from a generator the caller seeds."""
+"""Customers and merchants of the simulated lender, drawn from a generator that the caller seeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HIGHEST = max(MONTH_WEIGHT) * max(HOUR_WEIGHT) * WEEKEND_WEIGHT
 
 @dataclass(frozen=True)
 class Merchant:
-    """A shop: what it sells, its usual basket (minor units), its share of checkouts, its added risk (log odds)."""
+    """A merchant: category, typical basket (minor units), share of checkouts, added risk (log odds)."""
 
     id: str
     category: str
@@ -36,7 +36,7 @@ class Merchant:
 
 @dataclass(frozen=True)
 class Customer:
-    """A person: latent `risk` is standard normal and shows only in what they do; `pace` is checkouts a day."""
+    """A customer: latent `risk` is standard normal and shows only in behaviour; `pace` is checkouts a day."""
 
     token: str
     device: str
@@ -60,7 +60,7 @@ MERCHANTS = (
 
 
 def customer(rng: random.Random, number: int, opening: int, closing: int) -> Customer:
-    """One person, who joins at any moment between `opening` and `closing` (ms)."""
+    """Draw one customer, who joins at a random moment between `opening` and `closing` (ms)."""
     return Customer(
         token=f"app_tok_{number:05d}_{rng.getrandbits(32):08x}",
         device=f"dev_{rng.getrandbits(48):012x}",
@@ -79,7 +79,7 @@ def season(at: int) -> float:
 
 
 def visits(rng: random.Random, pace: float, opening: int, closing: int) -> Iterator[int]:
-    """Moments (ms) of a person's checkouts: a Poisson process thinned to the season."""
+    """Moments (ms) of a customer's checkouts: a Poisson process thinned to the season."""
     at = float(opening)
     while True:
         at += rng.expovariate(pace * _HIGHEST) * DAY

@@ -1,8 +1,8 @@
-"""A simulated pay-later lender: the population that runs where no data are at hand.
+"""A simulated pay-later lender: the population of the demo when no data are given.
 
 Risk is latent: it shows only in payments made late, refused or never made, and defaults are known weeks after the
-checkout. Demand has seasons; now and then a burst of strangers shares one device and never pays. The same
-`seed` and `customers` give the same bytes; the dates are fixed, so that runs repeat.
+checkout. Demand has seasons; occasionally a burst of strangers shares one device and never pays. The same `seed` and
+`customers` give the same bytes; the dates are fixed, so that runs repeat.
 """
 
 from __future__ import annotations
@@ -16,8 +16,16 @@ from typing import Any
 
 from candor.clock import DAY, HOUR, MINUTE, parse_rfc3339
 from demo.sources import lending, population
-from demo.sources.base import Decided, Event, SourceError, decided_earlier, interleave, make_event, moment
-from demo.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Loan, Product
+from demo.sources.base import (
+    Event,
+    SourceCheckout,
+    SourceError,
+    decided_earlier,
+    interleave,
+    make_event,
+    moment,
+)
+from demo.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Product, SimulatedLoan
 from demo.sources.population import MERCHANTS, Customer, Merchant
 
 OPENED = parse_rfc3339("2025-12-01T00:00:00Z")
@@ -52,54 +60,56 @@ class SimulatedLender:
         end = self._checkouts[-1].q_ms if self._checkouts else AS_OF
         timed = sorted((moment(event), event) for life in lives for event in life.events)
         self._events = [event for (at, _), event in timed if at <= end]
-        self._split = bisect_left(timed, AS_OF, key=lambda one: one[0][0])
+        self._split = bisect_left(timed, AS_OF, key=lambda pair: pair[0][0])
 
     def history(self) -> Iterator[Event]:
         return iter(self._events[: self._split])
 
-    def checkouts(self) -> Iterator[Decided]:
+    def checkouts(self) -> Iterator[SourceCheckout]:
         return iter(self._checkouts)
 
-    def timeline(self) -> Iterator[Event | Decided]:
+    def timeline(self) -> Iterator[Event | SourceCheckout]:
         return interleave(self._events[self._split :], self._checkouts)
 
 
 class _Life:
-    """Checkouts and events of one person, drawn as they shop."""
+    """Checkouts and events of one customer, drawn purchase by purchase."""
 
     def __init__(self, rng: random.Random, customer: Customer) -> None:
         self.rng = rng
         self.customer = customer
-        self.checkouts: list[Decided] = []
+        self.checkouts: list[SourceCheckout] = []
         self.events: list[Event] = []
         self.courses: list[Course] = []
 
     def buy(self, at: int, merchant: Merchant, amount: int, product: Product) -> Course | None:
-        """A checkout and, unless the lender of the day refused it or the person walked away, its loan."""
+        """Draw a checkout and, unless the lender refused it or the customer abandoned it, its loan."""
         entities = {"customer": self.customer.token, "merchant": merchant.id}
         number = len(self.checkouts)
-        loan = Loan(f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product)
+        loan = SimulatedLoan(
+            f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product
+        )
         body = _body(self.rng, loan, merchant, self.customer)
         self.events.append(_started(loan, body))
         refused = self.in_arrears_at(at)
         if at < AS_OF:
             self.events.append(_decided(loan, body, "declined" if refused else "approved"))
         if refused or self.rng.random() < ABANDONED:
-            self.checkouts.append(Decided(loan.id, at, body, None, merchant.id))
+            self.checkouts.append(SourceCheckout(loan.id, at, body, None, merchant.id))
             return None
         defaults = self.rng.random() < self._default_probability(at, merchant, amount)
         course = lending.run(self.rng, loan, self.customer.risk, defaults=defaults)
         self.courses.append(course)
         self.events += course.events
-        self.checkouts.append(Decided(loan.id, at, body, int(course.bad), merchant.id))
+        self.checkouts.append(SourceCheckout(loan.id, at, body, int(course.bad), merchant.id))
         return course
 
     def in_arrears_at(self, at: int) -> bool:
-        """Some loan's instalment was missed for good."""
+        """True if any loan is in arrears."""
         return any(course.in_arrears_at(at) for course in self.courses)
 
     def _default_probability(self, at: int, merchant: Merchant, amount: int) -> float:
-        """Latent risk, the shop, a basket beyond the person's means, and loans still open."""
+        """Probability from latent risk, merchant, a basket beyond the customer's means, and loans still open."""
         stretch = math.log(amount / (merchant.basket * self.customer.means))
         open_loans = sum(course.open_at(at) for course in self.courses)
         log_odds = (
@@ -113,7 +123,7 @@ class _Life:
 
 
 def _life(seed: int, number: int) -> _Life:
-    """An ordinary person, from joining to the end of the simulation."""
+    """An ordinary customer, from joining to the end of the simulation."""
     rng = random.Random(f"{seed}/customer/{number}")
     customer = population.customer(rng, number, OPENED - 60 * DAY, ENDS - 45 * DAY)
     life = _Life(rng, customer)
@@ -131,7 +141,7 @@ def _life(seed: int, number: int) -> _Life:
 
 
 def _burst(seed: int, number: int) -> _Life:
-    """Strangers on one device within hours: large baskets that nobody repays, some disputed by the true owner.
+    """Strangers on one device within hours: large baskets that nobody repays, some disputed by the victim.
 
     The first burst falls among the checkouts to decide, the others into history.
     """
@@ -159,7 +169,7 @@ def _basket(rng: random.Random, merchant: Merchant, means: float) -> int:
 
 
 def _aftermath(rng: random.Random, course: Course, merchant: Merchant) -> Iterator[Event]:
-    """Goods sent back, and disputes that are settled after some weeks."""
+    """Refunds, and disputes that are settled after some weeks."""
     loan = course.loan
     if rng.random() < 0.05 + 0.04 * max(merchant.risk, 0.0):
         at = loan.created_at + rng.randrange(2 * DAY, 14 * DAY)
@@ -173,7 +183,7 @@ def _aftermath(rng: random.Random, course: Course, merchant: Merchant) -> Iterat
 
 
 def _claimed(rng: random.Random, course: Course) -> Iterator[Event]:
-    """The owner of the stolen name disputes the loan and the account is flagged for good."""
+    """Events of identity theft: the victim disputes the loan, and the account stays flagged."""
     loan = course.loan
     at = loan.created_at + rng.randrange(6 * DAY, 20 * DAY)
     data = {"dispute_id": f"dsp_{loan.id}", **_about(loan, loan.principal)}
@@ -182,7 +192,7 @@ def _claimed(rng: random.Random, course: Course) -> Iterator[Event]:
 
 
 def _reviews(rng: random.Random, customer: Customer) -> Iterator[Event]:
-    """Now and then an account is looked at for some days and cleared."""
+    """Events of an occasional account review: flagged, and cleared some days later."""
     if rng.random() >= 0.06:
         return
     flagged_at = rng.randrange(max(OPENED, customer.joined_at), ENDS)
@@ -192,11 +202,11 @@ def _reviews(rng: random.Random, customer: Customer) -> Iterator[Event]:
         yield make_event(event_id, f"account.{kind}", at, entities, {"flag": "address"})
 
 
-def _about(loan: Loan, amount: int) -> dict[str, Any]:
+def _about(loan: SimulatedLoan, amount: int) -> dict[str, Any]:
     return {"loan_id": f"loan_{loan.id}", "amount": amount, "currency": CURRENCY}
 
 
-def _started(loan: Loan, body: dict[str, Any]) -> Event:
+def _started(loan: SimulatedLoan, body: dict[str, Any]) -> Event:
     data = {
         "checkout_id": body["checkout_id"],
         "total": loan.principal,
@@ -208,18 +218,18 @@ def _started(loan: Loan, body: dict[str, Any]) -> Event:
     return make_event(event_id, "checkout.started", loan.created_at, _named(loan, body), data)
 
 
-def _decided(loan: Loan, body: dict[str, Any], outcome: str) -> Event:
+def _decided(loan: SimulatedLoan, body: dict[str, Any], outcome: str) -> Event:
     event_id = f"evt_{loan.id}_checkout_decided"
     return decided_earlier(event_id, loan.created_at, _named(loan, body), body, outcome)
 
 
-def _named(loan: Loan, body: dict[str, Any]) -> dict[str, str]:
+def _named(loan: SimulatedLoan, body: dict[str, Any]) -> dict[str, str]:
     """The entities of a checkout."""
     return {**loan.entities, "device": body["device"]["fingerprint"]}
 
 
-def _body(rng: random.Random, loan: Loan, merchant: Merchant, customer: Customer) -> dict[str, Any]:
-    """The request the shop posted for this loan."""
+def _body(rng: random.Random, loan: SimulatedLoan, merchant: Merchant, customer: Customer) -> dict[str, Any]:
+    """The request that the merchant posted for this loan."""
     tax, shipping = loan.principal * 7 // 107, rng.choice((0, 0, 499, 899))
     return {
         "checkout_id": f"chk_{loan.id}",

@@ -1,7 +1,7 @@
-"""The SuperLender data: real loans of a short-term lender, 2016 to July 2017, read from a folder given by the caller.
+"""SuperLender data: real loans of a short-term lender, 2016 to July 2017, read from a given folder.
 
 Earlier loans become events, and each is a checkout with a known end. The loans of 22–30 July 2017 are the checkouts to
-decide; those of 1–21 July became loans whose end was not known by then, so they are events and carry no label.
+decide; the end of those of 1–21 July was not known by then, so they are events without a label.
 Amounts are kobo (NGN), times are taken as UTC. `approveddate` is a time-zone artefact and never used.
 """
 
@@ -17,7 +17,15 @@ from typing import Any, TypeVar
 
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import MAX_AMOUNT
-from demo.sources.base import Decided, Event, SourceError, decided_earlier, interleave, make_event, moment
+from demo.sources.base import (
+    Event,
+    SourceCheckout,
+    SourceError,
+    decided_earlier,
+    interleave,
+    make_event,
+    moment,
+)
 
 AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
 MERCHANT = "mer_superlender"
@@ -31,8 +39,8 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Loan:
-    """One row. Times are ms UTC, amounts kobo; the last three are None while nothing was known of them."""
+class LoanRecord:
+    """One row. Times are ms UTC, amounts are kobo; the last four fields are None while unknown."""
 
     id: str
     customer: str
@@ -47,7 +55,7 @@ class Loan:
 
     @property
     def installments(self) -> int:
-        """Loans of more than a month are repaid monthly."""
+        """Number of instalments: loans of more than a month are repaid monthly."""
         return max(1, round(self.term_days / MONTH_DAYS))
 
     @property
@@ -56,7 +64,7 @@ class Loan:
 
     @property
     def due_at(self) -> int:
-        """The first due date; as agreed where the data do not say."""
+        """The first due date (ms UTC); the contractual one where the data have none."""
         return self.first_due_at or self.created_at + self.period_days * DAY
 
     @property
@@ -65,7 +73,7 @@ class Loan:
 
 
 class SuperLender:
-    """The folder's loans as a source. Raises `SourceError` for a missing file or a malformed row."""
+    """Loans of a folder as a source. Raises `SourceError` for a missing file or a malformed row."""
 
     name = "superlender"
     as_of = AS_OF
@@ -85,24 +93,24 @@ class SuperLender:
     def history(self) -> Iterator[Event]:
         return (event for event in self._events if moment(event)[0] < AS_OF)
 
-    def checkouts(self) -> Iterator[Decided]:
+    def checkouts(self) -> Iterator[SourceCheckout]:
         for loan in self._decided:
             label = None if loan.bad is None else int(loan.bad)
-            yield Decided(loan.id, loan.created_at, _body(loan), label, MERCHANT)
+            yield SourceCheckout(loan.id, loan.created_at, _body(loan), label, MERCHANT)
 
-    def timeline(self) -> Iterator[Event | Decided]:
+    def timeline(self) -> Iterator[Event | SourceCheckout]:
         end = self._decided[-1].created_at
         return interleave(
             (event for event in self._events if AS_OF <= moment(event)[0] <= end), self.checkouts()
         )
 
 
-def _order(loan: Loan) -> tuple[int, str]:
+def _order(loan: LoanRecord) -> tuple[int, str]:
     return loan.created_at, loan.id
 
 
-def _body(loan: Loan) -> dict[str, Any]:
-    """The checkout that asked for this loan."""
+def _body(loan: LoanRecord) -> dict[str, Any]:
+    """The checkout request behind this loan."""
     return {
         "checkout_id": f"chk_{loan.id}",
         "merchant_order_id": f"order_{loan.id}",
@@ -123,7 +131,7 @@ def _body(loan: Loan) -> dict[str, Any]:
     }
 
 
-def _events(loan: Loan) -> Iterator[Event]:
+def _events(loan: LoanRecord) -> Iterator[Event]:
     yield _event(loan, "checkout.started", loan.created_at, _started(loan))
     if loan.created_at < AS_OF:
         yield _decided(loan)
@@ -143,22 +151,22 @@ def _events(loan: Loan) -> Iterator[Event]:
         yield _event(loan, "loan.closed", loan.closed_at, _closed(loan, loan.closed_at))
 
 
-def _event(loan: Loan, kind: str, at: int, data: Mapping[str, Any]) -> Event:
+def _event(loan: LoanRecord, kind: str, at: int, data: Mapping[str, Any]) -> Event:
     return make_event(f"evt_{loan.id}_{kind.replace('.', '_')}", kind, at, _named(loan), data)
 
 
-def _decided(loan: Loan) -> Event:
-    """Every row is a loan: its checkout was approved."""
+def _decided(loan: LoanRecord) -> Event:
+    """The approval event of a loan's checkout: every row is a loan, so it was approved."""
     event_id = f"evt_{loan.id}_checkout_decided"
     return decided_earlier(event_id, loan.created_at, _named(loan), _body(loan), "approved")
 
 
-def _named(loan: Loan) -> dict[str, str]:
+def _named(loan: LoanRecord) -> dict[str, str]:
     """The entities of a loan."""
     return {"customer": loan.customer, "merchant": MERCHANT}
 
 
-def _started(loan: Loan) -> dict[str, Any]:
+def _started(loan: LoanRecord) -> dict[str, Any]:
     return {
         "checkout_id": f"chk_{loan.id}",
         "total": loan.principal,
@@ -168,7 +176,7 @@ def _started(loan: Loan) -> dict[str, Any]:
     }
 
 
-def _originated(loan: Loan) -> dict[str, Any]:
+def _originated(loan: LoanRecord) -> dict[str, Any]:
     return {
         "checkout_id": f"chk_{loan.id}",
         "loan_id": f"loan_{loan.id}",
@@ -181,7 +189,7 @@ def _originated(loan: Loan) -> dict[str, Any]:
     }
 
 
-def _closed(loan: Loan, at: int) -> dict[str, Any]:
+def _closed(loan: LoanRecord, at: int) -> dict[str, Any]:
     return {
         "loan_id": f"loan_{loan.id}",
         "amount": loan.principal,
@@ -193,7 +201,7 @@ def _closed(loan: Loan, at: int) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ reading
 
 
-def _read(path: Path, parse: Callable[[Mapping[str, str]], Loan]) -> list[Loan]:
+def _read(path: Path, parse: Callable[[Mapping[str, str]], LoanRecord]) -> list[LoanRecord]:
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             return [_row(path, number, row, parse) for number, row in enumerate(csv.DictReader(lines), 2)]
@@ -203,7 +211,9 @@ def _read(path: Path, parse: Callable[[Mapping[str, str]], Loan]) -> list[Loan]:
         raise SourceError(f"{path} is not CSV in UTF-8; fetch the file again") from error
 
 
-def _row(path: Path, line: int, row: Mapping[str, str], parse: Callable[[Mapping[str, str]], Loan]) -> Loan:
+def _row(
+    path: Path, line: int, row: Mapping[str, str], parse: Callable[[Mapping[str, str]], LoanRecord]
+) -> LoanRecord:
     try:
         return parse(_whole(row))
     except KeyError as error:
@@ -214,12 +224,12 @@ def _row(path: Path, line: int, row: Mapping[str, str], parse: Callable[[Mapping
 
 def _whole(row: Mapping[str, str]) -> Mapping[str, str]:
     if None in row or None in row.values():
-        raise ValueError("the row has not as many values as the header has columns")
+        raise ValueError("the row has fewer or more values than the header has columns")
     return row
 
 
-def _earlier(row: Mapping[str, str]) -> Loan:
-    return Loan(
+def _earlier(row: Mapping[str, str]) -> LoanRecord:
+    return LoanRecord(
         **_terms(row),
         first_due_at=_time(row, "firstduedate"),
         first_paid_at=_time(row, "firstrepaiddate") if row["firstrepaiddate"] else None,
@@ -227,11 +237,11 @@ def _earlier(row: Mapping[str, str]) -> Loan:
     )
 
 
-def _current(row: Mapping[str, str]) -> Loan:
+def _current(row: Mapping[str, str]) -> LoanRecord:
     flag = row["good_bad_flag"]
     if flag not in ("Good", "Bad"):
         raise ValueError("good_bad_flag is neither Good nor Bad")
-    return Loan(**_terms(row), bad=flag == "Bad")
+    return LoanRecord(**_terms(row), bad=flag == "Bad")
 
 
 def _terms(row: Mapping[str, str]) -> dict[str, Any]:

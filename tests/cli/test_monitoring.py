@@ -122,7 +122,7 @@ def test_a_run_is_named_and_its_model_taken_from_what_its_job_left(stage):
 def test_what_cannot_be_compared_is_one_line(stage):
     for words, why in (
         (("--run", "other"), "run other left no model"),
-        (("--since", "2099-01-01T00:00:00Z"), "no decision of these moments"),
+        (("--since", "2099-01-01T00:00:00Z"), "no decision in this interval"),
     ):
         result = called("models", "monitor", *words)
         assert (result.exit_code, result.stdout) == (1, "")
@@ -168,4 +168,4 @@ def test_the_scheduled_job_writes_page_json_and_metrics_of_the_champion(stage, m
     assert "BadRateOff=" in capsys.readouterr().out
     monkeypatch.setenv("TRAINING_BUCKET", "bundles")
     assert monitor.main() == 1
-    assert "has no data set any more" in capsys.readouterr().err
+    assert "has expired" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Sources: what they say is valid, in time order, the same every time, and never ahead of what was known."""
+"""Sources: their events and checkouts are valid, in time order, reproducible, and never ahead of what was known."""
 
 import csv
 import itertools
@@ -12,7 +12,7 @@ import pytest
 import lender
 from candor.clock import DAY, parse_rfc3339
 from candor.contracts import parse_checkout, parse_event
-from demo.sources.base import Decided, SourceError, moment
+from demo.sources.base import SourceCheckout, SourceError, moment
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
 from demo.sources.superlender import DECIDED, EARLIER, SuperLender
@@ -24,16 +24,16 @@ LABEL = lender.DEFINITIONS.label
 
 def split(timeline):
     items = list(timeline)
-    checkouts = [item for item in items if isinstance(item, Decided)]
-    return [item for item in items if not isinstance(item, Decided)], checkouts
+    checkouts = [item for item in items if isinstance(item, SourceCheckout)]
+    return [item for item in items if not isinstance(item, SourceCheckout)], checkouts
 
 
 def place(item):
-    return (item.q_ms, 0) if isinstance(item, Decided) else (moment(item)[0], 1)
+    return (item.q_ms, 0) if isinstance(item, SourceCheckout) else (moment(item)[0], 1)
 
 
 def assert_sound(source):
-    """What holds for every source."""
+    """Assert the invariants of every source."""
     history = list(source.history())
     later, checkouts = split(source.timeline())
     events = history + later
@@ -57,7 +57,7 @@ def assert_sound(source):
 
 
 def labels_from(events):
-    """Ends of loans by the lender's own label, from events alone; None while open before the last due date."""
+    """Labels of loans by the lender's own definition, from events alone; None while open before the last due date."""
     closed = {e["data"]["loan_id"]: moment(e)[0] for e in events if e["type"] == LABEL.closed}
     return {
         e["data"]["checkout_id"]: closed.get(e["data"]["loan_id"], FAR_AHEAD)
@@ -85,12 +85,12 @@ class TestSimulated:
         assert 0.05 < sum(known) / len(known) < 0.25
 
     def test_seed_and_size_decide_everything(self):
-        def told(**kwargs):
+        def drawn(**kwargs):
             source = SimulatedLender(customers=40, **kwargs)
             return list(source.history()), list(source.timeline())
 
-        assert told(seed=3) == told(seed=3)
-        assert told(seed=3) != told(seed=4)
+        assert drawn(seed=3) == drawn(seed=3)
+        assert drawn(seed=3) != drawn(seed=4)
 
     def test_more_customers_leave_the_others_as_they_are(self):
         small, large = (
@@ -133,10 +133,10 @@ class TestSimulated:
             for e in later
             if e["type"] == LABEL.origin and e["data"][LABEL.due_field] + LABEL.grace_ms < end
         }
-        told = {c.body["checkout_id"]: c.label for c in checkouts}
+        labels = {c.body["checkout_id"]: c.label for c in checkouts}
         assert len(mature) > 50
-        assert all(told[checkout_id] == by_events[checkout_id] for checkout_id in mature)
-        assert {c for c, label in told.items() if label is not None} == set(by_events)
+        assert all(labels[checkout_id] == by_events[checkout_id] for checkout_id in mature)
+        assert {c for c, label in labels.items() if label is not None} == set(by_events)
 
     def test_a_burst_of_strangers_shares_a_device_among_the_checkouts(self, simulated):
         by_device = {}
@@ -156,7 +156,7 @@ JUST_BEFORE = ("bo", "3", "2017-07-21 23:59:59", "10000.0", "11500.0", "15", "Go
 
 
 def folder(where, earlier=((*LOAN, *ENDED),), decided=(NOW, JUST_BEFORE)):
-    """A folder in the form of the data; every row made up."""
+    """Write a folder of synthetic rows in the form of the data."""
     for name, header, rows in ((EARLIER, EARLIER_HEADER, earlier), (DECIDED, DECIDED_HEADER, decided)):
         with (where / name).open("w", newline="", encoding="utf-8") as lines:
             csv.writer(lines).writerows([header, *rows])
@@ -219,12 +219,12 @@ class TestSuperLender:
         ],
     )
     def test_malformed_rows_are_named(self, tmp_path, change, message):
-        row = [change.get(place, value) for place, value in enumerate((*LOAN, *ENDED))]
+        row = [change.get(index, value) for index, value in enumerate((*LOAN, *ENDED))]
         with pytest.raises(SourceError, match=rf"{EARLIER}, line 2: .*{message}"):
             SuperLender(folder(tmp_path, earlier=(row,)))
 
     def test_short_rows_unknown_flags_and_missing_columns_are_named(self, tmp_path):
-        with pytest.raises(SourceError, match="line 2: the row has not as many values"):
+        with pytest.raises(SourceError, match="line 2: the row has fewer or more values"):
             SuperLender(folder(tmp_path, earlier=(LOAN,)))
         with pytest.raises(SourceError, match="line 2: good_bad_flag"):
             SuperLender(folder(tmp_path, decided=((*NOW[:-1], "Ugly"),)))
@@ -266,7 +266,7 @@ class TestRealLoans:
         assert days == set(range(9))
 
     def test_late_closes_wait_for_their_day(self, real):
-        later = [item for item in real.timeline() if not isinstance(item, Decided)]
+        later = [item for item in real.timeline() if not isinstance(item, SourceCheckout)]
         assert any(event["type"] == "loan.closed" for event in later)
         last = max(checkout.q_ms for checkout in real.checkouts())
         assert all(moment(event)[0] <= last for event in itertools.islice(reversed(later), 10))

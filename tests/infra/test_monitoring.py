@@ -12,7 +12,7 @@ from tests.decide import lending
 from training.monitoring.loans import LoanEnd
 from training.monitoring.metrics import SERVICE, metrics
 from training.monitoring.monitor import monitor
-from training.monitoring.population import Served, Snapshot
+from training.monitoring.population import Served, TrainingSnapshot
 from training.monitoring.signals import LIMITS
 
 ROWS = 600
@@ -38,7 +38,9 @@ def a_report():
         ],
     )
     moments = dict.fromkeys(("since", "until", "observed_until"), lending.NOW + 90 * DAY)
-    return monitor(bundle, lending.DEFINITIONS, Snapshot("r1", {}, values, amount, pd), served, **moments)
+    return monitor(
+        bundle, lending.DEFINITIONS, TrainingSnapshot("r1", {}, values, amount, pd), served, **moments
+    )
 
 
 def test_a_model_that_goes_wrong_wakes_somebody(assembly):

@@ -1,4 +1,4 @@
-"""One running system for all tests here, from an assembly of its own, loaded with a lender just large enough."""
+"""One running system for all tests in this folder, from its own assembly, loaded with the smallest useful lender."""
 
 import signal
 import subprocess
@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The whole system needs an engine that survives a kill, and /proc to see who is left."""
+    """Skip these tests without the DynamoDB engine, which survives a kill, or without /proc, which shows processes."""
     if not supported() or not Path("/proc").is_dir():
         why = "the DynamoDB engine is published for Linux on x86-64 only; without it tables are not kept"
         for item in items:
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Served:
-    """A system that told its whole story without interruption and serves, and what it held at that moment."""
+    """A system that ran the whole demo without interruption and serves, and its contents at that moment."""
 
     running: Running
     contents: Contents

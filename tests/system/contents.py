@@ -1,4 +1,4 @@
-"""What a system that serves has kept: feature state, decisions, archive, queues."""
+"""Contents of a running system: feature state, decisions, archive, queues."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ VIEWS = {view.name: view for view in DEFINITIONS.views}
 
 @dataclass(frozen=True)
 class Contents:
-    """`features` by item key, `answers` and `records` by decision id, `archive`: the events by id, each copy."""
+    """`features` by item key, `answers` and `records` by decision id, `archive`: every copy of every event, by id."""
 
     features: dict[str, dict[str, Any]]
     answers: dict[str, bytes]
@@ -33,20 +33,20 @@ class Account:
 
     def __init__(self, state: Path) -> None:
         self._state = state
-        self._found = json.loads((state / "endpoints.json").read_text())
+        self._endpoints = json.loads((state / "endpoints.json").read_text())
 
     def client(self, service: str) -> Any:
         kind = "_DYNAMODB" if service == "dynamodb" else ""
         return boto3.client(
             service,
-            region_name=self._found["AWS_REGION"],
-            endpoint_url=self._found[f"AWS_ENDPOINT_URL{kind}"],
+            region_name=self._endpoints["AWS_REGION"],
+            endpoint_url=self._endpoints[f"AWS_ENDPOINT_URL{kind}"],
             aws_access_key_id="local",
             aws_secret_access_key="local",
         )
 
     def items(self, table: str) -> list[dict[str, Any]]:
-        """Every item of the tables whose names hold this word: `features` are in two."""
+        """Every item of the tables whose names contain `table`: `features` are in two."""
         tables = self.client("dynamodb")
         names = [name for name in tables.list_tables()["TableNames"] if table in name.lower()]
         assert names
@@ -55,7 +55,7 @@ class Account:
         return [item for page in pages for item in page["Items"]]
 
     def queues(self) -> dict[str, int]:
-        """All messages of every queue: visible, in flight, delayed."""
+        """Number of messages by queue: visible, in flight and delayed."""
         sqs, counted = self.client("sqs"), {}
         for url in sqs.list_queues()["QueueUrls"]:
             numbers = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -85,11 +85,11 @@ class Account:
 
 
 def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What each item knows, whatever the batches were: its state, and the ids of its events from ring and markers.
+    """Content of each item, independent of batches: its state, and the ids of its events from ring and markers.
 
-    Left out, because they tell of the writing and not of the events: when each id, and the first, was applied, births and
-    numbers of versions. What came too late for every window is left out or taken in by the order of arrival, and no moment to
-    come tells the difference: of views without a lifetime the answers are compared.
+    Left out is what depends on the writing and not on the events: when each id, and the first, was applied, births and
+    numbers of versions. An event too late for every window is dropped or applied depending on the order of arrival,
+    without effect on any later moment: for views without a lifetime the values are compared instead.
     """
     known: dict[str, set[int]] = defaultdict(set)
     states: dict[str, ViewState] = {}
@@ -111,9 +111,12 @@ def folded(items: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def _answers(state: ViewState) -> dict[str, Any]:
-    """What the item answers from its last event on."""
+    """Values of the item at several moments after its last event."""
     moments = [state.watermark + later for later in (1, MINUTE, HOUR, DAY, 8 * DAY, 40 * DAY)]
-    return {"watermark": state.watermark, "values": [[one.hex() for one in state.values(q)] for q in moments]}
+    return {
+        "watermark": state.watermark,
+        "values": [[value.hex() for value in state.values(q)] for q in moments],
+    }
 
 
 def _plain(state: ViewState) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A program for the tests: loads a lender's history into a state folder, or runs one retraining on it and tells each state."""
+"""Test program: loads a lender's history into a state folder, or runs one retraining and prints its states."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from candor.registry.registry import Registry
-from demo.run import Journey
+from demo.run import Demo
 from demo.sources.folder import from_folder
 from local.system import LocalSystem
 
@@ -26,25 +26,25 @@ def say(line: str) -> None:
 
 
 def load(system: LocalSystem, data: Path) -> None:
-    Journey(system, from_folder(data), Console(quiet=True)).load()
+    Demo(system, from_folder(data), Console(quiet=True)).load()
     system.flush()
 
 
 def retrain(system: LocalSystem) -> dict[str, Any]:
-    """One line for every state that is entered, then how it ended."""
+    """Run the retraining, printing every state that is entered; returns its status and failed events."""
     states = system.client("stepfunctions")
     execution = states.start_execution(
         stateMachineArn=system.outputs["RetrainStateMachineArn"], name=ORDER["run"], input=json.dumps(ORDER)
     )["executionArn"]
-    told = 0
+    printed = 0
     while True:
         status = states.describe_execution(executionArn=execution)["status"]
         events = states.get_execution_history(executionArn=execution)["events"]
-        for event in events[told:]:
+        for event in events[printed:]:
             entered = event.get("stateEnteredEventDetails")
             if entered:
                 say(f"ENTERED {entered['name']}")
-        told = len(events)
+        printed = len(events)
         if status != "RUNNING":
             failed = [event for event in events if event["type"].endswith("Failed")]
             return {"status": status, "failed": json.loads(json.dumps(failed, default=str))}

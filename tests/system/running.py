@@ -24,16 +24,16 @@ UNWANTED = ("AWS_", "ONCE", "SIZE", "DATA", "PORT", "PYTHONDONTWRITEBYTECODE", "
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, the processes that it left behind, and what it said."""
+    """End of a run: its exit code, the processes that it left behind, and its output."""
 
     code: int
     orphans: list[int]
-    said: str
-    complained: str
+    stdout: str
+    stderr: str
 
 
 def environment(**given: str) -> dict[str, str]:
-    """What a user's shell holds: no account, no variables of the tests."""
+    """Environment of a user's shell: no AWS account, no variables of the tests."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(UNWANTED)}
     return {**kept, "PYTHONPATH": os.pathsep.join(map(str, CODE)), **given}
 
@@ -46,7 +46,7 @@ class Running:
     ) -> None:
         self.state = state
         state.mkdir(parents=True, exist_ok=True)
-        self._out, self._err = (logs or state) / "said.txt", (logs or state) / "complained.txt"
+        self._out, self._err = (logs or state) / "stdout.txt", (logs or state) / "stderr.txt"
         command = [sys.executable, "-m", "demo"]
         command += ["--assembly", str(assembly), "--state", str(state), "--port", str(port)]
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -54,19 +54,19 @@ class Running:
                 command, cwd=ROOT, env=environment(**variables), stdout=out, stderr=err
             )
 
-    # What it says
+    # Output
 
     @property
-    def said(self) -> str:
+    def stdout(self) -> str:
         return self._out.read_text()
 
     @property
-    def complained(self) -> str:
+    def stderr(self) -> str:
         return self._err.read_text()
 
     def line(self, start: str) -> str:
-        """The first line that begins so."""
-        return next(line for line in self.said.splitlines() if line.startswith(start))
+        """The first line of the output that begins with `start`."""
+        return next(line for line in self.stdout.splitlines() if line.startswith(start))
 
     @property
     def url(self) -> str:
@@ -80,23 +80,23 @@ class Running:
     def door(self) -> Door:
         return door_in(self.curl)
 
-    # When
+    # Progress
 
     def until(self, reached: Callable[[], bool], what: str) -> None:
-        """Wait; a run that ends before is a failure that shows what it said."""
+        """Wait until `reached`; fails, with the output, if the run ends before."""
         deadline = time.monotonic() + PATIENCE_S
         while not reached():
             ended = self.process.poll() is not None
-            assert not ended, f"ended before {what}: {self.said[-1500:]}{self.complained[-1500:]}"
-            assert time.monotonic() < deadline, f"no {what} within {PATIENCE_S} s: {self.said[-1500:]}"
+            assert not ended, f"ended before {what}: {self.stdout[-1500:]}{self.stderr[-1500:]}"
+            assert time.monotonic() < deadline, f"no {what} within {PATIENCE_S} s: {self.stdout[-1500:]}"
             time.sleep(0.004)
 
     def until_ready(self) -> "Running":
-        self.until(lambda: "\nREADY http://" in self.said and self.said.endswith("\n"), "READY")
+        self.until(lambda: "\nREADY http://" in self.stdout and self.stdout.endswith("\n"), "READY")
         return self
 
     def applied(self) -> int:
-        """Events of the history that were sent and are not in the queue any more; at least so many."""
+        """Least number of events of the history that were sent and have left the queue."""
         progress = self.state / "journey" / "progress.json"
         if not progress.exists():
             return 0
@@ -105,28 +105,28 @@ class Running:
         return int(json.loads(progress.read_text())["published"] - waiting)
 
     def answered(self) -> int:
-        """Lines in the diary of answers."""
+        """Number of lines in the file of answers."""
         answers = self.state / "journey" / "answers.jsonl"
         return answers.read_bytes().count(b"\n") if answers.exists() else 0
 
     def training(self) -> bool:
-        """The training job of any run has begun and its model is not there."""
+        """True once the training job of any run has begun, until its model is stored."""
         return any(self.state.glob("logs/jobs/*train.log")) and not any(self.state.glob("s3/*/runs/*/model"))
 
     # Ending
 
     def end(self, number: int) -> Ended:
-        """Send a signal to the main process alone. It is stopped first, so that no child escapes the count."""
+        """Send a signal to the main process only. It is stopped first, so that no child escapes the count."""
         if number == signal.SIGKILL:
             self.process.send_signal(signal.SIGSTOP)
         children = list(descendants(self.process.pid))
         self.process.send_signal(number)
         code = self.process.wait(30)
-        return Ended(code, left_of(children), self.said, self.complained)
+        return Ended(code, left_of(children), self.stdout, self.stderr)
 
     def result(self) -> Ended:
-        """Wait for its own end."""
-        return Ended(self.process.wait(PATIENCE_S), [], self.said, self.complained)
+        """Wait until the run ends by itself."""
+        return Ended(self.process.wait(PATIENCE_S), [], self.stdout, self.stderr)
 
     def workers(self, function: str) -> list[int]:
         """Process ids of one function."""
@@ -134,7 +134,7 @@ class Running:
 
 
 def left_of(pids: list[int], seconds: float = 5) -> list[int]:
-    """Those that still live after a while."""
+    """Processes that are still alive after `seconds`."""
     deadline = time.monotonic() + seconds
     while (living := [pid for pid in pids if _lives(pid)]) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -149,7 +149,7 @@ def _lives(pid: int) -> bool:
 
 
 def adopt_secrets(source: Path, target: Path) -> None:
-    """Give a new state folder the secrets of another, so that both derive the same decision ids."""
+    """Copy the secrets of one state folder to a new one, so that both derive the same decision ids."""
     with closing(sqlite3.connect(f"file:{source}/journal.sqlite?mode=ro", uri=True)) as journal:
         rows = journal.execute("SELECT name, value FROM secrets").fetchall()
     target.mkdir(parents=True)

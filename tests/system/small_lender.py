@@ -1,4 +1,4 @@
-"""A lender just large enough to train on: a folder of loans as `DATA=` takes it, made up, the same bytes every time."""
+"""A synthetic lender just large enough to train on: a folder of loans for `DATA=`, the same bytes every time."""
 
 import csv
 import random
@@ -19,7 +19,7 @@ ENDS = ("firstduedate", "firstrepaiddate", "closeddate")
 
 
 def write_small_lender(folder: Path) -> Path:
-    """Half of the customers mostly pay late, and it shows in what they did before."""
+    """Half of the customers mostly pay late, which is visible in their history."""
     rng = random.Random(20170722)
     customers = [(f"c{number:03}", rng.random() < 0.5) for number in range(CUSTOMERS)]
     earlier = [loan for name, careless in customers for loan in _past(rng, name, careless)]

@@ -1,4 +1,4 @@
-"""Fifty checkouts at once for one customer, through the running system: nothing is granted past the limit.
+"""Fifty checkouts at once for one customer, through the running system: the exposure limit holds.
 
 `BURSTS=20 pytest tests/system/test_burst.py` fires twenty bursts instead of three, each for another customer.
 """
@@ -28,7 +28,7 @@ BURSTS = int(os.environ.get("BURSTS", "3"))
 AT_ONCE = 50
 REPEATED = 14
 OWED, AMOUNT, EXPOSURE_LIMIT = 4_000_000, 3_000_000, 15_000_000
-"""Kobo: what the customer owes, what each checkout asks for, and what the lender's table allows one person in NGN."""
+"""Kobo: the customer's debt, the amount of each checkout, and the exposure limit of the lender's table in NGN."""
 
 CHECKOUTS_A_DAY = 6
 VIEWS = {view.name: view for view in DEFINITIONS.views}
@@ -36,7 +36,7 @@ VIEWS = {view.name: view for view in DEFINITIONS.views}
 
 @pytest.fixture(scope="module", autouse=True)
 def _lenient(served: Served) -> Iterator[None]:
-    """A champion that declines nobody: years after its data end the trained one does, and the limits would go untested."""
+    """A champion that declines nobody: the trained one does, years after its data, so limits would go untested."""
     account = served.account
     s3, tables = account.client("s3"), account.client("dynamodb")
     (bucket,) = (b["Name"] for b in s3.list_buckets()["Buckets"] if "bundles" in b["Name"])
@@ -61,7 +61,7 @@ def _lenient(served: Served) -> Iterator[None]:
 
 
 def lend(served: Served, token: str) -> None:
-    """A loan that is open, reported by the lender's services; waits until the customer's features know of it."""
+    """Publish an open loan as the lender's services do, and wait until the customer's features contain it."""
     events = served.account.client("events")
     (bus,) = (b["Name"] for b in events.list_event_buses()["EventBuses"] if b["Name"] != "default")
     now = SystemClock().now_ms()
@@ -82,7 +82,7 @@ def lend(served: Served, token: str) -> None:
 
 
 def calls_of(served: Served, token: str) -> list[Call]:
-    """Checkouts with a key each, and some of them once more, all to be sent at once."""
+    """Checkouts with a key each, some of them repeated, in random order."""
     posted = next(iter(from_folder(served.data).checkouts())).body
     items = [{"sku": "cash", "category": "cash", "unit_price": AMOUNT, "qty": 1}]
     calls = []
@@ -105,27 +105,27 @@ def stored(served: Served) -> dict[str, bytes]:
 
 
 def records_of(served: Served, answers: list[Answered]) -> list[dict[str, Any]]:
-    """The records behind the answers, by their moment."""
+    """Records of the answers' decisions, by moment."""
     ids = {json.loads(answer.body)["id"] for answer in answers}
     items = {item["pk"]["S"]: bytes(item["r"]["B"]) for item in served.account.items("decisions")}
     return sorted((json.loads(items[each]) for each in ids), key=lambda record: record["q"])
 
 
 def seen(record: dict[str, Any], feature: str) -> float:
-    found: float = record["vector"]["values"][DEFINITIONS.features.index(feature)]
-    return found
+    value: float = record["vector"]["values"][DEFINITIONS.features.index(feature)]
+    return value
 
 
 def counted(served: Served, token: str, q: int) -> dict[str, float]:
-    """What the synchronous items hold of a customer at a moment, by feature."""
+    """Values of a customer's synchronous items at a moment, by feature."""
     items = {
         item["pk"]["S"]: bytes(item["b"]["B"]) for item in served.account.items("synchronous") if "b" in item
     }
-    found = {}
+    features = {}
     for name in ("customer_checkouts", "customer_approvals"):
         state = ViewState.decode(VIEWS[name], items[only_key(VIEWS[name], token)])
-        found |= dict(zip((f.name for f in VIEWS[name].features), state.values(q), strict=True))
-    return found
+        features |= dict(zip((f.name for f in VIEWS[name].features), state.values(q), strict=True))
+    return features
 
 
 @pytest.mark.parametrize("turn", range(BURSTS))
@@ -143,15 +143,15 @@ def test_of_fifty_at_once_nothing_is_granted_past_the_limit(served: Served, turn
 
     records = records_of(served, answers)
     assert len(records) == AT_ONCE
-    told = {json.loads(answer.body)["id"]: json.loads(answer.body) for answer in answers}
-    granted = sum(body["approved_amount_max"] for body in told.values())
+    bodies = {json.loads(answer.body)["id"]: json.loads(answer.body) for answer in answers}
+    granted = sum(body["approved_amount_max"] for body in bodies.values())
     assert OWED + granted <= EXPOSURE_LIMIT
     assert OWED + granted + AMOUNT > EXPOSURE_LIMIT, "one more would not have fitted: the limit was reached"
     assert granted == AMOUNT * sum(record["outcome"] == "approved" for record in records)
 
     assert [seen(record, "customer_checkouts.count.24h") for record in records] == list(range(AT_ONCE))
     fast = ["checkout_velocity" in record["rules"] for record in records]
-    assert fast == [place >= CHECKOUTS_A_DAY for place in range(AT_ONCE)]
+    assert fast == [index >= CHECKOUTS_A_DAY for index in range(AT_ONCE)]
     over = ["exposure_limit_ngn" in record["rules"] for record in records]
     assert over == [seen(record, "request.exposure") > EXPOSURE_LIMIT for record in records]
     known = counted(served, token, records[-1]["q"] + 1)

@@ -1,4 +1,4 @@
-"""The running API keeps its OpenAPI document. All cases: `python -m benchmarks.contract --state .local`."""
+"""The running API conforms to its OpenAPI document. All cases: `python -m benchmarks.contract --state .local`."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The deployed functions in the local system: an item goes stale, and is exact again without a person."""
+"""The deployed functions in the local system: a stale item becomes exact again without manual work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WAITS = ("ARCHIVE_LAG_S", "RETRY_S")
 
 @pytest.fixture(scope="module")
 def system(assembly: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSystem]:
-    """The synthesized app, but for seconds in place of the minutes that a deployed archive takes."""
+    """The synthesized app, with seconds in place of the minutes that a deployed archive takes."""
     hurried = tmp_path_factory.mktemp("hurried") / "cdk.out"
     shutil.copytree(assembly, hurried)
     [template] = hurried.glob("*-history.template.json")
@@ -68,10 +68,10 @@ def state(system: LocalSystem) -> ViewState:
 
 
 def worst(system: LocalSystem) -> float:
-    place = [feature.name for feature in REPAYMENTS.features].index(
+    index = [feature.name for feature in REPAYMENTS.features].index(
         "customer_repayments.max_days_late.lifetime"
     )
-    return state(system).values(SystemClock().now_ms())[place]
+    return state(system).values(SystemClock().now_ms())[index]
 
 
 def test_a_voided_maximum_is_taken_back_by_the_platform_itself(system: LocalSystem) -> None:
@@ -80,7 +80,7 @@ def test_a_voided_maximum_is_taken_back_by_the_platform_itself(system: LocalSyst
     assert (state(system).stale, worst(system)) == (True, 900.0)
     deadline = time.monotonic() + 90
     while state(system).stale and time.monotonic() < deadline:
-        publish(system, payment(80 + int(time.monotonic()) % 10))  # the customer does not rest
+        publish(system, payment(80 + int(time.monotonic()) % 10))  # the customer stays active
         system.flush()
         time.sleep(0.5)
         system.drain(60)

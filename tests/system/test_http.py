@@ -1,4 +1,4 @@
-"""The API of the running system over HTTP: the printed curl line, keys used twice, everything that can arrive."""
+"""The API of the running system over HTTP: the printed curl line, repeated keys, malformed requests."""
 
 import json
 import os
@@ -28,11 +28,11 @@ def body_of(curl: str) -> dict[str, Any]:
 
 
 def run_curl(curl: str) -> httpx.Response:
-    """The command as printed, by curl itself where there is one."""
+    """Run the printed command, with curl itself where it is installed."""
     if shutil.which("curl") is None:
         door = door_in(curl)
         words = shlex.split(curl)
-        headers = dict(words[place + 1].split(": ", 1) for place, word in enumerate(words) if word == "-H")
+        headers = dict(words[index + 1].split(": ", 1) for index, word in enumerate(words) if word == "-H")
         content = words[words.index("-d") + 1]
         return httpx.post(f"{door.url}/v1/decisions", content=content, headers=headers, auth=(door.key, ""))
     done = subprocess.run(["sh", "-c", curl], capture_output=True, check=True)
@@ -49,7 +49,7 @@ def body(served: Served) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def post(served: Served, body: dict[str, Any]) -> Post:
-    """Posts a checkout with a good merchant key, unless told otherwise; None leaves a header out."""
+    """Post a checkout, by default with a valid merchant key; None leaves a header out."""
     door = served.running.door
 
     def send(
@@ -242,9 +242,9 @@ def test_an_event_that_cannot_be_applied_goes_to_the_dead_letters_and_its_neighb
 ) -> None:
     account = served.account
     bus = next(
-        found["Name"]
-        for found in account.client("events").list_event_buses()["EventBuses"]
-        if found["Name"] != "default"
+        item["Name"]
+        for item in account.client("events").list_event_buses()["EventBuses"]
+        if item["Name"] != "default"
     )
     bad = {
         "unknown type": event("evt_q1", type="weather.changed"),
@@ -281,18 +281,20 @@ def applied(served: Served, customer: str) -> list[dict[str, Any]]:
 
 
 def reasons(served: Served, count: int) -> set[str]:
-    """Ids of the dead letters, each of which says why; they are taken away."""
-    sqs, told = served.account.client("sqs"), set[str]()
+    """Ids of the dead letters, each of which has its reason; deletes them."""
+    sqs, ids = served.account.client("sqs"), set[str]()
     (url,) = (
         url for url in sqs.list_queues()["QueueUrls"] if "eventsdlq" in url.lower() or "dead" in url.lower()
     )
-    while len(told) < count:
+    while len(ids) < count:
         for letter in sqs.receive_message(
             QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
         )["Messages"]:
-            attributes = {name: found["StringValue"] for name, found in letter["MessageAttributes"].items()}
+            attributes = {
+                name: attribute["StringValue"] for name, attribute in letter["MessageAttributes"].items()
+            }
             assert attributes["code"]
             assert attributes["detail"]
-            told.add(json.loads(letter["Body"])["detail"]["event_id"])
+            ids.add(json.loads(letter["Body"])["detail"]["event_id"])
             sqs.delete_message(QueueUrl=url, ReceiptHandle=letter["ReceiptHandle"])
-    return told
+    return ids

@@ -1,6 +1,6 @@
-"""Updater and store are killed all the time while a lender's history is loaded and its checkouts are decided.
+"""Updater and store are killed repeatedly while a lender's history is loaded and its checkouts are decided.
 
-Then once more while many shops post at once and events come in twice. The whole system goes on, nothing is lost or counted
+Then again while many merchants post at once and events arrive twice. The system continues, nothing is lost or counted
 twice, and every decision is replayed as it was served.
 `python -m benchmarks.served_replay --kills --data …` does the same with real data.
 """
@@ -35,12 +35,12 @@ EVENTS = 1_000
 HURRY = (0.2, 0.8)
 """Seconds between two kills of a load that lasts about ten."""
 A_CALL = 10
-"""Entries that one call of PutEvents takes."""
+"""Most entries in one call of PutEvents."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What many shops were answered while parts were killed, and what the table held before and after."""
+    """Answers to many merchants while parts were killed, and the contents of the table before and after."""
 
     killed: dict[str, int]
     answers: list[Answered]
@@ -50,9 +50,9 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Survived:
-    """What a system holds after its parts were killed so many times, in its own story and then under load.
+    """Contents of a system after its parts were killed many times, during the demo and then under load.
 
-    `replayed` is told of all decisions, `settled` of those made when everything had arrived: one checkout a customer.
+    `replayed` is the replay of all decisions, `settled` of those made once all events had arrived: one per customer.
     """
 
     killed: dict[str, int]
@@ -91,10 +91,10 @@ def survived(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         start().until_ready()  # what was buffered for the archive is there
         account = Account(state)
         stored = len(account.items("decisions"))
-        found = replay(state) | {"stored": stored}
+        replayed = replay(state) | {"stored": stored}
         settled = called("consistency", state, "--since", arrived)
         archive = {event["event_id"] for event in account.archived()}
-        yield Survived(dict(killer.killed), contents, loaded, final, stored, archive, found, settled)
+        yield Survived(dict(killer.killed), contents, loaded, final, stored, archive, replayed, settled)
     finally:
         for each in started:
             if each.process.poll() is None:
@@ -102,19 +102,19 @@ def survived(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def load(running: Running) -> Loaded:
-    """Many shops post, and events of their customers come in, each of them twice."""
+    """Post from many merchants, while events of their customers arrive, each of them twice."""
     account = Account(running.state)
     before = answers_of(account)
     twice = [event for event in history() for _ in range(2)]
     with ThreadPoolExecutor(1) as beside, Killer(running.process.pid, seed=2, pause_s=HURRY) as killer:
-        told = beside.submit(publish, account, twice)
+        publishing = beside.submit(publish, account, twice)
         answers = post_all(running.door, calls_for(CHECKOUTS, seed=4), CLIENTS, patient=True)
-        told.result()
+        publishing.result()
     return Loaded(dict(killer.killed), answers, before, answers_of(account))
 
 
 def history() -> list[Event]:
-    """Of the customers whose checkouts `calls_for` gives."""
+    """History of the customers whose checkouts `calls_for` gives."""
     return list(itertools.islice(SimulatedLender(customers=60).history(), EVENTS))
 
 
@@ -130,7 +130,10 @@ def publish(account: Account, events: Sequence[Event]) -> None:
 
 
 def one_of_each_customer() -> list[Call]:
-    bodies = {one.body["applicant"]["token"]: one.body for one in SimulatedLender(customers=60).checkouts()}
+    bodies = {
+        checkout.body["applicant"]["token"]: checkout.body
+        for checkout in SimulatedLender(customers=60).checkouts()
+    }
     return [
         Call(f"settled-{number}", json.dumps({**body, "checkout_id": f"settled-{number}"}).encode())
         for number, body in enumerate(bodies.values())
@@ -148,8 +151,8 @@ def test_both_were_killed_more_than_once(survived: Survived) -> None:
 
 def test_every_decision_is_replayed_as_it_was_served(survived: Survived) -> None:
     assert is_exact(survived.replayed), survived.replayed
-    told = len(survived.contents.answers) + CHECKOUTS + len(survived.final)
-    assert survived.replayed["decisions"] == told == survived.stored
+    decisions = len(survived.contents.answers) + CHECKOUTS + len(survived.final)
+    assert survived.replayed["decisions"] == decisions == survived.stored
 
 
 def test_nothing_is_lost_or_counted_twice(served: Served, survived: Survived) -> None:
@@ -179,7 +182,7 @@ def test_what_came_in_under_load_is_in_the_archive(survived: Survived) -> None:
 
 
 def test_when_all_has_arrived_features_equal_the_archive(survived: Survived) -> None:
-    """Neither lag nor lateness: whatever was lost or counted twice under load would differ here."""
+    """Without lag or lateness, anything lost or counted twice under load would differ here."""
     assert {answer.status for answer in survived.final} == {200}
     assert survived.settled["compared"] == len(survived.final) > 50
     assert survived.settled["causes"] == {}

@@ -1,4 +1,4 @@
-"""Many shops at once: one decision a key, whatever happens at the same moment."""
+"""Many merchants at once: one decision per key under any concurrency."""
 
 import os
 import random
@@ -41,11 +41,11 @@ def test_all_at_the_same_moment(served: Served) -> None:
 
 
 def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> None:
-    one, other = ({call.key: call for call in calls_for(2)}).values()
-    rivals = [one, Call(one.key, other.body)] * (CLIENTS // 2)
+    first, second = ({call.key: call for call in calls_for(2)}).values()
+    rivals = [first, Call(first.key, second.body)] * (CLIENTS // 2)
     answers = post_all(served.running.door, rivals, CLIENTS)
     statuses = [answer.status for answer in answers]
-    winners = {place % 2 for place, status in enumerate(statuses) if status == 200}
+    winners = {index % 2 for index, status in enumerate(statuses) if status == 200}
     assert len(winners) == 1
     assert Counter(statuses) == {200: CLIENTS // 2, 422: CLIENTS // 2}
     assert len({answer.body for answer in answers if answer.status == 200}) == 1
@@ -53,7 +53,7 @@ def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> N
 
 
 def test_scorers_killed_in_mid_load(served: Served) -> None:
-    """Clients send the same again when the gateway says that they may; nothing is decided twice or lost."""
+    """Clients retry when the gateway's status allows it; nothing is decided twice or lost."""
     calls, before = calls_for(CHECKOUTS // 2, seed=2), stored(served)
     done, killed = threading.Event(), set[int]()
 

@@ -1,4 +1,4 @@
-"""What `make run` says at its end, recomputed from what it exports by code that is not its own."""
+"""The report of `make run`, recomputed from its exported rows by independent code."""
 
 import json
 import math
@@ -25,27 +25,27 @@ from tests.system.small_lender import CHECKOUTS
 
 
 @pytest.fixture(scope="module")
-def told(served: Served) -> dict[str, str]:
+def figures(served: Served) -> dict[str, str]:
     """Every figure of the report by its name."""
-    return dict(re.findall(r"\b(\w+)=(\S+)", served.running.said.partition("Decide one checkout")[0]))
+    return dict(re.findall(r"\b(\w+)=(\S+)", served.running.stdout.partition("Decide one checkout")[0]))
 
 
 @pytest.fixture(scope="module")
-def rows(told: dict[str, str]) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path(told["rows"]).read_text().splitlines()]
+def rows(figures: dict[str, str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(figures["rows"]).read_text().splitlines()]
 
 
 def test_the_last_line_says_where_it_serves(served: Served) -> None:
-    last = served.running.said.splitlines()[-1]
+    last = served.running.stdout.splitlines()[-1]
     assert re.fullmatch(r"READY http://127\.0\.0\.1:\d+", last)
     assert httpx.get(served.running.url + "/").status_code == 404
 
 
 def test_every_checkout_has_a_row_in_the_order_of_the_source(
-    served: Served, rows: list[dict[str, Any]], told: dict[str, str]
+    served: Served, rows: list[dict[str, Any]], figures: dict[str, str]
 ) -> None:
     checkouts = list(from_folder(served.data).checkouts())
-    assert told["decisions"] == str(CHECKOUTS)
+    assert figures["decisions"] == str(CHECKOUTS)
     assert [(row["id"], row["label"], parse_rfc3339(row["q"])) for row in rows] == [
         (checkout.id, checkout.label, checkout.q_ms) for checkout in checkouts
     ]
@@ -55,24 +55,24 @@ def test_every_checkout_has_a_row_in_the_order_of_the_source(
         assert 0 < row["score"] < 1
 
 
-def test_the_rows_give_the_auc(rows: list[dict[str, Any]], told: dict[str, str]) -> None:
+def test_the_rows_give_the_auc(rows: list[dict[str, Any]], figures: dict[str, str]) -> None:
     known = [row for row in rows if row["label"] is not None]
     labels = [row["label"] for row in known]
     each = [roc_auc_score(labels, [row["seed_scores"][str(seed)] for row in known]) for seed in range(1, 6)]
-    assert told["auc"] == f"{np.mean(each):.4f}"
+    assert figures["auc"] == f"{np.mean(each):.4f}"
     # The decision's own score is the first seed's, calibrated: the order is the same.
     assert math.isclose(roc_auc_score(labels, [row["score"] for row in known]), each[0])
 
 
-def test_the_rows_give_the_approvals(rows: list[dict[str, Any]], told: dict[str, str]) -> None:
+def test_the_rows_give_the_approvals(rows: list[dict[str, Any]], figures: dict[str, str]) -> None:
     outcomes = Counter(row["outcome"] for row in rows)
-    assert {name: told[name] for name in outcomes} == {name: str(n) for name, n in outcomes.items()}
-    assert told["approval_rate"] == f"{outcomes['approved'] / len(rows):.3f}"
-    assert told["degraded"] == "0"
+    assert {name: figures[name] for name in outcomes} == {name: str(n) for name, n in outcomes.items()}
+    assert figures["approval_rate"] == f"{outcomes['approved'] / len(rows):.3f}"
+    assert figures["degraded"] == "0"
 
 
 def test_rows_and_archive_give_the_parity(
-    served: Served, rows: list[dict[str, Any]], told: dict[str, str]
+    served: Served, rows: list[dict[str, Any]], figures: dict[str, str]
 ) -> None:
     questions = []
     for row, checkout in zip(rows, from_folder(served.data).checkouts(), strict=True):
@@ -86,8 +86,8 @@ def test_rows_and_archive_give_the_parity(
     for leaky in (False, True):
         table = point_in_time(DEFINITIONS, events, questions, leaky=leaky)
         logged = [[math.nan if x is None else x for x in row["vector"].values()] for row in rows]
-        equal[leaky] = sum(bits(row) == bits(table.vector(place)) for place, row in enumerate(logged))
+        equal[leaky] = sum(bits(row) == bits(table.vector(index)) for index, row in enumerate(logged))
     assert equal[False] == len(rows)
-    assert told["parity"] == "100"
+    assert figures["parity"] == "100"
     assert equal[True] < len(rows)
-    assert math.isclose(float(told["leaky_parity"]), 100 * equal[True] / len(rows), abs_tol=0.01)
+    assert math.isclose(float(figures["leaky_parity"]), 100 * equal[True] / len(rows), abs_tol=0.01)

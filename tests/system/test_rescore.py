@@ -16,27 +16,27 @@ def candor(served: Served, *words: str) -> dict[str, Any]:
     line = [sys.executable, "-m", "cli", *words, "--local", "--state", str(served.running.state), "--json"]
     done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    found = [row for path in sorted(folder.rglob("*.parquet")) for row in pq.read_table(path).to_pylist()]
-    return sorted(found, key=lambda row: str(row["decision_id"]))
+    table = [row for path in sorted(folder.rglob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    return sorted(table, key=lambda row: str(row["decision_id"]))
 
 
 def test_jobs_of_the_map_judge_as_one_machine_does(served: Served, tmp_path: Path) -> None:
-    [one] = candor(served, "models", "list")["bundles"]
-    asked = ("decisions", "rescore", "--bundle", one["bundle"][:12], "--out", str(tmp_path))
-    by_jobs = candor(served, *asked, "--name", "jobs")
-    here = candor(served, *asked, "--name", "here", "--here")
-    found = {row["decision_id"]: row for row in rows(tmp_path / "jobs")}
-    assert by_jobs["rows"] == here["rows"] == len(found)
+    [registered] = candor(served, "models", "list")["bundles"]
+    rescore = ("decisions", "rescore", "--bundle", registered["bundle"][:12], "--out", str(tmp_path))
+    by_jobs = candor(served, *rescore, "--name", "jobs")
+    here = candor(served, *rescore, "--name", "here", "--here")
+    by_id = {row["decision_id"]: row for row in rows(tmp_path / "jobs")}
+    assert by_jobs["rows"] == here["rows"] == len(by_id)
     assert rows(tmp_path / "jobs") == rows(tmp_path / "here")
     for decision_id, record in served.contents.records.items():  # other tests have decided since
-        row = found[decision_id]
+        row = by_id[decision_id]
         assert (row["score"], row["outcome"]) == (record["score"], record["outcome"])
-    again = candor(served, *asked, "--name", "jobs")
+    again = candor(served, *rescore, "--name", "jobs")
     assert again == by_jobs
     jobs = list((served.running.state / "logs/jobs").glob("candor-dev-jobs-*.log"))
     assert len(jobs) == len(list((tmp_path / "jobs").glob("day=*")))

@@ -1,4 +1,4 @@
-"""A retraining that is killed at every state in turn and started again: the same bundle, and no finished step twice."""
+"""A retraining that is killed at every state in turn and restarted: the same bundle, and no finished step repeated."""
 
 import json
 import os
@@ -33,35 +33,35 @@ JOBS = tuple(job for job in STATES.values() if job)
 
 
 class Started:
-    """One start of the program `retraining`, with what it says."""
+    """One start of the program `retraining`, with its output."""
 
     def __init__(self, what: str, assembly: Path, state: Path, *rest: str) -> None:
-        self._said = state / f"said-{time.monotonic_ns()}.txt"
-        with self._said.open("wb") as said:
+        self._stdout = state / f"stdout-{time.monotonic_ns()}.txt"
+        with self._stdout.open("wb") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.system.retraining", what, str(assembly), str(state), *rest],
                 cwd=ROOT,
                 env=environment(),
-                stdout=said,
+                stdout=out,
                 stderr=subprocess.STDOUT,
             )
 
     @property
-    def said(self) -> str:
-        return self._said.read_text()
+    def stdout(self) -> str:
+        return self._stdout.read_text()
 
     def until(self, what: str, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
         while not holds():
-            assert self.process.poll() is None, f"ended before {what}: {self.said[-3000:]}"
-            assert time.monotonic() < deadline, f"no {what}: {self.said[-3000:]}"
+            assert self.process.poll() is None, f"ended before {what}: {self.stdout[-3000:]}"
+            assert time.monotonic() < deadline, f"no {what}: {self.stdout[-3000:]}"
             time.sleep(0.004)
 
     def until_said(self, line: str) -> None:
-        self.until(line, lambda: f"{line}\n" in self.said)
+        self.until(line, lambda: f"{line}\n" in self.stdout)
 
     def kill(self) -> list[int]:
-        """End it at once; the processes that it left behind."""
+        """Kill it; returns the processes that it left behind."""
         self.process.send_signal(signal.SIGSTOP)
         children = list(descendants(self.process.pid))
         self.process.send_signal(signal.SIGKILL)
@@ -69,15 +69,15 @@ class Started:
         return left_of(children)
 
     def result(self) -> dict[str, Any]:
-        assert self.process.wait(PATIENCE_S) == 0, self.said[-3000:]
-        ended = next((line for line in self.said.splitlines() if line.startswith("ENDED ")), "ENDED {}")
-        found: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
-        return found
+        assert self.process.wait(PATIENCE_S) == 0, self.stdout[-3000:]
+        ended = next((line for line in self.stdout.splitlines() if line.startswith("ENDED ")), "ENDED {}")
+        result: dict[str, Any] = json.loads(ended.removeprefix("ENDED "))
+        return result
 
 
 @dataclass
-class Told:
-    """How an uninterrupted run ended, and one that was killed at every state."""
+class Retrainings:
+    """Results of an uninterrupted run, and of one that was killed at every state."""
 
     once: dict[str, Any]
     killed: dict[str, Any]
@@ -87,7 +87,9 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def retrainings(
+    assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Retrainings]:
     folder = tmp_path_factory.mktemp("retraining")
     loaded = folder / "loaded"
     loaded.mkdir()
@@ -108,7 +110,7 @@ def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
             if job:
                 running.until(f"job {job}", lambda job=job: job in _jobs(killed))  # type: ignore[misc] # mypy takes the default for an argument
             orphans[state] = running.kill()
-        yield Told(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
+        yield Retrainings(ended, start("retrain", killed).result(), _jobs(once), _jobs(killed), orphans)
     finally:
         for each in started:
             if each.process.poll() is None:
@@ -116,25 +118,32 @@ def told(assembly: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def _jobs(state: Path) -> list[str]:
-    """Every job that was started, by the logs that they leave."""
+    """Every job that was started, by its log file."""
     return sorted(path.stem.removeprefix("candor-dev-r1-") for path in (state / "logs/jobs").glob("*.log"))
 
 
-def test_the_run_ends_as_one_that_nothing_interrupted(told: Told) -> None:
-    assert told.once["status"] == told.killed["status"] == "SUCCEEDED", (told.once, told.killed)
-    assert told.killed["bundle"] == told.once["bundle"] is not None
+def test_the_run_ends_as_one_that_nothing_interrupted(retrainings: Retrainings) -> None:
+    assert retrainings.once["status"] == retrainings.killed["status"] == "SUCCEEDED", (
+        retrainings.once,
+        retrainings.killed,
+    )
+    assert retrainings.killed["bundle"] == retrainings.once["bundle"] is not None
 
 
-def test_finished_steps_are_not_repeated(told: Told) -> None:
+def test_finished_steps_are_not_repeated(retrainings: Retrainings) -> None:
     """Each job was killed once, and done once after that; five more starts found it done."""
-    assert told.once_jobs == sorted(JOBS)
-    assert told.killed_jobs == sorted([*JOBS, *(f"{job}-2" for job in JOBS)])
+    assert retrainings.once_jobs == sorted(JOBS)
+    assert retrainings.killed_jobs == sorted([*JOBS, *(f"{job}-2" for job in JOBS)])
 
 
-def test_the_bundle_was_registered_and_promoted_once(told: Told) -> None:
-    assert told.killed["steps"] == [[None, "candidate"], ["candidate", "champion"]] == told.once["steps"]
+def test_the_bundle_was_registered_and_promoted_once(retrainings: Retrainings) -> None:
+    assert (
+        retrainings.killed["steps"]
+        == [[None, "candidate"], ["candidate", "champion"]]
+        == retrainings.once["steps"]
+    )
 
 
-def test_no_process_outlives_a_kill(told: Told) -> None:
-    assert {state: left for state, left in told.orphans.items() if left} == {}
-    assert os.getpid() not in {pid for left in told.orphans.values() for pid in left}
+def test_no_process_outlives_a_kill(retrainings: Retrainings) -> None:
+    assert {state: left for state, left in retrainings.orphans.items() if left} == {}
+    assert os.getpid() not in {pid for left in retrainings.orphans.values() for pid in left}

@@ -1,4 +1,4 @@
-"""On the running system: a decision is judged again by the terminal program, and a shadow's word on it reaches the archive."""
+"""Shadows on the running system: the CLI replays a decision, and a shadow's result reaches the archive."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from tests.system.running import ROOT, environment
 from tests.system.test_http import body_of, door_in
 
 PATIENCE_S = 120
-"""The stream waits ten seconds for company, Firehose a minute."""
+"""Longer than the batching windows: ten seconds of the stream, a minute of Firehose."""
 
 
 def candor(served: Served, *words: str) -> dict[str, Any]:
-    """One command of the terminal program on the running system."""
+    """Run one command of the CLI on the running system."""
     command = [sys.executable, "-m", "cli", *words, "--local", "--state", str(served.running.state), "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 @pytest.fixture
 def shadowed(served: Served) -> Iterator[Served]:
-    """The champion looks on as its own shadow: it must say the same again."""
+    """The champion as its own shadow, which must give the same result."""
     champion = candor(served, "models", "shadow", "--none")["champion"]
     assert candor(served, "models", "shadow", champion)["shadows"] == [champion]
     yield served
@@ -53,10 +53,10 @@ def test_a_shadow_says_of_a_decision_what_its_bundle_says_and_a_replay_too(shado
     shown = candor(shadowed, "decisions", "show", answer["id"])
     assert candor(shadowed, "decisions", "replay", answer["id"])["same"]
     until = time.monotonic() + PATIENCE_S
-    found: list[dict[str, Any]] = []
-    while not found and time.monotonic() < until:
-        found = [line for line in shadow_lines(shadowed) if line["id"] == answer["id"]]
+    lines: list[dict[str, Any]] = []
+    while not lines and time.monotonic() < until:
+        lines = [line for line in shadow_lines(shadowed) if line["id"] == answer["id"]]
         time.sleep(0.2)
-    assert [(line["bundle"], line["score"], line["outcome"]) for line in found] == [
+    assert [(line["bundle"], line["score"], line["outcome"]) for line in lines] == [
         (shown["bundle"], shown["score"], shown["outcome"])
     ]

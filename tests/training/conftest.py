@@ -112,16 +112,16 @@ def loan(number: str, customer: str, at: int, *, days_late: int | None, total: i
 
 
 def write_archive(root: Path, events: list[dict], name: str = "2026/11/23/21/part-1.gz") -> Path:
-    """Loaded history as the archive holds it."""
+    """Write loaded history in the archive's form."""
     lines = [
-        {"id": "x", "source": HISTORY, "detail-type": one["type"], "time": LOADED, "detail": one}
-        for one in events
+        {"id": "x", "source": HISTORY, "detail-type": item["type"], "time": LOADED, "detail": item}
+        for item in events
     ]
     return write_lines(root / name, [{"ingestion_time": LOADED, "event": line} for line in lines])
 
 
 def write_lines(path: Path, lines: Iterable[dict]) -> Path:
-    """An object of the archive."""
+    """Write one object of the archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(path, "wt") as stream:
         stream.writelines(json.dumps(line) + "\n" for line in lines)
@@ -130,7 +130,7 @@ def write_lines(path: Path, lines: Iterable[dict]) -> Path:
 
 @pytest.fixture(scope="session")
 def history() -> list[dict]:
-    """Loans of customers who are punctual or not: the past tells the future."""
+    """Loans of punctual and of late customers: the past predicts the future."""
     random_ = random.Random(5)
     events: list[dict] = []
     for number in range(900):
@@ -138,4 +138,4 @@ def history() -> list[dict]:
         late = random_.random() < (0.75 if customer % 4 == 0 else 0.05)
         at = T0 + random_.randrange(150 * DAY)
         events += loan(str(number), f"c{customer}", at, days_late=random_.randrange(4, 9) if late else -1)
-    return sorted(events, key=lambda one: one["occurred_at"])
+    return sorted(events, key=lambda item: item["occurred_at"])

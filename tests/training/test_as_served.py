@@ -16,7 +16,7 @@ from candor.decision import Decision, to_record
 from candor.features.vector import FeatureVector
 from history.archive.objects import Folder
 from tests.training.conftest import AS_OF, T0, checkout_body, loan, small_lender, write_archive
-from training.dataset.build import Asked, Embedded, NothingToLearn, write
+from training.dataset.build import DatasetSpec, Embedded, NothingToLearn, write
 
 DEFINITIONS = small_lender()
 NAMES = DEFINITIONS.features
@@ -34,14 +34,14 @@ def decision(number: str, q: int, values: list[float], definition_hash: str = DE
 def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
     (tmp_path / "decisions").mkdir()
     with gzip.open(tmp_path / "decisions" / "1.gz", "wb") as lines:
-        for one in decisions:
-            line = {"id": one.id, "q": one.q, "record": msgspec.Raw(to_record(one))}
+        for item in decisions:
+            line = {"id": item.id, "q": item.q, "record": msgspec.Raw(to_record(item))}
             lines.write(msgspec.json.encode(line) + b"\n")
     events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0)]
     write_archive(tmp_path / "in", events)
     engine = Embedded(DEFINITIONS, tmp_path / "in", as_of=AS_OF)
     manifest = write(
-        DEFINITIONS, engine, tmp_path / "out", Asked(AS_OF), decisions=Folder(tmp_path / "decisions")
+        DEFINITIONS, engine, tmp_path / "out", DatasetSpec(AS_OF), decisions=Folder(tmp_path / "decisions")
     )
     return manifest, pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
 

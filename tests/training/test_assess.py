@@ -16,8 +16,8 @@ from msgspec import structs
 from candor import ModelCard
 from candor.clock import DAY, format_rfc3339
 from candor.errors import DefinitionError
-from tests.training.assessed import CARD, assessed, packed, population, trained, write_dataset
 from tests.training.conftest import AS_OF, small_lender
+from tests.training.evaluated import CARD, evaluated, packed, population, trained, write_dataset
 from training.evaluate import job as assess
 from training.evaluate.job_output import JobOutput
 from training.fit.recipe import raw_scores
@@ -30,7 +30,7 @@ reject_inference fairness leakage latency parity""".split()
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    return assessed(tmp_path_factory.mktemp("assessed"))
+    return evaluated(tmp_path_factory.mktemp("assessed"))
 
 
 def values(data):
@@ -38,45 +38,45 @@ def values(data):
 
 
 def test_every_key_of_the_format_is_there(done):
-    found = json.loads((done.root / "output/evaluation/evaluation.json").read_text())
-    assert found == json.loads(json.dumps(done.evaluation))
-    assert sorted(found) == sorted(KEYS)
-    assert (found["format"], found["bundle"], found["champion"]) == (1, done.bundle.sha, None)
+    evaluation = json.loads((done.root / "output/evaluation/evaluation.json").read_text())
+    assert evaluation == json.loads(json.dumps(done.evaluation))
+    assert sorted(evaluation) == sorted(KEYS)
+    assert (evaluation["format"], evaluation["bundle"], evaluation["champion"]) == (1, done.bundle.sha, None)
     for empty in ("comparison", "swap_set", "reject_inference", "fairness"):
-        assert found[empty] is None
-    assert found["parity"] == {"rows": found["discrimination"]["n"], "mismatches": 0}
-    assert not found["leakage"]["suspected"], found["leakage"]
+        assert evaluation[empty] is None
+    assert evaluation["parity"] == {"rows": evaluation["discrimination"]["n"], "mismatches": 0}
+    assert not evaluation["leakage"]["suspected"], evaluation["leakage"]
 
 
 def test_what_is_measured_is_of_models_that_have_not_seen_the_latest_part(done):
-    told = done.evaluation["discrimination"]
-    assert told["auc"] == pytest.approx(done.bundle.metrics["auc_served"])
+    figures = done.evaluation["discrimination"]
+    assert figures["auc"] == pytest.approx(done.bundle.metrics["auc_served"])
     output = JobOutput.read((done.root / "input/model/model.tar.gz").read_bytes())
     data = population()
     late = data["q"] >= done.bundle.metrics["period_from"]
     seen = auc(data["bad"][late], raw_scores(done.bundle.model, values(data)[late]))
     unseen = auc(data["bad"][late], raw_scores(output.validation[1], values(data)[late]))
-    assert told["auc"] == pytest.approx(unseen)
+    assert figures["auc"] == pytest.approx(unseen)
     assert seen > unseen + 0.01
-    assert told["auc_low"] < told["auc"] < told["auc_high"]
-    assert {one["by"] for one in told["segments"]} == {"history", "amount", "month"}
+    assert figures["auc_low"] < figures["auc"] < figures["auc_high"]
+    assert {segment["by"] for segment in figures["segments"]} == {"history", "amount", "month"}
 
 
 def test_the_rest_of_the_measures_is_of_this_population(done):
-    found = done.evaluation
-    assert found["calibration"]["slope"] == pytest.approx(1.0, abs=0.6)
-    assert set(found["calibration"]["in_time"]) == {"slope", "intercept", "ece"}
-    assert sum(one["n"] for one in found["gains"]) == found["discrimination"]["n"]
-    assert found["stability"]["psi"] < 0.25
-    assert set(found["stability"]["csi"]) == set(small_lender().features)
-    assert sum(one["n"] for one in found["vintages"]) == 900
-    assert set(found["reasons"]["frequency"]) <= {"R1", "R2"}
-    assert sum(found["reasons"]["top1"].values()) == pytest.approx(1.0)
-    assert 0.5 < found["reasons"]["stability"] <= 1.0
+    evaluation = done.evaluation
+    assert evaluation["calibration"]["slope"] == pytest.approx(1.0, abs=0.6)
+    assert set(evaluation["calibration"]["in_time"]) == {"slope", "intercept", "ece"}
+    assert sum(decile["n"] for decile in evaluation["gains"]) == evaluation["discrimination"]["n"]
+    assert evaluation["stability"]["psi"] < 0.25
+    assert set(evaluation["stability"]["csi"]) == set(small_lender().features)
+    assert sum(vintage["n"] for vintage in evaluation["vintages"]) == 900
+    assert set(evaluation["reasons"]["frequency"]) <= {"R1", "R2"}
+    assert sum(evaluation["reasons"]["top1"].values()) == pytest.approx(1.0)
+    assert 0.5 < evaluation["reasons"]["stability"] <= 1.0
 
 
 def test_a_month_is_mature_once_its_last_loan_had_time_to_end(done):
-    ages = {one["month"]: one["mature"] for one in done.evaluation["vintages"]}
+    ages = {vintage["month"]: vintage["mature"] for vintage in done.evaluation["vintages"]}
     latest = format_rfc3339(AS_OF - 33 * DAY)[:7]
     assert [mature for month, mature in sorted(ages.items()) if month < latest] == [True] * sum(
         month < latest for month in ages
@@ -84,16 +84,16 @@ def test_a_month_is_mature_once_its_last_loan_had_time_to_end(done):
 
 
 def test_the_same_inputs_give_the_same_bytes_but_for_the_latency(done, tmp_path):
-    again = assessed(tmp_path)
+    again = evaluated(tmp_path)
     strip = {"latency": None}
     assert {**again.evaluation, **strip} == {**done.evaluation, **strip}
-    told = re.compile(r"One score takes.*?µs\)")
-    assert told.sub("", again.report) == told.sub("", done.report)
+    latency = re.compile(r"One score takes.*?µs\)")
+    assert latency.sub("", again.report) == latency.sub("", done.report)
     assert again.bundle.sha == done.bundle.sha
 
 
 class Page(HTMLParser):
-    """What a page would load, and the places it links to."""
+    """Resources that a page would load, its links and its ids."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,14 +103,14 @@ class Page(HTMLParser):
         self.drawn = 0
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
+        by_name = dict(attributes)
         self.drawn += tag == "svg"
-        self.ids.add(told.get("id", ""))
+        self.ids.add(by_name.get("id", ""))
         if tag in ("script", "link", "img", "iframe"):
             self.loads.append(tag)
         for name in ("href", "src", "xlink:href"):
-            if told.get(name):
-                (self.links.add if told[name].startswith("#") else self.loads.append)(told[name])
+            if by_name.get(name):
+                (self.links.add if by_name[name].startswith("#") else self.loads.append)(by_name[name])
 
 
 def test_the_report_is_one_page_that_needs_nothing(done):
@@ -128,12 +128,12 @@ def test_what_the_data_set_says_is_escaped(tmp_path):
     columns = population() | {"merchant": np.array(["<b>mer</b>"] * 900)}
     write_dataset(tmp_path / "input/dataset", columns)
     trained(tmp_path / "input", (1,))
-    found = assess.read(tmp_path / "input", small_lender())
-    assess.write(found, CARD, "<i>run</i>", tmp_path / "out")
-    told = (tmp_path / "out/report.html").read_text()
-    assert "<b>mer" not in told
-    assert "<i>run" not in told
-    assert "&lt;i&gt;run" in told
+    assessment = assess.read(tmp_path / "input", small_lender())
+    assess.write(assessment, CARD, "<i>run</i>", tmp_path / "out")
+    report = (tmp_path / "out/report.html").read_text()
+    assert "<b>mer" not in report
+    assert "<i>run" not in report
+    assert "&lt;i&gt;run" in report
     assert json.loads((tmp_path / "out/evaluation.json").read_text())["reasons"]["stability"] is None
 
 
@@ -147,11 +147,11 @@ def test_the_card_says_who_answers_and_what_was_measured(done):
 
 
 def test_a_card_needs_an_independent_validator_and_no_gaps():
-    told = {name: getattr(CARD, name) for name in CARD.__struct_fields__}
+    declared = {name: getattr(CARD, name) for name in CARD.__struct_fields__}
     with pytest.raises(DefinitionError, match="must not be its developer"):
-        ModelCard(**told | {"validator": CARD.developer})
+        ModelCard(**declared | {"validator": CARD.developer})
     with pytest.raises(DefinitionError, match="says nothing of: purpose, limits"):
-        ModelCard(**told | {"purpose": "", "limits": ()})
+        ModelCard(**declared | {"purpose": "", "limits": ()})
 
 
 def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
@@ -159,23 +159,27 @@ def test_a_champion_is_compared_on_what_it_cannot_know(done, tmp_path):
     champion = structs.replace(
         done.bundle, lineage=dict(done.bundle.lineage) | {"as_of": earlier}, cutoff=0.2
     )
-    found = assessed(tmp_path, champion=champion).evaluation
+    evaluation = evaluated(tmp_path, champion=champion).evaluation
     data = population()
     late = data["q"] >= done.bundle.metrics["period_from"]
     unseen = late & (data["known_at"] >= AS_OF - 30 * DAY)
-    assert found["champion"] == champion.sha
-    assert found["comparison"]["n"] == unseen.sum() < late.sum()
-    assert found["comparison"]["low"] <= found["comparison"]["auc_difference"] <= found["comparison"]["high"]
-    swap = found["swap_set"]
+    assert evaluation["champion"] == champion.sha
+    assert evaluation["comparison"]["n"] == unseen.sum() < late.sum()
+    assert (
+        evaluation["comparison"]["low"]
+        <= evaluation["comparison"]["auc_difference"]
+        <= evaluation["comparison"]["high"]
+    )
+    swap = evaluation["swap_set"]
     assert swap["both"] + swap["neither"] + swap["in"]["n"] + swap["out"]["n"] == unseen.sum()
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["has seen everything", "does not say what it has seen"])
 def test_a_champion_that_may_have_seen_it_is_not_compared(done, tmp_path, known):
     champion = done.bundle if known else structs.replace(done.bundle, lineage={"run": "old"})
-    found = replace(assess.read(done.root / "input", small_lender()), champion=champion).evaluation("r1")
-    assert found["champion"] == champion.sha
-    assert found["comparison"] is found["swap_set"] is None
+    evaluation = replace(assess.read(done.root / "input", small_lender()), champion=champion).to_json("r1")
+    assert evaluation["champion"] == champion.sha
+    assert evaluation["comparison"] is evaluation["swap_set"] is None
 
 
 def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
@@ -189,25 +193,29 @@ def test_declined_applicants_and_groups_are_told_where_they_are_given(done):
     ids = [f"chk_{number}" for number in range(900)]
     pq.write_table(pa.table({"row_id": ids, "side": sides}), inputs / "groups/groups.parquet")
     try:
-        found = assess.read(inputs, small_lender()).evaluation("r1")
+        evaluation = assess.read(inputs, small_lender()).to_json("r1")
     finally:
         (inputs / "dataset/declined.parquet").unlink()
         (inputs / "groups/groups.parquet").unlink()
-    assert found["reject_inference"]["spread"] > 0
-    (group,) = found["fairness"]["groups"]
+    assert evaluation["reject_inference"]["spread"] > 0
+    (group,) = evaluation["fairness"]["groups"]
     assert (group["group"], group["reference"], group["n"]) == ("right", "left", 60)
     data = population()
     late = np.flatnonzero(data["q"] >= done.bundle.metrics["period_from"])
-    pd = [done.bundle.score(one) for one in raw_scores(output.validation[1], values(data)[late]).tolist()]
+    pd = [done.bundle.score(score) for score in raw_scores(output.validation[1], values(data)[late]).tolist()]
     approved = [
         np.mean([p <= done.bundle.cutoff for p, row in zip(pd, late, strict=True) if sides[row] == side])
         for side in ("right", "left")
     ]
     assert group["air"] == pytest.approx(approved[0] / approved[1])
-    tried = found["fairness"]["alternatives"]
-    assert [one["name"] for one in tried[:3]] == ["as it is", "without repayment", "without request"]
-    assert tried[0]["auc"] == pytest.approx(found["discrimination"]["auc"])
-    assert "Less discriminatory alternatives" in page(found, done.card, {"R1": "one", "R2": "two"})
+    tried = evaluation["fairness"]["alternatives"]
+    assert [candidate["name"] for candidate in tried[:3]] == [
+        "as it is",
+        "without repayment",
+        "without request",
+    ]
+    assert tried[0]["auc"] == pytest.approx(evaluation["discrimination"]["auc"])
+    assert "Less discriminatory alternatives" in page(evaluation, done.card, {"R1": "one", "R2": "two"})
 
 
 def test_the_entry_follows_the_contract_of_processing(done, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Labels as they were known at the time, in a file that says what it was made of."""
+"""Labels as they were known at the time, in a data set with a manifest of its inputs."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ GRACE = 3 * DAY
 
 
 def labels(events: list[dict], as_of: int = AS_OF) -> dict[str, tuple[bool, int]]:
-    history = [parse_event(json.dumps(one).encode(), HISTORY) for one in events]
-    found, _ = labelled_checkouts(small_lender(), history, as_of)
-    return {one.question.row_id: (one.bad, one.known_at) for one in found}
+    history = [parse_event(json.dumps(body).encode(), HISTORY) for body in events]
+    rows, _ = labelled_checkouts(small_lender(), history, as_of)
+    return {row.question.row_id: (row.bad, row.known_at) for row in rows}
 
 
 @pytest.mark.parametrize(("days_late", "bad"), [(-5, False), (3, False), (4, True), (None, True)])
@@ -95,10 +95,10 @@ def test_definitions_without_a_label_cannot_train():
 def test_a_body_that_is_no_checkout_is_counted_not_trained_on():
     events = loan("1", "a", T0, days_late=0)
     events[0]["data"]["checkout"] = checkout_body("1", "a", 5_000) | {"total": 1}
-    found, unreadable = labelled_checkouts(
-        small_lender(), [parse_event(json.dumps(one).encode()) for one in events], AS_OF
+    rows, unreadable = labelled_checkouts(
+        small_lender(), [parse_event(json.dumps(body).encode()) for body in events], AS_OF
     )
-    assert (found, unreadable) == ([], 1)
+    assert (rows, unreadable) == ([], 1)
 
 
 def test_the_data_set_holds_each_checkout_once_with_its_past(tmp_path):
@@ -148,10 +148,10 @@ def test_events_that_were_recorded_live_count_from_their_arrival(tmp_path, arriv
     lines = [
         {
             "ingestion_time": format_rfc3339(T0 + day * DAY),
-            "event": {"time": LOADED, "source": "candor.lender", "detail": one},
+            "event": {"time": LOADED, "source": "candor.lender", "detail": body},
         }
         for day, events in ((arrived, first), (2, second))
-        for one in events
+        for body in events
     ]
     write_lines(tmp_path / "in/2026/11/23/21/part-1.gz", lines)
     build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")

@@ -1,4 +1,4 @@
-"""Figures against their own definitions."""
+"""Metrics of scores against their definitions."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_ks_and_brier_of_perfect_and_of_useless_scores():
 def test_the_calibration_table_holds_every_row_once_in_order(scored):
     labels, probabilities = scored
     table = calibration_table(labels, probabilities, bins=7)
-    assert sum(one.n for one in table) == 2_000
-    assert sum(one.bads for one in table) == labels.sum()
-    assert [one.predicted for one in table] == sorted(one.predicted for one in table)
-    assert all(abs(one.predicted - one.observed) < 0.1 for one in table)
+    assert sum(row.n for row in table) == 2_000
+    assert sum(row.bads for row in table) == labels.sum()
+    assert [row.predicted for row in table] == sorted(row.predicted for row in table)
+    assert all(abs(row.predicted - row.observed) < 0.1 for row in table)
     assert len(calibration_table([1, 0], [0.2, 0.1], bins=7)) == 2
 
 
 def test_the_summary_is_json(scored):
-    found = json.loads(json.dumps(summary(*scored)))
-    assert found["n"] == 2_000
-    assert found["auc_low"] < found["auc"] < found["auc_high"]
+    figures = json.loads(json.dumps(summary(*scored)))
+    assert figures["n"] == 2_000
+    assert figures["auc_low"] < figures["auc"] < figures["auc_high"]

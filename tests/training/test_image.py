@@ -16,7 +16,7 @@ def pins(path: Path) -> set[str]:
 
 
 def job_modules() -> set[str]:
-    """What the stacks name as a job's program."""
+    """Modules that the stacks start as jobs."""
     sources = "".join(path.read_text() for path in (ROOT / "stacks").rglob("*.py"))
     return set(re.findall(r'"ContainerEntrypoint": \["python", "-m", "([a-z_.]+)"\]', sources))
 
@@ -54,8 +54,10 @@ def test_every_job_starts_with_the_locked_packages_alone():
 
 def test_the_image_has_the_versions_of_the_tests():
     assert pins(ROOT / "training/requirements.txt") <= pins(ROOT / "requirements.txt")
-    asked = re.findall(r"^([a-z0-9-]+)", (ROOT / "training/requirements.in").read_text(), flags=re.MULTILINE)
-    assert set(asked) <= {pin.partition("==")[0] for pin in pins(ROOT / "training/requirements.txt")}
+    required = re.findall(
+        r"^([a-z0-9-]+)", (ROOT / "training/requirements.in").read_text(), flags=re.MULTILINE
+    )
+    assert set(required) <= {pin.partition("==")[0] for pin in pins(ROOT / "training/requirements.txt")}
 
 
 def test_every_hash_is_there():

@@ -31,21 +31,21 @@ def scored():
 
 def test_true_probabilities_have_slope_one_and_intercept_zero(scored):
     bad, pd = scored
-    found = line(bad, pd)
-    assert found["slope"] == pytest.approx(1.0, abs=0.08)
-    assert found["intercept"] == pytest.approx(0.0, abs=0.08)
-    assert found["ece"] < 0.02
+    figures = line(bad, pd)
+    assert figures["slope"] == pytest.approx(1.0, abs=0.08)
+    assert figures["intercept"] == pytest.approx(0.0, abs=0.08)
+    assert figures["ece"] < 0.02
 
 
 @pytest.mark.parametrize(("stretch", "shift"), [(2.0, 0.0), (0.5, 0.0), (1.0, 0.7)])
 def test_what_is_too_spread_or_too_high_is_told(scored, stretch, shift):
     bad, pd = scored
     wrong = expit(stretch * np.log(pd / (1 - pd)) + shift)
-    found = line(bad, wrong)
-    assert found["slope"] == pytest.approx(1 / stretch, abs=0.08)
+    figures = line(bad, wrong)
+    assert figures["slope"] == pytest.approx(1 / stretch, abs=0.08)
     if stretch == 1.0:
-        assert found["intercept"] == pytest.approx(-shift, abs=0.08)
-    assert expit(np.log(wrong / (1 - wrong)) + found["intercept"]).mean() == pytest.approx(bad.mean())
+        assert figures["intercept"] == pytest.approx(-shift, abs=0.08)
+    assert expit(np.log(wrong / (1 - wrong)) + figures["intercept"]).mean() == pytest.approx(bad.mean())
 
 
 def test_murphys_parts_add_up_to_the_brier_score(scored):
@@ -70,9 +70,9 @@ def test_hosmer_and_lemeshow_accept_the_truth_and_refuse_a_shift(scored):
 def test_gains_hold_every_row_once_from_the_riskiest(scored):
     bad, pd = scored
     table = gains(bad, pd)
-    assert [one["decile"] for one in table] == list(range(1, 11))
-    assert sum(one["n"] for one in table) == len(bad)
-    assert sum(one["bads"] for one in table) == bad.sum()
+    assert [decile["decile"] for decile in table] == list(range(1, 11))
+    assert sum(decile["n"] for decile in table) == len(bad)
+    assert sum(decile["bads"] for decile in table) == bad.sum()
     assert table[-1]["cumulative_bads"] == pytest.approx(1.0)
     first = np.argsort(-pd)[:600]
     assert table[0]["bad_rate"] == pytest.approx(bad[first].mean())
@@ -83,10 +83,10 @@ def test_gains_hold_every_row_once_from_the_riskiest(scored):
 def test_a_paired_difference_is_surer_than_two_intervals(scored):
     bad, pd = scored
     noisy = pd + np.random.default_rng(2).normal(0, 0.02, len(pd))
-    found = comparison(bad, noisy, pd)
-    assert found["auc_difference"] == pytest.approx(auc(bad, noisy) - auc(bad, pd))
-    assert found["low"] < found["auc_difference"] < found["high"]
-    assert found["high"] - found["low"] < 0.02
+    difference = comparison(bad, noisy, pd)
+    assert difference["auc_difference"] == pytest.approx(auc(bad, noisy) - auc(bad, pd))
+    assert difference["low"] < difference["auc_difference"] < difference["high"]
+    assert difference["high"] - difference["low"] < 0.02
     same = auc_difference(bad, pd, pd, rounds=20)
     assert (same.low, same.high) == (0.0, 0.0)
 
@@ -105,22 +105,22 @@ def test_values_that_go_missing_move_the_index():
     early = np.column_stack([np.arange(100.0), np.arange(100.0)])
     late = early.copy()
     late[:40, 1] = np.nan
-    found = stability(early, late, early[:, 0], late[:, 0], ["same", "lost"])
-    assert found["csi"]["same"] < 1e-9
-    assert found["csi"]["lost"] > 0.25
-    assert found["missing"] == {"same": [0.0, 0.0], "lost": [0.0, 0.4]}
+    report = stability(early, late, early[:, 0], late[:, 0], ["same", "lost"])
+    assert report["csi"]["same"] < 1e-9
+    assert report["csi"]["lost"] > 0.25
+    assert report["missing"] == {"same": [0.0, 0.0], "lost": [0.0, 0.4]}
 
 
 def test_profit_along_the_curve_is_counted_by_hand():
     bad, pd = np.array([0, 0, 1, 1], dtype=np.int8), np.array([0.1, 0.2, 0.3, 0.9])
-    found = profit(bad, pd, cutoff=0.3, income=0.1, loss=0.4)
-    assert found["approval_rate"] == 0.75
-    assert found["bad_rate"] == pytest.approx(1 / 3)
-    assert found["profit_per_unit"] == pytest.approx((0.1 + 0.1 - 0.4) / 4)
-    assert found["curve"][-1]["approval_rate"] == 1.0
-    assert [one["loss"] for one in found["sensitivity"]] == pytest.approx([0.3, 0.4, 0.5])
-    assert max(one["profit_per_unit"] for one in found["curve"]) == pytest.approx(
-        found["sensitivity"][1]["profit_per_unit"]
+    report = profit(bad, pd, cutoff=0.3, income=0.1, loss=0.4)
+    assert report["approval_rate"] == 0.75
+    assert report["bad_rate"] == pytest.approx(1 / 3)
+    assert report["profit_per_unit"] == pytest.approx((0.1 + 0.1 - 0.4) / 4)
+    assert report["curve"][-1]["approval_rate"] == 1.0
+    assert [row["loss"] for row in report["sensitivity"]] == pytest.approx([0.3, 0.4, 0.5])
+    assert max(point["profit_per_unit"] for point in report["curve"]) == pytest.approx(
+        report["sensitivity"][1]["profit_per_unit"]
     )
 
 
@@ -149,11 +149,11 @@ def test_reject_inference_by_hand():
 def test_the_spread_holds_the_truth_of_a_simulated_lender(scored):
     bad, pd = scored
     approved = np.random.default_rng(4).random(len(pd)) < 1 - pd
-    found = reject_inference(bad[approved], pd[approved], pd[~approved], 0.3)
-    assert found["approved_only"] < bad.mean()
-    assert found["fuzzy_augmentation"] == pytest.approx(bad.mean(), abs=0.02)
-    assert found["inverse_propensity"] == pytest.approx(bad.mean(), abs=0.03)
+    estimates = reject_inference(bad[approved], pd[approved], pd[~approved], 0.3)
+    assert estimates["approved_only"] < bad.mean()
+    assert estimates["fuzzy_augmentation"] == pytest.approx(bad.mean(), abs=0.02)
+    assert estimates["inverse_propensity"] == pytest.approx(bad.mean(), abs=0.03)
     known = reject_inference(bad[approved], pd[approved], pd[~approved], 0.3, 1 - pd[approved])
     assert known["inverse_propensity"] == pytest.approx(bad.mean(), abs=0.02)
-    named = [value for name, value in found.items() if name not in ("spread", "approved_only")]
-    assert found["spread"] == pytest.approx(max(named) - min(named))
+    named = [value for name, value in estimates.items() if name not in ("spread", "approved_only")]
+    assert estimates["spread"] == pytest.approx(max(named) - min(named))

@@ -24,8 +24,8 @@ from training.monitoring.monitor import monitor
 from training.monitoring.page import page
 from training.monitoring.plots import SHIFTED
 from training.monitoring.population import (
-    Snapshot,
     SnapshotUnusable,
+    TrainingSnapshot,
     amount_bands,
     in_bands,
     served,
@@ -62,12 +62,12 @@ def test_a_loan_is_bad_unless_it_was_closed_by_its_due_date_plus_grace():
         closed("taken_back", 30 * DAY, voided_at=31 * DAY),
         Event("d", "checkout.decided", 60 * DAY, {}, {}),
     ]
-    found = loan_ends(LABEL, events, until=50 * DAY)
-    assert found.ends == {
+    result = loan_ends(LABEL, events, until=50 * DAY)
+    assert result.ends == {
         f"chk_{number}": LoanEnd(10 * DAY, end, bad)
         for number, bad in (("in_time", False), ("late", True), ("never", True), ("taken_back", True))
     }
-    assert (found.undated, found.newest) == (1, end + 1)
+    assert (result.undated, result.newest) == (1, end + 1)
     assert not loan_ends(LABEL, events, until=31 * DAY).ends["chk_taken_back"].bad
     assert (
         loan_ends(LABEL, [began("voided", DAY, due), began("voided", DAY, due, voided_at=2 * DAY)], NOW).ends
@@ -89,31 +89,35 @@ def some_loans(size: int) -> Loans:
 
 def test_vintages_are_what_counting_one_by_one_gives():
     loans, until = some_loans(700), parse_rfc3339("2026-06-10T00:00:00Z")
-    found = vintages(loans, until)
-    assert [one.month for one in found] == ["2026-03", "2026-04", "2026-05", "2026-06"]
+    months = vintages(loans, until)
+    assert [vintage.month for vintage in months] == ["2026-03", "2026-04", "2026-05", "2026-06"]
     rows = list(zip(loans.began, loans.known_at, loans.bad, loans.pd, strict=True))
-    for one in found:
-        mine = [row for row in rows if format_rfc3339(int(row[0]))[:7] == one.month]
-        mature = [row for row in mine if row[1] < until]
-        assert (one.loans, one.mature, one.immature) == (len(mine), len(mature), len(mine) - len(mature))
-        assert one.bads == sum(bool(bad) for _, _, bad, _ in mature)
+    for vintage in months:
+        in_month = [row for row in rows if format_rfc3339(int(row[0]))[:7] == vintage.month]
+        mature = [row for row in in_month if row[1] < until]
+        assert (vintage.loans, vintage.mature, vintage.immature) == (
+            len(in_month),
+            len(mature),
+            len(in_month) - len(mature),
+        )
+        assert vintage.bads == sum(bool(bad) for _, _, bad, _ in mature)
         if mature:
-            assert one.predicted == pytest.approx(sum(pd for *_, pd in mature) / len(mature))
-            assert one.ratio == pytest.approx(one.bads / sum(pd for *_, pd in mature))
-        for cell in one.by_age:
-            old = [row for row in mine if row[1] - row[0] <= cell.days * DAY]
+            assert vintage.predicted == pytest.approx(sum(pd for *_, pd in mature) / len(mature))
+            assert vintage.ratio == pytest.approx(vintage.bads / sum(pd for *_, pd in mature))
+        for cell in vintage.by_age:
+            old = [row for row in in_month if row[1] - row[0] <= cell.days * DAY]
             known = [row for row in old if row[1] < until]
             assert (cell.mature, cell.awaited) == (len(known), len(old) - len(known))
             assert cell.bads == sum(bool(bad) for _, _, bad, _ in known)
             assert cell.censored == (len(known) < len(old))
-    assert [cell.days for cell in found[0].by_age] == [30, 45, 60]
+    assert [cell.days for cell in months[0].by_age] == [30, 45, 60]
 
 
 def test_immature_loans_count_for_neither_side():
     loans = some_loans(50)
-    for one in vintages(loans, int(loans.known_at.min())):
-        assert (one.mature, one.bads, one.bad_rate, one.ratio) == (0, 0, None, None)
-        assert one.immature == one.loans
+    for vintage in vintages(loans, int(loans.known_at.min())):
+        assert (vintage.mature, vintage.bads, vintage.bad_rate, vintage.ratio) == (0, 0, None, None)
+        assert vintage.immature == vintage.loans
     assert vintages(Loans(*(np.array([], dtype=kind) for kind in (int, int, bool, float))), NOW) == []
 
 
@@ -124,7 +128,7 @@ def bundle():
 
 @pytest.fixture(scope="module")
 def template():
-    """One real decision, to make others of."""
+    """One real decision, as a template for others."""
     return lending.Till().decide().decision
 
 
@@ -138,7 +142,7 @@ def draw(size: int, amount: float = 9.0) -> np.ndarray:
 
 def snapshot(bundle, rows: np.ndarray, **changes):
     columns = {"amount": rows[:, FEATURES.index("request.amount")].astype(np.int64)}
-    columns |= {name: rows[:, place] for place, name in enumerate(FEATURES)}
+    columns |= {name: rows[:, index] for index, name in enumerate(FEATURES)}
     columns["more"] = np.zeros(len(rows))  # whatever a later release adds
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file)
@@ -153,7 +157,7 @@ def snapshot(bundle, rows: np.ndarray, **changes):
 
 
 def decisions(template, bundle, rows: np.ndarray, approved: float = 0.7):
-    """One an hour, each of its own checkout."""
+    """One decision per hour, each for its own checkout."""
     choose = random.Random(1)
     for number, row in enumerate(rows.tolist()):
         amount = int(row[FEATURES.index("request.amount")])
@@ -175,40 +179,40 @@ def ends(size: int, days: int = 30, bad: int = 5) -> dict[str, LoanEnd]:
     return {f"chk_{n}": LoanEnd(at, at + days * DAY, n % bad == 0) for n, at in enumerate(starts)}
 
 
-def report(bundle, before, found, observed_until=NOW + 400 * DAY):
+def report(bundle, before, population, observed_until=NOW + 400 * DAY):
     moments = {"since": NOW, "until": NOW + 500 * DAY, "observed_until": observed_until}
-    return monitor(bundle, DEFINITIONS, before, found, **moments)
+    return monitor(bundle, DEFINITIONS, before, population, **moments)
 
 
 def test_the_feature_that_moved_is_the_one_that_is_named(bundle, template):
     before, rows = snapshot(bundle, draw(3_000)), draw(1_500)
-    found = report(bundle, before, served(decisions(template, bundle, rows), bundle, DEFINITIONS, {}))
-    assert {one.state for one in found.features} == {"stable"}
-    assert {one.name: one.value for one in signals(found)} == {
+    monitoring = report(bundle, before, served(decisions(template, bundle, rows), bundle, DEFINITIONS, {}))
+    assert {feature.state for feature in monitoring.features} == {"stable"}
+    assert {signal.name: signal.value for signal in signals(monitoring)} == {
         "FeatureDrift": 0.0,
-        "ScoreDrift": pytest.approx(found.score.psi),
+        "ScoreDrift": pytest.approx(monitoring.score.psi),
         "ApprovalRateShift": 0.0,
     }
     rows[:, FEATURES.index("paid.mean_amount.30d")] += 1.0
     rows[700:, FEATURES.index("sales.sum_amount.24h")] = np.nan
-    found = report(bundle, before, served(decisions(template, bundle, rows), bundle, DEFINITIONS, {}))
-    assert {one.name for one in found.features if one.state == "act"} == {
+    monitoring = report(bundle, before, served(decisions(template, bundle, rows), bundle, DEFINITIONS, {}))
+    assert {feature.name for feature in monitoring.features if feature.state == "act"} == {
         "paid.mean_amount.30d",
         "sales.sum_amount.24h",
     }
-    missing = {one.name: one.missing for one in found.features}
+    missing = {feature.name: feature.missing for feature in monitoring.features}
     assert missing["sales.sum_amount.24h"] == (0.0, pytest.approx(800 / 1_500))
-    drift = next(iter(signals(found)))
-    assert (drift.name, drift.words, drift.past_limit) == ("FeatureDrift", found.features[0].name, True)
-    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["features"][0]["state"] == "act"
+    drift = next(iter(signals(monitoring)))
+    assert (drift.name, drift.words, drift.past_limit) == ("FeatureDrift", monitoring.features[0].name, True)
+    assert json.loads(json.dumps(monitoring.as_json(), allow_nan=False))["features"][0]["state"] == "act"
 
 
 def test_few_decisions_say_nothing_of_a_shift(bundle, template):
     before = snapshot(bundle, draw(2_000))
-    found = report(
+    monitoring = report(
         bundle, before, served(decisions(template, bundle, draw(40, 12.0)), bundle, DEFINITIONS, {})
     )
-    assert [one.name for one in signals(found)] == []
+    assert [signal.name for signal in signals(monitoring)] == []
 
 
 def test_what_another_model_decided_is_scored_again(bundle, template):
@@ -217,66 +221,68 @@ def test_what_another_model_decided_is_scored_again(bundle, template):
     other = msgspec.structs.replace(other, bundle="f" * 64)
     none = msgspec.structs.replace(none, bundle=None, score=None)
     foreign = msgspec.structs.replace(foreign, definition_hash="0" * 64)
-    found = served([none, other, own, foreign], bundle, DEFINITIONS, {})
+    population = served([none, other, own, foreign], bundle, DEFINITIONS, {})
     with Booster(bundle.model) as engine:
         again = [bundle.score(engine.raw(row)) for row in rows[1:3].tolist()]
-    assert found.pd.tolist() == [own.score, *again]
-    assert found.own.tolist() == [True, False, False]
-    assert dict(found.left_out) == {"its features are not those of the model": 1}
+    assert population.pd.tolist() == [own.score, *again]
+    assert population.own.tolist() == [True, False, False]
+    assert dict(population.left_out) == {"its features are not those of the model": 1}
 
 
 def test_a_loan_counts_once_for_the_latest_decision_that_approved_it(bundle, template):
     checkout = template.request
     made = [
-        msgspec.structs.replace(one, outcome=outcome, request=checkout)
-        for one, outcome in zip(
+        msgspec.structs.replace(decision, outcome=outcome, request=checkout)
+        for decision, outcome in zip(
             decisions(template, bundle, draw(4)),
             ["approved", "approved", "declined", "declined"],
             strict=True,
         )
     ]
     end = LoanEnd(NOW, NOW + DAY, bad=True)
-    found = served(made, bundle, DEFINITIONS, {checkout.checkout_id: end})
-    assert found.loans == [None, end, None, None]
-    found = served(made[2:], bundle, DEFINITIONS, {checkout.checkout_id: end})
-    assert found.loans == [None, end]
+    population = served(made, bundle, DEFINITIONS, {checkout.checkout_id: end})
+    assert population.loans == [None, end, None, None]
+    population = served(made[2:], bundle, DEFINITIONS, {checkout.checkout_id: end})
+    assert population.loans == [None, end]
 
 
 def test_labels_count_from_the_moment_they_are_known(bundle, template):
     rows, before = draw(400), snapshot(bundle, draw(500))
-    found = served(decisions(template, bundle, rows), bundle, DEFINITIONS, ends(400))
-    early = report(bundle, before, found, observed_until=NOW + 30 * DAY)
+    population = served(decisions(template, bundle, rows), bundle, DEFINITIONS, ends(400))
+    early = report(bundle, before, population, observed_until=NOW + 30 * DAY)
     assert (early.calibration, early.population["mature"], early.population["immature"]) == (None, 0, 400)
-    assert {one.mature for one in early.segments} == {0}
-    half = report(bundle, before, found, observed_until=NOW + 30 * DAY + 200 * HOUR)
+    assert {segment.mature for segment in early.segments} == {0}
+    half = report(bundle, before, population, observed_until=NOW + 30 * DAY + 200 * HOUR)
     assert (half.calibration.n, half.calibration.bads) == (200, 40)
-    assert half.calibration.predicted == pytest.approx(found.pd[:200].mean())
-    assert sum(one.mature for one in half.segments if one.by == "outcome") == 200
-    assert sum(one.bads for one in half.segments if one.by == "amount") == 40
-    assert sum(one.n for one in half.segments if one.by == "merchant") == 400
+    assert half.calibration.predicted == pytest.approx(population.pd[:200].mean())
+    assert sum(segment.mature for segment in half.segments if segment.by == "outcome") == 200
+    assert sum(segment.bads for segment in half.segments if segment.by == "amount") == 40
+    assert sum(segment.n for segment in half.segments if segment.by == "merchant") == 400
 
 
 def test_bads_that_were_not_predicted_and_a_slope_that_is_none_are_signals(bundle, template):
-    found = served(decisions(template, bundle, draw(400)), bundle, DEFINITIONS, ends(400, bad=2))
-    told = {one.name: one for one in signals(report(bundle, snapshot(bundle, draw(500)), found))}
-    expected = 200 / found.pd.sum()
-    assert told["BadRateOff"].past_limit
-    assert 0.2 < told["BadRateOff"].value < expected - 1.0
-    assert told["CalibrationOff"].past_limit  # these scores know nothing of the outcome
+    population = served(decisions(template, bundle, draw(400)), bundle, DEFINITIONS, ends(400, bad=2))
+    by_name = {
+        signal.name: signal for signal in signals(report(bundle, snapshot(bundle, draw(500)), population))
+    }
+    expected = 200 / population.pd.sum()
+    assert by_name["BadRateOff"].past_limit
+    assert 0.2 < by_name["BadRateOff"].value < expected - 1.0
+    assert by_name["CalibrationOff"].past_limit  # these scores know nothing of the outcome
 
 
 def test_the_last_seven_days_approvals_are_held_against_the_days_before(bundle, template):
     made = list(decisions(template, bundle, draw(24 * 28), approved=0.8))
-    late = [msgspec.structs.replace(one, outcome="declined") for one in made[-24 * 6 :]]
-    found = report(
+    late = [msgspec.structs.replace(decision, outcome="declined") for decision in made[-24 * 6 :]]
+    monitoring = report(
         bundle,
         snapshot(bundle, draw(500)),
         served(made[: -24 * 6] + late, bundle, DEFINITIONS, {}),
     )
-    assert sum(one.n for one in found.approvals.periods) == len(made)
-    assert found.approvals.change == pytest.approx(-0.69, abs=0.06)
-    [shift] = [one for one in signals(found) if one.name == "ApprovalRateShift"]
-    assert LIMITS["ApprovalRateShift"] < shift.value < abs(found.approvals.change)
+    assert sum(period.n for period in monitoring.approvals.periods) == len(made)
+    assert monitoring.approvals.change == pytest.approx(-0.69, abs=0.06)
+    [shift] = [signal for signal in signals(monitoring) if signal.name == "ApprovalRateShift"]
+    assert LIMITS["ApprovalRateShift"] < shift.value < abs(monitoring.approvals.change)
 
 
 def test_a_snapshot_that_is_not_the_models_is_refused(bundle):
@@ -290,10 +296,12 @@ def test_a_snapshot_that_is_not_the_models_is_refused(bundle):
 
 def test_the_page_holds_everything_and_asks_nothing_of_a_network(bundle, template):
     rows, before = draw(400), snapshot(bundle, draw(500))
-    made = [msgspec.structs.replace(one, merchant_id="<b>") for one in decisions(template, bundle, rows)]
-    found = report(bundle, before, served(made, bundle, DEFINITIONS, ends(400)))
-    text = page(found)
-    assert page(found) == text
+    made = [
+        msgspec.structs.replace(decision, merchant_id="<b>") for decision in decisions(template, bundle, rows)
+    ]
+    monitoring = report(bundle, before, served(made, bundle, DEFINITIONS, ends(400)))
+    text = page(monitoring)
+    assert page(monitoring) == text
     assert text.count("<svg") == 5 + SHIFTED
     assert all(f"<code>{name}</code>" in text for name in FEATURES)
     assert "merchant: &lt;b&gt;" in text
@@ -310,13 +318,13 @@ def test_a_page_without_labels_says_so(bundle, template):
 
 
 def test_amount_bands_are_a_partition():
-    found = of_amounts(np.array([5, 5, 5, 7, 9, 11, 30, 40]))
-    edges = amount_bands(found)
+    sample = of_amounts(np.array([5, 5, 5, 7, 9, 11, 30, 40]))
+    edges = amount_bands(sample)
     amounts = np.arange(60)
-    masks = [mine for _, mine in in_bands(amounts, edges)]
+    masks = [mask for _, mask in in_bands(amounts, edges)]
     assert np.array(masks).sum(axis=0).tolist() == [1] * 60
     assert [words for words, _ in in_bands(amounts, edges)] == ["≤ 5", "6 to 7", "8 to 11", "> 11"]
 
 
-def of_amounts(amount: np.ndarray) -> Snapshot:
-    return Snapshot("r1", {}, np.empty((len(amount), 0)), amount, np.zeros(len(amount)))
+def of_amounts(amount: np.ndarray) -> TrainingSnapshot:
+    return TrainingSnapshot("r1", {}, np.empty((len(amount), 0)), amount, np.zeros(len(amount)))

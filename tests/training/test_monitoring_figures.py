@@ -1,4 +1,4 @@
-"""Drift and calibration against independent implementations: scipy, scikit-learn, and worked examples from the papers."""
+"""Drift and calibration against scipy, scikit-learn, and worked examples from the papers."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
-from training.monitoring.figures import Interval, bad_rate_ratio, calibration, rate_difference, rate_interval
+from training.monitoring.figures import (
+    ConfidenceInterval,
+    bad_rate_ratio,
+    calibration,
+    rate_difference,
+    rate_interval,
+)
 
 RANDOM = np.random.default_rng(7)
 
 full = st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 10_000)), min_size=1, max_size=12)
 holey = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=12).filter(
-    lambda rows: any(one for one, _ in rows) and any(other for _, other in rows)
+    lambda rows: any(before for before, _ in rows) and any(now for _, now in rows)
 )
 
 
@@ -35,8 +41,8 @@ def test_psi_is_the_sum_of_both_relative_entropies(rows):
 @given(holey)
 def test_an_empty_bin_counts_as_half_an_observation(rows):
     before, now = (
-        [max(one, 0.5) for one, other in pairs if one or other]
-        for pairs in (rows, [(other, one) for one, other in rows])
+        [max(count, 0.5) for count, other in pairs if count or other]
+        for pairs in (rows, [(other, count) for count, other in rows])
     )
     assert psi(*np.array(rows).T) == pytest.approx(
         stats.entropy(before, now) + stats.entropy(now, before), abs=1e-12
@@ -64,7 +70,7 @@ def test_psi_of_a_hand_calculation():
 def test_chance_exceeds_its_bound_as_often_as_it_should():
     p = np.array([0.05, 0.1, 0.1, 0.2, 0.25, 0.3])
     drawn = [(RANDOM.multinomial(2_000, p), RANDOM.multinomial(600, p)) for _ in range(4_000)]
-    beyond = np.mean([psi(one, other) > psi_by_chance(one, other, 0.95) for one, other in drawn])
+    beyond = np.mean([psi(before, now) > psi_by_chance(before, now, 0.95) for before, now in drawn])
     assert 0.04 < beyond < 0.06
     assert psi_by_chance([7, 0], [9, 0], 0.95) == 0.0
 
@@ -120,7 +126,7 @@ def test_a_feature_that_was_always_missing_shows_when_it_appears():
 
 
 def outcomes(size: int, slope: float, intercept: float) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted PDs, and outcomes of the probabilities that slope and intercept make of them."""
+    """Predicted PDs, and outcomes drawn from them after a shift by slope and intercept."""
     odds = RANDOM.normal(-1.5, 1.0, size)
     return special.expit(odds), RANDOM.random(size) < special.expit(slope * odds + intercept)
 
@@ -130,12 +136,12 @@ def test_slope_and_intercept_are_scikit_learns(slope, intercept):
     pd, bad = outcomes(3_000, slope, intercept)
     odds = np.log(pd / (1 - pd)).reshape(-1, 1)
     oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1_000).fit(odds, bad)
-    found = calibration(bad, pd)
-    assert found is not None
-    assert found.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-5)
-    assert found.intercept == pytest.approx(oracle.intercept_[0], rel=1e-4, abs=1e-5)
-    assert found.slope_interval.low < slope < found.slope_interval.high
-    assert (found.slope_interval.beyond(1.0) == 0.0) == (slope == 1.0)
+    figures = calibration(bad, pd)
+    assert figures is not None
+    assert figures.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-5)
+    assert figures.intercept == pytest.approx(oracle.intercept_[0], rel=1e-4, abs=1e-5)
+    assert figures.slope_interval.low < slope < figures.slope_interval.high
+    assert (figures.slope_interval.beyond(1.0) == 0.0) == (slope == 1.0)
 
 
 def test_the_slopes_interval_is_of_the_likelihoods_curvature():
@@ -166,9 +172,9 @@ def test_the_slopes_interval_is_of_the_likelihoods_curvature():
 def test_the_expected_calibration_error_is_scikit_learns_curve_weighted():
     pd, bad = outcomes(2_000, 0.6, 0.5)
     observed, predicted = calibration_curve(bad, pd, n_bins=10, strategy="quantile")
-    found = calibration(bad, pd)
-    assert found.ece == pytest.approx(np.mean(np.abs(observed - predicted)), abs=1e-12)
-    assert found.ratio == pytest.approx(bad.mean() / pd.mean())
+    figures = calibration(bad, pd)
+    assert figures.ece == pytest.approx(np.mean(np.abs(observed - predicted)), abs=1e-12)
+    assert figures.ratio == pytest.approx(bad.mean() / pd.mean())
 
 
 def test_what_cannot_be_regressed_has_no_slope():
@@ -184,7 +190,7 @@ def test_the_bad_rate_ratio_has_garwoods_interval():
     ratio, interval = bad_rate_ratio(10, 8.0)
     # Garwood's 95 % interval of an observed count of 10 is 4.795 to 18.390.
     assert (ratio, *interval) == pytest.approx((1.25, 4.795 / 8, 18.390 / 8), abs=1e-3)
-    assert bad_rate_ratio(0, 2.0) == (0.0, Interval(0.0, pytest.approx(3.689 / 2, abs=1e-3)))
+    assert bad_rate_ratio(0, 2.0) == (0.0, ConfidenceInterval(0.0, pytest.approx(3.689 / 2, abs=1e-3)))
 
 
 @given(st.integers(0, 60), st.integers(0, 60))

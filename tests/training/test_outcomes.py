@@ -1,4 +1,4 @@
-"""Labels of instalments against what a person would count by hand, and the series month by month."""
+"""Labels of instalments against hand counts, and the monthly series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from candor.clock import DAY
 from candor.contracts import Event, parse_event
 from candor.errors import DefinitionError
 from tests.training.conftest import CLOSED, CUSTOMER, ORIGINATED, STARTED, T0, event, loan
-from training.dataset.labels import Month, labelled_checkouts, monthly
+from training.dataset.labels import MonthStatus, labelled_checkouts, monthly_status
 
 FIELDS = {"loan_id": Text(), "installment": Integer()}
 DUE, PAID, REVERSED = (
@@ -36,34 +36,38 @@ DEFINITIONS = Definitions(
 LATER = T0 + 400 * DAY
 
 
-def told(kind: str, day: float, number: int = 1) -> dict:
+def payment(kind: str, day: float, number: int = 1) -> dict:
     at = T0 + int(day * DAY)
     return event(f"{kind}{number}_{day}", f"payment.{kind}", at, "a", loan_id="loan_1", installment=number)
 
 
 def events(*turns: dict, closed: int | None = None) -> list[Event]:
     made = [*loan("1", "a", T0, days_late=closed), *turns]
-    return [parse_event(json.dumps(one).encode()) for one in made]
+    return [parse_event(json.dumps(body).encode()) for body in made]
 
 
-def label(name: str, found: list[Event], as_of: int = LATER) -> tuple[bool, int] | None:
-    rows, _ = labelled_checkouts(DEFINITIONS, found, as_of, name)
+def label(name: str, history: list[Event], as_of: int = LATER) -> tuple[bool, int] | None:
+    rows, _ = labelled_checkouts(DEFINITIONS, history, as_of, name)
     return (rows[0].bad, (rows[0].known_at - T0) // DAY) if rows else None
 
 
 @pytest.mark.parametrize(
     ("turns", "first", "thirty"),
     [
-        ([told("due", 14)], True, True),
-        ([told("due", 14), told("succeeded", 14)], False, False),
-        ([told("due", 14), told("succeeded", 17)], False, False),
-        ([told("due", 14), told("succeeded", 17.1)], True, False),
-        ([told("due", 14), told("succeeded", 44)], True, False),
-        ([told("due", 14), told("succeeded", 44.1)], True, True),
-        ([told("due", 14), told("succeeded", 13), told("reversed", 16)], True, True),
-        ([told("due", 14), told("succeeded", 13), told("reversed", 15), told("succeeded", 16)], False, False),
-        ([told("due", 14), told("succeeded", 14), told("due", 28, 2)], False, True),
-        ([told("due", 14), told("succeeded", 14), told("due", 61, 2)], False, False),
+        ([payment("due", 14)], True, True),
+        ([payment("due", 14), payment("succeeded", 14)], False, False),
+        ([payment("due", 14), payment("succeeded", 17)], False, False),
+        ([payment("due", 14), payment("succeeded", 17.1)], True, False),
+        ([payment("due", 14), payment("succeeded", 44)], True, False),
+        ([payment("due", 14), payment("succeeded", 44.1)], True, True),
+        ([payment("due", 14), payment("succeeded", 13), payment("reversed", 16)], True, True),
+        (
+            [payment("due", 14), payment("succeeded", 13), payment("reversed", 15), payment("succeeded", 16)],
+            False,
+            False,
+        ),
+        ([payment("due", 14), payment("succeeded", 14), payment("due", 28, 2)], False, True),
+        ([payment("due", 14), payment("succeeded", 14), payment("due", 61, 2)], False, False),
     ],
 )
 def test_an_instalment_that_stayed_unpaid_is_bad_and_all_mature_together(turns, first, thirty):
@@ -72,39 +76,39 @@ def test_an_instalment_that_stayed_unpaid_is_bad_and_all_mature_together(turns, 
 
 
 def test_a_loan_that_is_not_old_enough_is_neither_good_nor_bad():
-    found = events(told("due", 14))
-    assert label("dpd30", found, T0 + 90 * DAY) is None
-    assert label("dpd30", found, T0 + 90 * DAY + 2) == (True, 90)
-    assert label("first_payment_default", found, T0 + 17 * DAY) is None
+    history = events(payment("due", 14))
+    assert label("dpd30", history, T0 + 90 * DAY) is None
+    assert label("dpd30", history, T0 + 90 * DAY + 2) == (True, 90)
+    assert label("first_payment_default", history, T0 + 17 * DAY) is None
     assert label("first_payment_default", events()) is None
 
 
 def test_what_is_closed_is_not_behind():
-    assert label("dpd30", events(told("due", 14), closed=-10)) == (False, 90)
+    assert label("dpd30", events(payment("due", 14), closed=-10)) == (False, 90)
 
 
 def test_a_voided_payment_counts_until_it_was_voided():
-    paid = events(told("due", 14), told("succeeded", 14))
-    [last] = [one for one in paid if one.type == "payment.succeeded"]
+    paid = events(payment("due", 14), payment("succeeded", 14))
+    [last] = [item for item in paid if item.type == "payment.succeeded"]
     void = Event(last.id, last.type, last.occurred_at, last.entities, last.data, T0 + 200 * DAY)
     assert label("dpd30", [*paid, void], T0 + 100 * DAY) == (False, 90)
     assert label("dpd30", [*paid, void], LATER) == (True, 90)
 
 
 def test_a_void_takes_a_payment_back_from_when_it_was_known():
-    paid = events(told("due", 14), told("succeeded", 14))
-    [last] = [one for one in paid if one.type == "payment.succeeded"]
+    paid = events(payment("due", 14), payment("succeeded", 14))
+    [last] = [item for item in paid if item.type == "payment.succeeded"]
     void = replace(last, voided_at=T0 + 20 * DAY, known_at=T0 + 200 * DAY)
     assert label("dpd30", [*paid, void], T0 + 200 * DAY) == (False, 90)
     assert label("dpd30", [*paid, void], T0 + 200 * DAY + 1) == (True, 90)
 
 
 def test_the_series_counts_whole_days_of_the_oldest_unpaid_instalment_up_to_the_closing():
-    found = events(told("due", 14), told("succeeded", 40), told("due", 45, 2), closed=60)
-    months = list(monthly(DEFINITIONS, found, LATER))
-    assert [(one.month, one.days_past_due) for one in months] == [(1, 16), (2, 15), (3, 0)]
-    assert months[0] == Month("chk_1", "loan_1", 1, T0 + 1 + 30 * DAY, 16)
-    assert list(monthly(DEFINITIONS, found, T0 + 60 * DAY)) == months[:1]
+    history = events(payment("due", 14), payment("succeeded", 40), payment("due", 45, 2), closed=60)
+    months = list(monthly_status(DEFINITIONS, history, LATER))
+    assert [(month.month, month.days_past_due) for month in months] == [(1, 16), (2, 15), (3, 0)]
+    assert months[0] == MonthStatus("chk_1", "loan_1", 1, T0 + 1 + 30 * DAY, 16)
+    assert list(monthly_status(DEFINITIONS, history, T0 + 60 * DAY)) == months[:1]
 
 
 def test_an_unknown_label_names_those_that_there_are():

@@ -1,7 +1,8 @@
-"""Rounds, directions, weights, search, interruption and several hosts: each repeats, and each does what it says."""
+"""Rounds, directions, weights, search, interruption and several hosts: each is correct and reproducible."""
 
 from __future__ import annotations
 
+import ast
 import json
 import socket
 import subprocess
@@ -15,17 +16,18 @@ import pytest
 
 from candor import Monotone
 from candor.errors import DefinitionError
-from tests.training.assessed import POLICY, population, write_dataset
 from tests.training.conftest import AS_OF, REASONS, small_lender
+from tests.training.evaluated import POLICY, population, write_dataset
 from training.dataset.read import read_training_set
 from training.dataset.split import CannotLearn, Split, split_by_time
 from training.fit import job as training_job
+from training.fit import steps
 from training.fit.checkpoints import Checkpoints
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
 from training.fit.recipe import Recipe, raw_scores
 from training.fit.search import BATCH, search
-from training.fit.steps import FIXED_ROUNDS, Plan, Workplace, workplace
+from training.fit.steps import FIXED_ROUNDS, RunContext, TrainingPlan, run_context
 from training.metrics.scores import auc
 
 FEATURES = small_lender().features
@@ -38,8 +40,8 @@ def data(tmp_path_factory):
     return read_training_set(write_dataset(tmp_path_factory.mktemp("plan")), small_lender())
 
 
-def trained(data, settings=SETTINGS, monotone=RISING, place=training_job.ALONE):
-    return training_job.train(data, settings, small_lender(), REASONS, POLICY, monotone, place)
+def trained(data, settings=SETTINGS, monotone=RISING, context=training_job.ALONE):
+    return training_job.train(data, settings, small_lender(), REASONS, POLICY, monotone, context)
 
 
 # ------------------------------------------------------------------------------------------ directions
@@ -71,11 +73,11 @@ def test_directions_are_named_by_globs_and_change_no_definition():
 def test_the_lenders_directions_fit_its_features():
     import lender
 
-    told = dict(
+    directions = dict(
         zip(lender.DEFINITIONS.features, lender.MONOTONE.of(lender.DEFINITIONS.features), strict=True)
     )
-    assert sum(told.values()) == 11
-    assert told["customer_repayments.variance_days_late.lifetime"] == 0
+    assert sum(directions.values()) == 11
+    assert directions["customer_repayments.variance_days_late.lifetime"] == 0
 
 
 # ---------------------------------------------------------------------------------------------- rounds
@@ -84,7 +86,7 @@ def test_the_lenders_directions_fit_its_features():
 def test_early_stopping_finds_the_best_round_of_the_late_rows(data):
     split = split_by_time(data.q, data.known_at, 0.3)
     recipe = Recipe(FEATURES, (0,) * 6, 200)
-    best, _ = recipe.stopped(data, split, 1, patience=30)
+    best, _ = recipe.best_rounds(data, split, 1, patience=30)
     losses = []
     for rounds in range(1, best + 31):
         raw = raw_scores(
@@ -99,16 +101,18 @@ def test_more_rows_carry_more_rounds_up_to_the_most():
     recipe = Recipe(FEATURES, (0,) * 6, 500).with_rounds([90, 100, 120], rows=1_000)
     assert [recipe.rounds_for(rows) for rows in (500, 1_000, 2_000, 90_000)] == [50, 100, 200, 500]
     assert Recipe(FEATURES, (0,) * 6, 40).rounds_for(9) == 40
-    again = Recipe.of(FEATURES, recipe.told(2_000))
+    again = Recipe.of(FEATURES, recipe.to_lineage(2_000))
     assert [again.rounds_for(rows) for rows in (500, 1_000, 2_000)] == [50, 100, 200]
-    assert Recipe.of(FEATURES, Recipe(FEATURES, (0,) * 6, 40).told(100)).rounds_for(9) == 40
+    assert Recipe.of(FEATURES, Recipe(FEATURES, (0,) * 6, 40).to_lineage(100)).rounds_for(9) == 40
 
 
 def test_the_latest_part_takes_no_part_in_a_choice(data):
     split = split_by_time(data.q, data.known_at, SETTINGS.late_share)
     changed = data.bad.copy()
     changed[split.late] = 1 - changed[split.late]
-    plans = [Plan(one, SETTINGS, split, Workplace()) for one in (data, replace(data, bad=changed))]
+    plans = [
+        TrainingPlan(variant, SETTINGS, split, RunContext()) for variant in (data, replace(data, bad=changed))
+    ]
     first, second = (plan.recipe(small_lender(), RISING) for plan in plans)
     assert first == second
 
@@ -116,15 +120,18 @@ def test_the_latest_part_takes_no_part_in_a_choice(data):
 def test_a_short_history_is_not_stopped_early_on(data, capsys):
     few = Split(np.arange(30), np.arange(30, 60), int(data.q[30]))
     settings = Settings(run="r", as_of="x")
-    assert Plan(data, settings, few, Workplace()).recipe(small_lender(), Monotone()).rounds == FIXED_ROUNDS
-    assert "too short to stop early" in capsys.readouterr().out
+    assert (
+        TrainingPlan(data, settings, few, RunContext()).recipe(small_lender(), Monotone()).rounds
+        == FIXED_ROUNDS
+    )
+    assert "too short for early stopping" in capsys.readouterr().out
 
 
 def test_progress_can_be_charted(data, capsys):
     trained(data)
-    told = capsys.readouterr().out
-    assert "round=60" in told or "round=" in told
-    assert any("auc=" in line and "round=" in line for line in told.splitlines() if line.startswith("fit:"))
+    output = capsys.readouterr().out
+    assert "round=60" in output or "round=" in output
+    assert any("auc=" in line and "round=" in line for line in output.splitlines() if line.startswith("fit:"))
 
 
 # --------------------------------------------------------------------------------------------- weights
@@ -138,11 +145,11 @@ def test_a_weight_counts_as_so_many_rows(tmp_path):
     repeated = read_training_set(write_dataset(tmp_path / "b", twice), small_lender())
     plain = {"bagging_fraction": 1.0, "feature_fraction": 1.0, "min_data_in_leaf": 1, "num_leaves": 4}
     recipe = Recipe(FEATURES, (0,) * 6, 10, parameters={**Recipe(FEATURES, (0,) * 6, 1).parameters, **plain})
-    one, other = (
+    weighted_scores, repeated_scores = (
         raw_scores(recipe.fit(data, np.arange(len(data.bad)), 1), weighted.values)
         for data in (weighted, repeated)
     )
-    assert np.corrcoef(one, other)[0, 1] > 0.99
+    assert np.corrcoef(weighted_scores, repeated_scores)[0, 1] > 0.99
 
 
 def test_a_weight_that_fits_nothing_is_refused(tmp_path):
@@ -155,9 +162,9 @@ def test_a_weight_that_fits_nothing_is_refused(tmp_path):
 def test_the_weight_of_bads_does_not_spoil_the_calibration(data):
     plain, heavy = trained(data), trained(data, replace(SETTINGS, bad_weight=5.0))
     late = data.q >= plain.bundle.metrics["period_from"]
-    for one in (plain, heavy):
-        raw = raw_scores(one.validation[1], data.values[late])
-        pd = [one.bundle.calibration.probability(score) for score in raw.tolist()]
+    for result in (plain, heavy):
+        raw = raw_scores(result.validation[1], data.values[late])
+        pd = [result.bundle.calibration.probability(score) for score in raw.tolist()]
         assert np.mean(pd) == pytest.approx(data.bad[late].mean(), abs=1e-4)
     assert plain.bundle.sha != heavy.bundle.sha
 
@@ -174,15 +181,15 @@ def test_a_search_repeats_and_is_told_in_order(data):
 
 
 def test_a_search_asks_in_batches_and_keeps_the_best():
-    asked: list[float] = []
+    tried: list[float] = []
 
     def objective(chosen):
-        asked.append(chosen["num_leaves"])
+        tried.append(chosen["num_leaves"])
         return 1.0 - abs(chosen["num_leaves"] - 20) / 100, {"rounds": 1}
 
     best, more = search(objective, 2 * BATCH + 1, 1, lambda _, make: make())
-    assert len(asked) == 2 * BATCH + 1
-    assert abs(best["num_leaves"] - 20) == min(abs(one - 20) for one in asked)
+    assert len(tried) == 2 * BATCH + 1
+    assert abs(best["num_leaves"] - 20) == min(abs(leaves - 20) for leaves in tried)
     assert more == {"rounds": 1}
 
 
@@ -190,7 +197,7 @@ def test_a_search_asks_in_batches_and_keeps_the_best():
 
 
 class Interrupted(Exception):
-    """The spot instance is gone."""
+    """The spot instance was interrupted."""
 
 
 def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monkeypatch, capsys):
@@ -207,22 +214,22 @@ def test_an_interrupted_training_ends_with_the_same_bundle(data, tmp_path, monke
         return real(self, *arguments)
 
     monkeypatch.setattr(Recipe, "fit", failing)
-    place = workplace(Hosts(), tmp_path, data, settings, RISING)
+    context = run_context(Hosts(), tmp_path, data, settings, RISING)
     with pytest.raises(Interrupted):
-        trained(data, settings, place=place)
+        trained(data, settings, context=context)
     capsys.readouterr()
-    resumed = trained(data, settings, place=workplace(Hosts(), tmp_path, data, settings, RISING))
-    told = capsys.readouterr().out
+    resumed = trained(data, settings, context=run_context(Hosts(), tmp_path, data, settings, RISING))
+    output = capsys.readouterr().out
     assert resumed.bundle.sha == undisturbed.bundle.sha
     assert resumed.seeds == undisturbed.seeds
     assert fits == 3 + 2, "two of four models were kept"
     for step in ("trial-0.json", "rounds-1.json", "validation-1.txt", "validation-2.txt"):
-        assert f"checkpoint: {step} is done already" in told
+        assert f"checkpoint: {step} is already done" in output
 
 
 def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_path):
     def folder(settings=SETTINGS, monotone=RISING, of=data):
-        return workplace(Hosts(), tmp_path, of, settings, monotone).checkpoints.folder
+        return run_context(Hosts(), tmp_path, of, settings, monotone).checkpoints.folder
 
     other = replace(data, manifest={**data.manifest, "sha256": "0" * 64})
     assert folder() == folder(replace(SETTINGS, run="another"))
@@ -230,9 +237,21 @@ def test_checkpoints_are_of_one_data_set_and_one_choice_of_settings(data, tmp_pa
         len({folder(), folder(replace(SETTINGS, rounds=61)), folder(monotone=Monotone()), folder(of=other)})
         == 4
     )
-    assert workplace(Hosts(), tmp_path / "none", data, SETTINGS, RISING).checkpoints == Checkpoints()
+    assert run_context(Hosts(), tmp_path / "none", data, SETTINGS, RISING).checkpoints == Checkpoints()
     pair = Hosts(("algo-1", "algo-2"), "algo-1")
-    assert workplace(pair, tmp_path, data, SETTINGS, RISING).checkpoints == Checkpoints()
+    assert run_context(pair, tmp_path, data, SETTINGS, RISING).checkpoints == Checkpoints()
+
+
+def test_checkpoints_depend_on_the_code_that_computes_them():
+    sources = Path(steps.__file__).parents[1]
+    imported = {
+        f"{node.module.removeprefix('training.').replace('.', '/')}.py"
+        for name in ("fit/steps.py", "fit/recipe.py", "fit/search.py")
+        for node in ast.walk(ast.parse((sources / name).read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith(("training.dataset.", "training.fit."))
+    }
+    computing = imported - {"fit/checkpoints.py", "fit/hosts.py", "fit/hyperparameters.py"}
+    assert computing <= set(steps._CODE)
 
 
 def test_a_step_that_was_cut_while_written_is_made_again(tmp_path):
@@ -249,17 +268,17 @@ def test_a_step_that_was_cut_while_written_is_made_again(tmp_path):
 def test_hosts_come_from_the_toolkit_or_from_the_file(tmp_path):
     config = tmp_path / "resourceconfig.json"
     config.write_text(json.dumps({"current_host": "algo-2", "hosts": ["algo-2", "algo-1"]}))
-    told = Hosts.of({"SM_HOSTS": '["algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-2"})
-    assert told == Hosts.of({}, config) == Hosts(("algo-1", "algo-2"), "algo-2")
-    assert (told.several, told.first) == (True, False)
-    assert told.share(np.arange(5)).tolist() == [1, 3]
+    hosts = Hosts.of({"SM_HOSTS": '["algo-2", "algo-1"]', "SM_CURRENT_HOST": "algo-2"})
+    assert hosts == Hosts.of({}, config) == Hosts(("algo-1", "algo-2"), "algo-2")
+    assert (hosts.several, hosts.first) == (True, False)
+    assert hosts.share(np.arange(5)).tolist() == [1, 3]
     alone = Hosts.of({}, tmp_path / "none")
     assert (alone.several, alone.first, alone.parameters()) == (False, True, {})
     assert Hosts.of({"SM_HOSTS": '["algo-1"]', "SM_CURRENT_HOST": "algo-1"}).parameters() == {}
 
 
 def free_ports() -> str:
-    """The first of four ports in a row that nobody listens at: two hosts, two models."""
+    """The first of four free ports in a row: two hosts, two models."""
     for port in range(21_000, 29_000, 4):
         with ExitStack() as stack:
             try:

@@ -1,4 +1,4 @@
-"""From a data set to a bundle that serves: same input, same bytes; refusals in one line."""
+"""Training from a data set to a bundle that serves: same input, same bytes; errors in one line."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_text_of_a_model_does_not_depend_on_the_number_of_threads(monkeypatc
         ({"seeds": "[1, 1]"}, "different integers"),
         ({"seeds": "one"}, "hyperparameters"),
         ({"late_share": "x"}, "hyperparameters"),
-        ({"learning": 1}, "do not know learning"),
+        ({"learning": 1}, "unknown: learning"),
     ],
     ids=["no seed", "a seed twice", "no list", "no number", "unknown"],
 )
@@ -151,8 +151,11 @@ def test_calibration_recovers_the_odds():
     random = np.random.default_rng(1)
     raw = random.normal(size=20_000)
     bad = (random.uniform(size=20_000) < 1 / (1 + np.exp(-(0.5 * raw - 2)))).astype(np.int8)
-    found = calibrate(raw, bad)
-    assert (found.slope, found.intercept) == (pytest.approx(0.5, abs=0.05), pytest.approx(-2, abs=0.05))
+    calibrated = calibrate(raw, bad)
+    assert (calibrated.slope, calibrated.intercept) == (
+        pytest.approx(0.5, abs=0.05),
+        pytest.approx(-2, abs=0.05),
+    )
     with pytest.raises(CannotLearn, match="backwards"):
         calibrate(-raw, bad)
 
@@ -171,11 +174,13 @@ def test_the_reason_reference_is_of_those_who_just_passed(trained):
     values = np.array([[n % 7, n % 9, n % 7, n % 9, n % 3, 5_000.0] for n in range(100)], dtype=float)
     pd = np.linspace(0.01, 0.99, 100)
     with Booster(bundle.model) as engine:
-        found = reason_reference(engine, values, pd, 0.5, catalogue)
+        reference = reason_reference(engine, values, pd, 0.5, catalogue)
         passed = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[20:50].tolist()]
         nobody = reason_reference(engine, values, pd, 0.001, catalogue)
-    assert found["repayment"] == pytest.approx(math.fsum(one["repayment"] for one in passed) / 30)
-    assert set(nobody) == set(found)
+    assert reference["repayment"] == pytest.approx(
+        math.fsum(contributions["repayment"] for contributions in passed) / 30
+    )
+    assert set(nobody) == set(reference)
 
 
 def test_the_reason_reference_of_a_bundle_is_what_its_data_says(channel, trained):
@@ -184,9 +189,11 @@ def test_the_reason_reference_of_a_bundle_is_what_its_data_says(channel, trained
     catalogue = Catalogue(bundle.reasons, bundle.features)
     with Booster(bundle.model) as engine:
         pd = np.array([bundle.score(engine.raw(row)) for row in values.tolist()])
-        found = reason_reference(engine, values, pd, bundle.cutoff, catalogue)
-    assert found == pytest.approx(dict(bundle.reason_reference), abs=1e-9)
-    told = bundle.lineage["reason_reference"]
-    near = sorted((one for one in pd.tolist() if one <= bundle.cutoff), reverse=True)[: told["applicants"]]
-    assert (told["lowest_pd"], told["highest_pd"]) == pytest.approx((near[-1], near[0]))
-    assert told["applicants"] >= 30
+        reference = reason_reference(engine, values, pd, bundle.cutoff, catalogue)
+    assert reference == pytest.approx(dict(bundle.reason_reference), abs=1e-9)
+    recorded = bundle.lineage["reason_reference"]
+    near = sorted((probability for probability in pd.tolist() if probability <= bundle.cutoff), reverse=True)[
+        : recorded["applicants"]
+    ]
+    assert (recorded["lowest_pd"], recorded["highest_pd"]) == pytest.approx((near[-1], near[0]))
+    assert recorded["applicants"] >= 30

@@ -1,4 +1,4 @@
-"""A labelled training set: which checkouts, what was known of them, and a manifest that says what it was made of."""
+"""Building the labelled training set: its checkouts, their point-in-time features, and a manifest of its inputs."""
 
 from __future__ import annotations
 
@@ -25,22 +25,29 @@ from history.archive.objects import Bucket, Folder, Objects
 from history.asof.events import Question
 from history.asof.point_in_time import FeatureTable, point_in_time
 from history.replay.as_served import application_of
-from training.dataset.labels import Labelled, Month, deciding_types, label_of, labelled_checkouts, monthly
+from training.dataset.labels import (
+    LabelledCheckout,
+    MonthStatus,
+    deciding_types,
+    label_of,
+    labelled_checkouts,
+    monthly_status,
+)
 
 FORMAT: Final = 1
 DATASET: Final = "dataset.parquet"
 MANIFEST: Final = "manifest.json"
 SERIES: Final = "series.parquet"
-"""How far behind each loan was, month by month."""
+"""Days past due of each loan, month by month."""
 
 
 class NothingToLearn(Exception):
-    """No checkout has a known end before the moment asked for."""
+    """No checkout has a label that was known before `as_of`."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the data set is of: what was known before `as_of` (ms UTC), with this label."""
+class DatasetSpec:
+    """Specification of a data set: the knowledge cutoff `as_of` (ms UTC), the run's name and the label's."""
 
     as_of: int
     run: str = "manual"
@@ -48,36 +55,36 @@ class Asked:
 
 
 class Engine(Protocol):
-    """Where the archive is read and the features are computed."""
+    """Engine that reads the archive and computes the features."""
 
     name: str
 
     def reading(self) -> Reading:
-        """What was read, and what the contract refused."""
+        """Counts of the events read and of those that the contract refused."""
         ...
 
     def count(self) -> int:
-        """Events that were known before the moment asked for, copies included."""
+        """Number of events that were known before `as_of`, copies included."""
         ...
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
-        """Whole events of these types in order of arrival."""
+        """Events of these types, in order of arrival."""
         ...
 
     def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
-        """Features of questions by what was known at their moments."""
+        """Features of the queries, by what was known at their moments."""
         ...
 
 
 class Embedded:
-    """All in this process."""
+    """Engine in this process; holds all events in memory."""
 
     name = "local"
 
     def __init__(self, definitions: Definitions, source: Objects | Path, *, as_of: int) -> None:
         self._definitions, self._reading = definitions, Reading()
         accepted = accepted_events(read_envelopes(source), definitions, self._reading)
-        # What became known later stays: of an event's copies the engine must see the first.
+        # Events that became known later stay: the engine must see the first of an event's copies.
         self._events = [event for event in accepted if event.occurred_at < as_of]
         self._known = sum(event.known_from < as_of for event in self._events)
 
@@ -96,7 +103,7 @@ class Embedded:
 
 
 def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *, as_of: int) -> Engine:
-    """`local` or `spark`."""
+    """The engine by its name: `local` or `spark`."""
     if name == "local":
         return Embedded(definitions, source, as_of=as_of)
     from history.asof.spark import SparkArchive, session
@@ -104,10 +111,11 @@ def engine_named(name: str, definitions: Definitions, source: Folder | Bucket, *
     return SparkArchive(session("candor dataset"), definitions, source, before=as_of)
 
 
-def limited(definitions: Definitions, views: Sequence[str]) -> Definitions:
-    """Only these views, in declared order; what is computed on demand may need any of them, and is left out then.
+def select_views(definitions: Definitions, views: Sequence[str]) -> Definitions:
+    """Definitions with only these views, in declared order; all of them if `views` is empty.
 
-    Raises DefinitionError for a view that is not declared.
+    Features computed on demand may need any view, so a selection leaves them out. Raises DefinitionError for a view
+    that is not declared.
     """
     if not views:
         return definitions
@@ -128,15 +136,15 @@ def write(
     definitions: Definitions,
     engine: Engine,
     out: Path,
-    asked: Asked,
+    spec: DatasetSpec,
     *,
     decisions: Folder | Bucket | None = None,
 ) -> dict[str, Any]:
     """Write the data set, its manifest and the monthly series into `out`; returns the manifest.
 
-    One row a checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge` (minor
-    units), then every feature as float64 with NaN for missing. With `decisions` only those that were decided on these
-    declarations, as they were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
+    One row per checkout, oldest first: `row_id`, `q`, `known_at` (ms), `bad` (0 or 1), `amount`, `finance_charge`
+    (minor units), then every feature as float64 with NaN for missing. With `decisions`, only the checkouts decided on
+    these definitions, with the features that were served. Raises NothingToLearn, ArchiveDamaged, DefinitionError.
     """
     label = label_of(definitions)
     deciding = engine.of_types(deciding_types(label))
@@ -144,7 +152,7 @@ def write(
     print(
         f"archive: {reading.envelopes} events, {reading.refused.total()} refused, {engine.count()} known before as-of"
     )
-    rows, unreadable = labelled_checkouts(definitions, deciding, asked.as_of, asked.labels)
+    rows, unreadable = labelled_checkouts(definitions, deciding, spec.as_of, spec.labels)
     served = _served(definitions, decisions) if decisions is not None else None
     if served is not None:
         rows = [
@@ -152,20 +160,20 @@ def write(
         ]
         rows.sort(key=lambda row: (row.question.q, row.question.row_id))
     if not rows:
-        raise NothingToLearn(_nothing(asked, served is not None))
+        raise NothingToLearn(_nothing(spec, served is not None))
     table = engine.point_in_time([row.question for row in rows])
     difference = None
     if served is not None:
         table, difference = _replaced(table, [served[row.question.row_id] for row in rows])
     out.mkdir(parents=True, exist_ok=True)
     pq.write_table(_columns(rows, table), out / DATASET)
-    months = list(monthly(definitions, deciding, asked.as_of)) if label.instalments else []
+    months = list(monthly_status(definitions, deciding, spec.as_of)) if label.instalments else []
     pq.write_table(_series(months), out / SERIES)
     manifest = {
         "format": FORMAT,
-        "run": asked.run,
-        "as_of": format_rfc3339(asked.as_of),
-        "label": asked.labels,
+        "run": spec.run,
+        "as_of": format_rfc3339(spec.as_of),
+        "label": spec.labels,
         "engine": engine.name,
         "rows": len(rows),
         "bads": sum(row.bad for row in rows),
@@ -185,37 +193,37 @@ def write(
 
 
 def _snapshot(manifest: dict[str, Any]) -> str:
-    """Names what was read and asked: equal for equal archives, declarations and questions, whoever computed it."""
-    told = {
+    """Hash of what was read and requested: equal for equal archives, definitions and specifications, on any engine."""
+    identity = {
         name: manifest[name] for name in ("as_of", "label", "definition_hash", "events", "refused", "sha256")
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _nothing(asked: Asked, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
-    moment = format_rfc3339(asked.as_of)
+def _nothing(spec: DatasetSpec, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
+    moment = format_rfc3339(spec.as_of)
     if as_served:
         return f"no decision on these declarations has a known end before {moment}: wait, or leave --as-served away"
     return f"no checkout has a known end before {moment}: load the lender's history first"
 
 
 def _served(definitions: Definitions, decisions: Folder | Bucket) -> dict[str, Decision]:
-    """The first decision of each checkout that was made on these declarations."""
-    found: dict[str, Decision] = {}
+    """The first decision of each checkout that was made on these definitions."""
+    by_checkout: dict[str, Decision] = {}
     for decision in read_decisions(decisions):
         if decision.definition_hash == definitions.hash:
-            found.setdefault(decision.request.checkout_id, decision)
-    return found
+            by_checkout.setdefault(decision.request.checkout_id, decision)
+    return by_checkout
 
 
-def _as_decided(row: Labelled, decision: Decision) -> Labelled:
+def _as_decided(row: LabelledCheckout, decision: Decision) -> LabelledCheckout:
     """The row at the decision's own moment, for the application that was decided."""
     question = Question(row.question.row_id, decision.q, application_of(decision))
-    return Labelled(question, row.bad, row.known_at)
+    return LabelledCheckout(question, row.bad, row.known_at)
 
 
 def _replaced(table: FeatureTable, decisions: Sequence[Decision]) -> tuple[FeatureTable, dict[str, Any]]:
-    """Served values in place of those as of the same moments, and in how many rows which features differ."""
+    """The table with served values in place of point-in-time ones, and the numbers of rows that differ, by feature."""
     served = np.array([decision.vector.values for decision in decisions])
     differs = (served != table.values) & ~(np.isnan(served) & np.isnan(table.values))
     by_feature = {
@@ -229,15 +237,15 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _series(months: Sequence[Month]) -> pa.Table:
+def _series(months: Sequence[MonthStatus]) -> pa.Table:
     schema = {"row_id": pa.string(), "loan_id": pa.string()}
     schema |= dict.fromkeys(("month", "at", "days_past_due"), pa.int64())
     return pa.table(
-        {name: pa.array([getattr(one, name) for one in months], kind) for name, kind in schema.items()}
+        {name: pa.array([getattr(month, name) for month in months], kind) for name, kind in schema.items()}
     )
 
 
-def _columns(rows: Sequence[Labelled], table: FeatureTable) -> pa.Table:
+def _columns(rows: Sequence[LabelledCheckout], table: FeatureTable) -> pa.Table:
     checkouts = [row.question.application.checkout for row in rows]
     columns: dict[str, Any] = {
         "row_id": pa.array(table.row_ids, pa.string()),
@@ -247,6 +255,6 @@ def _columns(rows: Sequence[Labelled], table: FeatureTable) -> pa.Table:
         "amount": pa.array([checkout.total for checkout in checkouts], pa.int64()),
         "finance_charge": pa.array([checkout.offer.finance_charge for checkout in checkouts], pa.int64()),
     }
-    for place, name in enumerate(table.names):
-        columns[name] = pa.array(np.ascontiguousarray(table.values[:, place]), pa.float64())
+    for index, name in enumerate(table.names):
+        columns[name] = pa.array(np.ascontiguousarray(table.values[:, index]), pa.float64())
     return pa.table(columns)

@@ -1,4 +1,4 @@
-"""Which checkouts turned bad, since when that was known, and how far behind each loan was month by month."""
+"""Labels of checkouts with the moment they were known, and the days past due of each loan month by month."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from history.asof.events import Question, known_before
 CHECKOUT = "checkout.started"
 
 MONTH: Final = 30 * DAY
-"""Months on book are counted in thirty days, so that every loan's are of one length."""
+"""A month on book: thirty days, so that all have one length."""
 
 Moment = tuple[int, str]
-"""(moment in ms, event id): of several copies or attempts the earliest counts."""
+"""(moment in ms, event id): the earliest of several copies or attempts counts."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
+class LabelledCheckout:
+    """A checkout with its label `bad`, which may be used from `known_at` (ms UTC) on."""
 
     question: Question
     bad: bool
     known_at: int
 
 
-class End(NamedTuple):
-    """How a loan turned out, and since when (ms UTC) that may be used: before, `bad` says nothing."""
+class LoanLabel(NamedTuple):
+    """Label of a loan; `bad` has no meaning before `known_at` (ms UTC)."""
 
     bad: bool
     known_at: int
 
 
 @dataclass(frozen=True)
-class Month:
-    """How many days behind a loan's oldest unpaid instalment was, `month` × 30 days after its origination: at `at` (ms UTC)."""
+class MonthStatus:
+    """Days past due of a loan's oldest unpaid instalment at `at` (ms UTC), `month` × 30 days after origination."""
 
     row_id: str
     loan_id: str
@@ -54,22 +54,22 @@ class Month:
 
 @dataclass
 class Instalment:
-    """When it fell due first, and what was paid or taken back, by moment."""
+    """One instalment: its first due moment (ms UTC), and its payments and reversals as (ms UTC, event id, paid)."""
 
     due: int | None = None
-    turns: set[tuple[int, str, bool]] = field(default_factory=set)
+    postings: set[tuple[int, str, bool]] = field(default_factory=set)
 
     def unpaid_at(self, moment: int) -> bool:
-        """Due by then, and its latest turn was no payment."""
+        """True if it was due at `moment` (ms UTC) and its latest posting was not a payment."""
         if self.due is None or self.due > moment:
             return False
-        turns = sorted(turn for turn in self.turns if turn[0] <= moment)
-        return not turns or not turns[-1][2]
+        postings = sorted(posting for posting in self.postings if posting[0] <= moment)
+        return not postings or not postings[-1][2]
 
 
 @dataclass
-class Story:
-    """The events that decide labels, by what they are about; of several copies or attempts the earliest."""
+class LoanBook:
+    """Events that decide labels, by checkout, loan and instalment; the earliest of several copies or attempts."""
 
     checkouts: dict[str, Event] = field(default_factory=dict)
     loans: dict[str, Event] = field(default_factory=dict)
@@ -87,29 +87,29 @@ def label_of(definitions: Definitions) -> Label:
 
 
 def deciding_types(label: Label) -> frozenset[str]:
-    """Types of the events that any of its labels looks at."""
-    told = label.instalments
-    of_instalments = (told.due, told.paid, told.reversed) if told else ()
+    """Types of the events that the label and its outcomes depend on."""
+    instalments = label.instalments
+    of_instalments = (instalments.due, instalments.paid, instalments.reversed) if instalments else ()
     return frozenset({CHECKOUT, label.origin, label.closed, *(name for name in of_instalments if name)})
 
 
 def labelled_checkouts(
     definitions: Definitions, events: Iterable[Event], as_of: int, name: str = FINAL_DUE
-) -> tuple[list[Labelled], int]:
-    """Checkouts whose label was mature before `as_of` (ms), by moment; and how many bodies could not be read.
+) -> tuple[list[LabelledCheckout], int]:
+    """Checkouts whose label was mature before `as_of` (ms), oldest first, and the number of unreadable bodies.
 
-    Only events that were known before `as_of` decide. The label's own, `final_due`: bad if the loan was not closed by its due
-    date plus grace; others as `Outcome` says. Good and bad mature together: counting a good end as soon as it happens would
-    fill the latest weeks with early payers.
+    Only events that were known before `as_of` decide. `final_due` is bad if the loan was not closed by its due date
+    plus grace; `Outcome` defines the others. Good and bad mature together: counting a good loan as soon as it closes
+    would fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label, or none of this name.
     """
     label = label_of(definitions)
     outcome = label.outcome(name)
-    story = told(label, events, as_of)
-    found, unreadable = [], 0
-    for checkout_id, started in story.checkouts.items():
-        loan = story.loans.get(checkout_id)
-        end = _end(label, outcome, loan, story) if loan else None
+    book = loan_book(label, events, as_of)
+    labelled, unreadable = [], 0
+    for checkout_id, started in book.checkouts.items():
+        loan = book.loans.get(checkout_id)
+        end = _loan_label(label, outcome, loan, book) if loan else None
         if end is None or end.known_at >= as_of:
             continue
         try:
@@ -118,82 +118,88 @@ def labelled_checkouts(
             unreadable += 1
             continue
         application = Application(checkout, started.entities.get("merchant", ""))
-        found.append(Labelled(Question(checkout_id, started.occurred_at, application), *end))
-    return sorted(found, key=lambda one: (one.question.q, one.question.row_id)), unreadable
+        labelled.append(LabelledCheckout(Question(checkout_id, started.occurred_at, application), *end))
+    return sorted(labelled, key=lambda row: (row.question.q, row.question.row_id)), unreadable
 
 
-def monthly(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[Month]:
-    """Every loan's months that ended before `as_of` (ms), up to its closing or to the last month in which it was behind or due."""
+def monthly_status(definitions: Definitions, events: Iterable[Event], as_of: int) -> Iterator[MonthStatus]:
+    """Status of every loan at the end of each month before `as_of` (ms), up to its closing."""
     label = label_of(definitions)
-    story = told(label, events, as_of)
-    for checkout_id, loan in sorted(story.loans.items()):
+    book = loan_book(label, events, as_of)
+    for checkout_id, loan in sorted(book.loans.items()):
         loan_id = _loan_id(loan)
-        closing = story.closings.get(loan_id)
-        mine = story.instalments[loan_id]
+        closing = book.closings.get(loan_id)
+        instalments = book.instalments[loan_id]
         month = 1
         while (at := loan.occurred_at + month * MONTH) < as_of:
-            behind = [at - one.due for one in mine.values() if one.due is not None and one.unpaid_at(at)]
+            behind = [
+                at - instalment.due
+                for instalment in instalments.values()
+                if instalment.due is not None and instalment.unpaid_at(at)
+            ]
             closed = closing is not None and closing.occurred_at <= at
-            yield Month(checkout_id, loan_id, month, at, 0 if closed else max(behind, default=0) // DAY)
+            yield MonthStatus(checkout_id, loan_id, month, at, 0 if closed else max(behind, default=0) // DAY)
             if closed:
                 break
             month += 1
 
 
-def told(label: Label, events: Iterable[Event], as_of: int) -> Story:
-    """The story that events tell as far as it was known before `as_of` (ms), without what was known to be voided."""
-    story = Story()
-    places = {
-        CHECKOUT: (story.checkouts, "checkout_id"),
-        label.origin: (story.loans, "checkout_id"),
-        label.closed: (story.closings, "loan_id"),
+def loan_book(label: Label, events: Iterable[Event], as_of: int) -> LoanBook:
+    """Events that were known before `as_of` (ms), by what they are about, without those known to be voided."""
+    book = LoanBook()
+    targets = {
+        CHECKOUT: (book.checkouts, "checkout_id"),
+        label.origin: (book.loans, "checkout_id"),
+        label.closed: (book.closings, "loan_id"),
     }
-    found = known_before(events, as_of)
-    gone = {event.id for event in found if event.voided_at is not None}
-    for event in found:
-        if event.voided_at is not None or event.id in gone:
+    known_events = known_before(events, as_of)
+    voided = {event.id for event in known_events if event.voided_at is not None}
+    for event in known_events:
+        if event.voided_at is not None or event.id in voided:
             continue
-        _take_instalment(label, story, event)
-        place, key = places.get(event.type, (None, ""))
+        _take_instalment(label, book, event)
+        target, key = targets.get(event.type, (None, ""))
         about = event.data.get(key)
-        if place is None or about is None:
+        if target is None or about is None:
             continue
-        known = place.setdefault(about, event)
+        known = target.setdefault(about, event)
         if (event.occurred_at, event.id) < (known.occurred_at, known.id):
-            place[about] = event
-    return story
+            target[about] = event
+    return book
 
 
-def _take_instalment(label: Label, story: Story, event: Event) -> None:
-    says = label.instalments
-    if says is None or event.type not in (says.due, says.paid, says.reversed):
+def _take_instalment(label: Label, book: LoanBook, event: Event) -> None:
+    names = label.instalments
+    if names is None or event.type not in (names.due, names.paid, names.reversed):
         return
-    loan_id, number = event.data.get("loan_id"), event.data.get(says.number)
+    loan_id, number = event.data.get("loan_id"), event.data.get(names.number)
     if loan_id is None or number is None:
         return
-    one = story.instalments[loan_id][number]
-    if event.type == says.due:
-        one.due = event.occurred_at if one.due is None else min(one.due, event.occurred_at)
+    instalment = book.instalments[loan_id][number]
+    if event.type == names.due:
+        instalment.due = (
+            event.occurred_at if instalment.due is None else min(instalment.due, event.occurred_at)
+        )
     else:
-        one.turns.add((event.occurred_at, event.id, event.type == says.paid))
+        instalment.postings.add((event.occurred_at, event.id, event.type == names.paid))
 
 
-def final_end(label: Label, loan: Event, story: Story) -> End | None:
-    """The end of a loan by its final due date: bad if it was not closed by then plus grace. None for one without a due date."""
+def final_label(label: Label, loan: Event, book: LoanBook) -> LoanLabel | None:
+    """Label by the final due date: bad if the loan was not closed by then plus grace. None without a due date."""
     due = loan.data.get(label.due_field)
     if due is None:
         return None
-    closing = story.closings.get(_loan_id(loan))
+    closing = book.closings.get(_loan_id(loan))
     last_moment = int(due) + label.grace_ms
-    return End(closing is None or closing.occurred_at > last_moment, last_moment)
+    return LoanLabel(closing is None or closing.occurred_at > last_moment, last_moment)
 
 
-def _end(label: Label, outcome: Outcome | None, loan: Event, story: Story) -> End | None:
+def _loan_label(label: Label, outcome: Outcome | None, loan: Event, book: LoanBook) -> LoanLabel | None:
     if outcome is None:
-        return final_end(label, loan, story)
+        return final_label(label, loan, book)
     loan_id = _loan_id(loan)
     return _watched(
-        outcome, loan, story.closings.get(loan_id), list(story.instalments.get(loan_id, {}).items())
+        outcome, loan, book.closings.get(loan_id), list(book.instalments.get(loan_id, {}).items())
     )
 
 
@@ -203,9 +209,11 @@ def _loan_id(loan: Event) -> str:
 
 def _watched(
     outcome: Outcome, loan: Event, closing: Event | None, instalments: list[tuple[int, Instalment]]
-) -> End | None:
-    """None for a loan of which no instalment has fallen due, where the first one decides."""
-    dues = sorted((one.due, number) for number, one in instalments if one.due is not None)
+) -> LoanLabel | None:
+    """Label by instalments; None where the first instalment decides and none has fallen due."""
+    dues = sorted(
+        (instalment.due, number) for number, instalment in instalments if instalment.due is not None
+    )
     if outcome.within_ms is None:
         if not dues:
             return None
@@ -219,4 +227,4 @@ def _watched(
         end <= mature and (closed is None or closed > end) and by_number[number].unpaid_at(end)
         for end, number in ends
     )
-    return End(bad, mature)
+    return LoanLabel(bad, mature)

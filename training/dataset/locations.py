@@ -1,4 +1,4 @@
-"""Where a job reads and writes: a folder, or a prefix of a bucket."""
+"""Input and output locations of a job: a folder, or a prefix of a bucket."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from history.archive.objects import Bucket, Folder
 S3: Final = "s3://"
 
 
-def placed(place: str) -> Folder | Bucket:
+def objects_at(location: str) -> Folder | Bucket:
     """Archived objects below a folder or an `s3://bucket/prefix`."""
-    if not place.startswith(S3):
-        return Folder(Path(place))
+    if not location.startswith(S3):
+        return Folder(Path(location))
     import boto3  # the container's own client; a folder needs none
 
-    bucket, prefix = _split(place)
+    bucket, prefix = _split(location)
     return Bucket(boto3.client("s3"), bucket, prefix)
 
 
 @contextmanager
-def written(place: str) -> Iterator[Path]:
-    """A folder to write into; what is in it at the end is in `place`. Nothing is stored of what failed."""
-    if not place.startswith(S3):
-        yield Path(place)
+def output_to(location: str) -> Iterator[Path]:
+    """A folder to write into, whose files are in `location` at the end. A failed job stores nothing in a bucket."""
+    if not location.startswith(S3):
+        yield Path(location)
         return
     import boto3
 
-    bucket, prefix = _split(place)
+    bucket, prefix = _split(location)
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
         s3 = boto3.client("s3")
@@ -40,7 +40,7 @@ def written(place: str) -> Iterator[Path]:
             s3.upload_file(str(path), bucket, f"{prefix}{path.name}")
 
 
-def _split(place: str) -> tuple[str, str]:
-    found = urlsplit(place)
-    prefix = found.path.strip("/")
-    return found.netloc, f"{prefix}/" if prefix else ""
+def _split(location: str) -> tuple[str, str]:
+    url = urlsplit(location)
+    prefix = url.path.strip("/")
+    return url.netloc, f"{prefix}/" if prefix else ""

@@ -1,4 +1,4 @@
-"""The labelled training set as `training.dataset` wrote it, read back and verified."""
+"""Reading and verifying the labelled training set that `training.dataset` wrote."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from training.dataset.split import CannotLearn, Floats
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Columns in row order, and the manifest. Moments are ms UTC, money is minor units, `values` has a column a feature.
+    """Columns in row order, and the manifest. Moments are ms UTC, money is in minor units; `values` is row by feature.
 
-    `weight` is what a row counts in fitting (class or propensity weight); 1 where the data set has no such column.
-    `others` are the columns that this code does not know: for segments, never for features.
+    `weight` is each row's weight in fitting (class or propensity weight); 1 where the data set has no such column.
+    `others` are the remaining columns: for segments, never for features.
     """
 
     manifest: Mapping[str, Any]
@@ -41,7 +41,7 @@ class TrainingSet:
 
     @property
     def as_of(self) -> int:
-        """What became known later was not used (ms UTC)."""
+        """Knowledge cutoff (ms UTC): only what was known before it was used."""
         return parse_rfc3339(self.manifest["as_of"])
 
 
@@ -49,7 +49,7 @@ KNOWN = ("row_id", "q", "known_at", "bad", "amount", "finance_charge", "weight")
 
 
 def read_training_set(folder: Path, definitions: Definitions) -> TrainingSet:
-    """Read and verify: the bytes the manifest names, made of exactly these definitions. Raises CannotLearn."""
+    """Read and verify the data set: the manifest's checksum and exactly these definitions. Raises CannotLearn."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         data = (folder / DATASET).read_bytes()
@@ -65,7 +65,7 @@ def read_training_set(folder: Path, definitions: Definitions) -> TrainingSet:
 
 
 def training_set(table: pa.Table, features: tuple[str, ...], manifest: Mapping[str, Any]) -> TrainingSet:
-    """A table's columns by their meaning. Raises CannotLearn for weights that nothing can be fitted with."""
+    """A training set from a table's columns. Raises CannotLearn for unusable weights."""
     rest = [name for name in table.column_names if name not in KNOWN and name not in features]
     column = {name: table[name].to_numpy() for name in KNOWN[1:6]}
     return TrainingSet(

@@ -1,7 +1,7 @@
-"""A search for less discriminatory alternatives: other models nearly as good whose outcomes differ less between groups.
+"""Search for less discriminatory alternatives: models nearly as good whose outcomes differ less between groups.
 
-Offline only. Candidates leave features out, constrain their directions, or are regularised more; groups take part in the
-comparison alone, never in a model. What counts as comparable performance is the lender's to defend: the tolerance is told.
+Offline only. Candidates leave features out, constrain their directions, or are regularised more; groups take part in
+the comparison only, never in a model. The lender must justify the tolerance that counts as comparable performance.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ REGULARISED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model to try: the features it leaves out, the directions it keeps, its parameters beside the usual ones."""
+class AlternativeModel:
+    """A candidate: the features it leaves out, its monotone directions, and the parameters it overrides."""
 
     name: str
     without: tuple[str, ...] = ()
@@ -42,103 +42,105 @@ class Candidate:
     parameters: Mapping[str, Any] | None = None
 
 
-Fitted = Callable[[Candidate], Floats]
-"""Fits a candidate on the earlier rows; PDs of the rows that are compared."""
+Fitted = Callable[[AlternativeModel], Floats]
+"""Function that fits a candidate on the earlier rows and returns the PDs of the compared rows."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The rows that candidates are compared on: outcomes, group columns, and the share that is approved of each."""
+class ComparisonSet:
+    """Rows on which candidates are compared: outcomes, group columns, and the approval rate for every candidate."""
 
     bad: NDArray[np.int8]
     columns: Mapping[str, NDArray[np.object_]]
     approval_rate: float
     references: Mapping[str, str] | None = None
 
-    def measured(self, candidate: Candidate, pd: Floats) -> dict[str, Any]:
-        """AUC, and the lowest adverse impact ratio with its group, at the same approval rate for every candidate."""
+    def measure(self, candidate: AlternativeModel, pd: Floats) -> dict[str, Any]:
+        """Measure AUC, and the lowest adverse impact ratio with its group, at the common approval rate."""
         outcomes = Outcomes(self.bad, pd, float(np.quantile(pd, self.approval_rate)))
-        told = groups(outcomes, self.columns, self.references)
-        worst = min(told, key=lambda one: float(one["air"] or 0.0))
+        measures = groups(outcomes, self.columns, self.references)
+        worst = min(measures, key=lambda measure: float(measure["air"] or 0.0))
         return {
             "name": candidate.name,
             "without": list(candidate.without),
             "auc": auc(self.bad, pd),
             "air": worst["air"],
-            "smd": max(abs(float(one["smd"])) for one in told),
+            "smd": max(abs(float(measure["smd"])) for measure in measures),
             "group": worst["group"],
         }
 
 
-def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[Candidate]:
-    """The model as it is, without each feature, with directions kept, and regularised."""
-    yield Candidate("as it is")
+def candidates(features: Sequence[str], directions: Mapping[str, int]) -> Iterator[AlternativeModel]:
+    """Yield the model as it is, without each feature, with monotone directions, and regularised."""
+    yield AlternativeModel("as it is")
     for name in features:
-        yield Candidate(f"without {name}", (name,))
+        yield AlternativeModel(f"without {name}", (name,))
     if directions:
-        yield Candidate("monotone", directions=directions)
+        yield AlternativeModel("monotone", directions=directions)
     for name, parameters in REGULARISED.items():
-        yield Candidate(name, parameters=parameters)
+        yield AlternativeModel(name, parameters=parameters)
         if directions:
-            yield Candidate(f"monotone, {name}", directions=directions, parameters=parameters)
+            yield AlternativeModel(f"monotone, {name}", directions=directions, parameters=parameters)
 
 
 def alternatives(
     fitted: Fitted,
-    compared: Compared,
+    compared: ComparisonSet,
     features: Sequence[str],
     directions: Mapping[str, int],
     tolerance: float = TOLERANCE,
 ) -> list[dict[str, Any]]:
-    """Every candidate measured, the model as it is first; `alternative` is comparable with a better ratio.
+    """Measure every candidate, the model as it is first; an `alternative` is comparable and has a better ratio.
 
     Pairs are formed of the features whose absence alone improved the ratio at a comparable AUC. `on_frontier`: no other
     candidate is better in one of AUC and ratio and as good in the other.
     """
-    singles = [compared.measured(one, fitted(one)) for one in candidates(features, directions)]
+    singles = [
+        compared.measure(candidate, fitted(candidate)) for candidate in candidates(features, directions)
+    ]
     base = singles[0]
     helpful = [
-        one["without"][0]
-        for one in singles[1:]
-        if one["without"] and one["air"] > base["air"] and one["auc"] >= base["auc"] - tolerance
+        measure["without"][0]
+        for measure in singles[1:]
+        if measure["without"] and measure["air"] > base["air"] and measure["auc"] >= base["auc"] - tolerance
     ]
-    pairs = [(a, b) for place, a in enumerate(helpful) for b in helpful[place + 1 :]]
-    both = [Candidate(f"without {' and '.join(pair)}", pair) for pair in pairs]
-    found = [*singles, *(compared.measured(one, fitted(one)) for one in both)]
+    pairs = [(a, b) for index, a in enumerate(helpful) for b in helpful[index + 1 :]]
+    both = [AlternativeModel(f"without {' and '.join(pair)}", pair) for pair in pairs]
+    measured = [*singles, *(compared.measure(candidate, fitted(candidate)) for candidate in both)]
     return [
         {
-            **one,
-            "alternative": one["auc"] >= base["auc"] - tolerance and one["air"] > base["air"],
-            "on_frontier": not any(_better(other, one) for other in found),
+            **measure,
+            "alternative": measure["auc"] >= base["auc"] - tolerance and measure["air"] > base["air"],
+            "on_frontier": not any(_better(other, measure) for other in measured),
         }
-        for one in found
+        for measure in measured
     ]
 
 
-def _better(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether `one` is at least as good in both and better in one."""
-    as_good = one["auc"] >= other["auc"] and one["air"] >= other["air"]
-    return bool(as_good and (one["auc"] > other["auc"] or one["air"] > other["air"]))
+def _better(candidate: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True if `candidate` is at least as good in AUC and ratio, and better in one of them."""
+    as_good = candidate["auc"] >= other["auc"] and candidate["air"] >= other["air"]
+    return bool(as_good and (candidate["auc"] > other["auc"] or candidate["air"] > other["air"]))
 
 
 def by_factor(
-    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: Compared
+    data: TrainingSet, split: Split, recipe: Recipe, seed: int, catalogue: Catalogue, compared: ComparisonSet
 ) -> list[dict[str, Any]]:
-    """`alternatives` of a lender's own model: what is left out is all that a person would be told as one reason.
+    """`alternatives` of a lender's own model, leaving out whole factors: all the features behind one reason.
 
-    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the share that
-    is approved is the same for all.
+    Fitted on the earlier part, compared on the latest, with the recipe's directions. PDs are not calibrated: the
+    approval rate is the same for all.
     """
     factors = {reason.factor for reason in catalogue.reasons if reason.features}
     of = dict(
-        zip(recipe.features, (catalogue.reasons[one].factor for one in catalogue.factor_of), strict=True)
+        zip(recipe.features, (catalogue.reasons[index].factor for index in catalogue.factor_of), strict=True)
     )
     used = sorted(factors & set(of.values()))
 
-    def fitted(candidate: Candidate) -> Floats:
-        kept = [place for place, name in enumerate(recipe.features) if of[name] not in candidate.without]
+    def fitted(candidate: AlternativeModel) -> Floats:
+        kept = [index for index, name in enumerate(recipe.features) if of[name] not in candidate.without]
         part = replace(data, values=data.values[:, kept])
-        chosen = recipe.only([recipe.features[place] for place in kept])
+        chosen = recipe.only([recipe.features[index] for index in kept])
         chosen = replace(chosen, parameters={**chosen.parameters, **(candidate.parameters or {})})
         raw = raw_scores(chosen.fit(part, split.early, seed), part.values[split.late])
         return np.asarray(expit(raw))

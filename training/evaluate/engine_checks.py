@@ -1,4 +1,4 @@
-"""How the bundle's model scores where it will serve: the engine's bits against LightGBM's own, and its time a row."""
+"""Checks of the serving engine: bit parity of its scores with LightGBM's, and its time per row."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ MOST: Final = 2_000
 
 
 def parity(model: str, values: Floats) -> dict[str, int]:
-    """On how many of the rows the engine that serves and `lightgbm.Booster` differ by a bit."""
+    """Number of rows on which the serving engine and `lightgbm.Booster` differ by any bit."""
     expected = lightgbm.Booster(model_str=model).predict(values, raw_score=True, num_threads=1)
     with Booster(model) as engine:
-        found = np.array([engine.raw(row) for row in values.tolist()])
-    return {"rows": len(found), "mismatches": int((found != np.asarray(expected)).sum())}
+        actual = np.array([engine.raw(row) for row in values.tolist()])
+    return {"rows": len(actual), "mismatches": int((actual != np.asarray(expected)).sum())}
 
 
 def latency(model: str, values: Floats) -> dict[str, float]:
-    """Microseconds that one row's score takes on this machine, the rows rotating: median and 99th percentile."""
+    """Time to score one row on this machine, in microseconds: median and 99th percentile over at most `MOST` rows."""
     rows = values[:MOST].tolist()
     with Booster(model) as engine:
         spent = [_timed(engine, row) for row in rows]

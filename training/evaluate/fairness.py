@@ -1,4 +1,4 @@
-"""Fair lending, offline only: how outcomes and scores differ between groups. Group columns never become features.
+"""Fair lending, offline only: differences of outcomes and scores between groups. Group columns never become features.
 
 Measures as in Gill, Hall, Montgomery and Schmidt 2020, Information 11(3):137. The favourable outcome is approval:
 a PD at or below the cut-off.
@@ -30,7 +30,7 @@ QUANTILES: Final = (0.25, 0.5, 0.75)
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Who turned bad, the PD of each, and the highest PD that is approved."""
+    """Outcome and PD of each applicant, and the highest PD that is approved."""
 
     bad: NDArray[np.int8]
     pd: Floats
@@ -44,8 +44,8 @@ class Outcomes:
 def groups(
     outcomes: Outcomes, columns: Mapping[str, Column], references: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """Each group of each column against its reference: the one named, else the largest. None belongs to no group."""
-    found = []
+    """Compare each group of each column with its reference: the named one, else the largest. None means no group."""
+    measures = []
     for name, column in columns.items():
         counts = Counter(str(value) for value in column.tolist() if value is not None)
         large = sorted(value for value, n in counts.items() if n >= MIN_GROUP)
@@ -53,16 +53,16 @@ def groups(
         for value in large:
             if value != reference and reference in large:
                 against = against_reference(outcomes, column == value, column == reference)
-                found.append({"by": name, "group": value, "reference": reference, **against})
-    return found
+                measures.append({"by": name, "group": value, "reference": reference, **against})
+    return measures
 
 
 def against_reference(outcomes: Outcomes, group: Mask, reference: Mask) -> dict[str, Any]:
-    """The measures of one group against its reference, both as masks of rows.
+    """Compare one group with its reference, both given as masks of rows.
 
-    `air`: ratio of approval rates. `marginal_effect`: approval rate of the reference less the group's. `smd`: difference
-    of mean PD in standard deviations of all; above 0 the group is scored riskier. `fpr_ratio`: goods declined;
-    `fnr_ratio`: bads approved. `air_at`: the ratio if the best quarter, half and three quarters of all were approved.
+    `air`: ratio of approval rates. `marginal_effect`: approval rate of the reference less the group's. `smd`:
+    difference of mean PD in standard deviations of all; above 0 the group is scored riskier. `fpr_ratio`: goods
+    declined; `fnr_ratio`: bads approved. `air_at`: the ratio with the best quarter, half, three quarters approved.
     `fisher_p` tests approvals, `t_p` mean PDs (Welch). `flagged`: the ratio is below four fifths and significantly so.
     """
     approved, pd, bad = outcomes.approved, outcomes.pd, outcomes.bad == 1
@@ -98,19 +98,19 @@ def _standardised(pd: Floats, group: Mask, reference: Mask) -> float:
     return float((pd[group].mean() - pd[reference].mean()) / pd.std(ddof=1))
 
 
-def _welch(one: Floats, other: Floats) -> float:
-    """p-value of equal means without equal variances; where neither varies the means are equal or they are not."""
-    if np.ptp(one) == 0.0 and np.ptp(other) == 0.0:
-        return 1.0 if one[0] == other[0] else 0.0
-    return float(ttest_ind(one, other, equal_var=False).pvalue)
+def _welch(group: Floats, reference: Floats) -> float:
+    """p-value of Welch's t-test; where neither sample varies, 1 for equal means and 0 otherwise."""
+    if np.ptp(group) == 0.0 and np.ptp(reference) == 0.0:
+        return 1.0 if group[0] == reference[0] else 0.0
+    return float(ttest_ind(group, reference, equal_var=False).pvalue)
 
 
 def _share(of: Mask, among: Mask) -> float:
     return float(of[among].mean()) if among.any() else 0.0
 
 
-def _ratio(one: float, other: float) -> float | None:
-    return one / other if other > 0.0 else None
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return numerator / denominator if denominator > 0.0 else None
 
 
 def _fisher(approved: Mask, group: Mask, reference: Mask) -> float:

@@ -1,10 +1,10 @@
-"""`python -m training.evaluate --run <name>`: a trained bundle, measured → evaluation.json, report.html, model_card.json.
+"""`python -m training.evaluate --run <name>`: a trained bundle → evaluation.json, report.html, model_card.json.
 
-Runs under SageMaker Processing's contract below `PROCESSING_ROOT` (default `/opt/ml/processing`): reads `input/dataset`,
-`input/model/model.tar.gz` and, where there is a champion, `input/champion/{pointer,bundle}.json`; writes
-`output/evaluation`. `input/archive` (to compute rows again) and `input/groups` (for fair lending) are optional.
+Runs under SageMaker Processing's contract below `PROCESSING_ROOT` (default `/opt/ml/processing`): reads
+`input/dataset`, `input/model/model.tar.gz` and, where there is a champion, `input/champion/{pointer,bundle}.json`;
+writes `output/evaluation`. `input/archive` (to recompute rows) and `input/groups` (for fair lending) are optional.
 
-What is measured on the latest part is measured on models that have not seen it: those of the earlier part.
+Measures on the latest part use models that have not seen it: those fitted on the earlier part.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from candor.regulation import ModelCard
 from history.archive.events import ArchiveDamaged, accepted_events, read_envelopes
 from training.dataset.read import TrainingSet, read_training_set
 from training.dataset.split import CannotLearn, Floats, Split, split_at
-from training.evaluate.alternatives import Compared, by_factor
+from training.evaluate.alternatives import ComparisonSet, by_factor
 from training.evaluate.engine_checks import latency, parity
 from training.evaluate.fairness import Outcomes, groups
 from training.evaluate.job_output import ARCHIVE, JobOutput
-from training.evaluate.leakage import Archive, leakage
+from training.evaluate.leakage import EventHistory, leakage
 from training.evaluate.model_card import model_card
 from training.evaluate.profit import profit, swap_set, vintages
 from training.evaluate.reason_codes import reasons
@@ -55,14 +55,17 @@ GROUPS: Final = "groups.parquet"
 
 
 @dataclass(frozen=True)
-class Assessment:
-    """One bundle on one data set. `champion` is the bundle that serves, `declined` applicants without an end."""
+class Evaluation:
+    """Evaluation of one bundle on one data set.
+
+    `champion` is the bundle that serves, `declined` the features of declined applicants, whose outcome is unknown.
+    """
 
     data: TrainingSet
     output: JobOutput
     definitions: Definitions
     champion: Bundle | None = None
-    archive: Archive | None = None
+    archive: EventHistory | None = None
     declined: Mapping[str, Floats] | None = None
     groups: Mapping[str, NDArray[np.object_]] | None = None
 
@@ -72,18 +75,18 @@ class Assessment:
 
     @cached_property
     def split(self) -> Split:
-        """The training job's own split of the data set."""
+        """Split of the data set at the training job's own moment."""
         return split_at(self.data.q, self.data.known_at, int(self.bundle.metrics["period_from"]))
 
     @cached_property
     def late(self) -> NDArray[np.int64]:
-        """Rows of the latest part, by time."""
+        """Row numbers of the latest part, by time."""
         rows = self.split.late
         return rows[np.argsort(self.data.q[rows], kind="stable")]
 
     @cached_property
     def raw(self) -> dict[str, Floats]:
-        """Raw scores of each seed's model of the earlier part on the latest; the seed that serves first."""
+        """Raw scores on the latest part by each seed's model of the earlier part; the serving seed comes first."""
         values = self.data.values[self.late]
         return {str(seed): raw_scores(text, values) for seed, text in self.output.validation.items()}
 
@@ -102,7 +105,7 @@ class Assessment:
 
     @cached_property
     def unseen(self) -> NDArray[np.bool_] | None:
-        """Late rows whose end the champion cannot have been trained on; None where it cannot be compared fairly."""
+        """Late rows whose label the champion cannot have been trained on; None where no fair comparison is possible."""
         champion = self.champion
         trained_at = champion and champion.lineage.get("as_of")
         if champion is None or not trained_at or not set(champion.features) <= set(self.definitions.features):
@@ -110,8 +113,8 @@ class Assessment:
         new = self.data.known_at[self.late] >= parse_rfc3339(str(trained_at))
         return new if enough(self.bad[new]) else None
 
-    def evaluation(self, run: str) -> dict[str, Any]:
-        """evaluation.json, format 1."""
+    def to_json(self, run: str) -> dict[str, Any]:
+        """Content of evaluation.json, format 1."""
         bundle, data, features = self.bundle, self.data, self.definitions.features
         late, early = data.values[self.late], data.values[self.split.early]
         catalogue = Catalogue(bundle.reasons, features)
@@ -138,12 +141,12 @@ class Assessment:
         }
 
     def _economics(self) -> tuple[float, float]:
-        """Income and loss per unit lent, as the cut-off was chosen with."""
+        """Income and loss per unit lent that the cut-off was chosen with."""
         loss, cutoff = float(self.bundle.lineage["economics"]["loss_given_bad"]), self.bundle.cutoff
         return cutoff * loss / (1.0 - cutoff), loss
 
     def _against_champion(self) -> dict[str, Any]:
-        """Comparison and swap set on what neither has seen; None where there is no such thing."""
+        """Comparison and swap set on rows that neither model has seen; None where there are none."""
         new, champion = self.unseen, self.champion
         if champion is None or new is None:
             return {"comparison": None, "swap_set": None}
@@ -156,17 +159,17 @@ class Assessment:
         }
 
     def _calibration(self) -> dict[str, Any]:
-        """Out of time: scaled on the first half of the latest part, measured on the second. In time: across two folds."""
+        """Calibration out of time (scaled on the first half of the latest part, measured on the second) and in time."""
         bad, half = self.bad, len(self.late) // 2
         if enough(bad[:half]) and enough(bad[half:]):
             scaled = probabilities(calibrate(self.served[:half], bad[:half]), self.served[half:])
-            found = calibration(bad[half:], scaled)
+            figures = calibration(bad[half:], scaled)
         else:
-            found = calibration(bad, self.pd)
-        return {**found, "in_time": self._in_time()}
+            figures = calibration(bad, self.pd)
+        return {**figures, "in_time": self._in_time()}
 
     def _in_time(self) -> dict[str, float]:
-        """The bundle's calibration on the earlier part, each half scored by a model of the other."""
+        """The bundle's calibration on the earlier part, by two-fold cross-fitting."""
         rows, recipe = (
             self.split.early,
             Recipe.of(self.definitions.features, self.bundle.lineage["parameters"]),
@@ -192,25 +195,25 @@ class Assessment:
     def _fairness(self) -> dict[str, Any] | None:
         if self.groups is None:
             return None
-        told = {name: column[self.split.late] for name, column in self.groups.items()}
+        columns = {name: column[self.split.late] for name, column in self.groups.items()}
         rows, bundle = self.split.late, self.bundle
         outcomes = Outcomes(self.data.bad[rows], self._in_rows(self.pd), bundle.cutoff)
-        found = groups(outcomes, told)
+        measures = groups(outcomes, columns)
         recipe = Recipe.of(self.definitions.features, bundle.lineage["parameters"])
-        compared = Compared(outcomes.bad, told, float(outcomes.approved.mean()))
+        compared = ComparisonSet(outcomes.bad, columns, float(outcomes.approved.mean()))
         catalogue, seed = Catalogue(bundle.reasons, bundle.features), int(bundle.lineage["seeds"][0])
-        others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if found else []
-        return {"groups": found, "alternatives": others}
+        others = by_factor(self.data, self.split, recipe, seed, catalogue, compared) if measures else []
+        return {"groups": measures, "alternatives": others}
 
     def _in_rows(self, by_time: Floats) -> Floats:
-        """Figures of the latest part by time, in the order of the split's rows."""
-        found = np.empty(len(by_time))
-        found[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
-        return found
+        """Reorder figures of the latest part from time order to the order of the split's rows."""
+        by_row = np.empty(len(by_time))
+        by_row[np.argsort(self.data.q[self.split.late], kind="stable")] = by_time
+        return by_row
 
 
-def read(root: Path, definitions: Definitions) -> Assessment:
-    """What the job was given. Raises CannotLearn, BundleRefused, ArchiveDamaged, OSError."""
+def read(root: Path, definitions: Definitions) -> Evaluation:
+    """Read the job's inputs below `root`. Raises CannotLearn, BundleRefused, ArchiveDamaged, OSError."""
     data = read_training_set(root / "dataset", definitions)
     output = JobOutput.read((root / "model" / ARCHIVE).read_bytes())
     output.bundle.require(definitions)
@@ -218,7 +221,7 @@ def read(root: Path, definitions: Definitions) -> Assessment:
         raise BundleRefused(
             "the bundle was trained on another data set than the one given: run both steps again"
         )
-    return Assessment(
+    return Evaluation(
         data,
         output,
         definitions,
@@ -235,10 +238,10 @@ def _champion(folder: Path) -> Bundle | None:
     return Bundle.from_bytes((folder / "bundle.json").read_bytes(), named) if named else None
 
 
-def _archive(folder: Path, definitions: Definitions, as_of: int) -> Archive | None:
+def _archive(folder: Path, definitions: Definitions, as_of: int) -> EventHistory | None:
     if not folder.is_dir():
         return None
-    return Archive.before(as_of, definitions, accepted_events(read_envelopes(folder), definitions))
+    return EventHistory.before(as_of, definitions, accepted_events(read_envelopes(folder), definitions))
 
 
 def _declined(path: Path) -> dict[str, Floats] | None:
@@ -249,53 +252,53 @@ def _declined(path: Path) -> dict[str, Floats] | None:
 
 
 def _groups(path: Path, data: TrainingSet) -> dict[str, NDArray[np.object_]] | None:
-    """Columns of groups in the order of the data set's rows; a row that the file does not name belongs to no group."""
+    """Group columns in the order of the data set's rows; None for a row that is not in the file."""
     if not path.is_file():
         return None
     table = pq.read_table(path)
-    place = {row_id: number for number, row_id in enumerate(table["row_id"].to_pylist())}
-    found = {}
+    row_of = {row_id: number for number, row_id in enumerate(table["row_id"].to_pylist())}
+    columns = {}
     for name in table.column_names:
         if name != "row_id":
             column = table[name].to_pylist()
-            told = [column[place[row]] if row in place else None for row in data.row_ids]
-            found[name] = np.array(told, dtype=object)
-    return found
+            values = [column[row_of[row]] if row in row_of else None for row in data.row_ids]
+            columns[name] = np.array(values, dtype=object)
+    return columns
 
 
-def write(assessment: Assessment, card: ModelCard, run: str, out: Path) -> dict[str, Any]:
-    """The three files; returns the evaluation."""
-    found = assessment.evaluation(run)
-    told = model_card(card, assessment.bundle, assessment.data.manifest, found)
+def write(evaluation: Evaluation, card: ModelCard, run: str, out: Path) -> dict[str, Any]:
+    """Write evaluation.json, model_card.json and report.html into `out`; returns the content of evaluation.json."""
+    content = evaluation.to_json(run)
+    card_json = model_card(card, evaluation.bundle, evaluation.data.manifest, content)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(_json(found))
-    (out / "model_card.json").write_text(_json(told))
-    texts = {reason.code: reason.text for reason in assessment.bundle.reasons}
-    (out / "report.html").write_text(page(found, told, texts), encoding="utf-8")
-    return found
+    (out / "evaluation.json").write_text(_json(content))
+    (out / "model_card.json").write_text(_json(card_json))
+    texts = {reason.code: reason.text for reason in evaluation.bundle.reasons}
+    (out / "report.html").write_text(page(content, card_json, texts), encoding="utf-8")
+    return content
 
 
-def _json(found: Mapping[str, Any]) -> str:
-    return json.dumps(found, indent=1, sort_keys=True, allow_nan=False) + "\n"
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The container's entry; exit code 1 and one line on standard error where nothing can be measured."""
+    """Entry point of the container; returns 1, with one line on standard error, when nothing can be measured."""
     from lender import DEFINITIONS, MODEL_CARD
 
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--run", default="manual", help="name of the run, for the report")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     try:
-        assessment = read(root / "input", DEFINITIONS)
-        found = write(assessment, MODEL_CARD, asked.run, root / "output/evaluation")
+        evaluation = read(root / "input", DEFINITIONS)
+        content = write(evaluation, MODEL_CARD, options.run, root / "output/evaluation")
     except (CannotLearn, CandorError, ArchiveDamaged, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    told = found["discrimination"]
+    figures = content["discrimination"]
     print(
-        f"assess: bundle {found['bundle'][:12]} auc={told['auc']:.4f} ({told['auc_low']:.3f} to "
-        f"{told['auc_high']:.3f}) of {told['n']} checkouts; leakage suspected: {found['leakage']['suspected']}"
+        f"assess: bundle {content['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
+        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {content['leakage']['suspected']}"
     )
     return 0

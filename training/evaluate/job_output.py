@@ -1,4 +1,4 @@
-"""What a training job left: `model.tar.gz` with the bundle and every seed's models, opened without trusting it."""
+"""Output of a training job: `model.tar.gz` with the bundle and every seed's models, treated as untrusted input."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ ARCHIVE = "model.tar.gz"
 
 @dataclass(frozen=True)
 class JobOutput:
-    """The bundle, and each seed's model of the earlier part as text: the seed that serves first."""
+    """The bundle, and each seed's model of the earlier part as text; the serving seed comes first."""
 
     bundle: Bundle
     validation: dict[int, str]
 
     @classmethod
     def read(cls, archive: bytes) -> JobOutput:
-        """Raises BundleRefused if the archive lacks the bundle or a seed's model."""
+        """Read the archive's bytes. Raises BundleRefused if the bundle or a seed's model is missing."""
         bundle = unpack(archive)
-        found = _models(archive, "validation")
+        models = _models(archive, "validation")
         seeds = [int(seed) for seed in bundle.lineage["seeds"]]
-        missing = [str(seed) for seed in seeds if seed not in found]
+        missing = [str(seed) for seed in seeds if seed not in models]
         if missing or not seeds:
             raise BundleRefused(
                 f"model.tar.gz holds no validation model of seed {', '.join(missing)}: train again"
             )
-        return cls(bundle, {seed: found[seed] for seed in seeds})
+        return cls(bundle, {seed: models[seed] for seed in seeds})
 
 
 def _models(archive: bytes, folder: str) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""The model card: what the lender declares, beside what was measured. Fields as SR 26-2 asks for them."""
+"""Model card: the lender's declarations and the measured figures, with the fields that SR 26-2 requires."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ FORMAT: Final = 1
 def model_card(
     card: ModelCard, bundle: Bundle, manifest: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """model_card.json: inventory, data window, thresholds and main figures of one bundle."""
-    told = evaluation["discrimination"]
+    """Content of model_card.json: inventory, data window, thresholds and main figures of one bundle."""
+    discrimination = evaluation["discrimination"]
     return {
         "format": FORMAT,
         **msgspec.to_builtins(card),
@@ -34,6 +34,8 @@ def model_card(
         },
         "thresholds": {"cutoff": bundle.cutoff, **bundle.lineage["economics"]},
         "calibration": {"slope": bundle.calibration.slope, "intercept": bundle.calibration.intercept},
-        "measured": {name: told[name] for name in ("n", "bads", "auc", "auc_low", "auc_high", "gini", "ks")},
+        "measured": {
+            name: discrimination[name] for name in ("n", "bads", "auc", "auc_low", "auc_high", "gini", "ks")
+        },
         "reasons": bundle.lineage["reason_reference"]["method"],
     }

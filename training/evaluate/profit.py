@@ -1,4 +1,4 @@
-"""What a cut-off earns, whom a change of models swaps, and how each month of origination turned out."""
+"""Profit of a cut-off, swap set of two models, and vintages by month of origination."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ SENSITIVITY: Final = (0.75, 1.0, 1.25)
 def profit(bad: Labels, pd: Floats, cutoff: float, income: float, loss: float) -> dict[str, Any]:
     """Realised profit at the cut-off and along the curve; `income` and `loss` are shares of the amount lent.
 
-    A row of `sensitivity` is the best cut-off of the curve if a bad loan cost that much more or less.
+    A row of `sensitivity` is the best cut-off of the curve for a higher or lower loss of a bad loan.
     """
-    curve = [_at(bad, pd, float(one), income, loss) for one in _cutoffs(pd)]
+    curve = [_at(bad, pd, float(threshold), income, loss) for threshold in _cutoffs(pd)]
     return {
         **_at(bad, pd, cutoff, income, loss),
         "income": income,
@@ -49,12 +49,12 @@ def _at(bad: Labels, pd: Floats, cutoff: float, income: float, loss: float) -> d
 
 
 def _best(bad: Labels, pd: Floats, income: float, loss: float) -> dict[str, Any]:
-    found = [_at(bad, pd, float(one), income, loss) for one in _cutoffs(pd)]
-    return {"loss": loss, **max(found, key=lambda one: float(one["profit_per_unit"]))}
+    curve = [_at(bad, pd, float(threshold), income, loss) for threshold in _cutoffs(pd)]
+    return {"loss": loss, **max(curve, key=lambda point: float(point["profit_per_unit"]))}
 
 
 def swap_set(bad: Labels, challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> dict[str, Any]:
-    """Whom both approve, neither, the challenger alone (`in`), the champion alone (`out`), with what became of them."""
+    """Applicants approved by both, by neither, and, with bad rates, by challenger (`in`) or champion (`out`) only."""
     swapped_in, swapped_out = challenger & ~champion, champion & ~challenger
     return {
         "both": int((challenger & champion).sum()),
@@ -69,10 +69,10 @@ def _rate(bad: Labels) -> float | None:
 
 
 def vintages(data: TrainingSet) -> list[dict[str, Any]]:
-    """Bad rate by month of origination. A month is mature when the last of its loans had time to show its end."""
+    """Bad rate by month of origination. A month is mature once its last loan is as old as the slowest label."""
     month = months(data.q)
     longest = int(np.max(data.known_at - data.q))
-    return [_vintage(data, str(one), month == one, longest) for one in sorted(set(month.tolist()))]
+    return [_vintage(data, str(value), month == value, longest) for value in sorted(set(month.tolist()))]
 
 
 def _vintage(data: TrainingSet, month: str, chosen: NDArray[np.bool_], longest: int) -> dict[str, Any]:

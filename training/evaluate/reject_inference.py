@@ -1,4 +1,4 @@
-"""The bad rate of all applicants, those included who were declined: several ways, because none of them is the truth."""
+"""Reject inference: the bad rate of all applicants, declined ones included, by several methods, none of them exact."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from training.dataset.split import Floats
 Labels = NDArray[np.int8]
 
 UPLIFT: Final = 1.25
-"""Parcelling: how much worse a declined applicant is taken to be than an approved one of the same score."""
+"""Parcelling: assumed bad rate of declined applicants over that of approved ones with the same score."""
 _BANDS: Final = 10
 
 
 def reject_inference(
     bad: Labels, approved: Floats, declined: Floats, cutoff: float, propensity: Floats | None = None
 ) -> dict[str, Any]:
-    """Bad rate of all applicants by each method, and the spread between them. PDs in, shares out.
+    """Bad rate of all applicants by each method, and the spread between them, as shares; inputs are PDs.
 
     `propensity`: the logged probability that each approved applicant was approved; estimated from the PD where none was
     logged. Sources: Siddiqi 2017, ch. 8; MathWorks Risk Management Toolbox, reject inference for credit scorecards.
     """
-    found = {
+    rates = {
         "hard_cutoff": hard_cutoff(bad, declined, cutoff),
         "parcelling": parcelling(bad, approved, declined),
         "fuzzy_augmentation": fuzzy_augmentation(bad, declined),
@@ -33,21 +33,21 @@ def reject_inference(
             bad, estimated_propensity(approved, declined) if propensity is None else propensity
         ),
     }
-    return {**found, "approved_only": float(bad.mean()), "spread": max(found.values()) - min(found.values())}
+    return {**rates, "approved_only": float(bad.mean()), "spread": max(rates.values()) - min(rates.values())}
 
 
 def hard_cutoff(bad: Labels, declined: Floats, cutoff: float) -> float:
-    """Every declined applicant above the cut-off counts as bad, every other as good."""
+    """Bad rate if every declined applicant above the cut-off counts as bad, and every other as good."""
     return float((bad.sum() + (declined > cutoff).sum()) / (len(bad) + len(declined)))
 
 
 def fuzzy_augmentation(bad: Labels, declined: Floats) -> float:
-    """Every declined applicant counts twice: as bad with weight PD, as good with the rest."""
+    """Bad rate if every declined applicant counts twice: as bad with weight PD, as good with weight 1 − PD."""
     return float((bad.sum() + declined.sum()) / (len(bad) + len(declined)))
 
 
 def parcelling(bad: Labels, approved: Floats, declined: Floats, uplift: float = UPLIFT) -> float:
-    """The declined of a band of PD turn bad as the approved of that band did, `uplift` times as often."""
+    """Bad rate if the declined of a PD band turn bad `uplift` times as often as its approved ones."""
     # Edges are PDs of approved applicants below the highest: no band is empty of them.
     edges = np.unique(np.quantile(approved, np.linspace(0, 1, _BANDS + 1)[1:-1], method="inverted_cdf"))
     edges = edges[edges < np.max(approved)]
@@ -58,13 +58,13 @@ def parcelling(bad: Labels, approved: Floats, declined: Floats, uplift: float = 
 
 
 def inverse_propensity(bad: Labels, propensity: Floats) -> float:
-    """The approved stand for those like them who were not: each weighted by 1 / propensity (Hájek's estimator)."""
+    """Bad rate of the approved, each weighted by 1 / propensity (Hájek's estimator)."""
     weight = 1.0 / propensity
     return float((weight * bad).sum() / weight.sum())
 
 
 def estimated_propensity(approved: Floats, declined: Floats) -> Floats:
-    """Probability of approval given the log odds of the PD, at least 1 %, so that no single applicant decides."""
+    """Probability of approval given the log odds of the PD, at least 1 %, so that no single applicant dominates."""
     pd = np.clip(np.concatenate([approved, declined]), 1e-9, 1 - 1e-9)
     odds = np.log(pd / (1.0 - pd)).reshape(-1, 1)
     was = np.repeat([1, 0], [len(approved), len(declined)])

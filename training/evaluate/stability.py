@@ -1,4 +1,4 @@
-"""Whether the later population is the one that was trained on: PSI of the score, CSI of each feature, missing shares."""
+"""Stability of the population: PSI of the score, CSI of each feature, and missing shares."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from training.metrics.drift import Bins, missing_rate, psi
 def stability(
     early: Floats, late: Floats, early_scores: Floats, late_scores: Floats, features: Sequence[str]
 ) -> dict[str, Any]:
-    """`late` rows against `early` ones, with bins frozen on the early ones. Below 0.10 is stable, above 0.25 calls for action."""
+    """Compare `late` rows with `early` ones, in bins frozen on the early ones.
+
+    Below 0.10 is stable, above 0.25 calls for action.
+    """
     return {
         "psi": _psi(early_scores, late_scores),
-        "csi": {name: _psi(early[:, place], late[:, place]) for place, name in enumerate(features)},
+        "csi": {name: _psi(early[:, index], late[:, index]) for index, name in enumerate(features)},
         "missing": {
-            name: [missing_rate(part[:, place]) for part in (early, late)]
-            for place, name in enumerate(features)
+            name: [missing_rate(part[:, index]) for part in (early, late)]
+            for index, name in enumerate(features)
         },
     }
 

@@ -18,26 +18,28 @@ _NEIGHBOUR_SHARE: Final = 0.05
 
 
 def calibrate(raw: Floats, bad: NDArray[np.int8], weight: Floats | None = None) -> Calibration:
-    """Platt scaling of raw scores that the model has not been fitted on. CannotLearn if it ranks them backwards."""
+    """Platt scaling of raw scores that the model was not fitted on. Raises CannotLearn for a negative slope."""
     regression = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1_000).fit(raw.reshape(-1, 1), bad, weight)
     slope, intercept = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     if slope <= 0.0:
-        raise CannotLearn("the model ranks the validation period backwards: there is no signal that lasts")
+        raise CannotLearn(
+            "the model ranks the validation period backwards: its signal does not last; load more history"
+        )
     return Calibration(slope=slope, intercept=intercept)
 
 
 def break_even(amount: NDArray[np.int64], charge: NDArray[np.int64], fee: float, loss: float) -> float:
     """The PD above which a loan is expected to lose money: income · (1 − PD) = `loss` · PD.
 
-    Income is what a good loan brings per unit lent: the mean finance charge plus the merchant's `fee`; `loss` is what a
-    bad one costs per unit lent. Both as shares of the amount.
+    Income of a good loan is the mean finance charge plus the merchant's `fee`, `loss` is that of a bad loan; all are
+    shares of the amount lent.
     """
     income = fee + float(charge.sum()) / float(amount.sum())
     return income / (income + loss)
 
 
 def expected_profit(bad: NDArray[np.int8], pd: Floats, cutoff: float, income: float, loss: float) -> float:
-    """Realised profit per checkout and unit lent if all at or below the cut-off had been approved."""
+    """Realised profit per checkout and unit lent if all applicants at or below the cut-off had been approved."""
     approved = pd <= cutoff
     gain = np.where(bad == 1, -loss, income)
     return float(np.where(approved, gain, 0.0).mean())
@@ -46,7 +48,7 @@ def expected_profit(bad: NDArray[np.int8], pd: Floats, cutoff: float, income: fl
 def near_cutoff(pd: Floats, cutoff: float) -> NDArray[np.intp]:
     """Row numbers of applicants at or slightly better than the cut-off, the nearest first.
 
-    The nearest 5 % (30 to 500 applicants); where nobody passes, the nearest at all.
+    The nearest 5 % (30 to 500 applicants); where nobody passes, the nearest of those above it.
     """
     distance = np.where(pd <= cutoff, cutoff - pd, 1.0 + pd - cutoff)
     low, high = _NEIGHBOURS
@@ -63,4 +65,4 @@ def reason_reference(
     """
     nearest = near_cutoff(pd, cutoff)
     factors = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[nearest].tolist()]
-    return {name: sum(one[name] for one in factors) / len(factors) for name in factors[0]}
+    return {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}

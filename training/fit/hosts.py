@@ -1,4 +1,4 @@
-"""The hosts of one training job, for LightGBM's own data-parallel mode: each holds a part of the rows, all get one model.
+"""Hosts of one training job in LightGBM's data-parallel mode: each holds a part of the rows, all get the same model.
 
 SageMaker names them in SM_HOSTS and SM_CURRENT_HOST (its training toolkit) or in `input/config/resourceconfig.json`.
 """
@@ -23,7 +23,10 @@ _MINUTES: Final = 10
 
 @dataclass(frozen=True)
 class Hosts:
-    """`names` in order, `current` among them; ports are taken from `port` on. One host, or none, trains by itself."""
+    """Hosts of a job: sorted `names`, with `current` among them, using ports from `port` on.
+
+    One host, or none, trains alone.
+    """
 
     names: tuple[str, ...] = ()
     current: str = ""
@@ -32,13 +35,13 @@ class Hosts:
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ, config: Path | None = None) -> Hosts:
-        """From SM_HOSTS and SM_CURRENT_HOST, else from resourceconfig.json, else alone."""
+        """Hosts from SM_HOSTS and SM_CURRENT_HOST, else from resourceconfig.json, else none."""
         names, current = environment.get("SM_HOSTS"), environment.get("SM_CURRENT_HOST", "")
         if names:
             return cls(tuple(sorted(json.loads(names))), current)
         if config is not None and config.is_file():
-            found = json.loads(config.read_text())
-            return cls(tuple(sorted(found["hosts"])), str(found["current_host"]))
+            resources = json.loads(config.read_text())
+            return cls(tuple(sorted(resources["hosts"])), str(resources["current_host"]))
         return cls()
 
     @property
@@ -47,18 +50,18 @@ class Hosts:
 
     @property
     def first(self) -> bool:
-        """Whether this host writes the bundle; the others have the same model and leave nothing."""
+        """True if this host writes the bundle; the others have the same model and write nothing."""
         return not self.several or self.names.index(self.current) == 0
 
     def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """This host's rows: every n-th, so that every host has all of the period."""
+        """This host's rows: every n-th, so that every host covers the whole period."""
         return rows[self.names.index(self.current) :: len(self.names)] if self.several else rows
 
     def parameters(self) -> dict[str, Any]:
-        """LightGBM's, for the next model: the list of machines, each with a port of its own.
+        """LightGBM's network parameters for the next model: the machines, each with its own port.
 
-        Several hosts may be one machine. Every model has other ports, for a closed one stays taken for a minute; since
-        all hosts fit the same models in the same order, they agree on them.
+        Several hosts may be one machine. Every model uses new ports, because a closed port stays in use for a minute;
+        all hosts fit the same models in the same order, so they agree on the ports.
         """
         if not self.several:
             return {}

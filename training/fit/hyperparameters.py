@@ -1,4 +1,4 @@
-"""Hyperparameters of a training job, as SageMaker hands them over."""
+"""Hyperparameters of a training job, as SageMaker passes them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from training.dataset.split import CannotLearn
 
 @dataclass(frozen=True)
 class Settings:
-    """Shares are of the amount lent; the first of `seeds` is the one that serves.
+    """Settings of a training job. The model of the first of `seeds` serves; fee and loss are shares of the amount lent.
 
-    `bad_weight` is what a bad counts in fitting against a good; calibration undoes it. `rounds` is the most trees; with `early_stopping` above 0 training stops once so many rounds in a row were no better
-    on the last `late_share` of the earlier part. `trials` is how many hyperparameters Optuna tries; 0 takes the defaults.
+    `bad_weight` is the weight of a bad relative to a good in fitting; calibration undoes it. `rounds` is the maximum
+    number of trees; with `early_stopping` above 0, training stops after that many rounds without improvement on the
+    last `late_share` of the earlier part. `trials` is the number of Optuna trials; 0 takes the default hyperparameters.
     """
 
     run: str
@@ -31,25 +32,26 @@ class Settings:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Settings:
-        """From SageMaker's hyperparameters, whose values may be JSON text. CannotLearn for a wrong one."""
+        """Parse SageMaker's hyperparameters, whose values may be JSON text. Raises CannotLearn for an invalid one."""
         unknown = sorted(set(given) - set(cls.__dataclass_fields__))
         if unknown:
-            raise CannotLearn(f"hyperparameters: do not know {', '.join(unknown)}")
+            raise CannotLearn(f"hyperparameters: unknown: {', '.join(unknown)}")
         if "run" not in given or "as_of" not in given:
             raise CannotLearn("hyperparameters: give run and as_of")
         try:
             read: dict[str, Any] = {name: _READ[name](value) for name, value in given.items()}
         except (TypeError, ValueError) as error:
             raise CannotLearn(f"hyperparameters: {error}") from error
-        found = cls(**read)
-        if not found.seeds or len(set(found.seeds)) != len(found.seeds):
+        settings = cls(**read)
+        if not settings.seeds or len(set(settings.seeds)) != len(settings.seeds):
             raise CannotLearn("hyperparameters: seeds must be a list of different integers")
-        shares = 0.0 < found.late_share < 1.0 and found.bad_weight > 0.0
-        if found.rounds < 1 or min(found.early_stopping, found.trials) < 0 or not shares:
+        shares = 0.0 < settings.late_share < 1.0 and settings.bad_weight > 0.0
+        if settings.rounds < 1 or min(settings.early_stopping, settings.trials) < 0 or not shares:
             raise CannotLearn(
-                "hyperparameters: rounds from 1, early_stopping and trials from 0, late_share between 0 and 1, bad_weight above 0"
+                "hyperparameters: rounds must be at least 1, early_stopping and trials at least 0, late_share between "
+                "0 and 1, bad_weight above 0"
             )
-        return found
+        return settings
 
 
 def _seeds(given: Any) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`python -m training.fit`: the labelled training set → models, calibration, cut-off: one bundle.
+"""`python -m training.fit`: the labelled training set → one bundle of model, calibration and cut-off.
 
 Script mode under SageMaker's training contract: channel `dataset` (SM_CHANNEL_DATASET), results in SM_MODEL_DIR,
 hyperparameters in SM_HPS; without these variables the container's own paths below `/opt/ml` are used.
@@ -30,20 +30,20 @@ from training.fit.calibrate import break_even, calibrate, expected_profit, near_
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
 from training.fit.recipe import Recipe, raw_scores
-from training.fit.steps import Plan, Workplace, workplace
+from training.fit.steps import RunContext, TrainingPlan, run_context
 from training.metrics.calibration import probabilities
 from training.metrics.scores import auc, summary
 
 ML: Final = Path("/opt/ml")
 ANY_DIRECTION: Final = Monotone()
-ALONE: Final = Workplace()
+ALONE: Final = RunContext()
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A bundle, every seed's model of all checkouts, and every seed's model of the earlier part, as text by seed.
+class TrainedModels:
+    """A bundle, and models as text by seed: `seeds` are fitted on all checkouts, `validation` on the earlier part.
 
-    The latter have not seen the latest part: what `training.evaluate` measures there is theirs.
+    `training.evaluate` measures the latter on the latest part, which they have not seen.
     """
 
     bundle: Bundle
@@ -58,8 +58,8 @@ def train(
     reasons: Sequence[Reason],
     policy: Mapping[str, Any],
     monotone: Monotone = ANY_DIRECTION,
-    place: Workplace = ALONE,
-) -> Trained:
+    context: RunContext = ALONE,
+) -> TrainedModels:
     """Validate and calibrate on the latest part, then fit every seed on all. Raises CannotLearn, DefinitionError."""
     require_both(data.bad, "data set")
     split = split_by_time(data.q, data.known_at, settings.late_share)
@@ -68,7 +68,7 @@ def train(
     print(
         f"train: {len(data.bad)} checkouts; {len(split.early)} earlier ones against {len(split.late)} latest"
     )
-    plan = Plan(_weighted(data, settings.bad_weight), settings, split, place)
+    plan = TrainingPlan(_weighted(data, settings.bad_weight), settings, split, context)
     recipe = plan.recipe(definitions, monotone)
     early = plan.fitted(recipe, "validation", split.early)
     calibration, cutoff, metrics = _validate(data, settings, split, early)
@@ -90,18 +90,18 @@ def train(
         metrics=metrics,
         lineage=_lineage(data, settings, recipe) | {"reason_reference": _compared_with(pd, cutoff)},
     )
-    return Trained(bundle, models, early)
+    return TrainedModels(bundle, models, early)
 
 
 def _weighted(data: TrainingSet, bad_weight: float) -> TrainingSet:
-    """For fitting alone: calibration is on what truly happens."""
+    """The data with bads weighted by `bad_weight`, for fitting only: calibration uses the original weights."""
     return replace(data, weight=data.weight * np.where(data.bad == 1, bad_weight, 1.0))
 
 
 def _validate(
     data: TrainingSet, settings: Settings, split: Split, models: Mapping[int, str]
 ) -> tuple[Calibration, float, dict[str, Any]]:
-    """Measure each seed's model of the earlier part on the latest; calibrate the one whose seed will serve."""
+    """Measure each seed's model of the earlier part on the latest; calibrate the serving seed's."""
     outcome = data.bad[split.late]
     by_seed: dict[int, Floats] = {}
     for seed, model in models.items():
@@ -128,7 +128,7 @@ def _validate(
 
 
 def _compared_with(pd: Floats, cutoff: float) -> dict[str, Any]:
-    """Who reasons are told against: method, number and scores of the applicants near the cut-off."""
+    """Reference population of the reasons: method, number and PD range of the applicants near the cut-off."""
     near = sorted(pd[near_cutoff(pd, cutoff)].tolist())
     return {
         "method": "12 CFR 1002.9, comment 9(b)(2)-5 (a): mean of applicants at or slightly above the minimum passing score",
@@ -147,7 +147,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
         "dataset_sha256": manifest["sha256"],
         "window": manifest["window"],
         "seeds": list(settings.seeds),
-        "parameters": recipe.told(len(data.bad)),
+        "parameters": recipe.to_lineage(len(data.bad)),
         "early_stopping": settings.early_stopping,
         "trials": settings.trials,
         "bad_weight": settings.bad_weight,
@@ -156,8 +156,8 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
     }
 
 
-def write(trained: Trained, out: Path) -> None:
-    """`bundle.json`, `metrics.json`, `seeds/<n>.txt`, `validation/<n>.txt`: what SageMaker packs into model.tar.gz."""
+def write(trained: TrainedModels, out: Path) -> None:
+    """Write bundle.json, metrics.json, seeds/<n>.txt and validation/<n>.txt; SageMaker packs them into model.tar.gz."""
     bundle = trained.bundle
     for folder, models in (("seeds", trained.seeds), ("validation", trained.validation)):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -169,12 +169,12 @@ def write(trained: Trained, out: Path) -> None:
 
 def _hyperparameters() -> Mapping[str, Any]:
     text = os.environ.get("SM_HPS") or (ML / "input/config/hyperparameters.json").read_text()
-    found: dict[str, Any] = json.loads(text)
-    return found
+    hyperparameters: dict[str, Any] = json.loads(text)
+    return hyperparameters
 
 
 def _fail(message: str) -> int:
-    """Tell SageMaker why: the first line of `output/failure` becomes the job's FailureReason."""
+    """Write the failure file, whose first line becomes the job's FailureReason, and return the exit code."""
     print(f"error: {message}", file=sys.stderr)
     folder = Path(os.environ.get("SM_OUTPUT_DIR", ML / "output"))
     if folder.is_dir():
@@ -183,7 +183,7 @@ def _fail(message: str) -> int:
 
 
 def main() -> int:
-    """The container's entry."""
+    """Entry point of the container; returns the exit code."""
     from lender import DEFINITIONS, MONOTONE, REASONS, policy  # the lender's own code, as this image holds it
 
     started = time.monotonic()
@@ -193,8 +193,8 @@ def main() -> int:
         data = read_training_set(folder, DEFINITIONS)
         hosts = Hosts.of(os.environ, ML / "input/config/resourceconfig.json")
         kept = Path(os.environ.get("CHECKPOINTS", ML / "checkpoints"))
-        place = workplace(hosts, kept, data, settings, MONOTONE)
-        trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, place)
+        context = run_context(hosts, kept, data, settings, MONOTONE)
+        trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, context)
         require_sound(trained.bundle, DEFINITIONS)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))

@@ -1,4 +1,4 @@
-"""What a model is made with: parameters, directions and number of rounds, the latter found on a time split."""
+"""Recipe of a model: parameters, monotone directions, and the number of rounds found on a time split."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMETERS: Final[Mapping[str, Any]] = {
     "force_col_wise": True,
     "verbosity": -1,
 }
-"""Shallow trees and few columns a tree, because a lender's signal is spread thin over its features.
+"""Shallow trees and few columns per tree, because a lender's signal is spread thin over its features.
 
 Chosen on three earlier time splits of real short-term loans (17,000 rows, 40 features). The optimum is flat: 5 to 15
 leaves, 250 to 500 rounds and rates of 0.02 to 0.03 are within 0.003 AUC. No class weights by default: they would spoil
@@ -50,7 +50,7 @@ _MACHINE: Final = re.compile(
 
 @dataclass(frozen=True)
 class Recipe:
-    """`directions` has 1, −1 or 0 a feature; `rounds` is the number of trees for `rows` rows."""
+    """Recipe of a model: `directions` has 1, −1 or 0 per feature; `rounds` is the number of trees for `rows` rows."""
 
     features: tuple[str, ...]
     directions: tuple[int, ...]
@@ -61,31 +61,31 @@ class Recipe:
     hosts: Hosts = field(default_factory=Hosts)
 
     @classmethod
-    def of(cls, features: tuple[str, ...], told: Mapping[str, Any]) -> Recipe:
-        """From what `told` gave; on one host."""
-        directions = tuple(int(told["directions"].get(name, 0)) for name in features)
-        own = {name: value for name, value in told.items() if name not in _NOT_LIGHTGBM}
-        rounds = int(told["rounds"])
-        return cls(features, directions, rounds, int(told["rounds_for"]), rounds, parameters=own)
+    def of(cls, features: tuple[str, ...], recorded: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_lineage` recorded, on one host."""
+        directions = tuple(int(recorded["directions"].get(name, 0)) for name in features)
+        own = {name: value for name, value in recorded.items() if name not in _NOT_LIGHTGBM}
+        rounds = int(recorded["rounds"])
+        return cls(features, directions, rounds, int(recorded["rounds_for"]), rounds, parameters=own)
 
     def only(self, features: Sequence[str]) -> Recipe:
-        """The same with some of the features."""
+        """The same recipe with a subset of the features."""
         directions = tuple(self.directions[self.features.index(name)] for name in features)
         return replace(self, features=tuple(features), directions=directions)
 
     def rounds_for(self, rows: int) -> int:
-        """More rows carry more trees, in proportion; the number as it is where it was not found by stopping."""
+        """Number of rounds for `rows` rows: in proportion to the rows if early stopping found it, else fixed."""
         return self.rounds if not self.rows else max(1, min(self.most, round(self.rounds * rows / self.rows)))
 
     def fit(self, data: TrainingSet, rows: NDArray[np.int64], seed: int) -> str:
-        """One model of these rows, as text; the same rows, weights and seed give the same text."""
+        """Fit one model on these rows and return its text, which is the same for the same rows, weights and seed."""
         rounds = self.rounds_for(len(rows))
         model = lightgbm.train(
             self._with(seed, len(rows)), self._dataset(data, rows), rounds, callbacks=[progress(seed)]
         )
         return model_text(model)
 
-    def stopped(self, data: TrainingSet, split: Split, seed: int, patience: int) -> tuple[int, float]:
+    def best_rounds(self, data: TrainingSet, split: Split, seed: int, patience: int) -> tuple[int, float]:
         """The best number of rounds on the split's late rows, and their AUC there."""
         train = self._dataset(data, split.early)
         late = lightgbm.Dataset(data.values[split.late], data.bad[split.late], reference=train)
@@ -101,56 +101,63 @@ class Recipe:
         return model.best_iteration or self.rounds, float(model.best_score["late"]["auc"])
 
     def with_rounds(self, best: Sequence[int], rows: int) -> Recipe:
-        """This recipe with the median of what stopping found on `rows` rows; never more than the rounds it had."""
+        """This recipe with the median of the `best` rounds that early stopping found on `rows` rows."""
         return replace(self, rounds=int(np.median(best)), rows=rows, most=self.rounds)
 
-    def told(self, rows: int) -> dict[str, Any]:
-        """What a bundle's lineage says of it: `rounds` trees, in proportion to `rounds_for` rows unless that is 0."""
-        directions = {name: one for name, one in zip(self.features, self.directions, strict=True) if one}
+    def to_lineage(self, rows: int) -> dict[str, Any]:
+        """Parameters as recorded in a bundle's lineage: `rounds` trees, for `rounds_for` rows unless that is 0."""
+        directions = {
+            name: direction
+            for name, direction in zip(self.features, self.directions, strict=True)
+            if direction
+        }
         hosts = {"hosts": len(self.hosts.names)} if self.hosts.several else {}
         rounds = {"rounds": self.rounds_for(rows), "rounds_for": rows if self.rows else 0}
         return {**self.parameters, **rounds, "directions": directions, **hosts}
 
     def _dataset(self, data: TrainingSet, rows: NDArray[np.int64]) -> lightgbm.Dataset:
-        mine = self.hosts.share(rows)
+        share = self.hosts.share(rows)
         return lightgbm.Dataset(
-            data.values[mine], data.bad[mine], weight=data.weight[mine], feature_name=list(self.features)
+            data.values[share], data.bad[share], weight=data.weight[share], feature_name=list(self.features)
         )
 
     def _with(self, seed: int, rows: int) -> dict[str, Any]:
         directions = {"monotone_constraints": list(self.directions)} if any(self.directions) else {}
-        mine = {"seed": seed, "num_threads": threads(rows), **directions}
-        return {**self.parameters, **mine, **self.hosts.parameters()}
+        fit_parameters = {"seed": seed, "num_threads": threads(rows), **directions}
+        return {**self.parameters, **fit_parameters, **self.hosts.parameters()}
 
 
 def threads(rows: int) -> int:
-    """How many threads pay: OpenMP's barriers cost more than they save on few rows, thirty times as much on a busy machine."""
+    """Number of threads: one for few rows, where OpenMP's barriers cost more than they save.
+
+    On a busy machine they cost thirty times as much.
+    """
     given = int(os.environ.get("SM_NUM_CPUS") or os.cpu_count() or 1)
     return 1 if rows < _ROWS_FOR_THREADS else given
 
 
 def model_text(model: lightgbm.Booster) -> str:
-    """The model as text without what is of the machine, or of no use once it is made: the same trees have the same text everywhere."""
+    """Text of the model without machine-specific and training-only parameters, so that equal trees have equal text."""
     return served(_MACHINE.sub("", model.model_to_string()))
 
 
 def raw_scores(model: str, values: Floats) -> Floats:
-    """Log odds of many rows at once, by LightGBM itself."""
+    """Log odds of many rows, computed by LightGBM itself."""
     booster = lightgbm.Booster(model_str=model)
     return np.asarray(booster.predict(values, raw_score=True, num_threads=threads(len(values))))
 
 
 def progress(seed: int) -> Callable[[CallbackEnv], None]:
-    """Prints `seed=1 round=50 auc=0.6812 loss=0.3411` as it goes: what CloudWatch reads metrics from."""
+    """Callback that prints `seed=1 round=50 auc=0.6812 loss=0.3411`, from which CloudWatch reads metrics."""
 
-    def tell(env: CallbackEnv) -> None:
+    def report(env: CallbackEnv) -> None:
         done = env.iteration + 1
         if done % PROGRESS_EVERY and done != env.end_iteration:
             return
-        found = {str(one[1]): float(one[2]) for one in env.evaluation_result_list or ()}
+        metrics = {str(result[1]): float(result[2]) for result in env.evaluation_result_list or ()}
         names = {"auc": "auc", "binary_logloss": "loss"}
-        told = "".join(f" {names[name]}={found[name]:.4f}" for name in names if name in found)
-        print(f"fit: seed={seed} round={done}{told}", flush=True)
+        metrics_text = "".join(f" {names[name]}={metrics[name]:.4f}" for name in names if name in metrics)
+        print(f"fit: seed={seed} round={done}{metrics_text}", flush=True)
 
-    tell.order = 15  # type: ignore[attr-defined] # after the evaluation, before early stopping (30)
-    return tell
+    report.order = 15  # type: ignore[attr-defined] # after the evaluation, before early stopping (30)
+    return report

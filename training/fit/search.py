@@ -1,4 +1,4 @@
-"""A search for hyperparameters that repeats: Optuna is asked in batches of fixed size and told in order, with a seed."""
+"""Reproducible hyperparameter search: seeded Optuna with batches of fixed size, whose results are reported in order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 import optuna
 
 BATCH: Final = 4
-"""Trials that are asked for together. A run on more processors must not change it: the sampler learns between batches."""
+"""Trials per batch. It must not depend on the number of processors: the sampler learns between batches."""
 
 Objective = Callable[[Mapping[str, Any]], tuple[float, Mapping[str, Any]]]
 
@@ -17,36 +17,36 @@ Objective = Callable[[Mapping[str, Any]], tuple[float, Mapping[str, Any]]]
 def search(
     objective: Objective, trials: int, seed: int, once: Callable[[str, Callable[[], str]], str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The best parameters of `trials` and what `objective` said of them; `objective` gives (AUC, more).
+    """The best parameters of `trials` trials, and what `objective` returned for them beside the AUC.
 
-    `once` keeps each trial's answer under a name, so that an interrupted search asks and tells the same again.
+    `once` keeps each trial's result under a name, so that an interrupted search repeats exactly.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
     answers: list[tuple[float, dict[str, Any], dict[str, Any]]] = []
     while len(answers) < trials:
         batch = [study.ask() for _ in range(min(BATCH, trials - len(answers)))]
-        told = []
+        results = []
         for trial in batch:
             chosen = suggest(trial)
-            text = once(f"trial-{trial.number}.json", lambda chosen=chosen: _asked(objective, chosen))  # type: ignore[misc]
+            text = once(f"trial-{trial.number}.json", lambda chosen=chosen: _evaluate(objective, chosen))  # type: ignore[misc]
             answer = json.loads(text)
-            told.append((trial, float(answer["auc"])))
+            results.append((trial, float(answer["auc"])))
             answers.append((float(answer["auc"]), chosen, answer["more"]))
             print(f"search: trial={trial.number} auc={answer['auc']:.4f}", flush=True)
-        for trial, found in told:
-            study.tell(trial, found)
-    _, best, more = max(answers, key=lambda one: one[0])
+        for trial, score in results:
+            study.tell(trial, score)
+    _, best, more = max(answers, key=lambda scored: scored[0])
     return best, more
 
 
-def _asked(objective: Objective, chosen: Mapping[str, Any]) -> str:
-    found, more = objective(chosen)
-    return json.dumps({"auc": found, "more": dict(more)})
+def _evaluate(objective: Objective, chosen: Mapping[str, Any]) -> str:
+    score, more = objective(chosen)
+    return json.dumps({"auc": score, "more": dict(more)})
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
-    """Ranges around what credit data with thin signals are known to want: shallow, slow, regularised."""
+    """Search ranges for credit data with thin signals: shallow trees, slow learning, regularisation."""
     return {
         "num_leaves": trial.suggest_int("num_leaves", 4, 31),
         "learning_rate": trial.suggest_float("learning_rate", 0.01, 0.1, log=True),

@@ -1,4 +1,4 @@
-"""Whether probabilities are what happens: slope, intercept, error, and Murphy's parts of the Brier score."""
+"""Calibration of probabilities: slope, intercept, expected error, and Murphy's decomposition of the Brier score."""
 
 from __future__ import annotations
 
@@ -23,29 +23,30 @@ _FURTHEST: Final = 40.0
 
 
 def probabilities(calibration: Calibration, raw: Floats) -> Floats:
-    """PDs with the very function that serves."""
-    return np.array([calibration.probability(one) for one in raw.tolist()])
+    """PDs of raw scores, by the serving code's own function."""
+    return np.array([calibration.probability(score) for score in raw.tolist()])
 
 
 def calibration(bad: Labels, pd: Floats) -> dict[str, Any]:
-    """Everything about `pd` against what happened, with ten bins of equal number."""
+    """All calibration figures of `pd` against outcomes, with ten bins of equal count."""
     parts = murphy(bad, pd)
     return {
         "n": len(bad),
         "brier": brier(bad, pd),
         "log_loss": float(log_loss(bad, _open(pd), labels=[0, 1])),
         **line(bad, pd),
-        "reliability": [asdict(one) for one in calibration_table(bad, pd)],
+        "reliability": [asdict(row) for row in calibration_table(bad, pd)],
         "murphy": parts,
         "hosmer_lemeshow": hosmer_lemeshow(bad, pd),
     }
 
 
 def line(bad: Labels, pd: Floats) -> dict[str, float]:
-    """Slope (1: as spread as it should be), intercept (0: right on average) and expected calibration error.
+    """Slope (ideally 1), intercept (ideally 0) and expected calibration error.
 
-    The slope is that of a logistic regression of the outcome on the log odds of `pd`; the intercept is calibration in the
-    large: the shift of log odds that makes the mean PD the bad rate. Source: Van Calster et al. 2019, BMC Medicine 17:230.
+    The slope is that of a logistic regression of the outcome on the log odds of `pd`; the intercept is calibration in
+    the large: the shift of log odds that makes the mean PD the bad rate. Source: Van Calster et al. 2019, BMC Medicine
+    17:230.
     """
     odds = _log_odds(pd)
     regression = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1_000).fit(odds.reshape(-1, 1), bad)
@@ -68,17 +69,17 @@ def _shift(bad: Labels, odds: Floats) -> float:
 def expected_error(bins: Sequence[CalibrationBin]) -> float:
     """Mean distance of predicted PD and bad rate over the bins, weighted by their counts.
 
-    M. P. Naeini, G. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015;
-    with bins of equal count.
+    M. P. Naeini, G. Cooper and M. Hauskrecht, Obtaining well calibrated probabilities using Bayesian binning, AAAI
+    2015; with bins of equal count.
     """
-    return sum(one.n * abs(one.predicted - one.observed) for one in bins) / sum(one.n for one in bins)
+    return sum(row.n * abs(row.predicted - row.observed) for row in bins) / sum(row.n for row in bins)
 
 
 def murphy(bad: Labels, pd: Floats) -> dict[str, float]:
-    """Brier score = reliability − resolution + uncertainty + what is lost within the bins. Source: Murphy 1973."""
+    """Brier score = reliability − resolution + uncertainty + the loss within the bins. Source: Murphy 1973."""
     table, rate = calibration_table(bad, pd), float(bad.mean())
-    reliability = sum(one.n * (one.predicted - one.observed) ** 2 for one in table) / len(bad)
-    resolution = sum(one.n * (one.observed - rate) ** 2 for one in table) / len(bad)
+    reliability = sum(row.n * (row.predicted - row.observed) ** 2 for row in table) / len(bad)
+    resolution = sum(row.n * (row.observed - rate) ** 2 for row in table) / len(bad)
     uncertainty = rate * (1.0 - rate)
     return {
         "reliability": reliability,
@@ -89,16 +90,16 @@ def murphy(bad: Labels, pd: Floats) -> dict[str, float]:
 
 
 def hosmer_lemeshow(bad: Labels, pd: Floats) -> dict[str, float]:
-    """χ² over the ten bins and its p-value (10 degrees of freedom: these rows were not fitted on). Told, never gated."""
+    """χ² over the ten bins and its p-value (10 degrees of freedom: these rows were not fitted on). Never a gate."""
     table = calibration_table(bad, _open(pd))
     statistic = sum(
-        one.n * (one.predicted - one.observed) ** 2 / (one.predicted * (1.0 - one.predicted)) for one in table
+        row.n * (row.predicted - row.observed) ** 2 / (row.predicted * (1.0 - row.predicted)) for row in table
     )
     return {"statistic": float(statistic), "p": float(chi2.sf(statistic, len(table)))}
 
 
 def _open(pd: Floats) -> Floats:
-    """Strictly between 0 and 1, so that a logarithm exists."""
+    """Clip PDs strictly between 0 and 1, so that their logarithms exist."""
     return np.clip(pd, 1e-12, 1.0 - 1e-12)
 
 

@@ -1,4 +1,4 @@
-"""How well scores tell bads from goods: on all, by segment, by decile, and against the champion's."""
+"""Discrimination of scores between bads and goods: on all rows, by segment, by decile, and against the champion."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Labels = NDArray[np.int8]
 Rows = NDArray[np.int64]
 
 MOST_VALUES: Final = 12
-"""A column of more values than this is no segment; its commonest ones are."""
+"""Most values of a column that become segments, the most frequent ones."""
 _REQUEST: Final = "request."
 
 
 def enough(bad: Labels) -> bool:
-    """Whether there are bads and goods enough to speak of an AUC."""
+    """True if there are enough bads and goods for a meaningful AUC."""
     return min(int(bad.sum()), len(bad) - int(bad.sum())) >= MIN_OF_EACH
 
 
@@ -33,7 +33,7 @@ def discrimination(
 ) -> dict[str, Any]:
     """AUC with its 95 % bootstrap interval, Gini, KS and the PD where it is reached, average precision, segments.
 
-    `scores` are each seed's raw scores on `rows`, the one that serves first; `pd` is its calibrated PD.
+    `scores` are each seed's raw scores on `rows`, the serving seed's first; `pd` is the latter's calibrated PD.
     """
     bad, served = data.bad[rows], next(iter(scores.values()))
     interval, area = auc_interval(bad, served), auc(bad, served)
@@ -48,7 +48,7 @@ def discrimination(
         "ks": distance,
         "ks_at": at,
         "average_precision": float(average_precision_score(bad, served)),
-        "auc_per_seed": {seed: auc(bad, one) for seed, one in scores.items()},
+        "auc_per_seed": {seed: auc(bad, seed_scores) for seed, seed_scores in scores.items()},
         "segments": [
             _segment(by, value, bad[chosen], served[chosen])
             for by, value, chosen in segments(data, rows, features)
@@ -58,19 +58,19 @@ def discrimination(
 
 def _ks(bad: Labels, pd: Floats) -> tuple[float, float]:
     false_positive, true_positive, thresholds = roc_curve(bad, pd)
-    place = int(np.argmax(true_positive - false_positive))
-    return float(true_positive[place] - false_positive[place]), float(min(thresholds[place], np.max(pd)))
+    index = int(np.argmax(true_positive - false_positive))
+    return float(true_positive[index] - false_positive[index]), float(min(thresholds[index], np.max(pd)))
 
 
 def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]:
-    told = enough(bad)
-    interval = auc_interval(bad, scores, rounds=300) if told else None
+    measurable = enough(bad)
+    interval = auc_interval(bad, scores, rounds=300) if measurable else None
     return {
         "by": by,
         "value": value,
         "n": len(bad),
         "bads": int(bad.sum()),
-        "auc": auc(bad, scores) if told else None,
+        "auc": auc(bad, scores) if measurable else None,
         "auc_low": interval.low if interval else None,
         "auc_high": interval.high if interval else None,
     }
@@ -79,7 +79,7 @@ def _segment(by: str, value: str, bad: Labels, scores: Floats) -> dict[str, Any]
 def segments(
     data: TrainingSet, rows: Rows, features: Sequence[str]
 ) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """(by, value, which rows): with or without a past, amount in quarters, month, and every text column of the data set."""
+    """Yield (by, value, mask of rows): with or without history, quartile of amount, month, and every text column."""
     past = _has_past(data.values[rows], features)
     yield "history", "none", ~past
     yield "history", "some", past
@@ -91,15 +91,15 @@ def segments(
 
 
 def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
-    """`2026-11` of each moment (ms UTC)."""
-    return np.array([format_rfc3339(int(one))[:7] for one in moments], dtype=object)
+    """Month of each moment (ms UTC), such as `2026-11`."""
+    return np.array([format_rfc3339(int(moment))[:7] for moment in moments], dtype=object)
 
 
 def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
-    """Whether anything is remembered: some feature other than the request's own is neither missing nor zero."""
-    remembered = [place for place, name in enumerate(features) if not name.startswith(_REQUEST)]
-    found = values[:, remembered]
-    return np.asarray((~np.isnan(found) & (found != 0.0)).any(axis=1))
+    """Mask of rows with history: some feature other than the request's own is neither missing nor zero."""
+    remembered = [index for index, name in enumerate(features) if not name.startswith(_REQUEST)]
+    past = values[:, remembered]
+    return np.asarray((~np.isnan(past) & (past != 0.0)).any(axis=1))
 
 
 def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
@@ -111,14 +111,14 @@ def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.b
 
 
 def _values(by: str, column: NDArray[np.object_]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    found, counts = np.unique(column.astype(str), return_counts=True)
-    common = found[np.argsort(-counts, kind="stable")][:MOST_VALUES]
+    distinct, counts = np.unique(column.astype(str), return_counts=True)
+    common = distinct[np.argsort(-counts, kind="stable")][:MOST_VALUES]
     for value in sorted(common.tolist()):
         yield by, value, column.astype(str) == value
 
 
 def comparison(bad: Labels, challenger: Floats, champion: Floats) -> dict[str, Any]:
-    """Difference of AUC on the same rows with its paired 95 % interval; above 0 the challenger is better."""
+    """Difference of AUC on the same rows with its paired 95 % interval; above 0, the challenger is better."""
     interval = auc_difference(bad, challenger, champion)
     return {
         "auc_difference": auc(bad, challenger) - auc(bad, champion),
@@ -130,16 +130,16 @@ def comparison(bad: Labels, challenger: Floats, champion: Floats) -> dict[str, A
 
 
 def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
-    """Ten parts of equal number from the riskiest (decile 1): bad rate, captured bads, lift, odds good to bad, PDs."""
+    """Gains table, from the riskiest decile (1): bad rate, captured bads, lift, odds of good to bad, PDs."""
     order = np.argsort(-pd, kind="stable")
     overall, total = float(bad.mean()), max(int(bad.sum()), 1)
-    found, caught = [], 0
+    deciles, caught = [], 0
     for number, part in enumerate(np.array_split(order, 10), 1):
         n, bads = len(part), int(bad[part].sum())
         if not n:
             continue
         caught += bads
-        found.append(
+        deciles.append(
             {
                 "decile": number,
                 "n": n,
@@ -152,4 +152,4 @@ def gains(bad: Labels, pd: Floats) -> list[dict[str, Any]]:
                 "highest": float(np.max(pd[part])),
             }
         )
-    return found
+    return deciles

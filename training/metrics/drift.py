@@ -1,6 +1,7 @@
-"""How far one population is from another: PSI, Jensen-Shannon distance, missing values. Pure functions over arrays; NaN is missing.
+"""Distances of two populations: PSI, Jensen-Shannon distance, missing rates.
 
-Each docstring names where its formula comes from. A small population differs from any other: `psi_by_chance` says by how much.
+Pure functions over arrays; NaN is missing. Each docstring names the source of its formula. `psi_by_chance` is the
+sampling noise of PSI, large for small populations.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ ACT: Final = 0.25
 
 BINS: Final = 10
 BY_VALUE: Final = 10
-"""Features of at most so many values have a bin for each of them."""
+"""Features with at most this many distinct values have a bin for each of them."""
 
 
 @dataclass(frozen=True)
 class Bins:
     """Bins frozen on a snapshot, then one for missing values.
 
-    `by_value`: a bin for each of `edges` and one for all other values; else bins up to and including each edge, the last
-    without an upper end.
+    `by_value`: a bin for each of `edges` and one for all other values; else bins up to and including each edge, the
+    last one unbounded.
     """
 
     edges: tuple[float, ...]
@@ -38,30 +39,30 @@ class Bins:
 
     @classmethod
     def frozen(cls, snapshot: ArrayLike, bins: int = BINS) -> Bins:
-        """Equal-count bins of the snapshot's known values. A value that fills several of them has one."""
+        """Equal-count bins of the snapshot's known values; a value that would fill several bins has one."""
         values = np.asarray(snapshot, dtype=float)
         known = values[~np.isnan(values)]
         distinct = np.unique(known)
         if len(distinct) <= BY_VALUE:
             return cls(tuple(distinct.tolist()), by_value=True)
-        # A value of the snapshot each, so that a tie falls on one side for certain.
+        # Every edge is a value of the snapshot, so that ties fall on one side.
         edges = np.unique(np.quantile(known, np.arange(1, bins) / bins, method="inverted_cdf"))
         return cls(tuple(edges[edges < distinct[-1]].tolist()), by_value=False)
 
     def counts(self, values: ArrayLike) -> Counts:
-        """How many values each bin holds; the last one counts the missing."""
-        found = np.asarray(values, dtype=float)
-        known = found[~np.isnan(found)]
+        """Number of values in each bin; the last bin counts the missing values."""
+        array = np.asarray(values, dtype=float)
+        known = array[~np.isnan(array)]
         edges = np.array(self.edges)
-        place = np.searchsorted(edges, known, side="left")
+        positions = np.searchsorted(edges, known, side="left")
         if self.by_value:
-            inside = place < len(edges)
-            inside[inside] = edges[place[inside]] == known[inside]
-            place = np.where(inside, place, len(edges))
-        return np.append(np.bincount(place, minlength=len(edges) + 1), len(found) - len(known))
+            inside = positions < len(edges)
+            inside[inside] = edges[positions[inside]] == known[inside]
+            positions = np.where(inside, positions, len(edges))
+        return np.append(np.bincount(positions, minlength=len(edges) + 1), len(array) - len(known))
 
     def labels(self) -> list[str]:
-        """What each bin holds, in words."""
+        """Label of each bin for people."""
         shown = [f"{edge:.6g}" for edge in self.edges]
         if self.by_value:
             return [*shown, "other", "missing"]
@@ -69,17 +70,17 @@ class Bins:
 
 
 def psi(before: ArrayLike, now: ArrayLike) -> float:
-    """Population stability index of two rows of bin counts: Σ (now − before) · ln(now / before) over their shares.
+    """Population stability index of two arrays of bin counts: Σ (now − before) · ln(now / before) over their shares.
 
     Siddiqi 2006; it is the symmetric divergence J of S. Kullback and R. Leibler, On information and sufficiency, 1951.
-    The logarithm of an empty bin is not defined: it counts as half an observation. One that is empty on both sides counts nothing.
+    A bin that is empty on one side counts as half an observation there; one that is empty on both sides is ignored.
     """
     p, q = (_shares(counts) for counts in _filled(before, now))
     return float(np.sum((q - p) * np.log(q / p)))
 
 
 def jensen_shannon(before: ArrayLike, now: ArrayLike) -> float:
-    """Jensen-Shannon distance of two rows of bin counts, with logarithms to base 2: 0 for equal shares, 1 for disjoint ones.
+    """Jensen-Shannon distance of two arrays of bin counts, to base 2: 0 for equal shares, 1 for disjoint ones.
 
     The square root of the divergence of J. Lin, Divergence measures based on the Shannon entropy, 1991; the root is a
     metric (D. Endres and J. Schindelin, 2003). Defined for empty bins.
@@ -93,18 +94,18 @@ def jensen_shannon(before: ArrayLike, now: ArrayLike) -> float:
 def psi_by_chance(before: ArrayLike, now: ArrayLike, level: float) -> float:
     """The PSI that two samples of one population, as large as these, exceed with probability 1 − `level`.
 
-    Without a shift, PSI / (1/n + 1/m) follows χ² of bins − 1 degrees of freedom: B. Yurdakul and J. Naranjo, Statistical
-    properties of the population stability index, Journal of Risk Model Validation 14 (4), 2020.
+    Without a shift, PSI / (1/n + 1/m) follows χ² with bins − 1 degrees of freedom: B. Yurdakul and J. Naranjo,
+    Statistical properties of the population stability index, Journal of Risk Model Validation 14 (4), 2020.
     """
-    one, other = np.asarray(before), np.asarray(now)
-    bins = int(np.count_nonzero(one + other))
+    before_counts, now_counts = np.asarray(before), np.asarray(now)
+    bins = int(np.count_nonzero(before_counts + now_counts))
     if bins < 2:
         return 0.0
-    return float(stats.chi2.ppf(level, bins - 1) * (1.0 / one.sum() + 1.0 / other.sum()))
+    return float(stats.chi2.ppf(level, bins - 1) * (1.0 / before_counts.sum() + 1.0 / now_counts.sum()))
 
 
 def state_of(index: float, by_chance: float) -> str:
-    """`stable`, `watch` or `act` by PSI; `unclear` for one that would be watched if chance did not explain it."""
+    """State of a PSI: `stable`, `watch` or `act`; `unclear` for a PSI at or above `WATCH` that chance explains."""
     if index < WATCH:
         return "stable"
     if index <= by_chance:
@@ -114,15 +115,15 @@ def state_of(index: float, by_chance: float) -> str:
 
 def missing_rate(values: ArrayLike) -> float:
     """Share of the values that are NaN."""
-    found = np.asarray(values, dtype=float)
-    return float(np.isnan(found).mean()) if len(found) else 0.0
+    array = np.asarray(values, dtype=float)
+    return float(np.isnan(array).mean()) if len(array) else 0.0
 
 
 def _filled(before: ArrayLike, now: ArrayLike) -> tuple[Floats, Floats]:
-    """Counts of the bins that hold anything, half an observation in those that are empty on one side."""
-    one, other = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
-    held = (one + other) > 0.0
-    return np.maximum(one[held], 0.5), np.maximum(other[held], 0.5)
+    """Counts of the non-empty bins, with half an observation where a bin is empty on one side."""
+    before_counts, now_counts = np.asarray(before, dtype=float), np.asarray(now, dtype=float)
+    held = (before_counts + now_counts) > 0.0
+    return np.maximum(before_counts[held], 0.5), np.maximum(now_counts[held], 0.5)
 
 
 def _shares(counts: Floats) -> Floats:

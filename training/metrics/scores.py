@@ -1,4 +1,4 @@
-"""Figures about scores: pure functions over labels (1 = bad) and scores (higher = riskier)."""
+"""Metrics of scores: pure functions over labels (1 = bad) and scores (higher = riskier)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A percentile interval, and the standard deviation of the resampled figure."""
+class BootstrapInterval:
+    """Bootstrap percentile interval, and the standard deviation of the resampled metric."""
 
     low: float
     high: float
@@ -23,7 +23,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """One of the equally filled bins of a calibration table: predicted mean PD and the share that turned bad."""
+    """One equal-count bin of a calibration table: mean predicted PD and observed bad rate."""
 
     n: int
     bads: int
@@ -32,16 +32,16 @@ class CalibrationBin:
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve: the chance that a bad scores above a good, ties counting half."""
+    """Area under the ROC curve: the probability that a bad scores above a good, ties counting half."""
     return float(roc_auc_score(labels, scores))
 
 
 def auc_interval(
     labels: ArrayLike, scores: ArrayLike, *, rounds: int = 1_000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of the AUC, stratified: bads and goods are resampled apart, so both are always there.
+) -> BootstrapInterval:
+    """Percentile bootstrap of the AUC, stratified: bads and goods are resampled separately, so both always occur.
 
-    `scores` may hold several models, one a row: then it is the mean of their AUCs, on the same resamples.
+    `scores` may be models by rows: the metric is then the mean of the models' AUCs, on the same resamples.
     Each round is one pass over the ranks (Mann–Whitney), equal to the AUC of the resample.
     """
     models = np.atleast_2d(np.asarray(scores, dtype=float))
@@ -53,22 +53,22 @@ def auc_interval(
     ]
     tail = (1.0 - level) / 2.0
     low, high = np.quantile(rounds_of, [tail, 1.0 - tail])
-    return Interval(float(low), float(high), float(np.std(rounds_of)))
+    return BootstrapInterval(float(low), float(high), float(np.std(rounds_of)))
 
 
 def auc_difference(
     labels: ArrayLike, challenger: ArrayLike, champion: ArrayLike, *, rounds: int = 1_000, seed: int = 0
-) -> Interval:
-    """95 % percentile interval of AUC(challenger) − AUC(champion): both on each resample (paired, stratified)."""
+) -> BootstrapInterval:
+    """95 % percentile interval of AUC(challenger) − AUC(champion) by a paired, stratified bootstrap."""
     first, second = np.asarray(challenger, dtype=float), np.asarray(champion, dtype=float)
     bads, goods = _by_label(labels)
     generator = np.random.default_rng(seed)
-    found = []
+    differences = []
     for _ in range(rounds):
         bad, good = generator.choice(bads, len(bads)), generator.choice(goods, len(goods))
-        found.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
-    low, high = np.quantile(found, [0.025, 0.975])
-    return Interval(float(low), float(high), float(np.std(found)))
+        differences.append(_auc_of(first[bad], first[good]) - _auc_of(second[bad], second[good]))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return BootstrapInterval(float(low), float(high), float(np.std(differences)))
 
 
 def ks(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -96,7 +96,7 @@ def calibration_table(labels: ArrayLike, probabilities: ArrayLike, bins: int = 1
 
 
 def summary(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
-    """The figures of one model on one period, JSON-like."""
+    """Metrics of one model on one period, ready for JSON."""
     outcome = np.asarray(labels)
     interval = auc_interval(outcome, probabilities)
     return {
@@ -108,12 +108,12 @@ def summary(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
         "auc_sd": interval.sd,
         "ks": ks(outcome, probabilities),
         "brier": brier(outcome, probabilities),
-        "calibration": [asdict(one) for one in calibration_table(outcome, probabilities)],
+        "calibration": [asdict(row) for row in calibration_table(outcome, probabilities)],
     }
 
 
 def _by_label(labels: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Places of the bads and of the goods."""
+    """Row numbers of the bads and of the goods. Raises ValueError if either is missing."""
     outcome = np.asarray(labels)
     bads, goods = np.flatnonzero(outcome == 1), np.flatnonzero(outcome == 0)
     if not len(bads) or not len(goods):

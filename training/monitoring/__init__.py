@@ -1,6 +1,6 @@
-"""What became of a model: served features and scores beside its training snapshot, labels beside its predictions."""
+"""Monitoring of a model: served features and scores against its training snapshot, labels against its predictions."""
 
 from typing import Final
 
 CHAMPION: Final = "champion"
-"""Instead of a run's name: whichever made the bundle that serves."""
+"""Placeholder for a run's name: the run that trained the serving bundle."""

@@ -1,7 +1,6 @@
-"""Figures that hold what happened against what was expected. Pure functions over arrays.
+"""Figures of observed against expected outcomes. Pure functions over arrays.
 
-Each docstring names where its formula comes from. No figure is told without what chance alone would make of it: a small
-population differs from any other.
+Each docstring names the source of its formula. Every figure comes with its sampling noise.
 """
 
 from __future__ import annotations
@@ -21,30 +20,30 @@ Floats = NDArray[np.float64]
 
 LEVEL: Final = 0.95
 FEWEST_OF_EACH: Final = 10
-"""Bads and goods without which no calibration is told."""
+"""Least number of bads and of goods for a calibration slope."""
 
 _STEPS: Final = 50
 _LEAST_PD: Final = 1e-12
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """A confidence interval."""
 
     low: float
     high: float
 
     def beyond(self, expected: float) -> float:
-        """How far all of the interval is from what was expected; 0 if it holds it."""
+        """Distance of the interval from the expected value; 0 if it contains it."""
         return max(self.low - expected, expected - self.high, 0.0)
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """How predicted PDs hold against outcomes.
+class CalibrationCheck:
+    """Calibration of predicted PDs against outcomes.
 
-    `predicted` and `observed` are mean PD and bad rate, `ratio` is observed over predicted. Slope and intercept are of the
-    outcome's log odds on those of the PD: 1 and 0 if it is calibrated; a slope below 1 means that PDs are too extreme.
-    None where there are too few of either outcome.
+    `predicted` and `observed` are mean PD and bad rate, `ratio` is observed over predicted. Slope and intercept are of
+    the outcome's log odds on those of the PD: 1 and 0 if calibrated; a slope below 1 means that PDs are too extreme.
+    They are None where there are too few of either outcome.
     """
 
     n: int
@@ -52,16 +51,16 @@ class Calibration:
     predicted: float
     observed: float
     ratio: float
-    ratio_interval: Interval
+    ratio_interval: ConfidenceInterval
     slope: float | None
-    slope_interval: Interval | None
+    slope_interval: ConfidenceInterval | None
     intercept: float | None
     ece: float
     reliability: list[CalibrationBin]
 
 
-def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
-    """Calibration of PDs whose outcome is known; None without any."""
+def calibration(bad: ArrayLike, pd: ArrayLike) -> CalibrationCheck | None:
+    """Calibration of PDs with known outcomes; None if there are none."""
     outcome, predicted = np.asarray(bad, dtype=float), np.asarray(pd, dtype=float)
     if not len(outcome):
         return None
@@ -69,7 +68,7 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
     line = _regression(outcome, predicted) if min(bads, len(outcome) - bads) >= FEWEST_OF_EACH else None
     bins = calibration_table(outcome, predicted)
     ratio, interval = bad_rate_ratio(bads, float(predicted.sum()))
-    return Calibration(
+    return CalibrationCheck(
         n=len(outcome),
         bads=bads,
         predicted=float(predicted.mean()),
@@ -84,62 +83,73 @@ def calibration(bad: ArrayLike, pd: ArrayLike) -> Calibration | None:
     )
 
 
-def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, Interval]:
-    """Bads over expected bads, with the exact Poisson interval of F. Garwood (1936), as of a standardised mortality ratio.
+def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[float, ConfidenceInterval]:
+    """Bads over expected bads, with the exact Poisson interval of F. Garwood (1936).
 
-    N. Breslow and N. Day, Statistical methods in cancer research II, 1987, section 2.3. Wider than a binomial's: it errs to silence.
+    It is the interval of a standardised mortality ratio: N. Breslow and N. Day, Statistical methods in cancer research
+    II, 1987, section 2.3. It is wider than a binomial interval, so alarms are conservative.
     """
     tail = (1.0 - level) / 2.0
     low = float(stats.chi2.ppf(tail, 2 * bads)) / 2.0 if bads else 0.0
     high = float(stats.chi2.ppf(1.0 - tail, 2 * (bads + 1))) / 2.0
-    return bads / expected, Interval(low / expected, high / expected)
+    return bads / expected, ConfidenceInterval(low / expected, high / expected)
 
 
-def rate_interval(part: int, whole: int, level: float = LEVEL) -> Interval:
-    """Interval of a share: E. B. Wilson, Probable inference, 1927."""
+def rate_interval(part: int, whole: int, level: float = LEVEL) -> ConfidenceInterval:
+    """Confidence interval of a share: E. B. Wilson, Probable inference, 1927."""
     if not whole:
-        return Interval(0.0, 1.0)
+        return ConfidenceInterval(0.0, 1.0)
     z = float(stats.norm.ppf((1.0 + level) / 2.0))
     share, weight = part / whole, z * z / whole
     middle = (share + weight / 2.0) / (1.0 + weight)
     width = z * math.sqrt(share * (1.0 - share) / whole + weight / (4.0 * whole)) / (1.0 + weight)
-    return Interval(max(middle - width, 0.0), min(middle + width, 1.0))
+    return ConfidenceInterval(max(middle - width, 0.0), min(middle + width, 1.0))
 
 
 def rate_difference(
     part: int, whole: int, part_before: int, whole_before: int, level: float = LEVEL
-) -> tuple[float, Interval]:
-    """A share less the one before, with the hybrid score interval of R. Newcombe (Statistics in Medicine 17, 1998), method 10."""
+) -> tuple[float, ConfidenceInterval]:
+    """Difference of a share to the one before, with its hybrid score interval.
+
+    R. Newcombe, Statistics in Medicine 17, 1998, method 10.
+    """
     now, before = part / whole, part_before / whole_before
-    one, other = rate_interval(part, whole, level), rate_interval(part_before, whole_before, level)
+    now_interval, before_interval = (
+        rate_interval(part, whole, level),
+        rate_interval(part_before, whole_before, level),
+    )
     difference = now - before
-    low = difference - math.hypot(now - one.low, other.high - before)
-    high = difference + math.hypot(one.high - now, before - other.low)
-    return difference, Interval(low, high)
+    low = difference - math.hypot(now - now_interval.low, before_interval.high - before)
+    high = difference + math.hypot(now_interval.high - now, before - before_interval.low)
+    return difference, ConfidenceInterval(low, high)
 
 
-def _regression(outcome: Floats, pd: Floats) -> tuple[float, Interval, float] | None:
+def _regression(outcome: Floats, pd: Floats) -> tuple[float, ConfidenceInterval, float] | None:
     """Slope with its Wald interval, and intercept, of a logistic regression of the outcome on the PD's log odds.
 
-    D. R. Cox, Two further applications of a model for binary regression, Biometrika 45, 1958. By Newton's method, for
-    which the information matrix also tells the slope's standard error. None where it does not end: the PDs are all alike,
-    or they tell the outcomes apart without fault.
+    D. R. Cox, Two further applications of a model for binary regression, Biometrika 45, 1958. By Newton's method, whose
+    information matrix also gives the slope's standard error. None where it does not converge: the PDs are all equal, or
+    they separate the outcomes perfectly.
     """
     odds = special.logit(np.clip(pd, _LEAST_PD, 1.0 - _LEAST_PD))
     if np.ptp(odds) == 0.0:
         return None
     columns = np.column_stack([np.ones_like(odds), odds])
-    found = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may leap away
+    coefficients = np.array([special.logit(outcome.mean()), 0.0])  # from (0, 1) it may diverge
     for _ in range(_STEPS):
-        fitted = special.expit(columns @ found)
+        fitted = special.expit(columns @ coefficients)
         information = columns.T @ (columns * (fitted * (1.0 - fitted))[:, None])
         try:
             step = np.linalg.solve(information, columns.T @ (outcome - fitted))
             error = math.sqrt(np.linalg.inv(information)[1, 1])
         except (np.linalg.LinAlgError, ValueError):
             return None
-        found = found + step
+        coefficients = coefficients + step
         if np.max(np.abs(step)) < 1e-10:
             width = float(stats.norm.ppf((1.0 + LEVEL) / 2.0)) * error
-            return float(found[1]), Interval(found[1] - width, found[1] + width), float(found[0])
+            return (
+                float(coefficients[1]),
+                ConfidenceInterval(coefficients[1] - width, coefficients[1] + width),
+                float(coefficients[0]),
+            )
     return None

@@ -1,4 +1,4 @@
-"""What became of the loans that checkouts led to, as far as the archive tells."""
+"""Outcomes of the loans that checkouts led to, as far as the archive knows them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from candor.contracts import Event
 from candor.features.event_types import DECIDED
 from candor.features.labels import Label
 from history.asof.events import known_before
-from training.dataset.labels import final_end, told
+from training.dataset.labels import final_label, loan_book
 
 
 @dataclass(frozen=True)
 class LoanEnd:
-    """A loan's beginning, the moment when its label is known (ms UTC), and whether it was closed too late or never.
+    """Origination of a loan and the moment its label is known (ms UTC); `bad` if it was closed too late or never.
 
-    `bad` says nothing before `known_at`.
+    `bad` has no meaning before `known_at`.
     """
 
     began: int
@@ -26,9 +26,9 @@ class LoanEnd:
 
 @dataclass
 class LoanEnds:
-    """Loans by the checkout that they came from. `newest` is the moment of the newest event that the lender sent (ms): what came later is not known.
+    """Loans by their checkout. `newest` is the moment (ms UTC) of the lender's newest event: later ones are unknown.
 
-    Loans without a due date are counted in `undated`, for nobody can say when they are late.
+    `undated` counts loans without a due date, which can never be late.
     """
 
     ends: dict[str, LoanEnd] = field(default_factory=dict)
@@ -37,16 +37,16 @@ class LoanEnds:
 
 
 def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
-    """The ends of all loans by what was known before `until` (ms UTC), by the label's own rule of training."""
+    """Ends of all loans by what was known before `until` (ms UTC), by the label's rule used in training."""
     known = known_before(events, until)
-    story = told(label, known, until)
-    # `DECIDED` is the platform's own: it flows while the lender's services may not.
+    book = loan_book(label, known, until)
+    # `DECIDED` is the platform's own event: it arrives even while the lender's services send nothing.
     sent = (event.occurred_at for event in known if event.type != DECIDED)
-    found = LoanEnds(newest=max(sent, default=0))
-    for checkout_id, loan in story.loans.items():
-        end = final_end(label, loan, story)
+    result = LoanEnds(newest=max(sent, default=0))
+    for checkout_id, loan in book.loans.items():
+        end = final_label(label, loan, book)
         if end is None:
-            found.undated += 1
+            result.undated += 1
         else:
-            found.ends[checkout_id] = LoanEnd(loan.occurred_at, known_at=end.known_at, bad=end.bad)
-    return found
+            result.ends[checkout_id] = LoanEnd(loan.occurred_at, known_at=end.known_at, bad=end.bad)
+    return result

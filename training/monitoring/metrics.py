@@ -1,4 +1,4 @@
-"""The report as CloudWatch metrics."""
+"""CloudWatch metrics of the monitoring report."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from training.monitoring.monitor import Monitoring
 from training.monitoring.signals import signals
 
 SERVICE: Final = "monitor"
-"""The dimension that tells these metrics from those of functions."""
+"""Value of the dimension `service`, which separates these metrics from those of functions."""
 
 _AT_ONCE: Final = 500
 """CloudWatch takes 1,000 at a time."""
 
 
-def publish(cloudwatch: Any, found: Monitoring, stage: str) -> None:
-    """Write all of them; botocore's errors pass through."""
-    data = metrics(found, stage)
+def publish(cloudwatch: Any, report: Monitoring, stage: str) -> None:
+    """Write all metrics; botocore's errors are not caught."""
+    data = metrics(report, stage)
     while part := list(islice(data, _AT_ONCE)):
         cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=part)
 
 
-def metrics(found: Monitoring, stage: str) -> Iterator[dict[str, Any]]:
-    """CloudWatch's metric data: the watched signals, plain figures, and PSI and missing rate of every feature."""
+def metrics(report: Monitoring, stage: str) -> Iterator[dict[str, Any]]:
+    """Yield metric data: the watched signals, plain figures, and PSI and missing rate of every feature."""
     dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
 
     def datum(name: str, value: float, *more: dict[str, str], unit: str = "None") -> dict[str, Any]:
         return {"MetricName": name, "Dimensions": [*dimensions, *more], "Value": value, "Unit": unit}
 
-    for signal in signals(found):
+    for signal in signals(report):
         yield datum(signal.name, signal.value)
-    yield datum("DecisionsMonitored", found.population["decisions"], unit="Count")
-    yield datum("DegradedShare", found.population["degraded_share"])
-    yield datum("ScorePSI", found.score.psi)
-    told = found.calibration
-    if told is not None:
-        yield datum("BadRateRatio", told.ratio)
-        yield datum("CalibrationError", told.ece)
-        if told.slope is not None:
-            yield datum("CalibrationSlope", told.slope)
-    for one in found.features:
-        named = {"Name": "feature", "Value": one.name}
-        yield datum("FeaturePSI", one.psi, named)
-        yield datum("FeatureMissing", one.missing[1], named)
+    yield datum("DecisionsMonitored", report.population["decisions"], unit="Count")
+    yield datum("DegradedShare", report.population["degraded_share"])
+    yield datum("ScorePSI", report.score.psi)
+    calibration = report.calibration
+    if calibration is not None:
+        yield datum("BadRateRatio", calibration.ratio)
+        yield datum("CalibrationError", calibration.ece)
+        if calibration.slope is not None:
+            yield datum("CalibrationSlope", calibration.slope)
+    for feature in report.features:
+        named = {"Name": "feature", "Value": feature.name}
+        yield datum("FeaturePSI", feature.psi, named)
+        yield datum("FeatureMissing", feature.missing[1], named)

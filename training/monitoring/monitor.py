@@ -1,4 +1,4 @@
-"""The monitoring report of one model: what was served beside what it was trained on, labels beside its predictions."""
+"""Monitoring report of one model: served data against its training snapshot, labels against its predictions."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
 from training.monitoring.figures import (
-    Calibration,
-    Interval,
+    CalibrationCheck,
+    ConfidenceInterval,
     bad_rate_ratio,
     calibration,
     rate_difference,
     rate_interval,
 )
-from training.monitoring.population import Served, Snapshot, amount_bands, customers, in_bands
+from training.monitoring.population import Served, TrainingSnapshot, amount_bands, customers, in_bands
 from training.monitoring.vintages import Loans, Vintage, vintages
 
 BY_CHANCE: Final = 0.01
-"""How often a report of a population that did not shift calls any of its features shifted."""
+"""Probability that a report on an unchanged population calls any of its features shifted."""
 
 RECENT: Final = 7 * DAY
-"""The latest decisions, whose approval rate is held against that of the others."""
+"""Length (ms) of the latest period, whose approval rate is compared with that of the time before."""
 
 FEWEST: Final = 100
-"""Fewer decisions tell nothing about a shift."""
+"""Least number of decisions to test for a shift."""
 
 SEGMENTS_SHOWN: Final = 10
-"""So many merchants are shown, the largest ones."""
+"""Number of values of a segment that are shown, the most frequent ones."""
 
 _PERIODS: Final = ((31 * DAY, DAY), (400 * DAY, 7 * DAY))
 
@@ -47,10 +47,10 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drift:
-    """A feature or the score: its shift between snapshot and served, and the missing rates of both.
+    """Shift of a feature or of the score between snapshot and served data, with the missing rates of both.
 
-    `by_chance` is the PSI that chance alone exceeds in one report of a hundred. `bins` holds for each bin its words and the
-    counts of both sides.
+    `by_chance` is the PSI that chance alone exceeds in one report of a hundred. `bins` holds (label, count in the
+    snapshot, count served).
     """
 
     name: str
@@ -63,8 +63,8 @@ class Drift:
 
 
 @dataclass(frozen=True)
-class Period:
-    """Decisions of one period from `start` (ms UTC) on, and how many of them were approved."""
+class ApprovalPeriod:
+    """Numbers of decisions and approvals in the period that begins at `start` (ms UTC)."""
 
     start: int
     n: int
@@ -75,13 +75,16 @@ class Period:
         return self.approved / self.n
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> ConfidenceInterval:
         return rate_interval(self.approved, self.n)
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A part of the decisions. `score_psi` is against the same part of the snapshot, None where that cannot be told or is small."""
+class PopulationSegment:
+    """Figures of a segment of the decisions.
+
+    `score_psi` is against the same segment of the snapshot, None where that is unknown or too small.
+    """
 
     by: str
     value: str
@@ -99,16 +102,19 @@ class Segment:
 
 @dataclass(frozen=True)
 class Approvals:
-    """Approval rate over time. `change` is that of the last seven days less that of the days before, None without both."""
+    """Approval rate over time.
 
-    periods: Sequence[Period]
+    `change` is the rate of the last seven days less that of the days before, None without both.
+    """
+
+    periods: Sequence[ApprovalPeriod]
     change: float | None
-    change_interval: Interval | None
+    change_interval: ConfidenceInterval | None
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Everything that is told of one model. Moments in ms UTC; `observed_until` is how far labels can be known."""
+    """The monitoring report of one model. Moments are ms UTC; labels can be known up to `observed_until`."""
 
     run: str
     bundle: str
@@ -120,47 +126,52 @@ class Monitoring:
     population: Mapping[str, Any]
     score: Drift
     features: Sequence[Drift]
-    calibration: Calibration | None
+    calibration: CalibrationCheck | None
     vintages: Sequence[Vintage]
     approvals: Approvals
-    segments: Sequence[Segment]
+    segments: Sequence[PopulationSegment]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON form."""
+        """Content of report.json."""
         moments = {name: format_rfc3339(getattr(self, name)) for name in ("since", "until", "observed_until")}
-        found = {name: value for name, value in asdict(self).items() if name not in moments}
-        found["vintages"] = [
-            asdict(one)
-            | {"immature": one.immature}
-            | {"by_age": [asdict(cell) | {"bad_rate": cell.bad_rate} for cell in one.by_age]}
-            for one in self.vintages
+        content = {name: value for name, value in asdict(self).items() if name not in moments}
+        content["vintages"] = [
+            asdict(vintage)
+            | {"immature": vintage.immature}
+            | {"by_age": [asdict(cell) | {"bad_rate": cell.bad_rate} for cell in vintage.by_age]}
+            for vintage in self.vintages
         ]
-        found["approvals"]["periods"] = [
-            {"start": format_rfc3339(one.start), "n": one.n, "approved": one.approved, "rate": one.rate}
-            for one in self.approvals.periods
+        content["approvals"]["periods"] = [
+            {
+                "start": format_rfc3339(period.start),
+                "n": period.n,
+                "approved": period.approved,
+                "rate": period.rate,
+            }
+            for period in self.approvals.periods
         ]
-        return {**moments, **found}
+        return {**moments, **content}
 
 
 def monitor(
     bundle: Bundle,
     definitions: Definitions,
-    snapshot: Snapshot,
-    found: Served,
+    snapshot: TrainingSnapshot,
+    served: Served,
     *,
     since: int,
     until: int,
     observed_until: int,
 ) -> Monitoring:
-    """Compare. Needs one decision at least."""
+    """Compare served decisions with the snapshot. Needs at least one decision."""
     drifts = [
         _drift(
-            name, snapshot.values[:, place], found.values[:, place], 1.0 - BY_CHANCE / len(bundle.features)
+            name, snapshot.values[:, index], served.values[:, index], 1.0 - BY_CHANCE / len(bundle.features)
         )
-        for place, name in enumerate(bundle.features)
+        for index, name in enumerate(bundle.features)
     ]
-    is_mature = mature(found, observed_until)
-    bad = np.array([loan is not None and loan.bad for loan in found.loans], dtype=bool)
+    is_mature = mature(served, observed_until)
+    bad = np.array([loan is not None and loan.bad for loan in served.loans], dtype=bool)
     return Monitoring(
         run=snapshot.run,
         bundle=bundle.sha,
@@ -171,73 +182,75 @@ def monitor(
         since=since,
         until=until,
         observed_until=observed_until,
-        population=_population(found, is_mature),
-        score=_drift("score", snapshot.pd, found.pd, 1.0 - BY_CHANCE),
-        features=sorted(drifts, key=lambda one: -one.psi),
-        calibration=calibration(bad[is_mature], found.pd[is_mature]),
-        vintages=vintages(_loans(found), observed_until),
-        approvals=_approvals(found),
-        segments=list(_segments(bundle, definitions, snapshot, found, is_mature)),
+        population=_population(served, is_mature),
+        score=_drift("score", snapshot.pd, served.pd, 1.0 - BY_CHANCE),
+        features=sorted(drifts, key=lambda drift: -drift.psi),
+        calibration=calibration(bad[is_mature], served.pd[is_mature]),
+        vintages=vintages(_loans(served), observed_until),
+        approvals=_approvals(served),
+        segments=list(_segments(bundle, definitions, snapshot, served, is_mature)),
     )
 
 
-def mature(found: Served, observed_until: int) -> Mask:
-    """Decisions whose loan's label is known; without a loan there is none."""
-    return np.array([loan is not None and loan.known_at < observed_until for loan in found.loans], dtype=bool)
+def mature(served: Served, observed_until: int) -> Mask:
+    """Mask of decisions whose loan has a known label; a decision without a loan has none."""
+    return np.array(
+        [loan is not None and loan.known_at < observed_until for loan in served.loans], dtype=bool
+    )
 
 
-def _loans(found: Served) -> Loans:
-    held = [(place, loan) for place, loan in enumerate(found.loans) if loan is not None]
+def _loans(served: Served) -> Loans:
+    held = [(index, loan) for index, loan in enumerate(served.loans) if loan is not None]
     return Loans(
         np.array([loan.began for _, loan in held], dtype=np.int64),
         np.array([loan.known_at for _, loan in held], dtype=np.int64),
         np.array([loan.bad for _, loan in held], dtype=bool),
-        found.pd[[place for place, _ in held]],
+        served.pd[[index for index, _ in held]],
     )
 
 
-def _population(found: Served, is_mature: Mask) -> dict[str, Any]:
-    n, loans = len(found.q), sum(loan is not None for loan in found.loans)
+def _population(served: Served, is_mature: Mask) -> dict[str, Any]:
+    n, loans = len(served.q), sum(loan is not None for loan in served.loans)
     return {
         "decisions": n,
-        "left_out": dict(found.left_out),
-        "scored_by_itself": int(found.own.sum()),
-        "scored_again": int(n - found.own.sum()),
-        "outcomes": dict(sorted(Counter(found.outcome).items())),
-        "degraded": int(found.degraded.sum()),
-        "degraded_share": float(found.degraded.mean()),
+        "left_out": dict(served.left_out),
+        "scored_by_itself": int(served.own.sum()),
+        "scored_again": int(n - served.own.sum()),
+        "outcomes": dict(sorted(Counter(served.outcome).items())),
+        "degraded": int(served.degraded.sum()),
+        "degraded_share": float(served.degraded.mean()),
         "loans": loans,
         "mature": int(is_mature.sum()),
         "immature": int(loans - is_mature.sum()),
-        "states": {view: dict(sorted(states.items())) for view, states in found.states.items()},
+        "states": {view: dict(sorted(states.items())) for view, states in served.states.items()},
     }
 
 
 def _drift(name: str, before: NDArray[np.float64], now: NDArray[np.float64], level: float) -> Drift:
     bins = Bins.frozen(before)
-    one, other = bins.counts(before), bins.counts(now)
-    index, by_chance = psi(one, other), psi_by_chance(one, other, level)
+    before_counts, now_counts = bins.counts(before), bins.counts(now)
+    index, by_chance = psi(before_counts, now_counts), psi_by_chance(before_counts, now_counts, level)
     return Drift(
         name=name,
         psi=index,
-        jsd=jensen_shannon(one, other),
+        jsd=jensen_shannon(before_counts, now_counts),
         by_chance=by_chance,
         state=state_of(index, by_chance),
         missing=(missing_rate(before), missing_rate(now)),
-        bins=list(zip(bins.labels(), one.tolist(), other.tolist(), strict=True)),
+        bins=list(zip(bins.labels(), before_counts.tolist(), now_counts.tolist(), strict=True)),
     )
 
 
-def _approvals(found: Served) -> Approvals:
-    span = int(found.q[-1] - found.q[0])
+def _approvals(served: Served) -> Approvals:
+    span = int(served.q[-1] - served.q[0])
     step = next((step for most, step in _PERIODS if span <= most), 28 * DAY)
-    starts = (found.q - _MONDAY) // step * step + _MONDAY
-    approved = found.approved
+    starts = (served.q - _MONDAY) // step * step + _MONDAY
+    approved = served.approved
     periods = [
-        Period(int(start), int((starts == start).sum()), int(approved[starts == start].sum()))
+        ApprovalPeriod(int(start), int((starts == start).sum()), int(approved[starts == start].sum()))
         for start in np.unique(starts)
     ]
-    recent = found.q > found.q[-1] - RECENT
+    recent = served.q > served.q[-1] - RECENT
     now, before = int(recent.sum()), int((~recent).sum())
     if not before:
         return Approvals(periods, None, None)
@@ -246,49 +259,51 @@ def _approvals(found: Served) -> Approvals:
 
 
 def _segments(
-    bundle: Bundle, definitions: Definitions, snapshot: Snapshot, found: Served, is_mature: Mask
-) -> Iterator[Segment]:
-    """By customer, amount band and outcome, and the largest merchants; only the first two are known of the snapshot."""
+    bundle: Bundle, definitions: Definitions, snapshot: TrainingSnapshot, served: Served, is_mature: Mask
+) -> Iterator[PopulationSegment]:
+    """Yield segments by customer, amount band, outcome and largest merchants; the snapshot knows only the first two."""
     level = 1.0 - BY_CHANCE
-    now = customers(definitions, bundle.features, found.values)
+    now = customers(definitions, bundle.features, served.values)
     before = customers(definitions, bundle.features, snapshot.values)
     parts: list[tuple[str, str, Mask, Mask | None]] = []
     if now is not None and before is not None:
         was = np.array(before)
-        parts += [("customer", value, mine, was == value) for value, mine in _each(now)]
+        parts += [("customer", value, rows, was == value) for value, rows in _each(now)]
     edges = amount_bands(snapshot)
-    banded = zip(in_bands(found.amount, edges), in_bands(snapshot.amount, edges), strict=True)
-    parts += [("amount", value, mine, theirs) for (value, mine), (_, theirs) in banded]
-    parts += [("outcome", value, mine, None) for value, mine in _each(found.outcome)]
-    parts += [("merchant", value, mine, None) for value, mine in _each(found.merchant)]
-    for by, value, mine, theirs in parts:
-        if mine.any():
+    banded = zip(in_bands(served.amount, edges), in_bands(snapshot.amount, edges), strict=True)
+    parts += [("amount", value, rows, snapshot_rows) for (value, rows), (_, snapshot_rows) in banded]
+    parts += [("outcome", value, rows, None) for value, rows in _each(served.outcome)]
+    parts += [("merchant", value, rows, None) for value, rows in _each(served.merchant)]
+    for by, value, rows, snapshot_rows in parts:
+        if rows.any():
             drift = None
-            if theirs is not None and min(mine.sum(), theirs.sum()) >= FEWEST:
-                drift = _drift(value, snapshot.pd[theirs], found.pd[mine], level)
-            yield _segment(by, value, found, mine, mine & is_mature, drift)
+            if snapshot_rows is not None and min(rows.sum(), snapshot_rows.sum()) >= FEWEST:
+                drift = _drift(value, snapshot.pd[snapshot_rows], served.pd[rows], level)
+            yield _segment(by, value, served, rows, rows & is_mature, drift)
 
 
 def _each(values: Sequence[str]) -> list[tuple[str, Mask]]:
-    """The most frequent values, each with its rows."""
-    found = np.array(values)
-    return [(value, found == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
+    """The most frequent values, each with the mask of its rows."""
+    array = np.array(values)
+    return [(value, array == value) for value, _ in Counter(values).most_common(SEGMENTS_SHOWN)]
 
 
-def _segment(by: str, value: str, found: Served, mine: Mask, known: Mask, drift: Drift | None) -> Segment:
-    bads = sum(loan.bad for loan, is_mine in zip(found.loans, known, strict=True) if loan and is_mine)
-    predicted = float(found.pd[known].mean()) if known.any() else None
-    return Segment(
+def _segment(
+    by: str, value: str, served: Served, rows: Mask, known: Mask, drift: Drift | None
+) -> PopulationSegment:
+    bads = sum(loan.bad for loan, is_known in zip(served.loans, known, strict=True) if loan and is_known)
+    predicted = float(served.pd[known].mean()) if known.any() else None
+    return PopulationSegment(
         by=by,
         value=value,
-        n=int(mine.sum()),
-        approved=int(found.approved[mine].sum()),
-        degraded=int(found.degraded[mine].sum()),
-        mean_pd=float(found.pd[mine].mean()),
+        n=int(rows.sum()),
+        approved=int(served.approved[rows].sum()),
+        degraded=int(served.degraded[rows].sum()),
+        mean_pd=float(served.pd[rows].mean()),
         score_psi=None if drift is None else drift.psi,
         score_state=None if drift is None else drift.state,
         mature=int(known.sum()),
         bads=int(bads),
         predicted=predicted,
-        ratio=bad_rate_ratio(int(bads), float(found.pd[known].sum()))[0] if known.any() else None,
+        ratio=bad_rate_ratio(int(bads), float(served.pd[known].sum()))[0] if known.any() else None,
     )

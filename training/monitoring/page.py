@@ -1,4 +1,4 @@
-"""The monitoring report as one page."""
+"""HTML page of the monitoring report."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from training.monitoring.signals import LIMITS, signals
 from training.pages.document import document
 
 
-def page(found: Monitoring) -> str:
-    """The whole document."""
+def page(report: Monitoring) -> str:
+    """The whole HTML document."""
     return document(
         Path(__file__).parent,
-        plots(found),
-        m=found,
-        signals=list(signals(found)),
+        plots(report),
+        m=report,
+        signals=list(signals(report)),
         limits=LIMITS,
-        shifted=found.features[:SHIFTED],
-        unread=_unread(found),
-        ages=[cell.days for cell in found.vintages[0].by_age] if found.vintages else [],
+        shifted=report.features[:SHIFTED],
+        unread=_unread(report),
+        ages=[cell.days for cell in report.vintages[0].by_age] if report.vintages else [],
     )
 
 
-def _unread(found: Monitoring) -> list[tuple[str, dict[str, int]]]:
-    """Views by the states that their values came from."""
-    return list(found.population["states"].items())
+def _unread(report: Monitoring) -> list[tuple[str, dict[str, int]]]:
+    """Counts of the states of each view's values, by view."""
+    return list(report.population["states"].items())

@@ -20,54 +20,59 @@ from training.pages.drawing import AMBER, BLUE, INK, PALE, PERCENT, QUIET, RED, 
 
 FEATURES: Final = 14
 SHIFTED: Final = 4
-"""So many features are drawn by rank, and so many of them bin by bin."""
+"""Numbers of features drawn by rank, and of those drawn bin by bin."""
 
 _WIDE: Final = (11.2, 2.9)
 _HALF: Final = (5.6, 3.3)
 _COLOURS: Final = {"act": RED, "watch": AMBER, "unclear": PALE, "stable": BLUE}
 
 
-def plots(found: Monitoring) -> dict[str, str]:
-    """SVG by name; a figure that there is nothing for is left out."""
+def plots(report: Monitoring) -> dict[str, str]:
+    """SVG by name; a figure without data is left out."""
     drawn = {
-        "drift": svg("drift", (5.6, 4.2), lambda axes: _drift(axes, found.features)),
-        "score": svg("score", _HALF, lambda axes: _bins(axes, found.score, "PD up to")),
-        "approvals": svg("approvals", _WIDE, lambda axes: _approvals(axes, found.approvals)),
+        "drift": svg("drift", (5.6, 4.2), lambda axes: _drift(axes, report.features)),
+        "score": svg("score", _HALF, lambda axes: _bins(axes, report.score, "PD up to")),
+        "approvals": svg("approvals", _WIDE, lambda axes: _approvals(axes, report.approvals)),
     }
-    for place, one in enumerate(found.features[:SHIFTED]):
-        drawn[f"feature{place}"] = svg(f"feature{place}", _HALF, partial(_bins, drift=one, words="up to"))
-    if found.calibration is not None:
-        bins = found.calibration.reliability
+    for index, feature in enumerate(report.features[:SHIFTED]):
+        drawn[f"feature{index}"] = svg(f"feature{index}", _HALF, partial(_bins, drift=feature, words="up to"))
+    if report.calibration is not None:
+        bins = report.calibration.reliability
         drawn["reliability"] = svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
-    if any(one.mature for one in found.vintages):
-        drawn["vintages"] = svg("vintages", _WIDE, lambda axes: _vintages(axes, found.vintages))
+    if any(vintage.mature for vintage in report.vintages):
+        drawn["vintages"] = svg("vintages", _WIDE, lambda axes: _vintages(axes, report.vintages))
     return drawn
 
 
 def _drift(axes: Axes, features: Sequence[Drift]) -> None:
     ranked = features[:FEATURES][::-1]
-    most = max(0.3, 1.05 * max(one.psi for one in ranked))
-    places = range(len(ranked))
-    axes.barh(places, [one.psi for one in ranked], color=[_COLOURS[one.state] for one in ranked], height=0.7)
-    chance = [one.by_chance for one in ranked]
+    most = max(0.3, 1.05 * max(feature.psi for feature in ranked))
+    positions = range(len(ranked))
+    axes.barh(
+        positions,
+        [feature.psi for feature in ranked],
+        color=[_COLOURS[feature.state] for feature in ranked],
+        height=0.7,
+    )
+    chance = [feature.by_chance for feature in ranked]
     for colour, size, width in (("white", 90, 3.4), (INK, 80, 1.4)):  # seen on a bar and beside it
-        axes.scatter(chance, places, marker="|", color=colour, s=size, linewidths=width, zorder=3)
+        axes.scatter(chance, positions, marker="|", color=colour, s=size, linewidths=width, zorder=3)
     for limit in (WATCH, ACT):
         axes.axvline(limit, color=QUIET, linewidth=1, linestyle="--")
-    axes.set_yticks(places, [one.name for one in ranked], fontsize=8)
+    axes.set_yticks(positions, [feature.name for feature in ranked], fontsize=8)
     axes.set(xlabel="PSI", xlim=(0, most))
     axes.grid(visible=False, axis="y")
 
 
 def _bins(axes: Axes, drift: Drift, words: str) -> None:
-    """Shares of both sides; a bin that is empty on both is left out."""
+    """Draw shares of both sides; a bin that is empty on both is left out."""
     held = [(label, before, now) for label, before, now in drift.bins if before or now]
     labels, *counts = zip(*held, strict=True)
     before, now = (np.array(side) / sum(side) for side in counts)
-    places = np.arange(len(labels))
-    axes.bar(places - 0.2, before, width=0.38, color=PALE, label="snapshot")
-    axes.bar(places + 0.2, now, width=0.38, color=BLUE, label="served")
-    axes.set_xticks(places, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
+    positions = np.arange(len(labels))
+    axes.bar(positions - 0.2, before, width=0.38, color=PALE, label="snapshot")
+    axes.bar(positions + 0.2, now, width=0.38, color=BLUE, label="served")
+    axes.set_xticks(positions, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
     axes.set(xlabel=words if "≤" in labels[0] else "")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False, axis="x")
@@ -83,12 +88,12 @@ def _shortened(label: str) -> str:
 
 
 def _approvals(axes: Axes, approvals: Approvals) -> None:
-    starts = [datetime.fromtimestamp(one.start / SECOND, UTC) for one in approvals.periods]
-    rates = [one.rate for one in approvals.periods]
+    starts = [datetime.fromtimestamp(period.start / SECOND, UTC) for period in approvals.periods]
+    rates = [period.rate for period in approvals.periods]
     axes.fill_between(
         starts,
-        [one.interval.low for one in approvals.periods],
-        [one.interval.high for one in approvals.periods],
+        [period.interval.low for period in approvals.periods],
+        [period.interval.high for period in approvals.periods],
         color="#dbe7f3",
         linewidth=0,
     )
@@ -98,10 +103,15 @@ def _approvals(axes: Axes, approvals: Approvals) -> None:
 
 
 def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
-    intervals = [rate_interval(one.bads, one.n) for one in bins]
-    observed = np.array([one.observed for one in bins])
-    predicted = [one.predicted for one in bins]
-    errors = np.array([observed - [one.low for one in intervals], [one.high for one in intervals] - observed])
+    intervals = [rate_interval(row.bads, row.n) for row in bins]
+    observed = np.array([row.observed for row in bins])
+    predicted = [row.predicted for row in bins]
+    errors = np.array(
+        [
+            observed - [interval.low for interval in intervals],
+            [interval.high for interval in intervals] - observed,
+        ]
+    )
     most = 1.08 * max(*predicted, *observed, 0.01)
     axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
     axes.errorbar(
@@ -112,14 +122,16 @@ def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
     axes.yaxis.set_major_formatter(PERCENT)
 
 
-def _vintages(axes: Axes, found: Sequence[Vintage]) -> None:
-    """Loans by month, pale while immature; bad rate of the mature ones with its interval, and what was predicted of them."""
-    places = np.arange(len(found))
-    axes.bar(places, [one.mature for one in found], color="#b9cfe4", width=0.6, label="mature loans")
+def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
+    """Draw loans by month, pale while immature; bad rate of the mature ones with its interval, and their mean PD."""
+    positions = np.arange(len(vintages))
     axes.bar(
-        places,
-        [one.immature for one in found],
-        bottom=[one.mature for one in found],
+        positions, [vintage.mature for vintage in vintages], color="#b9cfe4", width=0.6, label="mature loans"
+    )
+    axes.bar(
+        positions,
+        [vintage.immature for vintage in vintages],
+        bottom=[vintage.mature for vintage in vintages],
         color="#eef1f4",
         edgecolor=PALE,
         linewidth=0.6,
@@ -127,25 +139,32 @@ def _vintages(axes: Axes, found: Sequence[Vintage]) -> None:
         width=0.6,
         label="immature",
     )
-    axes.set_xticks(places, [one.month for one in found])
+    axes.set_xticks(positions, [vintage.month for vintage in vintages])
     axes.set(ylabel="loans")
     axes.grid(visible=False)
     rates = axes.twinx()
     known = [
-        (place, one) for place, one in zip(places, found, strict=True) if one.bad_rate_interval is not None
+        (position, vintage)
+        for position, vintage in zip(positions, vintages, strict=True)
+        if vintage.bad_rate_interval is not None
     ]
-    where = [place for place, _ in known]
-    observed = np.array([one.bad_rate for _, one in known], dtype=float)
-    low = observed - np.array([one.bad_rate_interval.low for _, one in known if one.bad_rate_interval])
-    high = np.array([one.bad_rate_interval.high for _, one in known if one.bad_rate_interval]) - observed
+    where = [position for position, _ in known]
+    observed = np.array([vintage.bad_rate for _, vintage in known], dtype=float)
+    low = observed - np.array(
+        [vintage.bad_rate_interval.low for _, vintage in known if vintage.bad_rate_interval]
+    )
+    high = (
+        np.array([vintage.bad_rate_interval.high for _, vintage in known if vintage.bad_rate_interval])
+        - observed
+    )
     rates.errorbar(
         where, observed, yerr=np.maximum([low, high], 0.0), fmt="o", color=RED, markersize=6, label="bad rate"
     )
-    predicted = [one.predicted for _, one in known]
+    predicted = [vintage.predicted for _, vintage in known]
     rates.scatter(where, predicted, marker="_", color=INK, s=420, linewidths=1.6, label="predicted", zorder=3)
     rates.set(ylabel="bad rate of the mature", ylim=(0, None))
     rates.yaxis.set_major_formatter(PERCENT)
     rates.grid(visible=False)
-    handles = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[0]]
-    names = [one for each in (axes, rates) for one in each.get_legend_handles_labels()[1]]
+    handles = [handle for each in (axes, rates) for handle in each.get_legend_handles_labels()[0]]
+    names = [name for each in (axes, rates) for name in each.get_legend_handles_labels()[1]]
     rates.legend(handles, names, loc="upper left", bbox_to_anchor=(1.06, 1.0), fontsize=8)

@@ -1,4 +1,4 @@
-"""The two populations that are compared: a run's training snapshot, and the decisions that were served."""
+"""The two populations that are compared: a run's training snapshot, and the served decisions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ APPLICANT: Final = "checkout.applicant.token"
 
 
 class SnapshotUnusable(CandorError):
-    """The data set is not the one that the model was trained on; the message says what to do."""
+    """The data set is not the one that the model was trained on; the message gives the remedy."""
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What a model was trained on: feature values (row by feature), amounts, and the model's own PD of each row.
+class TrainingSnapshot:
+    """Training data of a model: feature values (row by feature), amounts, and the model's own PD of each row.
 
-    `as_of` (ms UTC) is the moment of the data set: later decisions are new to the model.
+    `as_of` (ms UTC) is the data set's knowledge cutoff: later decisions are new to the model.
     """
 
     run: str
@@ -53,9 +53,9 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Served:
-    """Decisions in order of their moments, one place each. `own` are those that the model itself scored.
+    """Decisions in time order, one row each. `own` masks those that the model itself scored.
 
-    `loans` are the ends of the loans that came of them, None where none did. `states` counts views by state.
+    `loans` are the ends of their loans, None for a decision without one. `states` counts each view's states.
     """
 
     q: NDArray[np.int64]
@@ -75,25 +75,29 @@ class Served:
         return np.array([outcome == "approved" for outcome in self.outcome], dtype=bool)
 
 
-def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> Snapshot:
-    """The files of a run's data set, scored by the bundle. Raises SnapshotUnusable if they are not what it was trained on."""
-    told = json.loads(manifest)
-    if hashlib.sha256(dataset).hexdigest() != told["sha256"]:
+def snapshot_of(run: str, dataset: bytes, manifest: bytes, bundle: Bundle) -> TrainingSnapshot:
+    """A run's data set, scored by the bundle. Raises SnapshotUnusable if the bundle was not trained on it."""
+    parsed = json.loads(manifest)
+    if hashlib.sha256(dataset).hexdigest() != parsed["sha256"]:
         raise SnapshotUnusable(
             f"run {run}: dataset.parquet is not the file that its manifest names; restore it, or name another --run"
         )
-    if told["definition_hash"] != bundle.definition_hash:
-        raise SnapshotUnusable(f"run {run}: its data set is of other definitions than its bundle")
+    if parsed["definition_hash"] != bundle.definition_hash:
+        raise SnapshotUnusable(
+            f"run {run}: its data set was built with other definitions than its bundle; name another --run"
+        )
     table = pq.read_table(io.BytesIO(dataset))
     missing = {"amount", *bundle.features} - set(table.column_names)
     if missing:
-        raise SnapshotUnusable(f"run {run}: its data set lacks {', '.join(sorted(missing))}")
+        raise SnapshotUnusable(
+            f"run {run}: its data set lacks {', '.join(sorted(missing))}; name another --run"
+        )
     values = np.column_stack([table[name].to_numpy() for name in bundle.features])
-    return Snapshot(run, told, values, table["amount"].to_numpy(), _scored(bundle, values))
+    return TrainingSnapshot(run, parsed, values, table["amount"].to_numpy(), _scored(bundle, values))
 
 
-class _Kept(NamedTuple):
-    """What is kept of a decision: its numbers, not the record, so that millions of them can be compared."""
+class _DecisionRow(NamedTuple):
+    """A decision's numbers without its record, so that millions fit in memory."""
 
     q: int
     id: str
@@ -109,43 +113,43 @@ class _Kept(NamedTuple):
 def served(
     decisions: Iterable[Decision], bundle: Bundle, definitions: Definitions, ends: Mapping[str, LoanEnd]
 ) -> Served:
-    """Decisions with the bundle's features. What another bundle decided is scored by this one, from the logged vector.
+    """Decisions with the bundle's features; those of another bundle are scored by this one, from the logged vector.
 
     A loan counts for one decision: the latest that approved its checkout, else the latest.
     """
-    found: list[_Kept] = []
+    rows: list[_DecisionRow] = []
     left_out: Counter[str] = Counter()
     states: dict[str, Counter[str]] = {view.name: Counter() for view in definitions.views}
     for decision in decisions:
         if decision.definition_hash != bundle.definition_hash:
             left_out[OTHER_FEATURES] += 1
             continue
-        found.append(_kept(decision, bundle.sha))
+        rows.append(_decision_row(decision, bundle.sha))
         for name, counts in states.items():
             counts[decision.vector.states[name]] += 1
-    found.sort(key=lambda one: (one.q, one.id))
-    values = np.array([one.values for one in found], dtype=float).reshape(len(found), len(bundle.features))
-    own = np.array([one.score is not None for one in found], dtype=bool)
-    pd = np.array([np.nan if one.score is None else one.score for one in found], dtype=float)
+    rows.sort(key=lambda row: (row.q, row.id))
+    values = np.array([row.values for row in rows], dtype=float).reshape(len(rows), len(bundle.features))
+    own = np.array([row.score is not None for row in rows], dtype=bool)
+    pd = np.array([np.nan if row.score is None else row.score for row in rows], dtype=float)
     pd[~own] = _scored(bundle, values[~own])
     return Served(
-        q=np.array([one.q for one in found], dtype=np.int64),
+        q=np.array([row.q for row in rows], dtype=np.int64),
         values=values,
-        amount=np.array([one.amount for one in found], dtype=np.int64),
+        amount=np.array([row.amount for row in rows], dtype=np.int64),
         pd=pd,
         own=own,
-        outcome=[one.outcome for one in found],
-        merchant=[one.merchant for one in found],
-        degraded=np.array([one.degraded for one in found], dtype=bool),
-        loans=_loans(found, ends),
+        outcome=[row.outcome for row in rows],
+        merchant=[row.merchant for row in rows],
+        degraded=np.array([row.degraded for row in rows], dtype=bool),
+        loans=_loans(rows, ends),
         states=states,
         left_out=left_out,
     )
 
 
-def _kept(decision: Decision, sha: str) -> _Kept:
-    """Its score only if this bundle gave it."""
-    return _Kept(
+def _decision_row(decision: Decision, sha: str) -> _DecisionRow:
+    """The decision's row, with its score only if this bundle gave it."""
+    return _DecisionRow(
         q=decision.q,
         id=decision.id,
         checkout_id=decision.request.checkout_id,
@@ -158,16 +162,16 @@ def _kept(decision: Decision, sha: str) -> _Kept:
     )
 
 
-def _loans(decisions: Sequence[_Kept], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
+def _loans(decisions: Sequence[_DecisionRow], ends: Mapping[str, LoanEnd]) -> list[LoanEnd | None]:
     of_checkout: dict[str, int] = {}
-    for place, one in enumerate(decisions):
-        known = of_checkout.get(one.checkout_id)
-        if known is None or one.outcome == "approved" or decisions[known].outcome != "approved":
-            of_checkout[one.checkout_id] = place
-    found: list[LoanEnd | None] = [None] * len(decisions)
-    for checkout_id, place in of_checkout.items():
-        found[place] = ends.get(checkout_id)
-    return found
+    for index, decision in enumerate(decisions):
+        known = of_checkout.get(decision.checkout_id)
+        if known is None or decision.outcome == "approved" or decisions[known].outcome != "approved":
+            of_checkout[decision.checkout_id] = index
+    loans: list[LoanEnd | None] = [None] * len(decisions)
+    for checkout_id, index in of_checkout.items():
+        loans[index] = ends.get(checkout_id)
+    return loans
 
 
 def _scored(bundle: Bundle, values: Floats) -> Floats:
@@ -176,30 +180,30 @@ def _scored(bundle: Bundle, values: Floats) -> Floats:
 
 
 def customers(definitions: Definitions, features: Sequence[str], values: Floats) -> list[str] | None:
-    """For each row whether its applicant is new, or returning after an earlier loan; None where no view of theirs takes loans in.
+    """Class of each row's applicant: `new`, `returning` after an earlier loan, or `unknown` if the view was unreadable.
 
-    A new customer's values of that view are those of no events, which a data set knows as well as a decision does. Where the
-    view could not be read: unknown.
+    None where no view of the applicant aggregates loans. A new customer has that view's values of no events, which are
+    in a data set as well as in a decision.
     """
     for view in definitions.views:
         takes_loans = definitions.label is not None and definitions.label.origin in view.event_types
         if takes_loans and view.entity.key == APPLICANT:
-            mine = values[:, [features.index(feature.name) for feature in view.features]]
+            view_values = values[:, [features.index(feature.name) for feature in view.features]]
             empty = np.array(ViewState.new(view).values(0), dtype=float)
-            unread = (np.isnan(mine) & ~np.isnan(empty)).any(axis=1)
-            is_new = ((mine == empty) | (np.isnan(mine) & np.isnan(empty))).all(axis=1)
-            return [str(one) for one in np.select([unread, is_new], ["unknown", "new"], "returning")]
+            unread = (np.isnan(view_values) & ~np.isnan(empty)).any(axis=1)
+            is_new = ((view_values == empty) | (np.isnan(view_values) & np.isnan(empty))).all(axis=1)
+            return [str(label) for label in np.select([unread, is_new], ["unknown", "new"], "returning")]
     return None
 
 
-def amount_bands(snapshot: Snapshot, bands: int = 4) -> list[int]:
-    """Upper ends of equally filled bands of the snapshot's amounts (minor units), all but the last."""
+def amount_bands(snapshot: TrainingSnapshot, bands: int = 4) -> list[int]:
+    """Upper bounds of equal-count bands of the snapshot's amounts (minor units), without the last band's."""
     edges = np.quantile(snapshot.amount, np.arange(1, bands) / bands, method="inverted_cdf")
     return [int(edge) for edge in np.unique(edges)]
 
 
 def in_bands(amount: NDArray[np.int64], edges: Sequence[int]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Each band's words and its rows."""
+    """Yield each band's label and the mask of its rows."""
     low = None
     for high in [*edges, None]:
         above = np.ones(len(amount), dtype=bool) if low is None else amount > low

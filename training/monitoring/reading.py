@@ -1,4 +1,4 @@
-"""From the archive and a run's files to a monitoring report."""
+"""Making the monitoring report from the archive and a run's files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from candor.model.bundle import Bundle
 from history.archive.events import Envelope, accepted_events
 from training.monitoring.loans import loan_ends
 from training.monitoring.monitor import Monitoring, monitor
-from training.monitoring.population import Snapshot, served
+from training.monitoring.population import TrainingSnapshot, served
 
 
 class NothingServed(CandorError):
@@ -20,8 +20,8 @@ class NothingServed(CandorError):
 
 
 @dataclass(frozen=True)
-class Archived:
-    """What is compared with the snapshot: archived decisions, and the envelopes that the bus took."""
+class MonitoringInput:
+    """Input to compare with the snapshot: archived decisions and event envelopes."""
 
     decisions: Iterable[Decision]
     envelopes: Iterable[Envelope]
@@ -30,35 +30,35 @@ class Archived:
 def report(
     bundle: Bundle,
     definitions: Definitions,
-    snapshot: Snapshot,
-    archived: Archived,
+    snapshot: TrainingSnapshot,
+    archived: MonitoringInput,
     *,
     since: int | None,
     until: int,
 ) -> Monitoring:
-    """Decisions of the moments from `since` to before `until` (ms UTC) beside the snapshot.
+    """Report on decisions from `since` to before `until` (ms UTC), compared with the snapshot.
 
-    Without `since`: from the data set's moment on, for what came earlier may have been trained on. Nothing that became known at
-    `until` or later is used, nor anything after the lender's newest event: an archive that lags would make good loans bad.
-    Raises NothingServed, DefinitionError, ArchiveDamaged.
+    The default of `since` is the data set's knowledge cutoff, since earlier decisions may have been trained on. Nothing
+    that became known at `until` or later is used, and no label after the lender's newest event: a lagging archive would
+    turn good loans bad. Raises NothingServed, DefinitionError, ArchiveDamaged.
     """
     if definitions.label is None:
         raise DefinitionError("the definitions have no label: declare Label(...) to monitor outcomes")
     trained_on = bundle.trained_on(definitions)
     start = snapshot.as_of if since is None else since
-    mine = (one for one in archived.decisions if start <= one.q < until)
+    decisions = (decision for decision in archived.decisions if start <= decision.q < until)
     events = accepted_events(archived.envelopes, definitions)
     ends = loan_ends(definitions.label, events, until)
-    found = served(mine, bundle, trained_on, ends.ends)
-    if not len(found.q):
+    population = served(decisions, bundle, trained_on, ends.ends)
+    if not len(population.q):
         raise NothingServed(
-            "no decision of these moments has the features of this model: widen --since, or name another --run"
+            "no decision in this interval has the features of this model: widen --since, or name another --run"
         )
     return monitor(
         bundle,
         trained_on,
         snapshot,
-        found,
+        population,
         since=start,
         until=until,
         observed_until=ends.newest,

@@ -1,4 +1,4 @@
-"""What of a report is watched: a few numbers, each 0 where chance explains what was found, and each with its limit."""
+"""Watched signals of a report: each is 0 where chance explains the deviation, and has a limit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LIMITS: Final = {
     "BadRateOff": 0.2,
     "ApprovalRateShift": 0.05,
 }
-"""From which a signal wakes somebody; the alarms of the stage have the same."""
+"""Limit from which a signal raises an alarm; the stage's CloudWatch alarms have the same."""
 
 
 class Signal(NamedTuple):
-    """One watched number and what it is of, in words."""
+    """One watched number, with an explanation for people."""
 
     name: str
     value: float
@@ -30,27 +30,30 @@ class Signal(NamedTuple):
         return self.value >= LIMITS[self.name]
 
 
-def signals(found: Monitoring) -> Iterator[Signal]:
-    """The watched numbers that the report can tell; without labels there are none about calibration.
+def signals(report: Monitoring) -> Iterator[Signal]:
+    """Yield the signals that the report supports; without labels there are none about calibration.
 
-    Drift: the largest PSI of a feature, and the score's. The others: how far the whole 95 % interval is from what was
-    expected (slope 1, as many bads as predicted, the approval rate before); of the bad rate as a factor less one, either way.
+    Drift signals are the largest PSI of a feature, and the score's. The others are the distance of the whole 95 %
+    interval from the expected value (slope 1, as many bads as predicted, the approval rate before); that of the bad
+    rate is a factor less one, in either direction.
     """
-    if found.population["decisions"] >= FEWEST:
-        shifted = [one for one in found.features if _is_clear(one)]
-        worst = max(shifted, key=lambda one: one.psi, default=None)
+    if report.population["decisions"] >= FEWEST:
+        shifted = [feature for feature in report.features if _is_clear(feature)]
+        worst = max(shifted, key=lambda feature: feature.psi, default=None)
         yield Signal("FeatureDrift", worst.psi if worst else 0.0, worst.name if worst else "no feature")
-        yield Signal("ScoreDrift", found.score.psi if _is_clear(found.score) else 0.0, "PSI of the score")
-    told = found.calibration
-    if told is not None and told.slope_interval is not None:
-        yield Signal("CalibrationOff", told.slope_interval.beyond(1.0), f"slope {told.slope:.2f}")
-    if told is not None:
-        low, high = told.ratio_interval
+        yield Signal("ScoreDrift", report.score.psi if _is_clear(report.score) else 0.0, "PSI of the score")
+    calibration = report.calibration
+    if calibration is not None and calibration.slope_interval is not None:
+        yield Signal(
+            "CalibrationOff", calibration.slope_interval.beyond(1.0), f"slope {calibration.slope:.2f}"
+        )
+    if calibration is not None:
+        low, high = calibration.ratio_interval
         factor = max(low - 1.0, 1.0 / high - 1.0, 0.0)
-        yield Signal("BadRateOff", factor, f"{told.ratio:.2f} times as many bads as predicted")
-    change = found.approvals.change_interval
+        yield Signal("BadRateOff", factor, f"{calibration.ratio:.2f} times as many bads as predicted")
+    change = report.approvals.change_interval
     if change is not None:
-        words = f"{100 * (found.approvals.change or 0.0):+.1f} points in the last seven days"
+        words = f"{100 * (report.approvals.change or 0.0):+.1f} points in the last seven days"
         yield Signal("ApprovalRateShift", change.beyond(0.0), words)
 
 

@@ -1,7 +1,7 @@
-"""Loans by the month they began in, and by how old they were when their label was known.
+"""Vintages: loans by month of origination, and by their age when the label was known.
 
-A label is known at the loan's last due date plus grace, good and bad alike: before that a loan is immature, whatever was
-paid. It counts for neither side, and every cell says how many such loans it still waits for.
+A label is known at the loan's last due date plus grace, good and bad alike: before that a loan is immature, whatever
+was paid. It counts for neither side, and every cell has the number of immature loans.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.clock import DAY, SECOND
-from training.monitoring.figures import Floats, Interval, bad_rate_ratio, rate_interval
+from training.monitoring.figures import ConfidenceInterval, Floats, bad_rate_ratio, rate_interval
 
 AGE_DAYS: Final = 15
-"""Width of one step of maturity."""
+"""Width of one age step, in days."""
 
 
 @dataclass(frozen=True)
 class Loans:
-    """One place a loan: when it began and when its label is known (ms UTC), whether it turned bad, its PD.
+    """One row per loan: origination and the moment its label is known (ms UTC), whether it turned bad, its PD.
 
-    `bad` holds nothing to go by before `known_at`.
+    `bad` has no meaning before `known_at`.
     """
 
     began: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Loans:
 
 @dataclass(frozen=True)
 class Cell:
-    """Loans whose label is known at an age of so many days or less: `mature` ones with their `bads`, and those `awaited`."""
+    """Loans whose label is known at an age of `days` or less: the `mature` with their `bads`, and the `awaited`."""
 
     days: int
     mature: int
@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def censored(self) -> bool:
-        """Whether some of these loans are not old enough yet: the rate may move."""
+        """True if some of these loans are not mature yet, so that the rate may change."""
         return self.awaited > 0
 
     @property
@@ -55,9 +55,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Vintage:
-    """Loans that began in one month (UTC). `predicted` is the mean PD of the mature ones, which `bads` are of.
+    """Loans originated in one month (UTC). `bads` and `predicted`, the mean PD, are of the mature loans.
 
-    `ratio` is bads over those that the PDs predict, None without a mature loan.
+    `ratio` is bads over expected bads, None without a mature loan.
     """
 
     month: str
@@ -65,10 +65,10 @@ class Vintage:
     mature: int
     bads: int
     bad_rate: float | None
-    bad_rate_interval: Interval | None
+    bad_rate_interval: ConfidenceInterval | None
     predicted: float | None
     ratio: float | None
-    ratio_interval: Interval | None
+    ratio_interval: ConfidenceInterval | None
     by_age: Sequence[Cell]
 
     @property
@@ -77,19 +77,19 @@ class Vintage:
 
 
 def vintages(loans: Loans, observed_until: int) -> list[Vintage]:
-    """Every month's loans as they were known at `observed_until` (ms UTC), the earliest first."""
+    """Vintages by what was known at `observed_until` (ms UTC), the earliest month first."""
     months = np.array([month_of(began) for began in loans.began.tolist()], dtype=object)
     ages = _ages(loans)
     return [_vintage(month, loans, months == month, ages, observed_until) for month in sorted(set(months))]
 
 
 def month_of(ms: int) -> str:
-    """The month of a moment, as 2026-11."""
+    """Month (UTC) of a moment, such as 2026-11."""
     return datetime.fromtimestamp(ms / SECOND, UTC).strftime("%Y-%m")
 
 
 def _ages(loans: Loans) -> list[int]:
-    """Days at the ends of the steps in which labels become known."""
+    """Upper bounds (days) of the age steps in which labels become known."""
     if not len(loans.began):
         return []
     steps = np.ceil((loans.known_at - loans.began) / (AGE_DAYS * DAY)).astype(int)
@@ -97,12 +97,12 @@ def _ages(loans: Loans) -> list[int]:
 
 
 def _vintage(
-    month: str, loans: Loans, mine: NDArray[np.bool_], ages: Sequence[int], observed_until: int
+    month: str, loans: Loans, in_month: NDArray[np.bool_], ages: Sequence[int], observed_until: int
 ) -> Vintage:
-    began, known_at, bad = loans.began[mine], loans.known_at[mine], loans.bad[mine]
+    began, known_at, bad = loans.began[in_month], loans.known_at[in_month], loans.bad[in_month]
     is_known = known_at < observed_until
     mature, bads = int(is_known.sum()), int(bad[is_known].sum())
-    expected = float(loans.pd[mine][is_known].sum())
+    expected = float(loans.pd[in_month][is_known].sum())
     ratio, interval = bad_rate_ratio(bads, expected) if mature else (None, None)
     cells = []
     for days in ages:

@@ -1,1 +1,1 @@
-"""What the pages for people share: the look of their HTML and of their figures."""
+"""Shared look of the HTML reports and their figures."""

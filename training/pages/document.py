@@ -1,4 +1,4 @@
-"""One HTML document that a browser shows without a network: everything that is told is escaped, figures are inline SVG."""
+"""Self-contained HTML documents: variables are escaped, figures are inline SVG."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ TEMPLATE = "page.html.jinja"
 _SHARED = Path(__file__).parent
 
 
-def document(folder: Path, figures: Mapping[str, str], **told: Any) -> str:
-    """The page whose template is in `folder`; `figures` are SVG by name."""
+def document(folder: Path, figures: Mapping[str, str], **variables: Any) -> str:
+    """Render the page template in `folder` with `variables`; `figures` are SVG by name."""
     environment = Environment(
         loader=FileSystemLoader([folder, _SHARED]),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -33,7 +33,7 @@ def document(folder: Path, figures: Mapping[str, str], **told: Any) -> str:
         "moment": format_rfc3339,
     }
     drawn = {name: Markup(text) for name, text in figures.items()}  # noqa: S704 - our own figures
-    return environment.get_template(TEMPLATE).render(figures=drawn, **told)
+    return environment.get_template(TEMPLATE).render(figures=drawn, **variables)
 
 
 def _day(ms: int) -> str:

@@ -1,4 +1,4 @@
-"""Figures as SVG text: one palette, and the same bytes for the same figures."""
+"""Drawing figures as SVG text: one palette, and the same bytes for the same figures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _STYLE: Final[Any] = {  # matplotlib types each of its parameters
 
 
 def svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
-    """One figure of `size` inches; ids inside it are salted with its name, since all figures share one document."""
+    """Draw one figure of `size` inches; its ids are salted with its name, since all figures share one document."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots())

@@ -1,1 +1,1 @@
-"""The report of a model: one HTML file that needs nothing beside itself."""
+"""The report of a model: one self-contained HTML file."""

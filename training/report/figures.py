@@ -1,4 +1,4 @@
-"""Figures as SVG text, the same bytes for the same evaluation."""
+"""Figures of an evaluation as SVG text, the same bytes for the same evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.pages.drawing import AMBER, BLUE, GREEN, INK, PERCENT, QUIET, RED,
 
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
-    """SVG by name; a figure whose part of the evaluation is null or empty is left out."""
+    """SVG by name; a figure whose section of the evaluation is null or empty is left out."""
     drawn: dict[str, tuple[Callable[[Axes, Any], None], Any]] = {
         "reliability": (_reliability, evaluation["calibration"]["reliability"]),
         "gains": (_gains, evaluation["gains"]),
@@ -32,7 +32,7 @@ def _of(draw: Callable[[Axes, Any], None], part: Any) -> Callable[[Axes], None]:
 
 
 def _size(name: str, part: Any) -> tuple[float, float]:
-    """Inches: a line of months is wide, a list of bars is as high as it is long."""
+    """Width and height in inches: vintages are wide, bar charts grow with their number of bars."""
     if name == "vintages":
         return 11.2, 2.8
     rows = {"csi": 10, "reasons": len(part), "segments": len(part["segments"]) if name == "segments" else 0}
@@ -40,9 +40,9 @@ def _size(name: str, part: Any) -> tuple[float, float]:
 
 
 def _reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
-    predicted, observed = ([one[name] for one in bins] for name in ("predicted", "observed"))
+    predicted, observed = ([row[name] for row in bins] for name in ("predicted", "observed"))
     most = 1.08 * max([*predicted, *observed, 0.01])
-    error = [1.96 * (max(o * (1 - o), 1e-9) / one["n"]) ** 0.5 for o, one in zip(observed, bins, strict=True)]
+    error = [1.96 * (max(o * (1 - o), 1e-9) / row["n"]) ** 0.5 for o, row in zip(observed, bins, strict=True)]
     axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
     axes.errorbar(predicted, observed, yerr=error, fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5)
     axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
@@ -51,14 +51,18 @@ def _reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _gains(axes: Axes, deciles: Sequence[Mapping[str, Any]]) -> None:
-    total = sum(one["n"] for one in deciles)
+    total = sum(decile["n"] for decile in deciles)
     seen, shares = 0, [0.0]
-    for one in deciles:
-        seen += one["n"]
+    for decile in deciles:
+        seen += decile["n"]
         shares.append(seen / total)
     axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
     axes.plot(
-        shares, [0.0, *(one["cumulative_bads"] for one in deciles)], color=BLUE, marker="o", markersize=4
+        shares,
+        [0.0, *(decile["cumulative_bads"] for decile in deciles)],
+        color=BLUE,
+        marker="o",
+        markersize=4,
     )
     axes.set(
         xlabel="share of checkouts, riskiest first", ylabel="share of bads found", xlim=(0, 1), ylim=(0, 1.02)
@@ -69,8 +73,8 @@ def _gains(axes: Axes, deciles: Sequence[Mapping[str, Any]]) -> None:
 
 def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
     curve = part["curve"]
-    rates = [one["approval_rate"] for one in curve]
-    axes.plot(rates, [one["profit_per_unit"] for one in curve], color=GREEN, marker="o", markersize=3.5)
+    rates = [point["approval_rate"] for point in curve]
+    axes.plot(rates, [point["profit_per_unit"] for point in curve], color=GREEN, marker="o", markersize=3.5)
     axes.axhline(0, color=QUIET, linewidth=1)
     axes.axvline(part["approval_rate"], color=INK, linewidth=1, linestyle="--")
     axes.annotate(
@@ -83,7 +87,7 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
     )
     axes.set(xlabel="approval rate", ylabel="profit per unit asked for", xlim=(0, 1.01))
     bads = axes.twinx()
-    bads.plot(rates, [one["bad_rate"] for one in curve], color=AMBER, linewidth=1.4)
+    bads.plot(rates, [point["bad_rate"] for point in curve], color=AMBER, linewidth=1.4)
     bads.set_ylabel("bad rate of the approved", color=AMBER)
     bads.set_ylim(0, None)
     bads.grid(visible=False)
@@ -96,32 +100,34 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
 
 
 def _segments(axes: Axes, part: Mapping[str, Any]) -> None:
-    told = [one for one in part["segments"] if one["auc"] is not None][::-1]
-    places = range(len(told))
-    areas = [one["auc"] for one in told]
-    below = [max(one["auc"] - one["auc_low"], 0.0) for one in told]
-    above = [max(one["auc_high"] - one["auc"], 0.0) for one in told]
+    segments = [segment for segment in part["segments"] if segment["auc"] is not None][::-1]
+    positions = range(len(segments))
+    areas = [segment["auc"] for segment in segments]
+    below = [max(segment["auc"] - segment["auc_low"], 0.0) for segment in segments]
+    above = [max(segment["auc_high"] - segment["auc"], 0.0) for segment in segments]
     axes.axvspan(part["auc_low"], part["auc_high"], color="#eef3f8")
     axes.axvline(part["auc"], color=BLUE, linewidth=1)
-    axes.errorbar(areas, places, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
-    axes.set_yticks(list(places), [f"{one['by']} {one['value']}" for one in told])
+    axes.errorbar(areas, positions, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
+    axes.set_yticks(list(positions), [f"{segment['by']} {segment['value']}" for segment in segments])
     axes.set(xlabel="AUC with 95 % interval; the band is all checkouts")
     axes.grid(visible=False, axis="y")
 
 
 def _vintages(axes: Axes, months: Sequence[Mapping[str, Any]]) -> None:
-    places = range(len(months))
-    colours = [BLUE if one["mature"] else "#cfdbe7" for one in months]
-    axes.bar(places, [one["bad_rate"] for one in months], color=colours, width=0.72)
+    positions = range(len(months))
+    colours = [BLUE if month["mature"] else "#cfdbe7" for month in months]
+    axes.bar(positions, [month["bad_rate"] for month in months], color=colours, width=0.72)
     step = max(1, len(months) // 20)
-    axes.set_xticks(list(places)[::step], [one["month"] for one in months][::step], rotation=35, ha="right")
+    axes.set_xticks(
+        list(positions)[::step], [month["month"] for month in months][::step], rotation=35, ha="right"
+    )
     axes.set(ylabel="bad rate")
     axes.yaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="x")
 
 
 def _csi(axes: Axes, indices: Mapping[str, float]) -> None:
-    ranked = sorted(indices.items(), key=lambda one: (-one[1], one[0]))[:10][::-1]
+    ranked = sorted(indices.items(), key=lambda pair: (-pair[1], pair[0]))[:10][::-1]
     colours = [RED if value > 0.25 else AMBER if value > 0.10 else BLUE for _, value in ranked]
     axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=colours, height=0.7)
     for limit in (0.10, 0.25):
@@ -131,17 +137,29 @@ def _csi(axes: Axes, indices: Mapping[str, float]) -> None:
 
 
 def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:
-    ranked = sorted(frequency.items(), key=lambda one: (one[1], one[0]))
+    ranked = sorted(frequency.items(), key=lambda pair: (pair[1], pair[0]))
     axes.barh([code for code, _ in ranked], [share for _, share in ranked], color=BLUE, height=0.7)
-    axes.set(xlabel="share of the declined who are told it")
+    axes.set(xlabel="share of the declined with this reason")
     axes.xaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="y")
 
 
-def _alternatives(axes: Axes, found: Sequence[Mapping[str, Any]]) -> None:
-    best = sorted((one for one in found if one["on_frontier"]), key=lambda one: float(one["air"]))
-    axes.scatter([one["air"] for one in found], [one["auc"] for one in found], color="#b9cfe4", s=18)
+def _alternatives(axes: Axes, candidates: Sequence[Mapping[str, Any]]) -> None:
+    best = sorted(
+        (candidate for candidate in candidates if candidate["on_frontier"]),
+        key=lambda candidate: float(candidate["air"]),
+    )
+    axes.scatter(
+        [candidate["air"] for candidate in candidates],
+        [candidate["auc"] for candidate in candidates],
+        color="#b9cfe4",
+        s=18,
+    )
     axes.plot(
-        [one["air"] for one in best], [one["auc"] for one in best], color=BLUE, marker="o", markersize=4
+        [candidate["air"] for candidate in best],
+        [candidate["auc"] for candidate in best],
+        color=BLUE,
+        marker="o",
+        markersize=4,
     )
     axes.set(xlabel="lowest adverse impact ratio", ylabel="AUC")

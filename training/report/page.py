@@ -1,4 +1,4 @@
-"""report.html: an evaluation and its card as one page."""
+"""report.html: an evaluation and its model card as one page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.report.figures import figures
 
 
 def page(evaluation: Mapping[str, Any], card: Mapping[str, Any], texts: Mapping[str, str]) -> str:
-    """The whole document; `texts` are the reasons' by code."""
+    """The whole HTML document; `texts` are the reasons' texts by code."""
     moved = _moved(evaluation["stability"])
     return document(
         Path(__file__).parent, figures(evaluation), e=evaluation, card=card, features=moved, texts=texts
@@ -19,6 +19,6 @@ def page(evaluation: Mapping[str, Any], card: Mapping[str, Any], texts: Mapping[
 
 
 def _moved(stability: Mapping[str, Any]) -> list[tuple[str, float, float, float]]:
-    """Name, CSI and both missing shares of the features that moved most."""
-    ranked = sorted(stability["csi"].items(), key=lambda one: (-one[1], one[0]))[:10]
+    """(name, CSI, missing share early, missing share late) of the features that moved most."""
+    ranked = sorted(stability["csi"].items(), key=lambda pair: (-pair[1], pair[0]))[:10]
     return [(name, value, *stability["missing"][name]) for name, value in ranked]

@@ -298,6 +298,10 @@ class DecisionReader:
         """The stored decision, or None. Raises `StoreUnavailable`."""
         return _get(self._item, decision_id)
 
+    def get_many(self, decision_ids: Sequence[str]) -> dict[str, StoredDecision]:
+        """Stored decisions by id; ids that are not stored are left out."""
+        return {item.pk: _stored(item) for item in self._item.batch_get(decision_ids, consistent_read=True)}
+
 
 def _get(table: type[DecisionItem], decision_id: str) -> StoredDecision | None:
     try:

@@ -1,4 +1,4 @@
-"""A small trained set with its evaluation: `assessed(folder)` for whoever needs a valid evaluation.json."""
+"""A small lender trained and evaluated: `evaluated(folder)` makes a valid evaluation.json."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ ROWS = 900
 
 
 @dataclass(frozen=True)
-class Assessed:
-    """What the three jobs wrote. `root` is a PROCESSING_ROOT with `input/` and `output/`."""
+class EvaluatedLender:
+    """Output of the three jobs. `root` is a PROCESSING_ROOT with `input/` and `output/`."""
 
     root: Path
     bundle: Bundle
@@ -48,10 +48,10 @@ class Assessed:
     card: dict[str, Any]
 
 
-def assessed(
+def evaluated(
     root: Path, *, champion: Bundle | None = None, seeds: tuple[int, ...] = (1, 2), seed: int = 5
-) -> Assessed:
-    """Data set, training (40 rounds) and evaluation of the small lender below `root`; a second or two."""
+) -> EvaluatedLender:
+    """Build, train (40 rounds) and evaluate the small lender below `root`; takes a second or two."""
     inputs = root / "input"
     write_dataset(inputs / "dataset", seed=seed)
     trained(inputs, seeds)
@@ -60,27 +60,27 @@ def assessed(
     if champion:
         (inputs / "champion/bundle.json").write_bytes(champion.to_bytes())
     out = root / "output/evaluation"
-    found = assess.write(assess.read(inputs, small_lender()), CARD, "r1", out)
-    return Assessed(
+    evaluation = assess.write(assess.read(inputs, small_lender()), CARD, "r1", out)
+    return EvaluatedLender(
         root,
         JobOutput.read((inputs / "model/model.tar.gz").read_bytes()).bundle,
-        found,
+        evaluation,
         (out / "report.html").read_text(),
         json.loads((out / "model_card.json").read_text()),
     )
 
 
-def trained(inputs: Path, seeds: tuple[int, ...] = (1, 2), **settings: Any) -> train.Trained:
+def trained(inputs: Path, seeds: tuple[int, ...] = (1, 2), **settings: Any) -> train.TrainedModels:
     """Train on `inputs/dataset` and pack `inputs/model/model.tar.gz` as SageMaker would."""
     given = {"rounds": 40, "early_stopping": 0, **settings}
-    asked = train.Settings(run="r1", as_of=format_rfc3339(AS_OF), seeds=seeds, **given)
+    options = train.Settings(run="r1", as_of=format_rfc3339(AS_OF), seeds=seeds, **given)
     data = read_training_set(inputs / "dataset", small_lender())
-    found = train.train(data, asked, small_lender(), REASONS, POLICY)
+    result = train.train(data, options, small_lender(), REASONS, POLICY)
     out = inputs.parent / "model"
-    train.write(found, out)
+    train.write(result, out)
     (inputs / "model").mkdir(parents=True, exist_ok=True)
     (inputs / "model/model.tar.gz").write_bytes(packed(out))
-    return found
+    return result
 
 
 def packed(folder: Path) -> bytes:
@@ -124,20 +124,20 @@ def write_dataset(
     seed: int = 5,
 ) -> Path:
     """`dataset.parquet` and `manifest.json` as `training.dataset` writes them."""
-    found = population(seed) if columns is None else columns
-    rows = len(found["q"])
+    data = population(seed) if columns is None else columns
+    rows = len(data["q"])
     ids = [f"chk_{number}" for number in range(rows)]
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"row_id": ids, **found}), folder / "dataset.parquet")
+    pq.write_table(pa.table({"row_id": ids, **data}), folder / "dataset.parquet")
     manifest = {
         "format": 1,
         "run": "r1",
         "as_of": format_rfc3339(AS_OF),
         "rows": rows,
-        "bads": int(np.sum(found["bad"])),
+        "bads": int(np.sum(data["bad"])),
         "sha256": sha256((folder / "dataset.parquet").read_bytes()),
         "definition_hash": (definitions or small_lender()).hash,
-        "window": [format_rfc3339(int(found["q"][0])), format_rfc3339(int(found["q"][-1]))],
+        "window": [format_rfc3339(int(data["q"][0])), format_rfc3339(int(data["q"][-1]))],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
