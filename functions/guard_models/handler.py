@@ -30,7 +30,7 @@ GUARD = Guard(
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """What was taken back and why; nothing, as nearly always."""
-    told = GUARD.check(SystemClock().now_ms())
-    METRICS.add_metric("ModelsTakenBack", MetricUnit.Count, int(told["taken_back"] is not None))
-    LOGGER.info("guarded", extra=told)
-    return told
+    outcome = GUARD.check(SystemClock().now_ms())
+    METRICS.add_metric("ModelsTakenBack", MetricUnit.Count, int(outcome["taken_back"] is not None))
+    LOGGER.info("guarded", extra=outcome)
+    return outcome

@@ -35,8 +35,8 @@ REGISTERING = Registering(
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Name and verdict of the run's bundle. Safe to call again: the same bundle has the same name."""
     METRICS.add_metric("ModelsOffered", MetricUnit.Count, 1)
-    told = REGISTERING.register(event["run"], event["packed_uri"], SystemClock().now_ms())
-    LOGGER.info("registered" if told["passed"] else "refused", extra=told)
-    METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(told["passed"]))
-    METRICS.add_metric("ModelsWithoutLineage", MetricUnit.Count, int(told["no_lineage"] is not None))
-    return told
+    registration = REGISTERING.register(event["run"], event["packed_uri"], SystemClock().now_ms())
+    LOGGER.info("registered" if registration["passed"] else "refused", extra=registration)
+    METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(registration["passed"]))
+    METRICS.add_metric("ModelsWithoutLineage", MetricUnit.Count, int(registration["no_lineage"] is not None))
+    return registration

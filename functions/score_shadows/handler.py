@@ -36,17 +36,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Score what can be read, send the rest to the DLQ; an outage of S3 or the registry brings all back."""
     records = event["Records"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
-    shadows = [found for sha in REGISTRY.pointer().shadows if (found := judge_named(sha))]
+    shadows = [shadow for sha in REGISTRY.pointer().shadows if (shadow := judge_named(sha))]
     decisions, refused = readable(records, decision_of)
     for place, reason in refused.items():
         LOGGER.error("refused", extra={"code": reason.code, "field": reason.field})
         SQS.send_message(QueueUrl=DLQ_URL, **letter(records[place], reason))
     scored = {place: shadow_lines(decision, shadows) for place, decision in decisions.items()}
-    lines = {place: b"\n".join(found) for place, found in scored.items() if found}
+    lines = {place: b"\n".join(scores) for place, scores in scored.items() if scores}
     failed = archive(FIREHOSE.put_record_batch, STREAM, lines)
-    told = sum(map(len, scored.values()))
-    METRICS.add_metric("ShadowsScored", MetricUnit.Count, told)
-    METRICS.add_metric("ShadowsPassedOver", MetricUnit.Count, len(decisions) * len(shadows) - told)
+    shadows_scored = sum(map(len, scored.values()))
+    METRICS.add_metric("ShadowsScored", MetricUnit.Count, shadows_scored)
+    METRICS.add_metric("ShadowsPassedOver", MetricUnit.Count, len(decisions) * len(shadows) - shadows_scored)
     METRICS.add_metric("RecordsFailed", MetricUnit.Count, len(failed))
     return come_back(records, failed)
 

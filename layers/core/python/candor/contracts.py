@@ -253,8 +253,8 @@ def _event(wire: EventBody) -> Event:
         )
     occurred_at = _moment(wire.occurred_at, "occurred_at")
     voided_at = None if wire.voided_at is None else _moment(wire.voided_at, "voided_at")
-    told = wire.known_at if isinstance(wire, HistoryBody) else None
-    known_at = None if told is None else _moment(told, "known_at")
+    known_text = wire.known_at if isinstance(wire, HistoryBody) else None
+    known_at = None if known_text is None else _moment(known_text, "known_at")
     return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at, known_at)
 
 
@@ -268,8 +268,8 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def _refusal(error: msgspec.ValidationError) -> InvalidInput:
-    found = re.match(_PATH, str(error))  # patterns are compiled when somebody is refused, not at a cold start
-    what, path = (found["what"], found["path"]) if found else (str(error), None)
+    match = re.match(_PATH, str(error))  # patterns are compiled when somebody is refused, not at a cold start
+    what, path = (match["what"], match["path"]) if match else (str(error), None)
     name = None
     if missing := re.fullmatch(_MISSING, what):
         what, name = "A required field is missing", missing["name"]

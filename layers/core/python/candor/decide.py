@@ -137,10 +137,10 @@ class Decider:
         scope, reads = self._read(attempt.application, deadline)
         for turn in count():
             proposal = self._propose(attempt, scope, reads)
-            found = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
-            if not isinstance(found, Contended):
-                return _answered(proposal, found)
-            reads = self._read_again(found, scope, reads, turn, deadline)
+            stored = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
+            if not isinstance(stored, Contended):
+                return _answered(proposal, stored)
+            reads = self._read_again(stored, scope, reads, turn, deadline)
         raise AssertionError("unreachable")
 
     def _read(self, application: Application, deadline: Deadline) -> tuple[Scope, Reads]:
@@ -216,7 +216,7 @@ class Decider:
         application, checkout = attempt.application, attempt.application.checkout
         policy = champion.policy if champion else self._fallback
         unseen = scope.synchronous.unseen(vector.states)
-        found = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
+        assessment = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
@@ -228,21 +228,21 @@ class Decider:
             definition_hash=definitions.hash,
             bundle=champion.sha if champion else None,
             policy=policy.hash,
-            score=found.score,
-            cutoff=found.cutoff,
-            outcome=found.outcome,
-            component=found.component,
-            rules=found.rules,
-            reasons=found.reasons,
-            degraded=found.degraded,
+            score=assessment.score,
+            cutoff=assessment.cutoff,
+            outcome=assessment.outcome,
+            component=assessment.component,
+            rules=assessment.rules,
+            reasons=assessment.reasons,
+            degraded=assessment.degraded,
             unseen=unseen,
-            terms=found.terms,
+            terms=assessment.terms,
             adverse_action=adverse_action(
                 self._profile,
                 checkout.offer,
-                found.outcome,
+                assessment.outcome,
                 now_ms,
-                counter_offer=found.component is not None,
+                counter_offer=assessment.component is not None,
             ),
             regulation_profile=self._profile.name,
             attempt=os.urandom(8).hex(),
@@ -255,8 +255,8 @@ def drawn_by(key: bytes, token: str) -> Lot:
     """The lots of one customer: a keyed hash of the token and the challenger's name, so that nobody can choose a side."""
 
     def lot(sha: str) -> float:
-        found = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
-        return (int.from_bytes(found[:8]) >> 11) / 2**53
+        digest = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
+        return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
     return lot
 

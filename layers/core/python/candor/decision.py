@@ -21,7 +21,7 @@ VALID_FOR = HOUR
 """How long an approval may be used."""
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [one + other for one in _BASE32 for other in _BASE32]
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 _PLACES = range(120, -1, -10)
 _RECORD = msgspec.json.Encoder(enc_hook=array.tolist)
 
@@ -69,10 +69,10 @@ def to_record(decision: Decision) -> bytes:
 
 def parse_record(record: bytes) -> Decision:
     """The stored record's bytes → Decision; a null among its values is the NaN that JSON cannot write."""
-    found = msgspec.json.decode(record)
-    vector = found["vector"]
+    members = msgspec.json.decode(record)
+    vector = members["vector"]
     vector["values"] = array("d", [math.nan if value is None else value for value in vector["values"]])
-    return msgspec.convert(found, Decision)
+    return msgspec.convert(members, Decision)
 
 
 def decision_id(key: bytes, merchant_id: str, idempotency_key: str, *, livemode: bool) -> str:

@@ -14,8 +14,8 @@ class Key:
 
     def __init__(self, key: bytes) -> None:
         padded = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(one ^ 0x36 for one in padded))
-        self._outer = hashlib.sha256(bytes(one ^ 0x5C for one in padded))
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def digest(self, text: bytes) -> bytes:
         """The 32 bytes that `hmac.digest(key, text, "sha256")` gives."""

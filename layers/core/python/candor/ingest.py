@@ -154,8 +154,8 @@ def _groups(
             entity_key = event.entities.get(view.entity.name)
             if entity_key is not None:
                 grouped[view, view.item_key(entity_key, event.id)].append(event)
-    for (view, key), found in grouped.items():
-        yield _Group(view, key, synchronous if view.synchronous else store, found)
+    for (view, key), item_events in grouped.items():
+        yield _Group(view, key, synchronous if view.synchronous else store, item_events)
 
 
 def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
@@ -172,8 +172,8 @@ def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list
     size = min(MARKERS_PER_COMMIT, events_per_commit(group.key, (event.id for event in group.events)))
     for start in range(0, len(group.events), size):
         page = replace(group, events=group.events[start : start + size])
-        read, told = _commit(page, read, now_ms, retention)
-        applied.append(told)
+        read, page_applied = _commit(page, read, now_ms, retention)
+        applied.append(page_applied)
     return applied
 
 

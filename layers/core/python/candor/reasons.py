@@ -38,9 +38,9 @@ def matches(glob: str, name: str) -> bool:
         return False
     place = len(first)
     for part in inner:
-        if (found := name.find(part, place)) < 0:
+        if (position := name.find(part, place)) < 0:
             return False
-        place = found + len(part)
+        place = position + len(part)
     return name.endswith(last) and len(name) - len(last) >= place
 
 
@@ -85,16 +85,16 @@ class Catalogue:
         self.factor_of = tuple(self._factor(name) for name in features)
 
     def _factor(self, feature: str) -> int:
-        found = [
+        matching = [
             place
             for place, reason in enumerate(self.reasons)
             if any(matches(glob, feature) for glob in reason.features)
         ]
-        if len(found) != 1:
+        if len(matching) != 1:
             raise DefinitionError(
-                f'feature "{feature}" belongs to {len(found)} reasons; it needs exactly one'
+                f'feature "{feature}" belongs to {len(matching)} reasons; it needs exactly one'
             )
-        return found[0]
+        return matching[0]
 
     def by_factor(self, contributions: Sequence[float]) -> dict[str, float]:
         """Contributions (log odds, one a feature) summed per factor."""
@@ -120,7 +120,7 @@ class Catalogue:
 
     def _scored(self, contributions: Sequence[float]) -> set[str]:
         """Factors of which a feature contributed; all of them where the model told nothing apart."""
-        places = {place for place, one in zip(self.factor_of, contributions, strict=True) if one != 0.0}
+        places = {place for place, contribution in zip(self.factor_of, contributions, strict=True) if contribution != 0.0}
         return {self.reasons[place].factor for place in places or self.factor_of}
 
 
@@ -148,7 +148,7 @@ def untellable(reasons: Iterable[Reason]) -> list[str]:
 
 
 def _faults(reasons: tuple[Reason, ...]) -> Iterator[tuple[Reason, str]]:
-    told: set[str] = set()
+    seen: set[str] = set()
     for reason in reasons:
         text = " ".join(reason.text.lower().split())
         if not text:
@@ -158,6 +158,6 @@ def _faults(reasons: tuple[Reason, ...]) -> Iterator[tuple[Reason, str]]:
                 yield reason, f'"{phrase}" is not specific enough; name the factor'
         if any(character.isdigit() for character in text):
             yield reason, "a number tells a threshold; name the factor alone"
-        if text in told:
+        if text in seen:
             yield reason, "another reason has the same text"
-        told.add(text)
+        seen.add(text)

@@ -55,7 +55,7 @@ class SynchronousViews:
 
         Nothing is written on top of an item that could not be read: the bus brings it a copy of the event.
         """
-        found = []
+        commits = []
         for view, key in self._items(keys):
             if DECIDED not in view.event_types or reads[key].state == "unavailable":
                 continue
@@ -64,8 +64,8 @@ class SynchronousViews:
             except CorruptItem:
                 continue  # unavailable in the vector, and the updater fails on the copy where it is noticed
             if prepared.commit is not None:
-                found.append(prepared.commit)
-        return found
+                commits.append(prepared.commit)
+        return commits
 
     def _items(self, keys: Keys) -> Iterator[tuple[FeatureView, str]]:
         return ((view, key) for view in self._views for key in keys.get(view.name, ()))

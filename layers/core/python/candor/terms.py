@@ -28,12 +28,12 @@ class Limits(msgspec.Struct, frozen=True):
     installments: Installments | None = None
     charge_bps: BasisPoints | None = None
 
-    def strictest(self, other: Limits) -> Limits:
+    def strictest(self, second: Limits) -> Limits:
         """Both hold: the lower limit, the fewer payments, the higher charge."""
         return Limits(
-            _of(min, self.limit, other.limit),
-            _of(min, self.installments, other.installments),
-            _of(max, self.charge_bps, other.charge_bps),
+            _of(min, self.limit, second.limit),
+            _of(min, self.installments, second.installments),
+            _of(max, self.charge_bps, second.charge_bps),
         )
 
 
@@ -67,6 +67,6 @@ def is_counter_offer(terms: Terms, checkout: Checkout) -> bool:
     )
 
 
-def _of(choose: Callable[[Iterable[int]], int], one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
+def _of(choose: Callable[[Iterable[int]], int], first: int | None, second: int | None) -> int | None:
+    known = [value for value in (first, second) if value is not None]
     return choose(known) if known else None

@@ -269,14 +269,14 @@ def _problem(status: int, codes: list[str]) -> Schema:
         "allOf": [_ref("Problem")],
         "properties": {"status": {"const": status}, "code": {"enum": codes}},
     }
-    found: Schema = {
+    response: Schema = {
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": described}},
     }
     if status in _RETRYABLE:
         seconds = {"type": "string", "pattern": "^[0-9]+$"}
-        found["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
-    return found
+        response["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
+    return response
 
 
 def _ref(name: str) -> Schema:

@@ -33,5 +33,5 @@ def shadow_lines(decision: Decision, shadows: Iterable[Judge]) -> list[bytes]:
 
 def _line(decision: Decision, shadow: Judge) -> Line:
     features = shadow.bundle.features
-    found = judge(shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen)
-    return Line(decision.id, shadow.sha, found.score, found.outcome)
+    assessment = judge(shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen)
+    return Line(decision.id, shadow.sha, assessment.score, assessment.outcome)

@@ -119,7 +119,7 @@ def readable(
     records: Sequence[Record], read: Callable[[Record], T | None]
 ) -> tuple[dict[int, T], dict[int, InvalidInput]]:
     """What `read` makes of the records, by place, where it is not None; and of which it can make nothing, and why."""
-    found: dict[int, T] = {}
+    parsed: dict[int, T] = {}
     refused: dict[int, InvalidInput] = {}
     for place, record in enumerate(records):
         try:
@@ -128,8 +128,8 @@ def readable(
             refused[place] = reason
             continue
         if made is not None:
-            found[place] = made
-    return found, refused
+            parsed[place] = made
+    return parsed, refused
 
 
 def archive(put_record_batch: Callable[..., Any], stream: str, lines: Mapping[int, bytes]) -> set[int]:

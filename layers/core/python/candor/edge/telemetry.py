@@ -35,8 +35,8 @@ def _metrics(now_ms: int, stage: str, values: Mapping[str, float]) -> dict[str, 
 def _declared(names: tuple[str, ...]) -> msgspec.Raw:
     """What tells CloudWatch which members are metrics: the same in every line of a kind."""
     metrics = [{"Name": name, "Unit": _UNITS.get(name, "Count")} for name in names]
-    found = [{"Namespace": NAMESPACE, "Dimensions": [["service", "stage"]], "Metrics": metrics}]
-    return msgspec.Raw(msgspec.json.encode(found))
+    directives = [{"Namespace": NAMESPACE, "Dimensions": [["service", "stage"]], "Metrics": metrics}]
+    return msgspec.Raw(msgspec.json.encode(directives))
 
 
 def decision_line(decision: Decision, stage: str, clock: Clock, latency_ms: float) -> dict[str, object]:

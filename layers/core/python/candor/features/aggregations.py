@@ -158,7 +158,7 @@ class Aggregation:
 
     def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
         """``unpack`` of each."""
-        return [self.unpack(one) for one in stored]
+        return [self.unpack(partial) for partial in stored]
 
     @property
     def most_taken(self) -> int:
@@ -367,8 +367,8 @@ class _Extreme(Aggregation):
         return event[2] if partial is None else self.choose(partial, event[2])
 
     def update_all(self, partial: int | None, events: Inputs) -> Any:
-        found = self.choose(events[2])
-        return found if partial is None else self.choose(partial, found)
+        extreme = self.choose(events[2])
+        return extreme if partial is None else self.choose(partial, extreme)
 
     def merge(self, left: int | None, right: int | None) -> Any:
         if left is None or right is None:
@@ -376,8 +376,8 @@ class _Extreme(Aggregation):
         return self.choose(left, right)
 
     def merge_all(self, partials: Sequence[int | None]) -> Any:
-        found = [partial for partial in partials if partial is not None]
-        return self.choose(found) if found else None
+        present = [partial for partial in partials if partial is not None]
+        return self.choose(present) if present else None
 
     def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)
@@ -421,16 +421,16 @@ class _Edge(Aggregation):
         return self._pick(partial, (max if self.takes_later else min)(zip(*events, strict=True)))
 
     def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
-        found = [partial for partial in partials if partial is not None]
-        return (max if self.takes_later else min)(found, key=moment) if found else None
+        present = [partial for partial in partials if partial is not None]
+        return (max if self.takes_later else min)(present, key=moment) if present else None
 
     def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
         return STORED_EVENT
 
-    def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
-        if one is None:
+    def _pick(self, current: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
+        if current is None:
             return other
-        return other if (moment(other) > moment(one)) is self.takes_later else one
+        return other if (moment(other) > moment(current)) is self.takes_later else current
 
     def summary(self, partial: Sequence[Any] | None, q: int) -> Parts:
         return (None if partial is None else partial[2],)
@@ -507,8 +507,8 @@ class TimeSinceLast(Aggregation):
         return event[0] if partial is None else max(partial, event[0])
 
     def update_all(self, partial: int | None, events: Inputs) -> int | None:
-        found = max(events[0])
-        return found if partial is None else max(partial, found)
+        latest = max(events[0])
+        return latest if partial is None else max(partial, latest)
 
     def merge(self, left: int | None, right: int | None) -> int | None:
         if left is None or right is None:

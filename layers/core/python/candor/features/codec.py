@@ -49,5 +49,5 @@ def unseal(view: FeatureView, blob: bytes) -> tuple[int, list[Any]]:
 
 def id_hash(event_id: str) -> int:
     """64-bit BLAKE2b of an event id, as the ring keeps it."""
-    (found,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
-    return int(found)
+    (digest,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
+    return int(digest)

@@ -141,17 +141,17 @@ class Ratio(Aggregation):
         return None if pair == [None, None] else pair
 
     def update(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
-        at, event_id, (one, other) = event
+        at, event_id, (dividend, divisor) = event
         return (
-            partial[0] if one is None else self.of.update(partial[0], (at, event_id, one)),
-            partial[1] if other is None else self.to.update(partial[1], (at, event_id, other)),
+            partial[0] if dividend is None else self.of.update(partial[0], (at, event_id, dividend)),
+            partial[1] if divisor is None else self.to.update(partial[1], (at, event_id, divisor)),
         )
 
     def remove(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
-        at, event_id, (one, other) = event
+        at, event_id, (dividend, divisor) = event
         return (
-            partial[0] if one is None else self.of.remove(partial[0], (at, event_id, one)),
-            partial[1] if other is None else self.to.remove(partial[1], (at, event_id, other)),
+            partial[0] if dividend is None else self.of.remove(partial[0], (at, event_id, dividend)),
+            partial[1] if divisor is None else self.to.remove(partial[1], (at, event_id, divisor)),
         )
 
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:

@@ -93,9 +93,9 @@ def _added(partial: Buckets, bucket: int, amount: int) -> Buckets:
     return [*partial[:place], *([(bucket, amount)] if amount else []), *partial[after:]]
 
 
-def _summed(found: Iterable[tuple[int, int]]) -> Buckets:
+def _summed(amounts: Iterable[tuple[int, int]]) -> Buckets:
     sums: defaultdict[int, int] = defaultdict(int)
-    for bucket, amount in found:
+    for bucket, amount in amounts:
         sums[bucket] += amount
     return [(bucket, sums[bucket]) for bucket in sorted(sums) if sums[bucket]]
 

@@ -82,22 +82,22 @@ class Definitions:
         A model must not notice: the features have the same names.
         """
         views = [self.view(view.name, versions.get(view.name, view.version)) for view in self.views]
-        found = self._with(views, self.on_demand)
-        if found.features != self.features:
+        served = self._with(views, self.on_demand)
+        if served.features != self.features:
             raise DefinitionError(
                 "the other version has other features: train a model on it and promote that"
             )
-        return found
+        return served
 
     def pinned(self, features: Sequence[str], definition_hash: str) -> Definitions | None:
         """The declarations that a model was trained on, of all that are kept; None if they are not among them."""
         named = {feature.partition(".")[0] for feature in features}
         names = dict.fromkeys(view.name for view in self.kept if view.name in named)
-        on_demand = [one for one in self.on_demand if one.feature in features]
+        on_demand = [feature for feature in self.on_demand if feature.feature in features]
         for views in product(*([view for view in self.kept if view.name == name] for name in names)):
-            found = self._with(views, on_demand)
-            if found.features == tuple(features) and found.hash == definition_hash:
-                return found
+            candidate = self._with(views, on_demand)
+            if candidate.features == tuple(features) and candidate.hash == definition_hash:
+                return candidate
         return None
 
     def require_keys(self) -> None:
@@ -216,8 +216,8 @@ def _check_id(event_id: str) -> None:
 
 def _by_name(declared: Iterable[Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
-    for one in declared:
-        if one.name in named:
-            raise DefinitionError(f'"{one.name}" is declared twice')
-        named[one.name] = one
+    for declaration in declared:
+        if declaration.name in named:
+            raise DefinitionError(f'"{declaration.name}" is declared twice')
+        named[declaration.name] = declaration
     return named

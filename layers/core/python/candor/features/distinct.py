@@ -105,8 +105,8 @@ class Distinct(Aggregation):
 @lru_cache(maxsize=4_096, typed=True)
 def _digest(value: Any) -> int:
     """64 bits of a value; the same few merchants, categories and devices come again and again."""
-    found = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
-    return int.from_bytes(found, "big", signed=True)
+    digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _observe(registers: bytes, digests: Collection[int]) -> bytes:

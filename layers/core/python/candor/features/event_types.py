@@ -90,12 +90,12 @@ class Entity(msgspec.Struct, frozen=True):
         """The entity's token in this application, or None where it names none."""
         if self.key is None:
             return None
-        found: Any = application
+        member: Any = application
         for step in self.key.split("."):
-            if found is None:
+            if member is None:
                 return None
-            found = getattr(found, step)
-        return None if found is None else str(found)
+            member = getattr(member, step)
+        return None if member is None else str(member)
 
 
 def _check_key(name: str, key: str) -> None:

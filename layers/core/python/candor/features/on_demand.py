@@ -36,12 +36,12 @@ class OnDemand(msgspec.Struct, frozen=True):
         applicant the answer, nor pass for a missing value.
         """
         try:
-            found = self.fn(checkout, features)
-            return float(found) if found is not None and math.isfinite(found) else math.nan
+            number = self.fn(checkout, features)
+            return float(number) if number is not None and math.isfinite(number) else math.nan
         except Exception:  # noqa: BLE001 - the lender's own code: it may raise anything
             return None
 
     def value(self, checkout: Checkout, features: Mapping[str, float]) -> float:
         """The number that stands in the vector, online and offline: NaN without an answer, for whatever reason."""
-        found = self.answer(checkout, features)
-        return math.nan if found is None else found
+        number = self.answer(checkout, features)
+        return math.nan if number is None else number

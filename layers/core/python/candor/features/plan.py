@@ -105,11 +105,11 @@ class Plan:
 
         A level holds the tiles that begin after line − reach − length and before line − reach of the finer level.
         """
-        found, before = [], -ahead
+        bounds, before = [], -ahead
         for length, reach in self.levels:
-            found.append((length, -(-(reach + length - before) // length)))
+            bounds.append((length, -(-(reach + length - before) // length)))
             before = reach
-        return [*found, (LONGEST, 1)] if self.lifetime else found
+        return [*bounds, (LONGEST, 1)] if self.lifetime else bounds
 
     def fingerprint(self, row: Row) -> int:
         """CRC-32 of the moment and the prepared values of a raw event: what a void must equal to be taken back."""
@@ -128,7 +128,7 @@ class Plan:
         """Partials with one more event."""
         inputs = self._inputs(row)
         return [
-            partial if (found := inputs[column]) is None else update(partial, found)
+            partial if (event := inputs[column]) is None else update(partial, event)
             for (update, column), partial in zip(self.updates, partials, strict=True)
         ]
 
@@ -139,7 +139,7 @@ class Plan:
         moments, ids, *columns = zip(*rows, strict=True)
         inputs = [self._counted(moments, ids, column) for column in columns]
         return [
-            partial if (found := inputs[column]) is None else update_all(partial, found)
+            partial if (events := inputs[column]) is None else update_all(partial, events)
             for (update_all, column), partial in zip(self.bulk_updates, partials, strict=True)
         ]
 
@@ -147,7 +147,7 @@ class Plan:
         """Partials with one event less, as far as an aggregation can give an event back."""
         inputs = self._inputs(row)
         return [
-            partial if remove is None or (found := inputs[column]) is None else remove(partial, found)
+            partial if remove is None or (event := inputs[column]) is None else remove(partial, event)
             for (remove, column), partial in zip(self.removals, partials, strict=True)
         ]
 
@@ -160,10 +160,10 @@ class Plan:
         """The events that count for one source; None if none does."""
         if None not in values:
             return moments, ids, values
-        found = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
-        if not found:
+        events = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
+        if not events:
             return None
-        counted = zip(*found, strict=True)
+        counted = zip(*events, strict=True)
         return next(counted), next(counted), next(counted)
 
     @staticmethod

@@ -116,8 +116,8 @@ class Compare(Predicate, msgspec.Struct, frozen=True, eq=False):
         return ["cmp", self.field, self.op, self.value]
 
     def matches(self, event: Event) -> bool:
-        found = event.data.get(self.field)
-        return type(found) is type(self.value) and _COMPARE[self.op](found, self.value)
+        member = event.data.get(self.field)
+        return type(member) is type(self.value) and _COMPARE[self.op](member, self.value)
 
 
 class _Pair(Predicate, msgspec.Struct, frozen=True, eq=False):

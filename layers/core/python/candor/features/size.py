@@ -71,11 +71,11 @@ def most_tile(view: FeatureView, span: int) -> int:
 
 def declared_texts(view: FeatureView) -> dict[str, int]:
     """Number of different texts of each field that all the view's events bound."""
-    found = defaultdict(list)
+    texts_by_field = defaultdict(list)
     for event in view.events:
         for name, kind in event.fields.items():
-            found[name].append(kind.of)
-    return {name: len(set(chain.from_iterable(texts))) for name, texts in found.items() if all(texts)}
+            texts_by_field[name].append(kind.of)
+    return {name: len(set(chain.from_iterable(texts))) for name, texts in texts_by_field.items() if all(texts)}
 
 
 def largest_exact(view: FeatureView, ahead: int) -> int:
@@ -90,9 +90,9 @@ def largest_exact(view: FeatureView, ahead: int) -> int:
 
 def _exact_to(exact: int, aggregation: Aggregation) -> Aggregation:
     """The aggregation with distinct counts that are exact to as many values at most."""
-    found = copy(aggregation)
-    if isinstance(found, Distinct):
-        found.exact = min(found.exact, exact)
-    if isinstance(found, Ratio):
-        found.of, found.to = _exact_to(exact, found.of), _exact_to(exact, found.to)
-    return found
+    limited = copy(aggregation)
+    if isinstance(limited, Distinct):
+        limited.exact = min(limited.exact, exact)
+    if isinstance(limited, Ratio):
+        limited.of, limited.to = _exact_to(exact, limited.of), _exact_to(exact, limited.to)
+    return limited

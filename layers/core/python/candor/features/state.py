@@ -131,7 +131,7 @@ class ViewState(msgspec.Struct):
         unsettled = self._take_in(list(fresh.values()), rows, resolve)
         if not self.markers:
             second = now_ms // SECOND << STAMP
-            self.ring.update((key, second | found) for key, found in zip(fresh, prints, strict=True))
+            self.ring.update((key, second | fingerprint) for key, fingerprint in zip(fresh, prints, strict=True))
         went_stale = self.stale and (duplicate or not was_stale)
         return Applied(list(fresh.values()), prints, too_late, erased, unsettled, went_stale)
 

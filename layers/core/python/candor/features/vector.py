@@ -91,7 +91,7 @@ def build(
 ) -> FeatureVector:
     """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent."""
     named, states = windowed(definitions, reads, keys, q)
-    answers = [one.answer(checkout, named) for one in definitions.on_demand]
+    answers = [feature.answer(checkout, named) for feature in definitions.on_demand]
     if None in answers:
         states[REQUEST] = "unavailable"
     ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
@@ -106,8 +106,8 @@ def windowed(
     named: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
-        found = [reads[key] for key in keys.get(view.name, ())]
-        states[view.name], numbers = view_values(view, found, q)
+        view_reads = [reads[key] for key in keys.get(view.name, ())]
+        states[view.name], numbers = view_values(view, view_reads, q)
         named.update(zip((feature.name for feature in view.features), numbers, strict=True))
     return named, states
 

@@ -126,10 +126,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     def trained_on(self, definitions: Definitions) -> Definitions:
         """Of all that is kept, the declarations that the bundle was trained on. BundleRefused if they are not among it."""
-        found = definitions.pinned(self.features, self.definition_hash)
-        if found is None:
+        trained = definitions.pinned(self.features, self.definition_hash)
+        if trained is None:
             self.require(definitions)
-        return found or definitions
+        return trained or definitions
 
     def __post_init__(self) -> None:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")

@@ -80,9 +80,9 @@ def _require_whole(text: bytes) -> None:
 
     It parses the trees in parallel and an exception there cannot be caught; the header says each tree's size.
     """
-    header, found, _ = text.partition(b"\n\nTree=0\n")
+    header, separator, _ = text.partition(b"\n\nTree=0\n")
     sizes = next((line[11:].split() for line in header.splitlines() if line.startswith(b"tree_sizes=")), [])
-    if not header.startswith(b"tree\n") or not found or not all(size.isdigit() for size in sizes):
+    if not header.startswith(b"tree\n") or not separator or not all(size.isdigit() for size in sizes):
         raise ModelRefused("the text is not a LightGBM model with at least one tree")
     place = len(header) + 2
     for number, size in enumerate(sizes):

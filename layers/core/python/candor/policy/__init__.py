@@ -101,7 +101,7 @@ class Policy:
         except (RuntimeError, ValueError) as error:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
         tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
-        if not any({"rule", "outcome"} <= {column["field"] for column in one["outputs"]} for one in tables):
+        if not any({"rule", "outcome"} <= {column["field"] for column in table["outputs"]} for table in tables):
             raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
         for one in tables:
             _require_expressions(one)
@@ -111,8 +111,8 @@ class Policy:
         """Every row that fires, combined: a decline outweighs a review, a review an approval."""
         try:
             # As text: zen keeps every digit of it, and rounds Python's floats to about 15.
-            found: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
-            rows = msgspec.convert(found if isinstance(found, list) else [found], list[Row])
+            result: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
+            rows = msgspec.convert(result if isinstance(result, list) else [result], list[Row])
         except (RuntimeError, ValueError, msgspec.ValidationError) as error:
             raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
         return combine(rows)

@@ -49,7 +49,7 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
         return [str(error)]
     tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
     return [
-        fault for one in tables for fault in (*_names(one, known), *_outputs(one, known), *_unreachable(one))
+        fault for content in tables for fault in (*_names(content, known), *_outputs(content, known), *_unreachable(content))
     ]
 
 
@@ -85,9 +85,9 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
         ):
             yield f"{where}: an output must be a constant, so that it can be checked before it is told"
             continue
-        found = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
+        values = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
         try:
-            row = msgspec.convert({name: _whole(value) for name, value in found.items()}, Row)
+            row = msgspec.convert({name: _whole(value) for name, value in values.items()}, Row)
         except (msgspec.ValidationError, ValueError) as error:
             yield f"{where}: {error}"
             continue
@@ -119,7 +119,7 @@ def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
     whole = [column["id"] for column in table["inputs"] if not column.get("field")]
     taken: list[list[frozenset[int]]] = []
     for place, (rule, sets) in enumerate(zip(table["rules"], met, strict=True)):
-        dead = [field for field, found in zip(groups, sets, strict=True) if not found]
+        dead = [field for field, values in zip(groups, sets, strict=True) if not values]
         if dead:
             yield f"{_row(table, place)} never fires: no value of {dead[0]} meets its condition"
         elif table["hitPolicy"] == "first" and not _free(sets, taken):
@@ -175,22 +175,22 @@ def _values(field: str, cells: Sequence[str]) -> list[tuple[Value, float]]:
 
 
 def _values_at(field: str, cells: Sequence[str], cutoff: float) -> list[Value]:
-    texts = {found[1:-1] for cell in cells for found in _STRING.findall(cell)}
+    texts = {text[1:-1] for cell in cells for text in _STRING.findall(cell)}
     if field == "degraded":
         return [True, False]
     if field == "currency":
         return [*sorted(CURRENCIES & texts), *sorted(CURRENCIES - texts)[:1]]
     if field.startswith("states"):
         return [*STATES]
-    numbers = {float(found) for cell in cells for found in _NUMBER.findall(_STRING.sub("", cell))}
-    numbers |= {-one for one in numbers} | {0.0}
-    numbers |= {cutoff, *(cutoff * one for one in numbers), *(cutoff / one for one in numbers if one)}
+    numbers = {float(number) for cell in cells for number in _NUMBER.findall(_STRING.sub("", cell))}
+    numbers |= {-number for number in numbers} | {0.0}
+    numbers |= {cutoff, *(cutoff * number for number in numbers), *(cutoff / number for number in numbers if number)}
     low, high = _domain(field)
-    ordered = sorted({low, high, *(one for one in numbers if low <= one <= high)})
-    between = [(one + other) / 2 for one, other in pairwise(ordered)]
+    ordered = sorted({low, high, *(number for number in numbers if low <= number <= high)})
+    between = [(number + following) / 2 for number, following in pairwise(ordered)]
     if field in _WHOLE:
-        beside = {float(round(one + step)) for one in [*ordered, *between] for step in (-1, 0, 1)}
-        return [one for one in sorted(beside) if low <= one <= high]
+        beside = {float(round(number + step)) for number in [*ordered, *between] for step in (-1, 0, 1)}
+        return [number for number in sorted(beside) if low <= number <= high]
     return [*ordered, *between, *sorted(texts), None]
 
 

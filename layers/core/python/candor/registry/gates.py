@@ -40,11 +40,11 @@ class Thresholds:
     @classmethod
     def parse(cls, text: str) -> Thresholds:
         """From a JSON object that names each threshold. ValueError if one is missing, unknown or no number."""
-        found = json.loads(text)
+        members = json.loads(text)
         names = {field.name for field in fields(cls)}
-        if not isinstance(found, dict) or set(found) != names:
+        if not isinstance(members, dict) or set(members) != names:
             raise ValueError(f"thresholds: give exactly {', '.join(sorted(names))}")
-        return cls(**{name: float(value) for name, value in found.items()})
+        return cls(**{name: float(value) for name, value in members.items()})
 
 
 class Failure(NamedTuple):
@@ -64,8 +64,8 @@ Gate = Callable[["Part", Thresholds], Iterator[str]]
 class Part:
     """One level of an evaluation; `number` insists."""
 
-    def __init__(self, found: Any, path: str = "") -> None:
-        self._found, self._path = found if isinstance(found, Mapping) else {}, path
+    def __init__(self, members: Any, path: str = "") -> None:
+        self._found, self._path = members if isinstance(members, Mapping) else {}, path
 
     def __contains__(self, name: str) -> bool:
         return self._found.get(name) is not None
@@ -82,8 +82,8 @@ class Part:
 
     def parts(self, name: str) -> list[Part]:
         """A list's members; none where there is no list."""
-        found = self._found.get(name)
-        return [Part(one, f"{self._path}{name}.") for one in found] if isinstance(found, list) else []
+        members = self._found.get(name)
+        return [Part(member, f"{self._path}{name}.") for member in members] if isinstance(members, list) else []
 
     def plain(self, name: str) -> Any:
         """What is there, whatever it is."""
@@ -122,52 +122,52 @@ def _reasons(gate: Gate, whole: Part, thresholds: Thresholds) -> list[str]:
         return [str(missing)]
 
 
-def _quality(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _quality(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     """The AUC's interval lies above the minimum, and that of the difference to the champion not below what may be lost."""
     low = whole["discrimination"].number("auc_low")
-    if low <= asked.min_auc:
-        yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {asked.min_auc:g}"
+    if low <= thresholds.min_auc:
+        yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {thresholds.min_auc:g}"
     if "comparison" in whole:
-        found = whole["comparison"]
-        low, high = found.number("low"), found.number("high")
+        comparison = whole["comparison"]
+        low, high = comparison.number("low"), comparison.number("high")
         if high < 0.0:
             yield f"worse than the champion with confidence: its AUC differs by {low:+.4f} to {high:+.4f}"
-        elif low < -asked.max_auc_loss:
+        elif low < -thresholds.max_auc_loss:
             yield (
                 f"it may be worse than the champion by {-low:.4f} of AUC (confidence interval "
-                f"{low:+.4f} to {high:+.4f}), {asked.max_auc_loss:g} may be lost at most"
+                f"{low:+.4f} to {high:+.4f}), {thresholds.max_auc_loss:g} may be lost at most"
             )
 
 
-def _calibration(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _calibration(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     slope, ece = (whole["calibration"].number(name) for name in ("slope", "ece"))
-    if not asked.min_slope <= slope <= asked.max_slope:
-        yield f"the calibration's slope is {slope:.3f}, it must be {asked.min_slope:g} to {asked.max_slope:g}"
-    if ece > asked.max_ece:
-        yield f"the expected calibration error is {ece:.4f}, at most {asked.max_ece:g} is allowed"
+    if not thresholds.min_slope <= slope <= thresholds.max_slope:
+        yield f"the calibration's slope is {slope:.3f}, it must be {thresholds.min_slope:g} to {thresholds.max_slope:g}"
+    if ece > thresholds.max_ece:
+        yield f"the expected calibration error is {ece:.4f}, at most {thresholds.max_ece:g} is allowed"
 
 
-def _stability(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _stability(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     psi = whole["stability"].number("psi")
-    if psi > asked.max_psi:
-        yield f"the score's PSI is {psi:.3f}, at most {asked.max_psi:g} is allowed: the population has moved"
+    if psi > thresholds.max_psi:
+        yield f"the score's PSI is {psi:.3f}, at most {thresholds.max_psi:g} is allowed: the population has moved"
 
 
-def _fairness(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _fairness(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     """Only where groups are given: a lender that keeps none has nothing to compare."""
-    for found in whole["fairness"].parts("groups"):
-        air, name = found.number("air"), found.plain("group")
-        if air < asked.min_air:
+    for group in whole["fairness"].parts("groups"):
+        air, name = group.number("air"), group.plain("group")
+        if air < thresholds.min_air:
             yield (
-                f"the adverse impact ratio of group {name!s} against {found.plain('reference')!s} is {air:.3f}, "
-                f"it must be {asked.min_air:g} or more"
+                f"the adverse impact ratio of group {name!s} against {group.plain('reference')!s} is {air:.3f}, "
+                f"it must be {thresholds.min_air:g} or more"
             )
 
 
-def _latency(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _latency(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     slow = whole["latency"].number("score_us_p99")
-    if slow > asked.max_score_us_p99:
-        yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {asked.max_score_us_p99:g} is allowed"
+    if slow > thresholds.max_score_us_p99:
+        yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {thresholds.max_score_us_p99:g} is allowed"
 
 
 def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
@@ -178,25 +178,25 @@ def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
         yield f"the engine scores {mismatches:.0f} of {rows:.0f} rows otherwise than LightGBM itself"
 
 
-def _told(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _told(whole: Part, thresholds: Thresholds) -> Iterator[str]:
     without, stability = (whole["reasons"].number(name) for name in ("without", "stability"))
-    if without > asked.max_without_reasons:
-        yield f"{without:.2%} of the declined have no reason, at most {asked.max_without_reasons:.2%} is allowed"
-    if stability < asked.min_reason_stability:
+    if without > thresholds.max_without_reasons:
+        yield f"{without:.2%} of the declined have no reason, at most {thresholds.max_without_reasons:.2%} is allowed"
+    if stability < thresholds.min_reason_stability:
         yield (
             f"reasons agree between seeds by {stability:.2f} (mean Jaccard), "
-            f"it must be {asked.min_reason_stability:g} or more: they would be another retraining's accident"
+            f"it must be {thresholds.min_reason_stability:g} or more: they would be another retraining's accident"
         )
 
 
 def _leakage(whole: Part, _: Thresholds) -> Iterator[str]:
-    found = whole["leakage"]
-    if found.plain("suspected") is False:
+    leakage = whole["leakage"]
+    if leakage.plain("suspected") is False:
         return
-    told = [
-        f"{one.plain('feature') or one.plain('rows')}: {one.plain('what')}" for one in found.parts("findings")
+    suspicions = [
+        f"{finding.plain('feature') or finding.plain('rows')}: {finding.plain('what')}" for finding in leakage.parts("findings")
     ]
-    yield f"the evaluation suspects a leak ({'; '.join(told[:3]) or 'it does not say where'})"
+    yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'it does not say where'})"
 
 
 GATES: Final[Mapping[str, Gate]] = {

@@ -40,10 +40,10 @@ class Limits:
     @classmethod
     def parse(cls, text: str) -> Limits:
         """From a JSON object that names each limit. ValueError if one is missing or unknown."""
-        found = json.loads(text)
-        if not isinstance(found, dict) or set(found) != {field.name for field in fields(cls)}:
+        members = json.loads(text)
+        if not isinstance(members, dict) or set(members) != {field.name for field in fields(cls)}:
             raise ValueError(f"limits: give exactly {', '.join(field.name for field in fields(cls))}")
-        return cls(**found)
+        return cls(**members)
 
 
 class Traffic(NamedTuple):
@@ -66,11 +66,11 @@ class Change(NamedTuple):
 
 def latest(pointer: Pointer) -> Change | None:
     """The latest change, or None before the first promotion."""
-    found = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
+    changes = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
     if pointer.challenger:
-        one = pointer.challenger
-        found.append(Change("challenger", one.bundle, one.at, one.by))
-    return max(found, key=lambda change: change.at, default=None)
+        challenge = pointer.challenger
+        changes.append(Change("challenger", challenge.bundle, challenge.at, challenge.by))
+    return max(changes, key=lambda change: change.at, default=None)
 
 
 def harm(before: Traffic, since: Traffic, limits: Limits) -> list[str]:
@@ -122,9 +122,9 @@ class Guard:
             after = self._take_back(change, now_ms, "; ".join(why))
         except (NothingToRollBack, PromotionConflict) as stopped:
             return {"taken_back": None, "why": [*why, str(stopped)]}
-        told = {"taken_back": change.bundle, "was": change.kind, "serves": after.bundle, "why": why}
-        self._tell(told)
-        return told
+        outcome = {"taken_back": change.bundle, "was": change.kind, "serves": after.bundle, "why": why}
+        self._tell(outcome)
+        return outcome
 
     def traffic(self, start_ms: int, end_ms: int) -> Traffic:
         """Sums of a period, by the scorer's own metrics."""
@@ -145,8 +145,8 @@ class Guard:
         )
         sums = dict.fromkeys((name.lower() for name in _COUNTED), 0.0)
         for page in pages:
-            for found in page["MetricDataResults"]:
-                sums[found["Id"]] += sum(found["Values"])
+            for result in page["MetricDataResults"]:
+                sums[result["Id"]] += sum(result["Values"])
         return Traffic(*(sums[name.lower()] for name in _COUNTED))
 
     def _take_back(self, change: Change, now_ms: int, why: str) -> Pointer:
@@ -154,9 +154,9 @@ class Guard:
             return self.registry.end_challenge(by=GUARD, at=now_ms, why=why)
         return self.registry.restore(by=GUARD, at=now_ms, why=why)
 
-    def _tell(self, told: Mapping[str, Any]) -> None:
-        subject = f"candor {self.stage}: a {told['was']} was taken back"
-        self.sns.publish(TopicArn=self.topic, Subject=subject, Message=json.dumps(told, indent=1))
+    def _tell(self, outcome: Mapping[str, Any]) -> None:
+        subject = f"candor {self.stage}: a {outcome['was']} was taken back"
+        self.sns.publish(TopicArn=self.topic, Subject=subject, Message=json.dumps(outcome, indent=1))
 
 
 def _moment(ms: int) -> datetime:

@@ -91,13 +91,13 @@ def state_in(pointer: Pointer, sha: str, resting: str) -> str:
 
 def named(*pointers: Pointer) -> list[str]:
     """Every bundle that one of the pointers names, once."""
-    found = [
+    names = [
         sha
         for each in pointers
         for sha in (each.bundle, each.challenger and each.challenger.bundle, *each.shadows)
         if sha
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
 def transition(bundle: str, before: str | None, after: str, word: Word) -> Transition:

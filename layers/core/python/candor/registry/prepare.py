@@ -26,11 +26,11 @@ class Preparation:
     bundles: str
     prefix: str
 
-    def prepare(self, asked: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    def prepare(self, request: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         """The state of a run at its start. Raises InvalidInput, StepUnderWay, RunExhausted, StoreUnavailable."""
-        run, promote = run_name(asked, now_ms), promotes(asked)
+        run, promote = run_name(request, now_ms), promotes(request)
         folder = RunFolder(self.s3, self.training, run)
-        order = order_of(asked, folder.order(), run, now_ms)
+        order = order_of(request, folder.order(), run, now_ms)
         order = order_of({}, folder.keep_order(order.as_json()), run, now_ms)
         compared = self._lay_champion(folder, run)
         outputs = {

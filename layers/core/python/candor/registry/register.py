@@ -49,12 +49,12 @@ class Registering:
         refused = failures(evaluation, self.thresholds)
         keep_bundle(self.s3, self.bundles, bundle.sha, bundle.to_bytes())
         folder.keep_evaluation(self.bundles, bundle.sha)
-        found = figures(bundle, evaluation)
+        metrics = figures(bundle, evaluation)
         known = self.registry.register(
             Registration(
                 bundle.sha,
                 REFUSED if refused else CANDIDATE,
-                found,
+                metrics,
                 run,
                 now_ms,
                 gates=[(each.gate, each.reason) for each in refused],
@@ -66,7 +66,7 @@ class Registering:
             "passed": not refused,
             "compared": held_against_the_champion(evaluation),
             "champion": evaluation.get("champion"),
-            "metrics": found,
+            "metrics": metrics,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],
             "no_lineage": self._enter(package) if known.package is None else None,
         }
@@ -100,7 +100,7 @@ def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     parts: dict[str, Mapping[str, Any]] = {
         name: evaluation.get(name) or {} for name in ("discrimination", "calibration", "stability", "profit")
     }
-    found = {
+    known = {
         "auc": parts["discrimination"].get("auc", bundle.metrics.get("auc")),
         "auc_low": parts["discrimination"].get("auc_low"),
         "auc_high": parts["discrimination"].get("auc_high"),
@@ -108,4 +108,4 @@ def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "psi": parts["stability"].get("psi"),
         "approval_rate": parts["profit"].get("approval_rate"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in known.items() if value is not None}

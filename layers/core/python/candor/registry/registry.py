@@ -205,19 +205,19 @@ class Registry:
     def roll_back(self, view: str) -> Pointer:
         """Take the latest flip of a view back. Raises NothingToRollBack, PromotionConflict."""
         seen = self.pointer()
-        mine = [flip for flip in seen.flips if flip.view == view]
-        if not mine:
+        view_flips = [flip for flip in seen.flips if flip.view == view]
+        if not view_flips:
             raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no flip to take back')
-        left = [flip for flip in seen.flips if flip is not mine[-1]]
-        return self._move(seen, replace(seen, views=_with(seen.views, view, mine[-1].before), flips=left))
+        left = [flip for flip in seen.flips if flip is not view_flips[-1]]
+        return self._move(seen, replace(seen, views=_with(seen.views, view, view_flips[-1].before), flips=left))
 
     def begin_backfill(self, version: str, at: int) -> Backfill:
         """Note that the filling of `view@version` begins; one that was begun before goes on as of then."""
         key = f"backfill#{version}"
         self._table.note(key, RegistryItem.pk.does_not_exist(), state=_RUNNING, created_at=at)
-        found = self.backfill(version)
-        assert found is not None
-        return found
+        backfill = self.backfill(version)
+        assert backfill is not None
+        return backfill
 
     def finish_backfill(self, version: str) -> None:
         """Note that `view@version` holds all of the archive."""
@@ -256,7 +256,7 @@ class Registry:
         return moved
 
     def _changes(self, seen: Pointer, moved: Pointer, word: Word, succeeded: str | None) -> list[Change]:
-        found = []
+        changes = []
         for sha in named(seen, moved):
             known = self.registration(sha)
             if known is None:  # named before bundles had a life of their own
@@ -272,8 +272,8 @@ class Registry:
             made = replace(known.stepped(line), proposal=None)
             if sha == moved.bundle and succeeded is not None:
                 made = replace(made, succeeded=succeeded)
-            found.append((made, line))
-        return found
+            changes.append((made, line))
+        return changes
 
 
 def require_share(share: float) -> None:
@@ -285,7 +285,7 @@ def require_share(share: float) -> None:
 def _shared(before: Pointer, after: Pointer, sha: str) -> bool:
     """Whether the bundle challenges before and after, for another share."""
     both = (before.challenger, after.challenger)
-    shares = {one.share for one in both if one and one.bundle == sha}
+    shares = {challenge.share for challenge in both if challenge and challenge.bundle == sha}
     return len(shares) == 2
 
 

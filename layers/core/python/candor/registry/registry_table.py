@@ -137,7 +137,7 @@ class RegistryTable:
             items = list(self._item.scan(RegistryItem.pk.startswith(_key("")), consistent_read=True))
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
-        return sorted(map(_registration, items), key=lambda one: (-one.created_at, one.bundle))
+        return sorted(map(_registration, items), key=lambda registration: (-registration.created_at, registration.bundle))
 
     def lines(self, known: Registration) -> list[Transition]:
         """The audit of a bundle, oldest line first."""

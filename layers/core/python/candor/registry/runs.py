@@ -73,10 +73,10 @@ class RunFolder:
 
     def evaluation(self) -> dict[str, Any]:
         """What the evaluation job found. Raises BundleRefused if it left nothing."""
-        found = self._read(EVALUATION)
-        if found is None:
+        evaluation = self._read(EVALUATION)
+        if evaluation is None:
             raise BundleRefused(f"no {EVALUATION} below {self._prefix}: the evaluation job left none")
-        return found
+        return evaluation
 
     def keep_evaluation(self, bundles: str, sha: str) -> list[str]:
         """Copy the evaluation beside the bundle, where it does not expire; the names that were there to copy."""
@@ -114,12 +114,12 @@ class RunFolder:
         except BotoCoreError as error:
             raise StoreUnavailable(f"{self._prefix}{key} could not be read: {error}") from error
         try:
-            found = json.loads(body)
+            value = json.loads(body)
         except ValueError as error:
             raise BundleRefused(f"{self._prefix}{key} is no JSON: start another run") from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise BundleRefused(f"{self._prefix}{key} is no JSON object: start another run")
-        return found
+        return value
 
 
 class SageMakerJobs:
@@ -148,8 +148,8 @@ def evaluation_key(sha: str, name: str) -> str:
     return f"bundles/{sha}/{name}"
 
 
-def _json(found: Mapping[str, Any]) -> bytes:
-    return json.dumps(found, sort_keys=True).encode()
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
 
 
 def _code(error: ClientError) -> str:

@@ -65,22 +65,22 @@ class Step:
     attempt: int
 
 
-def run_name(asked: Mapping[str, Any], now_ms: int) -> str:
+def run_name(request: Mapping[str, Any], now_ms: int) -> str:
     """The name that was asked for, else one by the moment of its schedule, else by the time. Raises InvalidInput."""
-    moment = _as_of(asked.get("scheduled_at"), now_ms, "scheduled_at")
-    run = asked.get("run") or "run-" + re.sub(r"[-:]|\..*", "", moment).lower()
+    moment = _as_of(request.get("scheduled_at"), now_ms, "scheduled_at")
+    run = request.get("run") or "run-" + re.sub(r"[-:]|\..*", "", moment).lower()
     if not isinstance(run, str) or not _RUN.fullmatch(run):
         raise InvalidInput("invalid_field", "Use up to 40 letters, digits and single hyphens.", "run")
     return run
 
 
-def order_of(asked: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> Order:
+def order_of(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> Order:
     """What a run makes: as it was asked for first, where it was (`known`).
 
     Missing: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also for a run that is known and asked
     for otherwise: it would mix two data sets under one name.
     """
-    as_of, seeds = asked.get("as_of", asked.get("scheduled_at")), asked.get("seeds")
+    as_of, seeds = request.get("as_of", request.get("scheduled_at")), request.get("seeds")
     if known is None:
         return Order(run, _as_of(as_of, now_ms), _seeds(seeds or SEEDS))
     order = Order(run, str(known["as_of"]), tuple(known["seeds"]))
@@ -93,9 +93,9 @@ def order_of(asked: Mapping[str, Any], known: Mapping[str, Any] | None, run: str
     return order
 
 
-def promotes(asked: Mapping[str, Any]) -> bool:
+def promotes(request: Mapping[str, Any]) -> bool:
     """Whether the run's model is to serve if its gates let it. Raises InvalidInput."""
-    promote = asked.get("promote", False)
+    promote = request.get("promote", False)
     if not isinstance(promote, bool):
         raise InvalidInput("invalid_field", "Use true or false.", "promote")
     return promote
@@ -126,7 +126,7 @@ def state_of(
     `seeds` is JSON text, because hyperparameters are text.
     """
     place = run_place(training, order.run)
-    attempt = max(one.attempt for one in steps.values())
+    attempt = max(step.attempt for step in steps.values())
     return {
         "run": order.run,
         "as_of": order.as_of,
@@ -138,7 +138,7 @@ def state_of(
         "model_uri": f"{place}/model",
         "packed_uri": f"{place}/{packed_key(steps['train'].job)}",
         "evaluation_uri": f"{place}/evaluation",
-        "steps": {name: {"job": one.job, "done": one.done} for name, one in steps.items()},
+        "steps": {name: {"job": step.job, "done": step.done} for name, step in steps.items()},
         "attempt": attempt,
         "wait_s": FIRST_WAIT_S * 2 ** (attempt - 1),
     }

@@ -124,10 +124,10 @@ class DynamoFeatureStore:
         for start in range(0, len(keys), KEYS_PER_READ):
             page = keys[start : start + KEYS_PER_READ]
             try:
-                found = {item.pk: _read(item) for item in self._item.batch_get(page, consistent_read=True)}
+                stored = {item.pk: _read(item) for item in self._item.batch_get(page, consistent_read=True)}
             except PynamoDBException:
                 continue  # these keys stay unavailable: their events are redelivered
-            reads |= {key: found.get(key, ABSENT) for key in page}
+            reads |= {key: stored.get(key, ABSENT) for key in page}
         return reads
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
@@ -136,15 +136,15 @@ class DynamoFeatureStore:
             for event_id in event_ids
             for name in (plain_marker_key(key, event_id), marker_key(key, event_id))
         }
-        found: dict[str, Marker] = {}
+        markers: dict[str, Marker] = {}
         try:
             for start in range(0, len(names), KEYS_PER_READ):
                 page = list(names)[start : start + KEYS_PER_READ]
                 for item in self._item.batch_get(page, consistent_read=True):
-                    found[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
+                    markers[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
         except PynamoDBException as error:
             raise StoreUnavailable(f"markers could not be read: {error.cause_response_code}") from error
-        return found
+        return markers
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         version = next_version(commit.seen, time.time_ns())

@@ -122,8 +122,8 @@ class Erasures:
     def tombstones(self) -> Tombstones:
         """All of them: a scan of the registry, which is small."""
         try:
-            found = self._item.scan(ErasureItem.pk.startswith(PREFIX), consistent_read=True)
-            return Tombstones({item.pk.removeprefix(PREFIX): int(item.erased_at) for item in found})
+            items = self._item.scan(ErasureItem.pk.startswith(PREFIX), consistent_read=True)
+            return Tombstones({item.pk.removeprefix(PREFIX): int(item.erased_at) for item in items})
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
 

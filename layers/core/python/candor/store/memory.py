@@ -57,7 +57,7 @@ class MemoryFeatureStore:
             stale = {
                 commit.key: now[commit.key] for commit in commits if now[commit.key].version != commit.seen
             }
-            if stale or any(found.keys() & self.marks.keys() for found in marks.values()):
+            if stale or any(item_marks.keys() & self.marks.keys() for item_marks in marks.values()):
                 return Contended(stale)
             for commit in commits:
                 self.marks |= marks[commit.key]

@@ -132,7 +132,7 @@ class HotStore:
         deadline = Deadline(timeout_s)
         reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
         pointer: _Item | None = None
-        asked, payload = set(reads), self._asked(keys, synchronous)
+        pending, payload = set(reads), self._asked(keys, synchronous)
         for turn in range(_ROUNDS):
             _pause(turn, deadline)
             try:
@@ -141,7 +141,7 @@ class HotStore:
                 break
             unprocessed = answer.UnprocessedKeys
             left = _pks(unprocessed) if unprocessed else set()
-            reads |= dict.fromkeys(asked - left, ABSENT)
+            reads |= dict.fromkeys(pending - left, ABSENT)
             for table in (self._features, self._synchronous):
                 for item in answer.Responses.get(table, ()):
                     reads[item.pk.S] = read_of(item)
@@ -149,7 +149,7 @@ class HotStore:
                 pointer = item
             if not unprocessed:
                 break
-            asked, payload = asked & left, _ENCODE({"RequestItems": unprocessed})
+            pending, payload = pending & left, _ENCODE({"RequestItems": unprocessed})
         return Snapshot(reads, *_pointed(pointer))
 
     def _asked(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
@@ -221,10 +221,10 @@ class HotStore:
         request = Request("POST", "/", _HEADERS[operation], payload)
         for attempt in range(_ATTEMPTS):
             _pause(attempt, deadline)
-            status, found, _ = self._client.request(request, deadline.remaining())
+            status, body, _ = self._client.request(request, deadline.remaining())
             if status == 200:
-                return found
-            answer = _json(operation, status, found)
+                return body
+            answer = _json(operation, status, body)
             kind = str(answer.get("__type", "")).rpartition("#")[2]
             if kind == "ConditionalCheckFailedException":
                 raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer.get("Item")}])
@@ -249,9 +249,9 @@ def _pause(turn: int, deadline: Deadline) -> None:
         time.sleep(min(_PAUSE_S * 2**turn * random.random(), deadline.remaining()))  # noqa: S311 - no secret
 
 
-def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
+def _json(operation: str, status: int, body: bytes) -> dict[str, Any]:
     try:
-        return _OBJECT.decode(found)
+        return _OBJECT.decode(body)
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,

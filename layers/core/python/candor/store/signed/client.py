@@ -106,31 +106,31 @@ class SignedClient:
         reused = self._wire is not None
         before = self._ahead_s
         try:
-            found = self._send(request, ends)
+            response = self._send(request, ends)
         except (OSError, BrokenAnswer) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
         else:
-            if found.status not in _REFUSED or not self._set_clock(found):
-                return found
+            if response.status not in _REFUSED or not self._set_clock(response):
+                return response
         return self._send_again(request, ends, before)
 
     def _send_again(self, request: Request, ends: float, before: int) -> Response:
         corrected = self._ahead_s != before
         try:
-            found = self._send(request, ends)
+            response = self._send(request, ends)
         except (OSError, BrokenAnswer) as error:
             self.close()
             raise self._unavailable(error) from error
-        if found.status in _REFUSED and _doubts_clock(found):
+        if response.status in _REFUSED and _doubts_clock(response):
             if corrected:
                 self._ahead_s = (
                     before  # what the answer called the time is no better than what our clock says
                 )
             else:
-                self._set_clock(found)
-        return found
+                self._set_clock(response)
+        return response
 
     def _set_clock(self, refusal: Response) -> bool:
         """Whether it was refused for the time it was signed at; then AWS's time is taken from the answer."""
@@ -153,13 +153,13 @@ class SignedClient:
         if self._wire is None:
             self._wire = Wire(self._address, ends, secure=self._secure)
         self._wire.send(data, ends)
-        status, head, found = self._wire.receive(ends)
+        status, head, body = self._wire.receive(ends)
         checksum = header(head, b"\r\nx-amz-crc32:")
-        if checksum is not None and checksum != b"%d" % zlib.crc32(found):
+        if checksum is not None and checksum != b"%d" % zlib.crc32(body):
             raise BrokenAnswer("checksum mismatch")
         if header(head, b"\r\nconnection:") == b"close":
             self.close()
-        return Response(status, found, header(head, b"\r\ndate:") if status in _REFUSED else None)
+        return Response(status, body, header(head, b"\r\ndate:") if status in _REFUSED else None)
 
     def renew(self, credentials: Credentials) -> None:
         """Forget connection and AWS's clock, and sign with these from now on."""

@@ -76,21 +76,21 @@ class Wire:
 
     def receive(self, ends: float) -> Answer:
         """One answer, of which the length must be told: AWS always tells it."""
-        found = self._block(ends)
-        while (end := found.find(b"\r\n\r\n")) < 0:
-            if len(found) > _HEAD_BYTES:
+        received = self._block(ends)
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            if len(received) > _HEAD_BYTES:
                 raise BrokenAnswer("the answer's head does not end")
-            found += self._block(ends)
-        if not found.startswith(b"HTTP/1.1 ") or not found[9:12].isdigit():
+            received += self._block(ends)
+        if not received.startswith(b"HTTP/1.1 ") or not received[9:12].isdigit():
             raise BrokenAnswer("no answer of HTTP/1.1")
-        head = found[:end].lower()
+        head = received[:end].lower()
         length = _length(head)
-        body = found[end + 4 :]
+        body = received[end + 4 :]
         if len(body) < length:
             body = self._rest(body, length, ends)
         if len(body) > length:
             raise BrokenAnswer("more than one answer")
-        return Answer(int(found[9:12]), head, body)
+        return Answer(int(received[9:12]), head, body)
 
     def _block(self, ends: float) -> bytes:
         """What has come, waited for."""
@@ -152,15 +152,15 @@ def _opened(address: tuple[bytes, int], ends: float) -> socket.socket:
     """A connection to the first place of that name that takes one."""
     failed: OSError = ConnectionRefusedError("nothing is known by that name")
     for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        found = socket.socket(family, kind, protocol)
+        opened = socket.socket(family, kind, protocol)
         try:
-            found.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
-            found.connect(place)
+            opened.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
+            opened.connect(place)
         except OSError as error:
-            found.close()
+            opened.close()
             failed = error
         else:
-            return found
+            return opened
     raise failed
 
 

@@ -41,11 +41,11 @@ def lease() -> Lease:
     if not address or "AWS_ACCESS_KEY_ID" in os.environ:
         return Lease(Credentials.from_environment(), inf)
     try:
-        told = msgspec.json.decode(_fetched(address), type=_Answer)
-        expires_at = parse_rfc3339(told.Expiration)
+        answer = msgspec.json.decode(_fetched(address), type=_Answer)
+        expires_at = parse_rfc3339(answer.Expiration)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise StoreUnavailable(f"credentials of the container: {type(error).__name__}") from error
-    return Lease(Credentials(told.AccessKeyId, told.SecretAccessKey, told.Token), expires_at)
+    return Lease(Credentials(answer.AccessKeyId, answer.SecretAccessKey, answer.Token), expires_at)
 
 
 def _fetched(address: str) -> bytes:
