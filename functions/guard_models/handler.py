@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from candor.clock import SystemClock
-from candor.registry.guard import Guard, Limits
+from candor.registry.guard import Guard, GuardLimits
 from candor.registry.registry import Registry
 
 LOGGER = Logger()
@@ -22,7 +22,7 @@ GUARD = Guard(
     sns=boto3.client("sns", config=PATIENCE),
     topic=os.environ["NOTICES_TOPIC"],
     stage=os.environ["STAGE"],
-    limits=Limits.parse(os.environ["GUARD"]),
+    limits=GuardLimits.parse(os.environ["GUARD"]),
 )
 
 

@@ -11,13 +11,13 @@ from candor.clock import SystemClock
 from candor.registry.artifacts import s3_client
 from candor.registry.prepare import Preparation
 from candor.registry.registry import Registry
-from candor.registry.runs import SageMakerJobs
+from candor.registry.runs import SageMakerJobReader
 
 LOGGER = Logger()
 METRICS = Metrics()
 PREPARATION = Preparation(
     s3=s3_client(),
-    jobs=SageMakerJobs(),
+    jobs=SageMakerJobReader(),
     registry=Registry(os.environ["REGISTRY_TABLE"]),
     archive=os.environ["ARCHIVE_BUCKET"],
     training=os.environ["TRAINING_BUCKET"],

@@ -13,7 +13,7 @@ from candor.contracts import Event, encode_event, parse_event
 from candor.decide import Answer, Decider, Decision, decided
 from candor.decision import parse_record
 from candor.features.vector import view_values
-from candor.ingest import Outcome, ingest
+from candor.ingest import IngestOutcome, ingest
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import DecisionStore
 from tests.decide.lending import NOW, RETENTION, Shelf, attempt, decider
@@ -96,7 +96,7 @@ def copies(store: MemoryDecisionStore) -> list[Event]:
     return [parse_event(encode_event(event)) for event in found]
 
 
-def deliver(store: MemoryDecisionStore, *events: Event) -> Outcome:
+def deliver(store: MemoryDecisionStore, *events: Event) -> IngestOutcome:
     return ingest(
         events,
         DEFINITIONS,

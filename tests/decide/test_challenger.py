@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from candor.clock import FixedClock
-from candor.decide import drawn_by
+from candor.decide import assignment
 from candor.errors import StoreUnavailable
 from candor.store.protocol import Challenger
 from tests.decide.lending import NOW, SAFE, Shelf, Till, champion
@@ -47,7 +47,7 @@ def test_another_challenger_or_key_draws_anew():
     tokens = [f"cus_{n}" for n in range(200)]
 
     def side(key: bytes, sha: str) -> list[bool]:
-        return [drawn_by(key, token)(sha) < 0.5 for token in tokens]
+        return [assignment(key, token)(sha) < 0.5 for token in tokens]
 
     assert side(b"a", "x") == side(b"a", "x")
     for other in (side(b"a", "y"), side(b"b", "x")):
@@ -56,7 +56,7 @@ def test_another_challenger_or_key_draws_anew():
 
 
 def test_lots_are_spread_evenly_from_zero_to_below_one():
-    lots = sorted(drawn_by(b"key", f"cus_{n}")("sha") for n in range(2_000))
+    lots = sorted(assignment(b"key", f"cus_{n}")("sha") for n in range(2_000))
     assert lots[0] >= 0.0
     assert lots[-1] < 1.0
     assert max(abs(lot - n / 2_000) for n, lot in enumerate(lots)) < 0.045  # Kolmogorov-Smirnov, p = 0.0006

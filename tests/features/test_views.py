@@ -188,7 +188,7 @@ def test_what_serves_checkouts_needs_keys():
     with pytest.raises(DefinitionError, match=r'view "cards".*Entity\("card", key='):
         declared.require_keys()
     Definitions(
-        entities=[customer, card], events=[paid, used], views=[view()], standby=[cards]
+        entities=[customer, card], events=[paid, used], views=[view()], candidate_views=[cards]
     ).require_keys()
 
 
@@ -358,7 +358,7 @@ def test_only_the_very_end_of_an_id_marks_a_void(event_id):
 
 
 def two_versions():
-    """Declarations with a second version of a view on standby: another filter, the same names."""
+    """Declarations with a second version of a view on candidate_views: another filter, the same names."""
     entity = Entity("customer", "checkout.applicant.token")
     paid = EventType("paid", [entity], {"amount": Money()})
     first = FeatureView("loans", entity, [paid], [Count(name="n")], ["30d"])
@@ -369,7 +369,7 @@ def two_versions():
         entities=[entity],
         events=[paid],
         views=[first, other],
-        standby=[second, longer],
+        candidate_views=[second, longer],
         on_demand=[OnDemand("one", lambda *_: 1)],
     )
     return SimpleNamespace(all=found, first=first, second=second, longer=longer)
@@ -417,7 +417,7 @@ def test_a_view_is_not_on_standby_for_itself():
             entities=kept.all.entities.values(),
             events=kept.all.event_types.values(),
             views=[first],
-            standby=[again],
+            candidate_views=[again],
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import lender
 from candor.policy import Facts, Policy, Verdict
-from candor.terms import Limits, granted
+from candor.terms import TermLimits, granted
 from tests.reasons.lending import asked
 
 FEATURES = lender.DEFINITIONS.features
@@ -140,6 +140,6 @@ def test_near_the_cutoff_less_is_lent_in_fewer_instalments_and_for_more():
 
 def judged_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
     verdict = Policy(lender.policy()).decide(facts(score=score, amount=total, installments=installments))
-    limits = reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits())
+    limits = reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits())
     terms = granted(limits, asked(total, installments))
     return terms.amount, terms.installments, terms.finance_charge

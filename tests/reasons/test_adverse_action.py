@@ -22,9 +22,9 @@ from candor.errors import DefinitionError
 from candor.model.bundle import Bundle
 from candor.notice import ConsumerReport, NoNotice, render
 from candor.policy import Policy
-from candor.reasons import BANNED, MAX_REASONS, Catalogue, untellable
+from candor.reasons import BANNED, MAX_REASONS, Catalogue, unspecific_reasons
 from candor.regulation import Party, adverse_action, is_incidental
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 from tests.decide.lending import NOW, PROFILE, REASONS, RISKY, SAFE, Till
 from tests.decision_tables import row as table_row
 from tests.decision_tables import table
@@ -73,12 +73,12 @@ def declined_by_score(count: int = 50) -> list[list[float]]:
 
 
 def test_aa1_no_text_of_the_lender_is_insufficient():
-    assert untellable(lender.REASONS) == []
+    assert unspecific_reasons(lender.REASONS) == []
 
 
 @pytest.mark.parametrize("phrase", BANNED)
 def test_aa1_a_text_that_names_no_factor_is_found(phrase):
-    [fault] = untellable([Reason("R1", f"Failed: {phrase.upper()}y", "any")])
+    [fault] = unspecific_reasons([Reason("R1", f"Failed: {phrase.upper()}y", "any")])
     assert "R1" in fault
     assert "not specific" in fault
 
@@ -155,13 +155,16 @@ def test_aa3_whoever_raised_the_risk_most_comes_first():
 
 def test_aa4_a_text_tells_no_threshold():
     assert not any(character.isdigit() for text in TEXTS.values() for character in text)
-    [fault] = untellable([Reason("R1", "More than 3 late payments", "late")])
+    [fault] = unspecific_reasons([Reason("R1", "More than 3 late payments", "late")])
     assert "threshold" in fault
 
 
 def test_aa4_a_text_that_says_nothing_or_the_same_twice_is_found():
     assert (
-        len(untellable([Reason("R1", " ", "a"), Reason("R2", "Late", "b"), Reason("R3", "late", "c")])) == 2
+        len(
+            unspecific_reasons([Reason("R1", " ", "a"), Reason("R2", "Late", "b"), Reason("R3", "late", "c")])
+        )
+        == 2
     )
 
 
@@ -349,7 +352,7 @@ def test_aa11_the_same_facts_are_told_the_same_again_and_by_another_process():
 def test_aa11_golden_files_say_what_was_told_before():
     """The bundle and what it said are kept as files: what changes them changes what people were told."""
     kept = Bundle.from_bytes((GOLDEN / "bundle.json").read_bytes())
-    by = Judge(kept.sha, kept)
+    by = LoadedBundle(kept.sha, kept)
     golden = json.loads((GOLDEN / "reasons.json").read_text())
     assert len({tuple(one["reasons"]) for one in golden}) >= 8
     for one in golden:

@@ -14,8 +14,8 @@ from candor.registry.gates import (
     GATES,
     Failure,
     Thresholds,
+    compared_with_champion,
     failures,
-    held_against_the_champion,
     require_evaluation_of,
 )
 from tests.registry.evaluations import BUNDLE, WORSE, sound
@@ -87,9 +87,9 @@ def test_what_does_not_apply_is_not_judged():
 
 def test_a_champion_that_cannot_be_compared_with_refuses_nobody_and_is_told():
     assert failures(sound(comparison=None), ASKED) == []
-    assert not held_against_the_champion(sound(comparison=None))
-    assert held_against_the_champion(sound())
-    assert held_against_the_champion(sound(champion=None, comparison=None))
+    assert not compared_with_champion(sound(comparison=None))
+    assert compared_with_champion(sound())
+    assert compared_with_champion(sound(champion=None, comparison=None))
 
 
 def test_a_comparison_without_its_figures_proves_nothing():

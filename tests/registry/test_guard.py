@@ -13,11 +13,11 @@ import pytest
 from moto import mock_aws
 
 from candor.clock import HOUR, SystemClock
-from candor.registry.guard import GUARD, Limits, Traffic, harm
+from candor.registry.guard import GUARD, GuardLimits, Traffic, harm
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 
-LIMITS = Limits(hours=24, min_decisions=50, max_degraded=0.1, max_approval_change=0.2)
+LIMITS = GuardLimits(hours=24, min_decisions=50, max_degraded=0.1, max_approval_change=0.2)
 USUAL = Traffic(decisions=1_000, approved=800, degraded=10)
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 CONTEXT = SimpleNamespace(
@@ -171,4 +171,4 @@ def test_a_first_champion_has_nobody_before_it(guarded):
 
 def test_limits_are_read_whole_or_not_at_all():
     with pytest.raises(ValueError, match="give exactly"):
-        Limits.parse("{}")
+        GuardLimits.parse("{}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from candor.errors import BundleRefused, CandorError
-from candor.registry.lifecycle import ALLOWED, ApprovalRefused, Proposal, Word, state_in
+from candor.registry.lifecycle import ALLOWED, Actor, ApprovalRefused, Proposal, state_in
 from candor.registry.pointer import Pointer
 from candor.registry.registry import NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict, Registration
@@ -144,7 +144,7 @@ def test_a_new_verdict_counts_until_the_bundle_does_something(registry):
 def test_what_one_proposes_another_approves(registry):
     registry.propose(B, Proposal("champion", "ana", 1, "better", "arn:ana"))
     assert registry.pointer().bundle is None
-    assert registry.approve(B, Word("bob", 2, identity="arn:bob")).bundle == B
+    assert registry.approve(B, Actor("bob", 2, identity="arn:bob")).bundle == B
     known = registry.registration(B)
     assert (known.state, known.proposal) == ("champion", None)
     told = [(line.by, line.why, line.identity) for line in registry.history(B)[1:]]
@@ -158,16 +158,16 @@ def test_what_one_proposes_another_approves(registry):
 def test_nobody_approves_what_they_proposed_under_any_name(registry, by, identity):
     registry.propose(B, Proposal("champion", "ana", 1, identity="arn:ana"))
     with pytest.raises(ApprovalRefused, match="somebody else must approve"):
-        registry.approve(B, Word(by, 2, identity=identity))
+        registry.approve(B, Actor(by, 2, identity=identity))
     assert registry.pointer().bundle is None
 
 
 def test_a_challenge_is_approved_with_the_share_that_was_proposed(registry):
     registry.promote(A, by="ana", at=1)
     registry.propose(B, Proposal("challenger", "ana", 2, share=0.2))
-    assert registry.approve(B, Word("bob", 3)).challenger.share == 0.2
+    assert registry.approve(B, Actor("bob", 3)).challenger.share == 0.2
     with pytest.raises(ApprovalRefused, match="nothing is proposed"):
-        registry.approve(B, Word("bob", 4))
+        registry.approve(B, Actor("bob", 4))
     with pytest.raises(BundleRefused, match="share"):
         registry.propose(B, Proposal("challenger", "ana", 5, share=1.0))
 

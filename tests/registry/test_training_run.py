@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from candor.registry.training_run import MAX_ATTEMPTS, STEPS, RunExhausted, Step, StepUnderWay, step
+from candor.registry.training_run import MAX_ATTEMPTS, STEPS, RunExhausted, RunStep, StepUnderWay, step
 
 PREFIX = "candor-prod-"
 
 
-def found(statuses: list[str], *, there: bool = True) -> Step:
+def found(statuses: list[str], *, there: bool = True) -> RunStep:
     names = [f"{PREFIX}r1-train" + (f"-{n}" if n > 1 else "") for n in range(1, len(statuses) + 1)]
     told = dict(zip(names, statuses, strict=True))
     return step("r1", "train", PREFIX, lambda kind, job: told.get(job), is_there=lambda job: there)
@@ -18,11 +18,11 @@ def found(statuses: list[str], *, there: bool = True) -> Step:
 @pytest.mark.parametrize(
     ("statuses", "expected"),
     [
-        ([], Step("candor-prod-r1-train", done=False, attempt=1)),
-        (["Completed"], Step("candor-prod-r1-train", done=True, attempt=1)),
-        (["Failed"], Step("candor-prod-r1-train-2", done=False, attempt=2)),
-        (["Stopped", "Completed"], Step("candor-prod-r1-train-2", done=True, attempt=2)),
-        (["Failed", "Stopped"], Step("candor-prod-r1-train-3", done=False, attempt=3)),
+        ([], RunStep("candor-prod-r1-train", done=False, attempt=1)),
+        (["Completed"], RunStep("candor-prod-r1-train", done=True, attempt=1)),
+        (["Failed"], RunStep("candor-prod-r1-train-2", done=False, attempt=2)),
+        (["Stopped", "Completed"], RunStep("candor-prod-r1-train-2", done=True, attempt=2)),
+        (["Failed", "Stopped"], RunStep("candor-prod-r1-train-3", done=False, attempt=3)),
     ],
 )
 def test_a_completed_job_is_reused_and_a_failed_ones_name_is_not(statuses, expected):
@@ -30,7 +30,7 @@ def test_a_completed_job_is_reused_and_a_failed_ones_name_is_not(statuses, expec
 
 
 def test_a_job_whose_output_is_gone_is_done_again():
-    assert found(["Completed"], there=False) == Step("candor-prod-r1-train-2", done=False, attempt=2)
+    assert found(["Completed"], there=False) == RunStep("candor-prod-r1-train-2", done=False, attempt=2)
 
 
 @pytest.mark.parametrize("status", ["InProgress", "Stopping"])

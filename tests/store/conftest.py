@@ -20,7 +20,7 @@ from candor.store import dynamodb
 from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Commit, DecisionStore, FeatureStore, StoredDecision
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
 from local.aws import dynoxide
 from tests.moto_server import moto_server
@@ -188,7 +188,7 @@ def features_on(name: str, use: Callable[[str], Engine]) -> Features:
     return Features(engine.features, lambda key: engine.erase("features", key))
 
 
-def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], HotStore]) -> Decisions:
+def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], ScorerStore]) -> Decisions:
     if name == "memory":
         memory = MemoryDecisionStore(MemoryFeatureStore())
         return Decisions(
@@ -205,13 +205,13 @@ def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], Hot
 
 
 @pytest.fixture
-def lean() -> Iterator[Callable[[], HotStore]]:
+def lean() -> Iterator[Callable[[], ScorerStore]]:
     """Makes lean stores and closes their connections: a sandbox never does, it is frozen and thrown away."""
-    made: list[HotStore] = []
+    made: list[ScorerStore] = []
 
-    def build() -> HotStore:
+    def build() -> ScorerStore:
         made.append(
-            HotStore(
+            ScorerStore(
                 region=REGION,
                 features="features",
                 synchronous="synchronous",

@@ -12,8 +12,8 @@ from email.utils import format_datetime
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.scorer import BundleSource, HotStore, read_secret
-from candor.store.signed.client import Request, SignedClient
+from candor.store.scorer import BundleSource, ScorerStore, read_secret
+from candor.store.signed.client import AwsRequest, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import DROP, HANG, Answer, ScriptedServer, Step, answer, error, serving
 
@@ -23,7 +23,7 @@ TOLERANCE_S = 300
 DYNAMODB = error("InvalidSignatureException", message="Signature expired")
 S3 = Answer(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>")
 FOUND = answer({"Responses": {}, "SecretString": "key"})
-ASK = Request("POST", "/", {}, b"{}")
+ASK = AwsRequest("POST", "/", {}, b"{}")
 
 
 class Clocked(ScriptedServer):
@@ -92,7 +92,7 @@ def test_a_clock_that_is_right_is_signed_by(aws, client):
 
 def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, lean, decision):
     aws.ahead_s = 7_200
-    store: HotStore = lean()
+    store: ScorerStore = lean()
     assert store.read(["view@1#ann"], AMPLE_S).reads["view@1#ann"].state == "absent"
     aws.script = [answer({})]
     assert store.record(decision(), AMPLE_S) is None

@@ -9,7 +9,7 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.dynamodb import DynamoDecisionStore
 from candor.store.protocol import Contended, Duplicates, Snapshot, marker_key
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from tests.store.conftest import CREDENTIALS, REGION, disconnect_decisions, point_at, read_one
 
 KEY, OTHER = "view@1#ann", "view@2#ann"
@@ -249,7 +249,7 @@ def broken():
 
     def build(client: str):
         if client == "lean":
-            lean = HotStore(
+            lean = ScorerStore(
                 region=REGION,
                 features="no",
                 synchronous="neither",

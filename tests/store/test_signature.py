@@ -9,7 +9,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.store.signed.client import Credentials, Request, Scope, message
+from candor.store.signed.client import AwsRequest, Credentials, CredentialScope, message
 
 UNRESERVED = "ABCXYZabcxyz0189-_.~"
 segments = st.text(UNRESERVED, min_size=1, max_size=8).filter(lambda segment: segment not in (".", ".."))
@@ -27,7 +27,7 @@ headers = st.dictionaries(
 @given(
     signer=st.sampled_from([auth.SigV4Auth, auth.S3SigV4Auth]),
     request=st.builds(
-        Request, st.sampled_from(["GET", "POST", "PUT"]), paths, headers, st.binary(max_size=200)
+        AwsRequest, st.sampled_from(["GET", "POST", "PUT"]), paths, headers, st.binary(max_size=200)
     ),
     keys=st.tuples(words, st.text(UNRESERVED + "+/=", min_size=1, max_size=40), tokens),
     host=st.builds(lambda one, two: f"{one}.{two}:8000", words, words),
@@ -36,7 +36,7 @@ headers = st.dictionaries(
     moment=moments,
 )
 def test_headers_equal_botocores(signer, request, keys, host, region, service, moment):
-    scope = Scope(moment.strftime("%Y%m%dT%H%M%SZ"), region, service)
+    scope = CredentialScope(moment.strftime("%Y%m%dT%H%M%SZ"), region, service)
     ours = _headers(message(request, host, Credentials(*keys), scope), request)
     theirs = _signed_by_botocore(
         signer(BotocoreCredentials(*keys), service, region), request, host, ours, moment

@@ -8,7 +8,7 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import Contended, Snapshot
 from candor.store.scorer import BundleSource, read_secret
-from candor.store.signed.client import Credentials, Request, SignedClient
+from candor.store.signed.client import AwsRequest, Credentials, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error, serving
 
@@ -414,7 +414,7 @@ def test_a_bundle_that_trickles_in_is_given_up_at_the_deadline(server):
 def test_a_bundle_that_breaks_off_is_unavailable_not_refused(server):
     source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
     server.script = [Answer(200, b"half", {"content-length": "8"}, then_close=True)]
-    with pytest.raises(StoreUnavailable, match="s3: BrokenAnswer"):
+    with pytest.raises(StoreUnavailable, match="s3: BrokenResponse"):
         source.load("ab" * 32, AMPLE_S)
     source._client.close()
 
@@ -454,5 +454,5 @@ def test_the_general_endpoint_variable_counts_where_no_service_has_its_own(monke
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     server.script = [Answer(200, b"x")]
     client = SignedClient("dynamodb", REGION, CREDENTIALS)
-    assert client.request(Request("POST", "/", {}, b"{}"), AMPLE_S).body == b"x"
+    assert client.request(AwsRequest("POST", "/", {}, b"{}"), AMPLE_S).body == b"x"
     client.close()

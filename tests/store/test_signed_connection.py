@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from candor.store.signed import connection as wire
-from candor.store.signed.connection import Wire
+from candor.store.signed.connection import Connection
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 AMPLE_S, SHORT_S = 20.0, 0.3
@@ -51,7 +51,7 @@ def certificate(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]:
+def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connection]]:
     """A wire to a peer that does what it is told with its end of it."""
     secure = request.param == "tls"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,9 +59,9 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     wire._tls.cache_clear()
     started: list[threading.Thread] = []
-    wires: list[Wire] = []
+    wires: list[Connection] = []
 
-    def begin(talk: Talk) -> Wire:
+    def begin(talk: Talk) -> Connection:
         listening = socket.create_server(("127.0.0.1", 0))
 
         def serve() -> None:
@@ -75,7 +75,7 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]
         started.append(threading.Thread(target=serve))
         started[-1].start()
         address = (b"localhost", listening.getsockname()[1])
-        wires.append(Wire(address, time.monotonic() + AMPLE_S, secure=secure))
+        wires.append(Connection(address, time.monotonic() + AMPLE_S, secure=secure))
         return wires[-1]
 
     yield begin
@@ -182,6 +182,6 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate, monkeypat
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ssl.SSLCertVerificationError):
-            Wire((b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True)
+            Connection((b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True)
         thread.join(AMPLE_S)
     wire._tls.cache_clear()

@@ -3,7 +3,7 @@
 This module is the declaration language: what a lender's definitions import.
 """
 
-from candor import msgspec_import as quick_msgspec  # noqa: F401 - before anything else imports msgspec
+from candor import msgspec_import  # noqa: F401 - before anything else imports msgspec
 from candor.contracts import Checkout, Event
 from candor.features.aggregations import (
     Count,

@@ -11,7 +11,7 @@ from candor.errors import BundleRefused, CandorError, DefinitionError
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.store.protocol import Challenger, Snapshot
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 
 KEPT: Final = 4
 """Bundles kept ready: a promotion and its rollback cost one load each, beside a challenger."""
@@ -26,7 +26,7 @@ OnFailure = Callable[[str, CandorError], None]
 """Told the name of a bundle that cannot serve, and why, each time it was tried."""
 
 
-class Champion(Judge):
+class Champion(LoadedBundle):
     """A bundle made ready to serve, and the definitions that it was trained on. Raises `BundleRefused`."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
@@ -48,7 +48,7 @@ class Chosen(NamedTuple):
     propensity: float = 1.0
 
 
-Lot = Callable[[str], float]
+Bucket = Callable[[str], float]
 """A customer's lot against a challenger by name: a number from 0 to below 1, the same whenever it is drawn."""
 
 
@@ -65,15 +65,15 @@ class Champions:
         self.last = Serving(definitions)
         self._views: Mapping[str, str] = {}
         self._challenger: Challenger | None = None
-        self._beside: Serving | None = None
+        self._challenging: Serving | None = None
         self._ready: dict[str, Champion] = {}
         self._retry_at: dict[str, float] = {}
 
-    def expected(self, lot: Lot) -> Chosen:
+    def expected(self, bucket: Bucket) -> Chosen:
         """What decides for a customer if the pointer has not moved."""
-        return self._drawn(lot)
+        return self._assigned(bucket)
 
-    def choose(self, pointer: Snapshot, lot: Lot, timeout_s: float) -> Chosen:
+    def choose(self, pointer: Snapshot, bucket: Bucket, timeout_s: float) -> Chosen:
         """What decides for a customer, by the pointer's word: the challenger for its share, else the champion.
 
         A challenger that cannot serve has no share: the champion decides for everyone.
@@ -82,26 +82,26 @@ class Champions:
         self.serving(pointer.champion, pointer.views, timeout_s)
         if pointer.views is not None:
             self._challenger = pointer.challenger
-        self._beside = self._standing(deadline, moved=self.last is not before)
-        return self._drawn(lot)
+        self._challenging = self._standing(deadline, moved=self.last is not before)
+        return self._assigned(bucket)
 
     def _standing(self, deadline: Deadline, *, moved: bool) -> Serving | None:
         """The challenger made ready; None where there is none, it is the champion already, or it cannot serve."""
         challenger, champion = self._challenger, self.last.champion
         if challenger is None or (champion is not None and champion.sha == challenger.bundle):
             return None
-        standing = self._beside.champion if self._beside else None
+        standing = self._challenging.champion if self._challenging else None
         if standing is not None and standing.sha == challenger.bundle and not moved:
-            return self._beside
+            return self._challenging
         ready = self._ready.get(challenger.bundle) or self._loaded(challenger.bundle, deadline.remaining())
         return Serving(self._versions(ready, self._views), ready) if ready else None
 
-    def _drawn(self, lot: Lot) -> Chosen:
-        if self._challenger is None or self._beside is None:
+    def _assigned(self, bucket: Bucket) -> Chosen:
+        if self._challenger is None or self._challenging is None:
             return Chosen(self.last)
         share = self._challenger.share
-        if lot(self._challenger.bundle) < share:
-            return Chosen(self._beside, share)
+        if bucket(self._challenger.bundle) < share:
+            return Chosen(self._challenging, share)
         return Chosen(self.last, 1.0 - share)
 
     def serving(self, sha: str | None, views: Mapping[str, str] | None, timeout_s: float) -> Serving:

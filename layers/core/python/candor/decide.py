@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.champion import Champions, Chosen, Lot
+from candor.champion import Bucket, Champions, Chosen
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id, to_record
@@ -29,7 +29,7 @@ from candor.policy import compiled
 from candor.regulation import Profile, adverse_action
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
 from candor.synchronous import Keys, Reads, SynchronousViews
-from candor.underwriting import judge
+from candor.underwriting import assess
 from candor.updates import Retention
 
 __all__ = ["Answer", "Attempt", "Decider", "Decision", "decided"]
@@ -64,7 +64,7 @@ class Attempt(msgspec.Struct, frozen=True):
         return hashlib.sha256(canonical).hexdigest()
 
 
-class Scope(NamedTuple):
+class DecisionScope(NamedTuple):
     """What decides one application: the model and its views, and the keys of the items that they need, by view name."""
 
     chosen: Chosen
@@ -72,7 +72,7 @@ class Scope(NamedTuple):
     synchronous: SynchronousViews
 
 
-class Proposal(NamedTuple):
+class ProposedDecision(NamedTuple):
     """A decision that stands once the record and every commit are written together."""
 
     decision: Decision
@@ -143,32 +143,32 @@ class Decider:
             reads = self._read_again(stored, scope, reads, turn, deadline)
         raise AssertionError("unreachable")
 
-    def _read(self, application: Application, deadline: Deadline) -> tuple[Scope, Reads]:
+    def _read(self, application: Application, deadline: Deadline) -> tuple[DecisionScope, Reads]:
         """What decides, and the items that it reads.
 
         The pointer comes with the items of what it named before. Where it now names other views, theirs are read.
         """
-        lot = drawn_by(self._id_key, application.checkout.applicant.token)
-        before = self._scope(self._champions.expected(lot), application)
+        bucket = assignment(self._id_key, application.checkout.applicant.token)
+        before = self._scope(self._champions.expected(bucket), application)
         snapshot = self._fetch(before, deadline)
         share = deadline.remaining() * LOAD_SHARE
-        scope = self._scope(self._champions.choose(snapshot, lot, share), application)
+        scope = self._scope(self._champions.choose(snapshot, bucket, share), application)
         if scope.keys != before.keys:
             snapshot = self._fetch(scope, deadline)
         return scope, snapshot.reads
 
-    def _scope(self, chosen: Chosen, application: Application) -> Scope:
+    def _scope(self, chosen: Chosen, application: Application) -> DecisionScope:
         definitions = chosen.serving.definitions
         views = SynchronousViews(definitions, self._retention)
-        return Scope(chosen, item_keys(definitions, application), views)
+        return DecisionScope(chosen, item_keys(definitions, application), views)
 
-    def _fetch(self, scope: Scope, deadline: Deadline) -> Snapshot:
+    def _fetch(self, scope: DecisionScope, deadline: Deadline) -> Snapshot:
         strongly = scope.synchronous.keys(scope.keys)
         others = [key for key in chain(*scope.keys.values()) if key not in strongly]
         return self._store.read(others, deadline.remaining() * READ_SHARE, strongly)
 
     def _read_again(
-        self, contended: Contended, scope: Scope, reads: Reads, turn: int, deadline: Deadline
+        self, contended: Contended, scope: DecisionScope, reads: Reads, turn: int, deadline: Deadline
     ) -> Reads:
         """What now stands: as the failure told it, else read again after a random wait.
 
@@ -189,7 +189,7 @@ class Decider:
         if dated is not None and parse_rfc3339(dated) > now + self._max_skew_ms:
             raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
 
-    def _propose(self, attempt: Attempt, scope: Scope, reads: Reads) -> Proposal:
+    def _propose(self, attempt: Attempt, scope: DecisionScope, reads: Reads) -> ProposedDecision:
         now_ms = self._clock.now_ms()
         if attempt.replay_at is None:
             q, reads = scope.synchronous.live(scope.keys, reads, now_ms)
@@ -209,14 +209,16 @@ class Decider:
             expires_at=(now_ms + self._kept_ms) // SECOND,
         )
         event = decided(decision, definitions)
-        return Proposal(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
+        return ProposedDecision(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
 
-    def _decide(self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: Scope) -> Decision:
+    def _decide(
+        self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: DecisionScope
+    ) -> Decision:
         definitions, champion = scope.chosen.serving
         application, checkout = attempt.application, attempt.application.checkout
         policy = champion.policy if champion else self._fallback
         unseen = scope.synchronous.unseen(vector.states)
-        assessment = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
+        assessment = assess(champion, policy, checkout, definitions.features, vector, unseen=unseen)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
@@ -251,14 +253,14 @@ class Decider:
         )
 
 
-def drawn_by(key: bytes, token: str) -> Lot:
+def assignment(key: bytes, token: str) -> Bucket:
     """The lots of one customer: a keyed hash of the token and the challenger's name, so that nobody can choose a side."""
 
-    def lot(sha: str) -> float:
+    def bucket(sha: str) -> float:
         digest = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
         return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
-    return lot
+    return bucket
 
 
 def _nobody(_sha: str) -> float:
@@ -266,7 +268,7 @@ def _nobody(_sha: str) -> float:
     return 0.0
 
 
-def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:
+def _answered(proposal: ProposedDecision, stored: StoredDecision | None) -> Answer:
     """The answer of the decision that is written, or of the one that was before it."""
     if stored is None:
         return Answer(proposal.record.answer, proposal.decision)

@@ -12,7 +12,7 @@ from candor.contracts import Application, Checkout, Event
 from candor.features.definitions import Definitions
 from candor.features.event_types import DECIDED
 from candor.features.vector import FeatureVector
-from candor.hmac_key import keyed
+from candor.hmac_key import hmac_key
 from candor.regulation import AdverseAction
 from candor.terms import Terms
 
@@ -82,7 +82,7 @@ def decision_id(key: bytes, merchant_id: str, idempotency_key: str, *, livemode:
     """
     route = ROUTE if livemode else f"test {ROUTE}"
     message = f"{merchant_id}\0{route}\0{idempotency_key}".encode()
-    bits = int.from_bytes(keyed(key).digest(message)[:17]) >> 6
+    bits = int.from_bytes(hmac_key(key).digest(message)[:17]) >> 6
     return "dec_" + "".join([_PAIRS[bits >> place & 1023] for place in _PLACES])
 
 

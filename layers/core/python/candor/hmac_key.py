@@ -9,7 +9,7 @@ from typing import Final
 _BLOCK: Final = 64
 
 
-class Key:
+class HmacKey:
     """One secret of at most 64 bytes, a longer one is hashed, as RFC 2104 says; hashed into both pads once."""
 
     def __init__(self, key: bytes) -> None:
@@ -26,6 +26,6 @@ class Key:
 
 
 @lru_cache(maxsize=4)
-def keyed(key: bytes) -> Key:
+def hmac_key(key: bytes) -> HmacKey:
     """The key made ready, kept for the next time."""
-    return Key(key)
+    return HmacKey(key)

@@ -51,7 +51,7 @@ BACKOFF = Backoff()
 
 
 @dataclass(frozen=True)
-class Outcome:
+class IngestOutcome:
     """What became of a batch.
 
     `refused`: for good, the reason by position in the batch. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
@@ -91,7 +91,7 @@ def ingest(
     *,
     synchronous_store: FeatureStore | None = None,
     writers: int = 1,
-) -> Outcome:
+) -> IngestOutcome:
     """Apply events to every view they concern, each exactly once; `writers` items are written at a time.
 
     `clock` says what is dated too far ahead, and when an id was applied; `retention` how long it is known. Items of synchronous views are in
@@ -117,7 +117,7 @@ def ingest(
         for event in group.events
     }
     applied = [page for result in results for page in result.applied]
-    return Outcome(
+    return IngestOutcome(
         refused,
         failed,
         too_late=frozenset(event.dedup_id for page in applied for event in page.too_late),

@@ -81,14 +81,14 @@ def render(
         f"{profile.creditor.name}, {profile.creditor.address}",
         f"{datetime.fromtimestamp((decision.decided_at or decision.q) / 1_000, UTC):%Y-%m-%d}",
         ACTIONS[owed.kind],
-        "The principal reasons:\n" + _list(told(decision, catalogue)),
+        "The principal reasons:\n" + _list(reason_texts(decision, catalogue)),
         *([] if report is None else [_report(report)]),
         ECOA.format(agency=profile.agency),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def told(decision: Decision, catalogue: Iterable[Reason]) -> list[str]:
+def reason_texts(decision: Decision, catalogue: Iterable[Reason]) -> list[str]:
     """The reasons' texts, in their order. Raises `NoNotice` for a code that the catalogue lacks."""
     texts = {reason.code: reason.text for reason in catalogue}
     missing = [code for code in decision.reasons if code not in texts]

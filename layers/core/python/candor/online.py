@@ -13,16 +13,16 @@ import msgspec
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.vector import State, item_keys_of, windowed
-from candor.ingest import Outcome, ingest
+from candor.ingest import IngestOutcome, ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
 from candor.updates import Retention
 
 __all__ = [
     "FeatureStore",
+    "IngestOutcome",
     "MemoryFeatureStore",
     "OnlineFeatures",
-    "Outcome",
     "Retention",
     "State",
     "ingest",

@@ -120,7 +120,11 @@ class Catalogue:
 
     def _scored(self, contributions: Sequence[float]) -> set[str]:
         """Factors of which a feature contributed; all of them where the model told nothing apart."""
-        places = {place for place, contribution in zip(self.factor_of, contributions, strict=True) if contribution != 0.0}
+        places = {
+            place
+            for place, contribution in zip(self.factor_of, contributions, strict=True)
+            if contribution != 0.0
+        }
         return {self.reasons[place].factor for place in places or self.factor_of}
 
 
@@ -142,7 +146,7 @@ BANNED = (
 """What says nothing specific (Regulation B, 1002.9(b)(2)), as the beginning of words in lower case."""
 
 
-def untellable(reasons: Iterable[Reason]) -> list[str]:
+def unspecific_reasons(reasons: Iterable[Reason]) -> list[str]:
     """What is wrong with the texts, one line each: empty, insufficient by law, a threshold, or a text told twice."""
     return [f"reason {reason.code}: {fault}" for reason, fault in _faults(tuple(reasons))]
 

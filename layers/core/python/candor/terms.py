@@ -17,7 +17,7 @@ Installments = Annotated[int, msgspec.Meta(ge=1, le=60)]
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS)]
 
 
-class Limits(msgspec.Struct, frozen=True):
+class TermLimits(msgspec.Struct, frozen=True):
     """The best that may be granted; None: as it was asked for.
 
     `limit` is the most that is lent, in minor units; `installments` the most payments; `charge_bps` the finance charge in
@@ -28,9 +28,9 @@ class Limits(msgspec.Struct, frozen=True):
     installments: Installments | None = None
     charge_bps: BasisPoints | None = None
 
-    def strictest(self, second: Limits) -> Limits:
+    def strictest(self, second: TermLimits) -> TermLimits:
         """Both hold: the lower limit, the fewer payments, the higher charge."""
-        return Limits(
+        return TermLimits(
             _of(min, self.limit, second.limit),
             _of(min, self.installments, second.installments),
             _of(max, self.charge_bps, second.charge_bps),
@@ -45,7 +45,7 @@ class Terms(msgspec.Struct, frozen=True):
     finance_charge: int
 
 
-def granted(limits: Limits, checkout: Checkout) -> Terms:
+def granted(limits: TermLimits, checkout: Checkout) -> Terms:
     """What the limits leave of a request. Integers only: a charge is rounded half up, a part of one down."""
     offer = checkout.offer
     amount = checkout.total if limits.limit is None else min(checkout.total, limits.limit)

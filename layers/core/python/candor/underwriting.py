@@ -14,12 +14,12 @@ from candor.errors import BundleRefused, DefinitionError, PolicyError
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster, ModelRefused
-from candor.policy import Component, Facts, Outcome, Policy, Verdict, codes, compiled
+from candor.policy import Component, Facts, Outcome, Policy, PolicyVerdict, codes, compiled
 from candor.reasons import MAX_REASONS, Catalogue
-from candor.terms import Limits, Terms, granted, is_counter_offer
+from candor.terms import TermLimits, Terms, granted, is_counter_offer
 
 
-class Judge:
+class LoadedBundle:
     """A bundle made ready to judge. Raises `BundleRefused` if any part of it could not."""
 
     def __init__(self, sha: str, bundle: Bundle) -> None:
@@ -46,7 +46,7 @@ class Judge:
         return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
 
 
-class Judgement(NamedTuple):
+class Assessment(NamedTuple):
     """What follows from one application's facts; a decision is this and where it was taken.
 
     `component` is who refused something: it is None for what was granted as it was asked for. `terms` are of an approval.
@@ -62,15 +62,15 @@ class Judgement(NamedTuple):
     degraded: bool
 
 
-def judge(
-    model: Judge | None,
+def assess(
+    model: LoadedBundle | None,
     policy: Policy,
     checkout: Checkout,
     features: Sequence[str],
     vector: FeatureVector,
     *,
     unseen: bool = False,
-) -> Judgement:
+) -> Assessment:
     """Score by `model` (None: there is none), and what `policy` makes of it. `features` name the vector's values.
 
     `unseen`: what a burst was granted before could not be read, so that nothing is granted.
@@ -91,7 +91,7 @@ def judge(
     if unseen:
         verdict = _withheld(verdict)
     verdict, terms = _granted(verdict, checkout)
-    return Judgement(
+    return Assessment(
         score=score,
         cutoff=facts.cutoff,
         outcome=verdict.outcome,
@@ -103,26 +103,28 @@ def judge(
     )
 
 
-def _verdict(policy: Policy, facts: Facts) -> Verdict:
+def _verdict(policy: Policy, facts: Facts) -> PolicyVerdict:
     """The policy's verdict; a person looks where the table itself fails on these facts."""
     try:
         return policy.decide(facts)
     except PolicyError:
-        return Verdict("action_required", None, ["policy_failed"], [])
+        return PolicyVerdict("action_required", None, ["policy_failed"], [])
 
 
-def _withheld(verdict: Verdict) -> Verdict:
+def _withheld(verdict: PolicyVerdict) -> PolicyVerdict:
     """A person looks at what would have been approved."""
     if verdict.outcome != "approved":
         return verdict
-    return Verdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
+    return PolicyVerdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
 
 
-def _granted(verdict: Verdict, checkout: Checkout) -> tuple[Verdict, Terms | None]:
+def _granted(verdict: PolicyVerdict, checkout: Checkout) -> tuple[PolicyVerdict, Terms | None]:
     """The terms of an approval; where they refuse something, the verdict says who does, hard rules before the score."""
     if verdict.outcome != "approved":
         return verdict, None
-    terms = granted(reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits()), checkout)
+    terms = granted(
+        reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits()), checkout
+    )
     if not is_counter_offer(terms, checkout):
         return verdict, terms
     hard = [
@@ -134,7 +136,7 @@ def _granted(verdict: Verdict, checkout: Checkout) -> tuple[Verdict, Terms | Non
     return replace(verdict, component=component, reasons=codes(hard)), terms
 
 
-def _reasons(verdict: Verdict, model: Judge | None, vector: FeatureVector) -> list[str]:
+def _reasons(verdict: PolicyVerdict, model: LoadedBundle | None, vector: FeatureVector) -> list[str]:
     """Reason codes from the component that failed; none where nobody did."""
     if verdict.component == "model" and model is not None:
         return model.reasons(vector.values)

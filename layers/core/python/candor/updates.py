@@ -31,7 +31,7 @@ def no_markers(_key: str, _event_ids: Sequence[str]) -> Mapping[str, Marker]:
     return {}
 
 
-class Prepared(NamedTuple):
+class PreparedUpdate(NamedTuple):
     """An item's next state, the commit that writes it (None where nothing changes), and what `apply` told."""
 
     state: ViewState
@@ -47,7 +47,7 @@ def prepare(
     now_ms: int,
     retention: Retention,
     markers: Markers = no_markers,
-) -> Prepared:
+) -> PreparedUpdate:
     """Apply events to what was read of their item. `markers` is called where a marker decides what an event means.
 
     Raises `StoreUnavailable` if nothing could be read: on top of nothing nothing is written; `CorruptItem` for an item
@@ -60,7 +60,7 @@ def prepare(
     before = state.base.folded
     applied = state.apply(events, now_ms, retention.event_ids, markers(key, doubtful) if doubtful else None)
     if not applied.fresh and state.base.folded is before:
-        return Prepared(state, None, applied)
+        return PreparedUpdate(state, None, applied)
     expiry = view.item_expiry_ms
     commit = Commit(
         key=key,
@@ -74,4 +74,4 @@ def prepare(
         unsettled=applied.unsettled,
         left_out=bool(applied.too_late),
     )
-    return Prepared(state, commit, applied)
+    return PreparedUpdate(state, commit, applied)

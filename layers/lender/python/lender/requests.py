@@ -55,7 +55,9 @@ def late_share(_checkout: Checkout, features: Features) -> float | None:
 
 def unpaid_installments(_checkout: Checkout, features: Features) -> float:
     """Instalments due so far less payments that stood; negative for a customer who pays ahead."""
-    settled = features["customer_repayments.paid.lifetime"] - features["customer_repayments.reversed.lifetime"]
+    settled = (
+        features["customer_repayments.paid.lifetime"] - features["customer_repayments.reversed.lifetime"]
+    )
     return features["customer_repayments.due.lifetime"] - settled
 
 

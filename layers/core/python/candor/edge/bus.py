@@ -24,14 +24,14 @@ BYTES_PER_CALL = 256_000
 Entry = dict[str, str]
 
 
-class _Batch(msgspec.Struct):
+class _EventBatch(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
 def entries_of(body: bytes, definitions: Definitions, clock: Clock, bus: str) -> list[Entry]:
     """The request's bytes → entries, if every event may be applied. Raises `InvalidInput` naming the first that may not."""
     try:
-        batch = msgspec.json.decode(body, type=_Batch)
+        batch = msgspec.json.decode(body, type=_EventBatch)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidInput("malformed_json", 'Send {"events": [...]} as JSON in UTF-8.') from None
     if not 1 <= len(batch.events) <= MAX_EVENTS:

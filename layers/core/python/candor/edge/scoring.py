@@ -15,7 +15,7 @@ from candor.decide import Decider
 from candor.errors import StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.regulation import Profile
-from candor.store.scorer import BundleSource, HotStore, read_secret
+from candor.store.scorer import BundleSource, ScorerStore, read_secret
 from candor.store.signed.credentials import lease
 from candor.updates import Retention
 
@@ -23,7 +23,7 @@ RENEW_BEFORE = 5 * MINUTE
 """How long before they expire credentials are fetched anew."""
 
 
-class Lender(NamedTuple):
+class LenderDeclarations(NamedTuple):
     """What the lender declares."""
 
     definitions: Definitions
@@ -34,11 +34,11 @@ class Lender(NamedTuple):
 class Scorer:
     """One sandbox's decider and connections. Not thread-safe: a sandbox serves one request at a time."""
 
-    def __init__(self, lender: Lender, clock: Clock, on_failure: OnFailure) -> None:
+    def __init__(self, lender: LenderDeclarations, clock: Clock, on_failure: OnFailure) -> None:
         self._lender = lender
         self._clock = clock
         self._on_failure = on_failure
-        self._store: HotStore | None = None
+        self._store: ScorerStore | None = None
         self._bundles: BundleSource | None = None
         self._decider: Decider | None = None
         self._renew_at = inf
@@ -97,7 +97,7 @@ class Scorer:
         self._bundles = BundleSource(
             region=region, bucket=os.environ["BUNDLES_BUCKET"], credentials=credentials
         )
-        self._store = HotStore(
+        self._store = ScorerStore(
             region=region,
             features=os.environ["FEATURES_TABLE"],
             synchronous=os.environ["SYNCHRONOUS_TABLE"],

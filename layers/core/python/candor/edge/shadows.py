@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import msgspec
 
 from candor.decision import Decision
-from candor.underwriting import Judge, judge
+from candor.underwriting import LoadedBundle, assess
 
 
-class Line(msgspec.Struct, frozen=True):
+class ShadowScore(msgspec.Struct, frozen=True):
     """One shadow's word on one decision. `outcome` is by the shadow's own policy."""
 
     id: str
@@ -19,7 +19,7 @@ class Line(msgspec.Struct, frozen=True):
     outcome: str
 
 
-def shadow_lines(decision: Decision, shadows: Iterable[Judge]) -> list[bytes]:
+def shadow_lines(decision: Decision, shadows: Iterable[LoadedBundle]) -> list[bytes]:
     """One line for each shadow, of the vector in the record.
 
     A shadow of other definitions is passed over: the record does not hold its features.
@@ -31,7 +31,9 @@ def shadow_lines(decision: Decision, shadows: Iterable[Judge]) -> list[bytes]:
     ]
 
 
-def _line(decision: Decision, shadow: Judge) -> Line:
+def _line(decision: Decision, shadow: LoadedBundle) -> ShadowScore:
     features = shadow.bundle.features
-    assessment = judge(shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen)
-    return Line(decision.id, shadow.sha, assessment.score, assessment.outcome)
+    assessment = assess(
+        shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen
+    )
+    return ShadowScore(decision.id, shadow.sha, assessment.score, assessment.outcome)

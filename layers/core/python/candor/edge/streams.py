@@ -29,7 +29,7 @@ Record = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class _Commit(msgspec.Struct, omit_defaults=True):
+class _CommitLine(msgspec.Struct, omit_defaults=True):
     key: str
     birth: int
     n: int
@@ -42,7 +42,7 @@ class _Commit(msgspec.Struct, omit_defaults=True):
     healing: bool = False
 
 
-class _Decision(msgspec.Struct):
+class _DecisionLine(msgspec.Struct):
     id: str
     q: int
     record: msgspec.Raw
@@ -59,7 +59,7 @@ def commit_line(record: Record) -> bytes | None:
     if image is None or image.get("vn", {"N": "0"}) == {"N": "0"}:
         return None
     with _reading():
-        line = _Commit(
+        line = _CommitLine(
             key=image["pk"]["S"],
             birth=int(image["vb"]["N"]),
             n=int(image["vn"]["N"]),
@@ -79,7 +79,7 @@ def decision_line(record: Record) -> bytes:
     with _reading():
         image = record["dynamodb"]["NewImage"]
         raw = msgspec.Raw(decision_record(record))
-        line = _Decision(id=image["pk"]["S"], q=int(image["q"]["N"]), record=raw)
+        line = _DecisionLine(id=image["pk"]["S"], q=int(image["q"]["N"]), record=raw)
     return msgspec.json.encode(line)
 
 
@@ -115,7 +115,7 @@ def _reading() -> Iterator[None]:
         raise InvalidInput("unreadable_record", "An attribute is of another shape.") from None
 
 
-def readable(
+def parse_records(
     records: Sequence[Record], read: Callable[[Record], T | None]
 ) -> tuple[dict[int, T], dict[int, InvalidInput]]:
     """What `read` makes of the records, by place, where it is not None; and of which it can make nothing, and why."""
@@ -164,7 +164,7 @@ def _packed(lines: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
         yield first, b"\n".join(held)
 
 
-def letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
+def dead_letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
     """A record that can never be read, as a message to the dead-letter queue: its name and the reason, not its content."""
     change = record["dynamodb"]
     body = {
@@ -179,7 +179,7 @@ def letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
     }
 
 
-def come_back(records: Sequence[Record], failed: Collection[int]) -> dict[str, Any]:
+def batch_failures(records: Sequence[Record], failed: Collection[int]) -> dict[str, Any]:
     """The partial batch response: Lambda delivers again from the first place that failed, or goes on."""
     if not failed:
         return {"batchItemFailures": []}

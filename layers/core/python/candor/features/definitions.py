@@ -36,7 +36,7 @@ class Definitions:
         entities: Iterable[Entity],
         events: Iterable[EventType],
         views: Iterable[FeatureView],
-        standby: Iterable[FeatureView] = (),
+        candidate_views: Iterable[FeatureView] = (),
         on_demand: Iterable[OnDemand] = (),
         label: Label | None = None,
         max_future_skew_ms: int = MAX_SKEW,
@@ -44,7 +44,7 @@ class Definitions:
         self.entities = _by_name(entities)
         self.event_types = _by_name(events)
         self.views = tuple(_by_name(views).values())
-        self.kept: tuple[FeatureView, ...] = (*self.views, *standby)
+        self.kept: tuple[FeatureView, ...] = (*self.views, *candidate_views)
         self.on_demand = tuple(on_demand)
         self.label = label
         self.max_future_skew_ms = max_future_skew_ms
@@ -123,7 +123,7 @@ class Definitions:
             entities=self.entities.values(),
             events=self.event_types.values(),
             views=chosen,
-            standby=[view for view in self.kept if view not in chosen],
+            candidate_views=[view for view in self.kept if view not in chosen],
             on_demand=on_demand,
             label=self.label,
             max_future_skew_ms=self.max_future_skew_ms,

@@ -29,7 +29,7 @@ Tile = tuple[int, int]
 """(start ms, length ms); `LIFETIME_TILE` holds all that only the lifetime window reaches."""
 
 
-class Plan:
+class ViewPlan:
     """What a view's declaration means for its state; compiled once."""
 
     def __init__(self, view: FeatureView) -> None:
@@ -92,11 +92,11 @@ class Plan:
             *[taken[taker] if passes[where] else None for where, taker in self.sources],
         ]
 
-    def tile_of(self, start: int, line: int) -> Tile | None:
-        """The tile that holds a moment once everything before `line` may be folded; None: out of every window."""
+    def tile_of(self, start: int, fold_horizon: int) -> Tile | None:
+        """The tile that holds a moment once everything before `fold_horizon` may be folded; None: out of every window."""
         for length, reach in self.levels:
             tile = start // length * length
-            if tile + length > line - reach:
+            if tile + length > fold_horizon - reach:
                 return tile, length
         return LIFETIME_TILE if self.lifetime else None
 
@@ -115,14 +115,14 @@ class Plan:
         """CRC-32 of the moment and the prepared values of a raw event: what a void must equal to be taken back."""
         return crc32(_ENCODER.encode([row[0], *row[2:]]))
 
-    def oldest(self, line: int) -> int | None:
+    def oldest(self, fold_horizon: int) -> int | None:
         """The first moment that a window may still reach; None if nothing is ever out of reach."""
         if self.lifetime:
             return None
         if self.max_events is not None:
-            return line - self.longest
+            return fold_horizon - self.longest
         length, reach = self.levels[-1]
-        return (line - reach) // length * length
+        return (fold_horizon - reach) // length * length
 
     def with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
         """Partials with one more event."""
@@ -214,5 +214,5 @@ class Plan:
 
 _ENCODER = msgspec.msgpack.Encoder()
 
-plan_of = lru_cache(maxsize=256)(Plan)
+plan_of = lru_cache(maxsize=256)(ViewPlan)
 """The compiled plan of a view; declarations are compared by identity."""

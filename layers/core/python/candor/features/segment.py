@@ -21,8 +21,8 @@ from candor.contracts import Event
 from candor.features import size
 from candor.features.aggregations import moment
 from candor.features.event_types import MAX_SKEW
-from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile
-from candor.features.voids import Evidence, Resolve, Voids
+from candor.features.plan import LIFETIME_TILE, Row, Tile, ViewPlan
+from candor.features.voids import Resolve, VoidEvidence, Voids
 
 HEAD_EVENTS = 32
 """So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be read."""
@@ -38,7 +38,7 @@ class Segment(msgspec.Struct):
     `readable_from`: what was void before this moment (ms) was left out when the events were computed anew.
     """
 
-    plan: Plan
+    plan: ViewPlan
     watermark: int = 0
     head: list[Row] = []
     singles: dict[Tile, Row] = {}
@@ -50,7 +50,7 @@ class Segment(msgspec.Struct):
     readable_from: int = 0
 
     @property
-    def line(self) -> int:
+    def fold_horizon(self) -> int:
         """Everything before this moment (ms) may be folded."""
         return self.watermark - MAX_SKEW
 
@@ -114,18 +114,18 @@ class Segment(msgspec.Struct):
         if single is not None:
             self.voids.counted.append([void.voided_at, *single])
             return True
-        evidence = Evidence.NEVER_APPLIED if self.holds_row(void.id) else resolve(void)
-        if evidence is Evidence.COUNTED:
+        evidence = VoidEvidence.NEVER_APPLIED if self.holds_row(void.id) else resolve(void)
+        if evidence is VoidEvidence.COUNTED:
             self.voids.counted.append([void.voided_at, *row])
         else:  # without proof its event may still have to come: then it must not count
             self.voids.waiting[void.id] = void.voided_at
-        return evidence is not Evidence.UNPROVED
+        return evidence is not VoidEvidence.UNPROVED
 
     def _cancel(self) -> None:
         """Voids that every readable moment lies after, and whose event is raw: it stays in its position and counts nothing."""
         for row in self.head:
             voided_at = self.voids.waiting.get(row[1])
-            if voided_at is not None and voided_at < self.line:
+            if voided_at is not None and voided_at < self.fold_horizon:
                 row[2:] = [None] * (len(row) - 2)
                 del self.voids.waiting[row[1]]
                 self.folded = True
@@ -134,20 +134,20 @@ class Segment(msgspec.Struct):
         """Take counted events out of their tiles once no readable moment needs them; drop voids without event."""
         for row in self.voids.counted:
             self.stale |= not self._gives_back(row[1:])
-        for row in self.voids.ripe(self.line):
+        for row in self.voids.ripe(self.fold_horizon):
             self._remove(row[1:])
             self.voids.counted.remove(row)
             self.folded = True
         if self.voids.waiting:
-            self.voids.trim({row[1] for row in self.head}, self.plan.oldest(self.line))
+            self.voids.trim({row[1] for row in self.head}, self.plan.oldest(self.fold_horizon))
 
     def _gives_back(self, row: Row) -> bool:
-        tile = self.plan.tile_of(row[0], self.line)
+        tile = self.plan.tile_of(row[0], self.fold_horizon)
         single = self.singles.get(tile) if tile else None
         return tile is None or (single is not None and single[1] == row[1]) or self.plan.gives_back(row)
 
     def _remove(self, row: Row) -> None:
-        tile = self.plan.tile_of(row[0], self.line)
+        tile = self.plan.tile_of(row[0], self.fold_horizon)
         single = self.singles.get(tile) if tile else None
         if tile is None:
             return
@@ -162,7 +162,7 @@ class Segment(msgspec.Struct):
         kept = HEAD_EVENTS + (self.plan.max_events or 0)
         surplus = max(len(self.head) - kept, 0)
         folded = max(len(self.head) - max(MOST_RAW, kept), 0)
-        while folded < surplus and self.head[folded][0] < self.line:
+        while folded < surplus and self.head[folded][0] < self.fold_horizon:
             folded += 1
         leaving = self.head[:folded]
         del self.head[:folded]
@@ -179,7 +179,7 @@ class Segment(msgspec.Struct):
         """A view of exact windows has no tiles: what leaves the head is gone, and so is what no window reaches."""
         if leaving:
             self.dropped = max(self.dropped or 0, leaving[-1][0])
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         assert reached is not None
         before = bisect_left(self.head, reached, key=itemgetter(0))
         self.folded |= before > 0
@@ -194,9 +194,9 @@ class Segment(msgspec.Struct):
 
     def _fold_rows(self, rows: Iterable[Row]) -> None:
         by_tile: dict[Tile, list[Row]] = defaultdict(list)
-        line = self.line
+        fold_horizon = self.fold_horizon
         for row in rows:
-            tile = self.plan.tile_of(row[0], line)
+            tile = self.plan.tile_of(row[0], fold_horizon)
             if tile is not None and row.count(None) < len(row) - 2:
                 by_tile[tile].append(row)
         for tile, added in by_tile.items():
@@ -212,13 +212,13 @@ class Segment(msgspec.Struct):
         self._fold_rows([self.singles.pop(tile) for tile in self._outgrown(self.singles)])
         for tile in self._outgrown(self.tiles):
             partials = self.tiles.pop(tile)
-            target = self.plan.tile_of(tile[0], self.line)
+            target = self.plan.tile_of(tile[0], self.fold_horizon)
             if target is not None:
                 self._add(target, partials)
 
     def _outgrown(self, tiles: Iterable[Tile]) -> list[Tile]:
         """Tiles that no window needs as fine as they are."""
-        expiry = {length: self.line - reach - length for length, reach in self.plan.levels}
+        expiry = {length: self.fold_horizon - reach - length for length, reach in self.plan.levels}
         return [tile for tile in tiles if tile != LIFETIME_TILE and tile[0] <= expiry[tile[1]]]
 
     def _add(self, tile: Tile, partials: Sequence[Any]) -> None:
@@ -238,7 +238,7 @@ class Segment(msgspec.Struct):
     @property
     def exact_from(self) -> int:
         """The first moment (ms) that nothing folded lies behind: the line, or later in a crowd."""
-        first = max(self.line, self.readable_from)
+        first = max(self.fold_horizon, self.readable_from)
         if len(self.head) >= MOST_RAW + (self.plan.max_events or 0):
             first = max(first, int(self.head[0][0]) + 1)
         return max(first, self.voids.exact_from)
@@ -276,7 +276,7 @@ def values(segments: Sequence[Segment], q: int) -> list[float]:
     return plan.finalized(_by_window(plan, segments, q), q)
 
 
-def _by_window(plan: Plan, segments: Sequence[Segment], q: int) -> Iterator[Sequence[Any]]:
+def _by_window(plan: ViewPlan, segments: Sequence[Segment], q: int) -> Iterator[Sequence[Any]]:
     """Partials of every window, shortest first: each continues where the shorter one stopped. Delayed ones come last."""
     rows, removed = (
         sorted(chain(*parts), key=moment) for parts in zip(*(s.rows_at(q) for s in segments), strict=True)
@@ -300,7 +300,7 @@ def _by_window(plan: Plan, segments: Sequence[Segment], q: int) -> Iterator[Sequ
     yield from delayed
 
 
-def _combined(plan: Plan, rows: list[Row], tiles: list[Any], removed: list[Row]) -> Sequence[Any]:
+def _combined(plan: ViewPlan, rows: list[Row], tiles: list[Any], removed: list[Row]) -> Sequence[Any]:
     """Partials of one window alone."""
     combined = plan.all_merged([plan.with_rows(plan.empty, rows), *(partials for _, partials in tiles)])
     for row in removed:

@@ -17,7 +17,7 @@ import msgspec
 from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER, Aggregation
 from candor.features.composed import Ratio
 from candor.features.distinct import MOST_EXACT, Distinct
-from candor.features.plan import Plan, plan_of
+from candor.features.plan import ViewPlan, plan_of
 
 if TYPE_CHECKING:
     from candor.features.views import FeatureView
@@ -58,7 +58,7 @@ def most_bytes(view: FeatureView, ahead: int) -> int:
     return len(view.name.encode()) + _ATTRIBUTES + state + _COMMIT
 
 
-def most_row(plan: Plan) -> int:
+def most_row(plan: ViewPlan) -> int:
     """One raw event."""
     return LIST + NUMBER + _ID + sum(aggregation.most_taken for aggregation in plan.sourced)
 
@@ -75,7 +75,9 @@ def declared_texts(view: FeatureView) -> dict[str, int]:
     for event in view.events:
         for name, kind in event.fields.items():
             texts_by_field[name].append(kind.of)
-    return {name: len(set(chain.from_iterable(texts))) for name, texts in texts_by_field.items() if all(texts)}
+    return {
+        name: len(set(chain.from_iterable(texts))) for name, texts in texts_by_field.items() if all(texts)
+    }
 
 
 def largest_exact(view: FeatureView, ahead: int) -> int:

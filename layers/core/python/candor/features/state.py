@@ -21,10 +21,10 @@ from candor.features import segment, size
 from candor.features.aggregations import moment
 from candor.features.codec import CODEC, id_hash, seal, unseal
 from candor.features.event_types import MAX_SKEW
-from candor.features.plan import Plan, Row, Tile, plan_of
+from candor.features.plan import Row, Tile, ViewPlan, plan_of
 from candor.features.segment import Segment
 from candor.features.views import FeatureView
-from candor.features.voids import Evidence, Resolve, Voids
+from candor.features.voids import Resolve, VoidEvidence, Voids
 
 RING_IDS = size.RING_IDS
 
@@ -67,7 +67,7 @@ class ViewState(msgspec.Struct):
     item is healed, `delta` takes in what is new after version `healing_from`.
     """
 
-    plan: Plan
+    plan: ViewPlan
     base: Segment
     born: int | None = None
     latest: int = 0
@@ -107,7 +107,7 @@ class ViewState(msgspec.Struct):
         too_late: list[Event] = []
         erased: list[Event] = []
         duplicate = False
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         for event in events:
             if (key := id_hash(event.dedup_id)) in self.ring:
                 duplicate = True
@@ -131,7 +131,9 @@ class ViewState(msgspec.Struct):
         unsettled = self._take_in(list(fresh.values()), rows, resolve)
         if not self.markers:
             second = now_ms // SECOND << STAMP
-            self.ring.update((key, second | fingerprint) for key, fingerprint in zip(fresh, prints, strict=True))
+            self.ring.update(
+                (key, second | fingerprint) for key, fingerprint in zip(fresh, prints, strict=True)
+            )
         went_stale = self.stale and (duplicate or not was_stale)
         return Applied(list(fresh.values()), prints, too_late, erased, unsettled, went_stale)
 
@@ -139,7 +141,7 @@ class ViewState(msgspec.Struct):
         """Ids whose marker items `apply` asks for: of events that voids name, and of those beyond every window."""
         if not self.markers:
             return []
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         named = {event.id for event in events if event.voided_at is not None}
         late = {event.dedup_id for event in events if reached is not None and event.occurred_at < reached}
         return sorted(named | late)
@@ -161,10 +163,10 @@ class ViewState(msgspec.Struct):
         if self.since is None:
             self.since = applied_at // SECOND
 
-        def resolve(void: Event) -> Evidence:
+        def resolve(void: Event) -> VoidEvidence:
             if void.dedup_id in unsettled:
-                return Evidence.UNPROVED
-            return Evidence.COUNTED if void.id in before else Evidence.NEVER_APPLIED
+                return VoidEvidence.UNPROVED
+            return VoidEvidence.COUNTED if void.id in before else VoidEvidence.NEVER_APPLIED
 
         counted = [before.get(event.id, event) if event.voided_at is not None else event for event in kept]
         self._take_in(kept, [self.plan.row(event) for event in counted], resolve)
@@ -196,20 +198,20 @@ class ViewState(msgspec.Struct):
 
     # Deduplication
 
-    def _resolve(self, markers: Mapping[str, Marker], horizon: int, void: Event) -> Evidence:
-        """Evidence on the event that a void names; ids applied after `horizon` (ms, wall clock) are known."""
+    def _resolve(self, markers: Mapping[str, Marker], horizon: int, void: Event) -> VoidEvidence:
+        """VoidEvidence on the event that a void names; ids applied after `horizon` (ms, wall clock) are known."""
         stamp, marker = self.ring.get(id_hash(void.id)), markers.get(void.id)
         if stamp is None and marker is None:
             known = self._knows_all_ids(horizon)
-            return Evidence.NEVER_APPLIED if known else Evidence.UNPROVED
+            return VoidEvidence.NEVER_APPLIED if known else VoidEvidence.UNPROVED
         kept = stamp & (1 << STAMP) - 1 if stamp is not None else marker.fingerprint if marker else 0
         equal = kept == self.plan.fingerprint(self.plan.row(void))
-        return Evidence.COUNTED if kept and equal else Evidence.UNPROVED
+        return VoidEvidence.COUNTED if kept and equal else VoidEvidence.UNPROVED
 
     def _knows_all_ids(self, horizon: int) -> bool:
         """True if ids that were applied before `horizon` (ms) do not matter: there are none, or no window reaches them."""
         horizon += HOUR  # clocks of several writers
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         complete = not self.filled and (self.since or 0) * SECOND > horizon
         return complete or (reached is not None and horizon + MAX_SKEW < reached)
 
@@ -298,7 +300,7 @@ class ViewState(msgspec.Struct):
         waiting = [(void, self.plan.row(void)) for name, void in voids.items() if name not in taken_back]
         self.base.folded = bool(taken_back)
         self.base.readable_from = 1 + max((voids[name].voided_at or 0 for name in taken_back), default=-1)
-        self.base.insert(self._counting(rows), waiting, lambda _: Evidence.NEVER_APPLIED)
+        self.base.insert(self._counting(rows), waiting, lambda _: VoidEvidence.NEVER_APPLIED)
 
     def finish_healing(self, item: ViewState) -> None:
         """Take in what came to the item while this state was computed anew."""
@@ -317,16 +319,16 @@ class ViewState(msgspec.Struct):
         for event_id in arrived & self.base.voids.waiting.keys():
             delta.voids.waiting[event_id] = self.base.voids.waiting.pop(event_id)
 
-    def _resolve_while_healing(self, resolve: Resolve, void: Event) -> Evidence:
+    def _resolve_while_healing(self, resolve: Resolve, void: Event) -> VoidEvidence:
         """Nothing is taken back from what is being computed anew: such a void makes the item stale once more."""
-        if self.base.holds_row(void.id) or resolve(void) is not Evidence.NEVER_APPLIED:
-            return Evidence.UNPROVED
-        return Evidence.NEVER_APPLIED
+        if self.base.holds_row(void.id) or resolve(void) is not VoidEvidence.NEVER_APPLIED:
+            return VoidEvidence.UNPROVED
+        return VoidEvidence.NEVER_APPLIED
 
     # Reading
 
     @property
-    def line(self) -> int:
+    def fold_horizon(self) -> int:
         """Everything before this moment (ms) may be folded."""
         return self.watermark - MAX_SKEW
 
@@ -443,7 +445,7 @@ def _unsettled(part: Segment) -> list[Any] | None:
     return [list(chain.from_iterable(waiting)), counted, voids.forgotten, part.dropped, part.readable_from]
 
 
-def _segment(plan: Plan, contents: Sequence[Any], flags: int, unsettled: Sequence[Any] | None) -> Segment:
+def _segment(plan: ViewPlan, contents: Sequence[Any], flags: int, unsettled: Sequence[Any] | None) -> Segment:
     watermark, head, singles, tiles = contents
     part = Segment(plan, watermark, [[watermark - row[0], *row[1:]] for row in head])
     part.folded, part.stale = bool(flags & FOLDED), bool(flags & STALE)
@@ -462,7 +464,7 @@ def _segment(plan: Plan, contents: Sequence[Any], flags: int, unsettled: Sequenc
 
 def _tile_of(part: Segment, row: Row) -> Tile:
     """The tile of a row that is kept: the one it would be folded into now."""
-    tile = part.plan.tile_of(row[0], part.line)
+    tile = part.plan.tile_of(row[0], part.fold_horizon)
     assert tile is not None
     return tile
 

@@ -41,7 +41,11 @@ def _check_parts(view: FeatureView) -> None:
     if not view.aggregations:
         raise DefinitionError(f'view "{view.name}" has no aggregations: declare some, such as Count()')
     declared: Sequence[object] = view.aggregations
-    strange = [getattr(aggregation, "__name__", "that") for aggregation in declared if not isinstance(aggregation, Aggregation)]
+    strange = [
+        getattr(aggregation, "__name__", "that")
+        for aggregation in declared
+        if not isinstance(aggregation, Aggregation)
+    ]
     if strange:
         raise DefinitionError(f'view "{view.name}": {strange[0]} is no aggregation; write {strange[0]}(…)')
 

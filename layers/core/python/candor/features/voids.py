@@ -20,7 +20,7 @@ from candor.features.plan import Row
 MOST_VOIDS = size.MOST_VOIDS
 
 
-class Evidence(Enum):
+class VoidEvidence(Enum):
     """What is known of the event that a void names, where no raw row holds it."""
 
     COUNTED = "it was counted with exactly what the void repeats"
@@ -28,7 +28,7 @@ class Evidence(Enum):
     UNPROVED = "neither can be shown"
 
 
-Resolve = Callable[[Event], Evidence]
+Resolve = Callable[[Event], VoidEvidence]
 
 
 class Voids(msgspec.Struct):
@@ -68,11 +68,11 @@ class Voids(msgspec.Struct):
             *(row[2] for row in self.counted if row[0] < q),
         }
 
-    def ripe(self, line: int) -> list[Row]:
+    def ripe(self, fold_horizon: int) -> list[Row]:
         """Counted rows that every readable moment lies after: those before the line (ms), and the oldest of too many."""
         self.counted.sort(key=lambda row: row[:3])
         surplus = len(self.counted) - MOST_VOIDS
-        return [row for index, row in enumerate(self.counted) if row[0] < line or index < surplus]
+        return [row for index, row in enumerate(self.counted) if row[0] < fold_horizon or index < surplus]
 
     def trim(self, raw: Collection[str], reached: int | None) -> None:
         """Drop voids whose event never came: those that no window reaches any more (`reached`, ms), and the oldest of too many."""

@@ -6,7 +6,7 @@ from candor.errors import BundleRefused
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.policy.validation import Known, faults
-from candor.reasons import untellable
+from candor.reasons import unspecific_reasons
 
 
 def require_sound(bundle: Bundle, definitions: Definitions) -> None:
@@ -16,7 +16,7 @@ def require_sound(bundle: Bundle, definitions: Definitions) -> None:
         [view.name for view in definitions.views],
         [reason.code for reason in bundle.reasons if not reason.features],
     )
-    wrong = [*faults(bundle.policy, known), *untellable(bundle.reasons)]
+    wrong = [*faults(bundle.policy, known), *unspecific_reasons(bundle.reasons)]
     if "\nsplit_feature=" not in bundle.model.replace("\nsplit_feature=\n", "\n"):
         wrong.append("the model looks at no feature: there would be no reason to tell")
     if wrong:

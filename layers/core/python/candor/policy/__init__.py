@@ -16,13 +16,13 @@ import msgspec
 import zen
 
 from candor.errors import PolicyError
-from candor.terms import BasisPoints, Installments, Limit, Limits
+from candor.terms import BasisPoints, Installments, Limit, TermLimits
 
 Outcome = Literal["approved", "declined", "action_required"]
 Component = Literal["policy", "model"]
 
 
-class Row(msgspec.Struct, frozen=True):
+class TableRow(msgspec.Struct, frozen=True):
     """One row of the table that fired, with the limits that it sets. ValueError for a hard rule without a reason to tell.
 
     A hard rule is one of the policy that declines, or approves less than was asked for.
@@ -41,17 +41,17 @@ class Row(msgspec.Struct, frozen=True):
             raise ValueError("a hard rule that declines or limits needs its reason")
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> TermLimits:
         """What is granted at best where this row fires."""
-        return Limits(self.limit, self.installments, self.charge_bps)
+        return TermLimits(self.limit, self.installments, self.charge_bps)
 
     @property
     def is_hard(self) -> bool:
         """Whether who it fires for is refused something."""
-        return self.outcome == "declined" or (self.outcome == "approved" and self.limits != Limits())
+        return self.outcome == "declined" or (self.outcome == "approved" and self.limits != TermLimits())
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class PolicyVerdict(msgspec.Struct, frozen=True):
     """What the policy decided: the outcome, who failed the applicant (None if approved) and which rules fired."""
 
     outcome: Outcome
@@ -60,7 +60,7 @@ class Verdict(msgspec.Struct, frozen=True):
     reasons: list[str]
     """Codes of the hard rules, in table order; empty when the model declined."""
 
-    limiting: Sequence[Row] = ()
+    limiting: Sequence[TableRow] = ()
     """Rows that say what is granted at best; only an approval has them."""
 
 
@@ -101,18 +101,20 @@ class Policy:
         except (RuntimeError, ValueError) as error:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
         tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
-        if not any({"rule", "outcome"} <= {column["field"] for column in table["outputs"]} for table in tables):
+        if not any(
+            {"rule", "outcome"} <= {column["field"] for column in table["outputs"]} for table in tables
+        ):
             raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
         for one in tables:
             _require_expressions(one)
         self.decide(NOTHING_KNOWN)
 
-    def decide(self, facts: Facts) -> Verdict:
+    def decide(self, facts: Facts) -> PolicyVerdict:
         """Every row that fires, combined: a decline outweighs a review, a review an approval."""
         try:
             # As text: zen keeps every digit of it, and rounds Python's floats to about 15.
             result: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
-            rows = msgspec.convert(result if isinstance(result, list) else [result], list[Row])
+            rows = msgspec.convert(result if isinstance(result, list) else [result], list[TableRow])
         except (RuntimeError, ValueError, msgspec.ValidationError) as error:
             raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
         return combine(rows)
@@ -128,7 +130,7 @@ def _compiled(canonical: bytes) -> Policy:
     return Policy(msgspec.json.decode(canonical))
 
 
-def combine(rows: list[Row]) -> Verdict:
+def combine(rows: list[TableRow]) -> PolicyVerdict:
     """Rows that fired → verdict. A hard rule takes precedence over the score in the reasons.
 
     The component of an approval is None: only who knows the request knows whether its limits refuse anything.
@@ -137,15 +139,17 @@ def combine(rows: list[Row]) -> Verdict:
     declines = [row for row in rows if row.outcome == "declined"]
     hard = [row for row in declines if row.component == "policy"]
     if hard:
-        return Verdict("declined", "policy", rules, codes(hard))
+        return PolicyVerdict("declined", "policy", rules, codes(hard))
     if declines:
-        return Verdict("declined", "model", rules, [])
+        return PolicyVerdict("declined", "model", rules, [])
     if any(row.outcome == "action_required" for row in rows):
-        return Verdict("action_required", "policy", rules, [])
-    return Verdict("approved", None, rules, [], tuple(row for row in rows if row.limits != Limits()))
+        return PolicyVerdict("action_required", "policy", rules, [])
+    return PolicyVerdict(
+        "approved", None, rules, [], tuple(row for row in rows if row.limits != TermLimits())
+    )
 
 
-def codes(rows: Iterable[Row]) -> list[str]:
+def codes(rows: Iterable[TableRow]) -> list[str]:
     """Reason codes of rows, each once, in table order."""
     return list(dict.fromkeys(row.reason for row in rows if row.reason))
 

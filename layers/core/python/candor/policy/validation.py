@@ -16,7 +16,7 @@ import zen
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT
 from candor.errors import PolicyError
-from candor.policy import Facts, Policy, Row
+from candor.policy import Facts, Policy, TableRow
 
 FACTS: Final = frozenset(Facts.__struct_fields__)
 STATES: Final = ("present", "absent", "unavailable", "stale")
@@ -49,7 +49,9 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
         return [str(error)]
     tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
     return [
-        fault for content in tables for fault in (*_names(content, known), *_outputs(content, known), *_unreachable(content))
+        fault
+        for content in tables
+        for fault in (*_names(content, known), *_outputs(content, known), *_unreachable(content))
     ]
 
 
@@ -87,7 +89,7 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
             continue
         values = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
         try:
-            row = msgspec.convert({name: _whole(value) for name, value in values.items()}, Row)
+            row = msgspec.convert({name: _whole(value) for name, value in values.items()}, TableRow)
         except (msgspec.ValidationError, ValueError) as error:
             yield f"{where}: {error}"
             continue
@@ -144,7 +146,7 @@ def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping
     """Which of the values that tell the field's conditions apart meet those of one row."""
     cells = [rule.get(column, "").strip() for column in ids]
     every = [other.get(column, "").strip() for other in table["rules"] for column in ids]
-    meets = [_condition(cell) for cell in cells if cell]
+    meets = [_Condition(cell) for cell in cells if cell]
     return frozenset(
         place
         for place, (value, cutoff) in enumerate(_values(field, every))
@@ -152,7 +154,7 @@ def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping
     )
 
 
-class _condition:  # noqa: N801 - reads as the function that it is
+class _Condition:
     """One cell, tried on a value. What zen cannot compare is not met, as in the table."""
 
     def __init__(self, cell: str) -> None:
@@ -184,7 +186,11 @@ def _values_at(field: str, cells: Sequence[str], cutoff: float) -> list[Value]:
         return [*STATES]
     numbers = {float(number) for cell in cells for number in _NUMBER.findall(_STRING.sub("", cell))}
     numbers |= {-number for number in numbers} | {0.0}
-    numbers |= {cutoff, *(cutoff * number for number in numbers), *(cutoff / number for number in numbers if number)}
+    numbers |= {
+        cutoff,
+        *(cutoff * number for number in numbers),
+        *(cutoff / number for number in numbers if number),
+    }
     low, high = _domain(field)
     ordered = sorted({low, high, *(number for number in numbers if low <= number <= high)})
     between = [(number + following) / 2 for number, following in pairwise(ordered)]

@@ -58,47 +58,51 @@ class _Unproven(Exception):
     """A figure that a gate needs is not there."""
 
 
-Gate = Callable[["Part", Thresholds], Iterator[str]]
+Gate = Callable[["EvaluationPart", Thresholds], Iterator[str]]
 
 
-class Part:
+class EvaluationPart:
     """One level of an evaluation; `number` insists."""
 
     def __init__(self, members: Any, path: str = "") -> None:
-        self._found, self._path = members if isinstance(members, Mapping) else {}, path
+        self._members, self._path = members if isinstance(members, Mapping) else {}, path
 
     def __contains__(self, name: str) -> bool:
-        return self._found.get(name) is not None
+        return self._members.get(name) is not None
 
-    def __getitem__(self, name: str) -> Part:
-        return Part(self._found.get(name), f"{self._path}{name}.")
+    def __getitem__(self, name: str) -> EvaluationPart:
+        return EvaluationPart(self._members.get(name), f"{self._path}{name}.")
 
     def number(self, name: str) -> float:
         """A finite number."""
-        value = self._found.get(name)
+        value = self._members.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise _Unproven(f"the evaluation tells no {self._path}{name}: evaluate again")
         return float(value)
 
-    def parts(self, name: str) -> list[Part]:
+    def parts(self, name: str) -> list[EvaluationPart]:
         """A list's members; none where there is no list."""
-        members = self._found.get(name)
-        return [Part(member, f"{self._path}{name}.") for member in members] if isinstance(members, list) else []
+        members = self._members.get(name)
+        return (
+            [EvaluationPart(member, f"{self._path}{name}.") for member in members]
+            if isinstance(members, list)
+            else []
+        )
 
     def plain(self, name: str) -> Any:
         """What is there, whatever it is."""
-        return self._found.get(name)
+        return self._members.get(name)
 
 
 def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Failure]:
     """Every gate that the evaluation does not pass, in order; none: the bundle may serve."""
-    whole = Part(evaluation)
+    whole = EvaluationPart(evaluation)
     return [
         Failure(name, reason) for name, gate in GATES.items() for reason in _reasons(gate, whole, thresholds)
     ]
 
 
-def held_against_the_champion(evaluation: Mapping[str, Any]) -> bool:
+def compared_with_champion(evaluation: Mapping[str, Any]) -> bool:
     """Whether there is no champion, or the evaluation compares with it on rows that neither has seen.
 
     It cannot where the champion knows all labels or needs features that are gone: then a person decides, not a policy.
@@ -115,14 +119,14 @@ def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
     return evaluation
 
 
-def _reasons(gate: Gate, whole: Part, thresholds: Thresholds) -> list[str]:
+def _reasons(gate: Gate, whole: EvaluationPart, thresholds: Thresholds) -> list[str]:
     try:
         return list(gate(whole, thresholds))
     except _Unproven as missing:
         return [str(missing)]
 
 
-def _quality(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _quality(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     """The AUC's interval lies above the minimum, and that of the difference to the champion not below what may be lost."""
     low = whole["discrimination"].number("auc_low")
     if low <= thresholds.min_auc:
@@ -139,7 +143,7 @@ def _quality(whole: Part, thresholds: Thresholds) -> Iterator[str]:
             )
 
 
-def _calibration(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _calibration(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     slope, ece = (whole["calibration"].number(name) for name in ("slope", "ece"))
     if not thresholds.min_slope <= slope <= thresholds.max_slope:
         yield f"the calibration's slope is {slope:.3f}, it must be {thresholds.min_slope:g} to {thresholds.max_slope:g}"
@@ -147,13 +151,13 @@ def _calibration(whole: Part, thresholds: Thresholds) -> Iterator[str]:
         yield f"the expected calibration error is {ece:.4f}, at most {thresholds.max_ece:g} is allowed"
 
 
-def _stability(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _stability(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     psi = whole["stability"].number("psi")
     if psi > thresholds.max_psi:
         yield f"the score's PSI is {psi:.3f}, at most {thresholds.max_psi:g} is allowed: the population has moved"
 
 
-def _fairness(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _fairness(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     """Only where groups are given: a lender that keeps none has nothing to compare."""
     for group in whole["fairness"].parts("groups"):
         air, name = group.number("air"), group.plain("group")
@@ -164,13 +168,13 @@ def _fairness(whole: Part, thresholds: Thresholds) -> Iterator[str]:
             )
 
 
-def _latency(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _latency(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     slow = whole["latency"].number("score_us_p99")
     if slow > thresholds.max_score_us_p99:
         yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {thresholds.max_score_us_p99:g} is allowed"
 
 
-def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
+def _parity(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
     rows, mismatches = (whole["parity"].number(name) for name in ("rows", "mismatches"))
     if rows < 1:
         yield "no score of the engine was compared with LightGBM's own: evaluate again"
@@ -178,7 +182,7 @@ def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
         yield f"the engine scores {mismatches:.0f} of {rows:.0f} rows otherwise than LightGBM itself"
 
 
-def _told(whole: Part, thresholds: Thresholds) -> Iterator[str]:
+def _reason_codes(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     without, stability = (whole["reasons"].number(name) for name in ("without", "stability"))
     if without > thresholds.max_without_reasons:
         yield f"{without:.2%} of the declined have no reason, at most {thresholds.max_without_reasons:.2%} is allowed"
@@ -189,12 +193,13 @@ def _told(whole: Part, thresholds: Thresholds) -> Iterator[str]:
         )
 
 
-def _leakage(whole: Part, _: Thresholds) -> Iterator[str]:
+def _leakage(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
     leakage = whole["leakage"]
     if leakage.plain("suspected") is False:
         return
     suspicions = [
-        f"{finding.plain('feature') or finding.plain('rows')}: {finding.plain('what')}" for finding in leakage.parts("findings")
+        f"{finding.plain('feature') or finding.plain('rows')}: {finding.plain('what')}"
+        for finding in leakage.parts("findings")
     ]
     yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'it does not say where'})"
 
@@ -206,7 +211,7 @@ GATES: Final[Mapping[str, Gate]] = {
     "fairness": _fairness,
     "latency": _latency,
     "parity": _parity,
-    "reasons": _told,
+    "reasons": _reason_codes,
     "leakage": _leakage,
 }
 """Every gate by its name, in the order in which they are told."""

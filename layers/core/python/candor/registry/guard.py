@@ -29,7 +29,7 @@ _MS: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class GuardLimits:
     """When a change is taken back: for `hours` after it, from `min_decisions` on; shares of the decisions."""
 
     hours: int
@@ -38,7 +38,7 @@ class Limits:
     max_approval_change: float
 
     @classmethod
-    def parse(cls, text: str) -> Limits:
+    def parse(cls, text: str) -> GuardLimits:
         """From a JSON object that names each limit. ValueError if one is missing or unknown."""
         members = json.loads(text)
         if not isinstance(members, dict) or set(members) != {field.name for field in fields(cls)}:
@@ -73,12 +73,12 @@ def latest(pointer: Pointer) -> Change | None:
     return max(changes, key=lambda change: change.at, default=None)
 
 
-def harm(before: Traffic, since: Traffic, limits: Limits) -> list[str]:
+def harm(before: Traffic, since: Traffic, limits: GuardLimits) -> list[str]:
     """What is wrong since a change, in words; nothing while too little was decided."""
     return list(_harm(before, since, limits))
 
 
-def _harm(before: Traffic, since: Traffic, limits: Limits) -> Iterator[str]:
+def _harm(before: Traffic, since: Traffic, limits: GuardLimits) -> Iterator[str]:
     if since.bundles_failed > 0 and before.bundles_failed == 0:
         yield f"its bundle could not serve {since.bundles_failed:.0f} times"
     if since.decisions < limits.min_decisions:
@@ -106,7 +106,7 @@ class Guard:
     sns: Any
     topic: str
     stage: str
-    limits: Limits
+    limits: GuardLimits
 
     def check(self, now_ms: int) -> dict[str, Any]:
         """Take the latest change back if it does harm: `taken_back` is its bundle or None, `why` a list of words."""

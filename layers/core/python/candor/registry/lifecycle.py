@@ -38,7 +38,7 @@ class ApprovalRefused(CandorError):
 
 
 @dataclass(frozen=True)
-class Word:
+class Actor:
     """By whose word something moves, when (ms UTC) and why. `identity` is who AWS says it was; empty where nobody asked."""
 
     by: str
@@ -58,18 +58,20 @@ class Proposal:
     identity: str = ""
     share: float | None = None
 
-    def approved_by(self, word: Word) -> Word:
+    def approved_by(self, actor: Actor) -> Actor:
         """The word of both. Raises ApprovalRefused for one and the same person, by name or by AWS identity."""
-        if word.by == self.by or (self.identity and word.identity == self.identity):
+        if actor.by == self.by or (self.identity and actor.identity == self.identity):
             raise ApprovalRefused(
                 f"{self.by} proposed it: somebody else must approve, with their own credentials"
             )
-        return Word(word.by, word.at, f"approved: {self.by} proposed it{_because(self.why)}", word.identity)
+        return Actor(
+            actor.by, actor.at, f"approved: {self.by} proposed it{_because(self.why)}", actor.identity
+        )
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One line of the audit: a bundle came from a state (None: it was made) to one, by whose word, when (ms UTC) and why."""
+    """One line of the audit: a bundle came from a state (None: it was made) to one, by whose actor, when (ms UTC) and why."""
 
     bundle: str
     before: str | None
@@ -100,11 +102,11 @@ def named(*pointers: Pointer) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def transition(bundle: str, before: str | None, after: str, word: Word) -> Transition:
+def transition(bundle: str, before: str | None, after: str, actor: Actor) -> Transition:
     """One step. Raises BundleRefused if it may not follow."""
     if after not in ALLOWED[before]:
         raise BundleRefused(f"bundle {bundle[:12]} is {before or 'unknown'}: it cannot become {after}")
-    return Transition(bundle, before, after, word.at, word.by, word.why, word.identity)
+    return Transition(bundle, before, after, actor.at, actor.by, actor.why, actor.identity)
 
 
 def _because(why: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
-class Flip:
+class VersionSwitch:
     """A view served version `before` (None: the declared one) until `at` (ms UTC), then `after`, by someone's word."""
 
     view: str
@@ -40,7 +40,7 @@ class Pointer:
     promoted_at: int = 0
     by: str = ""
     views: Mapping[str, str] = field(default_factory=dict)
-    flips: Sequence[Flip] = ()
+    switches: Sequence[VersionSwitch] = ()
     moves: int = 0
     challenger: Challenge | None = None
     shadows: Sequence[str] = ()

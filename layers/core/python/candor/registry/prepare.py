@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from candor.registry.registry import Registry
-from candor.registry.runs import EVALUATION, RunFolder, SageMakerJobs
-from candor.registry.training_run import STEPS, Step, order_of, packed_key, promotes, run_name, state_of, step
+from candor.registry.runs import EVALUATION, RunFolder, SageMakerJobReader
+from candor.registry.training_run import (
+    STEPS,
+    RunStep,
+    packed_key,
+    promotes,
+    run_name,
+    run_spec,
+    state_of,
+    step,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -19,7 +28,7 @@ class Preparation:
     """Where runs live: buckets, and the prefix of their jobs' names."""
 
     s3: S3Client
-    jobs: SageMakerJobs
+    jobs: SageMakerJobReader
     registry: Registry
     archive: str
     training: str
@@ -30,15 +39,15 @@ class Preparation:
         """The state of a run at its start. Raises InvalidInput, StepUnderWay, RunExhausted, StoreUnavailable."""
         run, promote = run_name(request, now_ms), promotes(request)
         folder = RunFolder(self.s3, self.training, run)
-        order = order_of(request, folder.order(), run, now_ms)
-        order = order_of({}, folder.keep_order(order.as_json()), run, now_ms)
+        order = run_spec(request, folder.spec(), run, now_ms)
+        order = run_spec({}, folder.keep_spec(order.as_json()), run, now_ms)
         compared = self._lay_champion(folder, run)
         outputs = {
             "dataset": lambda _: folder.holds("dataset/manifest.json"),
             "train": lambda job: folder.holds(packed_key(job)),
             "assess": lambda _: compared and folder.holds(EVALUATION),
         }
-        steps: dict[str, Step] = {
+        steps: dict[str, RunStep] = {
             name: step(run, name, self.prefix, self.jobs.status, is_there=outputs[name]) for name in STEPS
         }
         return state_of(order, steps, promote=promote, archive=self.archive, training=self.training)

@@ -11,7 +11,7 @@ from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.model.packed import unpack
 from candor.registry.artifacts import keep_bundle, read_object
-from candor.registry.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
+from candor.registry.gates import Thresholds, compared_with_champion, failures, require_evaluation_of
 from candor.registry.lifecycle import CANDIDATE, REFUSED
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
@@ -27,7 +27,7 @@ _LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registering:
+class Registrar:
     """Where bundles go, and what they must reach. `packages` is the model package group, `image` what trains."""
 
     s3: S3Client
@@ -64,7 +64,7 @@ class Registering:
         return {
             "bundle": bundle.sha,
             "passed": not refused,
-            "compared": held_against_the_champion(evaluation),
+            "compared": compared_with_champion(evaluation),
             "champion": evaluation.get("champion"),
             "metrics": metrics,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],

@@ -15,18 +15,18 @@ from candor.registry.lifecycle import (
     CANDIDATE,
     CHALLENGER,
     REFUSED,
+    Actor,
     ApprovalRefused,
     Proposal,
     Transition,
-    Word,
     named,
     state_in,
     transition,
 )
-from candor.registry.pointer import Challenge, Flip, Pointer
+from candor.registry.pointer import Challenge, Pointer, VersionSwitch
 from candor.registry.registry_table import Change, Registration, RegistryItem, RegistryTable
 
-FLIPS_KEPT: Final = 20
+SWITCHES_KEPT: Final = 20
 """So many flips stay on the pointer; each rollback takes one back."""
 
 _RUNNING, _DONE = "running", "done"
@@ -64,7 +64,7 @@ class Registry:
             return known
         why = "; ".join(f"{gate}: {reason}" for gate, reason in verdict.gates) or "every gate passed"
         line = transition(
-            verdict.bundle, known.state if known else None, verdict.state, Word(by, verdict.created_at, why)
+            verdict.bundle, known.state if known else None, verdict.state, Actor(by, verdict.created_at, why)
         )
         begun = replace(
             verdict, steps=known.steps if known else 0, package=known.package if known else verdict.package
@@ -107,8 +107,8 @@ class Registry:
         seen = self.pointer()
         if seen.bundle == sha:
             return seen
-        word = Word(by, at, why or "promoted", identity)
-        return self._move(seen, seen.promoted(sha, by=by, at=at), word, succeeds=True)
+        actor = Actor(by, at, why or "promoted", identity)
+        return self._move(seen, seen.promoted(sha, by=by, at=at), actor, succeeds=True)
 
     def restore(self, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
         """Point back at the champion that the present one replaced. Raises NothingToRollBack, PromotionConflict."""
@@ -117,8 +117,8 @@ class Registry:
         if serving is None or serving.succeeded is None:
             raise NothingToRollBack("no champion served before this one: promote another bundle")
         self._require(serving.succeeded)
-        word = Word(by, at, why or "rolled back", identity)
-        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), word)
+        actor = Actor(by, at, why or "rolled back", identity)
+        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), actor)
 
     def challenge(
         self, sha: str, share: float, *, by: str, at: int, why: str = "", identity: str = ""
@@ -133,15 +133,15 @@ class Registry:
         seen = self.pointer()
         if seen.bundle == sha:
             raise BundleRefused(f"bundle {sha[:12]} is the champion: name another challenger")
-        word = Word(by, at, why or f"decides for {share:.1%} of the customers", identity)
-        return self._move(seen, replace(seen, challenger=Challenge(sha, share, at, by)), word)
+        actor = Actor(by, at, why or f"decides for {share:.1%} of the customers", identity)
+        return self._move(seen, replace(seen, challenger=Challenge(sha, share, at, by)), actor)
 
     def end_challenge(self, *, by: str = "", at: int = 0, why: str = "") -> Pointer:
         """The champion decides for everyone. Without a challenger nothing changes. Raises PromotionConflict."""
         seen = self.pointer()
         if seen.challenger is None:
             return seen
-        return self._move(seen, replace(seen, challenger=None), Word(by, at, why or "the challenge ended"))
+        return self._move(seen, replace(seen, challenger=None), Actor(by, at, why or "the challenge ended"))
 
     def shadow(self, shas: Sequence[str], *, by: str = "", at: int = 0, why: str = "") -> Pointer:
         """Let exactly these bundles score what is decided. Raises BundleRefused, PromotionConflict."""
@@ -151,7 +151,7 @@ class Registry:
         wanted = list(dict.fromkeys(shas))
         if wanted == list(seen.shadows):
             return seen
-        return self._move(seen, replace(seen, shadows=wanted), Word(by, at, why or "the shadows were named"))
+        return self._move(seen, replace(seen, shadows=wanted), Actor(by, at, why or "the shadows were named"))
 
     # Two persons
 
@@ -172,7 +172,7 @@ class Registry:
         self._table.write([(made, line)])
         return made
 
-    def approve(self, sha: str, word: Word) -> Pointer:
+    def approve(self, sha: str, actor: Actor) -> Pointer:
         """Do what was proposed of a bundle, by the word of a second person.
 
         Raises ApprovalRefused for the same person or where nothing was proposed, and what the move itself raises.
@@ -183,14 +183,14 @@ class Registry:
             raise ApprovalRefused(
                 f"nothing is proposed of bundle {sha[:12]}: `candor models promote` proposes"
             )
-        approved = asdict(proposal.approved_by(word))
+        approved = asdict(proposal.approved_by(actor))
         if proposal.to == CHALLENGER and proposal.share is not None:
             return self.challenge(sha, proposal.share, **approved)
         return self.promote(sha, **approved)
 
     # Views
 
-    def flip(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
+    def switch_version(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
         """Serve another version of a view, None for the declared one. It serves already: nothing changes.
 
         Raises PromotionConflict if the pointer moved between reading and writing.
@@ -199,17 +199,19 @@ class Registry:
         before = seen.views.get(view)
         if before == version:
             return seen
-        flips = [*seen.flips, Flip(view, before, version, at, by)][-FLIPS_KEPT:]
-        return self._move(seen, replace(seen, views=_with(seen.views, view, version), flips=flips))
+        switches = [*seen.switches, VersionSwitch(view, before, version, at, by)][-SWITCHES_KEPT:]
+        return self._move(seen, replace(seen, views=_with(seen.views, view, version), switches=switches))
 
     def roll_back(self, view: str) -> Pointer:
         """Take the latest flip of a view back. Raises NothingToRollBack, PromotionConflict."""
         seen = self.pointer()
-        view_flips = [flip for flip in seen.flips if flip.view == view]
-        if not view_flips:
+        view_switches = [switch for switch in seen.switches if switch.view == view]
+        if not view_switches:
             raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no flip to take back')
-        left = [flip for flip in seen.flips if flip is not view_flips[-1]]
-        return self._move(seen, replace(seen, views=_with(seen.views, view, view_flips[-1].before), flips=left))
+        left = [switch for switch in seen.switches if switch is not view_switches[-1]]
+        return self._move(
+            seen, replace(seen, views=_with(seen.views, view, view_switches[-1].before), switches=left)
+        )
 
     def begin_backfill(self, version: str, at: int) -> Backfill:
         """Note that the filling of `view@version` begins; one that was begun before goes on as of then."""
@@ -247,15 +249,15 @@ class Registry:
         return known
 
     def _move(
-        self, seen: Pointer, wanted: Pointer, word: Word | None = None, *, succeeds: bool = False
+        self, seen: Pointer, wanted: Pointer, actor: Actor | None = None, *, succeeds: bool = False
     ) -> Pointer:
         """Write the pointer as the next after what was seen, and the states of the bundles that it names or named."""
         moved = replace(wanted, moves=seen.moves + 1)
-        changes = self._changes(seen, moved, word, seen.bundle if succeeds else None) if word else []
+        changes = self._changes(seen, moved, actor, seen.bundle if succeeds else None) if actor else []
         self._table.write(changes, moved)
         return moved
 
-    def _changes(self, seen: Pointer, moved: Pointer, word: Word, succeeded: str | None) -> list[Change]:
+    def _changes(self, seen: Pointer, moved: Pointer, actor: Actor, succeeded: str | None) -> list[Change]:
         changes = []
         for sha in named(seen, moved):
             known = self.registration(sha)
@@ -265,9 +267,9 @@ class Registry:
             if after == known.state and not _shared(seen, moved, sha):
                 continue
             line = (
-                transition(sha, known.state, after, word)
+                transition(sha, known.state, after, actor)
                 if after != known.state
-                else Transition(sha, after, after, word.at, word.by, word.why, word.identity)
+                else Transition(sha, after, after, actor.at, actor.by, actor.why, actor.identity)
             )
             made = replace(known.stepped(line), proposal=None)
             if sha == moved.bundle and succeeded is not None:

@@ -17,7 +17,7 @@ from pynamodb.transactions import TransactWrite
 
 from candor.errors import CandorError, StoreUnavailable
 from candor.registry.lifecycle import CANDIDATE, CHAMPION, REFUSED, RETIRED, Proposal, Transition
-from candor.registry.pointer import Challenge, Flip, Pointer
+from candor.registry.pointer import Challenge, Pointer, VersionSwitch
 from candor.store.dynamodb import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, bound
 
 POINTER: Final = "champion"
@@ -120,7 +120,7 @@ class RegistryTable:
             int(item.promoted_at or 0),
             str(item.by or ""),
             json.loads(item.views or "{}"),
-            [Flip(**flip) for flip in json.loads(item.flips or "[]")],
+            [VersionSwitch(**switch) for switch in json.loads(item.flips or "[]")],
             int(item.moves or 0),
             Challenge(**json.loads(item.challenger)) if item.challenger else None,
             json.loads(item.shadows or "[]"),
@@ -137,7 +137,10 @@ class RegistryTable:
             items = list(self._item.scan(RegistryItem.pk.startswith(_key("")), consistent_read=True))
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
-        return sorted(map(_registration, items), key=lambda registration: (-registration.created_at, registration.bundle))
+        return sorted(
+            map(_registration, items),
+            key=lambda registration: (-registration.created_at, registration.bundle),
+        )
 
     def lines(self, known: Registration) -> list[Transition]:
         """The audit of a bundle, oldest line first."""
@@ -184,7 +187,7 @@ class RegistryTable:
             promoted_at=moved.promoted_at,
             by=moved.by,
             views=_compact(dict(moved.views)) if moved.views else None,
-            flips=_compact([asdict(flip) for flip in moved.flips]) if moved.flips else None,
+            flips=_compact([asdict(switch) for switch in moved.switches]) if moved.switches else None,
             challenger=_compact(asdict(moved.challenger)) if moved.challenger else None,
             shadows=_compact(list(moved.shadows)) if moved.shadows else None,
             moves=moved.moves,

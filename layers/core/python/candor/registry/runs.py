@@ -35,20 +35,20 @@ class RunFolder:
     def __init__(self, s3: S3Client, bucket: str, run: str) -> None:
         self._s3, self._bucket, self._prefix = s3, bucket, f"runs/{run}/"
 
-    def order(self) -> dict[str, Any] | None:
+    def spec(self) -> dict[str, Any] | None:
         """What the run was asked for first, or None."""
         return self._read(ORDER)
 
-    def keep_order(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    def keep_spec(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Write the order once; what stands then, ours or one that was faster."""
         try:
             self._s3.put_object(
-                Bucket=self._bucket, Key=self._prefix + ORDER, Body=_json(order), IfNoneMatch="*"
+                Bucket=self._bucket, Key=self._prefix + ORDER, Body=_json(spec), IfNoneMatch="*"
             )
         except ClientError as error:
             if _code(error) != "PreconditionFailed":
                 raise StoreUnavailable(f"the run's order was not written: {error}") from error
-        return self.order() or dict(order)
+        return self.spec() or dict(spec)
 
     def champion(self) -> str | None:
         """The bundle that the run is compared with; None if there was none, or nothing is written yet."""
@@ -122,7 +122,7 @@ class RunFolder:
         return value
 
 
-class SageMakerJobs:
+class SageMakerJobReader:
     """The jobs of an account by name. Raises StoreUnavailable where SageMaker does not answer."""
 
     def __init__(self) -> None:

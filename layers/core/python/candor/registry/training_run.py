@@ -44,7 +44,7 @@ class RunExhausted(CandorError):
 
 
 @dataclass(frozen=True)
-class Order:
+class RunSpec:
     """What a run makes: trained on what was known at `as_of` (RFC 3339), one model for each of `seeds`."""
 
     run: str
@@ -57,7 +57,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Step:
+class RunStep:
     """A job of a run: its name, whether it is done, and which attempt it is."""
 
     job: str
@@ -74,7 +74,7 @@ def run_name(request: Mapping[str, Any], now_ms: int) -> str:
     return run
 
 
-def order_of(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> Order:
+def run_spec(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> RunSpec:
     """What a run makes: as it was asked for first, where it was (`known`).
 
     Missing: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also for a run that is known and asked
@@ -82,8 +82,8 @@ def order_of(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: s
     """
     as_of, seeds = request.get("as_of", request.get("scheduled_at")), request.get("seeds")
     if known is None:
-        return Order(run, _as_of(as_of, now_ms), _seeds(seeds or SEEDS))
-    order = Order(run, str(known["as_of"]), tuple(known["seeds"]))
+        return RunSpec(run, _as_of(as_of, now_ms), _seeds(seeds or SEEDS))
+    order = RunSpec(run, str(known["as_of"]), tuple(known["seeds"]))
     if as_of is not None and _as_of(as_of, now_ms) != order.as_of:
         raise InvalidInput(
             "invalid_field", "The run was begun as of another moment: name another run.", "as_of"
@@ -101,7 +101,9 @@ def promotes(request: Mapping[str, Any]) -> bool:
     return promote
 
 
-def step(run: str, name: str, prefix: str, status_of: StatusOf, *, is_there: Callable[[str], bool]) -> Step:
+def step(
+    run: str, name: str, prefix: str, status_of: StatusOf, *, is_there: Callable[[str], bool]
+) -> RunStep:
     """The job that does a step, or did it: the latest if it completed and its output is there, else the next.
 
     A job's name is never used twice: each attempt ends in its number. Raises StepUnderWay, RunExhausted.
@@ -110,16 +112,16 @@ def step(run: str, name: str, prefix: str, status_of: StatusOf, *, is_there: Cal
         job = f"{prefix}{run}-{name}" + (f"-{attempt}" if attempt > 1 else "")
         status = status_of(STEPS[name], job)
         if status is None:
-            return Step(job, done=False, attempt=attempt)
+            return RunStep(job, done=False, attempt=attempt)
         if status in ("InProgress", "Stopping"):
             raise StepUnderWay(f"job {job} still goes on: its end is waited for")
         if status == "Completed" and is_there(job):
-            return Step(job, done=True, attempt=attempt)
+            return RunStep(job, done=True, attempt=attempt)
     raise RunExhausted(f"{MAX_ATTEMPTS} jobs of step {name} failed: mend the cause and name another run")
 
 
 def state_of(
-    order: Order, steps: Mapping[str, Step], *, promote: bool, archive: str, training: str
+    order: RunSpec, steps: Mapping[str, RunStep], *, promote: bool, archive: str, training: str
 ) -> dict[str, Any]:
     """Names, moments and places of a run, as the state machine hands them on; `archive` and `training` are buckets.
 

@@ -244,7 +244,7 @@ class DynamoDecisionStore:
             else:
                 self._transact(decision, commits)
         except (PutError, TransactWriteError) as error:
-            return self._what_stood(decision, commits, error)
+            return self._existing(decision, commits, error)
         return None
 
     def _transact(self, decision: StoredDecision, commits: Sequence[Commit]) -> None:
@@ -253,7 +253,7 @@ class DynamoDecisionStore:
             for commit in commits:
                 self._synchronous.add(commit, next_version(commit.seen, time.time_ns()), transaction)
 
-    def _what_stood(
+    def _existing(
         self, decision: StoredDecision, commits: Sequence[Commit], error: PutError | TransactWriteError
     ) -> StoredDecision | Contended | None:
         """The stored decision if there is one, else the items that someone else wrote first."""

@@ -30,7 +30,7 @@ from candor.store.protocol import (
     plain_marker_key,
     under_plain_keys,
 )
-from candor.store.signed.client import Credentials, Request, SignedClient
+from candor.store.signed.client import AwsRequest, Credentials, SignedClient
 
 CHAMPION = "champion"
 _RETRYABLE = (
@@ -71,7 +71,7 @@ class _Text(msgspec.Struct):
     S: str
 
 
-class _Item(msgspec.Struct):
+class _StoredItem(msgspec.Struct):
     """An item of any of the tables, as far as the scorer knows them. Only its key must be there, and be a text."""
 
     pk: _Text
@@ -83,24 +83,24 @@ class _Item(msgspec.Struct):
     challenger: dict[str, Any] = {}
 
 
-class _Batch(msgspec.Struct):
+class _BatchResponse(msgspec.Struct):
     """What BatchGetItem answers."""
 
-    Responses: dict[str, list[_Item]]
+    Responses: dict[str, list[_StoredItem]]
     UnprocessedKeys: dict[str, dict[str, Any]] | None = None
 
 
-Stood = Mapping[str, Mapping[str, Any]]
+_RawItem = Mapping[str, Mapping[str, Any]]
 """An item that stood in the way of a write, as DynamoDB tells it."""
 
-_BATCH = msgspec.json.Decoder(_Batch)
+_BATCH = msgspec.json.Decoder(_BatchResponse)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _VIEWS = msgspec.json.Decoder(dict[str, str])
 _CHALLENGER = msgspec.json.Decoder(Challenger | None)
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class HotStore:
+class ScorerStore:
     """Reads items and the champion pointer, writes decisions and synchronous items. Not thread-safe."""
 
     def __init__(
@@ -118,7 +118,7 @@ class HotStore:
         self._synchronous = synchronous
         self._decisions = decisions
         self._registry = registry
-        self._wanted = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
+        self._pointer_keys = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
 
     def renew(self, credentials: Credentials) -> None:
         """Go on over a new connection, with these credentials."""
@@ -131,8 +131,8 @@ class HotStore:
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         deadline = Deadline(timeout_s)
         reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
-        pointer: _Item | None = None
-        pending, payload = set(reads), self._asked(keys, synchronous)
+        pointer: _StoredItem | None = None
+        pending, payload = set(reads), self._read_body(keys, synchronous)
         for turn in range(_ROUNDS):
             _pause(turn, deadline)
             try:
@@ -152,9 +152,9 @@ class HotStore:
             pending, payload = pending & left, _ENCODE({"RequestItems": unprocessed})
         return Snapshot(reads, *_pointed(pointer))
 
-    def _asked(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
+    def _read_body(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
         """BatchGetItem's body: the champion, and the items of both tables."""
-        parts = [self._wanted]
+        parts = [self._pointer_keys]
         if keys:
             parts.append(_items(self._features, keys, strongly=False))
         if synchronous:
@@ -179,7 +179,7 @@ class HotStore:
                 _json(operation, 200, answer)
         except _Refused as refused:
             try:
-                return _what_stood(decision, puts, refused)
+                return _existing(decision, puts, refused)
             except _MALFORMED as error:
                 raise StoreUnavailable(
                     "dynamodb: a write was refused, and what stands cannot be read"
@@ -218,7 +218,7 @@ class HotStore:
 
     def _call(self, operation: str, payload: bytes, deadline: Deadline) -> bytes:
         """One operation, sent again within the deadline while DynamoDB throttles or fails inside."""
-        request = Request("POST", "/", _HEADERS[operation], payload)
+        request = AwsRequest("POST", "/", _HEADERS[operation], payload)
         for attempt in range(_ATTEMPTS):
             _pause(attempt, deadline)
             status, body, _ = self._client.request(request, deadline.remaining())
@@ -235,7 +235,7 @@ class HotStore:
         raise AssertionError("unreachable")
 
 
-def _batch(answer: bytes) -> _Batch:
+def _batch(answer: bytes) -> _BatchResponse:
     """Raises `StoreUnavailable` unless every item has at least its key."""
     try:
         return _BATCH.decode(answer)
@@ -268,7 +268,7 @@ class _Refused(Exception):
         self.reasons = reasons
 
 
-def _what_stood(
+def _existing(
     decision: StoredDecision, puts: Sequence[Mapping[str, Any]], refused: _Refused
 ) -> StoredDecision | Contended | None:
     """The stored decision if there is one, else the items that someone else wrote first."""
@@ -285,7 +285,7 @@ def _what_stood(
         # A marker in the way tells nothing of its item.
         if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
     ]
-    return Contended({key: ABSENT if item is None else _read_stood(item) for key, item in items})
+    return Contended({key: ABSENT if item is None else _read_existing(item) for key, item in items})
 
 
 class BundleSource:
@@ -305,7 +305,7 @@ class BundleSource:
 
     def load(self, sha: str, timeout_s: float) -> bytes:
         """Bytes of the bundle within `timeout_s`. Raises `StoreUnavailable`."""
-        answer = self._client.request(Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
+        answer = self._client.request(AwsRequest("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
         if answer.status != 200:
             raise StoreUnavailable(f"s3: bundle {sha[:12]} answers {answer.status}")
         return answer.body
@@ -315,7 +315,7 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     """The secret's text, once at cold start. Raises `StoreUnavailable`."""
     client = SignedClient("secretsmanager", region, credentials)
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
-    request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
+    request = AwsRequest("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
     with closing(client):
         answer = client.request(request, _SECRET_TIMEOUT_S)
     if answer.status != 200:
@@ -326,7 +326,7 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
         raise StoreUnavailable("secretsmanager: the answer holds no secret text") from error
 
 
-def _pointed(item: _Item | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
+def _pointed(item: _StoredItem | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
     """The pointer's bundle, views and challenger; one that cannot be read names nothing, so that all stays as it was."""
     if item is None:
         return None, None, None
@@ -343,7 +343,7 @@ def _promised(views: str, challenger: str) -> tuple[Mapping[str, str], Challenge
     return _VIEWS.decode(views), _CHALLENGER.decode(challenger)
 
 
-def read_of(item: _Item) -> Read:
+def read_of(item: _StoredItem) -> Read:
     """A feature item → Read; one without its parts is unavailable, never absent."""
     try:
         return Read("present", a2b_base64(item.b["B"]), Version(int(item.vb["N"]), int(item.vn["N"])))
@@ -351,10 +351,10 @@ def read_of(item: _Item) -> Read:
         return UNAVAILABLE
 
 
-def _read_stood(item: Stood) -> Read:
+def _read_existing(item: _RawItem) -> Read:
     """A feature item that stood in the way of a write → Read."""
     try:
-        return read_of(msgspec.convert(item, _Item))
+        return read_of(msgspec.convert(item, _StoredItem))
     except msgspec.ValidationError:
         return UNAVAILABLE
 
@@ -418,7 +418,7 @@ def _decision_item(decision: StoredDecision) -> dict[str, dict[str, str | bytes]
     }
 
 
-def _stored_decision(item: Stood) -> StoredDecision:
+def _stored_decision(item: _RawItem) -> StoredDecision:
     return StoredDecision(
         id=item["pk"]["S"],
         merchant_id=item["m"]["S"],

@@ -17,8 +17,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from candor.errors import StoreUnavailable
-from candor.hmac_key import Key
-from candor.store.signed.connection import BrokenAnswer, Wire, header
+from candor.hmac_key import HmacKey
+from candor.store.signed.connection import BrokenResponse, Connection, header
 
 _REFUSED = (400, 403)
 _CLOCK_REFUSALS = (
@@ -53,7 +53,7 @@ class Credentials(NamedTuple):
         )
 
 
-class Request(NamedTuple):
+class AwsRequest(NamedTuple):
     """What is sent; `path` has no query, and nothing that would be quoted."""
 
     method: str
@@ -62,7 +62,7 @@ class Request(NamedTuple):
     body: bytes = b""
 
 
-class Scope(NamedTuple):
+class CredentialScope(NamedTuple):
     """Where a signature is valid; `moment` is YYYYMMDDTHHMMSSZ."""
 
     moment: str
@@ -70,7 +70,7 @@ class Scope(NamedTuple):
     service: str
 
 
-class Response(NamedTuple):
+class AwsResponse(NamedTuple):
     """Status and body of one answer, of a refusal its Date header in lower case too."""
 
     status: int
@@ -89,11 +89,11 @@ class SignedClient:
         self._host = rest.partition("/")[0]
         self._secure = scheme == "https"
         self._address = _address(self._host, 443 if self._secure else 80)
-        self._wire: Wire | None = None
+        self._connection: Connection | None = None
         self._ahead_s = 0
         """How far AWS's clock is ahead of ours, as far as it ever mattered."""
 
-    def request(self, request: Request, timeout_s: float) -> Response:
+    def request(self, request: AwsRequest, timeout_s: float) -> AwsResponse:
         """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
 
         It is sent once more, and never more often, where the other side had closed the connection while idle, or where it
@@ -101,13 +101,13 @@ class SignedClient:
         follows. Callers only send what is safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._wire is not None and not self._wire.is_quiet():
+        if self._connection is not None and not self._connection.is_quiet():
             self.close()
-        reused = self._wire is not None
+        reused = self._connection is not None
         before = self._ahead_s
         try:
             response = self._send(request, ends)
-        except (OSError, BrokenAnswer) as error:
+        except (OSError, BrokenResponse) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
@@ -116,11 +116,11 @@ class SignedClient:
                 return response
         return self._send_again(request, ends, before)
 
-    def _send_again(self, request: Request, ends: float, before: int) -> Response:
+    def _send_again(self, request: AwsRequest, ends: float, before: int) -> AwsResponse:
         corrected = self._ahead_s != before
         try:
             response = self._send(request, ends)
-        except (OSError, BrokenAnswer) as error:
+        except (OSError, BrokenResponse) as error:
             self.close()
             raise self._unavailable(error) from error
         if response.status in _REFUSED and _doubts_clock(response):
@@ -132,9 +132,9 @@ class SignedClient:
                 self._set_clock(response)
         return response
 
-    def _set_clock(self, refusal: Response) -> bool:
+    def _set_clock(self, refusal: AwsResponse) -> bool:
         """Whether it was refused for the time it was signed at; then AWS's time is taken from the answer."""
-        moment = _told_time(refusal.date) if _doubts_clock(refusal) else None
+        moment = _header_time(refusal.date) if _doubts_clock(refusal) else None
         if moment is None or abs(moment - self._now()) < _SKEW_S:
             return False
         self._ahead_s = moment - int(time.time())
@@ -147,19 +147,19 @@ class SignedClient:
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._service}: {type(error).__name__}")
 
-    def _send(self, request: Request, ends: float) -> Response:
-        scope = Scope(_moment(self._now()), self._region, self._service)
+    def _send(self, request: AwsRequest, ends: float) -> AwsResponse:
+        scope = CredentialScope(_moment(self._now()), self._region, self._service)
         data = message(request, self._host, self._credentials, scope)
-        if self._wire is None:
-            self._wire = Wire(self._address, ends, secure=self._secure)
-        self._wire.send(data, ends)
-        status, head, body = self._wire.receive(ends)
+        if self._connection is None:
+            self._connection = Connection(self._address, ends, secure=self._secure)
+        self._connection.send(data, ends)
+        status, head, body = self._connection.receive(ends)
         checksum = header(head, b"\r\nx-amz-crc32:")
         if checksum is not None and checksum != b"%d" % zlib.crc32(body):
-            raise BrokenAnswer("checksum mismatch")
+            raise BrokenResponse("checksum mismatch")
         if header(head, b"\r\nconnection:") == b"close":
             self.close()
-        return Response(status, body, header(head, b"\r\ndate:") if status in _REFUSED else None)
+        return AwsResponse(status, body, header(head, b"\r\ndate:") if status in _REFUSED else None)
 
     def renew(self, credentials: Credentials) -> None:
         """Forget connection and AWS's clock, and sign with these from now on."""
@@ -169,16 +169,16 @@ class SignedClient:
 
     def close(self) -> None:
         """Give the connection back; the next request opens another."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _doubts_clock(refusal: Response) -> bool:
+def _doubts_clock(refusal: AwsResponse) -> bool:
     return any(code in refusal.body for code in _CLOCK_REFUSALS)
 
 
-def _told_time(date: bytes | None) -> int | None:
+def _header_time(date: bytes | None) -> int | None:
     """Seconds since the epoch of a Date header (RFC 9110, 5.6.7) in lower case; None for what is none."""
     if date is None:
         return None
@@ -190,7 +190,7 @@ def _told_time(date: bytes | None) -> int | None:
         return None
 
 
-def message(request: Request, host: str, credentials: Credentials, scope: Scope) -> bytes:
+def message(request: AwsRequest, host: str, credentials: Credentials, scope: CredentialScope) -> bytes:
     """The whole request, signed with AWS Signature Version 4, to be sent at once: a head alone costs a packet and a call more."""
     kind = _kind(request.method, request.path, tuple(request.headers.items()), host, credentials)
     day = _day(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
@@ -223,12 +223,12 @@ def _kind(
     method: str, path: str, headers: tuple[tuple[str, str], ...], host: str, credentials: Credentials
 ) -> _Kind:
     if not _UNRESERVED.issuperset(path):
-        raise BrokenAnswer("a path that would have to be quoted")
+        raise BrokenResponse("a path that would have to be quoted")
     given = {name.lower(): text.strip() for name, text in headers} | {"host": host}
     if credentials.token:
         given["x-amz-security-token"] = credentials.token
     if any(broken in part for part in (method, *given, *given.values()) for broken in "\r\n"):
-        raise BrokenAnswer("a header holds a line break")
+        raise BrokenResponse("a header holds a line break")
     fixed = {name: text.replace("%", "%%") for name, text in given.items()}
     signed = fixed | {"x-amz-content-sha256": "%b", "x-amz-date": "%b"}
     names = ";".join(sorted(signed))
@@ -249,7 +249,7 @@ class _Day(NamedTuple):
     """Where the signatures of one day are valid, and what makes them."""
 
     scope: bytes
-    key: Key
+    key: HmacKey
 
 
 @lru_cache(maxsize=8)
@@ -257,7 +257,7 @@ def _day(secret: str, day: str, region: str, service: str) -> _Day:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), Key(key))
+    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), HmacKey(key))
 
 
 @lru_cache(maxsize=2)

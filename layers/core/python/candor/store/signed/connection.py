@@ -24,11 +24,11 @@ _BODY_BYTES = 256 * 1024 * 1024
 _BODY_DIGITS = len(str(_BODY_BYTES))
 
 
-class BrokenAnswer(Exception):
+class BrokenResponse(Exception):
     """What came is not one whole answer of HTTP/1.1, or what is to be sent is no request of it."""
 
 
-class Answer(NamedTuple):
+class RawResponse(NamedTuple):
     """Status, head in lower case and body of one answer."""
 
     status: int
@@ -36,8 +36,8 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class Wire:
-    """One connection to a host. Raises `TimeoutError` at the moment `ends` (s, monotonic), `OSError`, `BrokenAnswer`."""
+class Connection:
+    """One connection to a host. Raises `TimeoutError` at the moment `ends` (s, monotonic), `OSError`, `BrokenResponse`."""
 
     def __init__(self, address: tuple[bytes, int], ends: float, *, secure: bool) -> None:
         opened = _opened(address, ends)
@@ -74,23 +74,23 @@ class Wire:
             else:
                 left = memoryview(left)[sent:]
 
-    def receive(self, ends: float) -> Answer:
+    def receive(self, ends: float) -> RawResponse:
         """One answer, of which the length must be told: AWS always tells it."""
         received = self._block(ends)
         while (end := received.find(b"\r\n\r\n")) < 0:
             if len(received) > _HEAD_BYTES:
-                raise BrokenAnswer("the answer's head does not end")
+                raise BrokenResponse("the answer's head does not end")
             received += self._block(ends)
         if not received.startswith(b"HTTP/1.1 ") or not received[9:12].isdigit():
-            raise BrokenAnswer("no answer of HTTP/1.1")
+            raise BrokenResponse("no answer of HTTP/1.1")
         head = received[:end].lower()
         length = _length(head)
         body = received[end + 4 :]
         if len(body) < length:
             body = self._rest(body, length, ends)
         if len(body) > length:
-            raise BrokenAnswer("more than one answer")
-        return Answer(int(received[9:12]), head, body)
+            raise BrokenResponse("more than one answer")
+        return RawResponse(int(received[9:12]), head, body)
 
     def _block(self, ends: float) -> bytes:
         """What has come, waited for."""
@@ -102,7 +102,7 @@ class Wire:
             except self._not_yet:
                 continue  # a record of TLS that is not whole yet
             if not block:
-                raise BrokenAnswer("the connection was closed")
+                raise BrokenResponse("the connection was closed")
             return block
 
     def _rest(self, begun: bytes, length: int, ends: float) -> bytes:
@@ -118,13 +118,13 @@ class Wire:
             except self._not_yet:
                 continue
             if not count:
-                raise BrokenAnswer("the answer ended within its body")
+                raise BrokenResponse("the answer ended within its body")
             left = left[count:]
         return bytes(body)
 
 
 def header(head: bytes, name: bytes) -> bytes | None:
-    """What the one header says that begins so; None without it. Raises `BrokenAnswer` where it is there twice.
+    """What the one header says that begins so; None without it. Raises `BrokenResponse` where it is there twice.
 
     http.client parses all of them, as e-mail, at the cost of the whole rest of a call.
     """
@@ -133,18 +133,18 @@ def header(head: bytes, name: bytes) -> bytes | None:
         return None
     start += len(name)
     if head.find(name, start) >= 0:
-        raise BrokenAnswer("a header that is there twice")
+        raise BrokenResponse("a header that is there twice")
     end = head.find(b"\r\n", start)
     return (head[start:] if end < 0 else head[start:end]).strip()
 
 
 def _length(head: bytes) -> int:
-    """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
+    """Bytes of the body. Raises `BrokenResponse` for an answer that does not tell them, or tells them otherwise as well."""
     digits = header(head, b"\r\ncontent-length:") or b""
     if b"\r\ntransfer-encoding" in head or not digits.isdigit() or len(digits) > _BODY_DIGITS:
-        raise BrokenAnswer("an answer without a length")
+        raise BrokenResponse("an answer without a length")
     if int(digits) > _BODY_BYTES:
-        raise BrokenAnswer("an answer that is too long")
+        raise BrokenResponse("an answer that is too long")
     return int(digits)
 
 

@@ -35,7 +35,7 @@ KEPT = Definitions(
     entities=DEFINITIONS.entities.values(),
     events=DEFINITIONS.event_types.values(),
     views=DEFINITIONS.views,
-    standby=[NEW],
+    candidate_views=[NEW],
     on_demand=DEFINITIONS.on_demand,
 )
 
