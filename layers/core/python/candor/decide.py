@@ -1,8 +1,8 @@
 """The whole checkout path: keys, one read, vector, score, policy, one conditional write, answer.
 
-The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and who
-comes second answers with what is stored. What synchronous views must know of a decision is written with its record, all or
-nothing: who finds that another checkout was faster decides again, on what now stands (ADR 0013).
+The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and a
+repeated request is answered with the stored record. Synchronous views are updated in the same transaction as the record; if
+another checkout wrote their items first, the decision is taken again on the current items (ADR 0013).
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ from candor.updates import Retention
 __all__ = ["Answer", "Attempt", "Decider", "Decision", "decided"]
 
 READ_SHARE = 0.5
-"""Share of the deadline that the read may use: enough must stay to write the record."""
+"""Share of the deadline that the read may use, so that time is left to write the record."""
 
 LOAD_SHARE = 0.5
-"""Share of what then is left that a new champion's bundle may take."""
+"""Share of the remaining time that loading a new champion's bundle may take."""
 
 PAUSE_S = 0.004
-"""Longest wait before items that another transaction holds are read again; it doubles with every turn, six times."""
+"""Longest wait (s) before items held by another transaction are read again; doubled each turn, six times."""
 
 START_TIMEOUT_S = 2.0
-"""What a start may wait for its pointer, and for its bundle: no request's deadline runs yet."""
+"""Time limit (s) at a cold start for the pointer, and for the bundle: no request's deadline runs yet."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -65,7 +65,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class DecisionScope(NamedTuple):
-    """What decides one application: the model and its views, and the keys of the items that they need, by view name."""
+    """Inputs of one decision: the assigned bundle with its definitions, and the item keys to read, by view name."""
 
     chosen: Chosen
     keys: Keys
@@ -73,7 +73,7 @@ class DecisionScope(NamedTuple):
 
 
 class ProposedDecision(NamedTuple):
-    """A decision that stands once the record and every commit are written together."""
+    """A decision that takes effect once its record and all commits are written in one transaction."""
 
     decision: Decision
     record: StoredDecision
@@ -81,7 +81,7 @@ class ProposedDecision(NamedTuple):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The merchant's body, byte for byte; `decision` is None when the answer was stored before."""
+    """The response body, byte for byte; `decision` is None if it was stored by an earlier request."""
 
     body: bytes
     decision: Decision | None
@@ -92,13 +92,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Decides checkouts; `fallback_policy` serves without a bundle.
+    """Decides checkouts; `fallback_policy` applies when no bundle can serve.
 
-    Decisions are kept `retention_days`; `retention` is of feature items, as the updater has it. Raises `DefinitionError` if a
-    view serves that no checkout can name.
+    Decisions are kept `retention_days`; `retention` is of feature items, equal to the updater's. Raises `DefinitionError` if a
+    served view's entity has no key in a checkout.
     """
 
-    def __init__(  # noqa: PLR0913 - each has its name at the call
+    def __init__(  # noqa: PLR0913 - all are keyword-only
         self,
         *,
         definitions: Definitions,
@@ -123,9 +123,9 @@ class Decider:
         self._retention = retention
 
     def warm_up(self) -> None:
-        """Make the champion ready before the first request; what fails here is left to the requests."""
+        """Load the champion before the first request; what fails here is retried by the requests."""
         pointer = self._store.read([], START_TIMEOUT_S)
-        self._champions.choose(pointer, _nobody, START_TIMEOUT_S)
+        self._champions.choose(pointer, _any_bucket, START_TIMEOUT_S)
 
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
@@ -144,9 +144,9 @@ class Decider:
         raise AssertionError("unreachable")
 
     def _read(self, application: Application, deadline: Deadline) -> tuple[DecisionScope, Reads]:
-        """What decides, and the items that it reads.
+        """Read the pointer and the items in one call.
 
-        The pointer comes with the items of what it named before. Where it now names other views, theirs are read.
+        The items are those of the last known pointer; if it now names other views, their items are read too.
         """
         bucket = assignment(self._id_key, application.checkout.applicant.token)
         before = self._scope(self._champions.expected(bucket), application)
@@ -170,12 +170,12 @@ class Decider:
     def _read_again(
         self, contended: Contended, scope: DecisionScope, reads: Reads, turn: int, deadline: Deadline
     ) -> Reads:
-        """What now stands: as the failure told it, else read again after a random wait.
+        """Current items: from the failed write's response, else read again after a random wait.
 
-        A condition that failed says that someone else was done; a transaction under way is not done yet.
+        A failed condition means that the other write is complete; a transaction conflict, that it is still under way.
         """
         if not deadline.remaining():
-            raise StoreUnavailable("until the deadline others wrote to the same items")
+            raise StoreUnavailable("other checkouts kept writing to the same items until the deadline")
         if contended.current:
             return {**reads, **contended.current}
         wait_s = PAUSE_S * 2 ** min(turn, 6) * random.random()  # noqa: S311 - no secret
@@ -183,7 +183,7 @@ class Decider:
         return self._fetch(scope, deadline).reads
 
     def _check_moment(self, attempt: Attempt) -> None:
-        """A checkout dated later than now, beyond the declared skew, comes from a wrong clock."""
+        """Raise `InvalidInput` for a checkout dated later than now by more than the declared skew."""
         dated = attempt.application.checkout.occurred_at
         now = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
         if dated is not None and parse_rfc3339(dated) > now + self._max_skew_ms:
@@ -254,7 +254,7 @@ class Decider:
 
 
 def assignment(key: bytes, token: str) -> Bucket:
-    """The lots of one customer: a keyed hash of the token and the challenger's name, so that nobody can choose a side."""
+    """Assignment of one customer: a keyed hash of the token and the challenger's name, which nobody can predict."""
 
     def bucket(sha: str) -> float:
         digest = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
@@ -263,13 +263,13 @@ def assignment(key: bytes, token: str) -> Bucket:
     return bucket
 
 
-def _nobody(_sha: str) -> float:
-    """The lot of nobody: at a start the challenger is made ready, and decides nothing."""
+def _any_bucket(_sha: str) -> float:
+    """Bucket used at a cold start: the challenger is loaded, and decides nothing."""
     return 0.0
 
 
 def _answered(proposal: ProposedDecision, stored: StoredDecision | None) -> Answer:
-    """The answer of the decision that is written, or of the one that was before it."""
+    """The answer of the decision just written, or of the stored one."""
     if stored is None:
         return Answer(proposal.record.answer, proposal.decision)
     if stored.fingerprint != proposal.record.fingerprint:

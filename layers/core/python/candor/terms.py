@@ -1,4 +1,4 @@
-"""What is lent, for how long and at what price: limits that a policy sets, and what of a request they leave."""
+"""Credit terms: amount, installments and finance charge; the limits that a policy sets, and what they leave of a request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from candor.contracts import MAX_AMOUNT, Checkout
 
 BASIS = 10_000
-"""Basis points of one."""
+"""Basis points in 1."""
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
 Installments = Annotated[int, msgspec.Meta(ge=1, le=60)]
@@ -18,10 +18,10 @@ BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS)]
 
 
 class TermLimits(msgspec.Struct, frozen=True):
-    """The best that may be granted; None: as it was asked for.
+    """Limits on the granted terms; None: as requested.
 
-    `limit` is the most that is lent, in minor units; `installments` the most payments; `charge_bps` the finance charge in
-    basis points of what is lent.
+    `limit` is the largest amount, in minor units; `installments` the largest number of payments; `charge_bps` the finance
+    charge in basis points of the amount.
     """
 
     limit: Limit | None = None
@@ -29,7 +29,7 @@ class TermLimits(msgspec.Struct, frozen=True):
     charge_bps: BasisPoints | None = None
 
     def strictest(self, second: TermLimits) -> TermLimits:
-        """Both hold: the lower limit, the fewer payments, the higher charge."""
+        """Both limits combined: the lower limit, the fewer payments, the higher charge."""
         return TermLimits(
             _of(min, self.limit, second.limit),
             _of(min, self.installments, second.installments),
@@ -38,7 +38,7 @@ class TermLimits(msgspec.Struct, frozen=True):
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What is granted: `amount` and `finance_charge` in minor units, to be paid in so many installments."""
+    """Granted terms: `amount` and `finance_charge` in minor units, paid in `installments` payments."""
 
     amount: int
     installments: int
@@ -46,7 +46,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 def granted(limits: TermLimits, checkout: Checkout) -> Terms:
-    """What the limits leave of a request. Integers only: a charge is rounded half up, a part of one down."""
+    """Apply limits to a request. Integers only: a charge by basis points is rounded half up, a prorated one down."""
     offer = checkout.offer
     amount = checkout.total if limits.limit is None else min(checkout.total, limits.limit)
     if limits.charge_bps is None:
@@ -58,7 +58,7 @@ def granted(limits: TermLimits, checkout: Checkout) -> Terms:
 
 
 def is_counter_offer(terms: Terms, checkout: Checkout) -> bool:
-    """Whether less is granted than was asked for, in fewer payments, or at a higher price."""
+    """True if the terms lend less than requested, in fewer payments, or at a higher price."""
     offer = checkout.offer
     return (
         terms.amount < checkout.total

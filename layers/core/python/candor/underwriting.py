@@ -1,4 +1,4 @@
-"""Judging one application: score, policy, reasons. The same steps when it is decided, replayed, shadowed or backtested."""
+"""Assessment of one application: score, policy, reasons; shared by decisions, replays, shadows and backtests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from candor.terms import TermLimits, Terms, granted, is_counter_offer
 
 
 class LoadedBundle:
-    """A bundle made ready to judge. Raises `BundleRefused` if any part of it could not."""
+    """A bundle, loaded and compiled. Raises `BundleRefused` if a part of it is invalid."""
 
     def __init__(self, sha: str, bundle: Bundle) -> None:
         self.sha = sha
@@ -33,23 +33,23 @@ class LoadedBundle:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
 
     def score(self, values: Sequence[float]) -> float | None:
-        """Probability that the checkout turns bad; None if the model gives no finite number.
+        """Probability that the checkout turns bad; None if the raw score is not finite.
 
-        A table sees such a number as null, and no row of a null score fires: it would pass for a good one.
+        A table would read such a score as null, and null fires no row: the application would pass as good.
         """
         raw = self.booster.raw(values)
         return self.bundle.score(raw) if isfinite(raw) else None
 
     def reasons(self, values: Sequence[float]) -> list[str]:
-        """Codes of the model's principal reasons against this applicant."""
+        """Codes of the model's principal reasons for declining this applicant."""
         contributions = self.booster.contributions(values)[:-1]
         return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
 
 
 class Assessment(NamedTuple):
-    """What follows from one application's facts; a decision is this and where it was taken.
+    """Result of underwriting one application.
 
-    `component` is who refused something: it is None for what was granted as it was asked for. `terms` are of an approval.
+    `component` is the one that declined or limited it; None if it was granted as requested. `terms` are those of an approval.
     """
 
     score: float | None
@@ -71,9 +71,9 @@ def assess(
     *,
     unseen: bool = False,
 ) -> Assessment:
-    """Score by `model` (None: there is none), and what `policy` makes of it. `features` name the vector's values.
+    """Score by `model` (None: no model), then apply `policy`. `features` name the vector's values.
 
-    `unseen`: what a burst was granted before could not be read, so that nothing is granted.
+    `unseen`: earlier approvals of a burst could not be read, so nothing is granted.
     """
     score = model.score(vector.values) if model else None
     facts = Facts(
@@ -104,7 +104,7 @@ def assess(
 
 
 def _verdict(policy: Policy, facts: Facts) -> PolicyVerdict:
-    """The policy's verdict; a person looks where the table itself fails on these facts."""
+    """The policy's verdict; manual review if the table fails on these facts."""
     try:
         return policy.decide(facts)
     except PolicyError:
@@ -112,14 +112,14 @@ def _verdict(policy: Policy, facts: Facts) -> PolicyVerdict:
 
 
 def _withheld(verdict: PolicyVerdict) -> PolicyVerdict:
-    """A person looks at what would have been approved."""
+    """Turn an approval into a manual review."""
     if verdict.outcome != "approved":
         return verdict
     return PolicyVerdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
 
 
 def _granted(verdict: PolicyVerdict, checkout: Checkout) -> tuple[PolicyVerdict, Terms | None]:
-    """The terms of an approval; where they refuse something, the verdict says who does, hard rules before the score."""
+    """Terms of an approval; a counter-offer's verdict names the limiting component, hard rules before the score."""
     if verdict.outcome != "approved":
         return verdict, None
     terms = granted(
@@ -137,7 +137,7 @@ def _granted(verdict: PolicyVerdict, checkout: Checkout) -> tuple[PolicyVerdict,
 
 
 def _reasons(verdict: PolicyVerdict, model: LoadedBundle | None, vector: FeatureVector) -> list[str]:
-    """Reason codes from the component that failed; none where nobody did."""
+    """Reason codes of the component that declined or limited; empty if none did."""
     if verdict.component == "model" and model is not None:
         return model.reasons(vector.values)
     return verdict.reasons[:MAX_REASONS]

@@ -1,4 +1,4 @@
-"""Shadows: what other bundles would have said of a decision that was made. They decide nothing."""
+"""Shadow scoring: other bundles score recorded decisions, without effect on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from candor.underwriting import LoadedBundle, assess
 
 
 class ShadowScore(msgspec.Struct, frozen=True):
-    """One shadow's word on one decision. `outcome` is by the shadow's own policy."""
+    """Score and outcome of one shadow for one decision. `outcome` is by the shadow's own policy."""
 
     id: str
     bundle: str
@@ -20,9 +20,9 @@ class ShadowScore(msgspec.Struct, frozen=True):
 
 
 def shadow_lines(decision: Decision, shadows: Iterable[LoadedBundle]) -> list[bytes]:
-    """One line for each shadow, of the vector in the record.
+    """One JSON line per shadow, from the recorded vector.
 
-    A shadow of other definitions is passed over: the record does not hold its features.
+    Shadows of other definitions are skipped: the record does not hold their features.
     """
     return [
         msgspec.json.encode(_line(decision, shadow))

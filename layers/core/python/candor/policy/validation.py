@@ -1,7 +1,7 @@
-"""What is wrong with a decision table, found when it is built: rows that never fire, names that nothing has, missing reasons.
+"""Validation of a decision table when it is built: unreachable rows, unknown names, missing reasons.
 
-Every condition is tried on every value that could tell it apart: the numbers and texts that the table names, what lies
-between and beyond them, and none. A cell that compares with more than the cut-off is taken to be met.
+Conditions are evaluated on all values that could distinguish them: the numbers and texts in the table, values between and
+beyond them, and null. A cell that compares with anything but constants and the cut-off is assumed to match.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _CUTOFFS: Final = (0.125, 0.5)
 
 _WHOLE: Final = ("amount", "installments", "finance_charge")
-"""Facts of every request, whole numbers."""
+"""Integer facts of every request."""
 
 Value = float | str | bool | None
 
 
 class Known(NamedTuple):
-    """What a table may name: features, views, and the codes of reasons for hard rules."""
+    """Names that a table may use: features, views, and reason codes of hard rules."""
 
     features: Collection[str]
     views: Collection[str]
@@ -42,7 +42,7 @@ class Known(NamedTuple):
 
 
 def faults(table: Mapping[str, Any], known: Known) -> list[str]:
-    """What is wrong with a table, one line each. A table that cannot be evaluated at all is one line."""
+    """Faults of a table, one line each; a single line for a table that cannot be evaluated at all."""
     try:
         Policy(table)
     except PolicyError as error:
@@ -56,7 +56,7 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
 
 
 def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
-    """Names of facts, features and views that nothing has: zen takes them for null, and such a row never fires."""
+    """Unknown facts, features and views: zen reads them as null, so their rows never fire."""
     for where, text in _texts(table):
         for kind, quoted, plain in _MEMBER.findall(text):
             name = quoted or plain
@@ -76,7 +76,7 @@ def _texts(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
-    """Rows whose outputs are no verdict, that refuse without a reason of the catalogue, or share their name."""
+    """Faults of outputs: no valid verdict, no reason in the catalogue for a hard rule, or a repeated row name."""
     names: set[str] = set()
     for place, rule in enumerate(table["rules"]):
         where = _row(table, place)
@@ -85,7 +85,7 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
             _NAME.search(_STRING.sub('""', re.sub(r"\b(null|true|false)\b", "", text)))
             for text in cells.values()
         ):
-            yield f"{where}: an output must be a constant, so that it can be checked before it is told"
+            yield f"{where}: an output must be a constant, so that it can be checked before it is used"
             continue
         values = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
         try:
@@ -99,7 +99,7 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
         if row.reason and row.reason not in known.codes:
             yield f'{where}: the catalogue has no reason "{row.reason}" for hard rules'
         if row.component == "model" and not _looks_at_score(table, rule):
-            yield f"{where}: it speaks for the model and does not look at the score"
+            yield f"{where}: its component is the model, but no condition reads the score"
 
 
 def _whole(value: Any) -> Any:
@@ -112,7 +112,7 @@ def _looks_at_score(table: Mapping[str, Any], rule: Mapping[str, str]) -> bool:
 
 
 def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
-    """Rows that no facts meet, and in a table of the first hit those that earlier rows always take."""
+    """Rows that never fire: no facts meet them or, with hit policy `first`, earlier rows take all that do."""
     groups: dict[str, list[str]] = {}
     for column in table["inputs"]:
         if column.get("field"):
@@ -131,7 +131,7 @@ def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _free(allowed: Sequence[frozenset[int]], taken: Sequence[Sequence[frozenset[int]]]) -> bool:
-    """Whether some choice of a value for each input is allowed and none of the rows before takes it."""
+    """True if some allowed combination of values is not taken by an earlier row."""
     if not taken:
         return True
     first, *rest = taken
@@ -143,7 +143,7 @@ def _free(allowed: Sequence[frozenset[int]], taken: Sequence[Sequence[frozenset[
 
 
 def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping[str, Any]) -> frozenset[int]:
-    """Which of the values that tell the field's conditions apart meet those of one row."""
+    """Indices of the field's distinguishing values that meet one row's conditions."""
     cells = [rule.get(column, "").strip() for column in ids]
     every = [other.get(column, "").strip() for other in table["rules"] for column in ids]
     meets = [_Condition(cell) for cell in cells if cell]
@@ -155,7 +155,7 @@ def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping
 
 
 class _Condition:
-    """One cell, tried on a value. What zen cannot compare is not met, as in the table."""
+    """A cell's condition on a value. Values that zen cannot compare do not match, as in the table."""
 
     def __init__(self, cell: str) -> None:
         self._expression = zen.compile_unary_expression(cell)
@@ -172,7 +172,7 @@ class _Condition:
 
 
 def _values(field: str, cells: Sequence[str]) -> list[tuple[Value, float]]:
-    """Values of a field that its cells could tell apart, each under every cut-off that is tried."""
+    """Values that could distinguish the field's cells, each with every cut-off tried."""
     return [(value, cutoff) for cutoff in _CUTOFFS for value in _values_at(field, cells, cutoff)]
 
 
@@ -201,7 +201,7 @@ def _values_at(field: str, cells: Sequence[str], cutoff: float) -> list[Value]:
 
 
 def _domain(field: str) -> tuple[float, float]:
-    """The least and the greatest that a number of a field can be."""
+    """Smallest and largest number of a field."""
     known = {
         "score": (0.0, 1.0),
         "amount": (1, MAX_AMOUNT),
