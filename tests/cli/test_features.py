@@ -97,7 +97,7 @@ def test_a_flip_to_the_declared_version_leaves_nothing_on_the_pointer():
         (["flip", "nothing", "--to", "0"], 'no view is named "nothing"; there are customer_checkouts'),
         (["flip", OLD.name, "--to", "00000000"], f"not kept in version 00000000; kept: {OLD.version}"),
         (["flip", OLD.name, "--to", LONGER.version], "train a model on it"),
-        (["rollback", OLD.name], "there is no flip to take back"),
+        (["rollback", OLD.name], "there is no switch to roll back"),
         (["serving", "--stage", "prod"], "stage prod has no output RegistryTableName"),
     ],
 )

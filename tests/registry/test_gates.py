@@ -78,7 +78,7 @@ def test_what_is_no_number_proves_nothing(value):
     evaluation = sound()
     evaluation["discrimination"]["auc_low"] = value
     [found] = failures(evaluation, ASKED)
-    assert found == Failure("quality", "the evaluation tells no discrimination.auc_low: evaluate again")
+    assert found == Failure("quality", "the evaluation has no discrimination.auc_low: evaluate again")
 
 
 def test_what_does_not_apply_is_not_judged():
@@ -94,7 +94,7 @@ def test_a_champion_that_cannot_be_compared_with_refuses_nobody_and_is_told():
 
 def test_a_comparison_without_its_figures_proves_nothing():
     [found] = failures(sound(comparison={"auc_difference": 0.1}), ASKED)
-    assert found == Failure("quality", "the evaluation tells no comparison.low: evaluate again")
+    assert found == Failure("quality", "the evaluation has no comparison.low: evaluate again")
 
 
 def test_no_groups_are_no_finding():

@@ -35,7 +35,7 @@ def test_a_job_whose_output_is_gone_is_done_again():
 
 @pytest.mark.parametrize("status", ["InProgress", "Stopping"])
 def test_a_job_that_outlived_its_execution_is_waited_for(status):
-    with pytest.raises(StepUnderWay, match="job candor-prod-r1-train-2 still goes on"):
+    with pytest.raises(StepUnderWay, match="job candor-prod-r1-train-2 is still running"):
         found(["Failed", status])
 
 

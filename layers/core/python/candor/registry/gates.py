@@ -1,7 +1,7 @@
-"""The gates before a bundle may serve: its evaluation against thresholds, each failure with its reason in words.
+"""Gates before a bundle may serve: its evaluation against thresholds, with a reason for each failure.
 
-A gate lets through what its figures prove. A figure that is missing or no number fails its gate; a part of the evaluation
-that does not apply (no champion that can be compared with, no groups) is null as a whole and is not judged.
+A gate passes only on evidence: a missing or non-finite figure fails it. A part of the evaluation that does not apply
+(no comparable champion, no groups) is null as a whole and is skipped.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Final, NamedTuple
 from candor.errors import BundleRefused
 
 FORMAT: Final = 1
-"""Of evaluation.json."""
+"""Format of evaluation.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a bundle must reach. AUC and AIR are shares, latencies µs; the defaults are those of the field.
+    """Thresholds of the gates. AUC and AIR are shares, latencies µs; the defaults are customary values.
 
-    `max_auc_loss`: how much worse than the champion the whole confidence interval may still be.
-    PSI above 0.25 asks for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
+    `max_auc_loss`: largest loss of AUC against the champion at the lower confidence bound.
+    PSI above 0.25 calls for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
     """
 
     min_auc: float = 0.65
@@ -39,7 +39,7 @@ class Thresholds:
 
     @classmethod
     def parse(cls, text: str) -> Thresholds:
-        """From a JSON object that names each threshold. ValueError if one is missing, unknown or no number."""
+        """Parse a JSON object of all thresholds. ValueError if one is missing, unknown or not a number."""
         members = json.loads(text)
         names = {field.name for field in fields(cls)}
         if not isinstance(members, dict) or set(members) != names:
@@ -48,21 +48,21 @@ class Thresholds:
 
 
 class Failure(NamedTuple):
-    """One gate that does not let a bundle through, and why."""
+    """A failed gate and its reason."""
 
     gate: str
     reason: str
 
 
 class _Unproven(Exception):
-    """A figure that a gate needs is not there."""
+    """A figure required by a gate is missing."""
 
 
 Gate = Callable[["EvaluationPart", Thresholds], Iterator[str]]
 
 
 class EvaluationPart:
-    """One level of an evaluation; `number` insists."""
+    """A level of an evaluation; `number` raises if the figure is missing."""
 
     def __init__(self, members: Any, path: str = "") -> None:
         self._members, self._path = members if isinstance(members, Mapping) else {}, path
@@ -77,11 +77,11 @@ class EvaluationPart:
         """A finite number."""
         value = self._members.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise _Unproven(f"the evaluation tells no {self._path}{name}: evaluate again")
+            raise _Unproven(f"the evaluation has no {self._path}{name}: evaluate again")
         return float(value)
 
     def parts(self, name: str) -> list[EvaluationPart]:
-        """A list's members; none where there is no list."""
+        """Members of a list; empty if there is none."""
         members = self._members.get(name)
         return (
             [EvaluationPart(member, f"{self._path}{name}.") for member in members]
@@ -90,12 +90,12 @@ class EvaluationPart:
         )
 
     def plain(self, name: str) -> Any:
-        """What is there, whatever it is."""
+        """The value as it is, or None."""
         return self._members.get(name)
 
 
 def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Failure]:
-    """Every gate that the evaluation does not pass, in order; none: the bundle may serve."""
+    """Failed gates in order; if empty, the bundle may serve."""
     whole = EvaluationPart(evaluation)
     return [
         Failure(name, reason) for name, gate in GATES.items() for reason in _reasons(gate, whole, thresholds)
@@ -103,15 +103,15 @@ def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Fail
 
 
 def compared_with_champion(evaluation: Mapping[str, Any]) -> bool:
-    """Whether there is no champion, or the evaluation compares with it on rows that neither has seen.
+    """True if there is no champion, or the evaluation compares with it on rows unseen by both.
 
-    It cannot where the champion knows all labels or needs features that are gone: then a person decides, not a policy.
+    No comparison is possible if the champion was trained on all labels, or needs removed features: then a person decides.
     """
     return evaluation.get("champion") is None or evaluation.get("comparison") is not None
 
 
 def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
-    """The evaluation, if it is one of this bundle and in this format. BundleRefused if not."""
+    """The evaluation, if it is of this bundle and format; else BundleRefused."""
     if not isinstance(evaluation, Mapping) or evaluation.get("format") != FORMAT:
         raise BundleRefused(f"evaluation.json is not of format {FORMAT}: evaluate again with this release")
     if evaluation.get("bundle") != bundle:
@@ -127,7 +127,7 @@ def _reasons(gate: Gate, whole: EvaluationPart, thresholds: Thresholds) -> list[
 
 
 def _quality(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
-    """The AUC's interval lies above the minimum, and that of the difference to the champion not below what may be lost."""
+    """Checks the AUC's confidence interval, and that of the difference to the champion."""
     low = whole["discrimination"].number("auc_low")
     if low <= thresholds.min_auc:
         yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {thresholds.min_auc:g}"
@@ -158,7 +158,7 @@ def _stability(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
 
 
 def _fairness(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
-    """Only where groups are given: a lender that keeps none has nothing to compare."""
+    """Checks each group's adverse impact ratio; without groups there is nothing to compare."""
     for group in whole["fairness"].parts("groups"):
         air, name = group.number("air"), group.plain("group")
         if air < thresholds.min_air:
@@ -189,7 +189,7 @@ def _reason_codes(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str
     if stability < thresholds.min_reason_stability:
         yield (
             f"reasons agree between seeds by {stability:.2f} (mean Jaccard), "
-            f"it must be {thresholds.min_reason_stability:g} or more: they would be another retraining's accident"
+            f"it must be {thresholds.min_reason_stability:g} or more: they depend on the seed of the training"
         )
 
 
@@ -201,7 +201,7 @@ def _leakage(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
         f"{finding.plain('feature') or finding.plain('rows')}: {finding.plain('what')}"
         for finding in leakage.parts("findings")
     ]
-    yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'it does not say where'})"
+    yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'without a finding'})"
 
 
 GATES: Final[Mapping[str, Gate]] = {
@@ -214,4 +214,4 @@ GATES: Final[Mapping[str, Gate]] = {
     "reasons": _reason_codes,
     "leakage": _leakage,
 }
-"""Every gate by its name, in the order in which they are told."""
+"""Gates by name, in reporting order."""

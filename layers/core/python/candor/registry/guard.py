@@ -1,7 +1,7 @@
-"""The guard of what serves: live metrics since the latest promotion or challenge against those before it.
+"""Guard of the serving bundle: compares live metrics since the latest promotion or challenge with those before.
 
-One pointer write takes the change back. A change of the guard's own is never taken back by it: if the figures stay bad
-with the champion before, the model is not the cause.
+A rollback is one pointer write. The guard never reverts its own change: if the figures stay bad with the previous
+champion, the model is not the cause.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from candor.registry.registry import NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict
 
 GUARD: Final = "guard"
-"""By whose word it moves the pointer."""
+"""The guard's name as an actor."""
 
 BEFORE: Final = DAY
-"""So much of what was before a change is compared with."""
+"""Length (ms) of the reference period before a change."""
 
 _COUNTED: Final = ("Decisions", "Approved", "Degraded", "BundlesFailed")
 _PERIOD_S: Final = 300
@@ -30,7 +30,7 @@ _MS: Final = 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class GuardLimits:
-    """When a change is taken back: for `hours` after it, from `min_decisions` on; shares of the decisions."""
+    """Limits beyond which a change is reverted, for `hours` after it, from `min_decisions` on; maxima are shares."""
 
     hours: int
     min_decisions: int
@@ -39,7 +39,7 @@ class GuardLimits:
 
     @classmethod
     def parse(cls, text: str) -> GuardLimits:
-        """From a JSON object that names each limit. ValueError if one is missing or unknown."""
+        """Parse a JSON object of all limits. ValueError if one is missing or unknown."""
         members = json.loads(text)
         if not isinstance(members, dict) or set(members) != {field.name for field in fields(cls)}:
             raise ValueError(f"limits: give exactly {', '.join(field.name for field in fields(cls))}")
@@ -47,7 +47,7 @@ class GuardLimits:
 
 
 class Traffic(NamedTuple):
-    """Decisions of a period, and bundles that could not serve in it."""
+    """Counts of decisions, and of bundle failures, in a period."""
 
     decisions: float = 0
     approved: float = 0
@@ -56,7 +56,7 @@ class Traffic(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The latest change of who decides: `champion` or `challenger`, which bundle, when (ms UTC) and by whom."""
+    """A promotion or challenge: `kind` is `champion` or `challenger`, with bundle, moment (ms UTC) and actor."""
 
     kind: str
     bundle: str
@@ -65,7 +65,7 @@ class Change(NamedTuple):
 
 
 def latest(pointer: Pointer) -> Change | None:
-    """The latest change, or None before the first promotion."""
+    """The latest promotion or challenge; None before the first promotion."""
     changes = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
     if pointer.challenger:
         challenge = pointer.challenger
@@ -74,7 +74,7 @@ def latest(pointer: Pointer) -> Change | None:
 
 
 def harm(before: Traffic, since: Traffic, limits: GuardLimits) -> list[str]:
-    """What is wrong since a change, in words; nothing while too little was decided."""
+    """Harms since a change, in words; empty while there are too few decisions."""
     return list(_harm(before, since, limits))
 
 
@@ -85,7 +85,7 @@ def _harm(before: Traffic, since: Traffic, limits: GuardLimits) -> Iterator[str]
         return
     degraded = since.degraded / since.decisions
     usual = before.degraded / before.decisions if before.decisions else 0.0
-    # What was degraded before as well is no fault of the change.
+    # A share that was as high before is not due to the change.
     if degraded > limits.max_degraded and degraded > 2 * usual:
         yield f"{degraded:.1%} of the decisions are degraded, at most {limits.max_degraded:.1%} may be"
     if before.decisions >= limits.min_decisions:
@@ -99,7 +99,7 @@ def _harm(before: Traffic, since: Traffic, limits: GuardLimits) -> Iterator[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Where the metrics are (boto3's clients), what moves, and who hears of it. Errors of both clients pass through."""
+    """Reverts harmful changes of the registry by CloudWatch's metrics, and notifies `topic`. Clients' errors propagate."""
 
     registry: Registry
     cloudwatch: Any
@@ -109,7 +109,7 @@ class Guard:
     limits: GuardLimits
 
     def check(self, now_ms: int) -> dict[str, Any]:
-        """Take the latest change back if it does harm: `taken_back` is its bundle or None, `why` a list of words."""
+        """Revert the latest change if it does harm: `taken_back` is its bundle or None, `why` a list of reasons."""
         change = latest(self.registry.pointer())
         if change is None or change.by == GUARD or now_ms - change.at > self.limits.hours * HOUR:
             return {"taken_back": None, "why": []}
@@ -127,7 +127,7 @@ class Guard:
         return outcome
 
     def traffic(self, start_ms: int, end_ms: int) -> Traffic:
-        """Sums of a period, by the scorer's own metrics."""
+        """Sums of the scorer's metrics in a period."""
         dimensions = [{"Name": "service", "Value": "score"}, {"Name": "stage", "Value": self.stage}]
         queries: Any = [
             {

@@ -1,6 +1,6 @@
-"""A bundle's life: candidate → shadow → challenger → champion → retired, refused aside; and by whose word it moved.
+"""Lifecycle of a bundle: candidate → shadow → challenger → champion → retired, or refused; with its audit.
 
-The pointer says what a bundle does now; its state follows from that, so that the two can never disagree.
+A bundle's state is derived from the pointer, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ ALLOWED: Final[Mapping[str | None, frozenset[str]]] = {
     CHAMPION: frozenset({SHADOW, CHALLENGER, RETIRED}),
     RETIRED: frozenset({SHADOW, CHALLENGER, CHAMPION}),
 }
-"""What may follow a state; None is before the gates. A refused bundle does nothing until new gates let it through."""
+"""Allowed transitions; None is the state before the gates. A refused bundle must pass the gates again first."""
 
 
 class ApprovalRefused(CandorError):
-    """Who approves is who proposed, or nothing was proposed."""
+    """The approver is the proposer, or there is no proposal."""
 
 
 @dataclass(frozen=True)
 class Actor:
-    """By whose word something moves, when (ms UTC) and why. `identity` is who AWS says it was; empty where nobody asked."""
+    """Actor of a transition, with its moment (ms UTC) and reason. `identity` is the AWS identity, empty if not looked up."""
 
     by: str
     at: int
@@ -49,7 +49,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What somebody wants of a bundle and another person must approve: `champion`, or `challenger` for a share."""
+    """Proposal that a second person must approve: a bundle as `champion`, or as `challenger` for a share."""
 
     to: str
     by: str
@@ -59,7 +59,7 @@ class Proposal:
     share: float | None = None
 
     def approved_by(self, actor: Actor) -> Actor:
-        """The word of both. Raises ApprovalRefused for one and the same person, by name or by AWS identity."""
+        """The approver as actor, naming the proposer. Raises ApprovalRefused for the same person, by name or AWS identity."""
         if actor.by == self.by or (self.identity and actor.identity == self.identity):
             raise ApprovalRefused(
                 f"{self.by} proposed it: somebody else must approve, with their own credentials"
@@ -71,7 +71,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Transition:
-    """One line of the audit: a bundle came from a state (None: it was made) to one, by whose actor, when (ms UTC) and why."""
+    """Audit line: a bundle's transition between states (before: None if new), with moment (ms UTC), actor and reason."""
 
     bundle: str
     before: str | None
@@ -83,7 +83,7 @@ class Transition:
 
 
 def state_in(pointer: Pointer, sha: str, resting: str) -> str:
-    """What the pointer makes of a bundle; `resting` where it makes nothing of it."""
+    """State of a bundle by the pointer; `resting` if the pointer does not name it."""
     if pointer.bundle == sha:
         return CHAMPION
     if pointer.challenger and pointer.challenger.bundle == sha:
@@ -92,7 +92,7 @@ def state_in(pointer: Pointer, sha: str, resting: str) -> str:
 
 
 def named(*pointers: Pointer) -> list[str]:
-    """Every bundle that one of the pointers names, once."""
+    """Bundles that the pointers name, each once."""
     names = [
         sha
         for each in pointers
@@ -103,7 +103,7 @@ def named(*pointers: Pointer) -> list[str]:
 
 
 def transition(bundle: str, before: str | None, after: str, actor: Actor) -> Transition:
-    """One step. Raises BundleRefused if it may not follow."""
+    """A transition. Raises BundleRefused if it is not allowed."""
     if after not in ALLOWED[before]:
         raise BundleRefused(f"bundle {bundle[:12]} is {before or 'unknown'}: it cannot become {after}")
     return Transition(bundle, before, after, actor.at, actor.by, actor.why, actor.identity)

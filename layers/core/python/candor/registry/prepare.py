@@ -1,4 +1,4 @@
-"""Beginning a run, or going on with it: its order kept, the champion laid beside it, its jobs looked up."""
+"""Start or resumption of a training run: stores its spec, pins the champion to compare with, looks up its jobs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Preparation:
-    """Where runs live: buckets, and the prefix of their jobs' names."""
+    """Prepares runs; `archive`, `training` and `bundles` are buckets, `prefix` starts the jobs' names."""
 
     s3: S3Client
     jobs: SageMakerJobReader
@@ -36,12 +36,12 @@ class Preparation:
     prefix: str
 
     def prepare(self, request: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
-        """The state of a run at its start. Raises InvalidInput, StepUnderWay, RunExhausted, StoreUnavailable."""
+        """State of a run at its start. Raises InvalidInput, StepUnderWay, RunExhausted, StoreUnavailable."""
         run, promote = run_name(request, now_ms), promotes(request)
         folder = RunFolder(self.s3, self.training, run)
-        order = run_spec(request, folder.spec(), run, now_ms)
-        order = run_spec({}, folder.keep_spec(order.as_json()), run, now_ms)
-        compared = self._lay_champion(folder, run)
+        spec = run_spec(request, folder.spec(), run, now_ms)
+        spec = run_spec({}, folder.keep_spec(spec.as_json()), run, now_ms)
+        compared = self._pin_champion(folder, run)
         outputs = {
             "dataset": lambda _: folder.holds("dataset/manifest.json"),
             "train": lambda job: folder.holds(packed_key(job)),
@@ -50,12 +50,12 @@ class Preparation:
         steps: dict[str, RunStep] = {
             name: step(run, name, self.prefix, self.jobs.status, is_there=outputs[name]) for name in STEPS
         }
-        return state_of(order, steps, promote=promote, archive=self.archive, training=self.training)
+        return state_of(spec, steps, promote=promote, archive=self.archive, training=self.training)
 
-    def _lay_champion(self, folder: RunFolder, run: str) -> bool:
-        """Lay what serves beside the run; whether an evaluation that is there was made against it.
+    def _pin_champion(self, folder: RunFolder, run: str) -> bool:
+        """Copy the champion to the run; True if an existing evaluation compared with it.
 
-        Once this very run's bundle serves there is nothing newer to be compared with.
+        Once the run's own bundle is champion, the comparison stays as it is.
         """
         serving = self.registry.pointer().bundle
         known = self.registry.registration(serving) if serving else None

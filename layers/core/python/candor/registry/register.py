@@ -1,4 +1,4 @@
-"""A trained bundle and its evaluation: verified, put before the gates, kept and registered."""
+"""Registration of a trained bundle: verify, evaluate the gates, store and register."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.registry.runs import RunFolder
 from candor.registry.sagemaker_registry import Package, enter_package
-from candor.registry.training_run import run_place
+from candor.registry.training_run import run_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,7 +28,7 @@ _LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
 
 @dataclass(frozen=True, kw_only=True)
 class Registrar:
-    """Where bundles go, and what they must reach. `packages` is the model package group, `image` what trains."""
+    """Registers bundles. `training` and `bundles` are buckets, `packages` the model package group, `image` the training image."""
 
     s3: S3Client
     sagemaker: SageMakerClient
@@ -41,7 +41,7 @@ class Registrar:
     definitions: Definitions
 
     def register(self, run: str, packed_uri: str, now_ms: int) -> dict[str, Any]:
-        """Bundle, verdict and the gates' words. Raises BundleRefused for what is no bundle of these definitions."""
+        """Register a run's bundle; returns its name, verdict and failed gates. Raises BundleRefused for other definitions."""
         bundle = unpack(read_object(self.s3, packed_uri))
         bundle.require(self.definitions)
         folder = RunFolder(self.s3, self.training, run)
@@ -72,7 +72,7 @@ class Registrar:
         }
 
     def _enter(self, package: Package) -> str | None:
-        """Enter it for lineage; why that could not be, or None. It stops nothing: what serves is in our own registry."""
+        """Enter the package for lineage; returns the error text or None. Not fatal: serving needs candor's registry alone."""
         try:
             entered = enter_package(self.sagemaker, self.packages, package)
         except StoreUnavailable as refusal:
@@ -87,7 +87,7 @@ class Registrar:
             passed=passed,
             image=self.image,
             packed_uri=packed_uri,
-            evaluation_uri=f"{run_place(self.training, run)}/evaluation",
+            evaluation_uri=f"{run_uri(self.training, run)}/evaluation",
             lineage={
                 "definition_hash": bundle.definition_hash,
                 **{name: str(bundle.lineage[name]) for name in _LINEAGE if name in bundle.lineage},
@@ -96,7 +96,7 @@ class Registrar:
 
 
 def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The few figures that a list of bundles shows; the evaluation has all of them."""
+    """Metrics shown in the list of bundles; the evaluation has all of them."""
     parts: dict[str, Mapping[str, Any]] = {
         name: evaluation.get(name) or {} for name in ("discrimination", "calibration", "stability", "profit")
     }
