@@ -1,4 +1,4 @@
-"""Every few minutes: takes the latest promotion or challenge back where live metrics say that it does harm."""
+"""Every few minutes: reverts the latest promotion or challenge if live metrics show harm."""
 
 import os
 from typing import Any
@@ -29,7 +29,7 @@ GUARD = Guard(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """What was taken back and why; nothing, as nearly always."""
+    """Check the latest change; returns what was reverted and why."""
     outcome = GUARD.check(SystemClock().now_ms())
     METRICS.add_metric("ModelsTakenBack", MetricUnit.Count, int(outcome["taken_back"] is not None))
     LOGGER.info("guarded", extra=outcome)

@@ -1,4 +1,4 @@
-"""The feature tables' streams → the archive: every commit becomes one line of the log."""
+"""The feature tables' streams → the archive: one line of the commit log per commit."""
 
 import os
 from typing import Any
@@ -23,7 +23,7 @@ SQS = boto3.client("sqs", config=CONFIG)
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Log what can be logged, send what cannot be read to the DLQ, ask for all from the first failure again."""
+    """Log commits; unreadable records go to the DLQ, and delivery resumes from the first failed record."""
     records = event["Records"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
     lines, refused = parse_records(records, commit_line)

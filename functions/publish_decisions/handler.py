@@ -1,4 +1,4 @@
-"""The decisions' stream → the archive and the bus: every decision is kept as a line and told as checkout.decided."""
+"""The decisions' stream → the archive and the bus: a line and a `checkout.decided` event per decision."""
 
 import os
 from typing import Any
@@ -34,7 +34,7 @@ SQS = boto3.client("sqs", config=CONFIG)
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Keep and tell what can be, send what cannot be read to the DLQ, ask for all from the first failure again."""
+    """Archive and publish decisions; unreadable records go to the DLQ, and delivery resumes from the first failed record."""
     records = [record for record in event["Records"] if record["eventName"] == "INSERT"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
     lines, unkept = parse_records(records, decision_line)

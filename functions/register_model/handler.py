@@ -1,4 +1,4 @@
-"""After the evaluation: puts the bundle before its gates, keeps it with what was found, and registers it."""
+"""After the evaluation: evaluates the gates, stores the bundle with its evaluation, and registers it."""
 
 import os
 from typing import Any
@@ -33,7 +33,7 @@ REGISTRAR = Registrar(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Name and verdict of the run's bundle. Safe to call again: the same bundle has the same name."""
+    """Register the run's bundle; returns its name and verdict. Idempotent: the name is the bundle's hash."""
     METRICS.add_metric("ModelsOffered", MetricUnit.Count, 1)
     registration = REGISTRAR.register(event["run"], event["packed_uri"], SystemClock().now_ms())
     LOGGER.info("registered" if registration["passed"] else "refused", extra=registration)

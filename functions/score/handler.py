@@ -18,7 +18,7 @@ STAGE = os.environ["STAGE"]
 
 
 def handler(event: dict[str, Any], context: object) -> rest.Response:
-    """Answer one checkout; the same Idempotency-Key always gets the same answer."""
+    """Decide a checkout; requests with the same Idempotency-Key get the same answer."""
     started = time.perf_counter()
     request = rest.Request(event)
     try:

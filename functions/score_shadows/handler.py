@@ -1,4 +1,4 @@
-"""The decisions' stream → the archive: every shadow bundle scores what was decided, off the checkout's path."""
+"""The decisions' stream → the archive: scores decisions by all shadow bundles, off the checkout path."""
 
 import os
 from typing import Any
@@ -33,7 +33,7 @@ READY: dict[str, LoadedBundle | None] = {}
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Score what can be read, send the rest to the DLQ; an outage of S3 or the registry brings all back."""
+    """Score decisions; unreadable records go to the DLQ. An outage of S3 or the registry fails the whole batch."""
     records = event["Records"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
     shadows = [shadow for sha in REGISTRY.pointer().shadows if (shadow := load_shadow(sha))]
@@ -52,7 +52,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def load_shadow(sha: str) -> LoadedBundle | None:
-    """A shadow made ready once; None for good if its bundle is refused."""
+    """Load a shadow once; None for good if its bundle is refused."""
     if sha not in READY:
         try:
             READY[sha] = LoadedBundle(sha, Bundle.from_bytes(read_bundle(S3, BUNDLES, sha), sha))

@@ -81,7 +81,9 @@ class Catalogue:
             raise DefinitionError("two reasons share a code")
         factors = [reason.factor for reason in self.reasons if reason.features]
         if len(set(factors)) != len(factors):
-            raise DefinitionError("two reasons share a factor: both would be given for the same contributions")
+            raise DefinitionError(
+                "two reasons share a factor: both would be given for the same contributions"
+            )
         self.factor_of = tuple(self._factor(name) for name in features)
 
     def _factor(self, feature: str) -> int:

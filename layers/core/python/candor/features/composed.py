@@ -1,4 +1,4 @@
-"""Aggregations made of others: of the latest values or events alone, and of two as a quotient."""
+"""Composed aggregations: over the latest k values or events, and ratios of two aggregations."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from candor.features.aggregations import (
 )
 
 MOST_KEPT = 16
-"""So many events at most may `LastK` keep in each tile."""
+"""Largest `k` of `LastK`: it keeps as many events in each tile."""
 
 NO_VALUE = False
-"""What is prepared of an event that counts although it lacks the field; None is prepared of one that does not count."""
+"""Prepared value of an event that counts but lacks the field; None is that of an event that does not count."""
 
 
 class LastK(Aggregation):
     """A sum, mean, variance, minimum or maximum of the latest `k` values of a field: `LastK(Mean("days_late"), 3)`.
 
-    `over="values"` looks at events that pass the filter and have the field, `over="events"` at the latest `k` that pass the
-    filter, of which those without the field add nothing. Of amounts 100, 20, missing and 3, `LastK(Sum("amount"), 2)` is 23, and 3
-    with `over="events"`. Fewer than `k` are all taken. Ties break by event id, as for `Last`.
+    `over="values"` takes the latest `k` events that pass the filter and have the field; `over="events"` the latest `k` that pass
+    the filter, where those without the field add nothing. Of amounts 100, 20, missing and 3, `LastK(Sum("amount"), 2)` is 23, and 3
+    with `over="events"`. Fewer than `k` events are all taken. Ties break by event id, as for `Last`.
     """
 
     op = "last_k"
@@ -61,7 +61,7 @@ class LastK(Aggregation):
 
     @property
     def _named(self) -> list[str]:
-        """What tells the other kind from the first one, whose names and hashes are older than it."""
+        """Suffix of `over="events"`; `over="values"` has none, since its names and hashes are older."""
         return ["events"] if self.over == "events" else []
 
     @property

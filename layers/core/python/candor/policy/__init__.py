@@ -102,11 +102,11 @@ class Policy:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
         tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
         if not any(
-            {"rule", "outcome"} <= {column["field"] for column in table["outputs"]} for table in tables
+            {"rule", "outcome"} <= {column["field"] for column in content["outputs"]} for content in tables
         ):
             raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
-        for one in tables:
-            _require_expressions(one)
+        for content in tables:
+            _require_expressions(content)
         self.decide(NOTHING_KNOWN)
 
     def decide(self, facts: Facts) -> PolicyVerdict:

@@ -206,7 +206,9 @@ class Registry:
         seen = self.pointer()
         view_switches = [switch for switch in seen.switches if switch.view == view]
         if not view_switches:
-            raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no switch to roll back')
+            raise NothingToRollBack(
+                f'view "{view}" serves as it is declared: there is no switch to roll back'
+            )
         left = [switch for switch in seen.switches if switch is not view_switches[-1]]
         return self._move(
             seen, replace(seen, views=_with(seen.views, view, view_switches[-1].before), switches=left)

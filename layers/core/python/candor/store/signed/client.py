@@ -123,9 +123,7 @@ class SignedClient:
             raise self._unavailable(error) from error
         if response.status in _REFUSED and _doubts_clock(response):
             if corrected:
-                self._ahead_s = (
-                    before  # AWS's time did not help either
-                )
+                self._ahead_s = before  # AWS's time did not help either
             else:
                 self._set_clock(response)
         return response
