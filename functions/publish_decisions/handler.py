@@ -34,7 +34,7 @@ SQS = boto3.client("sqs", config=CONFIG)
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Archive and publish decisions; unreadable records go to the DLQ, and delivery resumes from the first failed record."""
+    """Archive and publish decisions; unreadable records go to the DLQ, delivery resumes at the first failure."""
     records = [record for record in event["Records"] if record["eventName"] == "INSERT"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
     lines, unkept = parse_records(records, decision_line)

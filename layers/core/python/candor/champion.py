@@ -1,4 +1,4 @@
-"""Champion and challenger: the bundle that decides for each customer, loaded once; the last one serves until its successor is ready."""
+"""Champion and challenger: the bundle that decides for each customer, loaded once and cached."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Bucket = Callable[[str], float]
 
 
 class Champions:
-    """Loads and caches what the pointer names. A refused bundle is tried once, an unreadable one again after `RETRY_AFTER`."""
+    """Loads and caches what the pointer names. Refused bundles are not retried, unreadable ones after `RETRY_AFTER`."""
 
     def __init__(
         self, definitions: Definitions, load_bundle: LoadBundle, clock: Clock, on_failure: OnFailure
@@ -104,8 +104,8 @@ class Champions:
     def serving(self, sha: str | None, views: Mapping[str, str] | None, timeout_s: float) -> Serving:
         """Load what the pointer names; None (the pointer could not be read) keeps `last`.
 
-        If the named champion cannot serve, the previous one does; if a named version of a view is not declared, the view
-        serves as the champion was trained on it.
+        If the named champion cannot serve, the previous one does; if a named version of a view is not declared, the
+        view serves as the champion was trained on it.
         """
         champion = self.last.champion
         if sha is not None and (champion is None or champion.sha != sha):

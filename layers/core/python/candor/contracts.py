@@ -116,7 +116,8 @@ class Application(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """Something that happened at the lender, at `occurred_at` (ms UTC).
 
-    `entities`: tokens by entity name. `data`: by field name, as the event's type declares it; money in whole minor units.
+    `entities`: tokens by entity name. `data`: by field name, as the event's type declares it; money in whole minor
+    units.
 
     With `voided_at` it is a void: the event of this id, repeated here in full, was voided at that moment (ms UTC).
     `known_at` is the recorded knowledge time (ms UTC), if any; online features ignore it.

@@ -1,8 +1,8 @@
 """The whole checkout path: keys, one read, vector, score, policy, one conditional write, answer.
 
 The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and a
-repeated request is answered with the stored record. Synchronous views are updated in the same transaction as the record; if
-another checkout wrote their items first, the decision is taken again on the current items (ADR 0013).
+repeated request is answered with the stored record. Synchronous views are updated in the same transaction as the
+record; if another checkout wrote their items first, the decision is taken again on the current items (ADR 0013).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class Answer(msgspec.Struct, frozen=True):
 class Decider:
     """Decides checkouts; `fallback_policy` applies when no bundle can serve.
 
-    Decisions are kept `retention_days`; `retention` is of feature items, equal to the updater's. Raises `DefinitionError` if a
-    served view's entity has no key in a checkout.
+    Decisions are kept `retention_days`; `retention` is of feature items, equal to the updater's. Raises
+    `DefinitionError` if a served view's entity has no key in a checkout.
     """
 
     def __init__(  # noqa: PLR0913 - all are keyword-only

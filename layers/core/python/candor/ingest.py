@@ -34,7 +34,8 @@ ATTEMPTS = 12
 class Backoff:
     """Exponential backoff with full jitter, used after write conflicts.
 
-    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. `draw` returns a number in [0, 1).
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. `draw` returns a number in [0,
+    1).
     """
 
     first_s: float = 0.05
@@ -54,9 +55,9 @@ BACKOFF = Backoff()
 class IngestOutcome:
     """Result of a batch.
 
-    `refused`: permanent errors by position in the batch. `failed`: retryable causes by `dedup_id`. Excluded from some view, by
-    `dedup_id`: `too_late`, older than all its windows, and `erased`, of an entity erased after the event occurred. `stale`:
-    keys of items that became stale, to be healed from the archive.
+    `refused`: permanent errors by position in the batch. `failed`: retryable causes by `dedup_id`. Excluded from some
+    view, by `dedup_id`: `too_late`, older than all its windows, and `erased`, of an entity erased after the event
+    occurred. `stale`: keys of items that became stale, to be healed from the archive.
     """
 
     refused: Mapping[int, InvalidInput]
@@ -94,9 +95,10 @@ def ingest(
 ) -> IngestOutcome:
     """Apply each event exactly once to every view that takes it; up to `writers` items are written concurrently.
 
-    `clock` bounds how far ahead events may be dated, and stamps applied ids; `retention` is how long ids are kept. Items of
-    synchronous views are in `synchronous_store`, or in `store`. Invalid events and unreadable items are reported in the outcome, not
-    raised. An event is failed if any of its groups failed; redelivery is safe because the other groups know its id.
+    `clock` bounds how far ahead events may be dated, and stamps applied ids; `retention` is how long ids are kept.
+    Items of synchronous views are in `synchronous_store`, or in `store`. Invalid events and unreadable items are
+    reported in the outcome, not raised. An event is failed if any of its groups failed; redelivery is safe because
+    the other groups know its id.
     """
     accepted, refused = _checked(events, definitions, clock.now_ms())
     groups = list(_groups(accepted, definitions, store, synchronous_store or store))

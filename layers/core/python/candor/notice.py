@@ -1,7 +1,7 @@
 """The notice of adverse action, as text.
 
-Regulation B, 12 CFR 1002.9(a)(2) and (b): the action, the creditor, the ECOA notice, the agency, the principal reasons; where
-a consumer report was used, also the disclosures of the Fair Credit Reporting Act, section 615(a).
+Regulation B, 12 CFR 1002.9(a)(2) and (b): the action, the creditor, the ECOA notice, the agency, the principal
+reasons; where a consumer report was used, also the disclosures of the Fair Credit Reporting Act, section 615(a).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Online features as a library: apply events to a store, and read features of entities from it.
 
-`MemoryFeatureStore` keeps everything in this process; the DynamoDB store of the deployed functions has the same contract.
-`history.offline` builds training sets of the same features.
+`MemoryFeatureStore` keeps everything in this process; the DynamoDB store of the deployed functions has the same
+contract. `history.offline` builds training sets of the same features.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = [
 class OnlineFeatures(msgspec.Struct, frozen=True):
     """Features of entities at one moment.
 
-    `values`: by feature name, in the order of `Definitions.features`; NaN is missing. `states`, by view name: `present`, `absent`
-    (no event counts, the values are those of no events), `stale` (an event may be miscounted until the item is rebuilt) or
-    `unavailable` (could not be read, all NaN).
+    `values`: by feature name, in the order of `Definitions.features`; NaN is missing. `states`, by view name:
+    `present`, `absent` (no event counts, the values are those of no events), `stale` (an event may be miscounted
+    until the item is rebuilt) or `unavailable` (could not be read, all NaN).
     """
 
     values: dict[str, float]
@@ -48,10 +48,11 @@ def online_features(
     """Features of every view at moment `q` (ms UTC), with one read of the store.
 
     `entities`: tokens by entity name, such as `{"card": "c-17", "terminal": "t-4"}`. Views of an unnamed entity are
-    absent. Events at or after `q` do not count. Items that cannot be read show in `states`; the store does not raise here.
+    absent. Events at or after `q` do not count. Items that cannot be read show in `states`; the store does not raise
+    here.
 
-    Raises `InvalidInput` for an entity that is not declared or a token that is no text, `DefinitionError` for declarations with
-    features on demand, which are computed from a checkout.
+    Raises `InvalidInput` for an entity that is not declared or a token that is no text, `DefinitionError` for
+    declarations with features on demand, which are computed from a checkout.
     """
     require_no_on_demand(definitions)
     _check(definitions, entities)

@@ -1,6 +1,7 @@
 """Regulation as configuration: the notice that a decision owes, its deadline, and the roles responsible for the model.
 
-Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not accepted.
+Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not
+accepted.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """A lender's declarations for the model inventory; the rest of a card is measured.
 
     Owner, developer and validator are offices, not people. Raises `DefinitionError` for an empty member, and if
-    developer and validator are equal: validation is independent. Source: SR 26-2 (17 April 2026), inventory and validation.
+    developer and validator are equal: validation is independent. Source: SR 26-2 (17 April 2026), inventory and
+    validation.
     """
 
     name: str

@@ -39,8 +39,8 @@ class SynchronousViews:
     def live(self, keys: Keys, reads: Reads, now_ms: int) -> tuple[int, Reads]:
         """The moment `q` (ms) of a live decision, and the reads valid at it.
 
-        `q` is after every event that the items hold, so checkouts of one millisecond see each other. An item ahead of the
-        clock by `MAX_SKEW` or more is unavailable: its events cannot be counted at `q`.
+        `q` is after every event that the items hold, so checkouts of one millisecond see each other. An item ahead of
+        the clock by `MAX_SKEW` or more is unavailable: its events cannot be counted at `q`.
         """
         marks = {key: _watermark(view, reads[key]) for view, key in self._items(keys)}
         q = max([now_ms, *(mark + 1 for mark in marks.values() if mark < now_ms + MAX_SKEW)])

@@ -1,4 +1,4 @@
-"""Credit terms: amount, installments and finance charge; the limits that a policy sets, and what they leave of a request."""
+"""Credit terms (amount, installments, finance charge), and a policy's limits on them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS)]
 class TermLimits(msgspec.Struct, frozen=True):
     """Limits on the granted terms; None: as requested.
 
-    `limit` is the largest amount, in minor units; `installments` the largest number of payments; `charge_bps` the finance
-    charge in basis points of the amount.
+    `limit` is the largest amount, in minor units; `installments` the largest number of payments; `charge_bps` the
+    finance charge in basis points of the amount.
     """
 
     limit: Limit | None = None

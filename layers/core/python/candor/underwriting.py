@@ -49,7 +49,8 @@ class LoadedBundle:
 class Assessment(NamedTuple):
     """Result of underwriting one application.
 
-    `component` is the one that declined or limited it; None if it was granted as requested. `terms` are those of an approval.
+    `component` is the one that declined or limited it; None if it was granted as requested. `terms` are those of an
+    approval.
     """
 
     score: float | None

@@ -1,4 +1,4 @@
-"""On-demand features of the request, alone or against its windowed features. Money in minor units, rates as fractions."""
+"""On-demand features, of the request and the windowed features. Money is in minor units, rates are fractions."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ class Message(NamedTuple):
 
 
 class MessageOutcome(NamedTuple):
-    """Result of a batch of messages: `refused` for good, with the error, and `failed`, to be redelivered, with the cause.
+    """Result of a batch: messages `refused` for good, with the error, or `failed` and redelivered, with the cause.
 
-    `early`: messages whose event is dated ahead of the clock, with the delivery delay in seconds. `too_late`, `erased`: number of
-    events that some view excluded. `stale`: keys of items to be healed.
+    `early`: messages whose event is dated ahead of the clock, with the delivery delay in seconds. `too_late`,
+    `erased`: number of events that some view excluded. `stale`: keys of items to be healed.
     """
 
     refused: Sequence[tuple[Message, InvalidInput]]

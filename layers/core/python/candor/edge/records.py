@@ -32,7 +32,8 @@ class _Mode(msgspec.Struct):
 def own_answer(request: Request, decisions: Decisions) -> bytes:
     """The stored answer, byte for byte, by the id in the path.
 
-    Raises `InvalidInput`; the error for another merchant's decision, or of the other mode, equals that for an unknown id.
+    Raises `InvalidInput`; the error for another merchant's decision, or of the other mode, equals that for an unknown
+    id.
     """
     merchant_id = request.authorizer.get("merchant_id")
     if not merchant_id:

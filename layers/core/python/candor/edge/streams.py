@@ -1,8 +1,8 @@
 """Table streams → archive lines and the platform's own events.
 
-A function receives a batch of stream records in write order. Results are keyed by a record's position in the batch, so that
-the first failure can be reported: Lambda then redelivers it and all that follow. Lines may thus be written more than once;
-readers deduplicate commits by version and decisions by id.
+A function receives a batch of stream records in write order. Results are keyed by a record's position in the batch,
+so that the first failure can be reported: Lambda then redelivers it and all that follow. Lines may thus be written
+more than once; readers deduplicate commits by version and decisions by id.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def archive(put_record_batch: Callable[..., Any], stream: str, lines: Mapping[in
 
 
 def _packed(lines: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines joined into records, each with the position of its first; the stream appends each record's final newline."""
+    """Lines joined into records, each with the position of its first. The stream appends the final newline."""
     first, held, size = 0, list[bytes](), 0
     for place, line in lines.items():
         if held and size + len(line) >= RECORD_BYTES:

@@ -14,7 +14,7 @@ from candor.features.views import FeatureView
 
 CODEC = 4
 READABLE = (2, 3, CODEC)
-"""Codec 2 had a boolean `markers` in place of the flags, and no members after it; the head's length showed whether it was folded.
+"""Codec 2 had a boolean `markers` in place of the flags, and no members after it; it was folded if its head was full.
 Codec 3 kept seconds alone in the ring, and voids as rows after their moment."""
 
 _INT64 = struct.Struct(">q")

@@ -33,9 +33,10 @@ NO_VALUE = False
 class LastK(Aggregation):
     """A sum, mean, variance, minimum or maximum of the latest `k` values of a field: `LastK(Mean("days_late"), 3)`.
 
-    `over="values"` takes the latest `k` events that pass the filter and have the field; `over="events"` the latest `k` that pass
-    the filter, where those without the field add nothing. Of amounts 100, 20, missing and 3, `LastK(Sum("amount"), 2)` is 23, and 3
-    with `over="events"`. Fewer than `k` events are all taken. Ties break by event id, as for `Last`.
+    `over="values"` takes the latest `k` events that pass the filter and have the field; `over="events"` the latest
+    `k` that pass the filter, where those without the field add nothing. Of amounts 100, 20, missing and 3,
+    `LastK(Sum("amount"), 2)` is 23, and 3 with `over="events"`. Fewer than `k` events are all taken. Ties break by
+    event id, as for `Last`.
     """
 
     op = "last_k"

@@ -1,8 +1,8 @@
 """Aggregations by the age of events at the moment of the query: decayed sums and rates of change.
 
-Partials are sums by time bucket: a list of (bucket number, exact integer), ascending, without zeros. A bucket's weight or
-side depends on the moment `q`; sums are of integers, so the order of events changes no bit. The bounds on windows limit the
-number of buckets, and so the size of a partial.
+Partials are sums by time bucket: a list of (bucket number, exact integer), ascending, without zeros. A bucket's
+weight or side depends on the moment `q`; sums are of integers, so the order of events changes no bit. The bounds on
+windows limit the number of buckets, and so the size of a partial.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _summed(amounts: Iterable[tuple[int, int]]) -> Buckets:
 class DecayedSum(_Bucketed):
     """Exponentially decayed sum of an integer field: weights halve with every `half_life` of age; 0 for no events.
 
-    Age is in whole eighths of the half-life on a fixed grid: ⌊q/g⌋ − ⌊occurred_at/g⌋ steps of g = half_life/8, which is a
-    whole number of milliseconds for every valid half-life. The weight of age k is 2^(−k/8), rounded to 32 binary digits.
-    Windows hold at most 16 half-lives.
+    Age is in whole eighths of the half-life on a fixed grid: ⌊q/g⌋ − ⌊occurred_at/g⌋ steps of g = half_life/8, which
+    is a whole number of milliseconds for every valid half-life. The weight of age k is 2^(−k/8), rounded to 32 binary
+    digits. Windows hold at most 16 half-lives.
     """
 
     op = "decayed_sum"
@@ -155,9 +155,9 @@ WEIGHTS = [(_eighth_root(1 << (33 * 8 - age)) + 1) // 2 for age in range(32 * 8 
 class RateOfChange(_Bucketed):
     """Relative change of a count or sum from the previous `period` to the last one.
 
-    `RateOfChange(Count(), "7d")` of 6 events after 4 is 0.5; NaN if the previous period gives 0. The left edges are those of
-    windows of one and two periods, on the hop of `period`: later [⌊(q−P)/h⌋·h, q), earlier
-    [⌊(q−2P)/h⌋·h, ⌊(q−P)/h⌋·h). The view's windows must hold both, and at most 4 periods.
+    `RateOfChange(Count(), "7d")` of 6 events after 4 is 0.5; NaN if the previous period gives 0. The left edges are
+    those of windows of one and two periods, on the hop of `period`: later [⌊(q−P)/h⌋·h, q), earlier [⌊(q−2P)/h⌋·h,
+    ⌊(q−P)/h⌋·h). The view's windows must hold both, and at most 4 periods.
     """
 
     op = "rate_of_change"
@@ -176,8 +176,8 @@ class RateOfChange(_Bucketed):
         return [*super().spec(), self.of.op, self.period, self.step]
 
     def check_window(self, window: Window) -> None:
-        # A window's hop is a multiple of the hop of anything shorter: from twice the period on, its left edge never lies
-        # inside the earlier period.
+        # A window's hop is a multiple of all shorter hops, so with two periods or more its left edge never lies inside
+        # the earlier period.
         if window.delay or window.hop == 1:
             raise DefinitionError(
                 f"{self.label} over {window.label}: a rate of change has edges of its own, so it takes no delayed and no exact windows"

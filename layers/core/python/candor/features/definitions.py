@@ -26,8 +26,8 @@ FORMAT = 1
 class Definitions:
     """All declarations of a lender, validated together. Immutable.
 
-    `views` are those that models are trained on and served with. `candidate_views` are other versions of them, and views being
-    added or removed: kept up to date like the others, and served if a bundle or the pointer names them.
+    `views` are those that models are trained on and served with. `candidate_views` are other versions of them, and
+    views being added or removed: kept up to date like the others, and served if a bundle or the pointer names them.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Distinct counts: exact up to a declared number, HyperLogLog beyond.
 
-A partial's form depends on the set of values alone: it turns into registers when the set outgrows `exact`, in any order of
-updates and merges. 1,024 registers give a standard error of 1.04/√1024 = 3.25 %. The estimate is the
+A partial's form depends on the set of values alone: it turns into registers when the set outgrows `exact`, in any
+order of updates and merges. 1,024 registers give a standard error of 1.04/√1024 = 3.25 %. The estimate is the
 improved raw estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017), without
 tables of biases; it uses sums and products of floats alone, so its bits are equal on every machine.
 """
@@ -31,8 +31,8 @@ _ALPHA = 0.7213475204444817
 class Distinct(Aggregation):
     """Number of distinct values of a text or integer field, kept as 64-bit BLAKE2b digests.
 
-    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %. `exact` is at most 1,024, and less
-    for windows of many tiles, each of which may hold `exact` digests (table in docs/features.md).
+    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %. `exact` is at most 1,024,
+    and less for windows of many tiles, each of which may hold `exact` digests (table in docs/features.md).
     """
 
     op = "distinct"

@@ -73,9 +73,9 @@ def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the
 class Entity(msgspec.Struct, frozen=True):
     """Subject of features, such as a customer or a merchant.
 
-    `key` is the dotted path to its token on an Application: `"checkout.applicant.token"`, `"merchant_id"`. An entity without
-    a key occurs in events alone: its features are read by token, and cannot serve checkouts.
-    `hot` declares so many events per token that the ids of recent ones do not fit in its item.
+    `key` is the dotted path to its token on an Application: `"checkout.applicant.token"`, `"merchant_id"`. An entity
+    without a key occurs in events alone: its features are read by token, and cannot serve checkouts. `hot` declares
+    so many events per token that the ids of recent ones do not fit in its item.
     """
 
     name: str
@@ -124,7 +124,7 @@ def _member(struct: type[msgspec.Struct], name: str) -> Any:
 
 
 class EventType(msgspec.Struct, frozen=True, dict=True):
-    """Type of event: its entities, of which an event names at least one, and its data fields. Undeclared fields are kept, not used."""
+    """Type of event: its entities, of which events name at least one, and data fields. Undeclared fields are not used."""
 
     name: str
     entities: Sequence[Entity]

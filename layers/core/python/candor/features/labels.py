@@ -34,8 +34,9 @@ class Instalments(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """Alternative label: bad if an instalment was still unpaid `past_due` after it fell due.
 
-    `within` is the performance window after origination; None: the first instalment alone counts (first-payment default).
-    Good and bad mature together: at the end of `within`, or `past_due` after the first instalment's due date.
+    `within` is the performance window after origination; None: the first instalment alone counts (first-payment
+    default). Good and bad mature together: at the end of `within`, or `past_due` after the first instalment's due
+    date.
     """
 
     name: str
@@ -61,8 +62,9 @@ class Outcome(msgspec.Struct, frozen=True):
 class Label(msgspec.Struct, frozen=True):
     """Definition of a bad checkout: its loan was not closed by the due date plus `grace`.
 
-    `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan.
-    Good and bad labels mature together, at due date plus grace. `outcomes` are alternative labels from `instalments`, selected by name.
+    `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan. Good and
+    bad labels mature together, at due date plus grace. `outcomes` are alternative labels from `instalments`, selected
+    by name.
     """
 
     origin: str
@@ -94,7 +96,7 @@ class Label(msgspec.Struct, frozen=True):
         return duration(self.grace)
 
     def outcome(self, name: str) -> Outcome | None:
-        """The outcome of this name; None for the label's own, `final_due`. Raises `DefinitionError` for an unknown name."""
+        """The outcome of this name; None for the label's own, `final_due`. `DefinitionError` for an unknown name."""
         for outcome in self.outcomes:
             if outcome.name == name:
                 return outcome

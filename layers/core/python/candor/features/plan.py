@@ -101,10 +101,10 @@ class ViewPlan:
         return LIFETIME_TILE if self.lifetime else None
 
     def most_tiles(self, ahead: int) -> list[tuple[int, int]]:
-        """Upper bound on stored tiles per level, as (tile length in ms, count), when no event is more than `ahead` ms past the
-        fold horizon.
+        """Upper bound on stored tiles per level, as (tile length in ms, count).
 
-        A level holds the tiles that begin after horizon − reach − length and before horizon − reach of the finer level.
+        Holds while no event is more than `ahead` ms past the fold horizon. A level holds the tiles that begin after
+        horizon − reach − length and before horizon − reach of the finer level.
         """
         bounds, before = [], -ahead
         for length, reach in self.levels:

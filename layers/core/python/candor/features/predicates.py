@@ -31,9 +31,8 @@ _WORDS = {"==": "is", "!=": "not", "<": "below", "<=": "at_most", ">": "above", 
 class Predicate:
     """A condition on one event. Combine conditions with `&`, `|` and `~`, each comparison in parentheses.
 
-    Logic is two-valued. A comparison with a missing field does not match, and `~` matches exactly where its condition does
-    not: `~(field("amount") > 100)` matches an event without an amount, which
-    `field("amount") <= 100` does not.
+    Logic is two-valued. A comparison with a missing field does not match, and `~` matches exactly where its condition
+    does not: `~(field("amount") > 100)` matches an event without an amount, which `field("amount") <= 100` does not.
 
     `and`, `or`, `not` and chained comparisons raise `DefinitionError`: Python would drop one side of them.
     """

@@ -33,9 +33,10 @@ MOST_RAW = size.MOST_RAW
 class Segment(msgspec.Struct):
     """Raw rows, tiles and voids of a set of events.
 
-    `watermark`: the latest moment (ms) of an event or void. `folded`: events left the head, or were excluded, so that moments
-    before the fold horizon cannot be read any more. `dropped`: latest moment of an event that a view of exact windows had no room
-    for. `readable_from`: events voided before this moment (ms) were excluded when the segment was rebuilt.
+    `watermark`: the latest moment (ms) of an event or void. `folded`: events left the head, or were excluded, so that
+    moments before the fold horizon cannot be read any more. `dropped`: latest moment of an event that a view of exact
+    windows had no room for. `readable_from`: events voided before this moment (ms) were excluded when the segment was
+    rebuilt.
     """
 
     plan: ViewPlan
@@ -176,7 +177,7 @@ class Segment(msgspec.Struct):
         self.coarsen()
 
     def _drop(self, leaving: Sequence[Row]) -> None:
-        """Drop rows of a view of exact windows, which has no tiles: those that leave the head, or that no window reaches."""
+        """Drop rows of a view of exact windows, which has no tiles, when they leave the head or all windows."""
         if leaving:
             self.dropped = max(self.dropped or 0, leaving[-1][0])
         reached = self.plan.oldest(self.fold_horizon)

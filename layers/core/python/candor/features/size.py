@@ -1,7 +1,7 @@
 """Upper bound on the size of an item, under any traffic.
 
-DynamoDB refuses items above 400 KB, and no further event of the entity could be applied then: a view whose items could exceed it
-is refused when it is declared. All figures are upper bounds in bytes of MessagePack.
+DynamoDB refuses items above 400 KB, and no further event of the entity could be applied then: a view whose items
+could exceed it is refused when it is declared. All figures are upper bounds in bytes of MessagePack.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _MEMBERS = 128
 
 
 def most_bytes(view: FeatureView, ahead: int) -> int:
-    """Upper bound on an item's bytes, as DynamoDB counts them; no event is more than `ahead` ms past the fold horizon."""
+    """Upper bound on an item's bytes in DynamoDB, while no event is more than `ahead` ms past the fold horizon."""
     plan = plan_of(view)
     row = most_row(plan)
     tiles = sum(number * max(row, most_tile(view, span)) for span, number in plan.most_tiles(ahead))

@@ -1,7 +1,7 @@
 """State of one (view, entity): its stored form, the application of events, and feature values.
 
-A void names an event and undoes what it counted (`voids.py`). Without proof that it matches what was counted, nothing is
-undone: the state is `stale` until it is healed from the archive (ADR 0029).
+A void names an event and undoes what it counted (`voids.py`). Without proof that it matches what was counted, nothing
+is undone: the state is `stale` until it is healed from the archive (ADR 0029).
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Marker(NamedTuple):
 class Applied(NamedTuple):
     """Result of `ViewState.apply` for the events that were not duplicates.
 
-    `fingerprints` are those of `fresh`. `too_late`: older than every window. `erased`: occurred before the entity's erasure.
-    `unsettled`: `dedup_id` of fresh voids without effect, for lack of proof. `went_stale`: the item needs healing; also reported
-    with duplicates, since the first writer may have crashed before reporting it.
+    `fingerprints` are those of `fresh`. `too_late`: older than every window. `erased`: occurred before the entity's
+    erasure. `unsettled`: `dedup_id` of fresh voids without effect, for lack of proof. `went_stale`: the item needs
+    healing; also reported with duplicates, since the first writer may have crashed before reporting it.
     """
 
     fresh: Sequence[Event]
@@ -61,10 +61,10 @@ class Applied(NamedTuple):
 class ViewState(msgspec.Struct):
     """State of one (view, entity). `apply` changes it, `values` reads it.
 
-    `born` and `latest` are the moments (ms) of the first and the last event of the current history; `expired` is the last
-    moment of an earlier, expired history. `since` is the wall clock (s) of the first commit, 0 if unknown. `filled`: events from
-    before the view was declared are included. `erased_at`: tombstone (ms), earlier events are never applied again. While an item
-    is healed, `delta` holds the events after version `healing_from`.
+    `born` and `latest` are the moments (ms) of the first and the last event of the current history; `expired` is the
+    last moment of an earlier, expired history. `since` is the wall clock (s) of the first commit, 0 if unknown.
+    `filled`: events from before the view was declared are included. `erased_at`: tombstone (ms), earlier events are
+    never applied again. While an item is healed, `delta` holds the events after version `healing_from`.
     """
 
     plan: ViewPlan
@@ -97,9 +97,9 @@ class ViewState(msgspec.Struct):
     ) -> Applied:
         """Apply events.
 
-        An id applied within the last `horizon_ms` (wall clock) is a duplicate. Before the ring overflows, `self.markers` is
-        set: then the caller must commit a marker item for each new event in the same transaction. `markers` are the existing
-        marker items of the ids in `doubtful`.
+        An id applied within the last `horizon_ms` (wall clock) is a duplicate. Before the ring overflows,
+        `self.markers` is set: then the caller must commit a marker item for each new event in the same transaction.
+        `markers` are the existing marker items of the ids in `doubtful`.
         """
         self._forget(now_ms - horizon_ms)
         known = _living(markers, now_ms) if markers else {}
@@ -155,7 +155,8 @@ class ViewState(msgspec.Struct):
     ) -> None:
         """Apply events that are known to be new, from the commit log, without deduplication.
 
-        `applied_at`: wall clock (ms). `held`: events applied before, by id. `unsettled`: voids that the log marks as such.
+        `applied_at`: wall clock (ms). `held`: events applied before, by id. `unsettled`: voids that the log marks as
+        such.
         """
         kept = [event for event in events if event.occurred_at >= (self.erased_at or 0)]
         before = held or {}

@@ -25,9 +25,9 @@ else:
 State = Literal["present", "absent", "stale", "unavailable"]
 """State of a view's values.
 
-present: read. absent: the entity has no event before q, or none within the view's `expires_after`; the values are those of no
-events, whether or not an item exists. stale: read, but an event may be miscounted until the item is healed.
-unavailable: could not be read, or a view of exact windows has more than `max_events` events; all NaN.
+present: read. absent: the entity has no event before q, or none within the view's `expires_after`; the values are
+those of no events, whether or not an item exists. stale: read, but an event may be miscounted until the item is
+healed. unavailable: could not be read, or a view of exact windows has more than `max_events` events; all NaN.
 """
 
 
@@ -89,7 +89,7 @@ def build(
     checkout: Checkout,
     q: int,
 ) -> FeatureVector:
-    """The vector at moment `q` (ms), from reads by item key and item keys by view name. A view without keys is absent."""
+    """Vector at moment `q` (ms), from reads by item key and keys by view name. Views without keys are absent."""
     named, states = windowed(definitions, reads, keys, q)
     answers = [feature.answer(checkout, named) for feature in definitions.on_demand]
     if None in answers:

@@ -38,10 +38,10 @@ class Feature(msgspec.Struct, frozen=True):
 class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Aggregations over windows of one entity's events.
 
-    A `synchronous` view is updated in the same transaction as the decision, so concurrent checkouts see each other. A history
-    without events for `expires_after` no longer counts (default: two years, or the longest window if that is longer); those of hot
-    entities do not expire. The left edge of `exact_windows` moves by the millisecond; with more than `max_events` events in them
-    the view is unavailable.
+    A `synchronous` view is updated in the same transaction as the decision, so concurrent checkouts see each other. A
+    history without events for `expires_after` no longer counts (default: two years, or the longest window if that is
+    longer); those of hot entities do not expire. The left edge of `exact_windows` moves by the millisecond; with more
+    than `max_events` events in them the view is unavailable.
     """
 
     name: str

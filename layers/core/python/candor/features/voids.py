@@ -1,8 +1,8 @@
 """Voids: a void names an event and undoes what that event counted, and nothing else.
 
-Its own data and moment have no effect. While the named event is raw, or has not arrived, the void waits. Once the event is in a
-tile, the void is settled only with proof of what was counted. Without proof nothing is undone and the state becomes
-stale.
+Its own data and moment have no effect. While the named event is raw, or has not arrived, the void waits. Once the
+event is in a tile, the void is settled only with proof of what was counted. Without proof nothing is undone and the
+state becomes stale.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ Resolve = Callable[[Event], VoidEvidence]
 class Voids(msgspec.Struct):
     """Unsettled voids of a state.
 
-    `waiting`: `voided_at` (ms) by the id of an event that is raw or has not arrived. `counted`: `voided_at`, then the row of an
-    event in a tile. `forgotten`: the latest `voided_at` of voids without an event that were dropped for lack of room.
+    `waiting`: `voided_at` (ms) by the id of an event that is raw or has not arrived. `counted`: `voided_at`, then the
+    row of an event in a tile. `forgotten`: the latest `voided_at` of voids without an event that were dropped for
+    lack of room.
     """
 
     waiting: dict[str, int] = {}
@@ -75,7 +76,7 @@ class Voids(msgspec.Struct):
         return [row for index, row in enumerate(self.counted) if row[0] < fold_horizon or index < surplus]
 
     def trim(self, raw: Collection[str], reached: int | None) -> None:
-        """Drop voids without an event: those out of reach of every window (`reached`, ms), and the oldest beyond `MOST_VOIDS`."""
+        """Drop voids without an event: those before `reached` (ms), where windows begin, and the oldest beyond `MOST_VOIDS`."""
         absent = sorted((at, event_id) for event_id, at in self.waiting.items() if event_id not in raw)
         surplus = len(absent) - MOST_VOIDS
         for index, (voided_at, event_id) in enumerate(absent):

@@ -56,8 +56,8 @@ class Window(msgspec.Struct, frozen=True):
 class Delayed(msgspec.Struct, frozen=True):
     """Declaration of a window whose right edge lags by `delay`: `Delayed("30d", delay="7d")`.
 
-    For data that is known late, such as labels or settlements. At `q` it covers `[⌊(q−D−W)/h⌋·h, ⌊(q−D)/h⌋·h)`, with the hop of its
-    length; for `lifetime`, of its delay.
+    For data that is known late, such as labels or settlements. At `q` it covers `[⌊(q−D−W)/h⌋·h, ⌊(q−D)/h⌋·h)`, with
+    the hop of its length; for `lifetime`, of its delay.
     """
 
     window: str

@@ -125,7 +125,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             )
 
     def trained_on(self, definitions: Definitions) -> Definitions:
-        """The declarations that the bundle was trained on, from all declared versions. BundleRefused if they are missing."""
+        """Declarations that the bundle was trained on, from all versions. BundleRefused if they are missing."""
         trained = definitions.pinned(self.features, self.definition_hash)
         if trained is None:
             self.require(definitions)

@@ -105,7 +105,7 @@ class Booster:
     """
 
     def __init__(self, model_text: str) -> None:
-        """Load `model_text`, as `lightgbm.Booster.model_to_string` returns it. Raises ModelRefused, EngineUnavailable."""
+        """Load LightGBM's model text (`Booster.model_to_string`). Raises ModelRefused, EngineUnavailable."""
         text = model_text.encode()
         _require_whole(text)
         self._lib = _library()
@@ -138,7 +138,7 @@ class Booster:
         return self._result[0]
 
     def contributions(self, values: Sequence[float]) -> list[float]:
-        """Exact path-dependent TreeSHAP: one log-odds contribution per feature, then the bias; they sum to the raw score.
+        """Exact path-dependent TreeSHAP: a log-odds contribution per feature, then the bias; the sum is the raw score.
 
         Costs about a hundred times as much as `raw`: for declines only.
         """

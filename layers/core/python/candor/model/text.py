@@ -16,8 +16,9 @@ _END: Final = "end of trees"
 def served(text: str) -> str:
     """The same trees in fewer bytes: scores and contributions have the same bits.
 
-    Gains, weights and inner values are removed; counts stay, since TreeSHAP reads them. Source: the constructor from text in
-    LightGBM 4.7.0, `src/io/tree.cpp`, where each of these lines is optional. A text without trees is returned unchanged.
+    Gains, weights and inner values are removed; counts stay, since TreeSHAP reads them. Source: the constructor from
+    text in LightGBM 4.7.0, `src/io/tree.cpp`, where each of these lines is optional. A text without trees is returned
+    unchanged.
     """
     header, *trees = _TREES.split(text)
     if not trees:

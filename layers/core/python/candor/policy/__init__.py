@@ -67,9 +67,9 @@ class PolicyVerdict(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, frozen=True):
     """Inputs of the table.
 
-    `score` and `cutoff` are probabilities, None without a model; `amount` and `finance_charge` are in minor units, to be
-    paid in `installments`; `features` are values by name, `states` the state of each view. A missing value (NaN) is null in
-    the table: comparisons with a number do not match it, `!=` and `not in` do.
+    `score` and `cutoff` are probabilities, None without a model; `amount` and `finance_charge` are in minor units, to
+    be paid in `installments`; `features` are values by name, `states` the state of each view. A missing value (NaN)
+    is null in the table: comparisons with a number do not match it, `!=` and `not in` do.
     """
 
     score: float | None

@@ -1,7 +1,7 @@
 """Validation of a decision table when it is built: unreachable rows, unknown names, missing reasons.
 
-Conditions are evaluated on all values that could distinguish them: the numbers and texts in the table, values between and
-beyond them, and null. A cell that compares with anything but constants and the cut-off is assumed to match.
+Conditions are evaluated on all values that could distinguish them: the numbers and texts in the table, values between
+and beyond them, and null. A cell that compares with anything but constants and the cut-off is assumed to match.
 """
 
 from __future__ import annotations

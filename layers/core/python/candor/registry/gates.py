@@ -105,7 +105,8 @@ def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Fail
 def compared_with_champion(evaluation: Mapping[str, Any]) -> bool:
     """True if there is no champion, or the evaluation compares with it on rows unseen by both.
 
-    No comparison is possible if the champion was trained on all labels, or needs removed features: then a person decides.
+    No comparison is possible if the champion was trained on all labels, or needs removed features: then a person
+    decides.
     """
     return evaluation.get("champion") is None or evaluation.get("comparison") is not None
 

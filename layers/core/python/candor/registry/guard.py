@@ -99,7 +99,7 @@ def _harm(before: Traffic, since: Traffic, limits: GuardLimits) -> Iterator[str]
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Reverts harmful changes of the registry by CloudWatch's metrics, and notifies `topic`. Clients' errors propagate."""
+    """Reverts harmful changes by CloudWatch's metrics, and notifies `topic`. Clients' errors propagate."""
 
     registry: Registry
     cloudwatch: Any

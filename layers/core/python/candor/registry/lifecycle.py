@@ -39,7 +39,7 @@ class ApprovalRefused(CandorError):
 
 @dataclass(frozen=True)
 class Actor:
-    """Actor of a transition, with its moment (ms UTC) and reason. `identity` is the AWS identity, empty if not looked up."""
+    """Actor of a transition, with its moment (ms UTC) and reason. `identity` is the AWS identity, or empty."""
 
     by: str
     at: int
@@ -59,7 +59,7 @@ class Proposal:
     share: float | None = None
 
     def approved_by(self, actor: Actor) -> Actor:
-        """The approver as actor, naming the proposer. Raises ApprovalRefused for the same person, by name or AWS identity."""
+        """The approver as actor, naming the proposer. Raises ApprovalRefused if both are the same person."""
         if actor.by == self.by or (self.identity and actor.identity == self.identity):
             raise ApprovalRefused(
                 f"{self.by} proposed it: somebody else must approve, with their own credentials"
@@ -71,7 +71,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Transition:
-    """Audit line: a bundle's transition between states (before: None if new), with moment (ms UTC), actor and reason."""
+    """Audit line: a transition of a bundle (from None if new), with moment (ms UTC), actor and reason."""
 
     bundle: str
     before: str | None

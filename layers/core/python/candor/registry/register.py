@@ -28,7 +28,7 @@ _LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
 
 @dataclass(frozen=True, kw_only=True)
 class Registrar:
-    """Registers bundles. `training` and `bundles` are buckets, `packages` the model package group, `image` the training image."""
+    """Registers bundles. `training` and `bundles` are buckets, `packages` is the model package group."""
 
     s3: S3Client
     sagemaker: SageMakerClient
@@ -41,7 +41,7 @@ class Registrar:
     definitions: Definitions
 
     def register(self, run: str, packed_uri: str, now_ms: int) -> dict[str, Any]:
-        """Register a run's bundle; returns its name, verdict and failed gates. Raises BundleRefused for other definitions."""
+        """Register a run's bundle; returns its name, verdict and failed gates. BundleRefused for other definitions."""
         bundle = unpack(read_object(self.s3, packed_uri))
         bundle.require(self.definitions)
         folder = RunFolder(self.s3, self.training, run)
@@ -72,7 +72,7 @@ class Registrar:
         }
 
     def _enter(self, package: Package) -> str | None:
-        """Enter the package for lineage; returns the error text or None. Not fatal: serving needs candor's registry alone."""
+        """Enter the package for lineage; returns the error or None. Not fatal: serving does not need it."""
         try:
             entered = enter_package(self.sagemaker, self.packages, package)
         except StoreUnavailable as refusal:

@@ -55,8 +55,8 @@ class Registry:
     def register(self, verdict: Registration, by: str = "gates") -> Registration:
         """Record the gates' verdict on a bundle; returns its registration.
 
-        An equal verdict changes nothing; another one replaces it only while the bundle is candidate or refused: a bundle
-        that serves or served is withdrawn by a person, not by a later evaluation. Raises PromotionConflict.
+        An equal verdict changes nothing; another one replaces it only while the bundle is candidate or refused: a
+        bundle that serves or served is withdrawn by a person, not by a later evaluation. Raises PromotionConflict.
         """
         known = self.registration(verdict.bundle)
         if known is not None and (known.state == verdict.state or known.state not in (CANDIDATE, REFUSED)):
@@ -99,8 +99,8 @@ class Registry:
     def promote(self, sha: str, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
         """Make a bundle the champion; no change if it already is.
 
-        Raises BundleRefused for an unknown or refused bundle, PromotionConflict if the pointer moved between reading and
-        writing.
+        Raises BundleRefused for an unknown or refused bundle, PromotionConflict if the pointer moved between reading
+        and writing.
         """
         self._require(sha)
         seen = self.pointer()

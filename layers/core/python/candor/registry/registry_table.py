@@ -33,8 +33,8 @@ class PromotionConflict(CandorError):
 class RegistryItem(Model):
     """The pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves), one bundle, or one audit line.
 
-    A bundle: state, metrics, gates, run, created_at, promoted_at, succeeded (the previous champion), proposal, package, steps.
-    A line: before, state (after), created_at, by, why, identity.
+    A bundle: state, metrics, gates, run, created_at, promoted_at, succeeded (the previous champion), proposal,
+    package, steps. A line: before, state (after), created_at, by, why, identity.
     """
 
     class Meta:

@@ -77,8 +77,8 @@ def run_name(request: Mapping[str, Any], now_ms: int) -> str:
 def run_spec(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> RunSpec:
     """Spec of a run: the stored one (`known`), else that of the request.
 
-    Defaults: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also if the request contradicts the
-    stored spec: it would mix two data sets under one name.
+    Defaults: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also if the request contradicts
+    the stored spec: it would mix two data sets under one name.
     """
     as_of, seeds = request.get("as_of", request.get("scheduled_at")), request.get("seeds")
     if known is None:

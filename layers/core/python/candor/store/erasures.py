@@ -1,7 +1,7 @@
 """Erasures of persons: tombstones in the registry, by digest of the token.
 
-Items hold tombstones as well, but a new version of a view has no items yet and the archive may receive late copies: readers
-of the archive check these.
+Items hold tombstones as well, but a new version of a view has no items yet and the archive may receive late copies:
+readers of the archive check these.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class ErasureItem(Model):
 class Erasure:
     """Erasure of everything before `erased_at` (ms); `steps` are those done, with their results.
 
-    `stand_in` replaces the token in data kept about other entities. It is stored only while the erasure runs: an interrupted
-    one must resume with it, and afterwards nothing may link the token to it.
+    `stand_in` replaces the token in data kept about other entities. It is stored only while the erasure runs: an
+    interrupted one must resume with it, and afterwards nothing may link the token to it.
     """
 
     name: str

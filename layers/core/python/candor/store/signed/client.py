@@ -1,7 +1,7 @@
 """Signed client for the scorer's calls: HTTP/1.1 over one keep-alive connection, a deadline per call, one resend.
 
-botocore costs more CPU per call than the rest of a decision, and a third of a second of cold start (ADR 0003); all other
-calls use pynamodb and boto3. Signing follows AWS Signature Version 4 and is tested against botocore's.
+botocore costs more CPU per call than the rest of a decision, and a third of a second of cold start (ADR 0003); all
+other calls use pynamodb and boto3. Signing follows AWS Signature Version 4 and is tested against botocore's.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class AwsResponse(NamedTuple):
 
 
 class SignedClient:
-    """Client of one AWS service over one keep-alive connection. Not thread-safe: a sandbox serves one request at a time."""
+    """Client of one AWS service over one keep-alive connection. Not thread-safe."""
 
     def __init__(self, service: str, region: str, credentials: Credentials) -> None:
         scheme, _, rest = _endpoint(service, region).partition("://")
@@ -187,7 +187,7 @@ def _header_time(date: bytes | None) -> int | None:
 
 
 def message(request: AwsRequest, host: str, credentials: Credentials, scope: CredentialScope) -> bytes:
-    """The whole request, signed with AWS Signature Version 4, as one buffer: a separate head costs a packet and a call more."""
+    """Request signed with AWS Signature Version 4, in one buffer: a separate head costs one more packet and call."""
     kind = _kind(request.method, request.path, tuple(request.headers.items()), host, credentials)
     day = _day(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
     digest, moment = hashlib.sha256(request.body).hexdigest().encode(), scope.moment.encode()
@@ -206,8 +206,8 @@ def message(request: AwsRequest, host: str, credentials: Credentials, scope: Cre
 class _Kind(NamedTuple):
     """Templates of the requests of one kind, built once; the scorer has three kinds.
 
-    `canonical` takes the body's digest, the moment and the digest again; `message` digest, moment, scope, signature, length
-    and body.
+    `canonical` takes the body's digest, the moment and the digest again; `message` digest, moment, scope, signature,
+    length and body.
     """
 
     canonical: bytes

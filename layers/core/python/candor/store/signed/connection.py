@@ -1,7 +1,7 @@
 """HTTP/1.1 as AWS uses it, over one keep-alive socket: responses with a Content-Length, each with a deadline.
 
-The socket is non-blocking, and only `poll` waits. Python's own time-outs cost two more system calls per message sent and
-received.
+The socket is non-blocking, and only `poll` waits. Python's own time-outs cost two more system calls per message sent
+and received.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class RawResponse(NamedTuple):
 
 
 class Connection:
-    """A connection to a host. Raises `TimeoutError` at the deadline `ends` (s, monotonic), `OSError`, `BrokenResponse`."""
+    """A connection to a host. Raises `TimeoutError` at `ends` (s, monotonic), `OSError`, `BrokenResponse`."""
 
     def __init__(self, address: tuple[bytes, int], ends: float, *, secure: bool) -> None:
         opened = _opened(address, ends)
