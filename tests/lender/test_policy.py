@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import lender
-from candor.policy import Facts, Policy, Verdict
+from candor.policy import Facts, Policy, PolicyVerdict
 from candor.terms import TermLimits, granted
 from tests.reasons.lending import asked
 
@@ -70,7 +70,7 @@ def test_rows_name_known_features_and_reasons():
 
 
 def test_nothing_against_the_applicant_fires_nothing(policy):
-    assert policy.decide(facts()) == Verdict("approved", None, [], [])
+    assert policy.decide(facts()) == PolicyVerdict("approved", None, [], [])
 
 
 @pytest.mark.parametrize("rule", FIRES)

@@ -124,7 +124,7 @@ def _member(struct: type[msgspec.Struct], name: str) -> Any:
 
 
 class EventType(msgspec.Struct, frozen=True, dict=True):
-    """Type of event: its entities, of which events name at least one, and data fields. Undeclared fields are not used."""
+    """Type of event: its entities, of which events name at least one, and data fields. Other fields are unused."""
 
     name: str
     entities: Sequence[Entity]

@@ -76,7 +76,7 @@ class Voids(msgspec.Struct):
         return [row for index, row in enumerate(self.counted) if row[0] < fold_horizon or index < surplus]
 
     def trim(self, raw: Collection[str], reached: int | None) -> None:
-        """Drop voids without an event: those before `reached` (ms), where windows begin, and the oldest beyond `MOST_VOIDS`."""
+        """Drop voids without an event: those no window reaches (`reached`, ms), and the oldest beyond `MOST_VOIDS`."""
         absent = sorted((at, event_id) for event_id, at in self.waiting.items() if event_id not in raw)
         surplus = len(absent) - MOST_VOIDS
         for index, (voided_at, event_id) in enumerate(absent):
