@@ -44,7 +44,7 @@ def fires(condition: str, expression: str = 'features["missing"]', **known) -> b
 
 def test_every_combination_of_up_to_three_rows_gives_the_verdict_that_its_worst_row_demands():
     for rows in itertools.chain.from_iterable(itertools.product(KINDS, repeat=n) for n in range(4)):
-        outcomes = {found.outcome for found in rows}
+        outcomes = {row.outcome for row in rows}
         hard = [r for r in rows if (r.outcome, r.component) == ("declined", "policy")]
         verdict = combine(list(rows))
         assert verdict.rules == [r.rule for r in rows]
@@ -55,8 +55,8 @@ def test_every_combination_of_up_to_three_rows_gives_the_verdict_that_its_worst_
             assert (verdict.outcome, verdict.component) == ("action_required", "policy")
         else:
             assert (verdict.outcome, verdict.component) == ("approved", None)
-        told = [r.reason for r in hard]
-        assert verdict.reasons == sorted(set(told), key=told.index)
+        codes = [r.reason for r in hard]
+        assert verdict.reasons == sorted(set(codes), key=codes.index)
 
 
 def test_a_hard_rule_speaks_alone_even_where_the_score_failed_too():

@@ -58,13 +58,13 @@ class Counter:
             store, clock=clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
         )
 
-    def decide(self, key: str, seconds: float = 60.0, **asked: Any) -> Answer:
-        return self.decider.decide(attempt(key, **asked), Deadline(seconds))
+    def decide(self, key: str, seconds: float = 60.0, **changes: Any) -> Answer:
+        return self.decider.decide(attempt(key, **changes), Deadline(seconds))
 
-    def decision(self, key: str, **asked: Any) -> Decision:
-        found = self.decide(key, **asked).decision
-        assert found is not None
-        return found
+    def decision(self, key: str, **changes: Any) -> Decision:
+        decision = self.decide(key, **changes).decision
+        assert decision is not None
+        return decision
 
 
 def value(decision: Decision, feature: str) -> float:
@@ -77,8 +77,8 @@ def new_store() -> MemoryDecisionStore:
 
 def records(store: MemoryDecisionStore) -> list[Mapping[str, Any]]:
     """Every stored record, by its moment."""
-    found = [json.loads(one.record) for one in store.decisions.values()]
-    return sorted(found, key=lambda record: record["q"])
+    loaded = [json.loads(decision.record) for decision in store.decisions.values()]
+    return sorted(loaded, key=lambda record: record["q"])
 
 
 def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_000) -> tuple[float, float]:
@@ -92,8 +92,8 @@ def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_00
 
 def copies(store: MemoryDecisionStore) -> list[Event]:
     """The events that the bus brings of the stored decisions, through their bytes."""
-    found = [decided(parse_record(one.record), DEFINITIONS) for one in store.decisions.values()]
-    return [parse_event(encode_event(event)) for event in found]
+    events = [decided(parse_record(decision.record), DEFINITIONS) for decision in store.decisions.values()]
+    return [parse_event(encode_event(event)) for event in events]
 
 
 def deliver(store: MemoryDecisionStore, *events: Event) -> IngestOutcome:

@@ -89,8 +89,8 @@ def records() -> list[dict]:
 def test_score_verdict_and_reasons_come_out_the_same_bits(records):
     file = champion().to_bytes()
     for record in records:
-        told = (record["outcome"], record["component"], record["rules"], record["reasons"])
-        assert again(record, file) == (struct.pack("<d", record["score"]), *told)
+        expected = (record["outcome"], record["component"], record["rules"], record["reasons"])
+        assert again(record, file) == (struct.pack("<d", record["score"]), *expected)
 
 
 def test_the_replayed_decisions_were_of_every_kind(records):

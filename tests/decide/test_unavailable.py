@@ -85,7 +85,12 @@ def test_one_lost_view_is_missing_and_the_others_are_not(view):
     record = till.record(total=SAFE)
     assert {name for name, state in record["vector"]["states"].items() if state == "unavailable"} == {view}
     values = dict(zip(DEFINITIONS.features, record["vector"]["values"], strict=True))
-    own = {feature.name for one in DEFINITIONS.views if one.name == view for feature in one.features}
+    own = {
+        feature.name
+        for definition in DEFINITIONS.views
+        if definition.name == view
+        for feature in definition.features
+    }
     assert {name for name, value in values.items() if value is None} == own | {"request.third"}
     assert record["degraded"] is True
 

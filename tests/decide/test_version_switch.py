@@ -60,11 +60,11 @@ class Counter:
         self.decider = decider(self.store, self.shelf, definitions=KEPT, champions=champions)
         events = [happened(f"e{number}", NOW - DAY) for number in range(3)]
         ingest(events, KEPT, self.store.features, FixedClock(NOW), RETENTION)
-        self.asked = 0
+        self.requests = 0
 
     def record(self):
-        self.asked += 1
-        answer = self.decider.decide(attempt(f"k{self.asked}", total=SAFE), Deadline(60.0))
+        self.requests += 1
+        answer = self.decider.decide(attempt(f"k{self.requests}", total=SAFE), Deadline(60.0))
         return json.loads(self.store.decisions[answer.decision.id].record)
 
 
@@ -75,12 +75,12 @@ def test_the_request_after_a_flip_reads_the_other_version_and_the_one_after_a_ro
     flipped = counter.record()
     counter.store.views = {}
     after = counter.record()
-    assert [one["outcome"] for one in (before, flipped, after)] == ["declined", "approved", "declined"]
+    assert [record["outcome"] for record in (before, flipped, after)] == ["declined", "approved", "declined"]
     assert OLD.item_keys("ann")[0] in before["vector"]["versions"]
     assert NEW.item_keys("ann")[0] in flipped["vector"]["versions"]
     assert OLD.item_keys("ann")[0] not in flipped["vector"]["versions"]
     assert before["definition_hash"] == after["definition_hash"] != flipped["definition_hash"]
-    assert {one["bundle"] for one in (before, flipped, after)} == {champion().sha}
+    assert {record["bundle"] for record in (before, flipped, after)} == {champion().sha}
 
 
 def test_a_flip_costs_one_more_read_once():

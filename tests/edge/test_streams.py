@@ -132,8 +132,8 @@ def test_a_decision_of_another_shape_is_refused(changes):
 def test_one_that_cannot_be_read_does_not_hold_up_its_neighbours():
     marker = {"pk": {"S": marker_key("v@1#ann", "e1")}}
     records = [record(image, n) for n, image in enumerate([commit(), commit(u=None), marker, commit()])]
-    found, refused = parse_records(records, commit_line)
-    assert list(found) == [0, 3]
+    lines, refused = parse_records(records, commit_line)
+    assert list(lines) == [0, 3]
     assert {place: reason.field for place, reason in refused.items()} == {1: "u"}
 
 
@@ -205,5 +205,5 @@ def test_the_letter_names_the_record_and_the_reason_and_holds_no_content():
         "sequence_number": "12",
         "keys": {"pk": {"S": "v@1#ann"}},
     }
-    told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
-    assert told == {"code": "unreadable_record", "detail": "An attribute is missing.", "field": "u"}
+    attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    assert attributes == {"code": "unreadable_record", "detail": "An attribute is missing.", "field": "u"}

@@ -63,8 +63,8 @@ def test_features_are_named_view_aggregation_window_in_declared_order():
         "payments.count.1h",
         "payments.count.30d",
     ]
-    asked = definitions(views=[two], on_demand=[OnDemand("amount", lambda checkout, features: 1)])
-    assert asked.features == (*(feature.name for feature in two.features), "request.amount")
+    declared = definitions(views=[two], on_demand=[OnDemand("amount", lambda checkout, features: 1)])
+    assert declared.features == (*(feature.name for feature in two.features), "request.amount")
 
 
 @pytest.mark.parametrize(
@@ -365,14 +365,14 @@ def two_versions():
     second = FeatureView("loans", entity, [paid], [Count(where=field("amount") > 5, name="n")], ["30d"])
     longer = FeatureView("loans", entity, [paid], [Count(name="n")], ["90d"])
     other = FeatureView("tries", entity, [paid], [Count()], ["7d"])
-    found = Definitions(
+    declared = Definitions(
         entities=[entity],
         events=[paid],
         views=[first, other],
         candidate_views=[second, longer],
         on_demand=[OnDemand("one", lambda *_: 1)],
     )
-    return SimpleNamespace(all=found, first=first, second=second, longer=longer)
+    return SimpleNamespace(all=declared, first=first, second=second, longer=longer)
 
 
 def test_a_view_on_standby_is_kept_up_to_date_and_not_served():

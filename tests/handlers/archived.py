@@ -33,12 +33,12 @@ def create_stream(name: str) -> None:
 def arrived(name: str) -> list[Any]:
     """Every line that the stream wrote since the last call."""
     s3 = boto3.client("s3")
-    found = []
+    lines = []
     for item in s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/").get("Contents", ()):
         body = s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
-        found += [json.loads(line) for line in body.decode().splitlines()]
+        lines += [json.loads(line) for line in body.decode().splitlines()]
         s3.delete_object(Bucket=BUCKET, Key=item["Key"])
-    return found
+    return lines
 
 
 def refusing(firehose: Any, monkeypatch: Any, times: int) -> list[int]:

@@ -62,11 +62,11 @@ def unprocessed(table: str) -> Fault:
     """BatchGetItem, where the keys of one table always come back unread."""
 
     def leave(exchange: Exchange) -> Reply:
-        asked = json.loads(exchange.body)["RequestItems"]
+        requested = json.loads(exchange.body)["RequestItems"]
         reply = exchange.forward()
         answer = json.loads(reply.body)
         answer["Responses"].pop(table, None)
-        answer["UnprocessedKeys"] = {name: keys for name, keys in asked.items() if name == table}
+        answer["UnprocessedKeys"] = {name: keys for name, keys in requested.items() if name == table}
         return Reply(reply.status, {}, json.dumps(answer).encode())
 
     return leave

@@ -73,12 +73,12 @@ def proxied(body: Any, headers: Mapping[str, str] | None = None, **authorizer: s
 def problem(answer: Mapping[str, Any]) -> tuple[int, str, str | None]:
     """Status, code and field of a problem+json answer; fails where it is not one."""
     assert answer["headers"]["Content-Type"] == "application/problem+json"
-    told = json.loads(answer["body"])
-    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "request_id"}
-    assert told["status"] == answer["statusCode"]
-    assert told["request_id"] == REQUEST_ID
-    assert told["type"].endswith(told["code"])
-    return told["status"], told["code"], told["field"]
+    body = json.loads(answer["body"])
+    assert body.keys() == {"type", "title", "status", "detail", "code", "field", "request_id"}
+    assert body["status"] == answer["statusCode"]
+    assert body["request_id"] == REQUEST_ID
+    assert body["type"].endswith(body["code"])
+    return body["status"], body["code"], body["field"]
 
 
 def create_table(name: str, stream: str | None = None) -> str:
@@ -101,10 +101,10 @@ def _queues() -> Any:
 
 def drain(queue_url: str) -> list[dict[str, Any]]:
     """All messages of a queue, which is empty then."""
-    sqs, found = _queues(), []
+    sqs, received = _queues(), []
     wanted = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
     while messages := sqs.receive_message(**wanted).get("Messages"):
         for message in messages:
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-        found += messages
-    return found
+        received += messages
+    return received

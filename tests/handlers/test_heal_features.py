@@ -74,8 +74,8 @@ class Functions:
 
 def drain_count(queue: str) -> int:
     wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-    found = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=wanted)["Attributes"]
-    return sum(map(int, found.values()))
+    attributes = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=wanted)["Attributes"]
+    return sum(map(int, attributes.values()))
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ def state(customer: str = "cus_1") -> ViewState:
 def assert_exact(bodies: list[str], *customers: str) -> None:
     events = [parse_envelope(body.encode()) for body in bodies]
     store, now = DynamoFeatureStore("features"), SystemClock().now_ms()
-    found = verify(DEFINITIONS, REPAYMENTS, events, customers or ["cus_1"], store, now)
-    assert found == Verified(len(customers) or 1, [], 0)
+    verification = verify(DEFINITIONS, REPAYMENTS, events, customers or ["cus_1"], store, now)
+    assert verification == Verified(len(customers) or 1, [], 0)
     assert not any(state(customer).stale for customer in customers or ["cus_1"])
 
 

@@ -36,8 +36,8 @@ def records(module):
     for view, name in ((ORDINARY, "e1"), (ORDINARY, "e2"), (HOT, "e1")):
         given = event(name, NOW - 1_000, entities={"customer": "ann", "shop": "mer_1"}, amount=1)
         take_in([given], definitions_of(view), store)
-    found = [item["pk"] for item in tables.scan(TableName=TABLE)["Items"]]
-    [marker] = [key for key in found if key["S"].startswith("marker#")]
+    keys = [item["pk"] for item in tables.scan(TableName=TABLE)["Items"]]
+    [marker] = [key for key in keys if key["S"].startswith("marker#")]
     tables.delete_item(TableName=TABLE, Key={"pk": marker})
     return records_of(arn)
 
@@ -68,9 +68,9 @@ def test_a_record_that_cannot_be_read_is_a_letter_and_stops_nobody(
     assert log([records[0], broken, *records[2:]]) == {"batchItemFailures": []}
     assert [line["event_ids"] for line in arrived(STREAM)] == [["e1"], ["e1"]]
     [message] = drain(module.DLQ_URL)
-    told = json.loads(message["Body"])
-    assert told["sequence_number"] == records[1]["dynamodb"]["SequenceNumber"]
-    assert told["keys"] == records[1]["dynamodb"]["Keys"]
+    body = json.loads(message["Body"])
+    assert body["sequence_number"] == records[1]["dynamodb"]["SequenceNumber"]
+    assert body["keys"] == records[1]["dynamodb"]["Keys"]
     assert message["MessageAttributes"]["code"]["StringValue"] == "unreadable_record"
     heard = ears.heard()
     assert '"RecordsRefused":[1.0]' in heard.replace(" ", "")

@@ -84,7 +84,7 @@ def test_every_field_of_the_contracts_is_planted():
     assert missing(Checkout, body) == missing(EventBody, event) == set()
     for name in ("applicant", "offer", "device"):
         kind = next(field.type for field in msgspec.structs.fields(Checkout) if field.name == name)
-        struct = next((one for one in getattr(kind, "__args__", ()) if one is not type(None)), kind)
+        struct = next((member for member in getattr(kind, "__args__", ()) if member is not type(None)), kind)
         assert missing(struct, body[name]) == set()
     texts = {path[-1]: value for path, value in leaves(body) if isinstance(value, str)}
     assert {name for name, value in texts.items() if value != CANARY} == FORMED
@@ -102,9 +102,9 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def scorer(bundle: Bundle) -> Iterator[Scorer]:
     with standing(bundle) as (_, environment):
-        found = Scorer(environment, REPLAY_CLOCK="allowed")
-        yield found
-        found.close()
+        scorer = Scorer(environment, REPLAY_CLOCK="allowed")
+        yield scorer
+        scorer.close()
 
 
 @pytest.fixture
@@ -164,10 +164,10 @@ def stored() -> StoredDecision:
         retention_days=90,
         retention=Retention(event_ids=20 * DAY),
     )
-    asked = Application(parse_checkout(json.dumps(whole()).encode()), CANARY, livemode=True)
-    decider.decide(Attempt(asked, CANARY), Deadline(5))
-    (found,) = store.decisions.values()
-    return found
+    application = Application(parse_checkout(json.dumps(whole()).encode()), CANARY, livemode=True)
+    decider.decide(Attempt(application, CANARY), Deadline(5))
+    (stored,) = store.decisions.values()
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +220,8 @@ def _another(stream: str) -> None:
 
 
 def change(image: dict[str, Any], key: str) -> dict[str, Any]:
-    found = {"NewImage": {"pk": {"S": key}, **image}, "Keys": {"pk": {"S": key}}, "SequenceNumber": "1"}
-    return {"eventName": "INSERT", "eventSourceARN": "arn", "dynamodb": found}
+    dynamodb = {"NewImage": {"pk": {"S": key}, **image}, "Keys": {"pk": {"S": key}}, "SequenceNumber": "1"}
+    return {"eventName": "INSERT", "eventSourceARN": "arn", "dynamodb": dynamodb}
 
 
 def binary(data: bytes) -> dict[str, str]:
@@ -285,7 +285,7 @@ def test_the_updater_says_nothing_and_a_letters_attributes_neither(modules, monk
     module.handler({"Records": records}, context("update_features"))
     letters = drain(modules["dlq"])
     assert len(letters) == len(bad) + 1
-    assert not [one for one in letters if CANARY in json.dumps(one["MessageAttributes"])]
+    assert not [message for message in letters if CANARY in json.dumps(message["MessageAttributes"])]
     assert CANARY not in ears.heard()
 
 

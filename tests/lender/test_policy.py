@@ -8,7 +8,7 @@ import pytest
 import lender
 from candor.policy import Facts, Policy, PolicyVerdict
 from candor.terms import TermLimits, granted
-from tests.reasons.lending import asked
+from tests.reasons.lending import requested
 
 FEATURES = lender.DEFINITIONS.features
 TABLE = next(node for node in lender.policy()["nodes"] if node["type"] == "decisionTableNode")["content"]
@@ -141,5 +141,5 @@ def test_near_the_cutoff_less_is_lent_in_fewer_instalments_and_for_more():
 def judged_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
     verdict = Policy(lender.policy()).decide(facts(score=score, amount=total, installments=installments))
     limits = reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits())
-    terms = granted(limits, asked(total, installments))
+    terms = granted(limits, requested(total, installments))
     return terms.amount, terms.installments, terms.finance_charge

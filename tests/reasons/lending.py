@@ -35,8 +35,8 @@ def bundle(seed: int = 7):
 
 @lru_cache(maxsize=4)
 def model(seed: int = 7) -> LoadedBundle:
-    found = bundle(seed)
-    return LoadedBundle(found.sha, found)
+    loaded = bundle(seed)
+    return LoadedBundle(loaded.sha, loaded)
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +44,7 @@ def fallback() -> Policy:
     return Policy(lender.policy())
 
 
-def asked(total: int = 4_000, installments: int = 4, finance_charge: int = 0, **changes: Any) -> Checkout:
+def requested(total: int = 4_000, installments: int = 4, finance_charge: int = 0, **changes: Any) -> Checkout:
     offer = {
         "product": "pay",
         "installments": installments,
@@ -58,7 +58,7 @@ def judged(values: list[float], request: Checkout | None = None, seed: int = 7, 
     vector = FeatureVector(values, {**STATES, **changes.pop("states", {})}, {})
     by = changes.pop("by", model(seed))
     policy = changes.pop("policy", by.policy if by else fallback())
-    return assess(by, policy, request or asked(), FEATURES, vector, **changes)
+    return assess(by, policy, request or requested(), FEATURES, vector, **changes)
 
 
 def row(rng: random.Random, **known: float) -> list[float]:

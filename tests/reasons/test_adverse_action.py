@@ -34,12 +34,12 @@ from tests.reasons.lending import (
     MODEL_CODES,
     POLICY_CODES,
     TEXTS,
-    asked,
     bundle,
     fallback,
     harmless,
     judged,
     model,
+    requested,
     row,
 )
 
@@ -61,12 +61,12 @@ def contributions(values) -> list[float]:
 def declined_by_score(count: int = 50) -> list[list[float]]:
     """Applicants whom the score alone declines."""
     rng = random.Random(3)
-    found: list[list[float]] = []
-    while len(found) < count:
+    declined: list[list[float]] = []
+    while len(declined) < count:
         values = harmless(rng)
         if judged(values).component == "model" and judged(values).outcome == "declined":
-            found.append(values)
-    return found
+            declined.append(values)
+    return declined
 
 
 # AA1: specific reasons
@@ -88,10 +88,10 @@ def test_aa1_a_text_that_names_no_factor_is_found(phrase):
 def test_aa1_every_refusal_on_any_path_has_a_reason(rng, total, currency):
     for by in (model(), None):
         values = row(rng, **{"request.exposure": rng.choice([0.0, ABOVE])})
-        found = judged(values, asked(total, currency=currency), by=by)
-        refused = found.outcome == "declined" or found.component == "model"
-        assert bool(found.reasons) == refused
-        assert set(found.reasons) <= set(TEXTS)
+        assessment = judged(values, requested(total, currency=currency), by=by)
+        refused = assessment.outcome == "declined" or assessment.component == "model"
+        assert bool(assessment.reasons) == refused
+        assert set(assessment.reasons) <= set(TEXTS)
 
 
 # AA2: not more than four
@@ -103,19 +103,19 @@ def test_aa2_there_are_one_to_four_over_all_components(rng, total):
     values = row(
         rng, **dict.fromkeys(["customer_account.flagged.lifetime", "request.unpaid_installments"], 5.0)
     )
-    for found in (judged(values, asked(total)), judged(harmless(rng), asked(total))):
-        assert len(found.reasons) == len(set(found.reasons)) <= MAX_REASONS
-        if found.outcome == "declined":
-            assert found.reasons
+    for assessment in (judged(values, requested(total)), judged(harmless(rng), requested(total))):
+        assert len(assessment.reasons) == len(set(assessment.reasons)) <= MAX_REASONS
+        if assessment.outcome == "declined":
+            assert assessment.reasons
 
 
 def test_aa2_a_fifth_hard_rule_is_not_told():
     against = {name: 9.0 for name in FEATURES if name.startswith(("customer_account.", "customer_failures."))}
     against |= {"customer_account.cleared.lifetime": 0.0, "customer_account.disputes_closed.lifetime": 0.0}
     against |= {"customer_loans.charged_off.lifetime": 1.0, "request.unpaid_installments": 4.0}
-    found = judged(row(random.Random(1), **against))
-    assert len(found.rules) > MAX_REASONS
-    assert found.reasons == ["H01", "H02", "H03", "H04"]
+    assessment = judged(row(random.Random(1), **against))
+    assert len(assessment.rules) > MAX_REASONS
+    assert assessment.reasons == ["H01", "H02", "H03", "H04"]
 
 
 # AA3: factors that were scored, none of them left out
@@ -172,10 +172,10 @@ def test_aa4_a_text_that_says_nothing_or_the_same_twice_is_found():
 
 
 def test_aa5_the_reference_is_of_the_bundle_and_changes_its_name():
-    found = bundle()
-    assert set(found.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
-    moved = dict(found.reason_reference) | {"terms": found.reason_reference["terms"] + 1.0}
-    assert structs.replace(found, reason_reference=moved).sha != found.sha
+    original = bundle()
+    assert set(original.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
+    moved = dict(original.reason_reference) | {"terms": original.reason_reference["terms"] + 1.0}
+    assert structs.replace(original, reason_reference=moved).sha != original.sha
 
 
 def test_aa5_the_reference_decides_what_is_told():
@@ -193,19 +193,19 @@ def test_aa5_the_reference_decides_what_is_told():
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000), st.sampled_from(["USD", "NGN", "JPY"]))
 def test_aa6_reasons_come_from_the_component_that_failed_and_no_other(rng, total, currency):
-    found = judged(row(rng), asked(total, currency=currency))
-    codes = {"policy": POLICY_CODES, "model": MODEL_CODES, None: set[str]()}[found.component]
-    assert set(found.reasons) <= codes
-    if found.outcome == "declined":
-        assert found.component is not None
+    assessment = judged(row(rng), requested(total, currency=currency))
+    codes = {"policy": POLICY_CODES, "model": MODEL_CODES, None: set[str]()}[assessment.component]
+    assert set(assessment.reasons) <= codes
+    if assessment.outcome == "declined":
+        assert assessment.component is not None
 
 
 def test_aa6_a_hard_rule_speaks_alone_where_the_score_failed_too():
     values = declined_by_score(1)[0]
     values[FEATURES.index("customer_account.flagged.lifetime")] = 1.0
-    found = judged(values)
-    assert "score_cutoff" in found.rules
-    assert (found.component, found.reasons) == ("policy", ["H01"])
+    assessment = judged(values)
+    assert "score_cutoff" in assessment.rules
+    assert (assessment.component, assessment.reasons) == ("policy", ["H01"])
 
 
 # AA7: an automatic denial is itself disclosed
@@ -215,9 +215,9 @@ def test_aa6_a_hard_rule_speaks_alone_where_the_score_failed_too():
 def test_aa7_each_hard_rule_has_a_text_of_its_own(rule):
     nodes = lender.policy()["nodes"]
     [rows] = [node["content"]["rules"] for node in nodes if node["type"] == "decisionTableNode"]
-    found = next(one for one in rows if one["_id"] == rule)
-    if found["outcome"] == '"declined"':
-        assert found["reason"].strip('"') in POLICY_CODES
+    matching = next(row for row in rows if row["_id"] == rule)
+    if matching["outcome"] == '"declined"':
+        assert matching["reason"].strip('"') in POLICY_CODES
 
 
 def test_aa7_a_rule_without_a_reason_cannot_decline():
@@ -243,15 +243,15 @@ def test_aa8_an_approval_as_asked_and_an_open_case_owe_none():
     assert till.decide("a", total=SAFE).decision.adverse_action is None
     till.store.champion = None
     assert till.decide("b", total=RISKY).decision.outcome in ("declined", "action_required")
-    offer = asked().offer
+    offer = requested().offer
     assert adverse_action(PROFILE, offer, "action_required", NOW, counter_offer=False) is None
 
 
 def test_aa8_a_counter_offer_starts_a_clock_and_has_reasons():
-    found = judged(harmless(random.Random(1)), by=None, policy=LIMITED)
-    assert (found.outcome, found.terms.amount) == ("approved", 100)
-    assert (found.component, found.reasons) == ("policy", ["H08"])
-    owed = adverse_action(PROFILE, asked().offer, found.outcome, NOW, counter_offer=True)
+    assessment = judged(harmless(random.Random(1)), by=None, policy=LIMITED)
+    assert (assessment.outcome, assessment.terms.amount) == ("approved", 100)
+    assert (assessment.component, assessment.reasons) == ("policy", ["H08"])
+    owed = adverse_action(PROFILE, requested().offer, assessment.outcome, NOW, counter_offer=True)
     assert (owed.kind, owed.due_at, owed.remind_at) == ("counter_offer", NOW + 90 * DAY, NOW + 20 * DAY)
 
 
@@ -336,7 +336,7 @@ def test_aa10_factors_are_those_of_the_training_package():
     expected = package.predict(np.array(rows), pred_contrib=True, num_threads=1)
     catalogue = model().catalogue
     for values, parts in zip(rows, expected.tolist(), strict=True):
-        ours, theirs = (catalogue.by_factor(found) for found in (contributions(values), parts[:-1]))
+        ours, theirs = (catalogue.by_factor(scores) for scores in (contributions(values), parts[:-1]))
         assert all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
 
 
@@ -354,10 +354,10 @@ def test_aa11_golden_files_say_what_was_told_before():
     kept = Bundle.from_bytes((GOLDEN / "bundle.json").read_bytes())
     by = LoadedBundle(kept.sha, kept)
     golden = json.loads((GOLDEN / "reasons.json").read_text())
-    assert len({tuple(one["reasons"]) for one in golden}) >= 8
-    for one in golden:
-        values = [math.nan if value is None else value for value in one["values"]]
-        assert judged(values, by=by, policy=by.policy).reasons == one["reasons"]
+    assert len({tuple(case["reasons"]) for case in golden}) >= 8
+    for case in golden:
+        values = [math.nan if value is None else value for value in case["values"]]
+        assert judged(values, by=by, policy=by.policy).reasons == case["reasons"]
 
 
 def test_aa11_ties_are_told_in_the_order_of_the_catalogue():
@@ -381,7 +381,7 @@ def test_aa11_ties_are_told_in_the_order_of_the_catalogue():
 def test_aa12_the_flag_of_the_profile_says_whether_incidental_credit_is_told(
     installments, charge, incidental
 ):
-    offer = asked(4_000, installments, charge).offer
+    offer = requested(4_000, installments, charge).offer
     assert is_incidental(offer) is incidental
     assert adverse_action(PROFILE, offer, "declined", NOW, counter_offer=False) is not None
     exempt = replace(PROFILE, exempts_incidental=True)

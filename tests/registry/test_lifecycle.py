@@ -33,10 +33,10 @@ def fresh() -> Registry:
         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    found = Registry("registry")
+    registry = Registry("registry")
     for sha in (A, B, C):
-        found.register(made(sha))
-    return found
+        registry.register(made(sha))
+    return registry
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def registry(monkeypatch):
 
 
 def states(registry: Registry) -> dict[str, str]:
-    return {one.bundle[0]: one.state for one in registry.registrations()}
+    return {registration.bundle[0]: registration.state for registration in registry.registrations()}
 
 
 def steps(registry: Registry, sha: str) -> list[tuple[str | None, str]]:
@@ -147,8 +147,8 @@ def test_what_one_proposes_another_approves(registry):
     assert registry.approve(B, Actor("bob", 2, identity="arn:bob")).bundle == B
     known = registry.registration(B)
     assert (known.state, known.proposal) == ("champion", None)
-    told = [(line.by, line.why, line.identity) for line in registry.history(B)[1:]]
-    assert told == [
+    audit = [(line.by, line.why, line.identity) for line in registry.history(B)[1:]]
+    assert audit == [
         ("ana", "proposed as champion: better", "arn:ana"),
         ("bob", "approved: ana proposed it (better)", "arn:bob"),
     ]
@@ -248,18 +248,18 @@ def act(registry: Registry, kind: str, what, at: int) -> None:
 @given(acts=ACTS)
 def test_whatever_is_done_states_follow_the_pointer_and_the_audit_is_whole(registry, acts):
     del registry  # its account; every example has a table of its own
-    found = fresh()
+    own_registry = fresh()
     for at, (kind, what) in enumerate(acts, 10):
         try:
-            act(found, kind, what, at)
+            act(own_registry, kind, what, at)
         except CandorError:
             continue
-    pointer = found.pointer()
-    for one in found.registrations():
-        assert one.state == state_in(pointer, one.bundle, one.resting)
-        lines = found.history(one.bundle)
-        assert len(lines) == one.steps
-        assert lines[-1].after == one.state
+    pointer = own_registry.pointer()
+    for registration in own_registry.registrations():
+        assert registration.state == state_in(pointer, registration.bundle, registration.resting)
+        lines = own_registry.history(registration.bundle)
+        assert len(lines) == registration.steps
+        assert lines[-1].after == registration.state
         assert all(before.after == after.before for before, after in pairwise(lines))
         assert all(line.after in ALLOWED[line.before] or line.after == line.before for line in lines)
 

@@ -13,7 +13,7 @@ from candor.registry.registry import SWITCHES_KEPT, Backfill, NothingToRollBack,
 from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from candor.store.dynamodb import bound
 from candor.store.protocol import Challenger
-from candor.store.scorer import _Item, _pointed
+from candor.store.scorer import _pointed, _StoredItem
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def registry(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     with mock_aws():
         bound(RegistryItem, "registry").create_table(wait=True)
-        found = Registry("registry")
-        found.register(Registration("a", "candidate", {}, "run", 1))
-        yield found
+        registry = Registry("registry")
+        registry.register(Registration("a", "candidate", {}, "run", 1))
+        yield registry
 
 
 def test_before_the_first_move_nothing_serves(registry):
@@ -34,10 +34,10 @@ def test_a_flip_keeps_the_bundle_and_a_promotion_keeps_the_flip(registry):
     registry.switch_version("loans", "v2", by="ana", at=1)
     registry.promote("a", by="bob", at=2)
     registry.switch_version("tries", "w2", by="ana", at=3)
-    found = registry.pointer()
-    assert (found.bundle, found.by) == ("a", "bob")
-    assert found.views == {"loans": "v2", "tries": "w2"}
-    assert list(found.switches) == [
+    pointer = registry.pointer()
+    assert (pointer.bundle, pointer.by) == ("a", "bob")
+    assert pointer.views == {"loans": "v2", "tries": "w2"}
+    assert list(pointer.switches) == [
         VersionSwitch("loans", None, "v2", 1, "ana"),
         VersionSwitch("tries", None, "w2", 3, "ana"),
     ]
@@ -92,9 +92,9 @@ def test_a_backfill_goes_on_as_of_its_beginning(registry):
 def test_a_challenger_decides_beside_the_champion_until_it_ends_or_is_promoted(registry):
     registry.register(Registration("b", "candidate", {}, "run", 1))
     registry.promote("a", by="ana", at=1)
-    found = registry.challenge("b", 0.1, by="bob", at=2)
-    assert (found.bundle, found.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
-    assert registry.pointer() == found
+    pointer = registry.challenge("b", 0.1, by="bob", at=2)
+    assert (pointer.bundle, pointer.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
+    assert registry.pointer() == pointer
     assert registry.end_challenge().challenger is None
     registry.challenge("b", 0.5, by="bob", at=3)
     promoted = registry.promote("b", by="ana", at=4)
@@ -128,4 +128,4 @@ def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
     registry.promote("a", by="ana", at=1)
     registry.challenge("b", 0.25, by="bob", at=2)
     item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
-    assert _pointed(msgspec.convert(item, _Item)) == ("a", {}, Challenger("b", 0.25))
+    assert _pointed(msgspec.convert(item, _StoredItem)) == ("a", {}, Challenger("b", 0.25))

@@ -51,8 +51,8 @@ class Engine:
             )
 
     def items(self, table: str) -> dict[str, dict[str, Any]]:
-        found = self.client.scan(TableName=table, ConsistentRead=True)["Items"]
-        return {item["pk"]["S"]: item for item in found}
+        items = self.client.scan(TableName=table, ConsistentRead=True)["Items"]
+        return {item["pk"]["S"]: item for item in items}
 
     def erase(self, table: str, key: str) -> None:
         self.client.delete_item(TableName=table, Key={"pk": {"S": key}})

@@ -145,10 +145,10 @@ def test_an_item_changed_by_someone_else_leaves_everything_as_it_was(decisions, 
     theirs = decisions.synchronous.commit(commit(blob=b"theirs")).version
     for seen in (None, Version(theirs.birth, 2), Version(theirs.birth + 1, 1)):
         commits = [commit(OTHER), commit(seen=seen, blob=b"mine")]
-        found = decisions.store.record(decision(), TIMEOUT_S, commits)
-        assert isinstance(found, Contended)
-        assert found.current[KEY] == Read("present", b"theirs", theirs)
-        assert found.current.get(OTHER, ABSENT) == ABSENT
+        result = decisions.store.record(decision(), TIMEOUT_S, commits)
+        assert isinstance(result, Contended)
+        assert result.current[KEY] == Read("present", b"theirs", theirs)
+        assert result.current.get(OTHER, ABSENT) == ABSENT
     assert decisions.synchronous.load([KEY, OTHER]) == {
         KEY: Read("present", b"theirs", theirs),
         OTHER: ABSENT,
@@ -157,8 +157,8 @@ def test_an_item_changed_by_someone_else_leaves_everything_as_it_was(decisions, 
 
 
 def test_an_item_that_is_gone_is_told_as_absent(decisions, decision, commit):
-    found = decisions.store.record(decision(), TIMEOUT_S, [commit(seen=Version(5, 1))])
-    assert found == Contended({KEY: ABSENT})
+    result = decisions.store.record(decision(), TIMEOUT_S, [commit(seen=Version(5, 1))])
+    assert result == Contended({KEY: ABSENT})
 
 
 def test_markers_are_written_with_record_and_item(contended, decision, commit):
@@ -173,9 +173,9 @@ def test_a_marker_in_the_way_writes_nothing_and_tells_nothing_of_the_item(conten
     marked = commit(event_ids=["dec_1"], marker_expiry=EXPIRY)
     seen = contended.synchronous.commit(marked).version
     again = commit(seen=seen, blob=b"again", event_ids=["dec_1"], marker_expiry=EXPIRY)
-    found = contended.store.record(decision(), TIMEOUT_S, [again])
-    assert isinstance(found, Contended)
-    assert found.current.get(KEY, read_one(contended.synchronous)).blob == commit().blob
+    result = contended.store.record(decision(), TIMEOUT_S, [again])
+    assert isinstance(result, Contended)
+    assert result.current.get(KEY, read_one(contended.synchronous)).blob == commit().blob
     assert contended.store.record(decision(), TIMEOUT_S) is None, "there was no record"
 
 
@@ -202,13 +202,13 @@ def test_of_concurrent_decisions_on_one_item_each_version_has_one_writer(contend
 
 def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commit):
     engine = use("dynoxide")
-    mine = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
-    lean().record(decision(), TIMEOUT_S, [mine])
+    own_commit = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
+    lean().record(decision(), TIMEOUT_S, [own_commit])
     version = read_one(engine.synchronous).version
     assert engine.items("synchronous") == {
         KEY: {
             "pk": {"S": KEY},
-            "b": {"B": mine.blob},
+            "b": {"B": own_commit.blob},
             "vb": {"N": str(version.birth)},
             "vn": {"N": "1"},
             "u": {"N": "1234"},

@@ -30,7 +30,7 @@ headers = st.dictionaries(
         AwsRequest, st.sampled_from(["GET", "POST", "PUT"]), paths, headers, st.binary(max_size=200)
     ),
     keys=st.tuples(words, st.text(UNRESERVED + "+/=", min_size=1, max_size=40), tokens),
-    host=st.builds(lambda one, two: f"{one}.{two}:8000", words, words),
+    host=st.builds(lambda name, domain: f"{name}.{domain}:8000", words, words),
     region=words,
     service=words,
     moment=moments,
@@ -49,11 +49,11 @@ def _headers(sent, request):
     """The headers as they are sent, below the right first line and above the body."""
     head, _, body = sent.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    found = dict(line.split(": ", 1) for line in lines)
-    assert len(found) == len(lines)
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
     assert first == f"{request.method} {request.path} HTTP/1.1"
-    assert (int(found["content-length"]), body) == (len(request.body), request.body)
-    return found
+    assert (int(headers["content-length"]), body) == (len(request.body), request.body)
+    return headers
 
 
 def _signed_by_botocore(signer, request, host, ours, moment):

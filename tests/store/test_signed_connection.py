@@ -87,10 +87,10 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connec
 
 
 def taken(end: socket.socket, length: int) -> bytes:
-    found = b""
-    while len(found) < length and (block := end.recv(65_536)):
-        found += block
-    return found
+    received = b""
+    while len(received) < length and (block := end.recv(65_536)):
+        received += block
+    return received
 
 
 def test_messages_of_any_size_come_whole_both_ways(speak):
@@ -107,8 +107,8 @@ def test_messages_of_any_size_come_whole_both_ways(speak):
     for expected in (b"", b"ok", LARGE, b"ok"):
         ends = time.monotonic() + AMPLE_S
         spoken.send(LARGE, ends)
-        found = spoken.receive(ends)
-        assert (found.status, found.body == expected) == (200, True)
+        response = spoken.receive(ends)
+        assert (response.status, response.body == expected) == (200, True)
         assert spoken.is_quiet()  # what TLS said for itself came before the answer
     assert all(each == LARGE for each in came)
 
