@@ -115,7 +115,7 @@ def test_a_name_that_nothing_has_is_found(field, why):
         ({"reason": '"H9"'}, 'no reason "H9"'),
         ({"outcome": '"maybe"'}, "maybe"),
         ({"outcome": 'amount > 3 ? "declined" : "approved"'}, "constant"),
-        ({"component": '"model"'}, "does not look at the score"),
+        ({"component": '"model"'}, "no condition reads the score"),
         ({"outcome": '"approved"', "reason": "null", "limit": "100"}, "needs its reason"),
         ({"outcome": '"approved"', "limit": "0"}, "limit"),
         ({"outcome": '"approved"', "limit": "10.5"}, "limit"),

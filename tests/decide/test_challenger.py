@@ -56,10 +56,12 @@ def test_another_challenger_or_key_draws_anew():
 
 
 def test_lots_are_spread_evenly_from_zero_to_below_one():
-    lots = sorted(assignment(b"key", f"cus_{n}")("sha") for n in range(2_000))
-    assert lots[0] >= 0.0
-    assert lots[-1] < 1.0
-    assert max(abs(lot - n / 2_000) for n, lot in enumerate(lots)) < 0.045  # Kolmogorov-Smirnov, p = 0.0006
+    buckets = sorted(assignment(b"key", f"cus_{n}")("sha") for n in range(2_000))
+    assert buckets[0] >= 0.0
+    assert buckets[-1] < 1.0
+    assert (
+        max(abs(bucket - n / 2_000) for n, bucket in enumerate(buckets)) < 0.045
+    )  # Kolmogorov-Smirnov, p = 0.0006
 
 
 def test_a_challenger_that_cannot_serve_has_no_share(till):

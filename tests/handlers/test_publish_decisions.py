@@ -171,7 +171,7 @@ def test_a_copy_of_a_record_is_the_same_event_again(publish, records, published)
 
 
 def test_a_vector_with_no_number_in_it_is_told_all_the_same(module, publish, records, published):
-    one = msgspec.structs.replace(made(4), vector=FeatureVector([float("nan")], {}, {}))
-    raw = {"B": b64encode(to_record(one)).decode()}
+    decision = msgspec.structs.replace(made(4), vector=FeatureVector([float("nan")], {}, {}))
+    raw = {"B": b64encode(to_record(decision)).decode()}
     assert publish([without(records[0], pk={"S": "dec_4"}, r=raw)]) == {"batchItemFailures": []}
     assert [event.id for event in published()] == ["dec_4"]

@@ -132,13 +132,13 @@ def test_every_call_gives_a_table_of_its_own():
 
 
 def test_near_the_cutoff_less_is_lent_in_fewer_instalments_and_for_more():
-    near, safe = (judged_at(score, 200_000, 24) for score in (0.2, 0.1))
+    near, safe = (terms_at(score, 200_000, 24) for score in (0.2, 0.1))
     assert near == (100_000, 12, 10_000)
     assert safe == (200_000, 24, 10_000)
-    assert judged_at(0.2, 4_000, 4) == (4_000, 4, 0), "short credit has no price"
+    assert terms_at(0.2, 4_000, 4) == (4_000, 4, 0), "short credit has no price"
 
 
-def judged_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
+def terms_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
     verdict = Policy(lender.policy()).decide(facts(score=score, amount=total, installments=installments))
     limits = reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits())
     terms = granted(limits, requested(total, installments))

@@ -54,7 +54,9 @@ def requested(total: int = 4_000, installments: int = 4, finance_charge: int = 0
     return parse_checkout(json.dumps(checkout(total, offer=offer, **changes)).encode())
 
 
-def judged(values: list[float], request: Checkout | None = None, seed: int = 7, **changes: Any) -> Assessment:
+def assessment_of(
+    values: list[float], request: Checkout | None = None, seed: int = 7, **changes: Any
+) -> Assessment:
     vector = FeatureVector(values, {**STATES, **changes.pop("states", {})}, {})
     by = changes.pop("by", model(seed))
     policy = changes.pop("policy", by.policy if by else fallback())

@@ -34,10 +34,10 @@ from tests.reasons.lending import (
     MODEL_CODES,
     POLICY_CODES,
     TEXTS,
+    assessment_of,
     bundle,
     fallback,
     harmless,
-    judged,
     model,
     requested,
     row,
@@ -64,7 +64,7 @@ def declined_by_score(count: int = 50) -> list[list[float]]:
     declined: list[list[float]] = []
     while len(declined) < count:
         values = harmless(rng)
-        if judged(values).component == "model" and judged(values).outcome == "declined":
+        if assessment_of(values).component == "model" and assessment_of(values).outcome == "declined":
             declined.append(values)
     return declined
 
@@ -88,7 +88,7 @@ def test_aa1_a_text_that_names_no_factor_is_found(phrase):
 def test_aa1_every_refusal_on_any_path_has_a_reason(rng, total, currency):
     for by in (model(), None):
         values = row(rng, **{"request.exposure": rng.choice([0.0, ABOVE])})
-        assessment = judged(values, requested(total, currency=currency), by=by)
+        assessment = assessment_of(values, requested(total, currency=currency), by=by)
         refused = assessment.outcome == "declined" or assessment.component == "model"
         assert bool(assessment.reasons) == refused
         assert set(assessment.reasons) <= set(TEXTS)
@@ -103,7 +103,10 @@ def test_aa2_there_are_one_to_four_over_all_components(rng, total):
     values = row(
         rng, **dict.fromkeys(["customer_account.flagged.lifetime", "request.unpaid_installments"], 5.0)
     )
-    for assessment in (judged(values, requested(total)), judged(harmless(rng), requested(total))):
+    for assessment in (
+        assessment_of(values, requested(total)),
+        assessment_of(harmless(rng), requested(total)),
+    ):
         assert len(assessment.reasons) == len(set(assessment.reasons)) <= MAX_REASONS
         if assessment.outcome == "declined":
             assert assessment.reasons
@@ -113,7 +116,7 @@ def test_aa2_a_fifth_hard_rule_is_not_told():
     against = {name: 9.0 for name in FEATURES if name.startswith(("customer_account.", "customer_failures."))}
     against |= {"customer_account.cleared.lifetime": 0.0, "customer_account.disputes_closed.lifetime": 0.0}
     against |= {"customer_loans.charged_off.lifetime": 1.0, "request.unpaid_installments": 4.0}
-    assessment = judged(row(random.Random(1), **against))
+    assessment = assessment_of(row(random.Random(1), **against))
     assert len(assessment.rules) > MAX_REASONS
     assert assessment.reasons == ["H01", "H02", "H03", "H04"]
 
@@ -125,7 +128,7 @@ def test_aa3_a_reason_is_a_factor_of_the_model_that_contributed():
     catalogue = model().catalogue
     for values in declined_by_score():
         parts = contributions(values)
-        for code in judged(values).reasons:
+        for code in assessment_of(values).reasons:
             own = [
                 part
                 for place, part in zip(catalogue.factor_of, parts, strict=True)
@@ -147,7 +150,7 @@ def test_aa3_whoever_raised_the_risk_most_comes_first():
         factors = model().catalogue.by_factor(contributions(values))
         above = {name: part - reference[name] for name, part in factors.items()}
         [worst] = [r.code for r in lender.REASONS if r.features and above[r.factor] == max(above.values())]
-        assert judged(values).reasons[0] == worst
+        assert assessment_of(values).reasons[0] == worst
 
 
 # AA4: the factor, not how or why
@@ -181,7 +184,7 @@ def test_aa5_the_reference_is_of_the_bundle_and_changes_its_name():
 def test_aa5_the_reference_decides_what_is_told():
     values = declined_by_score(1)[0]
     catalogue, parts = model().catalogue, contributions(values)
-    first = judged(values).reasons[0]
+    first = assessment_of(values).reasons[0]
     factor = next(reason.factor for reason in lender.REASONS if reason.code == first)
     reference = dict(bundle().reason_reference) | {factor: 100.0}
     assert first not in catalogue.model_reasons(parts, reference)
@@ -193,7 +196,7 @@ def test_aa5_the_reference_decides_what_is_told():
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000), st.sampled_from(["USD", "NGN", "JPY"]))
 def test_aa6_reasons_come_from_the_component_that_failed_and_no_other(rng, total, currency):
-    assessment = judged(row(rng), requested(total, currency=currency))
+    assessment = assessment_of(row(rng), requested(total, currency=currency))
     codes = {"policy": POLICY_CODES, "model": MODEL_CODES, None: set[str]()}[assessment.component]
     assert set(assessment.reasons) <= codes
     if assessment.outcome == "declined":
@@ -203,7 +206,7 @@ def test_aa6_reasons_come_from_the_component_that_failed_and_no_other(rng, total
 def test_aa6_a_hard_rule_speaks_alone_where_the_score_failed_too():
     values = declined_by_score(1)[0]
     values[FEATURES.index("customer_account.flagged.lifetime")] = 1.0
-    assessment = judged(values)
+    assessment = assessment_of(values)
     assert "score_cutoff" in assessment.rules
     assert (assessment.component, assessment.reasons) == ("policy", ["H01"])
 
@@ -223,7 +226,7 @@ def test_aa7_each_hard_rule_has_a_text_of_its_own(rule):
 def test_aa7_a_rule_without_a_reason_cannot_decline():
     assert (
         "policy_failed"
-        in judged(
+        in assessment_of(
             harmless(random.Random(1)),
             policy=Policy(table([table_row("r", when="> 0")], {"when": "amount - 1"})),
         ).rules
@@ -248,7 +251,7 @@ def test_aa8_an_approval_as_asked_and_an_open_case_owe_none():
 
 
 def test_aa8_a_counter_offer_starts_a_clock_and_has_reasons():
-    assessment = judged(harmless(random.Random(1)), by=None, policy=LIMITED)
+    assessment = assessment_of(harmless(random.Random(1)), by=None, policy=LIMITED)
     assert (assessment.outcome, assessment.terms.amount) == ("approved", 100)
     assert (assessment.component, assessment.reasons) == ("policy", ["H08"])
     owed = adverse_action(PROFILE, requested().offer, assessment.outcome, NOW, counter_offer=True)
@@ -346,7 +349,11 @@ def test_aa10_factors_are_those_of_the_training_package():
 def test_aa11_the_same_facts_are_told_the_same_again_and_by_another_process():
     for values in declined_by_score(20):
         again = type(model())(bundle().sha, type(bundle()).from_bytes(bundle().to_bytes()))
-        assert judged(values).reasons == judged(values).reasons == judged(values, by=again).reasons
+        assert (
+            assessment_of(values).reasons
+            == assessment_of(values).reasons
+            == assessment_of(values, by=again).reasons
+        )
 
 
 def test_aa11_golden_files_say_what_was_told_before():
@@ -357,7 +364,7 @@ def test_aa11_golden_files_say_what_was_told_before():
     assert len({tuple(case["reasons"]) for case in golden}) >= 8
     for case in golden:
         values = [math.nan if value is None else value for value in case["values"]]
-        assert judged(values, by=by, policy=by.policy).reasons == case["reasons"]
+        assert assessment_of(values, by=by, policy=by.policy).reasons == case["reasons"]
 
 
 def test_aa11_ties_are_told_in_the_order_of_the_catalogue():

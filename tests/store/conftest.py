@@ -1,4 +1,4 @@
-"""The stores under contract: memory, pynamodb and the lean client, the last two on every DynamoDB engine at hand."""
+"""The stores under contract: memory, pynamodb and the signed client, the last two on every DynamoDB engine at hand."""
 
 from __future__ import annotations
 
@@ -188,7 +188,9 @@ def features_on(name: str, use: Callable[[str], Engine]) -> Features:
     return Features(engine.features, lambda key: engine.erase("features", key))
 
 
-def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], ScorerStore]) -> Decisions:
+def decisions_on(
+    name: str, use: Callable[[str], Engine], scorer_store: Callable[[], ScorerStore]
+) -> Decisions:
     if name == "memory":
         memory = MemoryDecisionStore(MemoryFeatureStore())
         return Decisions(
@@ -200,13 +202,13 @@ def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], Sco
         )
     client, engine_name = name.split("-")
     engine = use(engine_name)
-    another = lean if client == "lean" else lambda: engine.decisions
+    another = scorer_store if client == "scorer" else lambda: engine.decisions
     return Decisions(another(), another, engine.features, engine.synchronous, engine.promote)
 
 
 @pytest.fixture
-def lean() -> Iterator[Callable[[], ScorerStore]]:
-    """Makes lean stores and closes their connections: a sandbox never does, it is frozen and thrown away."""
+def scorer_store() -> Iterator[Callable[[], ScorerStore]]:
+    """Makes scorer stores and closes their connections: a sandbox never does, it is frozen and thrown away."""
     made: list[ScorerStore] = []
 
     def build() -> ScorerStore:
@@ -238,15 +240,15 @@ def transactional(request: pytest.FixtureRequest, use: Callable[[str], Engine]) 
     return features_on(request.param, use)
 
 
-@pytest.fixture(params=["memory", "pynamodb-moto", "pynamodb-dynoxide", "lean-moto", "lean-dynoxide"])
-def decisions(request, use, lean) -> Decisions:
-    return decisions_on(request.param, use, lean)
+@pytest.fixture(params=["memory", "pynamodb-moto", "pynamodb-dynoxide", "scorer-moto", "scorer-dynoxide"])
+def decisions(request, use, scorer_store) -> Decisions:
+    return decisions_on(request.param, use, scorer_store)
 
 
-@pytest.fixture(params=["memory", "pynamodb-dynoxide", "lean-dynoxide"])
-def contended(request, use, lean) -> Decisions:
+@pytest.fixture(params=["memory", "pynamodb-dynoxide", "scorer-dynoxide"])
+def contended(request, use, scorer_store) -> Decisions:
     """Only engines that take concurrent writers as DynamoDB does."""
-    return decisions_on(request.param, use, lean)
+    return decisions_on(request.param, use, scorer_store)
 
 
 @pytest.fixture

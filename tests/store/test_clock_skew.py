@@ -1,4 +1,4 @@
-"""The lean client when the sandbox's clock is not AWS's: signed once more by the time of the refusal, never more often."""
+"""The signed client when the sandbox's clock is not AWS's: signed once more by the time of the refusal, never more often."""
 
 from __future__ import annotations
 
@@ -90,9 +90,9 @@ def test_a_clock_that_is_right_is_signed_by(aws, client):
     assert len(aws.requests) == 1
 
 
-def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, lean, decision):
+def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, scorer_store, decision):
     aws.ahead_s = 7_200
-    store: ScorerStore = lean()
+    store: ScorerStore = scorer_store()
     assert store.read(["view@1#ann"], AMPLE_S).reads["view@1#ann"].state == "absent"
     aws.script = [answer({})]
     assert store.record(decision(), AMPLE_S) is None
@@ -109,13 +109,13 @@ def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, lea
 @pytest.mark.parametrize(
     "date", [None, "", "soon", "Thu, 31 Feb 2026 10:00:00 GMT", "1764000000", "Thu, 01 Jan 1970 00:00:00 +0100", "\xff"]
 )  # fmt: skip
-def test_a_refusal_without_a_time_is_not_asked_again(aws, client, lean, decision, date):
+def test_a_refusal_without_a_time_is_not_asked_again(aws, client, scorer_store, decision, date):
     aws.ahead_s = 7_200
     aws.dated = [date] * 9
     assert client.request(ASK, AMPLE_S).status == 400
     assert len(aws.requests) == 1
     with pytest.raises(StoreUnavailable, match="InvalidSignatureException"):
-        lean().record(decision(), AMPLE_S)
+        scorer_store().record(decision(), AMPLE_S)
 
 
 def test_a_time_that_is_wrong_is_tried_once_and_forgotten(aws, client):

@@ -85,9 +85,9 @@ def test_concurrent_recorders_have_one_winner(contended, decision):
     assert [outcome for outcome in outcomes if outcome is not None] == [stored] * 5
 
 
-def test_the_record_is_stored_in_the_documented_layout(use, lean, decision):
+def test_the_record_is_stored_in_the_documented_layout(use, scorer_store, decision):
     engine = use("dynoxide")
-    lean().record(decision(), TIMEOUT_S)
+    scorer_store().record(decision(), TIMEOUT_S)
     assert engine.items("decisions") == {
         "dec_1": {
             "pk": {"S": "dec_1"},
@@ -200,10 +200,10 @@ def test_of_concurrent_decisions_on_one_item_each_version_has_one_writer(contend
     assert read_one(contended.synchronous).version.n == 6
 
 
-def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commit):
+def test_a_synchronous_item_has_the_documented_layout(use, scorer_store, decision, commit):
     engine = use("dynoxide")
     own_commit = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
-    lean().record(decision(), TIMEOUT_S, [own_commit])
+    scorer_store().record(decision(), TIMEOUT_S, [own_commit])
     version = read_one(engine.synchronous).version
     assert engine.items("synchronous") == {
         KEY: {
@@ -219,7 +219,7 @@ def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commi
     }
 
 
-@pytest.mark.parametrize("client", ["lean", "pynamodb"])
+@pytest.mark.parametrize("client", ["scorer", "pynamodb"])
 def test_a_missing_table_is_unavailable(use, decision, commit, client, broken):
     use("moto")
     store = broken(client)
@@ -229,7 +229,7 @@ def test_a_missing_table_is_unavailable(use, decision, commit, client, broken):
             store.record(decision(), TIMEOUT_S, commits)
 
 
-@pytest.mark.parametrize("client", ["lean", "pynamodb"])
+@pytest.mark.parametrize("client", ["scorer", "pynamodb"])
 def test_a_store_that_does_not_answer_is_unavailable(
     monkeypatch, unused_port, decision, commit, client, broken
 ):
@@ -248,8 +248,8 @@ def broken():
     closing = []
 
     def build(client: str):
-        if client == "lean":
-            lean = ScorerStore(
+        if client == "scorer":
+            scorer_store = ScorerStore(
                 region=REGION,
                 features="no",
                 synchronous="neither",
@@ -257,8 +257,8 @@ def broken():
                 registry="no",
                 credentials=CREDENTIALS,
             )
-            closing.append(lean._client.close)
-            return lean
+            closing.append(scorer_store._client.close)
+            return scorer_store
         store = DynamoDecisionStore("no", "no", lambda: (None, None))
         closing.append(lambda: disconnect_decisions(store))
         return store

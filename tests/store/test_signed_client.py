@@ -1,4 +1,4 @@
-"""The lean client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
+"""The signed client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
 
 from base64 import b64encode
 
@@ -54,8 +54,8 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def store(server, lean):
-    return lean()
+def store(server, scorer_store):
+    return scorer_store()
 
 
 def test_one_request_reads_everything_and_later_ones_use_the_same_connection(server, store):
@@ -66,9 +66,9 @@ def test_one_request_reads_everything_and_later_ones_use_the_same_connection(ser
     assert [key["pk"]["S"] for key in server.requests[0]["RequestItems"]["features"]["Keys"]] == KEYS
 
 
-def test_a_refused_connection_is_unavailable(monkeypatch, unused_port, lean, decision):
+def test_a_refused_connection_is_unavailable(monkeypatch, unused_port, scorer_store, decision):
     point_at(f"http://127.0.0.1:{unused_port}", monkeypatch)
-    store = lean()
+    store = scorer_store()
     assert store.read(KEYS, AMPLE_S) == LOST
     with pytest.raises(StoreUnavailable, match="ConnectionRefusedError"):
         store.record(decision(), AMPLE_S)
