@@ -1,4 +1,4 @@
-"""What comes in: strict parsing, refusals that name the field and never repeat a value."""
+"""Contracts: strict parsing, and errors that name the field and never repeat a value."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Keyed hashes against the standard library's."""
+"""HMAC against the standard library's."""
 
 import hmac
 

@@ -1,4 +1,4 @@
-"""The event path around a store that fails, conflicts and forgets to answer: nothing lost, nothing counted twice."""
+"""The event path with a store that fails, conflicts and loses responses: no event lost or counted twice."""
 
 import random
 from unittest.mock import patch
@@ -48,7 +48,7 @@ def pauses():
 
 
 class Recording(MemoryFeatureStore):
-    """Keeps every commit that was tried."""
+    """Records every commit tried."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ def run(events, store, definitions=BOTH, now=NOW, **more):
 
 
 def values_of(store, view=VIEW, key="ann", q=NOW):
-    """What stands, without the store's troubles."""
+    """Current items, without the store's faults."""
     reads = [store.items.get(item, ABSENT) for item in view.item_keys(key)]
     return bits(view_values(view, reads, q)[1])
 
@@ -298,7 +298,7 @@ def test_endless_conflicts_are_left_to_redelivery(pauses):
 
 
 def test_after_a_conflict_a_writer_waits_and_looks_again(pauses):
-    """What stood at the moment of the conflict is out of date after a pause: it would lose once more."""
+    """The item of the conflict is outdated after the pause: writing on it would conflict again."""
     pauses.clear()
     store = Recording()
     run([event("first", NOW - 9, amount=1)], store)

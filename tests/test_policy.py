@@ -1,4 +1,4 @@
-"""Rows that fire become one verdict; a table that cannot be evaluated says so before it serves."""
+"""Rows that fire combine to one verdict; invalid tables are refused before they serve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table is checked before it is part of a bundle: what never fires, what nothing has, what has no reason."""
+"""Validation of tables: unreachable rows, unknown names, missing reasons."""
 
 from __future__ import annotations
 

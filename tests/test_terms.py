@@ -1,4 +1,4 @@
-"""What is left of a request under limits: integers, never more than was asked for, and honest about being less."""
+"""Terms under limits: integers, never more than requested, and counter-offers flagged."""
 
 from __future__ import annotations
 

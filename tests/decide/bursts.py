@@ -1,4 +1,4 @@
-"""A lender whose limits hold however many checkouts come at once: two synchronous views of a customer, one table."""
+"""A lender whose limits hold under concurrent checkouts: two synchronous views of a customer, one table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tests.decide.lending import NOW, RETENTION, Shelf, attempt, decider
 from tests.decision_tables import row, table
 
 LIMIT = 10_000
-"""What one customer may be granted within an hour, with the checkout that asks."""
+"""Limit per customer and hour, including the current checkout."""
 
 VELOCITY = 30
-"""So many attempts within an hour, and the next is declined."""
+"""Attempts within an hour beyond which the next is declined."""
 
 customer = Entity("customer", "checkout.applicant.token")
 device = Entity("device", "checkout.device.fingerprint")
@@ -76,13 +76,13 @@ def new_store() -> MemoryDecisionStore:
 
 
 def records(store: MemoryDecisionStore) -> list[Mapping[str, Any]]:
-    """Every stored record, by its moment."""
+    """Stored records in order of their moment."""
     loaded = [json.loads(decision.record) for decision in store.decisions.values()]
     return sorted(loaded, key=lambda record: record["q"])
 
 
 def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_000) -> tuple[float, float]:
-    """What the synchronous items hold of a customer: attempts, and amount granted."""
+    """Attempts and granted amount of a customer, from the synchronous items."""
     numbers = []
     for view in (attempts, granted):
         reads = store.synchronous.load(view.item_keys(token))
@@ -91,7 +91,7 @@ def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_00
 
 
 def copies(store: MemoryDecisionStore) -> list[Event]:
-    """The events that the bus brings of the stored decisions, through their bytes."""
+    """Events of the stored decisions, as the bus delivers them, through their bytes."""
     events = [decided(parse_record(decision.record), DEFINITIONS) for decision in store.decisions.values()]
     return [parse_event(encode_event(event)) for event in events]
 

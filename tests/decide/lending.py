@@ -103,7 +103,7 @@ POLICY = table(
     },
 )
 SAFE, RISKY = 4_000, 80_000
-"""Amounts that the trained model approves and declines, whoever asks."""
+"""Amounts that the trained model approves and declines for every applicant."""
 
 
 @lru_cache(maxsize=4)
@@ -149,7 +149,7 @@ def take_in(features: MemoryFeatureStore, *events: Event) -> None:
 
 
 class Shelf:
-    """Bundles by name; notes what is taken, what each taking may last, and what could not serve."""
+    """Bundles by name; records loads, their time limits, and failures."""
 
     def __init__(self, *bundles: Bundle) -> None:
         self.files: dict[str, bytes | Exception] = {bundle.sha: bundle.to_bytes() for bundle in bundles}
@@ -188,7 +188,7 @@ def decider(
 
 
 class Till:
-    """One scorer over one store, with what its tests look at."""
+    """A scorer over a store, with handles for tests."""
 
     def __init__(
         self, store: MemoryDecisionStore | None = None, shelf: Shelf | None = None, clock: Clock | None = None

@@ -1,4 +1,4 @@
-"""Champion and challenger: each customer has one side, the shares hold, and every record says how probable its side was."""
+"""Champion and challenger: stable assignment, correct shares, and the propensity in every record."""
 
 from __future__ import annotations
 

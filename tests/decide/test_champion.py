@@ -1,4 +1,4 @@
-"""Which bundle serves: the one the pointer names, else the one before, else the fallback policy alone."""
+"""Serving bundle: the one the pointer names, else the previous one, else the fallback policy alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An approval of less than was asked for: what the merchant, the record and the event say of it."""
+"""Counter-offers: the merchant's answer, the record and the event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One decision per merchant and key; who comes again gets the same bytes, whatever has changed since."""
+"""One decision per merchant and key; repeated requests get the same bytes, whatever has changed since."""
 
 from __future__ import annotations
 

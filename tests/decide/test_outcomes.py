@@ -1,4 +1,4 @@
-"""What is decided, what is recorded of it, and what the merchant sees."""
+"""Decisions, their records, and the merchant's answers."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ from tests.decide.lending import NOW, RETENTION
 
 AMOUNT = 3_000
 FIT = LIMIT // AMOUNT
-"""So many checkouts of this amount fit below the limit."""
+"""Number of checkouts of this amount that fit below the limit."""
 
 
 # One after the other
@@ -186,7 +186,7 @@ def test_of_fifty_at_once_with_ten_keys_ten_are_counted():
 
 
 class Overtaken(MemoryDecisionStore):
-    """Lets another checkout through before each of the first `times` writes; may keep what then stands to itself."""
+    """Lets another checkout through before each of the first `times` writes; may withhold the current items."""
 
     def __init__(self, times: int, *, tells: bool = True) -> None:
         super().__init__(MemoryFeatureStore())
@@ -231,7 +231,7 @@ def test_who_is_overtaken_until_the_deadline_has_decided_nothing():
 
 
 class Lost(MemoryDecisionStore):
-    """Loses the answer of the first write, which was done or not."""
+    """Loses the response of the first write, which was applied or not."""
 
     def __init__(self, *, written: bool) -> None:
         super().__init__(MemoryFeatureStore())
@@ -305,7 +305,7 @@ def test_a_decline_stays_a_decline_when_the_burst_cannot_be_seen():
 
 
 def test_more_checkouts_than_an_item_keeps_ids_of_still_count_once_each():
-    """Beyond the ring every id is a marker in the same transaction; the bus's copies meet the markers."""
+    """Beyond the ring every id is a marker in the same transaction; the bus's copies find the markers."""
     store = new_store()
     counter = Counter(store)
     for n in range(RING_IDS + 20):

@@ -1,4 +1,4 @@
-"""What cannot be read is said and decided without; what cannot be written is not decided."""
+"""Failures: decisions without unreadable views say so; without a write there is no decision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.decide.lending import (
 
 
 class Faulty(MemoryDecisionStore):
-    """Loses the reads of some views, or all writes; remembers the times it was given."""
+    """Loses the reads of some views, or all writes; records the time limits it was given."""
 
     def __init__(self, *lost: str, pointer: str | None = None) -> None:
         super().__init__(MemoryFeatureStore(), pointer or champion().sha)
@@ -128,7 +128,7 @@ def test_past_the_deadline_the_store_is_given_no_time():
 
 
 def test_a_view_that_no_checkout_can_name_does_not_start():
-    """It would be absent for everyone, and nobody would be told."""
+    """It would silently be absent for everyone."""
     card = Entity("card")
     used = EventType("card.used", [card], {"amount": Money()})
     view = FeatureView("cards", card, [used], [Count()], ["24h"])

@@ -1,4 +1,4 @@
-"""A view serves in the version that the pointer names, from the next request on; a rollback is the same again."""
+"""A view serves in the version that the pointer names, from the next request on; a rollback likewise."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_views_flip_without_a_model_too():
 
 @pytest.mark.parametrize("deployed", ["before", "after"])
 def test_a_model_reads_the_views_that_it_was_trained_on(deployed):
-    """A changed view and its model change places in one write, whichever of the two the code declares as served."""
+    """A changed view and its model switch in one write, whichever of the two the code declares as served."""
     trained = KEPT.serving({"failed": NEW.version})
     retrained = structs.replace(champion(), definition_hash=trained.hash)
     counter = Counter(champion(), retrained)

@@ -1,4 +1,4 @@
-"""Headers and body become an attempt, or the reason why they cannot."""
+"""Headers and body become an attempt, or an error."""
 
 from __future__ import annotations
 

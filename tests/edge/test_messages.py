@@ -1,4 +1,4 @@
-"""Queue messages and events: which messages come again, which never will."""
+"""Queue messages: redelivered and refused ones."""
 
 import json
 

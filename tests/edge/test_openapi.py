@@ -1,4 +1,4 @@
-"""The OpenAPI document: committed, valid, and in one voice with the contracts, the reference and the gateway."""
+"""The OpenAPI document: committed, valid, and consistent with the contracts, the reference and the gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Proxy events in, answers and problems out."""
+"""Proxy events, responses and problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stream records → lines: the exact bytes, what is no commit, what cannot be read, and which record comes again."""
+"""Stream records → lines: exact bytes, skipped and unreadable records, and the redelivered position."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_one_that_cannot_be_read_does_not_hold_up_its_neighbours():
 
 
 class Firehose:
-    """What `put_record_batch` answers: the records whose first line is in `bad` fail as often as told."""
+    """Fake `put_record_batch`, in which records whose first line is in `bad` fail a given number of times."""
 
     def __init__(self, **bad: int) -> None:
         self.bad = bad

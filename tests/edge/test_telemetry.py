@@ -1,4 +1,4 @@
-"""One line a decision: metrics in CloudWatch's format, and nothing personal."""
+"""One line per decision: metrics in CloudWatch's format, without personal data."""
 
 from __future__ import annotations
 

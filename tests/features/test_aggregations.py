@@ -1,4 +1,4 @@
-"""One check battery for every registered aggregation: the laws of the algebra, and values equal to the oracle."""
+"""Property tests of every registered aggregation: the laws of the algebra, and values equal to the oracle's."""
 
 import copy
 import hashlib
@@ -82,7 +82,7 @@ BUILT = {
     "count": lambda where: Count(where=where),
     "time_since_last": lambda where: TimeSinceLast(where=where),
 }
-"""How an operation is declared that is not simply of a field."""
+"""Declarations of operations that need more than a field."""
 
 
 def build(op: str, where=None) -> Aggregation:
@@ -91,7 +91,7 @@ def build(op: str, where=None) -> Aggregation:
 
 @st.composite
 def histories(draw, max_size=9):
-    """Events with unique ids, few distinct moments (ties, and the edges of periods) and fields that may be missing or null."""
+    """Events with unique ids, few distinct moments (ties, edges of periods) and optional fields."""
     ids = draw(st.lists(st.text("abéz~😀", min_size=1, max_size=3), unique=True, max_size=max_size))
     events = []
     for event_id in ids:
@@ -176,7 +176,7 @@ def test_many_at_once_are_one_after_the_other(op, parts):
 
 
 def _apart(*histories):
-    """The same events can be in two tiles never: ids are unique over all parts."""
+    """Ids are unique over all parts: an event is never in two tiles."""
     return [
         [Event(f"{event.id}{place}", event.type, event.occurred_at, {}, event.data) for event in history]
         for place, history in enumerate(histories)

@@ -1,4 +1,4 @@
-"""Voids: whatever the order of arrival, the state answers as if the voided events had never been, or says that it is stale."""
+"""Voids: in any order of arrival, values equal those without the voided events, or the state is stale."""
 
 import random
 
@@ -49,7 +49,7 @@ def payments(rng, size):
 
 
 def counted(events, q):
-    """The events that the naive oracle may see at `q`: none that was voided before."""
+    """The events that the naive oracle may see at `q`: without those voided before."""
     voided = {event.id for event in events if event.voided_at is not None and event.voided_at < q}
     return [event for event in events if event.voided_at is None and event.id not in voided]
 

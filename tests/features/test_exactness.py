@@ -1,4 +1,4 @@
-"""Voids, expiry and clocks: nothing that was not counted is taken away, and what cannot be proved makes the state stale."""
+"""Voids, expiry and clocks: only counted events are undone, and lack of proof makes the state stale."""
 
 import pytest
 from msgspec.structs import replace
@@ -46,7 +46,7 @@ def fresh(*batches, view=MONTH, at=NOW):
 
 
 def old(*batches, view=MONTH):
-    """The same, of an item so old that it has forgotten ids: its first event was applied before the horizon."""
+    """The same for an item that no longer knows all ids: its first event was applied before the horizon."""
     state = ViewState.new(view)
     state.apply([payment("first", NOW - 29 * DAY)], NOW - 29 * DAY, HORIZON)
     for batch in batches:

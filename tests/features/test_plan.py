@@ -1,4 +1,4 @@
-"""A view's plan: many events or partials at once give what one after the other gives."""
+"""A view's plan: bulk operations equal repeated single ones."""
 
 from functools import reduce
 

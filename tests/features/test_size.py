@@ -1,4 +1,4 @@
-"""Items never outgrow what their view's declaration says, and views that could outgrow DynamoDB are refused."""
+"""Items stay within their view's bound, and views whose bound exceeds DynamoDB's limit are refused."""
 
 import random
 import re
@@ -39,7 +39,7 @@ from candor.updates import prepare
 from tests.builders import NOW, RETENTION, all_aggregations, customer, event, failed, paid
 
 BUSY = 140
-"""Events in every tile: more than a distinct count keeps exactly, if it does not say how many."""
+"""Events in every tile: more than the default `exact` of a distinct count."""
 
 AGEING = [DecayedSum("amount", "2d"), DecayedSum("amount", "14d"), RateOfChange(Sum("amount"), "7d")]
 VIEWS = {
@@ -56,7 +56,7 @@ VIEWS = {
 
 
 def dense(view: FeatureView, rng: random.Random, busy: int = BUSY) -> list[Event]:
-    """The dearest that can happen: every tile full of different extreme amounts, ids as long as they may be."""
+    """Worst case: every tile full of different extreme amounts, with ids of maximal length."""
     line = NOW - MAX_SKEW
     starts = {
         tile[0]

@@ -1,4 +1,4 @@
-"""Whole views through ingest: what a state answers equals the oracle, whatever way its events came."""
+"""Whole views through ingest: values equal the oracle's, in any order and batching of events."""
 
 import random
 
@@ -69,7 +69,7 @@ def state_after(view, events, batch=100) -> ViewState:
 
 
 def without_history(state: ViewState) -> bytes:
-    """The state's bytes without what depends on the way it came about: ring, marker mode, and what came too late."""
+    """The state's bytes without order-dependent members: ring, marker mode, and late events."""
     state.ring, state.markers = {}, False
     # An event that comes too late for every window is left out, one that came in time stays while it is among the newest.
     state.born, state.expired, state.base.folded = None, None, False
@@ -79,7 +79,7 @@ def without_history(state: ViewState) -> bytes:
 
 
 def assert_never_lies(view, state, events, moments):
-    """Where the state says that it can answer, it answers as the oracle does; and from the line on it can."""
+    """Where the state can answer, it equals the oracle; and from the fold horizon on it can."""
     for q in moments:
         if state.stale:
             return
@@ -91,7 +91,7 @@ def assert_never_lies(view, state, events, moments):
 
 
 def telling_moments(view, state, events, rng, count=6):
-    """Moments where an error would show: on the newest event, the folding line, and windows' edges on events."""
+    """Moments that reveal errors: at the newest event, at the fold horizon, and with windows' edges on events."""
     moments = {state.line, state.line - 1, state.watermark, state.watermark + 1, NOW}
     for _ in range(count):
         label = rng.choice(view.windows)

@@ -1,4 +1,4 @@
-"""The vector: states are honest, values are in declared order."""
+"""The vector: correct states, and values in declared order."""
 
 import math
 import random

@@ -1,4 +1,4 @@
-"""Declarations: what is refused, what is named how, and what changes a version."""
+"""Declarations: errors, feature names, and versions."""
 
 from types import SimpleNamespace
 
@@ -344,7 +344,7 @@ def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew()
     ],
 )
 def test_an_event_that_was_never_json_is_held_to_the_same_contract(changed, code, where):
-    """Events made in Python pass no decoder: what the store would take otherwise is refused here."""
+    """Events built in Python skip the decoder, so their types are checked here."""
     good = event("e", NOW - 1, type="loan.closed", **GOOD)
     with pytest.raises(InvalidInput) as refusal:
         LOANS.check_event(replace(good, **changed), NOW)
@@ -358,7 +358,7 @@ def test_only_the_very_end_of_an_id_marks_a_void(event_id):
 
 
 def two_versions():
-    """Declarations with a second version of a view on candidate_views: another filter, the same names."""
+    """Declarations with a candidate version of a view: another filter, the same names."""
     entity = Entity("customer", "checkout.applicant.token")
     paid = EventType("paid", [entity], {"amount": Money()})
     first = FeatureView("loans", entity, [paid], [Count(name="n")], ["30d"])

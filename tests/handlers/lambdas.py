@@ -1,4 +1,4 @@
-"""A handler as Lambda loads it, and the events that it gets."""
+"""Loads handlers as Lambda does, and builds their events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(name: str, monkeypatch: Any, environment: Mapping[str, str]) -> ModuleT
 
 
 class Ears:
-    """Everything that a handler says: its own lines, its metrics, and what its libraries log."""
+    """All output of a handler: its log lines, its metrics, and its libraries' logs."""
 
     def __init__(self, module: ModuleType, monkeypatch: Any, capsys: Any, caplog: Any) -> None:
         caplog.set_level(logging.INFO)
@@ -41,7 +41,7 @@ class Ears:
         self._capsys, self._caplog = capsys, caplog
 
     def heard(self) -> str:
-        """All that was said since the last call."""
+        """Output since the last call."""
         out, err = self._capsys.readouterr()
         logged = self._caplog.text
         self._caplog.clear()
@@ -49,7 +49,7 @@ class Ears:
 
 
 def context(name: str) -> SimpleNamespace:
-    """What Powertools reads of Lambda's context."""
+    """Lambda's context, as far as Powertools reads it."""
     return SimpleNamespace(
         function_name=name,
         memory_limit_in_mb=512,

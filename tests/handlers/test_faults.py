@@ -1,4 +1,4 @@
-"""The fault table through the deployed handler: one row for each way in which something fails, and what then holds.
+"""The fault table through the deployed handler: one row per fault, with the guaranteed behaviour.
 
 `docs/reference/faults.md` shows this table; `python -m tests.handlers.test_faults` writes it there.
 """
@@ -39,7 +39,7 @@ FALLBACK = "none"
 
 @dataclass
 class World:
-    """A scorer's surroundings: what stands between, and the champion."""
+    """The proxy between a scorer and its dependencies, and the champion."""
 
     between: Between
     champion: Bundle
@@ -48,7 +48,7 @@ class World:
 
 @dataclass(frozen=True)
 class Row:
-    """A fault and what is promised: outcome (None: nothing is decided), unavailable views, the bundle that decided.
+    """A fault and the guaranteed behaviour: outcome (None: no decision), unavailable views, deciding bundle.
 
     `cold` starts a sandbox into the fault. `again` is what the same key gets once the fault is over.
     """
@@ -129,7 +129,7 @@ def refuse_all(world: World) -> None:
 
 
 def nothing(_world: World) -> None:
-    """The customer was never seen: that is no fault."""
+    """A customer without events is not a fault."""
 
 
 ROWS = (

@@ -1,4 +1,4 @@
-"""Through the functions: an item goes stale in the updater, the worker heals it from the archive, and the offline engine agrees."""
+"""End to end: the updater makes an item stale, the worker heals it from the archive, the offline engine agrees."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Functions:
         }
 
     def heal(self, *bodies: str) -> list[str]:
-        """The worker takes these messages, or all that its queue has; the ids of those that must come again."""
+        """The worker takes these messages, or all that its queue has; returns the ids to redeliver."""
         taken = bodies or [message["Body"] for message in drain(self.stale)]
         records = [{"messageId": f"m{place}", "body": body} for place, body in enumerate(taken)]
         answer = self.healer.handler({"Records": records}, context("heal_features"))

@@ -1,4 +1,4 @@
-"""The feature tables' stream on moto: what the store committed is one line each, markers and removals are none."""
+"""The feature tables' stream on moto: one line per commit, none for markers and removals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def module():
 
 @pytest.fixture(scope="module")
 def records(module):
-    """What the stream says of three commits of two items, of a marker, and of its removal."""
+    """Stream records of three commits of two items, of a marker, and of its removal."""
     tables = boto3.client("dynamodb")
     arn = create_table(TABLE, "NEW_AND_OLD_IMAGES")
     store = DynamoFeatureStore(TABLE)

@@ -1,4 +1,4 @@
-"""A word planted wherever a caller fills something in appears in no log line, metric, letter's attribute or problem."""
+"""A canary in every field that a caller fills appears in no log line, metric, dead-letter attribute or problem."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from tests.trained import train
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ("Authorization", "User-Agent", "X-Forwarded-For", "Cookie", "Content-Type", "X-Any", CANARY)
 FORMED = {"country", "currency", "email_sha256", "occurred_at"}
-"""Texts whose form leaves no room for the word; they are planted where they are refused."""
+"""Texts of a fixed format, which cannot hold the canary unless they are invalid."""
 
 
 def whole() -> dict[str, Any]:
-    """A valid checkout with every field there is, and the word in every text that takes it."""
+    """A valid checkout with all fields, and the canary in every free text."""
     body = planted()
     body["applicant"] |= {"email_sha256": "0" * 64, "shipping_matches_billing": True}
     body["offer"]["finance_charge"] = 0
@@ -151,7 +151,7 @@ def test_no_refused_header_is_told(scorer, ears, header):
 
 @pytest.fixture(scope="module")
 def stored() -> StoredDecision:
-    """A decision about a planted checkout of a planted merchant."""
+    """A decision with the canary in checkout and merchant."""
     store, clock = MemoryDecisionStore(MemoryFeatureStore()), FixedClock(1_795_000_000_000)
     decider = Decider(
         definitions=DEFINITIONS,
@@ -229,7 +229,7 @@ def binary(data: bytes) -> dict[str, str]:
 
 
 def decision_changes(stored: StoredDecision) -> list[dict[str, Any]]:
-    """A planted decision, and records that cannot be read."""
+    """A decision with the canary, and unreadable records."""
     strange = (b"{}", CANARY.encode(), json.dumps({"id": CANARY, "vector": CANARY}).encode())
     return [
         change({"q": {"N": "1"}, "r": binary(record)}, f"dec_{place}")
@@ -252,7 +252,7 @@ def commit_changes() -> list[dict[str, Any]]:
 
 
 def silent_about(module: Any, modules: dict[str, Any], said: str) -> None:
-    """Neither what was said nor any letter's attributes hold the word."""
+    """Neither output nor dead letters' attributes contain the canary."""
     assert CANARY not in said
     for message in drain(modules["dlq"]):
         assert CANARY not in json.dumps(message["MessageAttributes"])

@@ -1,4 +1,4 @@
-"""The decisions' stream on moto: every new decision is kept as it was written, and told on the bus once or more."""
+"""The decisions' stream on moto: each new decision is archived as written, and published on the bus at least once."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ DECISIONS = [made(1), made(2, "declined"), made(3)]
 
 @pytest.fixture(scope="module")
 def records(module):
-    """What the stream says of three decisions, of which the last one has expired."""
+    """Stream records of three decisions, of which the last one has expired."""
     arn = create_table(TABLE, "NEW_IMAGE")
     store = DynamoDecisionStore("none", TABLE, lambda: None)
     for it in DECISIONS:

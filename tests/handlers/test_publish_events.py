@@ -1,4 +1,4 @@
-"""POST /v1/events on moto's bus: what is accepted arrives, what is refused leaves nothing behind."""
+"""POST /v1/events on moto's bus: accepted events arrive, refused requests have no effect."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_64_kilobytes_are_the_limit(publish):
 
 
 def failing(module, monkeypatch, times: int) -> list[int]:
-    """The bus fails the second entry of so many calls; returns the sizes of the calls."""
+    """Make the bus fail the second entry of a number of calls; returns the sizes of the calls."""
     real, sizes = module.EVENTS.put_events, []
 
     def put_events(*, Entries):  # noqa: N803 - boto3's own name

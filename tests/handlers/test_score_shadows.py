@@ -1,4 +1,4 @@
-"""Shadows on moto: each scores every decision from its record alone, and what it says is a line of the archive."""
+"""Shadows on moto: each scores every decision from its record alone, with one archive line each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GET of a stored decision: the merchant's own bytes again, and for the lender everything that the record holds."""
+"""GET of a stored decision: the merchant's own answer, and the whole record for the lender."""
 
 from __future__ import annotations
 

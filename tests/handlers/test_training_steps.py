@@ -1,4 +1,4 @@
-"""The retraining's three functions and the registry behind them, on moto in this process."""
+"""The training run's three functions and the registry, on moto in this process."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ PACKED = f"s3://{TRAINING}/runs/r1/model/{JOB}/output/model.tar.gz"
 
 
 def leave(s3, made: Bundle, evaluation: dict | None = None) -> dict:
-    """What the jobs leave, and the state that the machine hands to the next step."""
+    """Write the jobs' outputs; returns the state for the next step."""
     key = PACKED.removeprefix(f"s3://{TRAINING}/")
     s3.put_object(Bucket=TRAINING, Key=key, Body=packed(made.to_bytes()))
     written = {**sound(champion=None, comparison=None), **(evaluation or {}), "bundle": made.sha}

@@ -1,4 +1,4 @@
-"""The queue's worker on moto: what can be applied is applied once, the rest is told apart."""
+"""The queue's worker on moto: valid events are applied once, the others are refused or retried."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def module():
 
 @pytest.fixture
 def deliver(module):
-    """Hand bodies to the worker as messages m0, m1 …; returns the ids that must come again."""
+    """Hand bodies to the worker as messages m0, m1 …; returns the ids to redeliver."""
     drain(module.DLQ_URL)
 
     def call(*bodies: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""A bundle is whole, belongs to the code that reads it, and has one spelling."""
+"""Bundles: complete, compatible with the code that reads them, and with one canonical form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine against the LightGBM package: the same bits, and refusals instead of a dead process."""
+"""The engine against the LightGBM package: equal bits, and errors instead of a crashed process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine against the LightGBM package on random models: every kind of split, missing value and objective that serves.
+"""The engine against the LightGBM package on random models of all supported splits, missing values and objectives.
 
 `CANDOR_ENGINE_ROWS` is the number of rows over all models: 100,000 is the proof, the test run takes fewer.
 """

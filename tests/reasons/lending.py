@@ -1,4 +1,4 @@
-"""The lender of this repository with a model of its own: applications of every kind, judged as they are in service."""
+"""The lender of this repository with a model of its own: applications of every kind, assessed as in service."""
 
 from __future__ import annotations
 

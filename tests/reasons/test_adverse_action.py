@@ -1,4 +1,4 @@
-"""Adverse action under Regulation B and the Fair Credit Reporting Act: one test, or more, for each requirement AA1 to AA12."""
+"""Adverse action under Regulation B and the Fair Credit Reporting Act: tests of requirements AA1 to AA12."""
 
 from __future__ import annotations
 
@@ -357,7 +357,7 @@ def test_aa11_the_same_facts_are_told_the_same_again_and_by_another_process():
 
 
 def test_aa11_golden_files_say_what_was_told_before():
-    """The bundle and what it said are kept as files: what changes them changes what people were told."""
+    """The bundle and its reasons are golden files: a change would alter reasons that were sent."""
     kept = Bundle.from_bytes((GOLDEN / "bundle.json").read_bytes())
     by = LoadedBundle(kept.sha, kept)
     golden = json.loads((GOLDEN / "reasons.json").read_text())

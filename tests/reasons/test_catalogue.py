@@ -1,4 +1,4 @@
-"""What a declined person is told: factors that raised the risk against the reference, one to four, in a fixed order."""
+"""Principal reasons: one to four factors that raised the risk against the reference, in a fixed order."""
 
 from __future__ import annotations
 

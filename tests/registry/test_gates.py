@@ -1,4 +1,4 @@
-"""Eight evaluations, each worse in one gate: that gate refuses it, in words, and no other speaks."""
+"""Eight evaluations, each worse in one gate: exactly that gate fails, with its reason."""
 
 from __future__ import annotations
 

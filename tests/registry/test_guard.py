@@ -1,4 +1,4 @@
-"""What live metrics say since a change: a promotion or a challenge that does harm is taken back by one write, and told."""
+"""The guard: a harmful promotion or challenge is reverted by one write, with a notice."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def guarded(monkeypatch):
 
 
 def happened(at: int, traffic: Traffic) -> None:
-    """The scorer's metrics of a moment; of another stage they are nobody's business here."""
+    """The scorer's metrics of a moment; those of another stage must not matter."""
     names = ("Decisions", "Approved", "Degraded", "BundlesFailed")
     for stage, factor in (("test", 1), ("other", 7)):
         boto3.client("cloudwatch").put_metric_data(

@@ -1,4 +1,4 @@
-"""A bundle's life: every step is one that may follow, is told in the audit, and is written with the pointer or not at all."""
+"""Lifecycle: only allowed transitions, each recorded in the audit, atomically with the pointer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What serves is one item: a bundle, and views that do not serve as declared; who moves it knows where it stood."""
+"""The pointer item: a bundle and views' versions, moved with optimistic locking."""
 
 from __future__ import annotations
 

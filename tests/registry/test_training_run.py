@@ -1,4 +1,4 @@
-"""Which job does a step of a run: the latest if it completed and left something, else one of a name that was never used."""
+"""Job of a step: the latest one if it completed with output, else a new one with an unused name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stores under contract: memory, pynamodb and the signed client, the last two on every DynamoDB engine at hand."""
+"""The stores under test: memory, pynamodb and the signed client, the last two on every DynamoDB engine at hand."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _connection_to(url: str) -> Connection:
 
 @dataclass
 class Features:
-    """A feature store under test and a way to remove an item behind its back."""
+    """A feature store under test, and a way to delete an item directly."""
 
     store: FeatureStore
     erase: Callable[[str], None]

@@ -1,4 +1,4 @@
-"""The signed client when the sandbox's clock is not AWS's: signed once more by the time of the refusal, never more often."""
+"""The signed client with a wrong clock: requests are signed again once, by the refusal's Date."""
 
 from __future__ import annotations
 

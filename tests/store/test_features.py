@@ -1,4 +1,4 @@
-"""The contract of a feature store: every implementation gives the same promises."""
+"""The contract of feature stores, for every implementation."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The signed client against a peer that frames HTTP/1.1 as it likes: never another's answer, never beyond the time limit."""
+"""The signed client against arbitrary HTTP/1.1 framing: never a wrong response, never beyond the deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The signed client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
+"""The signed client under faults of network and DynamoDB: always a result in time, never a wrong one."""
 
 from base64 import b64encode
 

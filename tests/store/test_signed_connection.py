@@ -1,4 +1,4 @@
-"""The connection itself, plain and by TLS: messages larger than any buffer, in pieces, and never beyond the time limit."""
+"""The connection itself, plain and by TLS: messages larger than any buffer, in pieces, within the deadline."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def certificate(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["plain", "tls"])
 def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connection]]:
-    """A wire to a peer that does what it is told with its end of it."""
+    """A connection to a scripted peer."""
     secure = request.param == "tls"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
