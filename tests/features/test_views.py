@@ -412,7 +412,7 @@ def test_a_view_is_not_on_standby_for_itself():
     kept = two_versions()
     first = kept.first
     again = FeatureView(first.name, first.entity, first.events, first.aggregations, first.windows)
-    with pytest.raises(DefinitionError, match="already"):
+    with pytest.raises(DefinitionError, match="same version as another view"):
         Definitions(
             entities=kept.all.entities.values(),
             events=kept.all.event_types.values(),
