@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from candor.store.signed import connection as wire
-from candor.store.signed.connection import Connection
+from candor.store.signed.connection import HttpConnection
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 AMPLE_S, SHORT_S = 20.0, 0.3
@@ -51,7 +51,7 @@ def certificate(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connection]]:
+def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], HttpConnection]]:
     """A connection to a scripted peer."""
     secure = request.param == "tls"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -59,9 +59,9 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connec
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     wire._tls.cache_clear()
     started: list[threading.Thread] = []
-    wires: list[Connection] = []
+    wires: list[HttpConnection] = []
 
-    def begin(talk: Talk) -> Connection:
+    def begin(talk: Talk) -> HttpConnection:
         listening = socket.create_server(("127.0.0.1", 0))
 
         def serve() -> None:
@@ -75,7 +75,7 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Connec
         started.append(threading.Thread(target=serve))
         started[-1].start()
         address = (b"localhost", listening.getsockname()[1])
-        wires.append(Connection(address, time.monotonic() + AMPLE_S, secure=secure))
+        wires.append(HttpConnection(address, time.monotonic() + AMPLE_S, secure=secure))
         return wires[-1]
 
     yield begin
@@ -182,6 +182,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate, monkeypat
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ssl.SSLCertVerificationError):
-            Connection((b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True)
+            HttpConnection(
+                (b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True
+            )
         thread.join(AMPLE_S)
     wire._tls.cache_clear()

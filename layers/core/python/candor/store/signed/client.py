@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from candor.errors import StoreUnavailable
 from candor.hmac_key import HmacKey
-from candor.store.signed.connection import BrokenResponse, Connection, header
+from candor.store.signed.connection import BrokenResponse, HttpConnection, header
 
 _REFUSED = (400, 403)
 _CLOCK_REFUSALS = (
@@ -88,7 +88,7 @@ class SignedClient:
         self._host = rest.partition("/")[0]
         self._secure = scheme == "https"
         self._address = _address(self._host, 443 if self._secure else 80)
-        self._connection: Connection | None = None
+        self._connection: HttpConnection | None = None
         self._ahead_s = 0
         """Known offset (s) of AWS's clock from ours; 0 until a request fails for it."""
 
@@ -147,7 +147,7 @@ class SignedClient:
         scope = CredentialScope(_moment(self._now()), self._region, self._service)
         data = message(request, self._host, self._credentials, scope)
         if self._connection is None:
-            self._connection = Connection(self._address, ends, secure=self._secure)
+            self._connection = HttpConnection(self._address, ends, secure=self._secure)
         self._connection.send(data, ends)
         status, head, body = self._connection.receive(ends)
         checksum = header(head, b"\r\nx-amz-crc32:")

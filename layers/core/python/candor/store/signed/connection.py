@@ -36,7 +36,7 @@ class RawResponse(NamedTuple):
     body: bytes
 
 
-class Connection:
+class HttpConnection:
     """A connection to a host. Raises `TimeoutError` at `ends` (s, monotonic), `OSError`, `BrokenResponse`."""
 
     def __init__(self, address: tuple[bytes, int], ends: float, *, secure: bool) -> None:
