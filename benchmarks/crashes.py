@@ -33,7 +33,7 @@ from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.model.bundle import Bundle
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
 from candor.updates import Retention
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
@@ -126,7 +126,7 @@ class Scorers:
         self._mine = threading.local()
         self._lock = threading.Lock()
         self.stores: list[Mortal] = []
-        self._hot: list[HotStore] = []
+        self._hot: list[ScorerStore] = []
 
     def decide(self, call: Call) -> Answered:
         """Sent again until it is answered, as a patient merchant does."""
@@ -144,7 +144,7 @@ class Scorers:
         return found
 
     def _new(self) -> Decider:
-        hot = HotStore(
+        hot = ScorerStore(
             region=REGION,
             features="features",
             synchronous="synchronous",

@@ -19,7 +19,7 @@ from candor.notice import render
 from candor.policy import Policy
 from candor.registry.artifacts import read_bundle, s3_client
 from candor.store.dynamodb import DynamoDecisionStore
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 from cli.options import Shown, common, one_line, print_json, print_pairs
 from cli.replaying import chosen
 from cli.stage import Stage
@@ -98,7 +98,7 @@ def explain_command(decision_id: str, stage: Stage, *, notice: bool, as_json: bo
 )
 @common
 def replay_command(decision_id: str, policy_file: Path | None, stage: Stage, *, as_json: bool) -> None:
-    """Judge DECISION_ID again from its record and its bundle alone, and compare bit for bit.
+    """LoadedBundle DECISION_ID again from its record and its bundle alone, and compare bit for bit.
 
     What serves now does not matter. Exit code 1 if anything differs.
     """
@@ -136,18 +136,18 @@ def decision_of(stage: Stage, decision_id: str) -> Decision:
         return parse_record(stored.record) if stored else chosen(stage, progress, [decision_id])[0]
 
 
-def judge_of(stage: Stage, decision: Decision) -> Judge | None:
+def judge_of(stage: Stage, decision: Decision) -> LoadedBundle | None:
     """The bundle that made a decision, by its hash; None if none did. Raises BundleRefused, StoreUnavailable."""
     return None if decision.bundle is None else judge_named(stage, decision.bundle)
 
 
-def judge_named(stage: Stage, sha: str) -> Judge:
+def judge_named(stage: Stage, sha: str) -> LoadedBundle:
     """A bundle by its hash. Raises BundleRefused, StoreUnavailable."""
     data = read_bundle(s3_client(), stage.output("BundlesBucketName"), sha)
-    return Judge(sha, Bundle.from_bytes(data, sha))
+    return LoadedBundle(sha, Bundle.from_bytes(data, sha))
 
 
-def features_of(decision: Decision, model: Judge | None) -> Sequence[str] | None:
+def features_of(decision: Decision, model: LoadedBundle | None) -> Sequence[str] | None:
     """Names of a record's values, from its bundle or from the definitions that are kept; None if neither tells."""
     if model is not None:
         return model.bundle.features
@@ -197,7 +197,7 @@ def shown(decision: Decision, features: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def explained(decision: Decision, model: Judge | None) -> dict[str, Any]:
+def explained(decision: Decision, model: LoadedBundle | None) -> dict[str, Any]:
     """JSON form of why a decision came out as it did; factors from the one that raised the risk most on."""
     texts = {reason.code: reason.text for reason in (model.bundle.reasons if model else REASONS)}
     owed = decision.adverse_action
@@ -218,7 +218,7 @@ def explained(decision: Decision, model: Judge | None) -> dict[str, Any]:
     }
 
 
-def _factors(decision: Decision, model: Judge) -> list[Mapping[str, Any]]:
+def _factors(decision: Decision, model: LoadedBundle) -> list[Mapping[str, Any]]:
     parts = model.catalogue.by_factor(model.booster.contributions(decision.vector.values)[:-1])
     reference = model.bundle.reason_reference
     rows = [

@@ -64,7 +64,7 @@ def flip(view: str, version: str, by: str, stage: Stage, as_json: bool) -> None:
     DEFINITIONS.serving({view: version})  # refuses what cannot serve
     registry = stage.registry
     wanted = None if version == declared else version
-    _print(registry.flip(view, wanted, by=by, at=SystemClock().now_ms()), as_json=as_json)
+    _print(registry.switch_version(view, wanted, by=by, at=SystemClock().now_ms()), as_json=as_json)
 
 
 @features.command()

@@ -10,7 +10,7 @@ import click
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.registry.artifacts import require_bundle, s3_client
-from candor.registry.lifecycle import CHALLENGER, CHAMPION, Proposal, Word
+from candor.registry.lifecycle import CHALLENGER, CHAMPION, Actor, Proposal
 from candor.registry.pointer import Pointer
 from cli.model_reports import (
     compare_command,
@@ -171,10 +171,10 @@ def _with_file(stage: Stage, bundle: str) -> str:
     return sha
 
 
-def _spoken(stage: Stage, by: str, why: str) -> Word:
+def _spoken(stage: Stage, by: str, why: str) -> Actor:
     """AWS is asked who it is only where that matters."""
     asked = stage.output("PromotionApproval") == TWO_PERSONS
-    return Word(by, SystemClock().now_ms(), why, stage.identity() if asked else "")
+    return Actor(by, SystemClock().now_ms(), why, stage.identity() if asked else "")
 
 
 def _propose(stage: Stage, sha: str, proposal: Proposal, *, as_json: bool) -> None:

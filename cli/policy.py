@@ -14,7 +14,7 @@ from candor.decision import Decision
 from candor.errors import BundleRefused
 from candor.policy import Policy
 from candor.policy.validation import Known, faults
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 from cli.decisions import judge_named, judge_of, read_table
 from cli.model_reports import named_bundle
 from cli.options import Shown, common, interval, one_line, print_json, print_pairs
@@ -61,7 +61,7 @@ def backtest_command(
     *,
     as_json: bool,
 ) -> None:
-    """Judge archived decisions again with another table or model: approvals, expected loss, who changes sides.
+    """LoadedBundle archived decisions again with another table or model: approvals, expected loss, who changes sides.
 
     Nothing is written. A decision reaches the archive within minutes.
     """
@@ -127,10 +127,10 @@ def read_faultless(file: Path) -> dict[str, Any]:
     return table
 
 
-_JUDGES: dict[str, Judge | None] = {}
+_JUDGES: dict[str, LoadedBundle | None] = {}
 
 
-def _own(stage: Stage, decision: Decision) -> Judge | None:
+def _own(stage: Stage, decision: Decision) -> LoadedBundle | None:
     """The model of a decision, read once; None where there was none, or its file is gone."""
     sha = decision.bundle
     if sha is not None and sha not in _JUDGES:

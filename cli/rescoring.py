@@ -52,7 +52,7 @@ class Wanted(NamedTuple):
     help="The table that decides. Default: the bundle's own.",
 )
 @click.option("--name", help="Name of the rescoring; the same name goes on. Default: by the time.")
-@click.option("--here", is_flag=True, help="Judge on this machine instead of by a job for each day.")
+@click.option("--here", is_flag=True, help="LoadedBundle on this machine instead of by a job for each day.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),

@@ -11,10 +11,10 @@ from unittest.mock import patch
 import polars as pl
 
 from candor.errors import StoreUnavailable
-from candor.features.plan import Plan, Row
+from candor.features.plan import Row, ViewPlan
 from candor.features.state import ViewState
 from candor.features.vector import Version
-from candor.features.voids import Evidence
+from candor.features.voids import VoidEvidence
 from candor.features.windows import Window
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates
 from history.asof import stream
@@ -116,11 +116,11 @@ def _narrow(window: Window, q: int) -> int | None:
     return None if start is None else start + 1
 
 
-def _subtracted(_state: ViewState, *_arguments: Any) -> Evidence:
-    return Evidence.COUNTED
+def _subtracted(_state: ViewState, *_arguments: Any) -> VoidEvidence:
+    return VoidEvidence.COUNTED
 
 
-def _same(_plan: Plan, _row: Row) -> int:
+def _same(_plan: ViewPlan, _row: Row) -> int:
     return 1
 
 
@@ -165,7 +165,7 @@ PLANTS = {
     "marker-without-transaction": Plant(client=SplitClient),
     "version-reuse-after-expiry": Plant(table=SameBirthTable),
     "orphan-subtracted": Plant(replaced=(ViewState, "_resolve", _subtracted)),
-    "voids-own-data-used": Plant(replaced=(Plan, "fingerprint", _same)),
+    "voids-own-data-used": Plant(replaced=(ViewPlan, "fingerprint", _same)),
     "correction-known-too-early": Plant(replaced=(stream, "_known_at", _unknown)),
     "sweep-decides": Plant(replaced=(ViewState, "_counting", _never_expired)),
 }

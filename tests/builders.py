@@ -98,7 +98,7 @@ def view_of(windows: Sequence[str], entity: Entity = customer) -> FeatureView:
 
 
 def definitions_of(*views: FeatureView) -> Definitions:
-    """Views on the two entities; here an item may have any size."""
+    """Views on the two entities; the size of items is not limited here."""
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         return Definitions(entities=[customer, shop], events=[paid, failed], views=views)
 
@@ -132,7 +132,7 @@ def only_key(view: FeatureView, entity_key: str) -> str:
 
 
 def stored_values(store: FeatureStore, view: FeatureView, entity_key: str, q: int = NOW) -> Sequence[float]:
-    """What the store's items of one entity answer at `q`, all shards of it."""
+    """Values at `q` of an entity's items in the store, all shards included."""
     reads = store.load(view.item_keys(entity_key))
     return view_values(view, list(reads.values()), q)[1]
 
@@ -143,7 +143,7 @@ def bits(values: Iterable[float]) -> list[str]:
 
 
 def random_event(number: int, definitions: Definitions, moments: Sequence[int], rng: random.Random) -> Event:
-    """A valid event of a random declared type, with other types' fields carried as undeclared data."""
+    """A valid event of a random declared type, with other types' fields as undeclared data."""
     kind = rng.choice(list(definitions.event_types.values()))
     data = {name: _random_value(field, rng) for name, field in kind.fields.items()}
     data = {name: value for name, value in data.items() if value is not None}

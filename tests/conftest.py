@@ -1,4 +1,4 @@
-"""Hygiene for every test: no real account, no real network, the same examples in CI every time."""
+"""Isolation of every test: no real account, no real network, deterministic examples in CI."""
 
 import ipaddress
 import os
@@ -54,11 +54,11 @@ def thorough(pytestconfig: pytest.Config) -> bool:
 
 
 LONGEST_FIRST = ("system", "simulation", "infra")
-"""Folders that one worker takes as a whole, because of what they share or how long they take."""
+"""Folders that run on one worker as a whole, for shared fixtures or run time."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A folder that is named as a marker carries it: tests/infra, tests/system. With several workers the longest begin first."""
+    """Mark folders named as a marker (tests/infra, tests/system); with several workers the longest run first."""
     for item in items:
         for marker in {"infra", "system"} & set(item.path.parts):
             item.add_marker(marker)
@@ -90,7 +90,7 @@ def _stays_here(family: int, address: Any) -> bool:
 
 @pytest.fixture(autouse=True)
 def no_outside_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse every connection that would leave this machine."""
+    """Refuse connections to other machines."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:

@@ -1,4 +1,4 @@
-"""Decision tables as short as their tests: one row a line."""
+"""Compact decision tables for tests: one row per line."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def row(
 def table(
     rows: Sequence[Mapping[str, str]], inputs: Mapping[str, str], hit_policy: str = "collect"
 ) -> dict[str, Any]:
-    """The JDM graph around one table; `inputs` maps a column's id to its expression. Limits are columns where a row has them."""
-    outputs = [*OUTPUTS, *(name for name in LIMITS if any(name in one for one in rows))]
+    """JDM graph of one table; `inputs` maps column ids to expressions. Limits are columns if a row has them."""
+    outputs = [*OUTPUTS, *(name for name in LIMITS if any(name in row for row in rows))]
     content = {
         "hitPolicy": hit_policy,
         "inputs": [
             {"id": key, "name": key, "type": "expression", "field": text} for key, text in inputs.items()
         ],
         "outputs": [{"id": name, "name": name, "type": "expression", "field": name} for name in outputs],
-        "rules": [dict(one) for one in rows],
+        "rules": [dict(row) for row in rows],
     }
     kinds = {
         "in": ("inputNode", {}),

@@ -1,4 +1,4 @@
-"""Moments as text and as integers."""
+"""RFC 3339 text and integer milliseconds."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What comes in: strict parsing, refusals that name the field and never repeat a value."""
+"""Contracts: strict parsing, and errors that name the field and never repeat a value."""
 
 import copy
 import json
@@ -97,8 +97,8 @@ def test_only_what_is_needed_is_required():
     checkout = parse_checkout(json.dumps(least).encode())
     assert (checkout.tax_amount, checkout.device, checkout.occurred_at) == (0, None, None)
     for name in least:
-        found = refusal(parse_checkout, changed(least, name, MISSING))
-        assert (found.code, found.field, found.detail) == (
+        error = refusal(parse_checkout, changed(least, name, MISSING))
+        assert (error.code, error.field, error.detail) == (
             "invalid_field",
             name,
             "A required field is missing.",
@@ -108,8 +108,8 @@ def test_only_what_is_needed_is_required():
 @pytest.mark.parametrize("path", MONEY)
 @pytest.mark.parametrize("value", [-1, MAX_AMOUNT + 1, 10**40, 10.0, 10.5, "10", True, None, SECRET, [1]])
 def test_money_is_integer_minor_units_within_bounds(path, value):
-    found = refusal(parse_checkout, changed(CHECKOUT, path, value))
-    assert (found.code, found.field) == ("invalid_field", shown(path))
+    error = refusal(parse_checkout, changed(CHECKOUT, path, value))
+    assert (error.code, error.field) == ("invalid_field", shown(path))
 
 
 @pytest.mark.parametrize(
@@ -142,29 +142,29 @@ def test_money_is_integer_minor_units_within_bounds(path, value):
     ],
 )
 def test_fields_out_of_their_bounds_are_named(path, value):
-    found = refusal(parse_checkout, changed(CHECKOUT, path, value))
-    assert (found.code, found.field) == ("invalid_field", shown(path))
+    error = refusal(parse_checkout, changed(CHECKOUT, path, value))
+    assert (error.code, error.field) == ("invalid_field", shown(path))
 
 
 @pytest.mark.parametrize(
     "path", ["checkout_note", "items.0.note", "applicant.name", "offer.apr", "device.os"]
 )
 def test_unknown_fields_are_refused(path):
-    found = refusal(parse_checkout, changed(CHECKOUT, path, SECRET))
-    assert (found.code, found.field) == ("invalid_field", shown(path))
+    error = refusal(parse_checkout, changed(CHECKOUT, path, SECRET))
+    assert (error.code, error.field) == ("invalid_field", shown(path))
 
 
 @pytest.mark.parametrize("name", [SECRET, "4242424242424242", "a b", "x" * 100, "$", "`", "naïve"])
 def test_an_unknown_field_that_is_no_plain_word_is_not_repeated(name):
-    found = refusal(parse_checkout, changed(CHECKOUT, "applicant", {"token": "t", name: 1}))
-    assert name not in f"{found} {found.field}"
-    assert found.field == "applicant"
+    error = refusal(parse_checkout, changed(CHECKOUT, "applicant", {"token": "t", name: 1}))
+    assert name not in f"{error} {error.field}"
+    assert error.field == "applicant"
 
 
 @pytest.mark.parametrize("currency", ["usd", "US", "XXX", "USDX", "", " USD", SECRET])
 def test_unknown_currencies_are_refused(currency):
-    found = refusal(parse_checkout, changed(CHECKOUT, "currency", currency))
-    assert (found.code, found.field) == ("unknown_currency", "currency")
+    error = refusal(parse_checkout, changed(CHECKOUT, "currency", currency))
+    assert (error.code, error.field) == ("unknown_currency", "currency")
 
 
 @pytest.mark.parametrize("path", ["total", "tax_amount", "items.1.unit_price", "items.1.qty"])
@@ -172,8 +172,8 @@ def test_the_total_must_equal_its_parts(path):
     inner = CHECKOUT
     for step in path.split("."):
         inner = inner[int(step) if step.isdigit() else step]
-    found = refusal(parse_checkout, changed(CHECKOUT, path, inner + 1))
-    assert (found.code, found.field) == ("total_mismatch", "total")
+    error = refusal(parse_checkout, changed(CHECKOUT, path, inner + 1))
+    assert (error.code, error.field) == ("total_mismatch", "total")
 
 
 @given(
@@ -198,8 +198,8 @@ def test_the_total_rule_holds_for_every_basket(rows, tax, shipping, discount, wr
 )
 @pytest.mark.parametrize(("parse", "base"), [(parse_checkout, CHECKOUT), (parse_event, EVENT)])
 def test_moments_need_an_offset_and_come_after_1970(parse, base, when):
-    found = refusal(parse, changed(base, "occurred_at", when))
-    assert (found.code, found.field) == ("invalid_timestamp", "occurred_at")
+    error = refusal(parse, changed(base, "occurred_at", when))
+    assert (error.code, error.field) == ("invalid_timestamp", "occurred_at")
 
 
 NOT_JSON = {
@@ -255,8 +255,8 @@ def test_whatever_comes_is_refused_in_words(body):
 )
 @pytest.mark.parametrize("value", [SECRET, [SECRET], {SECRET: SECRET}, {"token": [SECRET]}], ids=repr)
 def test_a_refusal_never_repeats_the_value(name, value):
-    told = refusal(parse_checkout, changed(CHECKOUT, name, value))
-    assert SECRET not in f"{told} {told.detail} {told.field}"
+    error = refusal(parse_checkout, changed(CHECKOUT, name, value))
+    assert SECRET not in f"{error} {error.detail} {error.field}"
 
 
 def test_an_event_is_read_with_its_moment_in_utc():
@@ -288,14 +288,14 @@ def test_an_event_is_read_with_its_moment_in_utc():
     ],
 )
 def test_an_event_of_another_shape_is_refused_with_the_field(path, value, field):
-    found = refusal(parse_event, changed(EVENT, path, value))
-    assert (found.code, found.field) == ("invalid_field", field)
+    error = refusal(parse_event, changed(EVENT, path, value))
+    assert (error.code, error.field) == ("invalid_field", field)
 
 
 @pytest.mark.parametrize("version", [0, 2])
 def test_other_schema_versions_are_refused(version):
-    found = refusal(parse_event, {**EVENT, "schema_version": version})
-    assert (found.code, found.field) == ("unknown_schema_version", "schema_version")
+    error = refusal(parse_event, {**EVENT, "schema_version": version})
+    assert (error.code, error.field) == ("unknown_schema_version", "schema_version")
 
 
 def test_the_data_of_an_event_are_carried_as_they_are():
@@ -310,7 +310,7 @@ def test_an_envelope_without_a_detail_is_refused():
 @pytest.mark.parametrize("voided_at", [None, 1_800_000_000_001])
 @pytest.mark.parametrize("known_at", [None, 1_800_000_000_002])
 def test_an_event_survives_its_own_encoding(voided_at, known_at):
-    one = Event(
+    event = Event(
         "e",
         "payment.succeeded",
         1_800_000_000_000,
@@ -319,9 +319,9 @@ def test_an_event_survives_its_own_encoding(voided_at, known_at):
         voided_at,
         known_at,
     )
-    assert parse_event(encode_event(one), HISTORY) == one
-    assert (b"voided_at" in encode_event(one)) is (voided_at is not None)
-    assert (b"known_at" in encode_event(one)) is (known_at is not None)
+    assert parse_event(encode_event(event), HISTORY) == event
+    assert (b"voided_at" in encode_event(event)) is (voided_at is not None)
+    assert (b"known_at" in encode_event(event)) is (known_at is not None)
 
 
 def enveloped(source, **changed):
@@ -359,5 +359,5 @@ def test_nothing_is_known_before_it_happened(voided_at, known_at, known_from):
 
 
 def test_a_void_is_told_from_its_event_by_its_deduplication_id():
-    one = Event("e", "t", 1, {}, {})
-    assert (one.dedup_id, msgspec.structs.replace(one, voided_at=2).dedup_id) == ("e", "e~void")
+    event = Event("e", "t", 1, {}, {})
+    assert (event.dedup_id, msgspec.structs.replace(event, voided_at=2).dedup_id) == ("e", "e~void")

@@ -1,4 +1,4 @@
-"""What a cold start pays for: importing the scorer loads nothing that scoring does not need."""
+"""Imports at a cold start: the scorer loads nothing that scoring does not need."""
 
 import json
 import os
@@ -28,18 +28,18 @@ HEAVY = (
     "sklearn",
 )
 SLOW = ("ast", "dataclasses", "inspect", "pathlib", "typing_extensions")
-"""Parts of the standard library, and one package beside it, that cost a cold start more than what they would be used for."""
+"""Modules whose import costs more than it is worth at a cold start."""
 
 SETTINGS = {
     "GATES": json.dumps(asdict(Thresholds())),
     "GUARD": json.dumps({"hours": 1, "min_decisions": 1, "max_degraded": 0.1, "max_approval_change": 0.1}),
 }
-"""What a handler reads as it is imported; all else may be anything."""
+"""Environment variables that handlers parse at import; the others may have any value."""
 
 ELSEWHERE = ("aws_cdk", "local", "moto", "stacks", "training")
 UNDEPLOYED = ("lightgbm", "numpy", "pandas", "pydantic", "scipy", "sklearn")
 WITH_HISTORY = ("heal_features", "index_archive")
-"""Functions that have the layer of `history`; who has it else is told by tests/infra/test_functions.py."""
+"""Functions that have the layer of `history`; tests/infra/test_functions.py checks the list."""
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The event path around a store that fails, conflicts and forgets to answer: nothing lost, nothing counted twice."""
+"""The event path with a store that fails, conflicts and loses responses: no event lost or counted twice."""
 
 import random
 from unittest.mock import patch
@@ -48,7 +48,7 @@ def pauses():
 
 
 class Recording(MemoryFeatureStore):
-    """Keeps every commit that was tried."""
+    """Records every commit tried."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ def run(events, store, definitions=BOTH, now=NOW, **more):
 
 
 def values_of(store, view=VIEW, key="ann", q=NOW):
-    """What stands, without the store's troubles."""
+    """Current items, without the store's faults."""
     reads = [store.items.get(item, ABSENT) for item in view.item_keys(key)]
     return bits(view_values(view, reads, q)[1])
 
@@ -104,7 +104,7 @@ def test_one_commit_for_each_view_and_entity_whatever_the_number_of_events():
     store = Recording()
     outcome = run(events, store)
     assert (outcome.refused, outcome.failed) == ({}, {})
-    shards = {SHOP_VIEW.item_key("mer", one.id) for one in events}
+    shards = {SHOP_VIEW.item_key("mer", event.id) for event in events}
     assert sorted(commit.key for commit in store.commits) == sorted([only_key(VIEW, "ann"), *shards])
     assert values_of(store) == wanted(events)
     assert values_of(store, SHOP_VIEW, "mer") == wanted(events, SHOP_VIEW, "mer")
@@ -217,7 +217,7 @@ def test_a_damaged_item_fails_its_events_and_stays_as_it_is():
 
 
 def test_an_event_that_failed_in_one_view_is_counted_once_in_all_after_redelivery():
-    one = [event("e", NOW - 1, entities=PAIR, amount=1)]
+    events = [event("e", NOW - 1, entities=PAIR, amount=1)]
     store = Recording()
     committing, broken = store.commit, only_key(VIEW, "ann")
 
@@ -227,18 +227,18 @@ def test_an_event_that_failed_in_one_view_is_counted_once_in_all_after_redeliver
         return committing(wanted_commit)
 
     store.commit = commit
-    assert run(one, store).failed == {"e": "no answer"}
+    assert run(events, store).failed == {"e": "no answer"}
     store.commit = committing
-    assert run(one, store).failed == {}
-    assert values_of(store) == wanted(one)
-    assert values_of(store, SHOP_VIEW, "mer") == wanted(one, SHOP_VIEW, "mer")
+    assert run(events, store).failed == {}
+    assert values_of(store) == wanted(events)
+    assert values_of(store, SHOP_VIEW, "mer") == wanted(events, SHOP_VIEW, "mer")
 
 
 @pytest.mark.parametrize("entity", [customer, shop], ids=["ring", "markers"])
 def test_a_commit_whose_answer_was_lost_is_not_applied_again(entity):
     view = view_of(["lifetime"], entity)
     definitions = definitions_of(view)
-    one = [event("e", NOW - 1, entities={entity.name: "x"}, amount=1)]
+    events = [event("e", NOW - 1, entities={entity.name: "x"}, amount=1)]
     store = MemoryFeatureStore()
     committing = store.commit
 
@@ -247,10 +247,10 @@ def test_a_commit_whose_answer_was_lost_is_not_applied_again(entity):
         raise StoreUnavailable("the answer was lost")
 
     store.commit = lost
-    assert run(one, store, definitions).failed == {"e": "the answer was lost"}
+    assert run(events, store, definitions).failed == {"e": "the answer was lost"}
     store.commit = committing
-    assert run(one, store, definitions).failed == {}
-    assert values_of(store, view, "x") == wanted(one, view, "x")
+    assert run(events, store, definitions).failed == {}
+    assert values_of(store, view, "x") == wanted(events, view, "x")
 
 
 @pytest.mark.parametrize("entity", [customer, shop], ids=["ring", "markers"])
@@ -298,7 +298,7 @@ def test_endless_conflicts_are_left_to_redelivery(pauses):
 
 
 def test_after_a_conflict_a_writer_waits_and_looks_again(pauses):
-    """What stood at the moment of the conflict is out of date after a pause: it would lose once more."""
+    """The item of the conflict is outdated after the pause: writing on it would conflict again."""
     pauses.clear()
     store = Recording()
     run([event("first", NOW - 9, amount=1)], store)
@@ -365,7 +365,7 @@ def test_under_any_trouble_redelivery_until_done_gives_the_oracles_state(seed, w
         batch, queue = queue[:25], queue[25:]
         outcome = run(batch, store, writers=writers)
         assert not outcome.refused
-        queue += [one for one in batch if one.id in outcome.failed]
+        queue += [event for event in batch if event.id in outcome.failed]
         if not queue:
             break
     assert not queue
@@ -384,10 +384,10 @@ def test_versions_count_commits():
 def test_items_of_a_synchronous_view_have_a_store_of_their_own():
     burst = FeatureView("burst", customer, [paid, failed], [Count()], ["1h"], synchronous=True)
     store, synchronous = Recording(), Recording()
-    one = [event("e", NOW, entities=PAIR)]
-    assert run(one, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
+    events = [event("e", NOW, entities=PAIR)]
+    assert run(events, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
     assert (set(store.items), set(synchronous.items)) == ({only_key(VIEW, "ann")}, {only_key(burst, "ann")})
-    assert run(one, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
+    assert run(events, store, definitions_of(VIEW, burst), synchronous_store=synchronous).failed == {}
     assert len(synchronous.commits) == 1, "the copy is known there"
 
 

@@ -1,4 +1,4 @@
-"""Rows that fire become one verdict; a table that cannot be evaluated says so before it serves."""
+"""Rows that fire combine to one verdict; invalid tables are refused before they serve."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import math
 import pytest
 
 from candor.errors import PolicyError
-from candor.policy import Facts, Policy, Row, Verdict, combine
+from candor.policy import Facts, Policy, PolicyVerdict, TableRow, combine
 from tests.decision_tables import row, table
 
 OUTCOMES = ("approved", "declined", "action_required")
 KINDS = [
-    Row(f"{outcome[0]}{component[0]}{reason}", outcome, component, reason)
+    TableRow(f"{outcome[0]}{component[0]}{reason}", outcome, component, reason)
     for outcome in OUTCOMES
     for component in ("policy", "model")
     for reason in ("H1", "H2", None)
@@ -44,7 +44,7 @@ def fires(condition: str, expression: str = 'features["missing"]', **known) -> b
 
 def test_every_combination_of_up_to_three_rows_gives_the_verdict_that_its_worst_row_demands():
     for rows in itertools.chain.from_iterable(itertools.product(KINDS, repeat=n) for n in range(4)):
-        outcomes = {found.outcome for found in rows}
+        outcomes = {row.outcome for row in rows}
         hard = [r for r in rows if (r.outcome, r.component) == ("declined", "policy")]
         verdict = combine(list(rows))
         assert verdict.rules == [r.rule for r in rows]
@@ -55,13 +55,15 @@ def test_every_combination_of_up_to_three_rows_gives_the_verdict_that_its_worst_
             assert (verdict.outcome, verdict.component) == ("action_required", "policy")
         else:
             assert (verdict.outcome, verdict.component) == ("approved", None)
-        told = [r.reason for r in hard]
-        assert verdict.reasons == sorted(set(told), key=told.index)
+        codes = [r.reason for r in hard]
+        assert verdict.reasons == sorted(set(codes), key=codes.index)
 
 
 def test_a_hard_rule_speaks_alone_even_where_the_score_failed_too():
-    verdict = combine([Row("score", "declined", "model", "M1"), Row("flag", "declined", "policy", "H1")])
-    assert verdict == Verdict("declined", "policy", ["score", "flag"], ["H1"])
+    verdict = combine(
+        [TableRow("score", "declined", "model", "M1"), TableRow("flag", "declined", "policy", "H1")]
+    )
+    assert verdict == PolicyVerdict("declined", "policy", ["score", "flag"], ["H1"])
 
 
 # Tables
@@ -81,9 +83,9 @@ def test_rows_fire_in_table_order_and_all_that_hold_do():
         )
     )
     verdict = policy.decide(facts(score=0.7))
-    assert verdict == Verdict("declined", "policy", ["review", "limit", "score", "flag"], ["H2", "H1"])
+    assert verdict == PolicyVerdict("declined", "policy", ["review", "limit", "score", "flag"], ["H2", "H1"])
     assert policy.decide(facts(amount=200)).rules == ["review", "flag"]
-    assert policy.decide(facts(amount=1)) == Verdict("approved", None, [], [])
+    assert policy.decide(facts(amount=1)) == PolicyVerdict("approved", None, [], [])
 
 
 @pytest.mark.parametrize(

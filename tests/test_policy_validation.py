@@ -1,4 +1,4 @@
-"""A table is checked before it is part of a bundle: what never fires, what nothing has, what has no reason."""
+"""Validation of tables: unreachable rows, unknown names, missing reasons."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KNOWN = Known({"loans.count.7d", "request.amount"}, {"loans"}, {"H1", "H2"})
 LOANS = 'features["loans.count.7d"]'
 
 
-def found(rows, hit_policy="collect", **inputs) -> list[str]:
+def faults_of(rows, hit_policy="collect", **inputs) -> list[str]:
     return faults(table(rows, inputs, hit_policy), KNOWN)
 
 
@@ -48,7 +48,7 @@ def lenders_own() -> Known:
     ],
 )
 def test_a_condition_that_nothing_meets_is_a_row_that_never_fires(field, cell):
-    [fault] = found([row("fine", reason="H1", when=""), row("dead", reason="H1", when=cell)], when=field)
+    [fault] = faults_of([row("fine", reason="H1", when=""), row("dead", reason="H1", when=cell)], when=field)
     assert fault.startswith("row 2 (dead) never fires")
 
 
@@ -69,7 +69,7 @@ def test_a_condition_that_nothing_meets_is_a_row_that_never_fires(field, cell):
     ],
 )
 def test_a_condition_that_something_meets_is_none(field, cell):
-    assert found([row("fires", reason="H1", when=cell)], when=field) == []
+    assert faults_of([row("fires", reason="H1", when=cell)], when=field) == []
 
 
 def test_two_columns_of_one_fact_must_hold_together():
@@ -77,7 +77,7 @@ def test_two_columns_of_one_fact_must_hold_together():
         row("dead", reason="H1", low="> 10", high="< 5"),
         row("fires", reason="H1", low="> 1", high="< 5"),
     ]
-    [fault] = found(rows, low=LOANS, high=LOANS)
+    [fault] = faults_of(rows, low=LOANS, high=LOANS)
     assert "row 1 (dead)" in fault
 
 
@@ -88,11 +88,11 @@ def test_of_the_first_hit_a_row_that_others_cover_together_is_found():
         row("none", reason="H1", a="null"),
         row("rest", reason="H2", b='"USD"'),
     ]
-    [fault] = found(rows, "first", a=LOANS, b="currency")
+    [fault] = faults_of(rows, "first", a=LOANS, b="currency")
     assert fault == "row 4 (rest) never fires: rows before it take all that meet it"
     open_rows = [rows[0], rows[1], row("rest", reason="H2")]
-    assert found(open_rows, "first", a=LOANS, b="currency") == [], "who has no loans meets the last"
-    assert found(rows, a=LOANS, b="currency") == [], "where all rows fire none takes another's place"
+    assert faults_of(open_rows, "first", a=LOANS, b="currency") == [], "who has no loans meets the last"
+    assert faults_of(rows, a=LOANS, b="currency") == [], "where all rows fire none takes another's place"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_of_the_first_hit_a_row_that_others_cover_together_is_found():
     ],
 )
 def test_a_name_that_nothing_has_is_found(field, why):
-    assert any(why in fault for fault in found([row("r", reason="H1", when="> 0")], when=field))
+    assert any(why in fault for fault in faults_of([row("r", reason="H1", when="> 0")], when=field))
 
 
 @pytest.mark.parametrize(
@@ -115,19 +115,19 @@ def test_a_name_that_nothing_has_is_found(field, why):
         ({"reason": '"H9"'}, 'no reason "H9"'),
         ({"outcome": '"maybe"'}, "maybe"),
         ({"outcome": 'amount > 3 ? "declined" : "approved"'}, "constant"),
-        ({"component": '"model"'}, "does not look at the score"),
+        ({"component": '"model"'}, "no condition reads the score"),
         ({"outcome": '"approved"', "reason": "null", "limit": "100"}, "needs its reason"),
         ({"outcome": '"approved"', "limit": "0"}, "limit"),
         ({"outcome": '"approved"', "limit": "10.5"}, "limit"),
     ],
 )
 def test_an_outcome_without_its_reason_is_found(changes, why):
-    [fault] = found([row("r", reason="H1", when="> 5") | {"limit": "null"} | changes], when="amount")
+    [fault] = faults_of([row("r", reason="H1", when="> 5") | {"limit": "null"} | changes], when="amount")
     assert why in fault
 
 
 def test_two_rows_of_one_name_are_found():
-    [fault] = found([row("r", reason="H1", when="> 5"), row("r", reason="H1", when="> 9")], when="amount")
+    [fault] = faults_of([row("r", reason="H1", when="> 5"), row("r", reason="H1", when="> 9")], when="amount")
     assert 'another row is named "r"' in fault
 
 

@@ -25,7 +25,7 @@ def train(
     drivers: Mapping[str, float],
     seed: int = 7,
 ) -> Bundle:
-    """A bundle whose risk rises with the `drivers` (feature: where it is highest); half of its rows are above the cut-off."""
+    """A bundle whose risk rises with the `drivers` (riskiest value by feature); half of its rows exceed the cut-off."""
     rows, bad = _population(definitions, drivers, seed)
     columns = list(definitions.features)
     parameters = {

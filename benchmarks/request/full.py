@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.request.world import CUSTOMERS, SETTINGS, proxied
 from candor.clock import Deadline
-from candor.decide import Attempt, Decider, Proposal, Scope
+from candor.decide import Attempt, Decider, DecisionScope, ProposedDecision
 from candor.decision import answer, decided, to_record
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
@@ -29,9 +29,9 @@ class Steps:
         self.decider: Decider = module.SCORER.decider()
         self.attempt: Attempt = attempt_of(rest.Request(proxied(customer)), replay_allowed=False)
         scope, reads = self.decider._read(self.attempt.application, Deadline(20.0))  # noqa: SLF001 - parts of it
-        self.scope: Scope = scope
+        self.scope: DecisionScope = scope
         self.reads = reads
-        self.proposal: Proposal = self.decider._propose(self.attempt, scope, reads)  # noqa: SLF001 - as above
+        self.proposal: ProposedDecision = self.decider._propose(self.attempt, scope, reads)  # noqa: SLF001 - as above
         self.decision = self.proposal.decision
         champion = scope.chosen.serving.champion
         assert champion is not None, "the stub's bundle does not serve"

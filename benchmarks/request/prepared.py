@@ -22,7 +22,7 @@ from candor.features.vector import FeatureVector
 from candor.model.bundle import Calibration
 from candor.model.engine import Booster
 from candor.store.protocol import DecisionStore, Snapshot, StoredDecision
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
 
 GROUPS = tuple(f"view{place}" for place in range(4))
@@ -99,9 +99,9 @@ class Prepared:
         )
 
 
-def lean_store() -> HotStore:
+def lean_store() -> ScorerStore:
     """The scorer's client, on the table of finished items."""
-    return HotStore(
+    return ScorerStore(
         region=os.environ["AWS_REGION"],
         features="packed",
         synchronous="synchronous",

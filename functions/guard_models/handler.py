@@ -1,4 +1,4 @@
-"""Every few minutes: takes the latest promotion or challenge back where live metrics say that it does harm."""
+"""Every few minutes: reverts the latest promotion or challenge if live metrics show harm."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from candor.clock import SystemClock
-from candor.registry.guard import Guard, Limits
+from candor.registry.guard import Guard, GuardLimits
 from candor.registry.registry import Registry
 
 LOGGER = Logger()
@@ -22,15 +22,15 @@ GUARD = Guard(
     sns=boto3.client("sns", config=PATIENCE),
     topic=os.environ["NOTICES_TOPIC"],
     stage=os.environ["STAGE"],
-    limits=Limits.parse(os.environ["GUARD"]),
+    limits=GuardLimits.parse(os.environ["GUARD"]),
 )
 
 
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """What was taken back and why; nothing, as nearly always."""
-    told = GUARD.check(SystemClock().now_ms())
-    METRICS.add_metric("ModelsTakenBack", MetricUnit.Count, int(told["taken_back"] is not None))
-    LOGGER.info("guarded", extra=told)
-    return told
+    """Check the latest change; returns what was reverted and why."""
+    outcome = GUARD.check(SystemClock().now_ms())
+    METRICS.add_metric("ModelsTakenBack", MetricUnit.Count, int(outcome["taken_back"] is not None))
+    LOGGER.info("guarded", extra=outcome)
+    return outcome

@@ -1,4 +1,4 @@
-"""SQS → feature items: makes stale items exact again, from the archive."""
+"""SQS → feature items: rebuilds stale items from the archive."""
 
 import os
 from typing import Any
@@ -43,7 +43,7 @@ WORKER = Worker(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Bring each item one step on; ask for those again that time alone will not heal."""
+    """Advance the healing of each item by one step; failed messages are redelivered."""
     messages = [Message(record["messageId"], record["body"].encode()) for record in event["Records"]]
     outcome = WORKER.work(messages)
     for message, cause in outcome.failed:

@@ -1,4 +1,4 @@
-"""Every hour: brings the index of the archive up to date, from which stale items are healed."""
+"""Every hour: updates the index of the archive, from which stale items are healed."""
 
 import os
 from typing import Any
@@ -21,13 +21,13 @@ PATIENCE = Config(connect_timeout=2, read_timeout=60, retries={"total_max_attemp
 ARCHIVE = ArchiveBucket(boto3.client("s3", config=PATIENCE), os.environ["ARCHIVE_BUCKET"])
 CLOCK = SystemClock()
 OBJECT_MS = int(os.environ["OBJECT_SECONDS"]) * 1_000
-"""The longest that one index object takes: what is begun must end within the invocation."""
+"""Longest time (ms) to write an index object, which must end within the invocation."""
 
 
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Index what came; with `whole` also what came late, was rewritten or expired since the last time."""
+    """Index new objects; with `whole` also those that came late, were rewritten or expired since the last run."""
     whole = bool(event.get("whole"))
     answers: dict[str, Any] = {}
     for kind in KINDS:

@@ -1,4 +1,4 @@
-"""First step of a retraining: names the run, its moment, its places and its jobs, and what of it is done already."""
+"""First step of a training run: its name, moment, URIs and jobs, and the steps already done."""
 
 import os
 from typing import Any
@@ -11,13 +11,13 @@ from candor.clock import SystemClock
 from candor.registry.artifacts import s3_client
 from candor.registry.prepare import Preparation
 from candor.registry.registry import Registry
-from candor.registry.runs import SageMakerJobs
+from candor.registry.runs import SageMakerJobReader
 
 LOGGER = Logger()
 METRICS = Metrics()
 PREPARATION = Preparation(
     s3=s3_client(),
-    jobs=SageMakerJobs(),
+    jobs=SageMakerJobReader(),
     registry=Registry(os.environ["REGISTRY_TABLE"]),
     archive=os.environ["ARCHIVE_BUCKET"],
     training=os.environ["TRAINING_BUCKET"],
@@ -29,7 +29,7 @@ PREPARATION = Preparation(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """What the next steps need; a wrong input fails the run before anything is started."""
+    """Input of the next steps; an invalid request fails the run before any job starts."""
     METRICS.add_metric("RetrainingsAsked", MetricUnit.Count, 1)
     run = PREPARATION.prepare(event, SystemClock().now_ms())
     LOGGER.info("prepared", extra={"run": run})

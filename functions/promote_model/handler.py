@@ -1,4 +1,4 @@
-"""Last step of a retraining: points the scorers at a bundle that passed its gates."""
+"""Last step of a training run: promotes a bundle that passed its gates."""
 
 import os
 from typing import Any
@@ -26,9 +26,9 @@ NOT_COMPARED = "another champion serves than the one that the bundle was compare
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """`bundle` becomes the champion by the word of `by`; an unknown or refused bundle fails the call.
+    """Promote `bundle`, as actor `by`; an unknown or refused bundle fails the call.
 
-    So does a `champion`, if one is given, that does not serve any more: the comparison was with that one.
+    So does a given `champion` that no longer serves: the comparison was with that one.
     """
     METRICS.add_metric("PromotionsAsked", MetricUnit.Count, 1)
     if APPROVAL == "second_person":

@@ -1,4 +1,4 @@
-"""The decisions' stream → the archive and the bus: every decision is kept as a line and told as checkout.decided."""
+"""The decisions' stream → the archive and the bus: a line and a `checkout.decided` event per decision."""
 
 import os
 from typing import Any
@@ -10,7 +10,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from candor.edge.bus import decided_entry, publish
-from candor.edge.streams import archive, come_back, decision_line, decision_record, letter, readable
+from candor.edge.streams import (
+    archive,
+    batch_failures,
+    dead_letter,
+    decision_line,
+    decision_record,
+    parse_records,
+)
 from lender import DEFINITIONS
 
 LOGGER = Logger()
@@ -27,16 +34,16 @@ SQS = boto3.client("sqs", config=CONFIG)
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Keep and tell what can be, send what cannot be read to the DLQ, ask for all from the first failure again."""
+    """Archive and publish decisions; unreadable records go to the DLQ, delivery resumes at the first failure."""
     records = [record for record in event["Records"] if record["eventName"] == "INSERT"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
-    lines, unkept = readable(records, decision_line)
-    entries, untold = readable(records, lambda it: decided_entry(decision_record(it), DEFINITIONS, BUS))
+    lines, unkept = parse_records(records, decision_line)
+    entries, untold = parse_records(records, lambda it: decided_entry(decision_record(it), DEFINITIONS, BUS))
     for place, reason in (untold | unkept).items():
         LOGGER.error("refused", extra={"code": reason.code, "field": reason.field})
-        SQS.send_message(QueueUrl=DLQ_URL, **letter(records[place], reason))
+        SQS.send_message(QueueUrl=DLQ_URL, **dead_letter(records[place], reason))
     failed = archive(FIREHOSE.put_record_batch, STREAM, lines) | publish(EVENTS.put_events, entries)
     METRICS.add_metric("DecisionsPublished", MetricUnit.Count, len(entries))
     METRICS.add_metric("RecordsRefused", MetricUnit.Count, len(untold | unkept))
     METRICS.add_metric("RecordsFailed", MetricUnit.Count, len(failed))
-    return come_back(records, failed)
+    return batch_failures(records, failed)

@@ -27,7 +27,7 @@ EVENTS = boto3.client(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
-    """Accept all events of the request or none; the same events may be sent again."""
+    """Accept all events of the request or none; sending them again is safe."""
     request = rest.Request(event)
     try:
         rest.check_version(request)

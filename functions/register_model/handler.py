@@ -1,4 +1,4 @@
-"""After the evaluation: puts the bundle before its gates, keeps it with what was found, and registers it."""
+"""After the evaluation: evaluates the gates, stores the bundle with its evaluation, and registers it."""
 
 import os
 from typing import Any
@@ -10,14 +10,14 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from candor.clock import SystemClock
 from candor.registry.artifacts import s3_client
 from candor.registry.gates import Thresholds
-from candor.registry.register import Registering
+from candor.registry.register import Registrar
 from candor.registry.registry import Registry
 from candor.registry.sagemaker_registry import sagemaker_client
 from lender import DEFINITIONS
 
 LOGGER = Logger()
 METRICS = Metrics()
-REGISTERING = Registering(
+REGISTRAR = Registrar(
     s3=s3_client(),
     sagemaker=sagemaker_client(),
     registry=Registry(os.environ["REGISTRY_TABLE"]),
@@ -33,10 +33,10 @@ REGISTERING = Registering(
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Name and verdict of the run's bundle. Safe to call again: the same bundle has the same name."""
+    """Register the run's bundle; returns its name and verdict. Idempotent: the name is the bundle's hash."""
     METRICS.add_metric("ModelsOffered", MetricUnit.Count, 1)
-    told = REGISTERING.register(event["run"], event["packed_uri"], SystemClock().now_ms())
-    LOGGER.info("registered" if told["passed"] else "refused", extra=told)
-    METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(told["passed"]))
-    METRICS.add_metric("ModelsWithoutLineage", MetricUnit.Count, int(told["no_lineage"] is not None))
-    return told
+    registration = REGISTRAR.register(event["run"], event["packed_uri"], SystemClock().now_ms())
+    LOGGER.info("registered" if registration["passed"] else "refused", extra=registration)
+    METRICS.add_metric("ModelsRegistered", MetricUnit.Count, int(registration["passed"]))
+    METRICS.add_metric("ModelsWithoutLineage", MetricUnit.Count, int(registration["no_lineage"] is not None))
+    return registration

@@ -7,7 +7,7 @@ from typing import Any
 from candor.clock import Deadline, SystemClock
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
-from candor.edge.scoring import Lender, Scorer, register
+from candor.edge.scoring import LenderDeclarations, Scorer, register
 from candor.errors import CandorError, InvalidInput, StoreUnavailable
 from lender import DEFINITIONS, REGULATION_PROFILE, policy
 
@@ -18,17 +18,17 @@ STAGE = os.environ["STAGE"]
 
 
 def handler(event: dict[str, Any], context: object) -> rest.Response:
-    """Answer one checkout; the same Idempotency-Key always gets the same answer."""
+    """Decide a checkout; requests with the same Idempotency-Key get the same answer."""
     started = time.perf_counter()
     request = rest.Request(event)
     try:
         attempt = attempt_of(request, replay_allowed=REPLAY_ALLOWED)
         answer = SCORER.decider().decide(attempt, Deadline(DEADLINE_S))
     except InvalidInput as error:
-        return _told(rest.refusal(error, request.request_id), error.code, request.request_id)
+        return _logged(rest.refusal(error, request.request_id), error.code, request.request_id)
     except StoreUnavailable:
         detail = "Nothing was decided. Retry with the same Idempotency-Key."
-        return _told(
+        return _logged(
             rest.problem(503, "unavailable", detail, request.request_id), "unavailable", request.request_id
         )
     if answer.decision is None:
@@ -42,10 +42,10 @@ def _bundle_failed(sha: str, error: CandorError) -> None:
     telemetry.emit(telemetry.bundle_line(sha, error, STAGE, CLOCK))
 
 
-def _told(response: rest.Response, code: str, request_id: str) -> rest.Response:
+def _logged(response: rest.Response, code: str, request_id: str) -> rest.Response:
     telemetry.emit(telemetry.failure_line(code, response["statusCode"], request_id, STAGE, CLOCK))
     return response
 
 
-SCORER = Scorer(Lender(DEFINITIONS, policy(), REGULATION_PROFILE), CLOCK, _bundle_failed)
+SCORER = Scorer(LenderDeclarations(DEFINITIONS, policy(), REGULATION_PROFILE), CLOCK, _bundle_failed)
 register(SCORER.prepare, SCORER.restored)

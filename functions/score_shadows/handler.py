@@ -1,4 +1,4 @@
-"""The decisions' stream → the archive: every shadow bundle scores what was decided, off the checkout's path."""
+"""The decisions' stream → the archive: scores decisions by all shadow bundles, off the checkout path."""
 
 import os
 from typing import Any
@@ -10,12 +10,12 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from candor.edge.shadows import shadow_lines
-from candor.edge.streams import archive, come_back, decision_of, letter, readable
+from candor.edge.streams import archive, batch_failures, dead_letter, decision_of, parse_records
 from candor.errors import BundleRefused
 from candor.model.bundle import Bundle
 from candor.registry.artifacts import read_bundle, s3_client
 from candor.registry.registry import Registry
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 
 LOGGER = Logger()
 METRICS = Metrics()
@@ -27,35 +27,35 @@ CONFIG = Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts"
 FIREHOSE = boto3.client("firehose", config=CONFIG)
 SQS = boto3.client("sqs", config=CONFIG)
 S3 = s3_client()
-READY: dict[str, Judge | None] = {}
+READY: dict[str, LoadedBundle | None] = {}
 
 
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Score what can be read, send the rest to the DLQ; an outage of S3 or the registry brings all back."""
+    """Score decisions; unreadable records go to the DLQ. An outage of S3 or the registry fails the whole batch."""
     records = event["Records"]
     METRICS.add_metric("RecordsReceived", MetricUnit.Count, len(records))
-    shadows = [found for sha in REGISTRY.pointer().shadows if (found := judge_named(sha))]
-    decisions, refused = readable(records, decision_of)
+    shadows = [shadow for sha in REGISTRY.pointer().shadows if (shadow := load_shadow(sha))]
+    decisions, refused = parse_records(records, decision_of)
     for place, reason in refused.items():
         LOGGER.error("refused", extra={"code": reason.code, "field": reason.field})
-        SQS.send_message(QueueUrl=DLQ_URL, **letter(records[place], reason))
+        SQS.send_message(QueueUrl=DLQ_URL, **dead_letter(records[place], reason))
     scored = {place: shadow_lines(decision, shadows) for place, decision in decisions.items()}
-    lines = {place: b"\n".join(found) for place, found in scored.items() if found}
+    lines = {place: b"\n".join(scores) for place, scores in scored.items() if scores}
     failed = archive(FIREHOSE.put_record_batch, STREAM, lines)
-    told = sum(map(len, scored.values()))
-    METRICS.add_metric("ShadowsScored", MetricUnit.Count, told)
-    METRICS.add_metric("ShadowsPassedOver", MetricUnit.Count, len(decisions) * len(shadows) - told)
+    shadows_scored = sum(map(len, scored.values()))
+    METRICS.add_metric("ShadowsScored", MetricUnit.Count, shadows_scored)
+    METRICS.add_metric("ShadowsPassedOver", MetricUnit.Count, len(decisions) * len(shadows) - shadows_scored)
     METRICS.add_metric("RecordsFailed", MetricUnit.Count, len(failed))
-    return come_back(records, failed)
+    return batch_failures(records, failed)
 
 
-def judge_named(sha: str) -> Judge | None:
-    """A shadow made ready once; None for good if its bundle is refused."""
+def load_shadow(sha: str) -> LoadedBundle | None:
+    """Load a shadow once; None for good if its bundle is refused."""
     if sha not in READY:
         try:
-            READY[sha] = Judge(sha, Bundle.from_bytes(read_bundle(S3, BUNDLES, sha), sha))
+            READY[sha] = LoadedBundle(sha, Bundle.from_bytes(read_bundle(S3, BUNDLES, sha), sha))
         except BundleRefused as error:
             LOGGER.warning("shadow refused", extra={"bundle": sha, "cause": str(error)})
             METRICS.add_metric("ShadowsRefused", MetricUnit.Count, 1)

@@ -1,4 +1,4 @@
-"""GET /v1/decisions/{id}: the merchant's own decision, byte for byte as it was answered."""
+"""GET /v1/decisions/{id}: the merchant's own decision, byte for byte as answered."""
 
 import os
 from typing import Any
@@ -20,7 +20,7 @@ DECISIONS = DecisionReader(os.environ["DECISIONS_TABLE"])
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
-    """Answer what was answered; 404 for what is not this merchant's."""
+    """Return the stored answer; 404 for another merchant's decision."""
     request = rest.Request(event)
     METRICS.add_metric("DecisionsAsked", MetricUnit.Count, 1)
     try:

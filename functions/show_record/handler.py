@@ -1,4 +1,4 @@
-"""GET /internal/decisions/{id}: everything that is kept of a decision, for the lender (IAM-authorised)."""
+"""GET /internal/decisions/{id}: the whole stored decision, for the lender (IAM-authorised)."""
 
 import os
 from typing import Any
@@ -21,7 +21,7 @@ DECISIONS = DecisionReader(os.environ["DECISIONS_TABLE"])
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
-    """Answer the record with its features by name; who asked is in the log, what was found is not."""
+    """Return the record with its features by name; the caller is logged, the content is not."""
     request = rest.Request(event)
     METRICS.add_metric("RecordsAsked", MetricUnit.Count, 1)
     try:

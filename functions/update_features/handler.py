@@ -22,7 +22,7 @@ STORE = DynamoFeatureStore(os.environ["FEATURES_TABLE"])
 SYNCHRONOUS_STORE = DynamoFeatureStore(os.environ["SYNCHRONOUS_TABLE"])
 RETENTION = Retention(event_ids=int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY)
 WRITERS = 8
-"""Items written at a time: a batch waits for DynamoDB, not for Python."""
+"""Items written concurrently: a batch waits for DynamoDB, not for Python."""
 QUEUE_URL = os.environ["EVENTS_QUEUE_URL"]
 DLQ_URL = os.environ["EVENTS_DLQ_URL"]
 SQS = boto3.client("sqs", config=Config(connect_timeout=1, read_timeout=5, retries={"total_max_attempts": 2}))
@@ -33,7 +33,7 @@ CLOCK = SystemClock()
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Apply what can be applied, send what never can to the DLQ with its reason, ask for the rest again."""
+    """Apply events; permanent errors go to the DLQ with their reason, failed messages are redelivered."""
     messages = [Message(record["messageId"], record["body"].encode()) for record in event["Records"]]
     outcome = ingest_messages(
         messages,
@@ -44,7 +44,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         synchronous_store=SYNCHRONOUS_STORE,
         writers=WRITERS,
     )
-    # Events that come again name their stale items again: nothing else would.
+    # Only redelivered events would report their stale items again.
     unsent = STALE_ITEMS.send(StaleItem(key, CLOCK.now_ms()) for key in outcome.stale)
     for message, reason in outcome.refused:
         LOGGER.warning(

@@ -9,20 +9,20 @@ import msgspec
 
 from candor.decision import Decision
 from candor.policy import Policy
-from candor.underwriting import Judge, Judgement, judge
+from candor.underwriting import Assessment, LoadedBundle, assess
 from history.replay.as_served import Difference
 
 COMPARED: Final = ("score", "cutoff", "outcome", "component", "rules", "reasons", "terms", "degraded")
 
 
 def judge_again(
-    decision: Decision, model: Judge | None, policy: Policy, features: Sequence[str]
-) -> Judgement:
+    decision: Decision, model: LoadedBundle | None, policy: Policy, features: Sequence[str]
+) -> Assessment:
     """What `model` and `policy` make of the facts that the record holds. `features` name the record's values."""
-    return judge(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
+    return assess(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
 
 
-def compared(decision: Decision, found: Judgement, policy_hash: str) -> list[Difference]:
+def compared(decision: Decision, found: Assessment, policy_hash: str) -> list[Difference]:
     """Every part of a decision, as it was decided and as it is now; numbers by all their digits."""
     pairs = [(name, getattr(decision, name), getattr(found, name)) for name in COMPARED]
     return [

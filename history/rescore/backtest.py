@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from candor.decision import Decision, approved_amount
 from candor.policy import Policy
-from candor.underwriting import Judge, Judgement
+from candor.underwriting import Assessment, LoadedBundle
 from history.replay.as_decided import judge_again
 
 OUTCOMES: Final = ("approved", "declined", "action_required")
@@ -58,7 +58,7 @@ class Backtest:
     swapped_out: Side = field(default_factory=Side)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def take_in(self, decision: Decision, found: Judgement) -> None:
+    def take_in(self, decision: Decision, found: Assessment) -> None:
         """One decision and what the candidate makes of it. One that nothing scored is left out."""
         if found.score is None:
             self.left_out[NO_SCORE] += 1
@@ -94,11 +94,11 @@ class Backtest:
 
 def backtest(
     decisions: Iterable[Decision],
-    model_of: Callable[[Decision], Judge | None],
-    policy_of: Callable[[Judge], Policy],
+    model_of: Callable[[Decision], LoadedBundle | None],
+    policy_of: Callable[[LoadedBundle], Policy],
     loss_given_bad: float,
 ) -> Backtest:
-    """Judge past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
+    """LoadedBundle past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
     told = Backtest(loss_given_bad)
     for decision in decisions:
         model = model_of(decision)

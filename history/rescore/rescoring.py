@@ -24,7 +24,7 @@ from candor.decision import Decision, approved_amount
 from candor.errors import CandorError
 from candor.model.bundle import Bundle, sha256
 from candor.policy import Policy
-from candor.underwriting import Judge, Judgement
+from candor.underwriting import Assessment, LoadedBundle
 from history.archive.decisions import made_at, read_decisions
 from history.archive.events import ArchiveDamaged
 from history.archive.objects import Folder
@@ -89,14 +89,14 @@ class Rescored:
 class Candidate:
     """Who judges: a bundle and a table, its own or another."""
 
-    model: Judge
+    model: LoadedBundle
     policy: Policy
 
     @classmethod
     def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> Candidate:
         """From files. Raises BundleRefused, PolicyError."""
         sha = sha256(bundle)
-        model = Judge(sha, Bundle.from_bytes(bundle, sha))
+        model = LoadedBundle(sha, Bundle.from_bytes(bundle, sha))
         return cls(model=model, policy=model.policy if policy is None else Policy(policy))
 
     def row(self, decision: Decision) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def counted(paths: Iterable[Path]) -> Rescored:
     return told
 
 
-def _row(decision: Decision, found: Judgement | None, left_out: str | None) -> dict[str, Any]:
+def _row(decision: Decision, found: Assessment | None, left_out: str | None) -> dict[str, Any]:
     judged = found if left_out is None else None
     return {
         "decision_id": decision.id,

@@ -362,7 +362,7 @@ def test_a_view_filled_later_knows_nothing_of_the_person(stage, monkeypatch):
         entities=DEFINITIONS.entities.values(),
         events=DEFINITIONS.event_types.values(),
         views=DEFINITIONS.views,
-        standby=[new],
+        candidate_views=[new],
         on_demand=DEFINITIONS.on_demand,
     )
     monkeypatch.setattr(cli.features, "DEFINITIONS", kept)

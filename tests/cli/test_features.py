@@ -32,7 +32,7 @@ KEPT = Definitions(
     entities=DEFINITIONS.entities.values(),
     events=DEFINITIONS.event_types.values(),
     views=DEFINITIONS.views,
-    standby=[NEW, LONGER],
+    candidate_views=[NEW, LONGER],
     on_demand=DEFINITIONS.on_demand,
 )
 OUTPUTS = {
@@ -80,7 +80,7 @@ def test_before_any_flip_the_declared_versions_serve():
 
 def test_a_flip_and_its_rollback():
     assert served("flip", OLD.name, "--to", NEW.version, "--by", "ana")[OLD.name] == NEW.version
-    (flip,) = Registry("registry").pointer().flips
+    (flip,) = Registry("registry").pointer().switches
     assert (flip.view, flip.after, flip.by) == (OLD.name, NEW.version, "ana")
     assert served("rollback", OLD.name)[OLD.name] == OLD.version
 
@@ -97,7 +97,7 @@ def test_a_flip_to_the_declared_version_leaves_nothing_on_the_pointer():
         (["flip", "nothing", "--to", "0"], 'no view is named "nothing"; there are customer_checkouts'),
         (["flip", OLD.name, "--to", "00000000"], f"not kept in version 00000000; kept: {OLD.version}"),
         (["flip", OLD.name, "--to", LONGER.version], "train a model on it"),
-        (["rollback", OLD.name], "there is no flip to take back"),
+        (["rollback", OLD.name], "there is no switch to roll back"),
         (["serving", "--stage", "prod"], "stage prod has no output RegistryTableName"),
     ],
 )

@@ -48,7 +48,7 @@ def test_shadows_are_those_that_are_named(registry):
     [
         (("challenge", B), 2, "give BUNDLE and --share"),
         (("challenge", "--end", "--share", "0.1"), 2, "give BUNDLE and --share"),
-        (("challenge", B, "--share", "1"), 1, "for all there is a promotion"),
+        (("challenge", B, "--share", "1"), 1, "to serve everyone, promote it"),
         (("challenge", A, "--share", "0.1"), 1, "is the champion"),
         (("challenge", "c" * 64, "--share", "0.1"), 1, "register it again"),
         (("shadow",), 2, "give one BUNDLE or more"),

@@ -1,4 +1,4 @@
-"""A lender whose limits hold however many checkouts come at once: two synchronous views of a customer, one table."""
+"""A lender whose limits hold under concurrent checkouts: two synchronous views of a customer, one table."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from candor.contracts import Event, encode_event, parse_event
 from candor.decide import Answer, Decider, Decision, decided
 from candor.decision import parse_record
 from candor.features.vector import view_values
-from candor.ingest import Outcome, ingest
+from candor.ingest import IngestOutcome, ingest
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import DecisionStore
 from tests.decide.lending import NOW, RETENTION, Shelf, attempt, decider
 from tests.decision_tables import row, table
 
 LIMIT = 10_000
-"""What one customer may be granted within an hour, with the checkout that asks."""
+"""Limit per customer and hour, including the current checkout."""
 
 VELOCITY = 30
-"""So many attempts within an hour, and the next is declined."""
+"""Attempts within an hour beyond which the next is declined."""
 
 customer = Entity("customer", "checkout.applicant.token")
 device = Entity("device", "checkout.device.fingerprint")
@@ -58,13 +58,13 @@ class Counter:
             store, clock=clock, definitions=DEFINITIONS, champions=champions, fallback_policy=POLICY
         )
 
-    def decide(self, key: str, seconds: float = 60.0, **asked: Any) -> Answer:
-        return self.decider.decide(attempt(key, **asked), Deadline(seconds))
+    def decide(self, key: str, seconds: float = 60.0, **changes: Any) -> Answer:
+        return self.decider.decide(attempt(key, **changes), Deadline(seconds))
 
-    def decision(self, key: str, **asked: Any) -> Decision:
-        found = self.decide(key, **asked).decision
-        assert found is not None
-        return found
+    def decision(self, key: str, **changes: Any) -> Decision:
+        decision = self.decide(key, **changes).decision
+        assert decision is not None
+        return decision
 
 
 def value(decision: Decision, feature: str) -> float:
@@ -76,13 +76,13 @@ def new_store() -> MemoryDecisionStore:
 
 
 def records(store: MemoryDecisionStore) -> list[Mapping[str, Any]]:
-    """Every stored record, by its moment."""
-    found = [json.loads(one.record) for one in store.decisions.values()]
-    return sorted(found, key=lambda record: record["q"])
+    """Stored records in order of their moment."""
+    loaded = [json.loads(decision.record) for decision in store.decisions.values()]
+    return sorted(loaded, key=lambda record: record["q"])
 
 
 def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_000) -> tuple[float, float]:
-    """What the synchronous items hold of a customer: attempts, and amount granted."""
+    """Attempts and granted amount of a customer, from the synchronous items."""
     numbers = []
     for view in (attempts, granted):
         reads = store.synchronous.load(view.item_keys(token))
@@ -91,12 +91,12 @@ def counted(store: MemoryDecisionStore, token: str = "ann", q: int = NOW + 60_00
 
 
 def copies(store: MemoryDecisionStore) -> list[Event]:
-    """The events that the bus brings of the stored decisions, through their bytes."""
-    found = [decided(parse_record(one.record), DEFINITIONS) for one in store.decisions.values()]
-    return [parse_event(encode_event(event)) for event in found]
+    """Events of the stored decisions, as the bus delivers them, through their bytes."""
+    events = [decided(parse_record(decision.record), DEFINITIONS) for decision in store.decisions.values()]
+    return [parse_event(encode_event(event)) for event in events]
 
 
-def deliver(store: MemoryDecisionStore, *events: Event) -> Outcome:
+def deliver(store: MemoryDecisionStore, *events: Event) -> IngestOutcome:
     return ingest(
         events,
         DEFINITIONS,

@@ -103,7 +103,7 @@ POLICY = table(
     },
 )
 SAFE, RISKY = 4_000, 80_000
-"""Amounts that the trained model approves and declines, whoever asks."""
+"""Amounts that the trained model approves and declines for every applicant."""
 
 
 @lru_cache(maxsize=4)
@@ -149,10 +149,10 @@ def take_in(features: MemoryFeatureStore, *events: Event) -> None:
 
 
 class Shelf:
-    """Bundles by name; notes what is taken, what each taking may last, and what could not serve."""
+    """Bundles by name; records loads, their time limits, and failures."""
 
     def __init__(self, *bundles: Bundle) -> None:
-        self.files: dict[str, bytes | Exception] = {one.sha: one.to_bytes() for one in bundles}
+        self.files: dict[str, bytes | Exception] = {bundle.sha: bundle.to_bytes() for bundle in bundles}
         self.taken: list[str] = []
         self.timeouts: list[float] = []
         self.failures: list[tuple[str, CandorError]] = []
@@ -160,10 +160,10 @@ class Shelf:
     def __call__(self, sha: str, timeout_s: float) -> bytes:
         self.taken.append(sha)
         self.timeouts.append(timeout_s)
-        found = self.files[sha]
-        if isinstance(found, Exception):
-            raise found
-        return found
+        data = self.files[sha]
+        if isinstance(data, Exception):
+            raise data
+        return data
 
     def failed(self, sha: str, error: CandorError) -> None:
         self.failures.append((sha, error))
@@ -188,7 +188,7 @@ def decider(
 
 
 class Till:
-    """One scorer over one store, with what its tests look at."""
+    """A scorer over a store, with handles for tests."""
 
     def __init__(
         self, store: MemoryDecisionStore | None = None, shelf: Shelf | None = None, clock: Clock | None = None
@@ -198,12 +198,12 @@ class Till:
         self.clock = clock or FixedClock(NOW)
         self.decider = decider(self.store, self.shelf, clock=self.clock)
 
-    def decide(self, key: str = "k1", **asked: Any) -> Answer:
-        return self.decider.decide(attempt(key, **asked), Deadline(60.0))
+    def decide(self, key: str = "k1", **changes: Any) -> Answer:
+        return self.decider.decide(attempt(key, **changes), Deadline(60.0))
 
-    def record(self, key: str = "k1", **asked: Any) -> Mapping[str, Any]:
+    def record(self, key: str = "k1", **changes: Any) -> Mapping[str, Any]:
         """Decide, and read the record as JSON."""
-        decision = self.decide(key, **asked).decision
+        decision = self.decide(key, **changes).decision
         assert decision is not None
-        found: Mapping[str, Any] = json.loads(self.store.decisions[decision.id].record)
-        return found
+        record: Mapping[str, Any] = json.loads(self.store.decisions[decision.id].record)
+        return record

@@ -1,11 +1,11 @@
-"""Champion and challenger: each customer has one side, the shares hold, and every record says how probable its side was."""
+"""Champion and challenger: stable assignment, correct shares, and the propensity in every record."""
 
 from __future__ import annotations
 
 import pytest
 
 from candor.clock import FixedClock
-from candor.decide import drawn_by
+from candor.decide import assignment
 from candor.errors import StoreUnavailable
 from candor.store.protocol import Challenger
 from tests.decide.lending import NOW, SAFE, Shelf, Till, champion
@@ -26,11 +26,11 @@ def sides(till: Till, customers: int = 300, prefix: str = "k") -> dict[str, dict
 
 
 def test_each_side_gets_its_share_and_the_record_says_how_probable_it_was(till):
-    found = sides(till)
-    challenged = [one for one in found.values() if one["bundle"] == champion(8).sha]
-    assert {one["propensity"] for one in challenged} == {SHARE}
-    others = [one for one in found.values() if one not in challenged]
-    assert {(one["bundle"], one["propensity"]) for one in others} == {(champion().sha, 1.0 - SHARE)}
+    records = sides(till)
+    challenged = [record for record in records.values() if record["bundle"] == champion(8).sha]
+    assert {record["propensity"] for record in challenged} == {SHARE}
+    others = [record for record in records.values() if record not in challenged]
+    assert {(record["bundle"], record["propensity"]) for record in others} == {(champion().sha, 1.0 - SHARE)}
     assert 35 <= len(challenged) <= 85  # 60 expected, 3.6 standard deviations
 
 
@@ -38,8 +38,8 @@ def test_a_customer_stays_on_one_side_in_every_scorer(till):
     first = sides(till, 40)
     other = Till(till.store, Shelf(champion(), champion(8)), FixedClock(NOW))
     again = sides(other, 40, "again")
-    assert {name: one["bundle"] for name, one in first.items()} == {
-        name: one["bundle"] for name, one in again.items()
+    assert {name: record["bundle"] for name, record in first.items()} == {
+        name: record["bundle"] for name, record in again.items()
     }
 
 
@@ -47,54 +47,58 @@ def test_another_challenger_or_key_draws_anew():
     tokens = [f"cus_{n}" for n in range(200)]
 
     def side(key: bytes, sha: str) -> list[bool]:
-        return [drawn_by(key, token)(sha) < 0.5 for token in tokens]
+        return [assignment(key, token)(sha) < 0.5 for token in tokens]
 
     assert side(b"a", "x") == side(b"a", "x")
     for other in (side(b"a", "y"), side(b"b", "x")):
-        same = sum(one == two for one, two in zip(side(b"a", "x"), other, strict=True))
+        same = sum(first == second for first, second in zip(side(b"a", "x"), other, strict=True))
         assert 65 <= same <= 135  # 100 expected, 5 standard deviations
 
 
 def test_lots_are_spread_evenly_from_zero_to_below_one():
-    lots = sorted(drawn_by(b"key", f"cus_{n}")("sha") for n in range(2_000))
-    assert lots[0] >= 0.0
-    assert lots[-1] < 1.0
-    assert max(abs(lot - n / 2_000) for n, lot in enumerate(lots)) < 0.045  # Kolmogorov-Smirnov, p = 0.0006
+    buckets = sorted(assignment(b"key", f"cus_{n}")("sha") for n in range(2_000))
+    assert buckets[0] >= 0.0
+    assert buckets[-1] < 1.0
+    assert (
+        max(abs(bucket - n / 2_000) for n, bucket in enumerate(buckets)) < 0.045
+    )  # Kolmogorov-Smirnov, p = 0.0006
 
 
 def test_a_challenger_that_cannot_serve_has_no_share(till):
     till.shelf.files[champion(8).sha] = b"[]"
-    found = sides(till, 30)
-    assert {(one["bundle"], one["propensity"]) for one in found.values()} == {(champion().sha, 1.0)}
+    records = sides(till, 30)
+    assert {(record["bundle"], record["propensity"]) for record in records.values()} == {
+        (champion().sha, 1.0)
+    }
     assert till.shelf.taken.count(champion(8).sha) == 1
 
 
 def test_a_challenger_that_is_away_decides_once_it_is_back(till):
     till.shelf.files[champion(8).sha] = StoreUnavailable("s3 is away")
-    assert {one["propensity"] for one in sides(till, 10, "a").values()} == {1.0}
+    assert {record["propensity"] for record in sides(till, 10, "a").values()} == {1.0}
     till.shelf.files[champion(8).sha] = champion(8).to_bytes()
     till.clock.advance(5_000)
-    assert {one["propensity"] for one in sides(till, 40, "b").values()} == {SHARE, 1.0 - SHARE}
+    assert {record["propensity"] for record in sides(till, 40, "b").values()} == {SHARE, 1.0 - SHARE}
 
 
 def test_the_end_of_a_challenge_is_one_write(till):
     sides(till, 10, "a")
     till.store.challenger = None
-    assert {one["propensity"] for one in sides(till, 40, "b").values()} == {1.0}
+    assert {record["propensity"] for record in sides(till, 40, "b").values()} == {1.0}
 
 
 def test_a_pointer_that_cannot_be_read_changes_no_side(till):
     first = sides(till, 40, "a")
     till.store.champion, till.store.views, till.store.challenger = None, None, None
     again = sides(till, 40, "b")
-    assert [(one["bundle"], one["propensity"]) for one in first.values()] == [
-        (one["bundle"], one["propensity"]) for one in again.values()
+    assert [(record["bundle"], record["propensity"]) for record in first.values()] == [
+        (record["bundle"], record["propensity"]) for record in again.values()
     ]
 
 
 def test_a_champion_that_is_its_own_challenger_decides_for_all(till):
     till.store.challenger = Challenger(champion().sha, SHARE)
-    assert {one["propensity"] for one in sides(till, 10).values()} == {1.0}
+    assert {record["propensity"] for record in sides(till, 10).values()} == {1.0}
 
 
 def test_both_sides_are_loaded_once_and_at_the_start(till):

@@ -1,4 +1,4 @@
-"""Which bundle serves: the one the pointer names, else the one before, else the fallback policy alone."""
+"""Serving bundle: the one the pointer names, else the previous one, else the fallback policy alone."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def test_every_failure_of_a_bundle_is_told_once(till, refused):
     for key, pointer in enumerate([name, away, name, away]):
         till.store.champion = pointer
         till.decide(f"k{key}", total=SAFE)
-    told = [(sha, type(error)) for sha, error in till.shelf.failures]
-    assert told == [(name, BundleRefused), (away, StoreUnavailable)]
+    failures = [(sha, type(error)) for sha, error in till.shelf.failures]
+    assert failures == [(name, BundleRefused), (away, StoreUnavailable)]
 
 
 def test_a_new_champion_is_loaded_inside_the_deadline(till):
@@ -174,7 +174,7 @@ def test_the_last_few_champions_stay_ready(till):
     for key, bundle in enumerate([*bundles, bundles[1], bundles[0]]):
         put(till, bundle.to_bytes())
         assert till.record(f"k{key}", total=SAFE)["bundle"] == bundle.sha
-    assert till.shelf.taken == [one.sha for one in [*bundles, bundles[0]]]
+    assert till.shelf.taken == [loaded.sha for loaded in [*bundles, bundles[0]]]
 
 
 def test_a_promotion_and_its_rollback_load_each_bundle_once(till):

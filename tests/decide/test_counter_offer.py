@@ -1,4 +1,4 @@
-"""An approval of less than was asked for: what the merchant, the record and the event say of it."""
+"""Counter-offers: the merchant's answer, the record and the event."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def till(limited: dict[str, str], **kind: str | None) -> Till:
 @pytest.mark.parametrize("kind", [{"component": "model"}, {"reason": "H2"}])
 def test_less_is_an_approval_with_reasons_of_who_limited_it(kind):
     answer = till({"limit": str(LIMIT)}, **kind).decide(total=SAFE)
-    told, decision = json.loads(answer.body), answer.decision
-    assert (told["outcome"], told["approved_amount_max"]) == ("approved", LIMIT)
-    assert told["expires_at"]
+    body, decision = json.loads(answer.body), answer.decision
+    assert (body["outcome"], body["approved_amount_max"]) == ("approved", LIMIT)
+    assert body["expires_at"]
     assert decision.component == kind.get("component", "policy")
     assert 1 <= len(decision.reasons) <= 4
     assert (set(decision.reasons) <= POLICY_CODES) is ("reason" in kind)
@@ -61,6 +61,6 @@ def test_the_record_brings_the_terms_back():
 
 
 def test_a_decline_tells_the_terms_that_were_asked_for():
-    told = json.loads(till({"limit": "10"}, component="model").decide(total=80_000).body)
-    assert (told["outcome"], told["approved_amount_max"]) == ("declined", 0)
-    assert told["terms"] == {"product": "pay_in_4", "installments": 4, "finance_charge": 0}
+    body = json.loads(till({"limit": "10"}, component="model").decide(total=80_000).body)
+    assert (body["outcome"], body["approved_amount_max"]) == ("declined", 0)
+    assert body["terms"] == {"product": "pay_in_4", "installments": 4, "finance_charge": 0}

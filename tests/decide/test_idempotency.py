@@ -1,4 +1,4 @@
-"""One decision per merchant and key; who comes again gets the same bytes, whatever has changed since."""
+"""One decision per merchant and key; repeated requests get the same bytes, whatever has changed since."""
 
 from __future__ import annotations
 
@@ -68,25 +68,25 @@ def test_a_key_used_with_another_request_is_refused_and_the_first_answer_stands(
 
 
 def test_keys_belong_to_their_merchant(till):
-    one = till.decide(total=SAFE, merchant_id="mer_1")
-    two = till.decide(total=RISKY, merchant_id="mer_2")
-    assert json.loads(one.body)["id"] != json.loads(two.body)["id"]
+    first = till.decide(total=SAFE, merchant_id="mer_1")
+    second = till.decide(total=RISKY, merchant_id="mer_2")
+    assert json.loads(first.body)["id"] != json.loads(second.body)["id"]
     assert len(till.store.decisions) == 2
 
 
 def test_a_rehearsal_does_not_answer_the_checkout_that_follows_it(till):
     test, live = till.decide(total=SAFE, livemode=False), till.decide(total=SAFE, livemode=True)
-    assert [json.loads(one.body)["livemode"] for one in (test, live)] == [False, True]
+    assert [json.loads(answer.body)["livemode"] for answer in (test, live)] == [False, True]
     assert not live.replayed
     assert len(till.store.decisions) == 2
 
 
 def test_ids_are_opaque_stable_and_need_the_secret():
-    found = decision_id(b"secret", "mer_1", "key", livemode=True)
-    assert re.fullmatch(r"dec_[a-z2-7]{26}", found)
-    assert decision_id(b"secret", "mer_1", "key", livemode=True) == found
+    name = decision_id(b"secret", "mer_1", "key", livemode=True)
+    assert re.fullmatch(r"dec_[a-z2-7]{26}", name)
+    assert decision_id(b"secret", "mer_1", "key", livemode=True) == name
     digest = hmac.digest(b"secret", b"mer_1\0POST /v1/decisions\0key", "sha256")
-    assert found == f"dec_{b32encode(digest).decode().lower()[:26]}", (
+    assert name == f"dec_{b32encode(digest).decode().lower()[:26]}", (
         "it may not change: retries would decide anew"
     )
     others = [
@@ -96,7 +96,7 @@ def test_ids_are_opaque_stable_and_need_the_secret():
         decision_id(b"secret", "mer_", "1key", livemode=True),
         decision_id(b"secret", "mer_1", "key", livemode=False),
     ]
-    assert len({found, *others}) == 6
+    assert len({name, *others}) == 6
 
 
 def test_sixteen_scorers_with_one_key_make_one_decision():

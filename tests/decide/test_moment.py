@@ -1,4 +1,4 @@
-"""The moment of a decision: the scorer's clock after the read, or the replay clock; never the caller's word alone."""
+"""The moment of a decision: the scorer's clock after the read, or the replay clock; never the caller's claim alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is decided, what is recorded of it, and what the merchant sees."""
+"""Decisions, their records, and the merchant's answers."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def test_an_approval_says_how_much_until_when_and_nothing_else(till):
 
 @pytest.mark.parametrize(("total", "outcome"), [(RISKY, "declined"), (95_000, "declined")])
 def test_a_decline_grants_nothing(till, total, outcome):
-    told = json.loads(till.decide(total=total).body)
-    assert (told["outcome"], told["approved_amount_max"], told["expires_at"]) == (outcome, 0, None)
+    body = json.loads(till.decide(total=total).body)
+    assert (body["outcome"], body["approved_amount_max"], body["expires_at"]) == (outcome, 0, None)
 
 
 def test_the_score_alone_declines_with_model_codes_only(till):
@@ -129,10 +129,10 @@ def test_the_record_says_how_each_view_was_read(till):
     vector = till.record(total=SAFE)["vector"]
     assert vector["states"] == {"paid": "present", "failed": "absent", "sales": "present", "device": "absent"}
     named = {"customer": "ann", "merchant": "mer_1", "device": "dev_1"}
-    stood = {key for key, version in vector["versions"].items() if version is not None}
+    existing = {key for key, version in vector["versions"].items() if version is not None}
     paid, failed, sales, device = (view.item_keys(named[view.entity.name])[0] for view in DEFINITIONS.views)
     assert vector["versions"].keys() == {paid, failed, sales, device}, "every item that was read"
-    assert stood == {paid, sales}
+    assert existing == {paid, sales}
     assert vector["versions"][paid]["n"] == 1
 
 
@@ -140,20 +140,20 @@ def test_the_record_says_how_each_view_was_read(till):
 def test_the_merchant_never_sees_score_reasons_rules_or_features(till, total):
     take_in(till.store.features, *THREE_FAILURES)
     answer = till.decide(total=total, token="canary_token", merchant_order_id="canary_order")
-    told = answer.body.decode()
+    body = answer.body.decode()
     record = json.loads(till.store.decisions[answer.decision.id].record)
     hidden = {"score", "cutoff", "reason", "feature", "rule", "bundle", "vector", "canary"}
     hidden |= {*record["reasons"], *record["rules"], *DEFINITIONS.features, record["bundle"]}
     hidden |= {repr(record["score"]), repr(record["cutoff"])}
-    assert [word for word in hidden if word in told] == []
+    assert [word for word in hidden if word in body] == []
 
 
 def test_a_checkout_that_names_no_device_reads_none(till):
-    asked = []
+    keys_read = []
     read = till.store.read
-    till.store.read = lambda keys, *more: asked.extend(keys) or read(keys, *more)
+    till.store.read = lambda keys, *more: keys_read.extend(keys) or read(keys, *more)
     vector = till.record(total=SAFE, device=None)["vector"]
-    assert [key.partition("@")[0] for key in asked] == ["paid", "failed", "sales"]
+    assert [key.partition("@")[0] for key in keys_read] == ["paid", "failed", "sales"]
     assert vector["states"]["device"] == "absent"
 
 

@@ -1,4 +1,4 @@
-"""A decision can be taken again, bit for bit, from its record and its bundle alone."""
+"""A decision replays bit for bit from its record and its bundle alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.decide.lending import NOW, Till, champion, happened, take_in
 
 
 def again(record: dict, bundle_file: bytes) -> tuple[bytes, str, str | None, list[str], list[str]]:
-    """Score (its eight bytes), outcome, component, rules and reasons; nothing but the two arguments is looked at."""
+    """Score (its eight bytes), outcome, component, rules and reasons; from the two arguments alone."""
     bundle = Bundle.from_bytes(bundle_file, record["bundle"])
     values = [math.nan if value is None else value for value in record["vector"]["values"]]
     with Booster(bundle.model) as booster:
@@ -89,8 +89,8 @@ def records() -> list[dict]:
 def test_score_verdict_and_reasons_come_out_the_same_bits(records):
     file = champion().to_bytes()
     for record in records:
-        told = (record["outcome"], record["component"], record["rules"], record["reasons"])
-        assert again(record, file) == (struct.pack("<d", record["score"]), *told)
+        expected = (record["outcome"], record["component"], record["rules"], record["reasons"])
+        assert again(record, file) == (struct.pack("<d", record["score"]), *expected)
 
 
 def test_the_replayed_decisions_were_of_every_kind(records):

@@ -40,7 +40,7 @@ from tests.decide.lending import NOW, RETENTION
 
 AMOUNT = 3_000
 FIT = LIMIT // AMOUNT
-"""So many checkouts of this amount fit below the limit."""
+"""Number of checkouts of this amount that fit below the limit."""
 
 
 # One after the other
@@ -49,9 +49,9 @@ FIT = LIMIT // AMOUNT
 def test_the_next_checkout_of_the_same_millisecond_sees_the_one_before():
     counter = Counter(new_store())
     decisions = [counter.decision(f"k{n}", total=AMOUNT) for n in range(5)]
-    assert [one.q for one in decisions] == [NOW + n for n in range(5)]
-    assert [value(one, "attempts.count.1h") for one in decisions] == [0, 1, 2, 3, 4]
-    assert [one.outcome for one in decisions] == ["approved"] * FIT + ["declined"] * (5 - FIT)
+    assert [decision.q for decision in decisions] == [NOW + n for n in range(5)]
+    assert [value(decision, "attempts.count.1h") for decision in decisions] == [0, 1, 2, 3, 4]
+    assert [decision.outcome for decision in decisions] == ["approved"] * FIT + ["declined"] * (5 - FIT)
 
 
 def test_record_and_items_are_one_write():
@@ -104,7 +104,7 @@ def test_an_entity_that_the_application_does_not_name_has_no_item():
     keys = {"attempts": attempts.item_keys("ann")}
     reads = store.synchronous.load(views.keys(keys))
     assert views.keys(keys) == list(attempts.item_keys("ann"))
-    assert {one.key for one in views.commits(event, keys, reads, NOW)} <= set(attempts.item_keys("ann"))
+    assert {commit.key for commit in views.commits(event, keys, reads, NOW)} <= set(attempts.item_keys("ann"))
 
 
 def test_the_copy_that_the_bus_brings_counts_no_second_time():
@@ -123,8 +123,8 @@ def test_under_the_replay_clock_the_moment_is_the_one_that_was_asked_for():
     counter = Counter(new_store())
     moment = NOW - HOUR // 2
     again = [counter.decision(f"k{n}", total=AMOUNT, replay_at=moment) for n in range(2)]
-    assert [one.q for one in again] == [moment, moment]
-    assert [value(one, "attempts.count.1h") for one in again] == [0, 0]
+    assert [decision.q for decision in again] == [moment, moment]
+    assert [value(decision, "attempts.count.1h") for decision in again] == [0, 0]
     later = counter.decision("later", total=AMOUNT, replay_at=moment + 1)
     assert value(later, "attempts.count.1h") == 2
 
@@ -153,19 +153,19 @@ def test_of_fifty_at_once_the_limit_holds_and_every_attempt_counts(seed):
 
     def ask(place: int) -> str:
         together.wait(timeout=30)
-        asked = counters[place].decision(f"k{seed}-{place}", total=AMOUNT + seed)
-        return asked.outcome
+        decision = counters[place].decision(f"k{seed}-{place}", total=AMOUNT + seed)
+        return decision.outcome
 
     with ThreadPoolExecutor(50) as pool:
         outcomes = Tally(pool.map(ask, range(50)))
     assert outcomes == {"approved": FIT, "declined": 50 - FIT}
-    found = records(store)
-    seen = [record["vector"]["values"][0] for record in found]
+    stored = records(store)
+    seen = [record["vector"]["values"][0] for record in stored]
     assert seen == list(range(50)), "each sees all that were decided before it"
-    assert all(earlier["q"] < later["q"] for earlier, later in pairwise(found))
-    fast = [place for place, record in enumerate(found) if "velocity" in record["rules"]]
+    assert all(earlier["q"] < later["q"] for earlier, later in pairwise(stored))
+    fast = [place for place, record in enumerate(stored) if "velocity" in record["rules"]]
     assert fast == list(range(VELOCITY, 50))
-    assert counted(store, q=found[-1]["q"] + 1) == (50, FIT * (AMOUNT + seed))
+    assert counted(store, q=stored[-1]["q"] + 1) == (50, FIT * (AMOUNT + seed))
 
 
 def test_of_fifty_at_once_with_ten_keys_ten_are_counted():
@@ -186,7 +186,7 @@ def test_of_fifty_at_once_with_ten_keys_ten_are_counted():
 
 
 class Overtaken(MemoryDecisionStore):
-    """Lets another checkout through before each of the first `times` writes; may keep what then stands to itself."""
+    """Lets another checkout through before each of the first `times` writes; may withhold the current items."""
 
     def __init__(self, times: int, *, tells: bool = True) -> None:
         super().__init__(MemoryFeatureStore())
@@ -203,8 +203,8 @@ class Overtaken(MemoryDecisionStore):
             turn, self.times = self.times, 0
             self.rival.decide(f"rival{turn}", total=AMOUNT)
             self.times = turn - 1
-        found = super().record(decision, timeout_s, commits)
-        return Contended({}) if isinstance(found, Contended) and not self.tells else found
+        result = super().record(decision, timeout_s, commits)
+        return Contended({}) if isinstance(result, Contended) and not self.tells else result
 
 
 @pytest.mark.parametrize("tells", [True, False])
@@ -231,7 +231,7 @@ def test_who_is_overtaken_until_the_deadline_has_decided_nothing():
 
 
 class Lost(MemoryDecisionStore):
-    """Loses the answer of the first write, which was done or not."""
+    """Loses the response of the first write, which was applied or not."""
 
     def __init__(self, *, written: bool) -> None:
         super().__init__(MemoryFeatureStore())
@@ -305,7 +305,7 @@ def test_a_decline_stays_a_decline_when_the_burst_cannot_be_seen():
 
 
 def test_more_checkouts_than_an_item_keeps_ids_of_still_count_once_each():
-    """Beyond the ring every id is a marker in the same transaction; the bus's copies meet the markers."""
+    """Beyond the ring every id is a marker in the same transaction; the bus's copies find the markers."""
     store = new_store()
     counter = Counter(store)
     for n in range(RING_IDS + 20):

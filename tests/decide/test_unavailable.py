@@ -1,4 +1,4 @@
-"""What cannot be read is said and decided without; what cannot be written is not decided."""
+"""Failures: decisions without unreadable views say so; without a write there is no decision."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.decide.lending import (
 
 
 class Faulty(MemoryDecisionStore):
-    """Loses the reads of some views, or all writes; remembers the times it was given."""
+    """Loses the reads of some views, or all writes; records the time limits it was given."""
 
     def __init__(self, *lost: str, pointer: str | None = None) -> None:
         super().__init__(MemoryFeatureStore(), pointer or champion().sha)
@@ -85,7 +85,12 @@ def test_one_lost_view_is_missing_and_the_others_are_not(view):
     record = till.record(total=SAFE)
     assert {name for name, state in record["vector"]["states"].items() if state == "unavailable"} == {view}
     values = dict(zip(DEFINITIONS.features, record["vector"]["values"], strict=True))
-    own = {feature.name for one in DEFINITIONS.views if one.name == view for feature in one.features}
+    own = {
+        feature.name
+        for definition in DEFINITIONS.views
+        if definition.name == view
+        for feature in definition.features
+    }
     assert {name for name, value in values.items() if value is None} == own | {"request.third"}
     assert record["degraded"] is True
 
@@ -123,7 +128,7 @@ def test_past_the_deadline_the_store_is_given_no_time():
 
 
 def test_a_view_that_no_checkout_can_name_does_not_start():
-    """It would be absent for everyone, and nobody would be told."""
+    """It would silently be absent for everyone."""
     card = Entity("card")
     used = EventType("card.used", [card], {"amount": Money()})
     view = FeatureView("cards", card, [used], [Count()], ["24h"])

@@ -36,7 +36,7 @@ def refusal(*events, raw: bytes | None = None) -> tuple[str, str | None]:
 
 
 class Bus:
-    """What `put_events` answers: the entries named `bad` fail as often as told."""
+    """Fake `put_events`, in which the entries named `bad` fail a given number of times."""
 
     def __init__(self, **bad: int) -> None:
         self.bad = bad

@@ -1,4 +1,4 @@
-"""Pages to an API that refuses in part: everything is sent, in order, and only what was refused is sent again."""
+"""Pages to an API with partial failures: everything is sent in order, and only failed items are retried."""
 
 from __future__ import annotations
 

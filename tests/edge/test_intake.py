@@ -1,4 +1,4 @@
-"""Headers and body become an attempt, or the reason why they cannot."""
+"""Headers and body become an attempt, or an error."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def request(
     )
 
 
-def refusal(found: Request, *, replay_allowed: bool = True) -> tuple[str, str | None]:
+def refusal(request: Request, *, replay_allowed: bool = True) -> tuple[str, str | None]:
     with pytest.raises(InvalidInput) as refused:
-        attempt_of(found, replay_allowed=replay_allowed)
+        attempt_of(request, replay_allowed=replay_allowed)
     return refused.value.code, refused.value.field
 
 
@@ -43,10 +43,10 @@ def test_an_attempt_is_body_merchant_key_and_mode():
     assert attempt.application.checkout.applicant.token == "ann"
 
 
-@pytest.mark.parametrize(("told", "live"), [("true", True), ("false", False), (None, False), ("True", False)])
-def test_livemode_is_what_the_authoriser_says(told, live):
-    found = request(authorizer={"merchant_id": "mer_1"} | ({"livemode": told} if told else {}))
-    assert attempt_of(found, replay_allowed=False).application.livemode is live
+@pytest.mark.parametrize(("text", "live"), [("true", True), ("false", False), (None, False), ("True", False)])
+def test_livemode_is_what_the_authoriser_says(text, live):
+    received = request(authorizer={"merchant_id": "mer_1"} | ({"livemode": text} if text else {}))
+    assert attempt_of(received, replay_allowed=False).application.livemode is live
 
 
 @pytest.mark.parametrize("authorizer", [{}, {"merchant_id": ""}, {"livemode": "true"}])
@@ -55,8 +55,8 @@ def test_without_a_merchant_there_is_no_attempt(authorizer):
 
 
 def test_a_merchant_in_the_body_is_refused():
-    found = request(content=json.dumps(body() | {"merchant_id": "mer_2"}))
-    assert refusal(found) == ("invalid_field", "merchant_id")
+    received = request(content=json.dumps(body() | {"merchant_id": "mer_2"}))
+    assert refusal(received) == ("invalid_field", "merchant_id")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": ""}, {"Idempotency-Key": "  "}])
@@ -71,9 +71,9 @@ def test_a_key_is_at_most_255_printable_characters(key):
 
 
 def test_the_replay_clock_is_refused_where_the_stage_does_not_allow_it():
-    found = request({"Idempotency-Key": "k", "Candor-Replay-At": "2017-07-22T00:00:00Z"})
-    assert refusal(found, replay_allowed=False) == ("replay_clock_refused", "Candor-Replay-At")
-    assert attempt_of(found, replay_allowed=True).replay_at == parse_rfc3339("2017-07-22T00:00:00Z")
+    received = request({"Idempotency-Key": "k", "Candor-Replay-At": "2017-07-22T00:00:00Z"})
+    assert refusal(received, replay_allowed=False) == ("replay_clock_refused", "Candor-Replay-At")
+    assert attempt_of(received, replay_allowed=True).replay_at == parse_rfc3339("2017-07-22T00:00:00Z")
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_the_replay_clock_is_refused_where_the_stage_does_not_allow_it():
     ],
 )
 def test_a_replay_moment_is_rfc_3339_with_an_offset_from_1970_on(moment):
-    found = request({"Idempotency-Key": "k", "Candor-Replay-At": moment})
-    assert refusal(found) == ("invalid_replay_moment", "Candor-Replay-At")
+    received = request({"Idempotency-Key": "k", "Candor-Replay-At": moment})
+    assert refusal(received) == ("invalid_replay_moment", "Candor-Replay-At")
 
 
 @pytest.mark.parametrize("moment", [0, LAST_MOMENT])

@@ -1,4 +1,4 @@
-"""Queue messages and events: which messages come again, which never will."""
+"""Queue messages: redelivered and refused ones."""
 
 import json
 
@@ -29,7 +29,7 @@ def run(messages, store=None):
 
 
 def ids(pairs):
-    return [one.id for one, _ in pairs]
+    return [refused_message.id for refused_message, _ in pairs]
 
 
 def test_messages_that_are_applied_are_not_mentioned():
@@ -58,7 +58,7 @@ def test_messages_that_can_never_be_applied_are_refused_with_their_reason():
             message("float", "e4", data={"amount": 1.5}),
         ]
     )
-    assert {one.id: reason.code for one, reason in outcome.refused} == {
+    assert {refused_message.id: reason.code for refused_message, reason in outcome.refused} == {
         "not json": "malformed_json",
         "no detail": "invalid_field",
         "mshape": "unknown_schema_version",
@@ -93,7 +93,7 @@ def test_an_empty_batch_is_no_work():
 def test_a_bad_copy_of_an_id_is_refused_and_the_good_one_is_applied():
     store = MemoryFeatureStore()
     outcome = run([message("good", "e1"), message("bad", "e1", data={"amount": 1.5})], store)
-    assert [one.id for one, _ in outcome.refused] == ["mbad"]
+    assert [refused_message.id for refused_message, _ in outcome.refused] == ["mbad"]
     assert outcome.failed == []
     assert len(store.items) == 1
 
@@ -101,7 +101,9 @@ def test_a_bad_copy_of_an_id_is_refused_and_the_good_one_is_applied():
 def test_online_features_know_loaded_history_from_its_own_moment():
     store, known_at = MemoryFeatureStore(), "2027-01-14T00:00:00Z"
     outcome = run([message(1, "e1", HISTORY, known_at=known_at), message(2, "e2", known_at=known_at)], store)
-    assert [(one.id, why.field) for one, why in outcome.refused] == [("m2", "known_at")]
+    assert [(refused_message.id, why.field) for refused_message, why in outcome.refused] == [
+        ("m2", "known_at")
+    ]
     state = ViewState.decode(VIEW, store.items[only_key(VIEW, "ann")].blob)
     soon_after = 1_795_452_067_121
     assert state.values(soon_after)[0] == 1.0

@@ -1,4 +1,4 @@
-"""The OpenAPI document: committed, valid, and in one voice with the contracts, the reference and the gateway."""
+"""The OpenAPI document: committed, valid, and consistent with the contracts, the reference and the gateway."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def schema(name: str) -> Draft202012Validator:
 
 
 def codes() -> set[tuple[str, int]]:
-    found = set()
+    documented = set()
     for methods in DOCUMENT["paths"].values():
         for operation in methods.values():
             for status, response in operation["responses"].items():
                 for content in response["content"].values():
                     named = content["schema"].get("properties", {}).get("code", {}).get("enum", ())
-                    found |= {(code, int(status)) for code in named}
-    return found
+                    documented |= {(code, int(status)) for code in named}
+    return documented
 
 
 def test_the_committed_document_is_what_the_contracts_say():
@@ -48,7 +48,7 @@ def test_it_is_openapi_3_1():
 
 def test_its_codes_are_those_of_the_reference_with_the_same_status():
     page = (ROOT / "docs/reference/api.md").read_text("utf-8")
-    told = {
+    listed = {
         (code, int(status))
         for statuses, named in re.findall(r"^\| ([\d, ]+) \| ([^|]+) \|", page, re.MULTILINE)
         for status in statuses.split(", ")
@@ -56,7 +56,7 @@ def test_its_codes_are_those_of_the_reference_with_the_same_status():
     }
     # The table pairs both codes of its one row of two statuses with each of them.
     paired = {("internal", 504), ("timeout", 500)}
-    assert told - paired == codes()
+    assert listed - paired == codes()
 
 
 def test_what_we_and_the_gateway_answer_is_in_it():

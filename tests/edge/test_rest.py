@@ -1,4 +1,4 @@
-"""Proxy events in, answers and problems out."""
+"""Proxy events, responses and problems."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def request(**event) -> rest.Request:
 
 
 def test_headers_are_found_in_any_case():
-    found = request(headers={"idempotency-KEY": "k"})
-    assert found.header("Idempotency-Key") == found.header("IDEMPOTENCY-KEY") == "k"
-    assert found.header("Other") is None
+    parsed = request(headers={"idempotency-KEY": "k"})
+    assert parsed.header("Idempotency-Key") == parsed.header("IDEMPOTENCY-KEY") == "k"
+    assert parsed.header("Other") is None
 
 
 @pytest.mark.parametrize("event", [{}, {"headers": None, "body": None}])
 def test_a_request_with_nothing_in_it(event):
-    found = request(**event)
-    assert (found.header("Authorization"), found.body(), found.authorizer) == (None, b"", {})
-    assert found.request_id == "req_1"
+    parsed = request(**event)
+    assert (parsed.header("Authorization"), parsed.body(), parsed.authorizer) == (None, b"", {})
+    assert parsed.request_id == "req_1"
 
 
 def test_bodies_come_as_text_or_base64():

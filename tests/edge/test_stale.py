@@ -1,4 +1,4 @@
-"""Messages of the queue of stale items: all are sent, in pages, and what is no message says nothing of its content."""
+"""Queue of stale items: all messages are sent, in pages; errors for invalid ones do not repeat their content."""
 
 from __future__ import annotations
 

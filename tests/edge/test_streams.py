@@ -1,4 +1,4 @@
-"""Stream records → lines: the exact bytes, what is no commit, what cannot be read, and which record comes again."""
+"""Stream records → lines: exact bytes, skipped and unreadable records, and the redelivered position."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from candor.edge.streams import (
     RECORD_BYTES,
     archive,
-    come_back,
+    batch_failures,
     commit_line,
+    dead_letter,
     decision_line,
     decision_record,
-    letter,
-    readable,
+    parse_records,
 )
 from candor.errors import InvalidInput
 from candor.store.protocol import marker_key
@@ -132,13 +132,13 @@ def test_a_decision_of_another_shape_is_refused(changes):
 def test_one_that_cannot_be_read_does_not_hold_up_its_neighbours():
     marker = {"pk": {"S": marker_key("v@1#ann", "e1")}}
     records = [record(image, n) for n, image in enumerate([commit(), commit(u=None), marker, commit()])]
-    found, refused = readable(records, commit_line)
-    assert list(found) == [0, 3]
+    lines, refused = parse_records(records, commit_line)
+    assert list(lines) == [0, 3]
     assert {place: reason.field for place, reason in refused.items()} == {1: "u"}
 
 
 class Firehose:
-    """What `put_record_batch` answers: the records whose first line is in `bad` fail as often as told."""
+    """Fake `put_record_batch`, in which records whose first line is in `bad` fail a given number of times."""
 
     def __init__(self, **bad: int) -> None:
         self.bad = bad
@@ -192,18 +192,18 @@ def test_what_firehose_refuses_is_sent_again_alone_and_named_if_it_stays_so():
 
 def test_lambda_comes_back_from_the_first_that_failed():
     records = [record(commit(), number) for number in (11, 12, 13)]
-    assert come_back(records, set()) == {"batchItemFailures": []}
-    assert come_back(records, {2, 1}) == {"batchItemFailures": [{"itemIdentifier": "12"}]}
+    assert batch_failures(records, set()) == {"batchItemFailures": []}
+    assert batch_failures(records, {2, 1}) == {"batchItemFailures": [{"itemIdentifier": "12"}]}
 
 
 def test_the_letter_names_the_record_and_the_reason_and_holds_no_content():
     with pytest.raises(InvalidInput) as refused:
         commit_line(record(commit(u=None, ids=binary(b"canary")), 12))
-    message = letter(record(commit(), 12), refused.value)
+    message = dead_letter(record(commit(), 12), refused.value)
     assert json.loads(message["MessageBody"]) == {
         "stream": ARN,
         "sequence_number": "12",
         "keys": {"pk": {"S": "v@1#ann"}},
     }
-    told = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
-    assert told == {"code": "unreadable_record", "detail": "An attribute is missing.", "field": "u"}
+    attributes = {name: value["StringValue"] for name, value in message["MessageAttributes"].items()}
+    assert attributes == {"code": "unreadable_record", "detail": "An attribute is missing.", "field": "u"}

@@ -1,4 +1,4 @@
-"""One line a decision: metrics in CloudWatch's format, and nothing personal."""
+"""One line per decision: metrics in CloudWatch's format, without personal data."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_a_degraded_decision_is_counted_as_one(capsys):
 
 
 def test_a_decision_line_names_no_person_no_score_and_no_amount(capsys):
-    asked = {"token": "canary", "merchant_order_id": "canary", "checkout_id": "canary", "device": None}
-    decision = Till().decide("canary", total=81_234, merchant_id="canary", **asked).decision
+    changes = {"token": "canary", "merchant_order_id": "canary", "checkout_id": "canary", "device": None}
+    decision = Till().decide("canary", total=81_234, merchant_id="canary", **changes).decision
     telemetry.emit(telemetry.decision_line(decision, "dev", CLOCK, 1.0))
     printed = capsys.readouterr().out
     assert "canary" not in printed

@@ -1,4 +1,4 @@
-"""One check battery for every registered aggregation: the laws of the algebra, and values equal to the oracle."""
+"""Property tests of every registered aggregation: the laws of the algebra, and values equal to the oracle's."""
 
 import copy
 import hashlib
@@ -82,7 +82,7 @@ BUILT = {
     "count": lambda where: Count(where=where),
     "time_since_last": lambda where: TimeSinceLast(where=where),
 }
-"""How an operation is declared that is not simply of a field."""
+"""Declarations of operations that need more than a field."""
 
 
 def build(op: str, where=None) -> Aggregation:
@@ -91,17 +91,17 @@ def build(op: str, where=None) -> Aggregation:
 
 @st.composite
 def histories(draw, max_size=9):
-    """Events with unique ids, few distinct moments (ties, and the edges of periods) and fields that may be missing or null."""
+    """Events with unique ids, few distinct moments (ties, edges of periods) and optional fields."""
     ids = draw(st.lists(st.text("abéz~😀", min_size=1, max_size=3), unique=True, max_size=max_size))
-    found = []
+    events = []
     for event_id in ids:
         data = {"k": draw(st.sampled_from("pq"))}
         if draw(st.booleans()):
             data["x"] = draw(st.none() | amounts)
-        found.append(
+        events.append(
             Event(event_id, draw(st.sampled_from("abc")), NOW - draw(st.sampled_from(AGES)), {}, data)
         )
-    return found
+    return events
 
 
 def fold(aggregation: Aggregation, events) -> object:
@@ -136,10 +136,10 @@ def test_values_equal_the_oracle_bit_for_bit_in_any_order(op, events, data):
 
 @every
 @settings(max_examples=40)
-@given(one=histories(), two=histories(), three=histories())
-def test_merge_is_associative_and_commutative_with_a_neutral_element(op, one, two, three):
+@given(first=histories(), second=histories(), third=histories())
+def test_merge_is_associative_and_commutative_with_a_neutral_element(op, first, second, third):
     aggregation = build(op)
-    a, b, c = (fold(aggregation, part) for part in _apart(one, two, three))
+    a, b, c = (fold(aggregation, part) for part in _apart(first, second, third))
     merge = aggregation.merge
     assert stored(aggregation, merge(merge(a, b), c)) == stored(aggregation, merge(a, merge(b, c)))
     assert stored(aggregation, merge(a, b)) == stored(aggregation, merge(b, a))
@@ -168,13 +168,15 @@ def test_many_at_once_are_one_after_the_other(op, parts):
         moments, ids, values = zip(*rest, strict=True)
         together = aggregation.update_all(partials[0], (moments, ids, values))
         assert stored(aggregation, together) == stored(aggregation, one_by_one)
-    packed = msgspec.msgpack.decode(msgspec.msgpack.encode([aggregation.pack(one) for one in partials]))
-    revived = [stored(aggregation, one) for one in aggregation.unpack_all(packed)]
-    assert revived == [stored(aggregation, one) for one in partials]
+    packed = msgspec.msgpack.decode(
+        msgspec.msgpack.encode([aggregation.pack(partial) for partial in partials])
+    )
+    revived = [stored(aggregation, partial) for partial in aggregation.unpack_all(packed)]
+    assert revived == [stored(aggregation, partial) for partial in partials]
 
 
 def _apart(*histories):
-    """The same events can be in two tiles never: ids are unique over all parts."""
+    """Ids are unique over all parts: an event is never in two tiles."""
     return [
         [Event(f"{event.id}{place}", event.type, event.occurred_at, {}, event.data) for event in history]
         for place, history in enumerate(histories)
@@ -202,14 +204,14 @@ def test_neither_order_nor_duplicates_nor_batches_change_an_item(op, events, dat
     copies = data.draw(st.lists(st.sampled_from(events), max_size=9)) if events else []
     mixed = data.draw(st.permutations([*events, *copies]))
     size = data.draw(st.integers(1, 9))
-    found, plain = ViewState.new(view), ViewState.new(view)
+    voided, plain = ViewState.new(view), ViewState.new(view)
     for start in range(0, len(mixed), size):
-        found.apply(mixed[start : start + size], NOW, 30 * DAY)
+        voided.apply(mixed[start : start + size], NOW, 30 * DAY)
     plain.apply(events, NOW, 30 * DAY)
     wanted = [aggregate(view.aggregations[0].spec(), events, NOW)] * 2
-    assert bits(found.values(NOW)) == bits(plain.values(NOW)) == bits(wanted)
-    found.ring = plain.ring = {}  # which copy came when is all that the ring may tell
-    assert found.encode() == plain.encode()
+    assert bits(voided.values(NOW)) == bits(plain.values(NOW)) == bits(wanted)
+    voided.ring = plain.ring = {}  # which copy came when is all that the ring may tell
+    assert voided.encode() == plain.encode()
 
 
 INVERTIBLE = ("count", "sum", "mean", "variance", "decayed_sum", "rate_of_change")
@@ -355,14 +357,14 @@ def test_the_latest_k_of_every_inner_aggregation(inner, k, over, events):
 @pytest.mark.parametrize("folded", [False, True])
 def test_the_latest_values_and_the_latest_events_differ_where_a_field_is_missing(window, folded):
     """Amounts 100, 20, missing, 3."""
-    mine = type_is("a")
+    own_type = type_is("a")
     declared = [
-        LastK(Sum("x", where=mine), 2),
-        LastK(Sum("x", where=mine), 2, over="events"),
-        LastK(Mean("x", where=mine), 1, over="events"),
+        LastK(Sum("x", where=own_type), 2),
+        LastK(Sum("x", where=own_type), 2, over="events"),
+        LastK(Mean("x", where=own_type), 1, over="events"),
     ]
     data = [{"x": 100}, {"x": 20}, {}, {"x": 3}]
-    events = [Event(f"e{n}", "a", NOW - 600_000 + n, {}, one) for n, one in enumerate(data)]
+    events = [Event(f"e{n}", "a", NOW - 600_000 + n, {}, fields) for n, fields in enumerate(data)]
     newer = [Event(f"f{n}", "b", NOW - 40 + n, {}, {"x": 7}) for n in range(40 if folded else 1)]
     view = FeatureView("view", CUSTOMER, KINDS, declared, [window])
     state = ViewState.new(view)
@@ -404,8 +406,8 @@ def test_parameters_that_mean_nothing_are_refused(refused):
 
 def test_a_ratio_has_no_value_where_the_denominator_is_zero():
     ratio = Ratio(Count(), Sum("x"))
-    for found, wanted in (([5, -5], math.nan), ([0], math.nan), ([4, 4], 0.25)):
-        events = [Event(str(n), "a", NOW - 1, {}, {"x": x}) for n, x in enumerate(found)]
+    for amounts, wanted in (([5, -5], math.nan), ([0], math.nan), ([4, 4], 0.25)):
+        events = [Event(str(n), "a", NOW - 1, {}, {"x": x}) for n, x in enumerate(amounts)]
         assert bits([value(ratio, fold(ratio, events))]) == bits([wanted])
 
 
@@ -425,7 +427,7 @@ def test_every_parameter_is_part_of_the_spec():
         Sum("x"), DecayedSum("x"), DecayedSum("x", half_life="1d"),
         RateOfChange(Sum("x")), RateOfChange(Sum("x"), "1d"), RateOfChange(Sum("y")), RateOfChange(Count()),
     ]  # fmt: skip
-    assert len({repr(one.spec()) for one in specs}) == len(specs)
+    assert len({repr(aggregation.spec()) for aggregation in specs}) == len(specs)
     assert LastK(Mean("x"), 3).label == LastK(Mean("x"), 3, over="values").label == "mean_x_of_last_3"
     assert LastK(Mean("x"), 3).spec() == ["last_k", "x", None, "mean", 3]
     assert LastK(Mean("x"), 3, over="events").label == "mean_x_of_last_3_events"
@@ -457,8 +459,8 @@ def test_weights_are_rounded_powers_of_two():
 def test_a_rate_of_change_compares_a_period_with_the_one_before():
     change, q = RateOfChange(Count()), NOW // DAY * DAY
     for later, earlier, wanted in ((6, 4, 0.5), (0, 4, -1.0), (3, 0, math.nan), (0, 0, math.nan)):
-        found = amounts_at(*[(q - DAY, 1)] * later, *[(q - 8 * DAY, 1)] * earlier)
-        assert bits([value(change, fold(change, found), q)]) == bits([wanted])
+        events = amounts_at(*[(q - DAY, 1)] * later, *[(q - 8 * DAY, 1)] * earlier)
+        assert bits([value(change, fold(change, events), q)]) == bits([wanted])
 
 
 @pytest.mark.parametrize(("at", "later", "earlier"), [(-14, 0, 1), (-7, 1, 0)])

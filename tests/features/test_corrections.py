@@ -1,4 +1,4 @@
-"""Voids: whatever the order of arrival, the state answers as if the voided events had never been, or says that it is stale."""
+"""Voids: in any order of arrival, values equal those without the voided events, or the state is stale."""
 
 import random
 
@@ -33,8 +33,8 @@ GIVES_BACK = FeatureView(
 KEY, HORIZON = "ann", 10 * DAY
 
 
-def void_of(one, at=NOW):
-    return replace(one, voided_at=at)
+def void_of(event, at=NOW):
+    return replace(event, voided_at=at)
 
 
 def payments(rng, size):
@@ -49,9 +49,9 @@ def payments(rng, size):
 
 
 def counted(events, q):
-    """The events that the naive oracle may see at `q`: none that was voided before."""
-    voided = {one.id for one in events if one.voided_at is not None and one.voided_at < q}
-    return [one for one in events if one.voided_at is None and one.id not in voided]
+    """The events that the naive oracle may see at `q`: without those voided before."""
+    voided = {event.id for event in events if event.voided_at is not None and event.voided_at < q}
+    return [event for event in events if event.voided_at is None and event.id not in voided]
 
 
 def state_after(view, arrived, batch):
@@ -74,8 +74,8 @@ def test_in_any_order_voided_events_do_not_count(view, seed, size, head, batch):
     rng = random.Random(seed)
     events = payments(rng, size)
     voids = [
-        void_of(one, max(one.occurred_at, NOW - rng.choice([0, SECOND, MAX_SKEW, HOUR, DAY])))
-        for one in rng.sample(events, rng.randrange(size + 1))
+        void_of(voided, max(voided.occurred_at, NOW - rng.choice([0, SECOND, MAX_SKEW, HOUR, DAY])))
+        for voided in rng.sample(events, rng.randrange(size + 1))
     ]
     arrived = events + voids + rng.sample(events + voids, (len(events) + len(voids)) // 3)
     rng.shuffle(arrived)
@@ -98,12 +98,12 @@ def test_in_any_order_voided_events_do_not_count(view, seed, size, head, batch):
 
 
 def test_a_void_counts_from_its_own_moment():
-    one = event("e", NOW - DAY, amount=5)
-    state = state_after(EVERYTHING, [one, void_of(one, NOW)], 5)
+    payment = event("e", NOW - DAY, amount=5)
+    state = state_after(EVERYTHING, [payment, void_of(payment, NOW)], 5)
     counts = [
         dict(zip((f.name for f in EVERYTHING.features), state.values(q), strict=True)) for q in (NOW, NOW + 1)
     ]
-    assert [found[f"{EVERYTHING.name}.count.lifetime"] for found in counts] == [1.0, 0.0]
+    assert [features[f"{EVERYTHING.name}.count.lifetime"] for features in counts] == [1.0, 0.0]
 
 
 def test_a_void_of_what_was_folded_is_given_back_or_told():
@@ -120,7 +120,7 @@ def test_a_void_of_what_was_folded_is_given_back_or_told():
 
 def test_a_void_of_what_is_raw_never_makes_an_item_stale():
     events = [event(f"e{n}", NOW - n * DAY, amount=n) for n in range(30)]
-    voids = [void_of(one) for one in events[::2]]
+    voids = [void_of(voided) for voided in events[::2]]
     state = state_after(EVERYTHING, events + voids, 7)
     assert not state.stale
     assert bits(state.values(NOW + 1)) == bits(expected(EVERYTHING, events[1::2], KEY, NOW + 1))
@@ -133,10 +133,11 @@ def test_voids_of_events_that_never_come_do_not_pile_up():
 
 
 def test_a_void_has_an_id_of_its_own_and_counts_once():
-    one = event("e", NOW - DAY, amount=5)
+    payment = event("e", NOW - DAY, amount=5)
     state = ViewState.new(GIVES_BACK)
     assert [
-        len(state.apply([each], NOW, HORIZON).fresh) for each in (one, void_of(one), one, void_of(one))
+        len(state.apply([each], NOW, HORIZON).fresh)
+        for each in (payment, void_of(payment), payment, void_of(payment))
     ] == [
         1,
         1,

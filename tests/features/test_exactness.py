@@ -1,4 +1,4 @@
-"""Voids, expiry and clocks: nothing that was not counted is taken away, and what cannot be proved makes the state stale."""
+"""Voids, expiry and clocks: only counted events are undone, and lack of proof makes the state stale."""
 
 import pytest
 from msgspec.structs import replace
@@ -46,7 +46,7 @@ def fresh(*batches, view=MONTH, at=NOW):
 
 
 def old(*batches, view=MONTH):
-    """The same, of an item so old that it has forgotten ids: its first event was applied before the horizon."""
+    """The same for an item that no longer knows all ids: its first event was applied before the horizon."""
     state = ViewState.new(view)
     state.apply([payment("first", NOW - 29 * DAY)], NOW - 29 * DAY, HORIZON)
     for batch in batches:
@@ -219,8 +219,8 @@ def test_a_delayed_window_ends_on_the_hop_so_long_before_the_moment():
     for state in (fresh(events, view=view), fresh(events, many(40, NOW), view=view)):
         for q in (NOW, NOW + HOUR - 1, NOW + HOUR, NOW + DAY):
             end = (q - 7 * DAY) // HOUR * HOUR
-            inside = [one for one in events if end - DAY <= one.occurred_at < end]
-            assert state.values(q) == [len(inside), sum(one.data["amount"] for one in inside)]
+            inside = [event for event in events if end - DAY <= event.occurred_at < end]
+            assert state.values(q) == [len(inside), sum(event.data["amount"] for event in inside)]
     assert view.features[0].name == "payments.count.24h_delayed_7d"
 
 
@@ -239,7 +239,7 @@ def test_exact_windows_begin_at_the_millisecond_and_overflow_honestly():
 def test_exact_windows_keep_what_a_window_reaches_and_no_more():
     view = view_over("24h", aggregations=[Count(), Max("amount")], exact_windows=True, max_events=20)
     events = [payment(f"e{n}", NOW + n * HOUR, n) for n in range(400)]
-    state = fresh(*[[one] for one in events], view=view)
+    state = fresh(*[[event] for event in events], view=view)
     assert len(state.base.head) <= 20 + HEAD_EVENTS
     q = events[-1].occurred_at + 1
     assert view_values(view, [Read("present", state.encode())], q)[0] == "unavailable"
@@ -291,8 +291,8 @@ def test_healing_keeps_apart_what_comes_meanwhile_and_ends_exact():
     assert state.stale
     state.begin_healing(3)
     meanwhile = [payment(f"m{n}", NOW - n, n) for n in range(50)]
-    for one in meanwhile:
-        state.apply([one], NOW, HORIZON)
+    for arrived in meanwhile:
+        state.apply([arrived], NOW, HORIZON)
         state = ViewState.decode(view, state.encode())
     assert state.stale
     anew = ViewState.new(view)

@@ -1,4 +1,4 @@
-"""A view's plan: many events or partials at once give what one after the other gives."""
+"""A view's plan: bulk operations equal repeated single ones."""
 
 from functools import reduce
 
@@ -30,13 +30,13 @@ def stored(partials):
     return [a.pack(partial) for a, partial in zip(PLAN.aggregations, partials, strict=True)]
 
 
-def one_by_one(found):
-    return reduce(PLAN.with_row, found, PLAN.empty)
+def one_by_one(inserted):
+    return reduce(PLAN.with_row, inserted, PLAN.empty)
 
 
-@given(found=rows)
-def test_rows_together_are_rows_one_by_one(found):
-    assert stored(PLAN.with_rows(PLAN.empty, found)) == stored(one_by_one(found))
+@given(inserted=rows)
+def test_rows_together_are_rows_one_by_one(inserted):
+    assert stored(PLAN.with_rows(PLAN.empty, inserted)) == stored(one_by_one(inserted))
 
 
 @given(parts=st.lists(rows, min_size=1, max_size=6))

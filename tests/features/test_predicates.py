@@ -29,7 +29,7 @@ predicates = st.recursive(
     lambda inner: (
         st.builds(lambda left, right: left & right, inner, inner)
         | st.builds(lambda left, right: left | right, inner, inner)
-        | inner.map(lambda one: ~one)
+        | inner.map(lambda condition: ~condition)
     ),
     max_leaves=5,
 )
@@ -46,12 +46,12 @@ def test_a_predicate_does_what_its_spec_says(predicate, event):
 
 
 @given(predicates, predicates, events)
-def test_the_three_operators_are_those_of_two_valued_logic(one, other, event):
-    left, right = one.matches(event), other.matches(event)
-    assert (one & other).matches(event) is (left and right)
-    assert (one | other).matches(event) is (left or right)
-    assert (~one).matches(event) is not left
-    assert (~(one & other)).matches(event) is (~one | ~other).matches(event)
+def test_the_three_operators_are_those_of_two_valued_logic(first, second, event):
+    left, right = first.matches(event), second.matches(event)
+    assert (first & second).matches(event) is (left and right)
+    assert (first | second).matches(event) is (left or right)
+    assert (~first).matches(event) is not left
+    assert (~(first & second)).matches(event) is (~first | ~second).matches(event)
 
 
 @pytest.mark.parametrize("data", [{}, {"x": None}, {"x": "text"}])
@@ -62,8 +62,8 @@ def test_not_matches_where_the_field_is_missing_and_the_opposite_comparison_does
 
 
 def test_not_of_a_type_is_every_other_type():
-    found = [(~type_is("a", "b")).matches(Event("e", kind, 0, {}, {})) for kind in "abc"]
-    assert found == [False, False, True]
+    matched = [(~type_is("a", "b")).matches(Event("e", kind, 0, {}, {})) for kind in "abc"]
+    assert matched == [False, False, True]
 
 
 large, card = field("amount") > 100, field("method") == "card"

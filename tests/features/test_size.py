@@ -1,4 +1,4 @@
-"""Items never outgrow what their view's declaration says, and views that could outgrow DynamoDB are refused."""
+"""Items stay within their view's bound, and views whose bound exceeds DynamoDB's limit are refused."""
 
 import random
 import re
@@ -39,7 +39,7 @@ from candor.updates import prepare
 from tests.builders import NOW, RETENTION, all_aggregations, customer, event, failed, paid
 
 BUSY = 140
-"""Events in every tile: more than a distinct count keeps exactly, if it does not say how many."""
+"""Events in every tile: more than the default `exact` of a distinct count."""
 
 AGEING = [DecayedSum("amount", "2d"), DecayedSum("amount", "14d"), RateOfChange(Sum("amount"), "7d")]
 VIEWS = {
@@ -56,7 +56,7 @@ VIEWS = {
 
 
 def dense(view: FeatureView, rng: random.Random, busy: int = BUSY) -> list[Event]:
-    """The dearest that can happen: every tile full of different extreme amounts, ids as long as they may be."""
+    """Worst case: every tile full of different extreme amounts, with ids of maximal length."""
     line = NOW - MAX_SKEW
     starts = {
         tile[0]
@@ -64,12 +64,12 @@ def dense(view: FeatureView, rng: random.Random, busy: int = BUSY) -> list[Event
         for back in range(0, reach + 2 * length, length)
         if (tile := plan_of(view).tile_of(line - 1 - back, line)) is not None
     }
-    found = [
+    events = [
         _event(number, start + rng.randrange(10 * SECOND), rng)
         for number, start in enumerate(sorted(starts) * busy)
     ]
-    found += [_event(len(found) + n, NOW - rng.randrange(MAX_SKEW), rng) for n in range(4 * size.MOST_RAW)]
-    return sorted(found, key=lambda one: one.occurred_at)
+    events += [_event(len(events) + n, NOW - rng.randrange(MAX_SKEW), rng) for n in range(4 * size.MOST_RAW)]
+    return sorted(events, key=lambda event: event.occurred_at)
 
 
 def _event(number: int, at: int, rng: random.Random) -> Event:
@@ -94,16 +94,16 @@ def test_no_traffic_outgrows_the_bound(name):
     known = events[: size.RING_IDS]
     strangers = [_event(10**6 + number, NOW, rng) for number in range(size.MOST_VOIDS)]
     voids = [
-        replace(one, voided_at=NOW)
-        for one in [*known[-size.MOST_VOIDS :], *events[-3 * size.MOST_VOIDS :], *strangers]
+        replace(event, voided_at=NOW)
+        for event in [*known[-size.MOST_VOIDS :], *events[-3 * size.MOST_VOIDS :], *strangers]
     ]
     state = ViewState.new(view)
     state.apply(events[: size.RING_IDS], NOW, RETENTION.event_ids)
     state.apply(events[size.RING_IDS : -MARKERS_PER_COMMIT], NOW, RETENTION.event_ids)
     assert (len(state.ring), len(state.base.head)) == (size.RING_IDS, size.MOST_RAW)
     state.apply(voids, NOW, RETENTION.event_ids)
-    found = committed(view, state, events[-MARKERS_PER_COMMIT:])
-    assert 0.6 * view.most_bytes < found <= view.most_bytes, "a bound, and none that is far away"
+    stored_bytes = committed(view, state, events[-MARKERS_PER_COMMIT:])
+    assert 0.6 * view.most_bytes < stored_bytes <= view.most_bytes, "a bound, and none that is far away"
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -202,13 +202,13 @@ def test_in_a_crowd_the_moments_of_what_was_folded_are_not_answered():
     events = [event(f"e{n:03}", NOW + n // 2) for n in range(3 * size.MOST_RAW)]
     state = ViewState.new(view)
     random.Random(4).shuffle(events)
-    for one in events:
-        state.apply([one], NOW, DAY)
+    for arrived in events:
+        state.apply([arrived], NOW, DAY)
     assert len(state.base.head) == size.MOST_RAW
     first = state.base.head[0][0]
     assert [state.answers(q) for q in (first, first + 1)] == [False, True]
     for q in range(first + 1, NOW + 2 * size.MOST_RAW):
-        assert state.values(q)[0] == sum(one.occurred_at < q for one in events)
+        assert state.values(q)[0] == sum(event.occurred_at < q for event in events)
     together = ViewState.new(view)
     together.apply(events, NOW, DAY)
     assert (together.base.head, together.base.tiles) == (state.base.head, state.base.tiles), (

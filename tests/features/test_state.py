@@ -1,4 +1,4 @@
-"""Whole views through ingest: what a state answers equals the oracle, whatever way its events came."""
+"""Whole views through ingest: values equal the oracle's, in any order and batching of events."""
 
 import random
 
@@ -69,7 +69,7 @@ def state_after(view, events, batch=100) -> ViewState:
 
 
 def without_history(state: ViewState) -> bytes:
-    """The state's bytes without what depends on the way it came about: ring, marker mode, and what came too late."""
+    """The state's bytes without order-dependent members: ring, marker mode, and late events."""
     state.ring, state.markers = {}, False
     # An event that comes too late for every window is left out, one that came in time stays while it is among the newest.
     state.born, state.expired, state.base.folded = None, None, False
@@ -79,7 +79,7 @@ def without_history(state: ViewState) -> bytes:
 
 
 def assert_never_lies(view, state, events, moments):
-    """Where the state says that it can answer, it answers as the oracle does; and from the line on it can."""
+    """Where the state can answer, it equals the oracle; and from the fold horizon on it can."""
     for q in moments:
         if state.stale:
             return
@@ -91,16 +91,16 @@ def assert_never_lies(view, state, events, moments):
 
 
 def telling_moments(view, state, events, rng, count=6):
-    """Moments where an error would show: on the newest event, the folding line, and windows' edges on events."""
-    found = {state.line, state.line - 1, state.watermark, state.watermark + 1, NOW}
+    """Moments that reveal errors: at the newest event, at the fold horizon, and with windows' edges on events."""
+    moments = {state.line, state.line - 1, state.watermark, state.watermark + 1, NOW}
     for _ in range(count):
         label = rng.choice(view.windows)
         at = rng.choice(events).occurred_at
         length = length_of(label) or DAY
         hop = hop_of(length)
         on_the_edge = -(-at // hop) * hop + length
-        found |= {at + rng.choice([0, 1]), on_the_edge + rng.choice([-1, 0, 1, hop - 1, hop])}
-    return sorted(q for q in found if q >= 0)
+        moments |= {at + rng.choice([0, 1]), on_the_edge + rng.choice([-1, 0, 1, hop - 1, hop])}
+    return sorted(q for q in moments if q >= 0)
 
 
 @st.composite
@@ -137,9 +137,9 @@ def histories(draw):
 @settings(max_examples=120)
 @given(
     view=st.sampled_from(VIEWS), events=histories(), head=st.sampled_from([0, 2, 32]), data=st.data(),
-    asked=st.lists(moments(), max_size=4),
+    queried=st.lists(moments(), max_size=4),
 )  # fmt: skip
-def test_small_histories_in_any_order_with_duplicates_and_early_folding(view, events, head, data, asked):
+def test_small_histories_in_any_order_with_duplicates_and_early_folding(view, events, head, data, queried):
     """A head of 0 or 2 events instead of 32 makes folding and coarsening happen in examples that shrink."""
     again = data.draw(st.lists(st.sampled_from(events), max_size=4))
     stream = data.draw(st.permutations(events + again))
@@ -148,7 +148,7 @@ def test_small_histories_in_any_order_with_duplicates_and_early_folding(view, ev
         patch.setattr(segment, "HEAD_EVENTS", head)
         state = state_after(view, stream, batch)
         rng = random.Random(len(stream))
-        assert_never_lies(view, state, events, [*asked, *telling_moments(view, state, events, rng)])
+        assert_never_lies(view, state, events, [*queried, *telling_moments(view, state, events, rng)])
         assert without_history(state) == without_history(state_after(view, events))
 
 
@@ -300,8 +300,11 @@ def test_ties_of_first_and_last_break_by_id_in_head_and_tiles():
     rng = random.Random(1)
     rng.shuffle(events)
     state = state_after(view, events, batch=9)
-    found = dict(zip((f.name for f in view.features), state.values(NOW), strict=True))
-    assert (found[f"{view.name}.first_amount.30d"], found[f"{view.name}.last_amount.30d"]) == (0.0, 49.0)
+    features = dict(zip((f.name for f in view.features), state.values(NOW), strict=True))
+    assert (features[f"{view.name}.first_amount.30d"], features[f"{view.name}.last_amount.30d"]) == (
+        0.0,
+        49.0,
+    )
 
 
 def test_of_two_events_with_one_id_the_first_to_arrive_counts():
@@ -423,10 +426,10 @@ def test_what_is_beyond_every_window_is_left_out_and_told():
     state.apply([recent], NOW, DAY)
     before = state.values(NOW + 1)
     applied = state.apply([late, void, replace(late, voided_at=NOW)], NOW, DAY)
-    assert [one.dedup_id for one in applied.fresh] == ["in", "old~void"], (
+    assert [event.dedup_id for event in applied.fresh] == ["in", "old~void"], (
         "a void's own moment decides nothing"
     )
-    assert [one.dedup_id for one in applied.too_late] == ["old"]
+    assert [event.dedup_id for event in applied.too_late] == ["old"]
     assert bits(state.values(NOW + 1)) != bits(before), "the one in the window counts"
     assert not state.answers(NOW - 2 * DAY), (
         "a moment that would have seen the event is not answered without it"
@@ -457,7 +460,7 @@ def test_an_erased_entity_starts_anew_and_stays_erased():
         assert not state.present(NOW + DAY)
         late, new = event("late", NOW - 1, amount=1), event("new", NOW, amount=2)
         applied = state.apply([late, new, *events], NOW + 1, 900 * DAY)
-        assert [one.id for one in applied.fresh] == ["new"]
+        assert [event.id for event in applied.fresh] == ["new"]
         assert len(applied.erased) == (60 if erased_early else 1), (
             "what was applied before is known by its id"
         )

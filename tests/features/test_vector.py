@@ -1,4 +1,4 @@
-"""The vector: states are honest, values are in declared order."""
+"""The vector: correct states, and values in declared order."""
 
 import math
 import random
@@ -153,7 +153,7 @@ def sharded_reads(events, batch):
 
 
 HOT = view_of(["10m", "1h", "30d", "lifetime"], shop)
-ONE = view_of(HOT.windows, Entity("shop", "merchant_id"))
+NOT_HOT = view_of(HOT.windows, Entity("shop", "merchant_id"))
 """The same view, of an entity that is not hot: one item."""
 
 
@@ -171,17 +171,17 @@ def test_four_shards_give_the_bits_of_one_state(seed, size, span):
         )
         for n in range(size)
     ]
-    events += [replace(one, voided_at=NOW) for one in events if one.id in ("e1", "e7")]
+    events += [replace(event, voided_at=NOW) for event in events if event.id in ("e1", "e7")]
     rng.shuffle(events)
     reads = sharded_reads(events, rng.randrange(1, 60))
-    whole = ViewState.new(ONE)
+    whole = ViewState.new(NOT_HOT)
     whole.apply(events, NOW, DAY)
     states = [ViewState.decode(HOT, read.blob) for read in reads]
     for q in (NOW + 1, NOW + MINUTE, NOW + DAY, NOW + 40 * DAY):
-        state, found = view_values(HOT, reads, q)
-        if not whole.stale and not any(one.stale for one in states):
+        state, values = view_values(HOT, reads, q)
+        if not whole.stale and not any(shard.stale for shard in states):
             assert state == "present"
-            assert bits(found) == bits(whole.values(q))
+            assert bits(values) == bits(whole.values(q))
 
 
 def test_one_shard_that_cannot_be_read_makes_the_view_unavailable():
@@ -192,8 +192,8 @@ def test_one_shard_that_cannot_be_read_makes_the_view_unavailable():
 
 
 def test_a_void_lies_in_the_shard_of_its_event():
-    one = event("e", NOW, entities={"shop": "mer"})
-    assert HOT.item_key("mer", one.id) == HOT.item_key("mer", replace(one, voided_at=NOW).id)
+    opened = event("e", NOW, entities={"shop": "mer"})
+    assert HOT.item_key("mer", opened.id) == HOT.item_key("mer", replace(opened, voided_at=NOW).id)
     assert {HOT.item_key("mer", f"e{n}") for n in range(40)} == set(HOT.item_keys("mer"))
 
 

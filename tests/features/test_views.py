@@ -1,4 +1,4 @@
-"""Declarations: what is refused, what is named how, and what changes a version."""
+"""Declarations: errors, feature names, and versions."""
 
 from types import SimpleNamespace
 
@@ -63,8 +63,8 @@ def test_features_are_named_view_aggregation_window_in_declared_order():
         "payments.count.1h",
         "payments.count.30d",
     ]
-    asked = definitions(views=[two], on_demand=[OnDemand("amount", lambda checkout, features: 1)])
-    assert asked.features == (*(feature.name for feature in two.features), "request.amount")
+    declared = definitions(views=[two], on_demand=[OnDemand("amount", lambda checkout, features: 1)])
+    assert declared.features == (*(feature.name for feature in two.features), "request.amount")
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_what_serves_checkouts_needs_keys():
     with pytest.raises(DefinitionError, match=r'view "cards".*Entity\("card", key='):
         declared.require_keys()
     Definitions(
-        entities=[customer, card], events=[paid, used], views=[view()], standby=[cards]
+        entities=[customer, card], events=[paid, used], views=[view()], candidate_views=[cards]
     ).require_keys()
 
 
@@ -344,7 +344,7 @@ def test_an_event_must_be_declared_name_an_entity_and_not_be_ahead_of_the_skew()
     ],
 )
 def test_an_event_that_was_never_json_is_held_to_the_same_contract(changed, code, where):
-    """Events made in Python pass no decoder: what the store would take otherwise is refused here."""
+    """Events built in Python skip the decoder, so their types are checked here."""
     good = event("e", NOW - 1, type="loan.closed", **GOOD)
     with pytest.raises(InvalidInput) as refusal:
         LOANS.check_event(replace(good, **changed), NOW)
@@ -358,21 +358,21 @@ def test_only_the_very_end_of_an_id_marks_a_void(event_id):
 
 
 def two_versions():
-    """Declarations with a second version of a view on standby: another filter, the same names."""
+    """Declarations with a candidate version of a view: another filter, the same names."""
     entity = Entity("customer", "checkout.applicant.token")
     paid = EventType("paid", [entity], {"amount": Money()})
     first = FeatureView("loans", entity, [paid], [Count(name="n")], ["30d"])
     second = FeatureView("loans", entity, [paid], [Count(where=field("amount") > 5, name="n")], ["30d"])
     longer = FeatureView("loans", entity, [paid], [Count(name="n")], ["90d"])
     other = FeatureView("tries", entity, [paid], [Count()], ["7d"])
-    found = Definitions(
+    declared = Definitions(
         entities=[entity],
         events=[paid],
         views=[first, other],
-        standby=[second, longer],
+        candidate_views=[second, longer],
         on_demand=[OnDemand("one", lambda *_: 1)],
     )
-    return SimpleNamespace(all=found, first=first, second=second, longer=longer)
+    return SimpleNamespace(all=declared, first=first, second=second, longer=longer)
 
 
 def test_a_view_on_standby_is_kept_up_to_date_and_not_served():
@@ -412,12 +412,12 @@ def test_a_view_is_not_on_standby_for_itself():
     kept = two_versions()
     first = kept.first
     again = FeatureView(first.name, first.entity, first.events, first.aggregations, first.windows)
-    with pytest.raises(DefinitionError, match="already"):
+    with pytest.raises(DefinitionError, match="same version as another view"):
         Definitions(
             entities=kept.all.entities.values(),
             events=kept.all.event_types.values(),
             views=[first],
-            standby=[again],
+            candidate_views=[again],
         )
 
 

@@ -1,4 +1,4 @@
-"""A delivery stream into a bucket on moto, what arrived there, and the records that DynamoDB's streams deliver."""
+"""A delivery stream into a bucket on moto, its objects, and the records of DynamoDB's streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DELIMITER = {
 
 
 def create_stream(name: str) -> None:
-    """A delivery stream of the house's shape, writing below its own name."""
+    """A delivery stream configured as in the stacks, writing below its own name."""
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     boto3.client("firehose").create_delivery_stream(
         DeliveryStreamName=name,
@@ -33,16 +33,16 @@ def create_stream(name: str) -> None:
 def arrived(name: str) -> list[Any]:
     """Every line that the stream wrote since the last call."""
     s3 = boto3.client("s3")
-    found = []
+    lines = []
     for item in s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{name}/").get("Contents", ()):
         body = s3.get_object(Bucket=BUCKET, Key=item["Key"])["Body"].read()
-        found += [json.loads(line) for line in body.decode().splitlines()]
+        lines += [json.loads(line) for line in body.decode().splitlines()]
         s3.delete_object(Bucket=BUCKET, Key=item["Key"])
-    return found
+    return lines
 
 
 def refusing(firehose: Any, monkeypatch: Any, times: int) -> list[int]:
-    """The stream refuses so many calls as a whole; returns the sizes of the calls."""
+    """Make the stream fail a number of calls as a whole; returns the sizes of the calls."""
     real, sizes = firehose.put_record_batch, []
 
     def put_record_batch(*, DeliveryStreamName: str, Records: list[Any]) -> Any:  # noqa: N803 - boto3's own names

@@ -1,4 +1,4 @@
-"""What stands between the scorer and its dependencies: everything passes, until a fault is told for an operation."""
+"""Proxy between the scorer and its dependencies, transparent until a fault is set for an operation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 
 class Reply(NamedTuple):
-    """One answer on its way back; `pause_s` is waited before each of its last 16 parts."""
+    """A response in flight; `pause_s` is waited before each of its last 16 parts."""
 
     status: int
     headers: Mapping[str, str]
@@ -21,7 +21,7 @@ class Reply(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """One request on its way: `forward` asks the dependency, `closing` is set when the test is over."""
+    """A request in flight: `forward` sends it to the dependency, `closing` is set when the test is over."""
 
     operation: str
     body: bytes
@@ -30,20 +30,20 @@ class Exchange(NamedTuple):
 
 
 Fault = Callable[[Exchange], Reply | None]
-"""What becomes of a request; None hangs up without an answer."""
+"""Handler of a request; None closes the connection without a response."""
 
 
 def silent(exchange: Exchange) -> None:
-    """Takes the request and never answers."""
+    """Accepts the request and never responds."""
     exchange.closing.wait()
 
 
 def hung_up(_exchange: Exchange) -> None:
-    """Hangs up before anything was done."""
+    """Closes the connection before forwarding."""
 
 
 def lost(exchange: Exchange) -> None:
-    """Does it, and hangs up instead of saying so."""
+    """Forwards the request, and closes the connection without a response."""
     exchange.forward()
 
 
@@ -59,21 +59,21 @@ def slow(exchange: Exchange) -> Reply:
 
 
 def unprocessed(table: str) -> Fault:
-    """BatchGetItem, where the keys of one table always come back unread."""
+    """BatchGetItem, in which the keys of one table always come back unprocessed."""
 
     def leave(exchange: Exchange) -> Reply:
-        asked = json.loads(exchange.body)["RequestItems"]
+        requested = json.loads(exchange.body)["RequestItems"]
         reply = exchange.forward()
         answer = json.loads(reply.body)
         answer["Responses"].pop(table, None)
-        answer["UnprocessedKeys"] = {name: keys for name, keys in asked.items() if name == table}
+        answer["UnprocessedKeys"] = {name: keys for name, keys in requested.items() if name == table}
         return Reply(reply.status, {}, json.dumps(answer).encode())
 
     return leave
 
 
 class Between(ThreadingHTTPServer):
-    """A proxy before `upstream`. A fault holds for so many requests of its operation, or for all."""
+    """A proxy before `upstream`. A fault applies to a number of requests of its operation, or to all."""
 
     daemon_threads = True
 
@@ -96,7 +96,7 @@ class Between(ThreadingHTTPServer):
         self._faults.clear()
 
     def fault_of(self, operation: str) -> Fault:
-        """What becomes of the next request of this operation."""
+        """The handler of the operation's next request."""
         with self._lock:
             fault, times = self._faults.get(operation, (hung_up, 0))
             if times < 1:
@@ -122,7 +122,7 @@ class _Passing(BaseHTTPRequestHandler):
         self._pass(self.headers["x-amz-target"].rpartition(".")[2])
 
     def log_message(self, *_: Any) -> None:
-        """Nothing is told on standard error."""
+        """No log on standard error."""
 
     def _pass(self, operation: str) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))

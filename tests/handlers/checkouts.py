@@ -1,4 +1,4 @@
-"""Checkouts as merchants post them, and every way in which they must not."""
+"""Valid checkouts as merchants post them, and every kind of invalid one."""
 
 from __future__ import annotations
 

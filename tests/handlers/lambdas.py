@@ -1,4 +1,4 @@
-"""A handler as Lambda loads it, and the events that it gets."""
+"""Loads handlers as Lambda does, and builds their events."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(name: str, monkeypatch: Any, environment: Mapping[str, str]) -> ModuleT
 
 
 class Ears:
-    """Everything that a handler says: its own lines, its metrics, and what its libraries log."""
+    """All output of a handler: its log lines, its metrics, and its libraries' logs."""
 
     def __init__(self, module: ModuleType, monkeypatch: Any, capsys: Any, caplog: Any) -> None:
         caplog.set_level(logging.INFO)
@@ -41,7 +41,7 @@ class Ears:
         self._capsys, self._caplog = capsys, caplog
 
     def heard(self) -> str:
-        """All that was said since the last call."""
+        """Output since the last call."""
         out, err = self._capsys.readouterr()
         logged = self._caplog.text
         self._caplog.clear()
@@ -49,7 +49,7 @@ class Ears:
 
 
 def context(name: str) -> SimpleNamespace:
-    """What Powertools reads of Lambda's context."""
+    """Lambda's context, as far as Powertools reads it."""
     return SimpleNamespace(
         function_name=name,
         memory_limit_in_mb=512,
@@ -73,12 +73,12 @@ def proxied(body: Any, headers: Mapping[str, str] | None = None, **authorizer: s
 def problem(answer: Mapping[str, Any]) -> tuple[int, str, str | None]:
     """Status, code and field of a problem+json answer; fails where it is not one."""
     assert answer["headers"]["Content-Type"] == "application/problem+json"
-    told = json.loads(answer["body"])
-    assert told.keys() == {"type", "title", "status", "detail", "code", "field", "request_id"}
-    assert told["status"] == answer["statusCode"]
-    assert told["request_id"] == REQUEST_ID
-    assert told["type"].endswith(told["code"])
-    return told["status"], told["code"], told["field"]
+    body = json.loads(answer["body"])
+    assert body.keys() == {"type", "title", "status", "detail", "code", "field", "request_id"}
+    assert body["status"] == answer["statusCode"]
+    assert body["request_id"] == REQUEST_ID
+    assert body["type"].endswith(body["code"])
+    return body["status"], body["code"], body["field"]
 
 
 def create_table(name: str, stream: str | None = None) -> str:
@@ -101,10 +101,10 @@ def _queues() -> Any:
 
 def drain(queue_url: str) -> list[dict[str, Any]]:
     """All messages of a queue, which is empty then."""
-    sqs, found = _queues(), []
+    sqs, received = _queues(), []
     wanted = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
     while messages := sqs.receive_message(**wanted).get("Messages"):
         for message in messages:
             sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-        found += messages
-    return found
+        received += messages
+    return received

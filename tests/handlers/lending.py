@@ -1,4 +1,4 @@
-"""Events and checkouts of the lender that is deployed, with a word to look for in every place that a caller fills."""
+"""Events and checkouts of the lender that is deployed, with a canary in every field that a caller fills."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from candor.clock import HOUR, SystemClock, format_rfc3339
 
 CANARY = "canary"
-"""No log line may hold it."""
+"""The canary: no log line may contain it."""
 
 
 def ago(ms: int) -> str:
@@ -40,7 +40,7 @@ def canary_payment(**changes: Any) -> dict[str, Any]:
 
 
 def bad_events() -> dict[str, tuple[Any, str]]:
-    """Events that can never be applied, each with the code that says why; the canary is in the culprit."""
+    """Invalid events, each with its error code; the canary is in the invalid member."""
     good = canary_payment()
     data = good["data"]
     return {

@@ -1,4 +1,4 @@
-"""The scorer's sandboxes over tables, bucket and secret that exist, served by moto."""
+"""Sandboxes of the scorer, with tables, bucket and secret on moto."""
 
 from __future__ import annotations
 

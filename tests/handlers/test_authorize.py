@@ -1,4 +1,4 @@
-"""Merchant keys: who may pass, as whom, and what nobody gets to see."""
+"""Merchant keys: authorisation, identity, and secrecy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fault table through the deployed handler: one row for each way in which something fails, and what then holds.
+"""The fault table through the deployed handler: one row per fault, with the guaranteed behaviour.
 
 `docs/reference/faults.md` shows this table; `python -m tests.handlers.test_faults` writes it there.
 """
@@ -39,7 +39,7 @@ FALLBACK = "none"
 
 @dataclass
 class World:
-    """A scorer's surroundings: what stands between, and the champion."""
+    """The proxy between a scorer and its dependencies, and the champion."""
 
     between: Between
     champion: Bundle
@@ -48,7 +48,7 @@ class World:
 
 @dataclass(frozen=True)
 class Row:
-    """A fault and what is promised: outcome (None: nothing is decided), unavailable views, the bundle that decided.
+    """A fault and the guaranteed behaviour: outcome (None: no decision), unavailable views, deciding bundle.
 
     `cold` starts a sandbox into the fault. `again` is what the same key gets once the fault is over.
     """
@@ -66,7 +66,7 @@ class Row:
     def degraded(self) -> bool:
         return self.metrics.get("Degraded") == 1
 
-    def told(self) -> list[str]:
+    def line(self) -> list[str]:
         """The row as the page shows it."""
         answer = f"200 `{self.outcome}`" if self.outcome else "503 `unavailable`, `Retry-After: 1`"
         state = (
@@ -129,7 +129,7 @@ def refuse_all(world: World) -> None:
 
 
 def nothing(_world: World) -> None:
-    """The customer was never seen: that is no fault."""
+    """A customer without events is not a fault."""
 
 
 ROWS = (
@@ -228,11 +228,11 @@ def surroundings(bundle: Bundle) -> Iterator[tuple[Between, dict[str, str]]]:
 @pytest.fixture
 def scorer(surroundings, bundle) -> Iterator[Scorer]:
     between, environment = surroundings
-    found = Scorer(environment, DEADLINE_MS=str(int(DEADLINE_S * 1_000)))
-    yield found
+    scorer = Scorer(environment, DEADLINE_MS=str(int(DEADLINE_S * 1_000)))
+    yield scorer
     between.mend()
     point_at(bundle.sha)
-    found.close()
+    scorer.close()
 
 
 def decisions() -> dict[str, Any]:
@@ -242,10 +242,10 @@ def decisions() -> dict[str, Any]:
 
 def counted(said: str) -> Counter[str]:
     """The metrics of all lines, summed."""
-    found: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
     for line in map(json.loads, said.splitlines()):
-        found.update({name: int(line.get(name, 0)) for name in METRICS})
-    return +found
+        sums.update({name: int(line.get(name, 0)) for name in METRICS})
+    return +sums
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.fault)
@@ -308,7 +308,7 @@ def check_again(row: Row, first: Any, again: Any, stored: set[str]) -> None:
 
 def table() -> str:
     head = ["what fails", "answer", "what the record says", "metrics that count", "the same key again"]
-    rows = [head, ["---"] * len(head), *(row.told() for row in ROWS)]
+    rows = [head, ["---"] * len(head), *(row.line() for row in ROWS)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -319,4 +319,4 @@ def test_the_page_shows_this_table():
 if __name__ == "__main__":
     page = PAGE.read_text("utf-8")
     marks = re.compile(r"(<!-- faults -->\n).*?(<!-- /faults -->)", re.DOTALL)
-    PAGE.write_text(marks.sub(lambda found: f"{found[1]}{table()}\n{found[2]}", page), encoding="utf-8")
+    PAGE.write_text(marks.sub(lambda match: f"{match[1]}{table()}\n{match[2]}", page), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Through the functions: an item goes stale in the updater, the worker heals it from the archive, and the offline engine agrees."""
+"""End to end: the updater makes an item stale, the worker heals it from the archive, the offline engine agrees."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Functions:
         }
 
     def heal(self, *bodies: str) -> list[str]:
-        """The worker takes these messages, or all that its queue has; the ids of those that must come again."""
+        """The worker takes these messages, or all that its queue has; returns the ids to redeliver."""
         taken = bodies or [message["Body"] for message in drain(self.stale)]
         records = [{"messageId": f"m{place}", "body": body} for place, body in enumerate(taken)]
         answer = self.healer.handler({"Records": records}, context("heal_features"))
@@ -74,8 +74,8 @@ class Functions:
 
 def drain_count(queue: str) -> int:
     wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesDelayed"]
-    found = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=wanted)["Attributes"]
-    return sum(map(int, found.values()))
+    attributes = boto3.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=wanted)["Attributes"]
+    return sum(map(int, attributes.values()))
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ def state(customer: str = "cus_1") -> ViewState:
 def assert_exact(bodies: list[str], *customers: str) -> None:
     events = [parse_envelope(body.encode()) for body in bodies]
     store, now = DynamoFeatureStore("features"), SystemClock().now_ms()
-    found = verify(DEFINITIONS, REPAYMENTS, events, customers or ["cus_1"], store, now)
-    assert found == Verified(len(customers) or 1, [], 0)
+    verification = verify(DEFINITIONS, REPAYMENTS, events, customers or ["cus_1"], store, now)
+    assert verification == Verified(len(customers) or 1, [], 0)
     assert not any(state(customer).stale for customer in customers or ["cus_1"])
 
 

@@ -1,4 +1,4 @@
-"""The feature tables' stream on moto: what the store committed is one line each, markers and removals are none."""
+"""The feature tables' stream on moto: one line per commit, none for markers and removals."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def module():
 
 @pytest.fixture(scope="module")
 def records(module):
-    """What the stream says of three commits of two items, of a marker, and of its removal."""
+    """Stream records of three commits of two items, of a marker, and of its removal."""
     tables = boto3.client("dynamodb")
     arn = create_table(TABLE, "NEW_AND_OLD_IMAGES")
     store = DynamoFeatureStore(TABLE)
     for view, name in ((ORDINARY, "e1"), (ORDINARY, "e2"), (HOT, "e1")):
         given = event(name, NOW - 1_000, entities={"customer": "ann", "shop": "mer_1"}, amount=1)
         take_in([given], definitions_of(view), store)
-    found = [item["pk"] for item in tables.scan(TableName=TABLE)["Items"]]
-    [marker] = [key for key in found if key["S"].startswith("marker#")]
+    keys = [item["pk"] for item in tables.scan(TableName=TABLE)["Items"]]
+    [marker] = [key for key in keys if key["S"].startswith("marker#")]
     tables.delete_item(TableName=TABLE, Key={"pk": marker})
     return records_of(arn)
 
@@ -68,9 +68,9 @@ def test_a_record_that_cannot_be_read_is_a_letter_and_stops_nobody(
     assert log([records[0], broken, *records[2:]]) == {"batchItemFailures": []}
     assert [line["event_ids"] for line in arrived(STREAM)] == [["e1"], ["e1"]]
     [message] = drain(module.DLQ_URL)
-    told = json.loads(message["Body"])
-    assert told["sequence_number"] == records[1]["dynamodb"]["SequenceNumber"]
-    assert told["keys"] == records[1]["dynamodb"]["Keys"]
+    body = json.loads(message["Body"])
+    assert body["sequence_number"] == records[1]["dynamodb"]["SequenceNumber"]
+    assert body["keys"] == records[1]["dynamodb"]["Keys"]
     assert message["MessageAttributes"]["code"]["StringValue"] == "unreadable_record"
     heard = ears.heard()
     assert '"RecordsRefused":[1.0]' in heard.replace(" ", "")

@@ -1,4 +1,4 @@
-"""A word planted wherever a caller fills something in appears in no log line, metric, letter's attribute or problem."""
+"""A canary in every field that a caller fills appears in no log line, metric, dead-letter attribute or problem."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from tests.trained import train
 ROOT = Path(__file__).resolve().parents[2]
 HEADERS = ("Authorization", "User-Agent", "X-Forwarded-For", "Cookie", "Content-Type", "X-Any", CANARY)
 FORMED = {"country", "currency", "email_sha256", "occurred_at"}
-"""Texts whose form leaves no room for the word; they are planted where they are refused."""
+"""Texts of a fixed format, which cannot hold the canary unless they are invalid."""
 
 
 def whole() -> dict[str, Any]:
-    """A valid checkout with every field there is, and the word in every text that takes it."""
+    """A valid checkout with all fields, and the canary in every free text."""
     body = planted()
     body["applicant"] |= {"email_sha256": "0" * 64, "shipping_matches_billing": True}
     body["offer"]["finance_charge"] = 0
@@ -84,7 +84,7 @@ def test_every_field_of_the_contracts_is_planted():
     assert missing(Checkout, body) == missing(EventBody, event) == set()
     for name in ("applicant", "offer", "device"):
         kind = next(field.type for field in msgspec.structs.fields(Checkout) if field.name == name)
-        struct = next((one for one in getattr(kind, "__args__", ()) if one is not type(None)), kind)
+        struct = next((member for member in getattr(kind, "__args__", ()) if member is not type(None)), kind)
         assert missing(struct, body[name]) == set()
     texts = {path[-1]: value for path, value in leaves(body) if isinstance(value, str)}
     assert {name for name, value in texts.items() if value != CANARY} == FORMED
@@ -102,9 +102,9 @@ def bundle() -> Bundle:
 @pytest.fixture(scope="module")
 def scorer(bundle: Bundle) -> Iterator[Scorer]:
     with standing(bundle) as (_, environment):
-        found = Scorer(environment, REPLAY_CLOCK="allowed")
-        yield found
-        found.close()
+        scorer = Scorer(environment, REPLAY_CLOCK="allowed")
+        yield scorer
+        scorer.close()
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_no_refused_header_is_told(scorer, ears, header):
 
 @pytest.fixture(scope="module")
 def stored() -> StoredDecision:
-    """A decision about a planted checkout of a planted merchant."""
+    """A decision with the canary in checkout and merchant."""
     store, clock = MemoryDecisionStore(MemoryFeatureStore()), FixedClock(1_795_000_000_000)
     decider = Decider(
         definitions=DEFINITIONS,
@@ -164,10 +164,10 @@ def stored() -> StoredDecision:
         retention_days=90,
         retention=Retention(event_ids=20 * DAY),
     )
-    asked = Application(parse_checkout(json.dumps(whole()).encode()), CANARY, livemode=True)
-    decider.decide(Attempt(asked, CANARY), Deadline(5))
-    (found,) = store.decisions.values()
-    return found
+    application = Application(parse_checkout(json.dumps(whole()).encode()), CANARY, livemode=True)
+    decider.decide(Attempt(application, CANARY), Deadline(5))
+    (stored,) = store.decisions.values()
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -220,8 +220,8 @@ def _another(stream: str) -> None:
 
 
 def change(image: dict[str, Any], key: str) -> dict[str, Any]:
-    found = {"NewImage": {"pk": {"S": key}, **image}, "Keys": {"pk": {"S": key}}, "SequenceNumber": "1"}
-    return {"eventName": "INSERT", "eventSourceARN": "arn", "dynamodb": found}
+    dynamodb = {"NewImage": {"pk": {"S": key}, **image}, "Keys": {"pk": {"S": key}}, "SequenceNumber": "1"}
+    return {"eventName": "INSERT", "eventSourceARN": "arn", "dynamodb": dynamodb}
 
 
 def binary(data: bytes) -> dict[str, str]:
@@ -229,7 +229,7 @@ def binary(data: bytes) -> dict[str, str]:
 
 
 def decision_changes(stored: StoredDecision) -> list[dict[str, Any]]:
-    """A planted decision, and records that cannot be read."""
+    """A decision with the canary, and unreadable records."""
     strange = (b"{}", CANARY.encode(), json.dumps({"id": CANARY, "vector": CANARY}).encode())
     return [
         change({"q": {"N": "1"}, "r": binary(record)}, f"dec_{place}")
@@ -252,7 +252,7 @@ def commit_changes() -> list[dict[str, Any]]:
 
 
 def silent_about(module: Any, modules: dict[str, Any], said: str) -> None:
-    """Neither what was said nor any letter's attributes hold the word."""
+    """Neither output nor dead letters' attributes contain the canary."""
     assert CANARY not in said
     for message in drain(modules["dlq"]):
         assert CANARY not in json.dumps(message["MessageAttributes"])
@@ -285,7 +285,7 @@ def test_the_updater_says_nothing_and_a_letters_attributes_neither(modules, monk
     module.handler({"Records": records}, context("update_features"))
     letters = drain(modules["dlq"])
     assert len(letters) == len(bad) + 1
-    assert not [one for one in letters if CANARY in json.dumps(one["MessageAttributes"])]
+    assert not [message for message in letters if CANARY in json.dumps(message["MessageAttributes"])]
     assert CANARY not in ears.heard()
 
 

@@ -1,4 +1,4 @@
-"""The decisions' stream on moto: every new decision is kept as it was written, and told on the bus once or more."""
+"""The decisions' stream on moto: each new decision is archived as written, and published on the bus at least once."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ def module():
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         create_stream(STREAM)
         sqs, bus = boto3.client("sqs"), boto3.client("events")
-        dlq, told = (sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("streams-dlq", "told"))
+        dlq, published = (
+            sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("streams-dlq", "published")
+        )
         bus.create_event_bus(Name=BUS)
         bus.put_rule(Name="all", EventBusName=BUS, EventPattern=json.dumps({"source": ["candor.platform"]}))
-        target = {"Id": "queue", "Arn": "arn:aws:sqs:us-east-1:123456789012:told"}
+        target = {"Id": "queue", "Arn": "arn:aws:sqs:us-east-1:123456789012:published"}
         bus.put_targets(Rule="all", EventBusName=BUS, Targets=[target])
         environment = {"DECISIONS_STREAM": STREAM, "EVENT_BUS_NAME": BUS, "STREAMS_DLQ_URL": dlq}
         loaded = load("publish_decisions", monkeypatch, environment)
-        loaded.told = told
+        loaded.published = published
         yield loaded
 
 
@@ -58,7 +60,7 @@ DECISIONS = [made(1), made(2, "declined"), made(3)]
 
 @pytest.fixture(scope="module")
 def records(module):
-    """What the stream says of three decisions, of which the last one has expired."""
+    """Stream records of three decisions, of which the last one has expired."""
     arn = create_table(TABLE, "NEW_IMAGE")
     store = DynamoDecisionStore("none", TABLE, lambda: None)
     for it in DECISIONS:
@@ -70,16 +72,17 @@ def records(module):
 
 @pytest.fixture
 def publish(module):
-    for queue in (module.DLQ_URL, module.told):
+    for queue in (module.DLQ_URL, module.published):
         drain(queue)
     arrived(STREAM)
     return lambda records: module.handler({"Records": records}, context("publish_decisions"))
 
 
 @pytest.fixture
-def told(module):
+def published(module):
     return lambda: sorted(
-        (parse_envelope(message["Body"].encode()) for message in drain(module.told)), key=lambda it: it.id
+        (parse_envelope(message["Body"].encode()) for message in drain(module.published)),
+        key=lambda it: it.id,
     )
 
 
@@ -90,20 +93,20 @@ def without(record, **changes):
     return copy
 
 
-def test_each_decision_is_a_line_and_an_event(publish, records, told):
+def test_each_decision_is_a_line_and_an_event(publish, records, published):
     assert [record["eventName"] for record in records] == ["INSERT"] * 3 + ["REMOVE"]
     assert publish(records) == {"batchItemFailures": []}
     lines = arrived(STREAM)
     assert [(line["id"], line["q"]) for line in lines] == [(it.id, it.q) for it in DECISIONS]
     assert [parse_record(msgspec.json.encode(line["record"])) for line in lines] == DECISIONS
-    events = told()
+    events = published()
     assert events == [decided(it, DEFINITIONS) for it in DECISIONS]
     assert [event.data["approved_amount"] for event in events] == [4_001, 0, 4_003]
 
 
 def test_the_event_says_who_speaks_and_what_happened(module, publish, records):
     publish(records[:1])
-    [message] = drain(module.told)
+    [message] = drain(module.published)
     envelope = json.loads(message["Body"])
     assert (envelope["source"], envelope["detail-type"]) == ("candor.platform", "checkout.decided")
     event = parse_event(json.dumps(envelope["detail"]).encode())
@@ -112,7 +115,7 @@ def test_the_event_says_who_speaks_and_what_happened(module, publish, records):
 
 
 def test_an_old_record_is_kept_and_not_told_and_a_letter_says_so(
-    module, publish, records, told, monkeypatch, capsys, caplog
+    module, publish, records, published, monkeypatch, capsys, caplog
 ):
     ears = Ears(module, monkeypatch, capsys, caplog)
     old = json.dumps({"id": "dec_2", "outcome": CANARY}).encode()
@@ -120,7 +123,7 @@ def test_an_old_record_is_kept_and_not_told_and_a_letter_says_so(
         "batchItemFailures": []
     }
     assert [line["record"].get("outcome") for line in arrived(STREAM)] == ["approved", CANARY]
-    assert [event.id for event in told()] == ["dec_1"]
+    assert [event.id for event in published()] == ["dec_1"]
     [message] = drain(module.DLQ_URL)
     assert json.loads(message["Body"])["keys"] == {"pk": {"S": "dec_2"}}
     assert message["MessageAttributes"]["code"]["StringValue"] == "unreadable_decision"
@@ -129,10 +132,10 @@ def test_an_old_record_is_kept_and_not_told_and_a_letter_says_so(
     assert CANARY not in heard
 
 
-def test_what_is_no_decision_at_all_is_a_letter_once(module, publish, records, told):
+def test_what_is_no_decision_at_all_is_a_letter_once(module, publish, records, published):
     assert publish([without(records[0], r={"S": "no bytes"}), records[1]]) == {"batchItemFailures": []}
     assert [line["id"] for line in arrived(STREAM)] == ["dec_2"]
-    assert [event.id for event in told()] == ["dec_2"]
+    assert [event.id for event in published()] == ["dec_2"]
     assert len(drain(module.DLQ_URL)) == 1
 
 
@@ -160,15 +163,15 @@ def test_a_bus_that_refuses_one_brings_back_that_one_and_what_follows(module, pu
     assert publish(records) == {"batchItemFailures": [{"itemIdentifier": second}]}
 
 
-def test_a_copy_of_a_record_is_the_same_event_again(publish, records, told):
+def test_a_copy_of_a_record_is_the_same_event_again(publish, records, published):
     publish(records[:1])
     publish(records[:1])
-    assert {event.id for event in told()} == {"dec_1"}
+    assert {event.id for event in published()} == {"dec_1"}
     assert [line["id"] for line in arrived(STREAM)] == ["dec_1", "dec_1"]
 
 
-def test_a_vector_with_no_number_in_it_is_told_all_the_same(module, publish, records, told):
-    one = msgspec.structs.replace(made(4), vector=FeatureVector([float("nan")], {}, {}))
-    raw = {"B": b64encode(to_record(one)).decode()}
+def test_a_vector_with_no_number_in_it_is_told_all_the_same(module, publish, records, published):
+    decision = msgspec.structs.replace(made(4), vector=FeatureVector([float("nan")], {}, {}))
+    raw = {"B": b64encode(to_record(decision)).decode()}
     assert publish([without(records[0], pk={"S": "dec_4"}, r=raw)]) == {"batchItemFailures": []}
-    assert [event.id for event in told()] == ["dec_4"]
+    assert [event.id for event in published()] == ["dec_4"]

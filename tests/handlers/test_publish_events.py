@@ -1,4 +1,4 @@
-"""POST /v1/events on moto's bus: what is accepted arrives, what is refused leaves nothing behind."""
+"""POST /v1/events on moto's bus: accepted events arrive, refused requests have no effect."""
 
 from __future__ import annotations
 
@@ -49,9 +49,14 @@ def test_accepted_events_arrive_as_they_were_sent(publish, arrived):
     answer = publish(events)
     assert (answer["statusCode"], json.loads(answer["body"])) == (202, {"accepted": 23})
     assert answer["headers"]["Content-Type"] == "application/json"
-    found = arrived()
-    assert sorted((one["detail"] for one in found), key=lambda e: e["data"]["amount"]) == events
-    assert {(one["source"], one["detail-type"]) for one in found} == {("candor.lender", "payment.failed")}
+    events_received = arrived()
+    assert (
+        sorted((received["detail"] for received in events_received), key=lambda e: e["data"]["amount"])
+        == events
+    )
+    assert {(received["source"], received["detail-type"]) for received in events_received} == {
+        ("candor.lender", "payment.failed")
+    }
 
 
 def test_a_hundred_pass_and_a_hundred_and_one_do_not(publish, arrived):
@@ -64,8 +69,8 @@ def test_a_hundred_pass_and_a_hundred_and_one_do_not(publish, arrived):
 
 @pytest.mark.parametrize(("bad", "code"), BAD_EVENTS.values(), ids=BAD_EVENTS)
 def test_one_bad_event_refuses_all_and_is_named(publish, arrived, bad, code):
-    status, told, field = problem(publish([payment("evt_1"), bad, payment("evt_3")]))
-    assert (status, told) == (422, code)
+    status, problem_code, field = problem(publish([payment("evt_1"), bad, payment("evt_3")]))
+    assert (status, problem_code) == (422, code)
     assert field.startswith("events[1]")
     assert arrived() == []
 
@@ -91,7 +96,7 @@ def test_64_kilobytes_are_the_limit(publish):
 
 
 def failing(module, monkeypatch, times: int) -> list[int]:
-    """The bus fails the second entry of so many calls; returns the sizes of the calls."""
+    """Make the bus fail the second entry of a number of calls; returns the sizes of the calls."""
     real, sizes = module.EVENTS.put_events, []
 
     def put_events(*, Entries):  # noqa: N803 - boto3's own name
@@ -111,7 +116,9 @@ def test_entries_that_the_bus_failed_are_sent_again_alone(module, publish, arriv
     sizes = failing(module, monkeypatch, times=2)
     assert publish([payment(f"evt_{n}") for n in range(12)])["statusCode"] == 202
     assert sizes == [10, 1, 1, 2]
-    assert sorted(one["detail"]["event_id"] for one in arrived()) == sorted(f"evt_{n}" for n in range(12))
+    assert sorted(received["detail"]["event_id"] for received in arrived()) == sorted(
+        f"evt_{n}" for n in range(12)
+    )
 
 
 def test_a_bus_that_keeps_failing_is_503_and_safe_to_repeat(module, publish, monkeypatch):

@@ -66,8 +66,8 @@ def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
     answer = warm(key="approve")
     assert answer["statusCode"] == 200
     assert answer["headers"] == {"Content-Type": "application/json", "Api-Version": "2026-11-01"}
-    told = json.loads(answer["body"])
-    assert (told["outcome"], told["approved_amount_max"], told["livemode"]) == ("approved", SMALL, False)
+    body = json.loads(answer["body"])
+    assert (body["outcome"], body["approved_amount_max"], body["livemode"]) == ("approved", SMALL, False)
     record = recorded(answer)
     assert (record["merchant_id"], record["bundle"], record["degraded"]) == ("mer_1", bundle.sha, False)
     assert record["regulation_profile"] == REGULATION_PROFILE.name
@@ -106,9 +106,9 @@ def test_what_the_updater_stored_is_what_the_scorer_reads(warm):
 
 def items_of(customer: str) -> dict[str, ViewState]:
     """The synchronous items of a customer, by view."""
-    found = boto3.client("dynamodb").scan(TableName="synchronous", ConsistentRead=True)["Items"]
+    scanned = boto3.client("dynamodb").scan(TableName="synchronous", ConsistentRead=True)["Items"]
     views = {view.name: view for view in DEFINITIONS.views}
-    items = {item["pk"]["S"]: item["b"]["B"] for item in found if item["pk"]["S"].endswith(f"#{customer}")}
+    items = {item["pk"]["S"]: item["b"]["B"] for item in scanned if item["pk"]["S"].endswith(f"#{customer}")}
     return {
         (name := key.partition("@")[0]): ViewState.decode(views[name], blob) for key, blob in items.items()
     }
@@ -151,11 +151,16 @@ def test_what_was_granted_within_the_hour_counts_as_exposure_and_a_repeated_key_
     body = checkout(1_000, token="cus_lent")
     answers = [warm(body, key=f"lent {n}") for n in (0, 0, 1, 2)]
     assert answers[0]["body"] == answers[1]["body"]
-    found = [recorded(answer) for answer in answers]
-    assert [record["outcome"] for record in found] == ["approved"] * 3 + ["declined"]
-    assert found[3]["reasons"] == ["H07"]
+    records = [recorded(answer) for answer in answers]
+    assert [record["outcome"] for record in records] == ["approved"] * 3 + ["declined"]
+    assert records[3]["reasons"] == ["H07"]
     exposure = DEFINITIONS.features.index("request.exposure")
-    assert [record["vector"]["values"][exposure] for record in found] == [299_000, 299_000, 300_000, 301_000]
+    assert [record["vector"]["values"][exposure] for record in records] == [
+        299_000,
+        299_000,
+        300_000,
+        301_000,
+    ]
 
 
 def test_the_same_again_is_byte_identical_and_says_so(warm, start):
@@ -256,10 +261,10 @@ def test_the_replay_clock_decides_at_its_moment_where_it_is_allowed(start):
 def test_what_cannot_be_read_is_decided_without_and_nothing_is_granted(start):
     """One call reads all tables: without one of them it is not known what was granted a moment ago."""
     scorer = start(FEATURES_TABLE="gone")
-    asked = {total: checkout(total, token="cus_gone") for total in (SMALL, 20_000)}
-    found = [recorded(scorer(body, key=f"gone {total}")) for total, body in asked.items()]
-    assert [record["rules"] for record in found] == [["synchronous_unavailable"], ["unverified_usd"]]
-    for record in found:
+    bodies = {total: checkout(total, token="cus_gone") for total in (SMALL, 20_000)}
+    records = [recorded(scorer(body, key=f"gone {total}")) for total, body in bodies.items()]
+    assert [record["rules"] for record in records] == [["synchronous_unavailable"], ["unverified_usd"]]
+    for record in records:
         assert set(record["vector"]["states"].values()) == {"unavailable"}
         assert (record["degraded"], record["outcome"]) == (True, "action_required")
     assert not items_of("cus_gone"), "nothing is written on top of what was not read"
@@ -285,8 +290,8 @@ def test_without_its_secret_nothing_is_decided_until_it_is_there(start, environm
 def test_a_bundle_that_is_not_there_leaves_the_policy_alone(start, bundle, pointer):
     point_at(pointer)
     try:
-        asked = {total: checkout(total, token=f"{pointer} {total}") for total in (SMALL, RISKY)}
-        answers = [start()(body, key=f"{pointer} {total}") for total, body in asked.items()]
+        bodies = {total: checkout(total, token=f"{pointer} {total}") for total in (SMALL, RISKY)}
+        answers = [start()(body, key=f"{pointer} {total}") for total, body in bodies.items()]
     finally:
         point_at(bundle.sha)
     assert [json.loads(answer["body"])["outcome"] for answer in answers] == ["approved", "action_required"]

@@ -1,4 +1,4 @@
-"""Shadows on moto: each scores every decision from its record alone, and what it says is a line of the archive."""
+"""Shadows on moto: each scores every decision from its record alone, with one archive line each."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def module():
         s3.create_bucket(Bucket="bundles")
         bound(RegistryItem, "registry").create_table(wait=True)
         registry = Registry("registry")
-        for one in (champion(), OTHER, lenders_bundle()):
-            keep_bundle(s3, "bundles", one.sha, one.to_bytes())
-            registry.register(Registration(one.sha, "candidate", {}, "run", 1))
+        for bundle in (champion(), OTHER, lenders_bundle()):
+            keep_bundle(s3, "bundles", bundle.sha, bundle.to_bytes())
+            registry.register(Registration(bundle.sha, "candidate", {}, "run", 1))
         registry.register(Registration("0" * 64, "candidate", {}, "run", 1))
         environment = {
             "SHADOWS_STREAM": STREAM,
@@ -71,18 +71,18 @@ def score(module, *shadows: str, records) -> tuple[dict, list]:
 
 
 def test_each_shadow_says_its_word_on_each_decision(module, decisions):
-    records = [record(one, place) for place, one in enumerate(decisions)]
+    records = [record(decision, place) for place, decision in enumerate(decisions)]
     answer, lines = score(module, champion().sha, OTHER.sha, records=records)
     assert answer == {"batchItemFailures": []}
     assert [(line["id"], line["bundle"]) for line in lines] == [
-        (one.id, sha) for one in decisions for sha in (champion().sha, OTHER.sha)
+        (decision.id, sha) for decision in decisions for sha in (champion().sha, OTHER.sha)
     ]
     own = [line for line in lines if line["bundle"] == champion().sha]
     assert [(line["score"], line["outcome"]) for line in own] == [
-        (one.score, one.outcome) for one in decisions
+        (decision.score, decision.outcome) for decision in decisions
     ]
     assert [line["score"] for line in lines if line["bundle"] == OTHER.sha] != [
-        one.score for one in decisions
+        decision.score for decision in decisions
     ]
 
 

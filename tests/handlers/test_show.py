@@ -1,4 +1,4 @@
-"""GET of a stored decision: the merchant's own bytes again, and for the lender everything that the record holds."""
+"""GET of a stored decision: the merchant's own answer, and the whole record for the lender."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def stored() -> StoredDecision:
         retention_days=90,
         retention=Retention(event_ids=20 * DAY),
     )
-    asked = Application(parse_checkout(json.dumps(checkout()).encode()), "mer_1", livemode=True)
-    decider.decide(Attempt(asked, "key"), Deadline(5))
-    (found,) = store.decisions.values()
-    return found
+    application = Application(parse_checkout(json.dumps(checkout()).encode()), "mer_1", livemode=True)
+    decider.decide(Attempt(application, "key"), Deadline(5))
+    (stored,) = store.decisions.values()
+    return stored
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,9 @@ def test_a_merchant_is_answered_with_the_same_bytes_again(ask, stored):
 
 @pytest.mark.parametrize("authorizer", OTHERS.values(), ids=OTHERS)
 def test_nobody_else_learns_that_there_is_such_a_decision(ask, stored, authorizer):
-    theirs, nobodys = (ask("show_decision", one, authorizer) for one in (stored.id, "dec_" + "a" * 26))
+    theirs, nobodys = (
+        ask("show_decision", decision_id, authorizer) for decision_id in (stored.id, "dec_" + "a" * 26)
+    )
     assert problem(theirs) == (404, "decision_not_found", "id")
     assert theirs == nobodys
 
@@ -125,24 +127,24 @@ def test_a_version_that_is_not_spoken_is_refused(ask, stored):
 
 
 def test_the_lender_sees_everything_that_is_kept(ask, stored):
-    found = json.loads(ask("show_record", stored.id, {})["body"])
+    body = json.loads(ask("show_record", stored.id, {})["body"])
     record = json.loads(stored.record)
-    assert found.keys() == {"id", "object", "features", "answer", "record"}
-    assert (found["id"], found["object"]) == (stored.id, "decision_record")
-    msgspec.convert(found, DecisionRecordBody)
-    assert found["answer"] == json.loads(stored.answer)
-    assert found["record"] == record
-    assert list(found["features"]) == list(DEFINITIONS.features)
-    assert list(found["features"].values()) == record["vector"]["values"]
-    assert found["features"]["request.amount"] == 4_000.0
+    assert body.keys() == {"id", "object", "features", "answer", "record"}
+    assert (body["id"], body["object"]) == (stored.id, "decision_record")
+    msgspec.convert(body, DecisionRecordBody)
+    assert body["answer"] == json.loads(stored.answer)
+    assert body["record"] == record
+    assert list(body["features"]) == list(DEFINITIONS.features)
+    assert list(body["features"].values()) == record["vector"]["values"]
+    assert body["features"]["request.amount"] == 4_000.0
 
 
 def test_features_have_no_names_where_their_declarations_are_not_kept(modules, ask, stored):
     record = json.loads(stored.record) | {"definition_hash": "0" * 64}
     older = item_of(stored, pk={"S": "dec_" + "b" * 26}, r={"B": json.dumps(record).encode()})
     boto3.client("dynamodb").put_item(TableName=TABLE, Item=older)
-    found = json.loads(ask("show_record", "dec_" + "b" * 26)["body"])
-    assert (found["features"], found["record"]["vector"]["values"]) == (None, record["vector"]["values"])
+    body = json.loads(ask("show_record", "dec_" + "b" * 26)["body"])
+    assert (body["features"], body["record"]["vector"]["values"]) == (None, record["vector"]["values"])
 
 
 @pytest.mark.parametrize("name", ["show_decision", "show_record"])

@@ -1,4 +1,4 @@
-"""A scorer's sandbox around a snapshot: ready before, fresh after; with the module of Lambda's own runtime."""
+"""A scorer's sandbox around a snapshot: loaded before, renewed after; with a stand-in for Lambda's own module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The retraining's three functions and the registry behind them, on moto in this process."""
+"""The training run's three functions and the registry, on moto in this process."""
 
 from __future__ import annotations
 
@@ -107,11 +107,13 @@ PACKED = f"s3://{TRAINING}/runs/r1/model/{JOB}/output/model.tar.gz"
 
 
 def leave(s3, made: Bundle, evaluation: dict | None = None) -> dict:
-    """What the jobs leave, and the state that the machine hands to the next step."""
+    """Write the jobs' outputs; returns the state for the next step."""
     key = PACKED.removeprefix(f"s3://{TRAINING}/")
     s3.put_object(Bucket=TRAINING, Key=key, Body=packed(made.to_bytes()))
-    found = {**sound(champion=None, comparison=None), **(evaluation or {}), "bundle": made.sha}
-    s3.put_object(Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(found).encode())
+    written = {**sound(champion=None, comparison=None), **(evaluation or {}), "bundle": made.sha}
+    s3.put_object(
+        Bucket=TRAINING, Key="runs/r1/evaluation/evaluation.json", Body=json.dumps(written).encode()
+    )
     s3.put_object(Bucket=TRAINING, Key="runs/r1/evaluation/report.html", Body=b"<html>")
     return {"run": "r1", "packed_uri": PACKED}
 
@@ -173,10 +175,10 @@ def test_a_scheduled_run_needs_no_input_but_its_moment_and_twice_is_one(aws):
     assert answer["seeds"] == "[1, 2, 3, 4, 5]"
     assert answer["promote"] is False
     assert answer["run"].startswith("run-20")
-    asked = {"scheduled_at": "2026-11-23T03:00:00Z"}
-    first = call("prepare_training", asked)
+    request = {"scheduled_at": "2026-11-23T03:00:00Z"}
+    first = call("prepare_training", request)
     assert (first["run"], first["as_of"]) == ("run-20261123t030000", "2026-11-23T03:00:00.000Z")
-    assert call("prepare_training", asked) == first
+    assert call("prepare_training", request) == first
 
 
 def test_a_run_goes_on_with_what_it_was_asked_for_first(aws):
@@ -196,11 +198,11 @@ def test_finished_jobs_of_a_run_are_passed_over_while_their_output_is_there(aws)
     for kind, name in (("Processing", "dataset"), ("Training", "train"), ("Processing", "assess")):
         ended(f"candor-test-r1-{name}", kind)
     leave(aws, made)
-    found = call("prepare_training", {"run": "r1"})
-    done = {name: each["done"] for name, each in found["steps"].items()}
+    state = call("prepare_training", {"run": "r1"})
+    done = {name: each["done"] for name, each in state["steps"].items()}
     assert done == {"dataset": False, "train": True, "assess": True}
-    assert found["steps"]["dataset"]["job"] == "candor-test-r1-dataset-2"
-    assert (found["attempt"], found["wait_s"]) == (2, 120)
+    assert state["steps"]["dataset"]["job"] == "candor-test-r1-dataset-2"
+    assert (state["attempt"], state["wait_s"]) == (2, 120)
     aws.put_object(Bucket=TRAINING, Key="runs/r1/dataset/manifest.json", Body=b"{}")
     assert call("prepare_training", {"run": "r1"})["steps"]["dataset"] == {
         "job": "candor-test-r1-dataset", "done": True,
@@ -292,10 +294,10 @@ def test_sagemakers_registry_has_one_entry_with_the_lineage(aws):
     client = boto3.client("sagemaker")
     [listed] = client.list_model_packages(ModelPackageGroupName="candor-test")["ModelPackageSummaryList"]
     assert listed["ModelPackageArn"] == Registry(REGISTRY).registration(made.sha).package
-    found = client.describe_model_package(ModelPackageName=listed["ModelPackageArn"])
-    assert found["ModelApprovalStatus"] == "PendingManualApproval"
-    assert found["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == PACKED
-    assert found["CustomerMetadataProperties"] == {
+    package = client.describe_model_package(ModelPackageName=listed["ModelPackageArn"])
+    assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    assert package["InferenceSpecification"]["Containers"][0]["ModelDataUrl"] == PACKED
+    assert package["CustomerMetadataProperties"] == {
         "bundle": made.sha,
         "run": "r1",
         "definition_hash": made.definition_hash,
@@ -308,9 +310,9 @@ def test_a_registry_of_sagemakers_that_takes_no_entry_stops_nothing_and_is_tried
     made = bundle()
     state = leave(aws, made)
     monkeypatch.setenv("MODEL_PACKAGE_GROUP", "missing")
-    told = call("register_model", state)
-    assert told["passed"] is True
-    assert "SageMaker's model registry took no entry" in told["no_lineage"]
+    answer = call("register_model", state)
+    assert answer["passed"] is True
+    assert "SageMaker's model registry took no entry" in answer["no_lineage"]
     assert Registry(REGISTRY).registration(made.sha).package is None
     monkeypatch.setenv("MODEL_PACKAGE_GROUP", "candor-test")
     assert call("register_model", state)["no_lineage"] is None
@@ -326,8 +328,8 @@ def test_a_model_that_is_worse_in_one_gate_is_kept_but_cannot_serve_and_is_told_
     assert (known.state, list(known.gates)) == ("refused", [(gate, reason)])
     with pytest.raises(BundleRefused, match=f"is refused: it cannot serve .{gate}: "):
         call("promote_model", {"bundle": made.sha, "by": "ana"})
-    found = boto3.client("sagemaker").describe_model_package(ModelPackageName=known.package)
-    assert found["ModelApprovalStatus"] == "Rejected"
+    package = boto3.client("sagemaker").describe_model_package(ModelPackageName=known.package)
+    assert package["ModelApprovalStatus"] == "Rejected"
 
 
 def test_an_evaluation_of_another_bundle_registers_nothing(aws):
@@ -392,9 +394,9 @@ def test_a_promotion_by_policy_needs_the_champion_that_was_compared_with(aws):
     first, second = bundle(0.7), bundle(0.72)
     for made in (first, second):
         call("register_model", leave(aws, made))
-    asked = {"bundle": first.sha, "champion": None, "by": "policy:r1"}
-    assert call("promote_model", asked)["bundle"] == first.sha
-    assert call("promote_model", asked)["bundle"] == first.sha
+    request = {"bundle": first.sha, "champion": None, "by": "policy:r1"}
+    assert call("promote_model", request)["bundle"] == first.sha
+    assert call("promote_model", request)["bundle"] == first.sha
     with pytest.raises(PromotionConflict, match="another champion serves"):
         call("promote_model", {"bundle": second.sha, "champion": None, "by": "policy:r2"})
     assert Registry(REGISTRY).pointer().bundle == first.sha

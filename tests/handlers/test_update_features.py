@@ -1,4 +1,4 @@
-"""The queue's worker on moto: what can be applied is applied once, the rest is told apart."""
+"""The queue's worker on moto: valid events are applied once, the others are refused or retried."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def module():
 
 @pytest.fixture
 def deliver(module):
-    """Hand bodies to the worker as messages m0, m1 …; returns the ids that must come again."""
+    """Hand bodies to the worker as messages m0, m1 …; returns the ids to redeliver."""
     drain(module.DLQ_URL)
 
     def call(*bodies: str) -> list[str]:
@@ -67,8 +67,8 @@ def count(customer: str) -> float:
 
 
 def values(view, token: str) -> dict[str, float]:
-    found = stored_values(STORE, view, token, SystemClock().now_ms())
-    return dict(zip((feature.name for feature in view.features), found, strict=True))
+    numbers = stored_values(STORE, view, token, SystemClock().now_ms())
+    return dict(zip((feature.name for feature in view.features), numbers, strict=True))
 
 
 def test_events_reach_every_view_that_they_concern(deliver, dead):
@@ -88,8 +88,8 @@ def test_duplicates_count_once_in_a_batch_and_across_batches(deliver, dead, hot)
     body = envelope(event)
     assert deliver(body, body, envelope(event)) == []
     assert deliver(body) == []
-    found = values(TRUST, token)["merchant_trust.refunds.30d"] if hot else count(token)
-    assert found == 1.0
+    counted = values(TRUST, token)["merchant_trust.refunds.30d"] if hot else count(token)
+    assert counted == 1.0
     assert dead() == []
 
 
@@ -104,10 +104,10 @@ def test_what_can_never_be_applied_goes_to_the_dlq_and_its_neighbours_are_applie
     assert count(customer) == 2.0
     (message,) = dead()
     assert message["Body"] == body
-    told = {name: attribute["StringValue"] for name, attribute in message["MessageAttributes"].items()}
-    assert told.keys() == {"code", "detail", "field"}
-    assert told["code"] == code
-    assert all(told.values())
+    attributes = {name: attribute["StringValue"] for name, attribute in message["MessageAttributes"].items()}
+    assert attributes.keys() == {"code", "detail", "field"}
+    assert attributes["code"] == code
+    assert all(attributes.values())
 
 
 @pytest.mark.parametrize("body", ["", "no JSON", "[]", "{}", '{"detail":', '{"detail":' + "[" * 5_000])

@@ -15,7 +15,7 @@ from candor.policy import Policy
 from candor.registry.artifacts import keep_bundle
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 from cli.rescoring import days_of
 from history.replay.as_decided import judge_again
 from history.rescore.rescoring import PART, SCHEMA, Candidate, counted, made_between, main, rescore
@@ -67,7 +67,7 @@ def test_the_same_candidate_decides_the_same(made, tmp_path):
 def test_another_table_decides_as_a_judge_with_it_does(made, tmp_path):
     bundle, decisions = made
     told = rescore(decisions, Candidate.of(bundle.to_bytes(), stricter()), tmp_path / PART)
-    judge, table = Judge(bundle.sha, bundle), Policy(stricter())
+    judge, table = LoadedBundle(bundle.sha, bundle), Policy(stricter())
     expected = [judge_again(one, judge, table, bundle.features).outcome for one in decisions]
     rows = pq.read_table(tmp_path / PART).to_pylist()
     assert [row["outcome"] for row in rows] == expected

@@ -3,7 +3,7 @@
 import json
 
 from candor.registry.gates import Thresholds
-from candor.registry.guard import Limits
+from candor.registry.guard import GuardLimits
 from candor.registry.training_run import STEPS as JOBS
 
 QUESTIONS = {"DatasetBuilt": "dataset", "ModelTrained": "train", "ModelEvaluated": "assess"}
@@ -86,7 +86,7 @@ def test_thresholds_and_limits_are_those_that_the_code_reads(assembly):
     gates = functions["register_model"]["Environment"]["Variables"]["GATES"]
     limits = functions["guard_models"]["Environment"]["Variables"]["GUARD"]
     assert Thresholds.parse(gates).min_auc == json.loads(gates)["min_auc"]
-    assert Limits.parse(limits).hours == json.loads(limits)["hours"] > 0
+    assert GuardLimits.parse(limits).hours == json.loads(limits)["hours"] > 0
 
 
 def test_schedules_start_what_they_are_for(dev, prod):

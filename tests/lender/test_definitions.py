@@ -48,7 +48,7 @@ def request(name, checkout, **values):
     features = dict.fromkeys(FEATURES, 0.0)
     features |= {f"{name}.{windows.get(name, 'lifetime')}": value for name, value in values.items()}
     assert len(features) == len(FEATURES)
-    return next(found for found in ON_DEMAND if found.name == name).value(checkout, features)
+    return next(feature for feature in ON_DEMAND if feature.name == name).value(checkout, features)
 
 
 def loans(**values):
@@ -139,6 +139,6 @@ def test_a_newcomer_has_no_ratios_and_owes_only_this_purchase(checkout):
 
 def test_what_cannot_be_read_is_never_a_number(checkout):
     unread = dict.fromkeys(FEATURES, math.nan)
-    values = {found.name: found.value(checkout, unread) for found in ON_DEMAND}
+    values = {feature.name: feature.value(checkout, unread) for feature in ON_DEMAND}
     known = {name for name, value in values.items() if not math.isnan(value)}
     assert known == {"amount", "term_days", "finance_charge_rate"}

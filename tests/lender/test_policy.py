@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 import lender
-from candor.policy import Facts, Policy, Verdict
-from candor.terms import Limits, granted
-from tests.reasons.lending import asked
+from candor.policy import Facts, Policy, PolicyVerdict
+from candor.terms import TermLimits, granted
+from tests.reasons.lending import requested
 
 FEATURES = lender.DEFINITIONS.features
 TABLE = next(node for node in lender.policy()["nodes"] if node["type"] == "decisionTableNode")["content"]
@@ -70,7 +70,7 @@ def test_rows_name_known_features_and_reasons():
 
 
 def test_nothing_against_the_applicant_fires_nothing(policy):
-    assert policy.decide(facts()) == Verdict("approved", None, [], [])
+    assert policy.decide(facts()) == PolicyVerdict("approved", None, [], [])
 
 
 @pytest.mark.parametrize("rule", FIRES)
@@ -132,14 +132,14 @@ def test_every_call_gives_a_table_of_its_own():
 
 
 def test_near_the_cutoff_less_is_lent_in_fewer_instalments_and_for_more():
-    near, safe = (judged_at(score, 200_000, 24) for score in (0.2, 0.1))
+    near, safe = (terms_at(score, 200_000, 24) for score in (0.2, 0.1))
     assert near == (100_000, 12, 10_000)
     assert safe == (200_000, 24, 10_000)
-    assert judged_at(0.2, 4_000, 4) == (4_000, 4, 0), "short credit has no price"
+    assert terms_at(0.2, 4_000, 4) == (4_000, 4, 0), "short credit has no price"
 
 
-def judged_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
+def terms_at(score: float, total: int, installments: int) -> tuple[int, int, int]:
     verdict = Policy(lender.policy()).decide(facts(score=score, amount=total, installments=installments))
-    limits = reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits())
-    terms = granted(limits, asked(total, installments))
+    limits = reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits())
+    terms = granted(limits, requested(total, installments))
     return terms.amount, terms.installments, terms.finance_charge

@@ -1,4 +1,4 @@
-"""A bundle is whole, belongs to the code that reads it, and has one spelling."""
+"""Bundles: complete, compatible with the code that reads them, and with one canonical form."""
 
 from __future__ import annotations
 
@@ -55,27 +55,27 @@ def test_other_bytes_under_the_same_name_are_refused():
 
 
 DAMAGES = {
-    "another format": lambda wire: wire.update(format=2),
-    "a member missing": lambda wire: wire.pop("cutoff"),
-    "a member too many": lambda wire: wire.update(extra=1),
-    "columns in another order": lambda wire: wire.update(features=wire["features"][::-1]),
-    "a cut-off above 1": lambda wire: wire.update(cutoff=1.5),
-    "a cut-off that is text": lambda wire: wire.update(cutoff="0.5"),
-    "a falling calibration": lambda wire: wire["calibration"].update(slope=-1.0),
-    "half a calibration": lambda wire: wire["calibration"].pop("slope"),
-    "a hash that is a truth": lambda wire: wire.update(definition_hash=True),
-    "a hash that is a number": lambda wire: wire.update(definition_hash=-1),
-    "no reference": lambda wire: wire["reason_reference"].update(repayment=None),
-    "half a reason": lambda wire: wire.update(reasons=[{"code": "R"}]),
+    "another format": lambda members: members.update(format=2),
+    "a member missing": lambda members: members.pop("cutoff"),
+    "a member too many": lambda members: members.update(extra=1),
+    "columns in another order": lambda members: members.update(features=members["features"][::-1]),
+    "a cut-off above 1": lambda members: members.update(cutoff=1.5),
+    "a cut-off that is text": lambda members: members.update(cutoff="0.5"),
+    "a falling calibration": lambda members: members["calibration"].update(slope=-1.0),
+    "half a calibration": lambda members: members["calibration"].pop("slope"),
+    "a hash that is a truth": lambda members: members.update(definition_hash=True),
+    "a hash that is a number": lambda members: members.update(definition_hash=-1),
+    "no reference": lambda members: members["reason_reference"].update(repayment=None),
+    "half a reason": lambda members: members.update(reasons=[{"code": "R"}]),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_bundle_is_refused(damage):
-    wire = json.loads(bundle().to_bytes())
-    DAMAGES[damage](wire)
+    members = json.loads(bundle().to_bytes())
+    DAMAGES[damage](members)
     with pytest.raises(BundleRefused):
-        Bundle.from_bytes(json.dumps(wire).encode())
+        Bundle.from_bytes(json.dumps(members).encode())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The engine against the LightGBM package: the same bits, and refusals instead of a dead process."""
+"""The engine against the LightGBM package: equal bits, and errors instead of a crashed process."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_raw_scores_are_bit_equal_to_the_package(booster, trained, rows):
 def test_contributions_are_bit_equal_and_sum_to_the_raw_score(booster, trained, rows):
     expected = trained.predict(rows[:200], pred_contrib=True, num_threads=1).tolist()
     for row, wanted in zip(rows[:200].tolist(), expected, strict=True):
-        found = booster.contributions(row)
-        assert found == wanted
-        assert sum(found) == pytest.approx(booster.raw(row), abs=1e-12)
+        contributions = booster.contributions(row)
+        assert contributions == wanted
+        assert sum(contributions) == pytest.approx(booster.raw(row), abs=1e-12)
 
 
 def test_two_models_live_side_by_side(trained, rows):
@@ -86,7 +86,7 @@ def test_a_row_may_lie_in_memory_as_it_likes(booster, rows):
         expected = booster.raw(row.tolist())
         spread = np.zeros((len(row), 2))
         spread[:, 0] = row
-        assert [booster.raw(one) for one in (row, array("d", row), tuple(row), spread[:, 0])] == [
+        assert [booster.raw(values) for values in (row, array("d", row), tuple(row), spread[:, 0])] == [
             expected
         ] * 4
     single = np.float32([0.5] * len(NAMES))

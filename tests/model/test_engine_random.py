@@ -1,4 +1,4 @@
-"""The engine against the LightGBM package on random models: every kind of split, missing value and objective that serves.
+"""The engine against the LightGBM package on random models of all supported splits, missing values and objectives.
 
 `CANDOR_ENGINE_ROWS` is the number of rows over all models: 100,000 is the proof, the test run takes fewer.
 """
@@ -64,6 +64,6 @@ def test_scores_are_bit_equal_and_contributions_within_a_billionth(seed: int) ->
         if seed % 10 == 9:
             return  # LightGBM itself explains no linear trees
         parts = package.predict(rows[:EXPLAINED], pred_contrib=True, num_threads=1)
-        found = np.array([booster.contributions(row) for row in rows[:EXPLAINED].tolist()])
-        assert np.abs(found - parts).max() <= 1e-9
-        assert np.abs(found.sum(axis=1) - expected[:EXPLAINED]).max() <= 1e-9
+        contributions = np.array([booster.contributions(row) for row in rows[:EXPLAINED].tolist()])
+        assert np.abs(contributions - parts).max() <= 1e-9
+        assert np.abs(contributions.sum(axis=1) - expected[:EXPLAINED]).max() <= 1e-9

@@ -25,9 +25,9 @@ def test_less_than_two_thirds_of_it_is_served(text):
 
 
 def test_what_is_served_has_all_its_trees_and_parameters(text):
-    with Booster(text) as whole, Booster(served(text)) as lean:
+    with Booster(text) as whole, Booster(served(text)) as reduced:
         rows = np.random.default_rng(5).normal(size=(50, 8)).tolist()
-        assert [lean.raw(row) for row in rows] == [whole.raw(row) for row in rows]
+        assert [reduced.raw(row) for row in rows] == [whole.raw(row) for row in rows]
     assert served(text).partition("end of trees")[2] == text.partition("end of trees")[2]
 
 

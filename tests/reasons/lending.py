@@ -1,4 +1,4 @@
-"""The lender of this repository with a model of its own: applications of every kind, judged as they are in service."""
+"""The lender of this repository with a model of its own: applications of every kind, assessed as in service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import lender
 from candor.contracts import Checkout, parse_checkout
 from candor.features.vector import FeatureVector
 from candor.policy import Policy
-from candor.underwriting import Judge, Judgement, judge
+from candor.underwriting import Assessment, LoadedBundle, assess
 from tests.handlers.checkouts import checkout
 from tests.trained import train
 
@@ -34,9 +34,9 @@ def bundle(seed: int = 7):
 
 
 @lru_cache(maxsize=4)
-def model(seed: int = 7) -> Judge:
-    found = bundle(seed)
-    return Judge(found.sha, found)
+def model(seed: int = 7) -> LoadedBundle:
+    loaded = bundle(seed)
+    return LoadedBundle(loaded.sha, loaded)
 
 
 @lru_cache(maxsize=1)
@@ -44,7 +44,7 @@ def fallback() -> Policy:
     return Policy(lender.policy())
 
 
-def asked(total: int = 4_000, installments: int = 4, finance_charge: int = 0, **changes: Any) -> Checkout:
+def requested(total: int = 4_000, installments: int = 4, finance_charge: int = 0, **changes: Any) -> Checkout:
     offer = {
         "product": "pay",
         "installments": installments,
@@ -54,11 +54,13 @@ def asked(total: int = 4_000, installments: int = 4, finance_charge: int = 0, **
     return parse_checkout(json.dumps(checkout(total, offer=offer, **changes)).encode())
 
 
-def judged(values: list[float], request: Checkout | None = None, seed: int = 7, **changes: Any) -> Judgement:
+def assessment_of(
+    values: list[float], request: Checkout | None = None, seed: int = 7, **changes: Any
+) -> Assessment:
     vector = FeatureVector(values, {**STATES, **changes.pop("states", {})}, {})
     by = changes.pop("by", model(seed))
     policy = changes.pop("policy", by.policy if by else fallback())
-    return judge(by, policy, request or asked(), FEATURES, vector, **changes)
+    return assess(by, policy, request or requested(), FEATURES, vector, **changes)
 
 
 def row(rng: random.Random, **known: float) -> list[float]:

@@ -1,4 +1,4 @@
-"""Adverse action under Regulation B and the Fair Credit Reporting Act: one test, or more, for each requirement AA1 to AA12."""
+"""Adverse action under Regulation B and the Fair Credit Reporting Act: tests of requirements AA1 to AA12."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from candor.errors import DefinitionError
 from candor.model.bundle import Bundle
 from candor.notice import ConsumerReport, NoNotice, render
 from candor.policy import Policy
-from candor.reasons import BANNED, MAX_REASONS, Catalogue, untellable
+from candor.reasons import BANNED, MAX_REASONS, Catalogue, unspecific_reasons
 from candor.regulation import Party, adverse_action, is_incidental
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 from tests.decide.lending import NOW, PROFILE, REASONS, RISKY, SAFE, Till
 from tests.decision_tables import row as table_row
 from tests.decision_tables import table
@@ -34,12 +34,12 @@ from tests.reasons.lending import (
     MODEL_CODES,
     POLICY_CODES,
     TEXTS,
-    asked,
+    assessment_of,
     bundle,
     fallback,
     harmless,
-    judged,
     model,
+    requested,
     row,
 )
 
@@ -61,24 +61,24 @@ def contributions(values) -> list[float]:
 def declined_by_score(count: int = 50) -> list[list[float]]:
     """Applicants whom the score alone declines."""
     rng = random.Random(3)
-    found: list[list[float]] = []
-    while len(found) < count:
+    declined: list[list[float]] = []
+    while len(declined) < count:
         values = harmless(rng)
-        if judged(values).component == "model" and judged(values).outcome == "declined":
-            found.append(values)
-    return found
+        if assessment_of(values).component == "model" and assessment_of(values).outcome == "declined":
+            declined.append(values)
+    return declined
 
 
 # AA1: specific reasons
 
 
 def test_aa1_no_text_of_the_lender_is_insufficient():
-    assert untellable(lender.REASONS) == []
+    assert unspecific_reasons(lender.REASONS) == []
 
 
 @pytest.mark.parametrize("phrase", BANNED)
 def test_aa1_a_text_that_names_no_factor_is_found(phrase):
-    [fault] = untellable([Reason("R1", f"Failed: {phrase.upper()}y", "any")])
+    [fault] = unspecific_reasons([Reason("R1", f"Failed: {phrase.upper()}y", "any")])
     assert "R1" in fault
     assert "not specific" in fault
 
@@ -88,10 +88,10 @@ def test_aa1_a_text_that_names_no_factor_is_found(phrase):
 def test_aa1_every_refusal_on_any_path_has_a_reason(rng, total, currency):
     for by in (model(), None):
         values = row(rng, **{"request.exposure": rng.choice([0.0, ABOVE])})
-        found = judged(values, asked(total, currency=currency), by=by)
-        refused = found.outcome == "declined" or found.component == "model"
-        assert bool(found.reasons) == refused
-        assert set(found.reasons) <= set(TEXTS)
+        assessment = assessment_of(values, requested(total, currency=currency), by=by)
+        refused = assessment.outcome == "declined" or assessment.component == "model"
+        assert bool(assessment.reasons) == refused
+        assert set(assessment.reasons) <= set(TEXTS)
 
 
 # AA2: not more than four
@@ -103,19 +103,22 @@ def test_aa2_there_are_one_to_four_over_all_components(rng, total):
     values = row(
         rng, **dict.fromkeys(["customer_account.flagged.lifetime", "request.unpaid_installments"], 5.0)
     )
-    for found in (judged(values, asked(total)), judged(harmless(rng), asked(total))):
-        assert len(found.reasons) == len(set(found.reasons)) <= MAX_REASONS
-        if found.outcome == "declined":
-            assert found.reasons
+    for assessment in (
+        assessment_of(values, requested(total)),
+        assessment_of(harmless(rng), requested(total)),
+    ):
+        assert len(assessment.reasons) == len(set(assessment.reasons)) <= MAX_REASONS
+        if assessment.outcome == "declined":
+            assert assessment.reasons
 
 
 def test_aa2_a_fifth_hard_rule_is_not_told():
     against = {name: 9.0 for name in FEATURES if name.startswith(("customer_account.", "customer_failures."))}
     against |= {"customer_account.cleared.lifetime": 0.0, "customer_account.disputes_closed.lifetime": 0.0}
     against |= {"customer_loans.charged_off.lifetime": 1.0, "request.unpaid_installments": 4.0}
-    found = judged(row(random.Random(1), **against))
-    assert len(found.rules) > MAX_REASONS
-    assert found.reasons == ["H01", "H02", "H03", "H04"]
+    assessment = assessment_of(row(random.Random(1), **against))
+    assert len(assessment.rules) > MAX_REASONS
+    assert assessment.reasons == ["H01", "H02", "H03", "H04"]
 
 
 # AA3: factors that were scored, none of them left out
@@ -125,7 +128,7 @@ def test_aa3_a_reason_is_a_factor_of_the_model_that_contributed():
     catalogue = model().catalogue
     for values in declined_by_score():
         parts = contributions(values)
-        for code in judged(values).reasons:
+        for code in assessment_of(values).reasons:
             own = [
                 part
                 for place, part in zip(catalogue.factor_of, parts, strict=True)
@@ -147,7 +150,7 @@ def test_aa3_whoever_raised_the_risk_most_comes_first():
         factors = model().catalogue.by_factor(contributions(values))
         above = {name: part - reference[name] for name, part in factors.items()}
         [worst] = [r.code for r in lender.REASONS if r.features and above[r.factor] == max(above.values())]
-        assert judged(values).reasons[0] == worst
+        assert assessment_of(values).reasons[0] == worst
 
 
 # AA4: the factor, not how or why
@@ -155,13 +158,16 @@ def test_aa3_whoever_raised_the_risk_most_comes_first():
 
 def test_aa4_a_text_tells_no_threshold():
     assert not any(character.isdigit() for text in TEXTS.values() for character in text)
-    [fault] = untellable([Reason("R1", "More than 3 late payments", "late")])
+    [fault] = unspecific_reasons([Reason("R1", "More than 3 late payments", "late")])
     assert "threshold" in fault
 
 
 def test_aa4_a_text_that_says_nothing_or_the_same_twice_is_found():
     assert (
-        len(untellable([Reason("R1", " ", "a"), Reason("R2", "Late", "b"), Reason("R3", "late", "c")])) == 2
+        len(
+            unspecific_reasons([Reason("R1", " ", "a"), Reason("R2", "Late", "b"), Reason("R3", "late", "c")])
+        )
+        == 2
     )
 
 
@@ -169,16 +175,16 @@ def test_aa4_a_text_that_says_nothing_or_the_same_twice_is_found():
 
 
 def test_aa5_the_reference_is_of_the_bundle_and_changes_its_name():
-    found = bundle()
-    assert set(found.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
-    moved = dict(found.reason_reference) | {"terms": found.reason_reference["terms"] + 1.0}
-    assert structs.replace(found, reason_reference=moved).sha != found.sha
+    original = bundle()
+    assert set(original.reason_reference) == {reason.factor for reason in lender.REASONS if reason.features}
+    moved = dict(original.reason_reference) | {"terms": original.reason_reference["terms"] + 1.0}
+    assert structs.replace(original, reason_reference=moved).sha != original.sha
 
 
 def test_aa5_the_reference_decides_what_is_told():
     values = declined_by_score(1)[0]
     catalogue, parts = model().catalogue, contributions(values)
-    first = judged(values).reasons[0]
+    first = assessment_of(values).reasons[0]
     factor = next(reason.factor for reason in lender.REASONS if reason.code == first)
     reference = dict(bundle().reason_reference) | {factor: 100.0}
     assert first not in catalogue.model_reasons(parts, reference)
@@ -190,19 +196,19 @@ def test_aa5_the_reference_decides_what_is_told():
 @settings(max_examples=300, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000), st.sampled_from(["USD", "NGN", "JPY"]))
 def test_aa6_reasons_come_from_the_component_that_failed_and_no_other(rng, total, currency):
-    found = judged(row(rng), asked(total, currency=currency))
-    codes = {"policy": POLICY_CODES, "model": MODEL_CODES, None: set[str]()}[found.component]
-    assert set(found.reasons) <= codes
-    if found.outcome == "declined":
-        assert found.component is not None
+    assessment = assessment_of(row(rng), requested(total, currency=currency))
+    codes = {"policy": POLICY_CODES, "model": MODEL_CODES, None: set[str]()}[assessment.component]
+    assert set(assessment.reasons) <= codes
+    if assessment.outcome == "declined":
+        assert assessment.component is not None
 
 
 def test_aa6_a_hard_rule_speaks_alone_where_the_score_failed_too():
     values = declined_by_score(1)[0]
     values[FEATURES.index("customer_account.flagged.lifetime")] = 1.0
-    found = judged(values)
-    assert "score_cutoff" in found.rules
-    assert (found.component, found.reasons) == ("policy", ["H01"])
+    assessment = assessment_of(values)
+    assert "score_cutoff" in assessment.rules
+    assert (assessment.component, assessment.reasons) == ("policy", ["H01"])
 
 
 # AA7: an automatic denial is itself disclosed
@@ -212,15 +218,15 @@ def test_aa6_a_hard_rule_speaks_alone_where_the_score_failed_too():
 def test_aa7_each_hard_rule_has_a_text_of_its_own(rule):
     nodes = lender.policy()["nodes"]
     [rows] = [node["content"]["rules"] for node in nodes if node["type"] == "decisionTableNode"]
-    found = next(one for one in rows if one["_id"] == rule)
-    if found["outcome"] == '"declined"':
-        assert found["reason"].strip('"') in POLICY_CODES
+    matching = next(row for row in rows if row["_id"] == rule)
+    if matching["outcome"] == '"declined"':
+        assert matching["reason"].strip('"') in POLICY_CODES
 
 
 def test_aa7_a_rule_without_a_reason_cannot_decline():
     assert (
         "policy_failed"
-        in judged(
+        in assessment_of(
             harmless(random.Random(1)),
             policy=Policy(table([table_row("r", when="> 0")], {"when": "amount - 1"})),
         ).rules
@@ -240,15 +246,15 @@ def test_aa8_an_approval_as_asked_and_an_open_case_owe_none():
     assert till.decide("a", total=SAFE).decision.adverse_action is None
     till.store.champion = None
     assert till.decide("b", total=RISKY).decision.outcome in ("declined", "action_required")
-    offer = asked().offer
+    offer = requested().offer
     assert adverse_action(PROFILE, offer, "action_required", NOW, counter_offer=False) is None
 
 
 def test_aa8_a_counter_offer_starts_a_clock_and_has_reasons():
-    found = judged(harmless(random.Random(1)), by=None, policy=LIMITED)
-    assert (found.outcome, found.terms.amount) == ("approved", 100)
-    assert (found.component, found.reasons) == ("policy", ["H08"])
-    owed = adverse_action(PROFILE, asked().offer, found.outcome, NOW, counter_offer=True)
+    assessment = assessment_of(harmless(random.Random(1)), by=None, policy=LIMITED)
+    assert (assessment.outcome, assessment.terms.amount) == ("approved", 100)
+    assert (assessment.component, assessment.reasons) == ("policy", ["H08"])
+    owed = adverse_action(PROFILE, requested().offer, assessment.outcome, NOW, counter_offer=True)
     assert (owed.kind, owed.due_at, owed.remind_at) == ("counter_offer", NOW + 90 * DAY, NOW + 20 * DAY)
 
 
@@ -333,7 +339,7 @@ def test_aa10_factors_are_those_of_the_training_package():
     expected = package.predict(np.array(rows), pred_contrib=True, num_threads=1)
     catalogue = model().catalogue
     for values, parts in zip(rows, expected.tolist(), strict=True):
-        ours, theirs = (catalogue.by_factor(found) for found in (contributions(values), parts[:-1]))
+        ours, theirs = (catalogue.by_factor(scores) for scores in (contributions(values), parts[:-1]))
         assert all(abs(ours[name] - theirs[name]) < 1e-9 for name in ours)
 
 
@@ -343,18 +349,22 @@ def test_aa10_factors_are_those_of_the_training_package():
 def test_aa11_the_same_facts_are_told_the_same_again_and_by_another_process():
     for values in declined_by_score(20):
         again = type(model())(bundle().sha, type(bundle()).from_bytes(bundle().to_bytes()))
-        assert judged(values).reasons == judged(values).reasons == judged(values, by=again).reasons
+        assert (
+            assessment_of(values).reasons
+            == assessment_of(values).reasons
+            == assessment_of(values, by=again).reasons
+        )
 
 
 def test_aa11_golden_files_say_what_was_told_before():
-    """The bundle and what it said are kept as files: what changes them changes what people were told."""
+    """The bundle and its reasons are golden files: a change would alter reasons that were sent."""
     kept = Bundle.from_bytes((GOLDEN / "bundle.json").read_bytes())
-    by = Judge(kept.sha, kept)
+    by = LoadedBundle(kept.sha, kept)
     golden = json.loads((GOLDEN / "reasons.json").read_text())
-    assert len({tuple(one["reasons"]) for one in golden}) >= 8
-    for one in golden:
-        values = [math.nan if value is None else value for value in one["values"]]
-        assert judged(values, by=by, policy=by.policy).reasons == one["reasons"]
+    assert len({tuple(case["reasons"]) for case in golden}) >= 8
+    for case in golden:
+        values = [math.nan if value is None else value for value in case["values"]]
+        assert assessment_of(values, by=by, policy=by.policy).reasons == case["reasons"]
 
 
 def test_aa11_ties_are_told_in_the_order_of_the_catalogue():
@@ -378,7 +388,7 @@ def test_aa11_ties_are_told_in_the_order_of_the_catalogue():
 def test_aa12_the_flag_of_the_profile_says_whether_incidental_credit_is_told(
     installments, charge, incidental
 ):
-    offer = asked(4_000, installments, charge).offer
+    offer = requested(4_000, installments, charge).offer
     assert is_incidental(offer) is incidental
     assert adverse_action(PROFILE, offer, "declined", NOW, counter_offer=False) is not None
     exempt = replace(PROFILE, exempts_incidental=True)

@@ -1,4 +1,4 @@
-"""What a declined person is told: factors that raised the risk against the reference, one to four, in a fixed order."""
+"""Principal reasons: one to four factors that raised the risk against the reference, in a fixed order."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def catalogue() -> Catalogue:
 
 
 def test_contributions_are_summed_per_factor_and_policy_reasons_have_none(catalogue):
-    found = catalogue.by_factor([0.25, 0.5, -1.0, 2.0, 0.0, 4.0])
-    assert found == {"loans": 0.75, "payments": -1.0, "amount": 2.0, "device": 0.0, "age": 4.0}
+    sums = catalogue.by_factor([0.25, 0.5, -1.0, 2.0, 0.0, 4.0])
+    assert sums == {"loans": 0.75, "payments": -1.0, "amount": 2.0, "device": 0.0, "age": 4.0}
 
 
 def test_the_rank_is_by_distance_above_the_reference_not_by_size(catalogue):

@@ -1,4 +1,4 @@
-"""Eight evaluations, each worse in one gate: that gate refuses it, in words, and no other speaks."""
+"""Eight evaluations, each worse in one gate: exactly that gate fails, with its reason."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from candor.registry.gates import (
     GATES,
     Failure,
     Thresholds,
+    compared_with_champion,
     failures,
-    held_against_the_champion,
     require_evaluation_of,
 )
 from tests.registry.evaluations import BUNDLE, WORSE, sound
 
-ASKED = Thresholds()
+THRESHOLDS = Thresholds()
 
 
 def test_there_is_a_case_for_every_gate():
@@ -29,13 +29,13 @@ def test_there_is_a_case_for_every_gate():
 
 
 def test_what_is_sound_passes():
-    assert failures(sound(), ASKED) == []
+    assert failures(sound(), THRESHOLDS) == []
 
 
 @pytest.mark.parametrize("gate", GATES)
 def test_what_is_worse_in_one_gate_is_refused_by_it_alone_and_told_why(gate):
     evaluation, reason = WORSE[gate]
-    assert failures(evaluation(), ASKED) == [Failure(gate, reason)]
+    assert failures(evaluation(), THRESHOLDS) == [Failure(gate, reason)]
 
 
 FIGURES = {
@@ -54,51 +54,53 @@ def test_whatever_one_gate_is_told_no_other_speaks(gate, value):
     part, figure = FIGURES[gate]
     evaluation = sound()
     evaluation[part][figure] = value
-    assert {found.gate for found in failures(evaluation, ASKED)} <= {gate}
+    assert {failure.gate for failure in failures(evaluation, THRESHOLDS)} <= {gate}
 
 
 @given(air=st.floats(0.0, 2.0))
 def test_the_adverse_impact_ratio_is_the_fairness_gates_alone(air):
     evaluation = sound()
     evaluation["fairness"]["groups"][0]["air"] = air
-    assert [found.gate for found in failures(evaluation, ASKED)] == (["fairness"] if air < 0.8 else [])
+    assert [failure.gate for failure in failures(evaluation, THRESHOLDS)] == (
+        ["fairness"] if air < 0.8 else []
+    )
 
 
 @pytest.mark.parametrize(("part", "gate"), [
     ("discrimination", "quality"), ("calibration", "calibration"), ("stability", "stability"),
     ("latency", "latency"), ("parity", "parity"), ("reasons", "reasons"), ("leakage", "leakage"),
 ])  # fmt: skip
-@pytest.mark.parametrize("found", [None, {}, [], "text", 7])
-def test_a_part_that_must_be_there_and_is_not_fails_its_gate(part, gate, found):
-    assert {each.gate for each in failures(sound(**{part: found}), ASKED)} == {gate}
+@pytest.mark.parametrize("value", [None, {}, [], "text", 7])
+def test_a_part_that_must_be_there_and_is_not_fails_its_gate(part, gate, value):
+    assert {each.gate for each in failures(sound(**{part: value}), THRESHOLDS)} == {gate}
 
 
 @pytest.mark.parametrize("value", [None, "0.7", True, float("nan"), float("inf"), [0.7]])
 def test_what_is_no_number_proves_nothing(value):
     evaluation = sound()
     evaluation["discrimination"]["auc_low"] = value
-    [found] = failures(evaluation, ASKED)
-    assert found == Failure("quality", "the evaluation tells no discrimination.auc_low: evaluate again")
+    [failure] = failures(evaluation, THRESHOLDS)
+    assert failure == Failure("quality", "the evaluation has no discrimination.auc_low: evaluate again")
 
 
 def test_what_does_not_apply_is_not_judged():
-    assert failures(sound(champion=None, comparison=None, fairness=None), ASKED) == []
+    assert failures(sound(champion=None, comparison=None, fairness=None), THRESHOLDS) == []
 
 
 def test_a_champion_that_cannot_be_compared_with_refuses_nobody_and_is_told():
-    assert failures(sound(comparison=None), ASKED) == []
-    assert not held_against_the_champion(sound(comparison=None))
-    assert held_against_the_champion(sound())
-    assert held_against_the_champion(sound(champion=None, comparison=None))
+    assert failures(sound(comparison=None), THRESHOLDS) == []
+    assert not compared_with_champion(sound(comparison=None))
+    assert compared_with_champion(sound())
+    assert compared_with_champion(sound(champion=None, comparison=None))
 
 
 def test_a_comparison_without_its_figures_proves_nothing():
-    [found] = failures(sound(comparison={"auc_difference": 0.1}), ASKED)
-    assert found == Failure("quality", "the evaluation tells no comparison.low: evaluate again")
+    [failure] = failures(sound(comparison={"auc_difference": 0.1}), THRESHOLDS)
+    assert failure == Failure("quality", "the evaluation has no comparison.low: evaluate again")
 
 
 def test_no_groups_are_no_finding():
-    assert failures(sound(fairness={"groups": [], "alternatives": []}), ASKED) == []
+    assert failures(sound(fairness={"groups": [], "alternatives": []}), THRESHOLDS) == []
 
 
 @pytest.mark.parametrize(
@@ -112,42 +114,46 @@ def test_no_groups_are_no_finding():
     ],
 )
 def test_not_worse_than_the_champion_with_confidence(low, high, why):
-    found = failures(sound(comparison={"auc_difference": (low + high) / 2, "low": low, "high": high}), ASKED)
-    assert [each.gate for each in found] == ([] if why is None else ["quality"])
-    assert why is None or why in found[0].reason
+    failed = failures(
+        sound(comparison={"auc_difference": (low + high) / 2, "low": low, "high": high}), THRESHOLDS
+    )
+    assert [each.gate for each in failed] == ([] if why is None else ["quality"])
+    assert why is None or why in failed[0].reason
 
 
 def test_an_auc_at_the_minimum_is_not_above_it():
     evaluation = sound()
     evaluation["discrimination"]["auc_low"] = 0.65
-    assert [found.gate for found in failures(evaluation, ASKED)] == ["quality"]
-    assert failures(evaluation, replace(ASKED, min_auc=0.6499)) == []
+    assert [failure.gate for failure in failures(evaluation, THRESHOLDS)] == ["quality"]
+    assert failures(evaluation, replace(THRESHOLDS, min_auc=0.6499)) == []
 
 
 def test_every_group_is_told():
     groups = [{"group": name, "reference": "a", "n": 9, "air": 0.5, "smd": 0.1} for name in "bcd"]
-    found = failures(sound(fairness={"groups": groups, "alternatives": []}), ASKED)
-    assert [each.reason.split(" against")[0][-1] for each in found] == ["b", "c", "d"]
+    failed = failures(sound(fairness={"groups": groups, "alternatives": []}), THRESHOLDS)
+    assert [each.reason.split(" against")[0][-1] for each in failed] == ["b", "c", "d"]
 
 
 def test_nothing_compared_is_no_parity():
-    assert [each.gate for each in failures(sound(parity={"rows": 0, "mismatches": 0}), ASKED)] == ["parity"]
+    assert [each.gate for each in failures(sound(parity={"rows": 0, "mismatches": 0}), THRESHOLDS)] == [
+        "parity"
+    ]
 
 
 def test_an_empty_evaluation_passes_no_gate_that_needs_a_figure():
-    assert {each.gate for each in failures({}, ASKED)} == set(GATES) - {"fairness"}
+    assert {each.gate for each in failures({}, THRESHOLDS)} == set(GATES) - {"fairness"}
 
 
 def test_thresholds_are_read_whole_or_not_at_all():
-    written = asdict(ASKED)
-    assert Thresholds.parse(json.dumps(written)) == ASKED
+    written = asdict(THRESHOLDS)
+    assert Thresholds.parse(json.dumps(written)) == THRESHOLDS
     for wrong in ({**written, "min_gini": 0.4}, {**written} | {"min_auc": "much"}, {}, [1]):
         with pytest.raises(ValueError):
             Thresholds.parse(json.dumps(wrong))
 
 
 @pytest.mark.parametrize(
-    ("found", "why"),
+    ("evaluation", "why"),
     [
         ({"format": 2, "bundle": BUNDLE}, "format 1"),
         ([], "format 1"),
@@ -155,6 +161,6 @@ def test_thresholds_are_read_whole_or_not_at_all():
         ({"format": 1}, "is not about"),
     ],
 )
-def test_an_evaluation_of_something_else_is_refused(found, why):
+def test_an_evaluation_of_something_else_is_refused(evaluation, why):
     with pytest.raises(BundleRefused, match=why):
-        require_evaluation_of(found, BUNDLE)
+        require_evaluation_of(evaluation, BUNDLE)

@@ -1,4 +1,4 @@
-"""What live metrics say since a change: a promotion or a challenge that does harm is taken back by one write, and told."""
+"""The guard: a harmful promotion or challenge is reverted by one write, with a notice."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from moto import mock_aws
 
 from candor.clock import HOUR, SystemClock
-from candor.registry.guard import GUARD, Limits, Traffic, harm
+from candor.registry.guard import GUARD, GuardLimits, Traffic, harm
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 
-LIMITS = Limits(hours=24, min_decisions=50, max_degraded=0.1, max_approval_change=0.2)
+LIMITS = GuardLimits(hours=24, min_decisions=50, max_degraded=0.1, max_approval_change=0.2)
 USUAL = Traffic(decisions=1_000, approved=800, degraded=10)
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 CONTEXT = SimpleNamespace(
@@ -89,8 +89,8 @@ def guarded(monkeypatch):
         yield SimpleNamespace(registry=registry, now=now, queue=queue)
 
 
-def happened(at: int, found: Traffic) -> None:
-    """The scorer's metrics of a moment; of another stage they are nobody's business here."""
+def happened(at: int, traffic: Traffic) -> None:
+    """The scorer's metrics of a moment; those of another stage must not matter."""
     names = ("Decisions", "Approved", "Degraded", "BundlesFailed")
     for stage, factor in (("test", 1), ("other", 7)):
         boto3.client("cloudwatch").put_metric_data(
@@ -102,7 +102,7 @@ def happened(at: int, found: Traffic) -> None:
                     "Timestamp": datetime.fromtimestamp(at / 1_000, UTC),
                     "Dimensions": [{"Name": "service", "Value": "score"}, {"Name": "stage", "Value": stage}],
                 }
-                for name, value in zip(names, found, strict=True)
+                for name, value in zip(names, traffic, strict=True)
             ],
         )
 
@@ -113,20 +113,20 @@ def guard() -> dict:
 
 
 def notices(queue: str) -> list[dict]:
-    found = boto3.client("sqs").receive_message(QueueUrl=queue).get("Messages", [])
-    return [json.loads(json.loads(each["Body"])["Message"]) for each in found]
+    messages = boto3.client("sqs").receive_message(QueueUrl=queue).get("Messages", [])
+    return [json.loads(json.loads(each["Body"])["Message"]) for each in messages]
 
 
 def test_a_promotion_that_does_harm_is_taken_back_once_and_told(guarded):
     happened(guarded.now - HOUR // 4, Traffic(100, 30, 0))
-    told = guard()
-    assert (told["taken_back"], told["was"], told["serves"]) == (B, "champion", A)
+    outcome = guard()
+    assert (outcome["taken_back"], outcome["was"], outcome["serves"]) == (B, "champion", A)
     pointer = guarded.registry.pointer()
     assert (pointer.bundle, pointer.by) == (A, GUARD)
     last = guarded.registry.history(B)[-1]
     assert (last.before, last.after, last.by) == ("champion", "retired", GUARD)
     assert last.why.startswith("the approval rate went from 80.0% to 30.0%")
-    assert notices(guarded.queue) == [told]
+    assert notices(guarded.queue) == [outcome]
     assert guard() == {"taken_back": None, "why": []}
     assert guarded.registry.pointer().moves == pointer.moves
 
@@ -141,8 +141,8 @@ def test_what_does_no_harm_stays(guarded):
 def test_a_challenge_begun_since_is_what_is_taken_back(guarded):
     guarded.registry.challenge(C, 0.5, by="bob", at=guarded.now - HOUR // 3)
     happened(guarded.now - HOUR // 6, Traffic(100, 80, 40))
-    told = guard()
-    assert (told["taken_back"], told["was"], told["serves"]) == (C, "challenger", B)
+    outcome = guard()
+    assert (outcome["taken_back"], outcome["was"], outcome["serves"]) == (C, "challenger", B)
     assert guarded.registry.pointer().challenger is None
     assert guarded.registry.history(C)[-1].by == GUARD
 
@@ -163,12 +163,12 @@ def test_a_first_champion_has_nobody_before_it(guarded):
         TableName="registry", Key={"pk": {"S": f"bundle#{B}"}}, UpdateExpression="REMOVE succeeded"
     )
     happened(guarded.now - HOUR // 4, Traffic(100, 1, 90))
-    told = guard()
-    assert told["taken_back"] is None
-    assert told["why"][-1] == "no champion served before this one: promote another bundle"
+    outcome = guard()
+    assert outcome["taken_back"] is None
+    assert outcome["why"][-1] == "no champion served before this one: promote another bundle"
     assert guarded.registry.pointer().bundle == B
 
 
 def test_limits_are_read_whole_or_not_at_all():
     with pytest.raises(ValueError, match="give exactly"):
-        Limits.parse("{}")
+        GuardLimits.parse("{}")

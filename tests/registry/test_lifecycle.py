@@ -1,4 +1,4 @@
-"""A bundle's life: every step is one that may follow, is told in the audit, and is written with the pointer or not at all."""
+"""Lifecycle: only allowed transitions, each recorded in the audit, atomically with the pointer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moto import mock_aws
 
 from candor.errors import BundleRefused, CandorError
-from candor.registry.lifecycle import ALLOWED, ApprovalRefused, Proposal, Word, state_in
+from candor.registry.lifecycle import ALLOWED, Actor, ApprovalRefused, Proposal, state_in
 from candor.registry.pointer import Pointer
 from candor.registry.registry import NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict, Registration
@@ -33,10 +33,10 @@ def fresh() -> Registry:
         AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
-    found = Registry("registry")
+    registry = Registry("registry")
     for sha in (A, B, C):
-        found.register(made(sha))
-    return found
+        registry.register(made(sha))
+    return registry
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def registry(monkeypatch):
 
 
 def states(registry: Registry) -> dict[str, str]:
-    return {one.bundle[0]: one.state for one in registry.registrations()}
+    return {registration.bundle[0]: registration.state for registration in registry.registrations()}
 
 
 def steps(registry: Registry, sha: str) -> list[tuple[str | None, str]]:
@@ -144,11 +144,11 @@ def test_a_new_verdict_counts_until_the_bundle_does_something(registry):
 def test_what_one_proposes_another_approves(registry):
     registry.propose(B, Proposal("champion", "ana", 1, "better", "arn:ana"))
     assert registry.pointer().bundle is None
-    assert registry.approve(B, Word("bob", 2, identity="arn:bob")).bundle == B
+    assert registry.approve(B, Actor("bob", 2, identity="arn:bob")).bundle == B
     known = registry.registration(B)
     assert (known.state, known.proposal) == ("champion", None)
-    told = [(line.by, line.why, line.identity) for line in registry.history(B)[1:]]
-    assert told == [
+    audit = [(line.by, line.why, line.identity) for line in registry.history(B)[1:]]
+    assert audit == [
         ("ana", "proposed as champion: better", "arn:ana"),
         ("bob", "approved: ana proposed it (better)", "arn:bob"),
     ]
@@ -158,16 +158,16 @@ def test_what_one_proposes_another_approves(registry):
 def test_nobody_approves_what_they_proposed_under_any_name(registry, by, identity):
     registry.propose(B, Proposal("champion", "ana", 1, identity="arn:ana"))
     with pytest.raises(ApprovalRefused, match="somebody else must approve"):
-        registry.approve(B, Word(by, 2, identity=identity))
+        registry.approve(B, Actor(by, 2, identity=identity))
     assert registry.pointer().bundle is None
 
 
 def test_a_challenge_is_approved_with_the_share_that_was_proposed(registry):
     registry.promote(A, by="ana", at=1)
     registry.propose(B, Proposal("challenger", "ana", 2, share=0.2))
-    assert registry.approve(B, Word("bob", 3)).challenger.share == 0.2
+    assert registry.approve(B, Actor("bob", 3)).challenger.share == 0.2
     with pytest.raises(ApprovalRefused, match="nothing is proposed"):
-        registry.approve(B, Word("bob", 4))
+        registry.approve(B, Actor("bob", 4))
     with pytest.raises(BundleRefused, match="share"):
         registry.propose(B, Proposal("challenger", "ana", 5, share=1.0))
 
@@ -248,18 +248,18 @@ def act(registry: Registry, kind: str, what, at: int) -> None:
 @given(acts=ACTS)
 def test_whatever_is_done_states_follow_the_pointer_and_the_audit_is_whole(registry, acts):
     del registry  # its account; every example has a table of its own
-    found = fresh()
+    own_registry = fresh()
     for at, (kind, what) in enumerate(acts, 10):
         try:
-            act(found, kind, what, at)
+            act(own_registry, kind, what, at)
         except CandorError:
             continue
-    pointer = found.pointer()
-    for one in found.registrations():
-        assert one.state == state_in(pointer, one.bundle, one.resting)
-        lines = found.history(one.bundle)
-        assert len(lines) == one.steps
-        assert lines[-1].after == one.state
+    pointer = own_registry.pointer()
+    for registration in own_registry.registrations():
+        assert registration.state == state_in(pointer, registration.bundle, registration.resting)
+        lines = own_registry.history(registration.bundle)
+        assert len(lines) == registration.steps
+        assert lines[-1].after == registration.state
         assert all(before.after == after.before for before, after in pairwise(lines))
         assert all(line.after in ALLOWED[line.before] or line.after == line.before for line in lines)
 

@@ -1,4 +1,4 @@
-"""What serves is one item: a bundle, and views that do not serve as declared; who moves it knows where it stood."""
+"""The pointer item: a bundle and views' versions, moved with optimistic locking."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused
-from candor.registry.pointer import Challenge, Flip, Pointer
-from candor.registry.registry import FLIPS_KEPT, Backfill, NothingToRollBack, Registry
+from candor.registry.pointer import Challenge, Pointer, VersionSwitch
+from candor.registry.registry import SWITCHES_KEPT, Backfill, NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from candor.store.dynamodb import bound
 from candor.store.protocol import Challenger
-from candor.store.scorer import _Item, _pointed
+from candor.store.scorer import _pointed, _StoredItem
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def registry(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     with mock_aws():
         bound(RegistryItem, "registry").create_table(wait=True)
-        found = Registry("registry")
-        found.register(Registration("a", "candidate", {}, "run", 1))
-        yield found
+        registry = Registry("registry")
+        registry.register(Registration("a", "candidate", {}, "run", 1))
+        yield registry
 
 
 def test_before_the_first_move_nothing_serves(registry):
@@ -31,19 +31,22 @@ def test_before_the_first_move_nothing_serves(registry):
 
 
 def test_a_flip_keeps_the_bundle_and_a_promotion_keeps_the_flip(registry):
-    registry.flip("loans", "v2", by="ana", at=1)
+    registry.switch_version("loans", "v2", by="ana", at=1)
     registry.promote("a", by="bob", at=2)
-    registry.flip("tries", "w2", by="ana", at=3)
-    found = registry.pointer()
-    assert (found.bundle, found.by) == ("a", "bob")
-    assert found.views == {"loans": "v2", "tries": "w2"}
-    assert list(found.flips) == [Flip("loans", None, "v2", 1, "ana"), Flip("tries", None, "w2", 3, "ana")]
+    registry.switch_version("tries", "w2", by="ana", at=3)
+    pointer = registry.pointer()
+    assert (pointer.bundle, pointer.by) == ("a", "bob")
+    assert pointer.views == {"loans": "v2", "tries": "w2"}
+    assert list(pointer.switches) == [
+        VersionSwitch("loans", None, "v2", 1, "ana"),
+        VersionSwitch("tries", None, "w2", 3, "ana"),
+    ]
 
 
 def test_each_rollback_takes_one_flip_of_its_view_back(registry):
     for at, version in enumerate(("v2", "v3"), 1):
-        registry.flip("loans", version, by="ana", at=at)
-    registry.flip("tries", "w2", by="ana", at=3)
+        registry.switch_version("loans", version, by="ana", at=at)
+    registry.switch_version("tries", "w2", by="ana", at=3)
     assert registry.roll_back("loans").views == {"loans": "v2", "tries": "w2"}
     assert registry.roll_back("loans").views == {"tries": "w2"}
     with pytest.raises(NothingToRollBack, match="loans"):
@@ -51,31 +54,31 @@ def test_each_rollback_takes_one_flip_of_its_view_back(registry):
 
 
 def test_a_flip_to_what_serves_changes_nothing(registry):
-    registry.flip("loans", "v2", by="ana", at=1)
-    assert registry.flip("loans", "v2", by="bob", at=2).flips == registry.pointer().flips
+    registry.switch_version("loans", "v2", by="ana", at=1)
+    assert registry.switch_version("loans", "v2", by="bob", at=2).switches == registry.pointer().switches
     assert registry.pointer().moves == 1
 
 
 def test_only_so_many_flips_are_kept(registry):
-    for at in range(FLIPS_KEPT + 3):
-        registry.flip("loans", f"v{at}", by="ana", at=at)
-    assert [flip.at for flip in registry.pointer().flips] == list(range(3, FLIPS_KEPT + 3))
+    for at in range(SWITCHES_KEPT + 3):
+        registry.switch_version("loans", f"v{at}", by="ana", at=at)
+    assert [flip.at for flip in registry.pointer().switches] == list(range(3, SWITCHES_KEPT + 3))
 
 
 def test_two_who_flip_at_once_do_not_overwrite_each_other(registry, monkeypatch):
-    registry.flip("loans", "v2", by="ana", at=1)
+    registry.switch_version("loans", "v2", by="ana", at=1)
     stale = registry.pointer()
-    registry.flip("tries", "w2", by="bob", at=2)
+    registry.switch_version("tries", "w2", by="bob", at=2)
     monkeypatch.setattr(registry, "pointer", lambda: stale)
     with pytest.raises(PromotionConflict):
-        registry.flip("loans", None, by="ana", at=3)
+        registry.switch_version("loans", None, by="ana", at=3)
     assert Registry("registry").pointer().views == {"loans": "v2", "tries": "w2"}
 
 
 def test_a_pointer_written_before_moves_were_counted_can_be_moved(registry):
     item = {"pk": {"S": "champion"}, "bundle": {"S": "a"}, "promoted_at": {"N": "1"}, "by": {"S": "ana"}}
     boto3.client("dynamodb").put_item(TableName="registry", Item=item)
-    assert registry.flip("loans", "v2", by="bob", at=2).bundle == "a"
+    assert registry.switch_version("loans", "v2", by="bob", at=2).bundle == "a"
 
 
 def test_a_backfill_goes_on_as_of_its_beginning(registry):
@@ -89,9 +92,9 @@ def test_a_backfill_goes_on_as_of_its_beginning(registry):
 def test_a_challenger_decides_beside_the_champion_until_it_ends_or_is_promoted(registry):
     registry.register(Registration("b", "candidate", {}, "run", 1))
     registry.promote("a", by="ana", at=1)
-    found = registry.challenge("b", 0.1, by="bob", at=2)
-    assert (found.bundle, found.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
-    assert registry.pointer() == found
+    pointer = registry.challenge("b", 0.1, by="bob", at=2)
+    assert (pointer.bundle, pointer.challenger) == ("a", Challenge("b", 0.1, 2, "bob"))
+    assert registry.pointer() == pointer
     assert registry.end_challenge().challenger is None
     registry.challenge("b", 0.5, by="bob", at=3)
     promoted = registry.promote("b", by="ana", at=4)
@@ -125,4 +128,4 @@ def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
     registry.promote("a", by="ana", at=1)
     registry.challenge("b", 0.25, by="bob", at=2)
     item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
-    assert _pointed(msgspec.convert(item, _Item)) == ("a", {}, Challenger("b", 0.25))
+    assert _pointed(msgspec.convert(item, _StoredItem)) == ("a", {}, Challenger("b", 0.25))

@@ -1,4 +1,4 @@
-"""The stores under contract: memory, pynamodb and the lean client, the last two on every DynamoDB engine at hand."""
+"""The stores under test: memory, pynamodb and the signed client, the last two on every DynamoDB engine at hand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from candor.store import dynamodb
 from candor.store.dynamodb import DynamoDecisionStore, DynamoFeatureStore
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Commit, DecisionStore, FeatureStore, StoredDecision
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
 from local.aws import dynoxide
 from tests.moto_server import moto_server
@@ -51,8 +51,8 @@ class Engine:
             )
 
     def items(self, table: str) -> dict[str, dict[str, Any]]:
-        found = self.client.scan(TableName=table, ConsistentRead=True)["Items"]
-        return {item["pk"]["S"]: item for item in found}
+        items = self.client.scan(TableName=table, ConsistentRead=True)["Items"]
+        return {item["pk"]["S"]: item for item in items}
 
     def erase(self, table: str, key: str) -> None:
         self.client.delete_item(TableName=table, Key={"pk": {"S": key}})
@@ -163,7 +163,7 @@ def _connection_to(url: str) -> Connection:
 
 @dataclass
 class Features:
-    """A feature store under test and a way to remove an item behind its back."""
+    """A feature store under test, and a way to delete an item directly."""
 
     store: FeatureStore
     erase: Callable[[str], None]
@@ -188,7 +188,9 @@ def features_on(name: str, use: Callable[[str], Engine]) -> Features:
     return Features(engine.features, lambda key: engine.erase("features", key))
 
 
-def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], HotStore]) -> Decisions:
+def decisions_on(
+    name: str, use: Callable[[str], Engine], scorer_store: Callable[[], ScorerStore]
+) -> Decisions:
     if name == "memory":
         memory = MemoryDecisionStore(MemoryFeatureStore())
         return Decisions(
@@ -200,18 +202,18 @@ def decisions_on(name: str, use: Callable[[str], Engine], lean: Callable[[], Hot
         )
     client, engine_name = name.split("-")
     engine = use(engine_name)
-    another = lean if client == "lean" else lambda: engine.decisions
+    another = scorer_store if client == "scorer" else lambda: engine.decisions
     return Decisions(another(), another, engine.features, engine.synchronous, engine.promote)
 
 
 @pytest.fixture
-def lean() -> Iterator[Callable[[], HotStore]]:
-    """Makes lean stores and closes their connections: a sandbox never does, it is frozen and thrown away."""
-    made: list[HotStore] = []
+def scorer_store() -> Iterator[Callable[[], ScorerStore]]:
+    """Makes scorer stores and closes their connections: a sandbox never does, it is frozen and thrown away."""
+    made: list[ScorerStore] = []
 
-    def build() -> HotStore:
+    def build() -> ScorerStore:
         made.append(
-            HotStore(
+            ScorerStore(
                 region=REGION,
                 features="features",
                 synchronous="synchronous",
@@ -238,15 +240,15 @@ def transactional(request: pytest.FixtureRequest, use: Callable[[str], Engine]) 
     return features_on(request.param, use)
 
 
-@pytest.fixture(params=["memory", "pynamodb-moto", "pynamodb-dynoxide", "lean-moto", "lean-dynoxide"])
-def decisions(request, use, lean) -> Decisions:
-    return decisions_on(request.param, use, lean)
+@pytest.fixture(params=["memory", "pynamodb-moto", "pynamodb-dynoxide", "scorer-moto", "scorer-dynoxide"])
+def decisions(request, use, scorer_store) -> Decisions:
+    return decisions_on(request.param, use, scorer_store)
 
 
-@pytest.fixture(params=["memory", "pynamodb-dynoxide", "lean-dynoxide"])
-def contended(request, use, lean) -> Decisions:
+@pytest.fixture(params=["memory", "pynamodb-dynoxide", "scorer-dynoxide"])
+def contended(request, use, scorer_store) -> Decisions:
     """Only engines that take concurrent writers as DynamoDB does."""
-    return decisions_on(request.param, use, lean)
+    return decisions_on(request.param, use, scorer_store)
 
 
 @pytest.fixture

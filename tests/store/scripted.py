@@ -1,4 +1,4 @@
-"""A DynamoDB that answers as told: one step of its script for each request, over a real TCP socket."""
+"""A scripted DynamoDB over a real TCP socket: one step of the script per request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer. `then_close`: the server hangs up afterwards without having said so.
+    """One answer. `then_close`: the server closes the connection afterwards without announcing it.
 
     `pause_s` is waited before every 64 KB of the body but the first.
     """
@@ -43,7 +43,7 @@ def error(kind: str, status: int = 400, **more: Any) -> Answer:
 
 
 class ScriptedServer(ThreadingTCPServer):
-    """Plays `script`; its last step is repeated for ever. `requests` are the bodies that came, `heads` their headers."""
+    """Plays `script`, repeating its last step. `requests` are the bodies received, `heads` their headers."""
 
     daemon_threads = True
     allow_reuse_address = True

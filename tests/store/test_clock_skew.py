@@ -1,4 +1,4 @@
-"""The lean client when the sandbox's clock is not AWS's: signed once more by the time of the refusal, never more often."""
+"""The signed client with a wrong clock: requests are signed again once, by the refusal's Date."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from email.utils import format_datetime
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.scorer import BundleSource, HotStore, read_secret
-from candor.store.signed.client import Request, SignedClient
+from candor.store.scorer import BundleSource, ScorerStore, read_secret
+from candor.store.signed.client import AwsRequest, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import DROP, HANG, Answer, ScriptedServer, Step, answer, error, serving
 
@@ -22,8 +22,8 @@ SHORT_S = 0.3
 TOLERANCE_S = 300
 DYNAMODB = error("InvalidSignatureException", message="Signature expired")
 S3 = Answer(403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>")
-FOUND = answer({"Responses": {}, "SecretString": "key"})
-ASK = Request("POST", "/", {}, b"{}")
+SUCCESS = answer({"Responses": {}, "SecretString": "key"})
+ASK = AwsRequest("POST", "/", {}, b"{}")
 
 
 class Clocked(ScriptedServer):
@@ -54,7 +54,7 @@ class Clocked(ScriptedServer):
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocked]:
     with serving(Clocked()) as server:
-        server.script = [FOUND]
+        server.script = [SUCCESS]
         point_at(server.url, monkeypatch)
         for service in ("S3", "SECRETSMANAGER"):
             monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", server.url)
@@ -90,14 +90,14 @@ def test_a_clock_that_is_right_is_signed_by(aws, client):
     assert len(aws.requests) == 1
 
 
-def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, lean, decision):
+def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, scorer_store, decision):
     aws.ahead_s = 7_200
-    store: HotStore = lean()
+    store: ScorerStore = scorer_store()
     assert store.read(["view@1#ann"], AMPLE_S).reads["view@1#ann"].state == "absent"
     aws.script = [answer({})]
     assert store.record(decision(), AMPLE_S) is None
     assert len(aws.requests) == 3
-    aws.script = [Answer(FOUND.status, FOUND.body, then_close=True)]
+    aws.script = [Answer(SUCCESS.status, SUCCESS.body, then_close=True)]
     assert read_secret("arn", REGION, CREDENTIALS) == b"key"
     aws.refusal = S3
     with ExitStack() as closing:
@@ -109,13 +109,13 @@ def test_store_bundles_and_the_secret_are_read_with_a_clock_that_is_off(aws, lea
 @pytest.mark.parametrize(
     "date", [None, "", "soon", "Thu, 31 Feb 2026 10:00:00 GMT", "1764000000", "Thu, 01 Jan 1970 00:00:00 +0100", "\xff"]
 )  # fmt: skip
-def test_a_refusal_without_a_time_is_not_asked_again(aws, client, lean, decision, date):
+def test_a_refusal_without_a_time_is_not_asked_again(aws, client, scorer_store, decision, date):
     aws.ahead_s = 7_200
     aws.dated = [date] * 9
     assert client.request(ASK, AMPLE_S).status == 400
     assert len(aws.requests) == 1
     with pytest.raises(StoreUnavailable, match="InvalidSignatureException"):
-        lean().record(decision(), AMPLE_S)
+        scorer_store().record(decision(), AMPLE_S)
 
 
 def test_a_time_that_is_wrong_is_tried_once_and_forgotten(aws, client):
@@ -139,7 +139,7 @@ def test_a_wrong_key_with_a_right_clock_is_not_sent_again(aws, client, kind):
 
 @pytest.mark.parametrize(("status", "body"), [(400, b"ValidationException"), (500, DYNAMODB.body)])
 def test_another_failure_with_another_time_leaves_the_clock(aws, client, status, body):
-    aws.script = [Answer(status, body, {"Date": "Thu, 01 Jan 2037 00:00:00 GMT"}), FOUND]
+    aws.script = [Answer(status, body, {"Date": "Thu, 01 Jan 2037 00:00:00 GMT"}), SUCCESS]
     assert client.request(ASK, AMPLE_S).status == status
     assert client.request(ASK, AMPLE_S).status == 200
     assert len(aws.requests) == 2
@@ -147,7 +147,7 @@ def test_another_failure_with_another_time_leaves_the_clock(aws, client, status,
 
 def test_the_resend_has_what_is_left_of_the_time_limit(aws, client):
     aws.ahead_s = 7_200
-    aws.script = [FOUND, HANG]
+    aws.script = [SUCCESS, HANG]
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="TimeoutError"):
         client.request(ASK, SHORT_S)
@@ -157,7 +157,7 @@ def test_the_resend_has_what_is_left_of_the_time_limit(aws, client):
 def test_a_connection_that_broke_has_used_the_resend_up_and_the_time_is_kept(aws, client):
     client.request(ASK, AMPLE_S)
     aws.ahead_s = 7_200
-    aws.script = [DROP, FOUND]
+    aws.script = [DROP, SUCCESS]
     assert client.request(ASK, AMPLE_S).status == 400
     assert len(aws.requests) == 3
     assert client.request(ASK, AMPLE_S).status == 200

@@ -16,7 +16,7 @@ from candor.store.signed.credentials import Lease, lease
 from tests.store.scripted import DROP, Answer, ScriptedServer, serving
 
 EXPIRATION = "2026-11-26T21:00:00Z"
-TOLD = {
+LEASE = {
     "AccessKeyId": "a",
     "SecretAccessKey": "s",
     "Token": "t",
@@ -35,12 +35,12 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
         yield server
 
 
-def told(**changed: Any) -> Answer:
-    return Answer(200, json.dumps(TOLD | changed).encode())
+def leased(**changed: Any) -> Answer:
+    return Answer(200, json.dumps(LEASE | changed).encode())
 
 
 def test_the_container_is_asked_with_its_token(container):
-    container.script = [told()]
+    container.script = [leased()]
     assert lease() == Lease(Credentials("a", "s", "t"), parse_rfc3339(EXPIRATION))
     assert container.heads[0]["authorization"] == "open sesame"
 
@@ -54,7 +54,7 @@ def test_keys_in_the_environment_are_asked_of_nobody_and_do_not_expire(container
 
 @pytest.mark.parametrize(
     "step",
-    [Answer(403, b"{}"), Answer(200, b"not JSON"), told(Expiration="tomorrow"), told(Token=None), Answer(200, b"\xff"), DROP],
+    [Answer(403, b"{}"), Answer(200, b"not JSON"), leased(Expiration="tomorrow"), leased(Token=None), Answer(200, b"\xff"), DROP],
     ids=["refused", "no JSON", "no moment", "no token", "no text", "dropped"],
 )  # fmt: skip
 def test_what_holds_no_credentials_is_unavailable(container, step):

@@ -9,7 +9,7 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.dynamodb import DynamoDecisionStore
 from candor.store.protocol import Contended, Duplicates, Snapshot, marker_key
-from candor.store.scorer import HotStore
+from candor.store.scorer import ScorerStore
 from tests.store.conftest import CREDENTIALS, REGION, disconnect_decisions, point_at, read_one
 
 KEY, OTHER = "view@1#ann", "view@2#ann"
@@ -85,9 +85,9 @@ def test_concurrent_recorders_have_one_winner(contended, decision):
     assert [outcome for outcome in outcomes if outcome is not None] == [stored] * 5
 
 
-def test_the_record_is_stored_in_the_documented_layout(use, lean, decision):
+def test_the_record_is_stored_in_the_documented_layout(use, scorer_store, decision):
     engine = use("dynoxide")
-    lean().record(decision(), TIMEOUT_S)
+    scorer_store().record(decision(), TIMEOUT_S)
     assert engine.items("decisions") == {
         "dec_1": {
             "pk": {"S": "dec_1"},
@@ -145,10 +145,10 @@ def test_an_item_changed_by_someone_else_leaves_everything_as_it_was(decisions, 
     theirs = decisions.synchronous.commit(commit(blob=b"theirs")).version
     for seen in (None, Version(theirs.birth, 2), Version(theirs.birth + 1, 1)):
         commits = [commit(OTHER), commit(seen=seen, blob=b"mine")]
-        found = decisions.store.record(decision(), TIMEOUT_S, commits)
-        assert isinstance(found, Contended)
-        assert found.current[KEY] == Read("present", b"theirs", theirs)
-        assert found.current.get(OTHER, ABSENT) == ABSENT
+        result = decisions.store.record(decision(), TIMEOUT_S, commits)
+        assert isinstance(result, Contended)
+        assert result.current[KEY] == Read("present", b"theirs", theirs)
+        assert result.current.get(OTHER, ABSENT) == ABSENT
     assert decisions.synchronous.load([KEY, OTHER]) == {
         KEY: Read("present", b"theirs", theirs),
         OTHER: ABSENT,
@@ -157,8 +157,8 @@ def test_an_item_changed_by_someone_else_leaves_everything_as_it_was(decisions, 
 
 
 def test_an_item_that_is_gone_is_told_as_absent(decisions, decision, commit):
-    found = decisions.store.record(decision(), TIMEOUT_S, [commit(seen=Version(5, 1))])
-    assert found == Contended({KEY: ABSENT})
+    result = decisions.store.record(decision(), TIMEOUT_S, [commit(seen=Version(5, 1))])
+    assert result == Contended({KEY: ABSENT})
 
 
 def test_markers_are_written_with_record_and_item(contended, decision, commit):
@@ -173,9 +173,9 @@ def test_a_marker_in_the_way_writes_nothing_and_tells_nothing_of_the_item(conten
     marked = commit(event_ids=["dec_1"], marker_expiry=EXPIRY)
     seen = contended.synchronous.commit(marked).version
     again = commit(seen=seen, blob=b"again", event_ids=["dec_1"], marker_expiry=EXPIRY)
-    found = contended.store.record(decision(), TIMEOUT_S, [again])
-    assert isinstance(found, Contended)
-    assert found.current.get(KEY, read_one(contended.synchronous)).blob == commit().blob
+    result = contended.store.record(decision(), TIMEOUT_S, [again])
+    assert isinstance(result, Contended)
+    assert result.current.get(KEY, read_one(contended.synchronous)).blob == commit().blob
     assert contended.store.record(decision(), TIMEOUT_S) is None, "there was no record"
 
 
@@ -200,15 +200,15 @@ def test_of_concurrent_decisions_on_one_item_each_version_has_one_writer(contend
     assert read_one(contended.synchronous).version.n == 6
 
 
-def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commit):
+def test_a_synchronous_item_has_the_documented_layout(use, scorer_store, decision, commit):
     engine = use("dynoxide")
-    mine = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
-    lean().record(decision(), TIMEOUT_S, [mine])
+    own_commit = commit(event_ids=["dec_1"], applied_at=1_234, marker_expiry=4_100_000_000)
+    scorer_store().record(decision(), TIMEOUT_S, [own_commit])
     version = read_one(engine.synchronous).version
     assert engine.items("synchronous") == {
         KEY: {
             "pk": {"S": KEY},
-            "b": {"B": mine.blob},
+            "b": {"B": own_commit.blob},
             "vb": {"N": str(version.birth)},
             "vn": {"N": "1"},
             "u": {"N": "1234"},
@@ -219,7 +219,7 @@ def test_a_synchronous_item_has_the_documented_layout(use, lean, decision, commi
     }
 
 
-@pytest.mark.parametrize("client", ["lean", "pynamodb"])
+@pytest.mark.parametrize("client", ["scorer", "pynamodb"])
 def test_a_missing_table_is_unavailable(use, decision, commit, client, broken):
     use("moto")
     store = broken(client)
@@ -229,7 +229,7 @@ def test_a_missing_table_is_unavailable(use, decision, commit, client, broken):
             store.record(decision(), TIMEOUT_S, commits)
 
 
-@pytest.mark.parametrize("client", ["lean", "pynamodb"])
+@pytest.mark.parametrize("client", ["scorer", "pynamodb"])
 def test_a_store_that_does_not_answer_is_unavailable(
     monkeypatch, unused_port, decision, commit, client, broken
 ):
@@ -248,8 +248,8 @@ def broken():
     closing = []
 
     def build(client: str):
-        if client == "lean":
-            lean = HotStore(
+        if client == "scorer":
+            scorer_store = ScorerStore(
                 region=REGION,
                 features="no",
                 synchronous="neither",
@@ -257,8 +257,8 @@ def broken():
                 registry="no",
                 credentials=CREDENTIALS,
             )
-            closing.append(lean._client.close)
-            return lean
+            closing.append(scorer_store._client.close)
+            return scorer_store
         store = DynamoDecisionStore("no", "no", lambda: (None, None))
         closing.append(lambda: disconnect_decisions(store))
         return store

@@ -1,4 +1,4 @@
-"""The contract of a feature store: every implementation gives the same promises."""
+"""The contract of feature stores, for every implementation."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -168,7 +168,7 @@ def test_concurrent_updaters_count_every_event_once(transactional, entity):
         waiting = batch
         for _ in range(20):
             outcome = ingest(waiting, definitions, transactional.store, FixedClock(NOW), RETENTION, writers=2)
-            waiting = [one for one in batch if one.id in outcome.failed]
+            waiting = [event for event in batch if event.id in outcome.failed]
             if not waiting:
                 return
         pytest.fail(f"never applied: {outcome.failed}")

@@ -1,4 +1,4 @@
-"""The lean client against a peer that frames HTTP/1.1 as it likes: never another's answer, never beyond the time limit."""
+"""The signed client against arbitrary HTTP/1.1 framing: never a wrong response, never beyond the deadline."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from candor.errors import StoreUnavailable
-from candor.store.signed.client import Request, SignedClient, _address
+from candor.store.signed.client import AwsRequest, SignedClient, _address
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 
 AMPLE_S = 5.0
 SHORT_S = 0.3
-ASK = Request("POST", "/", {}, b"{}")
+ASK = AwsRequest("POST", "/", {}, b"{}")
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -107,7 +107,7 @@ def test_an_answer_may_come_in_any_pieces(peer, client):
 )  # fmt: skip
 def test_what_is_not_one_whole_answer_is_none(peer, client, said):
     peer.script = [[said], [OK]]
-    with pytest.raises(StoreUnavailable, match="dynamodb: BrokenAnswer"):
+    with pytest.raises(StoreUnavailable, match="dynamodb: BrokenResponse"):
         client.request(ASK, AMPLE_S)
     assert client.request(ASK, AMPLE_S).body == b"ok"
     assert peer.connections == 2
@@ -132,7 +132,7 @@ def test_many_small_pieces_do_not_stretch_the_time_limit(peer, client, head):
 
 
 def test_what_was_said_unasked_is_not_the_next_answer(peer, client):
-    late = b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate"
+    late = b"HTTP/1.1 408 AwsRequest Timeout\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate"
     peer.script = [[OK, late], [OK]]
     peer.hangs_up = True
     peer.pause_s = 0.05
@@ -173,9 +173,13 @@ def test_an_endpoint_is_a_name_and_perhaps_a_port(host, address):
 
 @pytest.mark.parametrize(
     "request_",
-    [Request("GET", "/a b", {}), Request("GET", "/%41", {}), Request("GET", "/", {"x-y": "1\r\nx-z: 2"})],
+    [
+        AwsRequest("GET", "/a b", {}),
+        AwsRequest("GET", "/%41", {}),
+        AwsRequest("GET", "/", {"x-y": "1\r\nx-z: 2"}),
+    ],
     ids=["a space", "quoted already", "a line break"],
 )
 def test_what_cannot_be_sent_as_it_is_is_not_sent(peer, client, request_):
-    with pytest.raises(StoreUnavailable, match="BrokenAnswer"):
+    with pytest.raises(StoreUnavailable, match="BrokenResponse"):
         client.request(request_, AMPLE_S)

@@ -9,7 +9,7 @@ from botocore.credentials import Credentials as BotocoreCredentials
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from candor.store.signed.client import Credentials, Request, Scope, message
+from candor.store.signed.client import AwsRequest, Credentials, CredentialScope, message
 
 UNRESERVED = "ABCXYZabcxyz0189-_.~"
 segments = st.text(UNRESERVED, min_size=1, max_size=8).filter(lambda segment: segment not in (".", ".."))
@@ -27,16 +27,16 @@ headers = st.dictionaries(
 @given(
     signer=st.sampled_from([auth.SigV4Auth, auth.S3SigV4Auth]),
     request=st.builds(
-        Request, st.sampled_from(["GET", "POST", "PUT"]), paths, headers, st.binary(max_size=200)
+        AwsRequest, st.sampled_from(["GET", "POST", "PUT"]), paths, headers, st.binary(max_size=200)
     ),
     keys=st.tuples(words, st.text(UNRESERVED + "+/=", min_size=1, max_size=40), tokens),
-    host=st.builds(lambda one, two: f"{one}.{two}:8000", words, words),
+    host=st.builds(lambda name, domain: f"{name}.{domain}:8000", words, words),
     region=words,
     service=words,
     moment=moments,
 )
 def test_headers_equal_botocores(signer, request, keys, host, region, service, moment):
-    scope = Scope(moment.strftime("%Y%m%dT%H%M%SZ"), region, service)
+    scope = CredentialScope(moment.strftime("%Y%m%dT%H%M%SZ"), region, service)
     ours = _headers(message(request, host, Credentials(*keys), scope), request)
     theirs = _signed_by_botocore(
         signer(BotocoreCredentials(*keys), service, region), request, host, ours, moment
@@ -49,11 +49,11 @@ def _headers(sent, request):
     """The headers as they are sent, below the right first line and above the body."""
     head, _, body = sent.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
-    found = dict(line.split(": ", 1) for line in lines)
-    assert len(found) == len(lines)
+    headers = dict(line.split(": ", 1) for line in lines)
+    assert len(headers) == len(lines)
     assert first == f"{request.method} {request.path} HTTP/1.1"
-    assert (int(found["content-length"]), body) == (len(request.body), request.body)
-    return found
+    assert (int(headers["content-length"]), body) == (len(request.body), request.body)
+    return headers
 
 
 def _signed_by_botocore(signer, request, host, ours, moment):

@@ -1,4 +1,4 @@
-"""The lean client when the network and DynamoDB misbehave: always an answer in time, never a wrong one."""
+"""The signed client under faults of network and DynamoDB: always a result in time, never a wrong one."""
 
 from base64 import b64encode
 
@@ -8,7 +8,7 @@ from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import Contended, Snapshot
 from candor.store.scorer import BundleSource, read_secret
-from candor.store.signed.client import Credentials, Request, SignedClient
+from candor.store.signed.client import AwsRequest, Credentials, SignedClient
 from tests.store.conftest import CREDENTIALS, REGION, point_at
 from tests.store.scripted import BLOCK, DROP, HANG, Answer, ScriptedServer, answer, error, serving
 
@@ -18,7 +18,7 @@ AMPLE_S = 5.0
 SHORT_S = 0.15
 PRESENT = Read("present", b"blob", Version(7, 3))
 LOST = Snapshot(dict.fromkeys(KEYS, UNAVAILABLE), None)
-FOUND = Snapshot({KEYS[0]: PRESENT, KEYS[1]: ABSENT}, "sha", {})
+SUCCESS = Snapshot({KEYS[0]: PRESENT, KEYS[1]: ABSENT}, "sha", {})
 THROTTLED = error("ProvisionedThroughputExceededException")
 
 
@@ -54,21 +54,21 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def store(server, lean):
-    return lean()
+def store(server, scorer_store):
+    return scorer_store()
 
 
 def test_one_request_reads_everything_and_later_ones_use_the_same_connection(server, store):
     server.script = [ALL_FOUND]
-    assert store.read(KEYS, AMPLE_S) == FOUND
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
     assert (len(server.requests), server.connections) == (2, 1)
     assert [key["pk"]["S"] for key in server.requests[0]["RequestItems"]["features"]["Keys"]] == KEYS
 
 
-def test_a_refused_connection_is_unavailable(monkeypatch, unused_port, lean, decision):
+def test_a_refused_connection_is_unavailable(monkeypatch, unused_port, scorer_store, decision):
     point_at(f"http://127.0.0.1:{unused_port}", monkeypatch)
-    store = lean()
+    store = scorer_store()
     assert store.read(KEYS, AMPLE_S) == LOST
     with pytest.raises(StoreUnavailable, match="ConnectionRefusedError"):
         store.record(decision(), AMPLE_S)
@@ -79,7 +79,7 @@ def test_silence_ends_with_the_time_limit_and_the_next_call_starts_afresh(server
     assert store.read(KEYS, SHORT_S) == LOST
     with pytest.raises(StoreUnavailable, match="TimeoutError"):
         store.record(decision(), SHORT_S)
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
 
 
 def test_silence_on_a_kept_connection_is_not_asked_twice(server, store):
@@ -108,7 +108,7 @@ def test_no_time_left_is_no_request(server, store, decision):
 )
 def test_a_throttled_call_is_sent_again_once(server, store, decision, kind):
     server.script = [error(kind), ALL_FOUND]
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
     server.script = [error(kind, 500), answer({})]
     assert store.record(decision(), AMPLE_S) is None
     server.script = [error(kind)]
@@ -131,7 +131,7 @@ def test_unprocessed_keys_are_asked_for_again(server, store):
         batch(unprocessed={"features": keys(KEYS[0])}),
         batch(item(KEYS[0]), champion=None),
     ]
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
     assert server.requests[1]["RequestItems"] == {"features": keys(KEYS[0])}
 
 
@@ -140,7 +140,7 @@ def test_an_unprocessed_champion_is_asked_for_again(server, store):
         batch(item(KEYS[0]), champion=None, unprocessed={"registry": keys("champion")}),
         batch(),
     ]
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
 
 
 def test_keys_never_processed_are_unavailable_and_never_absent(server, store):
@@ -163,25 +163,25 @@ def test_synchronous_items_are_read_strongly_in_the_same_call(server, store):
     reads = store.read(KEYS, AMPLE_S, SYNCHRONOUS).reads
     assert reads == {**dict.fromkeys(KEYS, ABSENT), SYNCHRONOUS[0]: PRESENT, SYNCHRONOUS[1]: ABSENT}
     (request,) = server.requests
-    asked = request["RequestItems"]
-    assert {table: found.get("ConsistentRead", False) for table, found in asked.items()} == {
+    requested = request["RequestItems"]
+    assert {table: table_request.get("ConsistentRead", False) for table, table_request in requested.items()} == {
         "features": False, "synchronous": True, "registry": False,
     }  # fmt: skip
-    assert [key["pk"]["S"] for key in asked["synchronous"]["Keys"]] == SYNCHRONOUS
+    assert [key["pk"]["S"] for key in requested["synchronous"]["Keys"]] == SYNCHRONOUS
 
 
 def test_unprocessed_keys_of_both_tables_are_asked_for_again(server, store):
     left = {"features": keys(KEYS[1]), "synchronous": keys(SYNCHRONOUS[0]) | {"ConsistentRead": True}}
     server.script = [batch(item(KEYS[0]), unprocessed=left), of_synchronous(item(SYNCHRONOUS[0]))]
-    found = store.read(KEYS, AMPLE_S, SYNCHRONOUS)
+    snapshot = store.read(KEYS, AMPLE_S, SYNCHRONOUS)
     wanted = {KEYS[0]: PRESENT, KEYS[1]: ABSENT, SYNCHRONOUS[0]: PRESENT, SYNCHRONOUS[1]: ABSENT}
-    assert found == Snapshot(wanted, "sha", {})
+    assert snapshot == Snapshot(wanted, "sha", {})
     assert server.requests[1]["RequestItems"] == left
 
 
 def test_synchronous_keys_never_processed_are_unavailable_and_never_absent(server, store):
     server.script = [batch(item(KEYS[0]), unprocessed={"synchronous": keys(SYNCHRONOUS[1])})]
-    wanted = {**FOUND.reads, SYNCHRONOUS[0]: ABSENT, SYNCHRONOUS[1]: UNAVAILABLE}
+    wanted = {**SUCCESS.reads, SYNCHRONOUS[0]: ABSENT, SYNCHRONOUS[1]: UNAVAILABLE}
     assert store.read(KEYS, AMPLE_S, SYNCHRONOUS) == Snapshot(wanted, "sha", {})
     assert len(server.requests) == 3
 
@@ -189,11 +189,11 @@ def test_synchronous_keys_never_processed_are_unavailable_and_never_absent(serve
 @pytest.mark.parametrize("ending", [DROP, ALL_FOUND])
 def test_a_connection_closed_while_idle_is_opened_again(server, store, ending):
     server.script = [batch(item(KEYS[0]), then_close=True), ALL_FOUND]
-    assert store.read(KEYS, AMPLE_S) == FOUND
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
     assert server.connections == 2
     server.script = [DROP, ending]
-    assert store.read(KEYS, AMPLE_S) == (FOUND if ending == ALL_FOUND else LOST)
+    assert store.read(KEYS, AMPLE_S) == (SUCCESS if ending == ALL_FOUND else LOST)
 
 
 def test_a_first_connection_that_is_dropped_is_not_tried_again(server, store):
@@ -224,7 +224,7 @@ def test_an_answer_that_is_not_dynamodbs_is_no_answer(server, store, decision, d
 def test_a_damaged_answer_on_a_kept_connection_is_asked_for_again(server, store):
     server.script = [ALL_FOUND, Answer(200, ALL_FOUND.body, {"x-amz-crc32": "1"}), ALL_FOUND]
     store.read(KEYS, AMPLE_S)
-    assert store.read(KEYS, AMPLE_S) == FOUND
+    assert store.read(KEYS, AMPLE_S) == SUCCESS
 
 
 UNREADABLE = {
@@ -264,8 +264,8 @@ def test_a_batch_of_another_shape_is_no_answer(server, store, body):
 def test_a_pointer_that_cannot_be_read_names_nothing(server, store, member, text):
     pointer = {"pk": {"S": "champion"}, "bundle": {"S": "sha"}, member: {"S": text}}
     server.script = [answer({"Responses": {"features": [item(KEYS[0])], "registry": [pointer]}})]
-    found = store.read(KEYS, AMPLE_S)
-    assert (found.champion, found.reads) == (None, FOUND.reads)
+    snapshot = store.read(KEYS, AMPLE_S)
+    assert (snapshot.champion, snapshot.reads) == (None, SUCCESS.reads)
 
 
 def stored(record: bytes):
@@ -305,8 +305,8 @@ NO_REASON = {"Code": "None"}
 IN_CONFLICT = {"Code": "TransactionConflict"}
 
 
-def failed(**found):
-    return {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", **found}
+def failed(**members):
+    return {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", **members}
 
 
 def test_a_transaction_names_every_condition(server, store, decision, commit):
@@ -414,7 +414,7 @@ def test_a_bundle_that_trickles_in_is_given_up_at_the_deadline(server):
 def test_a_bundle_that_breaks_off_is_unavailable_not_refused(server):
     source = BundleSource(region=REGION, bucket="bundles-1", credentials=CREDENTIALS)
     server.script = [Answer(200, b"half", {"content-length": "8"}, then_close=True)]
-    with pytest.raises(StoreUnavailable, match="s3: BrokenAnswer"):
+    with pytest.raises(StoreUnavailable, match="s3: BrokenResponse"):
         source.load("ab" * 32, AMPLE_S)
     source._client.close()
 
@@ -454,5 +454,5 @@ def test_the_general_endpoint_variable_counts_where_no_service_has_its_own(monke
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
     server.script = [Answer(200, b"x")]
     client = SignedClient("dynamodb", REGION, CREDENTIALS)
-    assert client.request(Request("POST", "/", {}, b"{}"), AMPLE_S).body == b"x"
+    assert client.request(AwsRequest("POST", "/", {}, b"{}"), AMPLE_S).body == b"x"
     client.close()

@@ -1,4 +1,4 @@
-"""The connection itself, plain and by TLS: messages larger than any buffer, in pieces, and never beyond the time limit."""
+"""The connection itself, plain and by TLS: messages larger than any buffer, in pieces, within the deadline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from candor.store.signed import connection as wire
-from candor.store.signed.connection import Wire
+from candor.store.signed.connection import HttpConnection
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n"
 AMPLE_S, SHORT_S = 20.0, 0.3
@@ -51,17 +51,17 @@ def certificate(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(params=["plain", "tls"])
-def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]:
-    """A wire to a peer that does what it is told with its end of it."""
+def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], HttpConnection]]:
+    """A connection to a scripted peer."""
     secure = request.param == "tls"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     wire._tls.cache_clear()
     started: list[threading.Thread] = []
-    wires: list[Wire] = []
+    wires: list[HttpConnection] = []
 
-    def begin(talk: Talk) -> Wire:
+    def begin(talk: Talk) -> HttpConnection:
         listening = socket.create_server(("127.0.0.1", 0))
 
         def serve() -> None:
@@ -75,7 +75,7 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]
         started.append(threading.Thread(target=serve))
         started[-1].start()
         address = (b"localhost", listening.getsockname()[1])
-        wires.append(Wire(address, time.monotonic() + AMPLE_S, secure=secure))
+        wires.append(HttpConnection(address, time.monotonic() + AMPLE_S, secure=secure))
         return wires[-1]
 
     yield begin
@@ -87,10 +87,10 @@ def speak(request, certificate, monkeypatch) -> Iterator[Callable[[Talk], Wire]]
 
 
 def taken(end: socket.socket, length: int) -> bytes:
-    found = b""
-    while len(found) < length and (block := end.recv(65_536)):
-        found += block
-    return found
+    received = b""
+    while len(received) < length and (block := end.recv(65_536)):
+        received += block
+    return received
 
 
 def test_messages_of_any_size_come_whole_both_ways(speak):
@@ -107,8 +107,8 @@ def test_messages_of_any_size_come_whole_both_ways(speak):
     for expected in (b"", b"ok", LARGE, b"ok"):
         ends = time.monotonic() + AMPLE_S
         spoken.send(LARGE, ends)
-        found = spoken.receive(ends)
-        assert (found.status, found.body == expected) == (200, True)
+        response = spoken.receive(ends)
+        assert (response.status, response.body == expected) == (200, True)
         assert spoken.is_quiet()  # what TLS said for itself came before the answer
     assert all(each == LARGE for each in came)
 
@@ -182,6 +182,8 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(certificate, monkeypat
         thread = threading.Thread(target=serve)
         thread.start()
         with pytest.raises(ssl.SSLCertVerificationError):
-            Wire((b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True)
+            HttpConnection(
+                (b"localhost", listening.getsockname()[1]), time.monotonic() + AMPLE_S, secure=True
+            )
         thread.join(AMPLE_S)
     wire._tls.cache_clear()

@@ -1,9 +1,9 @@
-"""Candor: one definition of a feature, decisions that can be replayed bit for bit.
+"""Candor: one definition of a feature, decisions that replay bit for bit.
 
-This module is the declaration language: what a lender's definitions import.
+This module is the declaration language, imported by a lender's definitions.
 """
 
-from candor import msgspec_import as quick_msgspec  # noqa: F401 - before anything else imports msgspec
+from candor import msgspec_import  # noqa: F401 - before anything else imports msgspec
 from candor.contracts import Checkout, Event
 from candor.features.aggregations import (
     Count,

@@ -1,4 +1,4 @@
-"""Champion and challenger: which bundle decides for whom, made ready once, and the one before for as long as it cannot."""
+"""Champion and challenger: the bundle that decides for each customer, loaded once and cached."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from candor.errors import BundleRefused, CandorError, DefinitionError
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.store.protocol import Challenger, Snapshot
-from candor.underwriting import Judge
+from candor.underwriting import LoadedBundle
 
 KEPT: Final = 4
 """Bundles kept ready: a promotion and its rollback cost one load each, beside a challenger."""
 
 RETRY_AFTER: Final = 5 * SECOND
-"""How long a bundle that could not be fetched is left alone: an outage of S3 may not cost every request its wait."""
+"""Pause (ms) before a bundle that could not be fetched is tried again: an outage of S3 must not delay every request."""
 
 LoadBundle = Callable[[str, float], bytes]
 """A bundle's bytes by name, within so many seconds. Raises `StoreUnavailable`."""
 
 OnFailure = Callable[[str, CandorError], None]
-"""Told the name of a bundle that cannot serve, and why, each time it was tried."""
+"""Callback with a bundle's name and the error, called each time the bundle fails to load."""
 
 
-class Champion(Judge):
-    """A bundle made ready to serve, and the definitions that it was trained on. Raises `BundleRefused`."""
+class Champion(LoadedBundle):
+    """A loaded bundle with the definitions that it was trained on. Raises `BundleRefused`."""
 
     def __init__(self, sha: str, bundle: Bundle, definitions: Definitions) -> None:
         self.definitions = bundle.trained_on(definitions)
@@ -35,25 +35,25 @@ class Champion(Judge):
 
 
 class Serving(NamedTuple):
-    """What decides: the views and on-demand features that are read, and the model on them, None where none can serve."""
+    """The definitions to read features by, and the champion that scores them; None if no bundle can serve."""
 
     definitions: Definitions
     champion: Champion | None = None
 
 
 class Chosen(NamedTuple):
-    """What decides for one customer, and how probable it was that it would: what a comparison is weighted with."""
+    """The bundle assigned to one customer, and the probability of that assignment (its propensity)."""
 
     serving: Serving
     propensity: float = 1.0
 
 
-Lot = Callable[[str], float]
-"""A customer's lot against a challenger by name: a number from 0 to below 1, the same whenever it is drawn."""
+Bucket = Callable[[str], float]
+"""A customer's bucket by the challenger's name: a deterministic number in [0, 1)."""
 
 
 class Champions:
-    """What serves, by the pointer's word. A refused bundle is tried once, an unreadable one again after a while."""
+    """Loads and caches what the pointer names. Refused bundles are not retried, unreadable ones after `RETRY_AFTER`."""
 
     def __init__(
         self, definitions: Definitions, load_bundle: LoadBundle, clock: Clock, on_failure: OnFailure
@@ -65,50 +65,47 @@ class Champions:
         self.last = Serving(definitions)
         self._views: Mapping[str, str] = {}
         self._challenger: Challenger | None = None
-        self._beside: Serving | None = None
+        self._challenging: Serving | None = None
         self._ready: dict[str, Champion] = {}
         self._retry_at: dict[str, float] = {}
 
-    def expected(self, lot: Lot) -> Chosen:
-        """What decides for a customer if the pointer has not moved."""
-        return self._drawn(lot)
+    def expected(self, bucket: Bucket) -> Chosen:
+        """The assignment of a customer if the pointer has not moved since the last call of `choose`."""
+        if self._challenger is None or self._challenging is None:
+            return Chosen(self.last)
+        share = self._challenger.share
+        if bucket(self._challenger.bundle) < share:
+            return Chosen(self._challenging, share)
+        return Chosen(self.last, 1.0 - share)
 
-    def choose(self, pointer: Snapshot, lot: Lot, timeout_s: float) -> Chosen:
-        """What decides for a customer, by the pointer's word: the challenger for its share, else the champion.
+    def choose(self, pointer: Snapshot, bucket: Bucket, timeout_s: float) -> Chosen:
+        """Assign a customer by the pointer: the challenger for its share, else the champion.
 
-        A challenger that cannot serve has no share: the champion decides for everyone.
+        If the challenger cannot serve, the champion decides for everyone.
         """
         deadline, before = Deadline(timeout_s), self.last
         self.serving(pointer.champion, pointer.views, timeout_s)
         if pointer.views is not None:
             self._challenger = pointer.challenger
-        self._beside = self._standing(deadline, moved=self.last is not before)
-        return self._drawn(lot)
+        self._challenging = self._challenger_serving(deadline, moved=self.last is not before)
+        return self.expected(bucket)
 
-    def _standing(self, deadline: Deadline, *, moved: bool) -> Serving | None:
-        """The challenger made ready; None where there is none, it is the champion already, or it cannot serve."""
+    def _challenger_serving(self, deadline: Deadline, *, moved: bool) -> Serving | None:
+        """The challenger, loaded; None if there is none, it is the champion already, or it cannot serve."""
         challenger, champion = self._challenger, self.last.champion
         if challenger is None or (champion is not None and champion.sha == challenger.bundle):
             return None
-        standing = self._beside.champion if self._beside else None
-        if standing is not None and standing.sha == challenger.bundle and not moved:
-            return self._beside
+        loaded = self._challenging.champion if self._challenging else None
+        if loaded is not None and loaded.sha == challenger.bundle and not moved:
+            return self._challenging
         ready = self._ready.get(challenger.bundle) or self._loaded(challenger.bundle, deadline.remaining())
         return Serving(self._versions(ready, self._views), ready) if ready else None
 
-    def _drawn(self, lot: Lot) -> Chosen:
-        if self._challenger is None or self._beside is None:
-            return Chosen(self.last)
-        share = self._challenger.share
-        if lot(self._challenger.bundle) < share:
-            return Chosen(self._beside, share)
-        return Chosen(self.last, 1.0 - share)
-
     def serving(self, sha: str | None, views: Mapping[str, str] | None, timeout_s: float) -> Serving:
-        """What the pointer names; None where it could not be read: then all stays as `last`.
+        """Load what the pointer names; None (the pointer could not be read) keeps `last`.
 
-        The champion before serves where the one that is named cannot, a view as the champion was trained on it where the
-        version that is named is not kept.
+        If the named champion cannot serve, the previous one does; if a named version of a view is not declared, the
+        view serves as the champion was trained on it.
         """
         champion = self.last.champion
         if sha is not None and (champion is None or champion.sha != sha):

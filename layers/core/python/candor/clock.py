@@ -1,4 +1,4 @@
-"""Time is data: whoever needs a moment is given a clock. All moments are int milliseconds, UTC."""
+"""Clocks, and RFC 3339 text. Code that needs the time takes a `Clock`; all moments are int milliseconds, UTC."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RFC3339 = r"(?a)\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
 
 
 class Clock(Protocol):
-    """Where "now" comes from."""
+    """Source of the current time."""
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, UTC."""
@@ -26,14 +26,14 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The machine's clock."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
 
 
 class FixedClock:
-    """A clock that stands still until it is moved; for replay, simulation and tests."""
+    """A clock that is moved by hand; for replay, simulation and tests."""
 
     def __init__(self, now_ms: int) -> None:
         self._now_ms = now_ms
@@ -72,7 +72,7 @@ def _date(day: int) -> str:
 
 
 class Deadline:
-    """A time budget that is carried through every call of a request."""
+    """Time budget shared by all calls of a request."""
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds

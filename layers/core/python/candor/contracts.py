@@ -1,7 +1,7 @@
-"""What may come in and what goes out: checkouts, events, decisions, problems.
+"""Contracts of the API and of the bus: checkouts, events, problems.
 
 Parsing is strict: integers are integers, unknown fields are refused, money is integer minor units.
-Every refusal is an `InvalidInput` whose text never repeats the offending value.
+Invalid input raises `InvalidInput`, whose text never repeats the offending value.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ MAX_AMOUNT = 10**12
 MAX_BODY_BYTES = 64 * 1024
 SCHEMA_VERSION = 1
 VOID = "~void"
-"""What is added to an event's id for its void."""
+"""Suffix of a void's deduplication id, after the id of its event."""
 
 PLATFORM = "candor.platform"
 HISTORY = "candor.history"
-"""EventBridge sources of the platform's own decisions, and of history that is loaded after the fact."""
+"""EventBridge sources of the platform's own decisions, and of backfilled history."""
 
 _DECIMALS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
@@ -40,7 +40,7 @@ _DECIMALS = {
 EXPONENTS: Mapping[str, int] = {
     code: exponent for exponent, codes in _DECIMALS.items() for code in codes.split()
 }
-"""ISO 4217 alphabetic codes in use, each with how many decimals its minor unit is: 24999 is 249.99 USD and 24,999 JPY."""
+"""ISO 4217 alphabetic codes in use, with the decimals of its minor unit: 24999 is 249.99 USD and 24,999 JPY."""
 
 CURRENCIES = frozenset(EXPONENTS)
 
@@ -63,7 +63,7 @@ class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Applicant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who wants to pay later, by tokens only."""
+    """The applicant for credit, by tokens only."""
 
     token: Token
     email_sha256: Sha256 | None = None
@@ -71,7 +71,7 @@ class Applicant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The product asked for: `installments` payments, `period_days` apart; `finance_charge` in minor units."""
+    """The requested product: `installments` payments, `period_days` apart; `finance_charge` in minor units."""
 
     product: Token
     installments: Annotated[int, msgspec.Meta(ge=1, le=60)]
@@ -80,7 +80,7 @@ class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Device(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the checkout page knows about the device."""
+    """The device, as the checkout page sees it."""
 
     fingerprint: Token | None = None
     ip_prefix: Text | None = None
@@ -106,7 +106,7 @@ class Checkout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Application(msgspec.Struct, frozen=True):
-    """A checkout plus what only the platform knows: the merchant behind the key that called."""
+    """A checkout with the merchant, and the mode (live or test), of the API key that sent it."""
 
     checkout: Checkout
     merchant_id: str
@@ -116,10 +116,11 @@ class Application(msgspec.Struct, frozen=True):
 class Event(msgspec.Struct, frozen=True):
     """Something that happened at the lender, at `occurred_at` (ms UTC).
 
-    `entities`: tokens by entity name. `data`: by field name, as the event's type declares it; money in whole minor units.
+    `entities`: tokens by entity name. `data`: by field name, as the event's type declares it; money in whole minor
+    units.
 
-    With `voided_at` it is a void: the event of this id, repeated here in full, was taken back at that moment (ms UTC).
-    `known_at` is when it became known, where that was recorded (ms UTC); features that are read online ignore it.
+    With `voided_at` it is a void: the event of this id, repeated here in full, was voided at that moment (ms UTC).
+    `known_at` is the recorded knowledge time (ms UTC), if any; online features ignore it.
     """
 
     id: str
@@ -132,26 +133,26 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def moment(self) -> int:
-        """When it happened: `voided_at` of a void, else `occurred_at` (ms UTC)."""
+        """Event time (ms UTC): `voided_at` of a void, else `occurred_at`."""
         return self.occurred_at if self.voided_at is None else self.voided_at
 
     @property
     def known_from(self) -> int:
-        """When it could be known: its own moment, or `known_at` where that is later (ms UTC)."""
+        """Knowledge time (ms UTC): the later of `moment` and `known_at`."""
         return self.moment if self.known_at is None else max(self.moment, self.known_at)
 
     @property
     def dedup_id(self) -> str:
-        """What a second copy is known by: an event and its void count once each."""
+        """Deduplication id: an event and its void count once each."""
         return self.id if self.voided_at is None else self.id + VOID
 
     def void(self, at: int) -> Event:
-        """The void of this event: it is taken back at `at` (ms UTC), not before it occurred."""
+        """The void of this event at `at` (ms UTC), which is not before the event occurred."""
         return msgspec.structs.replace(self, voided_at=at, known_at=None)
 
 
 class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An event as it travels."""
+    """Wire format of an event."""
 
     event_id: Token
     type: Token
@@ -163,13 +164,13 @@ class EventBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HistoryBody(EventBody, frozen=True, forbid_unknown_fields=True):
-    """An event of loaded history as it travels: it may say when it became known."""
+    """Wire format of a backfilled event, which may carry its knowledge time."""
 
     known_at: str | None = None
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What EventBridge wraps around an event; its other members do not matter here."""
+    """EventBridge's envelope of an event, as far as it is read here."""
 
     detail: msgspec.Raw
     source: str = ""
@@ -192,7 +193,7 @@ _PATH = r"(?s)^(?P<what>.*?)(?: - at (?:`key` in )?`\$\.?(?P<path>.*)`)?$"
 _MISSING = r"Object missing required field `(?P<name>.*)`"
 _UNKNOWN = r"(?s)Object contains unknown field `(?P<name>.*)`"
 _SPEAKABLE = r"[A-Za-z][A-Za-z_]{0,63}"
-"""An unknown field is named back only if its name is a plain word: it may be anything, personal data too."""
+"""Names of unknown fields that may be repeated in an error: plain words, since a name may hold personal data."""
 _CHECKOUT = msgspec.json.Decoder(Checkout)
 _EVENT = msgspec.json.Decoder(EventBody)
 _HISTORY = msgspec.json.Decoder(HistoryBody)
@@ -218,14 +219,14 @@ def parse_checkout(body: bytes) -> Checkout:
 def parse_event(body: bytes, source: str = "") -> Event:
     """The event's bytes → Event, or `InvalidInput` that names the field.
 
-    Only events of the source `candor.history` may say when they became known.
+    Only events of the source `candor.history` may carry `known_at`.
     """
     return _event(_decode(_HISTORY, body) if source == HISTORY else _decode(_EVENT, body))
 
 
 def encode_event(event: Event) -> bytes:
-    """The event as it travels, as JSON; inverse of `parse_event`."""
-    wire: dict[str, Any] = {
+    """Event → JSON bytes; inverse of `parse_event`."""
+    body: dict[str, Any] = {
         "event_id": event.id,
         "type": event.type,
         "occurred_at": format_rfc3339(event.occurred_at),
@@ -234,10 +235,10 @@ def encode_event(event: Event) -> bytes:
         "schema_version": SCHEMA_VERSION,
     }
     if event.voided_at is not None:
-        wire["voided_at"] = format_rfc3339(event.voided_at)
+        body["voided_at"] = format_rfc3339(event.voided_at)
     if event.known_at is not None:
-        wire["known_at"] = format_rfc3339(event.known_at)
-    return msgspec.json.encode(wire)
+        body["known_at"] = format_rfc3339(event.known_at)
+    return msgspec.json.encode(body)
 
 
 def parse_envelope(body: bytes) -> Event:
@@ -246,16 +247,16 @@ def parse_envelope(body: bytes) -> Event:
     return parse_event(bytes(envelope.detail), envelope.source)
 
 
-def _event(wire: EventBody) -> Event:
-    if wire.schema_version != SCHEMA_VERSION:
+def _event(body: EventBody) -> Event:
+    if body.schema_version != SCHEMA_VERSION:
         raise InvalidInput(
             "unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version"
         )
-    occurred_at = _moment(wire.occurred_at, "occurred_at")
-    voided_at = None if wire.voided_at is None else _moment(wire.voided_at, "voided_at")
-    told = wire.known_at if isinstance(wire, HistoryBody) else None
-    known_at = None if told is None else _moment(told, "known_at")
-    return Event(wire.event_id, wire.type, occurred_at, wire.entities, wire.data, voided_at, known_at)
+    occurred_at = _moment(body.occurred_at, "occurred_at")
+    voided_at = None if body.voided_at is None else _moment(body.voided_at, "voided_at")
+    known_text = body.known_at if isinstance(body, HistoryBody) else None
+    known_at = None if known_text is None else _moment(known_text, "known_at")
+    return Event(body.event_id, body.type, occurred_at, body.entities, body.data, voided_at, known_at)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
@@ -268,8 +269,8 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
 
 
 def _refusal(error: msgspec.ValidationError) -> InvalidInput:
-    found = re.match(_PATH, str(error))  # patterns are compiled when somebody is refused, not at a cold start
-    what, path = (found["what"], found["path"]) if found else (str(error), None)
+    match = re.match(_PATH, str(error))  # patterns are compiled on the first refusal, not at a cold start
+    what, path = (match["what"], match["path"]) if match else (str(error), None)
     name = None
     if missing := re.fullmatch(_MISSING, what):
         what, name = "A required field is missing", missing["name"]

@@ -1,8 +1,8 @@
 """The whole checkout path: keys, one read, vector, score, policy, one conditional write, answer.
 
-The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and who
-comes second answers with what is stored. What synchronous views must know of a decision is written with its record, all or
-nothing: who finds that another checkout was faster decides again, on what now stands (ADR 0013).
+The decision record is the idempotency record: its id is a keyed hash of merchant, route and Idempotency-Key, and a
+repeated request is answered with the stored record. Synchronous views are updated in the same transaction as the
+record; if another checkout wrote their items first, the decision is taken again on the current items (ADR 0013).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from candor.champion import Champions, Chosen, Lot
+from candor.champion import Bucket, Champions, Chosen
 from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
 from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id, to_record
@@ -29,22 +29,22 @@ from candor.policy import compiled
 from candor.regulation import Profile, adverse_action
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
 from candor.synchronous import Keys, Reads, SynchronousViews
-from candor.underwriting import judge
+from candor.underwriting import assess
 from candor.updates import Retention
 
 __all__ = ["Answer", "Attempt", "Decider", "Decision", "decided"]
 
 READ_SHARE = 0.5
-"""Share of the deadline that the read may use: enough must stay to write the record."""
+"""Share of the deadline that the read may use, so that time is left to write the record."""
 
 LOAD_SHARE = 0.5
-"""Share of what then is left that a new champion's bundle may take."""
+"""Share of the remaining time that loading a new champion's bundle may take."""
 
 PAUSE_S = 0.004
-"""Longest wait before items that another transaction holds are read again; it doubles with every turn, six times."""
+"""Longest wait (s) before items held by another transaction are read again; doubled each turn, six times."""
 
 START_TIMEOUT_S = 2.0
-"""What a start may wait for its pointer, and for its bundle: no request's deadline runs yet."""
+"""Time limit (s) at a cold start for the pointer, and for the bundle: no request's deadline runs yet."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -64,16 +64,16 @@ class Attempt(msgspec.Struct, frozen=True):
         return hashlib.sha256(canonical).hexdigest()
 
 
-class Scope(NamedTuple):
-    """What decides one application: the model and its views, and the keys of the items that they need, by view name."""
+class DecisionScope(NamedTuple):
+    """Inputs of one decision: the assigned bundle with its definitions, and the item keys to read, by view name."""
 
     chosen: Chosen
     keys: Keys
     synchronous: SynchronousViews
 
 
-class Proposal(NamedTuple):
-    """A decision that stands once the record and every commit are written together."""
+class ProposedDecision(NamedTuple):
+    """A decision that takes effect once its record and all commits are written in one transaction."""
 
     decision: Decision
     record: StoredDecision
@@ -81,7 +81,7 @@ class Proposal(NamedTuple):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The merchant's body, byte for byte; `decision` is None when the answer was stored before."""
+    """The response body, byte for byte; `decision` is None if it was stored by an earlier request."""
 
     body: bytes
     decision: Decision | None
@@ -92,13 +92,13 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Decider:
-    """Decides checkouts; `fallback_policy` serves without a bundle.
+    """Decides checkouts; `fallback_policy` applies when no bundle can serve.
 
-    Decisions are kept `retention_days`; `retention` is of feature items, as the updater has it. Raises `DefinitionError` if a
-    view serves that no checkout can name.
+    Decisions are kept `retention_days`; `retention` is of feature items, equal to the updater's. Raises
+    `DefinitionError` if a served view's entity has no key in a checkout.
     """
 
-    def __init__(  # noqa: PLR0913 - each has its name at the call
+    def __init__(  # noqa: PLR0913 - all are keyword-only
         self,
         *,
         definitions: Definitions,
@@ -123,9 +123,9 @@ class Decider:
         self._retention = retention
 
     def warm_up(self) -> None:
-        """Make the champion ready before the first request; what fails here is left to the requests."""
+        """Load the champion before the first request; what fails here is retried by the requests."""
         pointer = self._store.read([], START_TIMEOUT_S)
-        self._champions.choose(pointer, _nobody, START_TIMEOUT_S)
+        self._champions.choose(pointer, _any_bucket, START_TIMEOUT_S)
 
     def decide(self, attempt: Attempt, deadline: Deadline) -> Answer:
         """Decide once per (merchant, key).
@@ -137,45 +137,45 @@ class Decider:
         scope, reads = self._read(attempt.application, deadline)
         for turn in count():
             proposal = self._propose(attempt, scope, reads)
-            found = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
-            if not isinstance(found, Contended):
-                return _answered(proposal, found)
-            reads = self._read_again(found, scope, reads, turn, deadline)
+            stored = self._store.record(proposal.record, deadline.remaining(), proposal.commits)
+            if not isinstance(stored, Contended):
+                return _answered(proposal, stored)
+            reads = self._read_again(stored, scope, reads, turn, deadline)
         raise AssertionError("unreachable")
 
-    def _read(self, application: Application, deadline: Deadline) -> tuple[Scope, Reads]:
-        """What decides, and the items that it reads.
+    def _read(self, application: Application, deadline: Deadline) -> tuple[DecisionScope, Reads]:
+        """Read the pointer and the items in one call.
 
-        The pointer comes with the items of what it named before. Where it now names other views, theirs are read.
+        The items are those of the last known pointer; if it now names other views, their items are read too.
         """
-        lot = drawn_by(self._id_key, application.checkout.applicant.token)
-        before = self._scope(self._champions.expected(lot), application)
+        bucket = assignment(self._id_key, application.checkout.applicant.token)
+        before = self._scope(self._champions.expected(bucket), application)
         snapshot = self._fetch(before, deadline)
         share = deadline.remaining() * LOAD_SHARE
-        scope = self._scope(self._champions.choose(snapshot, lot, share), application)
+        scope = self._scope(self._champions.choose(snapshot, bucket, share), application)
         if scope.keys != before.keys:
             snapshot = self._fetch(scope, deadline)
         return scope, snapshot.reads
 
-    def _scope(self, chosen: Chosen, application: Application) -> Scope:
+    def _scope(self, chosen: Chosen, application: Application) -> DecisionScope:
         definitions = chosen.serving.definitions
         views = SynchronousViews(definitions, self._retention)
-        return Scope(chosen, item_keys(definitions, application), views)
+        return DecisionScope(chosen, item_keys(definitions, application), views)
 
-    def _fetch(self, scope: Scope, deadline: Deadline) -> Snapshot:
+    def _fetch(self, scope: DecisionScope, deadline: Deadline) -> Snapshot:
         strongly = scope.synchronous.keys(scope.keys)
         others = [key for key in chain(*scope.keys.values()) if key not in strongly]
         return self._store.read(others, deadline.remaining() * READ_SHARE, strongly)
 
     def _read_again(
-        self, contended: Contended, scope: Scope, reads: Reads, turn: int, deadline: Deadline
+        self, contended: Contended, scope: DecisionScope, reads: Reads, turn: int, deadline: Deadline
     ) -> Reads:
-        """What now stands: as the failure told it, else read again after a random wait.
+        """Current items: from the failed write's response, else read again after a random wait.
 
-        A condition that failed says that someone else was done; a transaction under way is not done yet.
+        A failed condition means that the other write is complete; a transaction conflict, that it is still under way.
         """
         if not deadline.remaining():
-            raise StoreUnavailable("until the deadline others wrote to the same items")
+            raise StoreUnavailable("other checkouts kept writing to the same items until the deadline")
         if contended.current:
             return {**reads, **contended.current}
         wait_s = PAUSE_S * 2 ** min(turn, 6) * random.random()  # noqa: S311 - no secret
@@ -183,13 +183,13 @@ class Decider:
         return self._fetch(scope, deadline).reads
 
     def _check_moment(self, attempt: Attempt) -> None:
-        """A checkout dated later than now, beyond the declared skew, comes from a wrong clock."""
+        """Raise `InvalidInput` for a checkout dated later than now by more than the declared skew."""
         dated = attempt.application.checkout.occurred_at
         now = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
         if dated is not None and parse_rfc3339(dated) > now + self._max_skew_ms:
             raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
 
-    def _propose(self, attempt: Attempt, scope: Scope, reads: Reads) -> Proposal:
+    def _propose(self, attempt: Attempt, scope: DecisionScope, reads: Reads) -> ProposedDecision:
         now_ms = self._clock.now_ms()
         if attempt.replay_at is None:
             q, reads = scope.synchronous.live(scope.keys, reads, now_ms)
@@ -209,14 +209,16 @@ class Decider:
             expires_at=(now_ms + self._kept_ms) // SECOND,
         )
         event = decided(decision, definitions)
-        return Proposal(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
+        return ProposedDecision(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
 
-    def _decide(self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: Scope) -> Decision:
+    def _decide(
+        self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: DecisionScope
+    ) -> Decision:
         definitions, champion = scope.chosen.serving
         application, checkout = attempt.application, attempt.application.checkout
         policy = champion.policy if champion else self._fallback
         unseen = scope.synchronous.unseen(vector.states)
-        found = judge(champion, policy, checkout, definitions.features, vector, unseen=unseen)
+        assessment = assess(champion, policy, checkout, definitions.features, vector, unseen=unseen)
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
@@ -228,21 +230,21 @@ class Decider:
             definition_hash=definitions.hash,
             bundle=champion.sha if champion else None,
             policy=policy.hash,
-            score=found.score,
-            cutoff=found.cutoff,
-            outcome=found.outcome,
-            component=found.component,
-            rules=found.rules,
-            reasons=found.reasons,
-            degraded=found.degraded,
+            score=assessment.score,
+            cutoff=assessment.cutoff,
+            outcome=assessment.outcome,
+            component=assessment.component,
+            rules=assessment.rules,
+            reasons=assessment.reasons,
+            degraded=assessment.degraded,
             unseen=unseen,
-            terms=found.terms,
+            terms=assessment.terms,
             adverse_action=adverse_action(
                 self._profile,
                 checkout.offer,
-                found.outcome,
+                assessment.outcome,
                 now_ms,
-                counter_offer=found.component is not None,
+                counter_offer=assessment.component is not None,
             ),
             regulation_profile=self._profile.name,
             attempt=os.urandom(8).hex(),
@@ -251,23 +253,23 @@ class Decider:
         )
 
 
-def drawn_by(key: bytes, token: str) -> Lot:
-    """The lots of one customer: a keyed hash of the token and the challenger's name, so that nobody can choose a side."""
+def assignment(key: bytes, token: str) -> Bucket:
+    """Assignment of one customer: a keyed hash of the token and the challenger's name, which nobody can predict."""
 
-    def lot(sha: str) -> float:
-        found = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
-        return (int.from_bytes(found[:8]) >> 11) / 2**53
+    def bucket(sha: str) -> float:
+        digest = hmac.digest(key, f"challenger\0{sha}\0{token}".encode(), "sha256")
+        return (int.from_bytes(digest[:8]) >> 11) / 2**53
 
-    return lot
+    return bucket
 
 
-def _nobody(_sha: str) -> float:
-    """The lot of nobody: at a start the challenger is made ready, and decides nothing."""
+def _any_bucket(_sha: str) -> float:
+    """Bucket used at a cold start: the challenger is loaded, and decides nothing."""
     return 0.0
 
 
-def _answered(proposal: Proposal, stored: StoredDecision | None) -> Answer:
-    """The answer of the decision that is written, or of the one that was before it."""
+def _answered(proposal: ProposedDecision, stored: StoredDecision | None) -> Answer:
+    """The answer of the decision just written, or of the stored one."""
     if stored is None:
         return Answer(proposal.record.answer, proposal.decision)
     if stored.fingerprint != proposal.record.fingerprint:

@@ -1,4 +1,4 @@
-"""What a decision is: the record, its id, the merchant's answer and the event that it becomes."""
+"""The decision record, its id, the merchant's answer and the `checkout.decided` event."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from candor.contracts import Application, Checkout, Event
 from candor.features.definitions import Definitions
 from candor.features.event_types import DECIDED
 from candor.features.vector import FeatureVector
-from candor.hmac_key import keyed
+from candor.hmac_key import hmac_key
 from candor.regulation import AdverseAction
 from candor.terms import Terms
 
 ROUTE = "POST /v1/decisions"
 VALID_FOR = HOUR
-"""How long an approval may be used."""
+"""Validity (ms) of an approval."""
 
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [one + other for one in _BASE32 for other in _BASE32]
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 _PLACES = range(120, -1, -10)
 _RECORD = msgspec.json.Encoder(enc_hook=array.tolist)
 
@@ -29,11 +29,11 @@ _RECORD = msgspec.json.Encoder(enc_hook=array.tolist)
 class Decision(msgspec.Struct, frozen=True):
     """The decision record: all that replay needs. Moments in ms UTC.
 
-    `decided_at` is by the scorer's own clock, whatever `q` is; None in records of before it was kept.
-    `bundle` is None where none served; `policy` then is the hash of the fallback's table, else of the bundle's.
-    `component` is who refused something, of an approval who refused a part of it; `terms` are what was granted.
-    `unseen`: a synchronous item could not be read, so that nothing was granted.
-    `attempt` is random: a write that is sent again knows its own record from that of a like request at the same moment.
+    `decided_at` is the scorer's clock, independent of `q`; None in records that predate it.
+    `bundle` is None if none could serve; `policy` is the hash of the bundle's table, or of the fallback's.
+    `component` is the one that declined, or that limited an approval; `terms` are those granted.
+    `unseen`: a synchronous item could not be read, so nothing was granted.
+    `attempt` is random: it tells a resent write's own record from that of an equal request at the same moment.
     """
 
     id: str
@@ -63,31 +63,31 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def to_record(decision: Decision) -> bytes:
-    """The decision as it is stored: JSON, in which NaN is null."""
+    """Decision → stored JSON, in which NaN is null."""
     return _RECORD.encode(decision)
 
 
 def parse_record(record: bytes) -> Decision:
-    """The stored record's bytes → Decision; a null among its values is the NaN that JSON cannot write."""
-    found = msgspec.json.decode(record)
-    vector = found["vector"]
+    """Stored JSON → Decision; a null value is NaN."""
+    members = msgspec.json.decode(record)
+    vector = members["vector"]
     vector["values"] = array("d", [math.nan if value is None else value for value in vector["values"]])
-    return msgspec.convert(found, Decision)
+    return msgspec.convert(members, Decision)
 
 
 def decision_id(key: bytes, merchant_id: str, idempotency_key: str, *, livemode: bool) -> str:
     """Keyed hash (HMAC-SHA-256, 130 bits of it) of merchant, mode, route and Idempotency-Key.
 
-    A rehearsal under a test key may not answer the checkout that follows it for real.
+    Test and live keys give different ids: a test request must not answer a later live one.
     """
     route = ROUTE if livemode else f"test {ROUTE}"
     message = f"{merchant_id}\0{route}\0{idempotency_key}".encode()
-    bits = int.from_bytes(keyed(key).digest(message)[:17]) >> 6
+    bits = int.from_bytes(hmac_key(key).digest(message)[:17]) >> 6
     return "dec_" + "".join([_PAIRS[bits >> place & 1023] for place in _PLACES])
 
 
 def decided(decision: Decision, definitions: Definitions) -> Event:
-    """The event that a decision becomes: synchronous views take it with the record, the bus brings a copy."""
+    """The `checkout.decided` event: committed to synchronous views with the record, and published on the bus."""
     checkout = decision.request
     application = Application(checkout, decision.merchant_id, decision.livemode)
     named = {name: entity.key_of(application) for name, entity in definitions.entities.items()}
@@ -104,14 +104,14 @@ def decided(decision: Decision, definitions: Definitions) -> Event:
 
 
 def approved_amount(decision: Decision) -> int:
-    """What may be borrowed, in minor units."""
+    """Approved amount in minor units; 0 unless approved."""
     if decision.outcome != "approved":
         return 0
     return decision.terms.amount if decision.terms else decision.request.total
 
 
 def answer(decision: Decision) -> bytes:
-    """The merchant's body: never a score, a reason or a feature."""
+    """Response body for the merchant, without score, reasons and features."""
     checkout = decision.request
     approved = decision.outcome == "approved"
     offer = checkout.offer

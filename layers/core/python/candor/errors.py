@@ -1,20 +1,20 @@
-"""Errors that callers tell apart. Everything else is a bug and may propagate."""
+"""Errors that callers handle. Any other exception is a bug and propagates."""
 
 from __future__ import annotations
 
 
 class CandorError(Exception):
-    """Base of every error this library raises on purpose."""
+    """Base of all errors that this library raises."""
 
 
 class DefinitionError(CandorError):
-    """A declaration is wrong: a name clash, an unknown field, an impossible window."""
+    """Invalid declaration: a name clash, an unknown field, an impossible window."""
 
 
 class InvalidInput(CandorError):
-    """Input from outside breaks the contract.
+    """External input violates the contract.
 
-    `code` is stable and machine readable, `field` is the JSON path of the culprit or None.
+    `code` is stable and machine readable, `field` is the JSON path of the invalid member or None.
     Messages never repeat the offending value: it may be personal data.
     """
 
@@ -26,11 +26,11 @@ class InvalidInput(CandorError):
 
 
 class StoreUnavailable(CandorError):
-    """The store did not answer inside its deadline, or refused. Retrying later is safe."""
+    """The store did not answer within its deadline, or failed. Retrying is safe."""
 
 
 class CorruptItem(CandorError):
-    """A stored item cannot be decoded, or was written under another definition."""
+    """A stored item cannot be decoded, or belongs to another definition."""
 
 
 class BundleRefused(CandorError):
@@ -38,4 +38,4 @@ class BundleRefused(CandorError):
 
 
 class PolicyError(CandorError):
-    """A policy table cannot be evaluated: the bundle that carries it must not serve."""
+    """A policy table cannot be evaluated; a bundle with it must not serve."""

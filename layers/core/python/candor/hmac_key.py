@@ -1,4 +1,4 @@
-"""HMAC-SHA-256 (RFC 2104) under keys that are used again and again: OpenSSL's own costs more to set up than to compute."""
+"""HMAC-SHA-256 (RFC 2104) with reusable keys: setting up OpenSSL's HMAC costs more than computing it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final
 _BLOCK: Final = 64
 
 
-class Key:
-    """One secret of at most 64 bytes, a longer one is hashed, as RFC 2104 says; hashed into both pads once."""
+class HmacKey:
+    """A secret with both pads hashed once. Secrets of more than 64 bytes are hashed first (RFC 2104)."""
 
     def __init__(self, key: bytes) -> None:
         padded = (key if len(key) <= _BLOCK else hashlib.sha256(key).digest()).ljust(_BLOCK, b"\0")
-        self._inner = hashlib.sha256(bytes(one ^ 0x36 for one in padded))
-        self._outer = hashlib.sha256(bytes(one ^ 0x5C for one in padded))
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
 
     def digest(self, text: bytes) -> bytes:
-        """The 32 bytes that `hmac.digest(key, text, "sha256")` gives."""
+        """Equal to `hmac.digest(key, text, "sha256")`: 32 bytes."""
         inner, outer = self._inner.copy(), self._outer.copy()
         inner.update(text)
         outer.update(inner.digest())
@@ -26,6 +26,6 @@ class Key:
 
 
 @lru_cache(maxsize=4)
-def keyed(key: bytes) -> Key:
-    """The key made ready, kept for the next time."""
-    return Key(key)
+def hmac_key(key: bytes) -> HmacKey:
+    """The prepared key, cached."""
+    return HmacKey(key)

@@ -1,4 +1,4 @@
-"""The whole event path: group by (view, entity), then one read, apply and conditional write for each group."""
+"""Event path: group by (view, entity), then one read, apply and conditional write per group."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ from candor.store.protocol import (
 from candor.updates import Retention, prepare
 
 ATTEMPTS = 12
-"""Conflicts on one item before its events are left to redelivery."""
+"""Attempts on a contended item before its events are left to redelivery."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """How a writer waits after lost conflicts: anything from nothing to a time that doubles, so that those who met do not meet again.
+    """Exponential backoff with full jitter, used after write conflicts.
 
-    Full jitter, https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. `draw` gives [0, 1).
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/. `draw` returns a number in [0,
+    1).
     """
 
     first_s: float = 0.05
@@ -43,7 +44,7 @@ class Backoff:
     sleep: Callable[[float], None] = time.sleep
 
     def wait(self, conflicts: int) -> None:
-        """Sleep after so many lost conflicts in a row."""
+        """Sleep after `conflicts` consecutive conflicts."""
         self.sleep(min(self.longest_s, self.first_s * 2 ** (conflicts - 1)) * self.draw())
 
 
@@ -51,12 +52,12 @@ BACKOFF = Backoff()
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a batch.
+class IngestOutcome:
+    """Result of a batch.
 
-    `refused`: for good, the reason by position in the batch. `failed`: for now, the cause by `dedup_id`. Left out of some view: `too_late`,
-    beyond every window of it, and `erased`, of an entity that was erased after it occurred; both by `dedup_id`. `stale`:
-    keys of items that went stale, to be healed from the archive.
+    `refused`: permanent errors by position in the batch. `failed`: retryable causes by `dedup_id`. Excluded from some
+    view, by `dedup_id`: `too_late`, older than all its windows, and `erased`, of an entity erased after the event
+    occurred. `stale`: keys of items that became stale, to be healed from the archive.
     """
 
     refused: Mapping[int, InvalidInput]
@@ -76,7 +77,7 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Written:
-    """What became of a group: why it failed, or what was told of each of its pages."""
+    """Result of a group: the cause of its failure, or the `Applied` of each page."""
 
     cause: str | None
     applied: Sequence[Applied] = ()
@@ -91,12 +92,13 @@ def ingest(
     *,
     synchronous_store: FeatureStore | None = None,
     writers: int = 1,
-) -> Outcome:
-    """Apply events to every view they concern, each exactly once; `writers` items are written at a time.
+) -> IngestOutcome:
+    """Apply each event exactly once to every view that takes it; up to `writers` items are written concurrently.
 
-    `clock` says what is dated too far ahead, and when an id was applied; `retention` how long it is known. Items of synchronous views are in
-    `synchronous_store`, or beside the others. Raises nothing for an event or an item that is not right: the outcome names both. An
-    event counts as failed if any of its groups failed; redelivery is safe because the other groups know its id.
+    `clock` bounds how far ahead events may be dated, and stamps applied ids; `retention` is how long ids are kept.
+    Items of synchronous views are in `synchronous_store`, or in `store`. Invalid events and unreadable items are
+    reported in the outcome, not raised. An event is failed if any of its groups failed; redelivery is safe because
+    the other groups know its id.
     """
     accepted, refused = _checked(events, definitions, clock.now_ms())
     groups = list(_groups(accepted, definitions, store, synchronous_store or store))
@@ -117,7 +119,7 @@ def ingest(
         for event in group.events
     }
     applied = [page for result in results for page in result.applied]
-    return Outcome(
+    return IngestOutcome(
         refused,
         failed,
         too_late=frozenset(event.dedup_id for page in applied for event in page.too_late),
@@ -147,19 +149,19 @@ def _checked(
 def _groups(
     events: Iterable[Event], definitions: Definitions, store: FeatureStore, synchronous: FeatureStore
 ) -> Iterator[_Group]:
-    """Events by item."""
+    """Group events by item."""
     grouped: dict[tuple[FeatureView, str], list[Event]] = defaultdict(list)
     for event in events:
         for view in definitions.views_by_event[event.type]:
             entity_key = event.entities.get(view.entity.name)
             if entity_key is not None:
                 grouped[view, view.item_key(entity_key, event.id)].append(event)
-    for (view, key), found in grouped.items():
-        yield _Group(view, key, synchronous if view.synchronous else store, found)
+    for (view, key), item_events in grouped.items():
+        yield _Group(view, key, synchronous if view.synchronous else store, item_events)
 
 
 def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
-    """What stands, by item key: one read of each store."""
+    """Current items by key, with one read per store."""
     keys: dict[FeatureStore, list[str]] = defaultdict(list)
     for group in groups:
         keys[group.store].append(group.key)
@@ -167,18 +169,18 @@ def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
 
 
 def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Applied]:
-    """Apply a group in commits that DynamoDB takes."""
+    """Apply a group in pages that fit one DynamoDB transaction."""
     applied: list[Applied] = []
     size = min(MARKERS_PER_COMMIT, events_per_commit(group.key, (event.id for event in group.events)))
     for start in range(0, len(group.events), size):
         page = replace(group, events=group.events[start : start + size])
-        read, told = _commit(page, read, now_ms, retention)
-        applied.append(told)
+        read, page_applied = _commit(page, read, now_ms, retention)
+        applied.append(page_applied)
     return applied
 
 
 def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
-    """Apply and write one commit's worth until it is committed; returns what then stands, and what was applied."""
+    """Apply and write one page, retrying on conflicts; returns the item as written, and what was applied."""
     events = group.events
     for attempt in range(ATTEMPTS):
         prepared = prepare(group.view, group.key, read, events, now_ms, retention, group.store.markers)
@@ -192,10 +194,10 @@ def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tup
                 return Read("present", prepared.commit.blob, version), applied
             case Conflict() if attempt < ATTEMPTS - 1:
                 BACKOFF.wait(attempt + 1)
-                # What stood at the conflict has been written over meanwhile where many write.
+                # Under contention the item of the conflict is outdated again by now.
                 read = group.store.load([group.key])[group.key]
             case Duplicates(known):
                 events = [event for event in events if event.dedup_id not in known]
-                # Whoever applied them may have made the item stale, and not have come to say so.
+                # Their writer may have made the item stale and crashed before reporting it.
                 read = group.store.load([group.key])[group.key]
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")

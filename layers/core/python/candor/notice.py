@@ -1,7 +1,7 @@
-"""The notice of adverse action: what a declined person is told in writing.
+"""The notice of adverse action, as text.
 
-Regulation B, 12 CFR 1002.9(a)(2) and (b): the action, the creditor, the ECOA notice, the agency, the principal reasons; where
-a consumer report was used, what the Fair Credit Reporting Act, section 615(a), asks for as well.
+Regulation B, 12 CFR 1002.9(a)(2) and (b): the action, the creditor, the ECOA notice, the agency, the principal
+reasons; where a consumer report was used, also the disclosures of the Fair Credit Reporting Act, section 615(a).
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _INQUIRIES: Final = "Number of recent inquiries on credit bureau report"
 
 
 class NoNotice(CandorError):
-    """The decision owes no notice, or its reasons cannot be told."""
+    """The decision owes no notice, or a reason has no text."""
 
 
 class ConsumerReport(msgspec.Struct, frozen=True):
-    """A consumer report that was used: who made it, its score within its range, when, and its key factors.
+    """A consumer report that was used: its agency, score and range, date, and key factors.
 
-    `inquiries`: inquiries were a key factor too, which is told as a fifth.
+    `inquiries`: inquiries were a key factor too, disclosed as a fifth.
     """
 
     agency: Party
@@ -68,7 +68,7 @@ class ConsumerReport(msgspec.Struct, frozen=True):
 def render(
     decision: Decision, catalogue: Iterable[Reason], profile: Profile, report: ConsumerReport | None = None
 ) -> str:
-    """The notice as text. `catalogue` is that of the decision's bundle. Raises `NoNotice`."""
+    """Render the notice. `catalogue` is that of the decision's bundle. Raises `NoNotice`."""
     owed = decision.adverse_action
     if owed is None:
         raise NoNotice(f"decision {decision.id} owes no notice: its outcome is {decision.outcome}")
@@ -81,15 +81,15 @@ def render(
         f"{profile.creditor.name}, {profile.creditor.address}",
         f"{datetime.fromtimestamp((decision.decided_at or decision.q) / 1_000, UTC):%Y-%m-%d}",
         ACTIONS[owed.kind],
-        "The principal reasons:\n" + _list(told(decision, catalogue)),
+        "The principal reasons:\n" + _list(reason_texts(decision, catalogue)),
         *([] if report is None else [_report(report)]),
         ECOA.format(agency=profile.agency),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def told(decision: Decision, catalogue: Iterable[Reason]) -> list[str]:
-    """The reasons' texts, in their order. Raises `NoNotice` for a code that the catalogue lacks."""
+def reason_texts(decision: Decision, catalogue: Iterable[Reason]) -> list[str]:
+    """Texts of the decision's reasons, in order. Raises `NoNotice` for a code that the catalogue lacks."""
     texts = {reason.code: reason.text for reason in catalogue}
     missing = [code for code in decision.reasons if code not in texts]
     if missing or not decision.reasons:

@@ -1,7 +1,7 @@
-"""Online features as a library: apply events to a store, and read the features of entities from it.
+"""Online features as a library: apply events to a store, and read features of entities from it.
 
-`MemoryFeatureStore` keeps everything in this process, and the DynamoDB store of the deployed functions keeps the same promises.
-Training sets of the same features are made by `history.offline`.
+`MemoryFeatureStore` keeps everything in this process; the DynamoDB store of the deployed functions has the same
+contract. `history.offline` builds training sets of the same features.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import msgspec
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.vector import State, item_keys_of, windowed
-from candor.ingest import Outcome, ingest
+from candor.ingest import IngestOutcome, ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
 from candor.updates import Retention
 
 __all__ = [
     "FeatureStore",
+    "IngestOutcome",
     "MemoryFeatureStore",
     "OnlineFeatures",
-    "Outcome",
     "Retention",
     "State",
     "ingest",
@@ -45,13 +45,14 @@ class OnlineFeatures(msgspec.Struct, frozen=True):
 def online_features(
     definitions: Definitions, store: FeatureStore, entities: Mapping[str, str], q: int
 ) -> OnlineFeatures:
-    """Features of every view at moment `q` (ms UTC), by one read of the store.
+    """Features of every view at moment `q` (ms UTC), with one read of the store.
 
-    `entities`: tokens by entity name, such as `{"card": "c-17", "terminal": "t-4"}`. Views of an entity that is not named are
-    absent. An event at or after `q` does not count. What cannot be read is in the states: the store raises nothing here.
+    `entities`: tokens by entity name, such as `{"card": "c-17", "terminal": "t-4"}`. Views of an unnamed entity are
+    absent. Events at or after `q` do not count. Items that cannot be read show in `states`; the store does not raise
+    here.
 
-    Raises `InvalidInput` for an entity that is not declared or a token that is no text, `DefinitionError` for declarations with
-    features on demand, which are computed from a checkout.
+    Raises `InvalidInput` for an entity that is not declared or a token that is no text, `DefinitionError` for
+    declarations with features on demand, which are computed from a checkout.
     """
     require_no_on_demand(definitions)
     _check(definitions, entities)

@@ -1,4 +1,4 @@
-"""Reasons: what a declined person is told, from the component that failed.
+"""Principal reasons of a decline, from the component that declined.
 
 Model reasons are contributions summed per consumer-facing factor, relative to applicants near the cut-off
 (Regulation B, comment 9(b)(2)-5 (a)); at most four (comment 9(b)(2)-1).
@@ -25,7 +25,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 
 def matches(glob: str, name: str) -> bool:
-    """As `fnmatch.fnmatchcase`, without a regular expression for each glob, which cost a cold start more than the policy."""
+    """Same as `fnmatch.fnmatchcase`, without compiling a regular expression per glob: that is slow at a cold start."""
     if "?" in glob or "[" in glob:
         from fnmatch import fnmatchcase
 
@@ -38,23 +38,23 @@ def matches(glob: str, name: str) -> bool:
         return False
     place = len(first)
     for part in inner:
-        if (found := name.find(part, place)) < 0:
+        if (position := name.find(part, place)) < 0:
             return False
-        place = found + len(part)
+        place = position + len(part)
     return name.endswith(last) and len(name) - len(last) >= place
 
 
 class Monotone(msgspec.Struct, frozen=True, kw_only=True):
-    """Directions that a model may not contradict: with a `rising` feature the risk never falls, with a `falling` one it never rises.
+    """Monotone constraints of a model: risk never falls with a `rising` feature, and never rises with a `falling` one.
 
-    Both are globs of feature names. They bind the model that is trained, not the features: no value changes with them.
+    Both are globs of feature names. They constrain training alone: no feature value changes with them.
     """
 
     rising: tuple[str, ...] = ()
     falling: tuple[str, ...] = ()
 
     def of(self, features: Sequence[str]) -> tuple[int, ...]:
-        """1, −1 or 0 for each feature. `DefinitionError` for a glob of no feature and for a feature of both directions."""
+        """1, −1 or 0 per feature. `DefinitionError` for a glob without a match and for a feature of both directions."""
         for glob in (*self.rising, *self.falling):
             if not any(matches(glob, name) for name in features):
                 raise DefinitionError(f'monotone: no feature is named "{glob}"')
@@ -70,9 +70,9 @@ class Monotone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Catalogue:
-    """The reasons of a bundle, with every feature assigned to exactly one factor.
+    """The reasons of a bundle; every feature belongs to exactly one factor.
 
-    Raises `DefinitionError` if a feature has no factor or two: a scored factor may not be hidden.
+    Raises `DefinitionError` if a feature has no factor or two: no scored factor may be hidden.
     """
 
     def __init__(self, reasons: Iterable[Reason], features: Sequence[str]) -> None:
@@ -81,23 +81,25 @@ class Catalogue:
             raise DefinitionError("two reasons share a code")
         factors = [reason.factor for reason in self.reasons if reason.features]
         if len(set(factors)) != len(factors):
-            raise DefinitionError("two reasons share a factor: both would be told for the same contributions")
+            raise DefinitionError(
+                "two reasons share a factor: both would be given for the same contributions"
+            )
         self.factor_of = tuple(self._factor(name) for name in features)
 
     def _factor(self, feature: str) -> int:
-        found = [
+        matching = [
             place
             for place, reason in enumerate(self.reasons)
             if any(matches(glob, feature) for glob in reason.features)
         ]
-        if len(found) != 1:
+        if len(matching) != 1:
             raise DefinitionError(
-                f'feature "{feature}" belongs to {len(found)} reasons; it needs exactly one'
+                f'feature "{feature}" belongs to {len(matching)} reasons; it needs exactly one'
             )
-        return found[0]
+        return matching[0]
 
     def by_factor(self, contributions: Sequence[float]) -> dict[str, float]:
-        """Contributions (log odds, one a feature) summed per factor."""
+        """Contributions (log odds, one per feature) summed by factor."""
         sums = {reason.factor: 0.0 for reason in self.reasons if reason.features}
         for place, contribution in zip(self.factor_of, contributions, strict=True):
             sums[self.reasons[place].factor] += contribution
@@ -119,8 +121,12 @@ class Catalogue:
         return raised[:MAX_REASONS] or [ranked[0].code]
 
     def _scored(self, contributions: Sequence[float]) -> set[str]:
-        """Factors of which a feature contributed; all of them where the model told nothing apart."""
-        places = {place for place, one in zip(self.factor_of, contributions, strict=True) if one != 0.0}
+        """Factors with a nonzero contribution; all factors if every contribution is zero."""
+        places = {
+            place
+            for place, contribution in zip(self.factor_of, contributions, strict=True)
+            if contribution != 0.0
+        }
         return {self.reasons[place].factor for place in places or self.factor_of}
 
 
@@ -139,16 +145,16 @@ BANNED = (
     "credit polic",
     "insufficient score",
 )
-"""What says nothing specific (Regulation B, 1002.9(b)(2)), as the beginning of words in lower case."""
+"""Phrases that are not specific (Regulation B, 1002.9(b)(2)), in lower case."""
 
 
-def untellable(reasons: Iterable[Reason]) -> list[str]:
-    """What is wrong with the texts, one line each: empty, insufficient by law, a threshold, or a text told twice."""
+def unspecific_reasons(reasons: Iterable[Reason]) -> list[str]:
+    """Faults of the texts, one line each: empty, insufficient by law, a threshold, or a repeated text."""
     return [f"reason {reason.code}: {fault}" for reason, fault in _faults(tuple(reasons))]
 
 
 def _faults(reasons: tuple[Reason, ...]) -> Iterator[tuple[Reason, str]]:
-    told: set[str] = set()
+    seen: set[str] = set()
     for reason in reasons:
         text = " ".join(reason.text.lower().split())
         if not text:
@@ -157,7 +163,7 @@ def _faults(reasons: tuple[Reason, ...]) -> Iterator[tuple[Reason, str]]:
             if phrase in text:
                 yield reason, f'"{phrase}" is not specific enough; name the factor'
         if any(character.isdigit() for character in text):
-            yield reason, "a number tells a threshold; name the factor alone"
-        if text in told:
+            yield reason, "a number reveals a threshold; name the factor alone"
+        if text in seen:
             yield reason, "another reason has the same text"
-        told.add(text)
+        seen.add(text)

@@ -1,6 +1,7 @@
-"""Regulation as configuration: which notice a decision owes, to be sent by when, and who answers for the model.
+"""Regulation as configuration: the notice that a decision owes, its deadline, and the roles responsible for the model.
 
-Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not accepted.
+Regulation B, 12 CFR 1002.9(a)(1): 30 days after a completed application, 90 after a counter-offer that was not
+accepted.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ INCIDENTAL_INSTALLMENTS = 4
 
 
 class Party(msgspec.Struct, frozen=True):
-    """A creditor, or the agency that looks after it, as a notice names them."""
+    """A creditor, or its supervising agency, as named in a notice."""
 
     name: str
     address: str
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """The rules under which a lender decides; every decision record names them.
+    """Regulatory profile of a lender; every decision record names it.
 
-    `exempts_incidental`: no notice is owed for incidental credit. It is sent all the same unless the lender says so.
+    `exempts_incidental`: incidental credit owes no notice. By default it is sent all the same.
     """
 
     name: str
@@ -43,10 +44,11 @@ class Profile(msgspec.Struct, frozen=True):
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What a lender declares of its model for the inventory of models; the rest of a card is measured.
+    """A lender's declarations for the model inventory; the rest of a card is measured.
 
-    Who owns, develops and validates it are offices, not people. Raises `DefinitionError` for what is empty, and where
-    developer and validator are one: validation is independent. Source: SR 26-2 (17 April 2026), inventory and validation.
+    Owner, developer and validator are offices, not people. Raises `DefinitionError` for an empty member, and if
+    developer and validator are equal: validation is independent. Source: SR 26-2 (17 April 2026), inventory and
+    validation.
     """
 
     name: str
@@ -67,7 +69,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AdverseAction(msgspec.Struct, frozen=True):
-    """A notice that is owed: until `due_at`; who has not sent it by `remind_at` is reminded. Moments in ms UTC."""
+    """An owed notice: due at `due_at`, with a reminder at `remind_at` (ms UTC)."""
 
     kind: Kind
     due_at: int
@@ -77,7 +79,7 @@ class AdverseAction(msgspec.Struct, frozen=True):
 def adverse_action(
     profile: Profile, offer: Offer, outcome: str, decided_at: int, *, counter_offer: bool
 ) -> AdverseAction | None:
-    """The notice that a decision owes; None for what was granted as it was asked for, or that a person has yet to decide."""
+    """The notice that a decision owes; None if the request was granted in full, or awaits review."""
     if profile.exempts_incidental and is_incidental(offer):
         return None
     remind_at = decided_at + profile.reminder_days * DAY
@@ -89,5 +91,5 @@ def adverse_action(
 
 
 def is_incidental(offer: Offer) -> bool:
-    """Whether a request is for incidental credit."""
+    """True if a request is for incidental credit."""
     return offer.finance_charge == 0 and offer.installments <= INCIDENTAL_INSTALLMENTS

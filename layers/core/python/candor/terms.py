@@ -1,4 +1,4 @@
-"""What is lent, for how long and at what price: limits that a policy sets, and what of a request they leave."""
+"""Credit terms (amount, installments, finance charge), and a policy's limits on them."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ import msgspec
 from candor.contracts import MAX_AMOUNT, Checkout
 
 BASIS = 10_000
-"""Basis points of one."""
+"""Basis points in 1."""
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
 Installments = Annotated[int, msgspec.Meta(ge=1, le=60)]
 BasisPoints = Annotated[int, msgspec.Meta(ge=0, le=BASIS)]
 
 
-class Limits(msgspec.Struct, frozen=True):
-    """The best that may be granted; None: as it was asked for.
+class TermLimits(msgspec.Struct, frozen=True):
+    """Limits on the granted terms; None: as requested.
 
-    `limit` is the most that is lent, in minor units; `installments` the most payments; `charge_bps` the finance charge in
-    basis points of what is lent.
+    `limit` is the largest amount, in minor units; `installments` the largest number of payments; `charge_bps` the
+    finance charge in basis points of the amount.
     """
 
     limit: Limit | None = None
     installments: Installments | None = None
     charge_bps: BasisPoints | None = None
 
-    def strictest(self, other: Limits) -> Limits:
-        """Both hold: the lower limit, the fewer payments, the higher charge."""
-        return Limits(
-            _of(min, self.limit, other.limit),
-            _of(min, self.installments, other.installments),
-            _of(max, self.charge_bps, other.charge_bps),
+    def strictest(self, second: TermLimits) -> TermLimits:
+        """Both limits combined: the lower limit, the fewer payments, the higher charge."""
+        return TermLimits(
+            _of(min, self.limit, second.limit),
+            _of(min, self.installments, second.installments),
+            _of(max, self.charge_bps, second.charge_bps),
         )
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What is granted: `amount` and `finance_charge` in minor units, to be paid in so many installments."""
+    """Granted terms: `amount` and `finance_charge` in minor units, paid in `installments` payments."""
 
     amount: int
     installments: int
     finance_charge: int
 
 
-def granted(limits: Limits, checkout: Checkout) -> Terms:
-    """What the limits leave of a request. Integers only: a charge is rounded half up, a part of one down."""
+def granted(limits: TermLimits, checkout: Checkout) -> Terms:
+    """Apply limits to a request. Integers only: a charge by basis points is rounded half up, a prorated one down."""
     offer = checkout.offer
     amount = checkout.total if limits.limit is None else min(checkout.total, limits.limit)
     if limits.charge_bps is None:
@@ -58,7 +58,7 @@ def granted(limits: Limits, checkout: Checkout) -> Terms:
 
 
 def is_counter_offer(terms: Terms, checkout: Checkout) -> bool:
-    """Whether less is granted than was asked for, in fewer payments, or at a higher price."""
+    """True if the terms lend less than requested, in fewer payments, or at a higher price."""
     offer = checkout.offer
     return (
         terms.amount < checkout.total
@@ -67,6 +67,6 @@ def is_counter_offer(terms: Terms, checkout: Checkout) -> bool:
     )
 
 
-def _of(choose: Callable[[Iterable[int]], int], one: int | None, other: int | None) -> int | None:
-    known = [value for value in (one, other) if value is not None]
+def _of(choose: Callable[[Iterable[int]], int], first: int | None, second: int | None) -> int | None:
+    known = [value for value in (first, second) if value is not None]
     return choose(known) if known else None

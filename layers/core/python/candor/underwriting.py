@@ -1,4 +1,4 @@
-"""Judging one application: score, policy, reasons. The same steps when it is decided, replayed, shadowed or backtested."""
+"""Assessment of one application: score, policy, reasons; shared by decisions, replays, shadows and backtests."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from candor.errors import BundleRefused, DefinitionError, PolicyError
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
 from candor.model.engine import Booster, ModelRefused
-from candor.policy import Component, Facts, Outcome, Policy, Verdict, codes, compiled
+from candor.policy import Component, Facts, Outcome, Policy, PolicyVerdict, codes, compiled
 from candor.reasons import MAX_REASONS, Catalogue
-from candor.terms import Limits, Terms, granted, is_counter_offer
+from candor.terms import TermLimits, Terms, granted, is_counter_offer
 
 
-class Judge:
-    """A bundle made ready to judge. Raises `BundleRefused` if any part of it could not."""
+class LoadedBundle:
+    """A bundle, loaded and compiled. Raises `BundleRefused` if a part of it is invalid."""
 
     def __init__(self, sha: str, bundle: Bundle) -> None:
         self.sha = sha
@@ -33,23 +33,24 @@ class Judge:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
 
     def score(self, values: Sequence[float]) -> float | None:
-        """Probability that the checkout turns bad; None if the model gives no finite number.
+        """Probability that the checkout turns bad; None if the raw score is not finite.
 
-        A table sees such a number as null, and no row of a null score fires: it would pass for a good one.
+        A table would read such a score as null, and null fires no row: the application would pass as good.
         """
         raw = self.booster.raw(values)
         return self.bundle.score(raw) if isfinite(raw) else None
 
     def reasons(self, values: Sequence[float]) -> list[str]:
-        """Codes of the model's principal reasons against this applicant."""
+        """Codes of the model's principal reasons for declining this applicant."""
         contributions = self.booster.contributions(values)[:-1]
         return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
 
 
-class Judgement(NamedTuple):
-    """What follows from one application's facts; a decision is this and where it was taken.
+class Assessment(NamedTuple):
+    """Result of underwriting one application.
 
-    `component` is who refused something: it is None for what was granted as it was asked for. `terms` are of an approval.
+    `component` is the one that declined or limited it; None if it was granted as requested. `terms` are those of an
+    approval.
     """
 
     score: float | None
@@ -62,18 +63,18 @@ class Judgement(NamedTuple):
     degraded: bool
 
 
-def judge(
-    model: Judge | None,
+def assess(
+    model: LoadedBundle | None,
     policy: Policy,
     checkout: Checkout,
     features: Sequence[str],
     vector: FeatureVector,
     *,
     unseen: bool = False,
-) -> Judgement:
-    """Score by `model` (None: there is none), and what `policy` makes of it. `features` name the vector's values.
+) -> Assessment:
+    """Score by `model` (None: no model), then apply `policy`. `features` name the vector's values.
 
-    `unseen`: what a burst was granted before could not be read, so that nothing is granted.
+    `unseen`: earlier approvals of a burst could not be read, so nothing is granted.
     """
     score = model.score(vector.values) if model else None
     facts = Facts(
@@ -91,7 +92,7 @@ def judge(
     if unseen:
         verdict = _withheld(verdict)
     verdict, terms = _granted(verdict, checkout)
-    return Judgement(
+    return Assessment(
         score=score,
         cutoff=facts.cutoff,
         outcome=verdict.outcome,
@@ -103,26 +104,28 @@ def judge(
     )
 
 
-def _verdict(policy: Policy, facts: Facts) -> Verdict:
-    """The policy's verdict; a person looks where the table itself fails on these facts."""
+def _verdict(policy: Policy, facts: Facts) -> PolicyVerdict:
+    """The policy's verdict; manual review if the table fails on these facts."""
     try:
         return policy.decide(facts)
     except PolicyError:
-        return Verdict("action_required", None, ["policy_failed"], [])
+        return PolicyVerdict("action_required", None, ["policy_failed"], [])
 
 
-def _withheld(verdict: Verdict) -> Verdict:
-    """A person looks at what would have been approved."""
+def _withheld(verdict: PolicyVerdict) -> PolicyVerdict:
+    """Turn an approval into a manual review."""
     if verdict.outcome != "approved":
         return verdict
-    return Verdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
+    return PolicyVerdict("action_required", "policy", [*verdict.rules, "synchronous_unavailable"], [])
 
 
-def _granted(verdict: Verdict, checkout: Checkout) -> tuple[Verdict, Terms | None]:
-    """The terms of an approval; where they refuse something, the verdict says who does, hard rules before the score."""
+def _granted(verdict: PolicyVerdict, checkout: Checkout) -> tuple[PolicyVerdict, Terms | None]:
+    """Terms of an approval; a counter-offer's verdict names the limiting component, hard rules before the score."""
     if verdict.outcome != "approved":
         return verdict, None
-    terms = granted(reduce(Limits.strictest, (row.limits for row in verdict.limiting), Limits()), checkout)
+    terms = granted(
+        reduce(TermLimits.strictest, (row.limits for row in verdict.limiting), TermLimits()), checkout
+    )
     if not is_counter_offer(terms, checkout):
         return verdict, terms
     hard = [
@@ -134,8 +137,8 @@ def _granted(verdict: Verdict, checkout: Checkout) -> tuple[Verdict, Terms | Non
     return replace(verdict, component=component, reasons=codes(hard)), terms
 
 
-def _reasons(verdict: Verdict, model: Judge | None, vector: FeatureVector) -> list[str]:
-    """Reason codes from the component that failed; none where nobody did."""
+def _reasons(verdict: PolicyVerdict, model: LoadedBundle | None, vector: FeatureVector) -> list[str]:
+    """Reason codes of the component that declined or limited; empty if none did."""
     if verdict.component == "model" and model is not None:
         return model.reasons(vector.values)
     return verdict.reasons[:MAX_REASONS]

@@ -1,4 +1,4 @@
-"""From events to a commit: what an updater and a scorer write is prepared in one place."""
+"""Prepares commits from events, for the updater and the scorer alike."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from candor.store.protocol import Commit
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long (ms of wall clock) event ids are kept for deduplication."""
+    """Retention (ms of wall clock) of event ids for deduplication."""
 
     event_ids: int
 
 
 Markers = Callable[[str, Sequence[str]], Mapping[str, Marker]]
-"""Looks up the marker items of an item's events: `FeatureStore.markers`."""
+"""Lookup of the marker items of an item's events: `FeatureStore.markers`."""
 
 
 def no_markers(_key: str, _event_ids: Sequence[str]) -> Mapping[str, Marker]:
-    """Markers of a store that is not asked: for events that neither void nor come late."""
+    """No markers: for events that are neither voids nor late."""
     return {}
 
 
-class Prepared(NamedTuple):
-    """An item's next state, the commit that writes it (None where nothing changes), and what `apply` told."""
+class PreparedUpdate(NamedTuple):
+    """An item's next state, the commit that writes it (None if nothing changes), and the result of `apply`."""
 
     state: ViewState
     commit: Commit | None
@@ -47,11 +47,11 @@ def prepare(
     now_ms: int,
     retention: Retention,
     markers: Markers = no_markers,
-) -> Prepared:
-    """Apply events to what was read of their item. `markers` is called where a marker decides what an event means.
+) -> PreparedUpdate:
+    """Apply events to the read of their item. `markers` is called for events whose meaning depends on a marker.
 
-    Raises `StoreUnavailable` if nothing could be read: on top of nothing nothing is written; `CorruptItem` for an item
-    that cannot be decoded.
+    Raises `StoreUnavailable` if the item could not be read: it must not be overwritten; `CorruptItem` if it cannot be
+    decoded.
     """
     if read.state == "unavailable":
         raise StoreUnavailable("the item could not be read")
@@ -60,7 +60,7 @@ def prepare(
     before = state.base.folded
     applied = state.apply(events, now_ms, retention.event_ids, markers(key, doubtful) if doubtful else None)
     if not applied.fresh and state.base.folded is before:
-        return Prepared(state, None, applied)
+        return PreparedUpdate(state, None, applied)
     expiry = view.item_expiry_ms
     commit = Commit(
         key=key,
@@ -74,4 +74,4 @@ def prepare(
         unsettled=applied.unsettled,
         left_out=bool(applied.too_late),
     )
-    return Prepared(state, commit, applied)
+    return PreparedUpdate(state, commit, applied)

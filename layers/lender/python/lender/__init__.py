@@ -1,4 +1,4 @@
-"""A pay-later lender: what it remembers, what it asks of a checkout, what it refuses and what it then says."""
+"""A pay-later lender: its definitions, policy, reasons, regulatory profile and model card."""
 
 from candor import ModelCard, Party, Profile
 from lender.decision_table import policy
@@ -10,7 +10,7 @@ REGULATION_PROFILE = Profile(
     creditor=Party("Example Pay Later, Inc.", "1 Example Street, Wilmington, DE 19801"),
     agency=Party("Federal Trade Commission, Equal Credit Opportunity", "Washington, DC 20580"),
 )
-"""The rules under which decisions are taken, and who speaks in a notice; every decision record names them."""
+"""The regulatory profile of all decisions; every decision record names it."""
 
 MODEL_CARD = ModelCard(
     name="Checkout risk",
@@ -30,6 +30,6 @@ MODEL_CARD = ModelCard(
         "A first-time customer is judged by the request alone",
     ),
 )
-"""What the inventory of models knows of the model that these definitions train."""
+"""Entry of the trained model in the model inventory."""
 
 __all__ = ["DEFINITIONS", "MODEL_CARD", "MONOTONE", "REASONS", "REGULATION_PROFILE", "policy"]

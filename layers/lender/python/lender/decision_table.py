@@ -10,7 +10,7 @@ _TABLE = os.path.join(os.path.dirname(__file__), "policy.json")  # noqa: PTH118,
 
 
 def policy() -> dict[str, Any]:
-    """The table as JSON; every call gives a fresh copy, so a bundle can pin and edit its own."""
+    """The table as JSON; every call returns a new copy, which a bundle may edit."""
     with open(_TABLE, encoding="utf-8") as file:  # noqa: PTH123 - as above
         table: dict[str, Any] = json.load(file)
     return table

@@ -1,4 +1,4 @@
-"""Everything the lender declares, checked together."""
+"""All declarations of the lender."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who features are about."""
+"""Entities: customer, merchant and device."""
 
 from __future__ import annotations
 

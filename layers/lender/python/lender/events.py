@@ -1,4 +1,4 @@
-"""What happens to a customer, a loan or a merchant, as the lender's services report it, and what the platform decides.
+"""Event types of customers, loans and merchants, from the lender's services and the platform.
 
 Money is integer minor units of `currency`, moments are ms UTC. `days_late` counts whole days after the due date,
 rounded down: negative when early. Every event of a loan or a payment carries `loan_id`.

@@ -1,6 +1,6 @@
-"""What a declined person is told: one factor each, no thresholds (Regulation B, comments 9(b)(2)-1 to -8).
+"""Reasons of a decline: one factor each, no thresholds (Regulation B, comments 9(b)(2)-1 to -8).
 
-Codes that begin with R speak for the model and own its features; those that begin with H speak for one hard rule.
+Codes that begin with R are of the model and own its features; those that begin with H are of a hard rule.
 """
 
 from __future__ import annotations
@@ -115,4 +115,4 @@ MONOTONE = Monotone(
         "request.unpaid_installments",
     )
 )
-"""What can be told as a reason can be defended: who paid later than another, all else equal, is never the better risk."""
+"""Constraints that make reasons defensible: all else equal, paying later never lowers the risk."""

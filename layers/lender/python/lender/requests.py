@@ -1,4 +1,4 @@
-"""Features of the request itself, alone or against what is remembered. Money is minor units, rates are fractions."""
+"""On-demand features, of the request and the windowed features. Money is in minor units, rates are fractions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 def amount(checkout: Checkout, _features: Features) -> int:
-    """What is asked for."""
+    """Requested amount."""
     return checkout.total
 
 
@@ -29,7 +29,7 @@ def finance_charge_rate(checkout: Checkout, _features: Features) -> float | None
 
 
 def amount_to_usual(checkout: Checkout, features: Features) -> float | None:
-    """What is asked for per unit of the customer's mean loan; none without a loan."""
+    """Requested amount divided by the customer's mean loan; None without a loan."""
     return _ratio(checkout.total, features["customer_loans.mean_amount.lifetime"])
 
 
@@ -37,7 +37,7 @@ def exposure(checkout: Checkout, features: Features) -> float:
     """Open principal if this loan is granted and every approval of the last hour is used.
 
     Charged-off principal is still open. An approval that became a loan within its hour counts twice until that hour is
-    over: nothing links the two exactly, and a limit may err on the safe side only.
+    over: no key links the two, and a limit must err on the safe side.
     """
     outstanding = (
         features["customer_loans.originated_amount.lifetime"]
@@ -47,16 +47,18 @@ def exposure(checkout: Checkout, features: Features) -> float:
 
 
 def late_share(_checkout: Checkout, features: Features) -> float | None:
-    """Share of the customer's payments that came late; none without a payment."""
+    """Share of the customer's payments that were late; None without a payment."""
     return _ratio(
         features["customer_repayments.late.lifetime"], features["customer_repayments.paid.lifetime"]
     )
 
 
 def unpaid_installments(_checkout: Checkout, features: Features) -> float:
-    """Instalments due so far less payments that stood; negative for a customer who pays ahead."""
-    stood = features["customer_repayments.paid.lifetime"] - features["customer_repayments.reversed.lifetime"]
-    return features["customer_repayments.due.lifetime"] - stood
+    """Instalments due so far less payments not reversed; negative for a customer who pays ahead."""
+    settled = (
+        features["customer_repayments.paid.lifetime"] - features["customer_repayments.reversed.lifetime"]
+    )
+    return features["customer_repayments.due.lifetime"] - settled
 
 
 ON_DEMAND = (

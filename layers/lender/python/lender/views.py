@@ -1,10 +1,10 @@
-"""What is remembered of a customer, a merchant and a device.
+"""Views of customers, merchants and devices.
 
-A burst of checkouts must see itself: what a customer asked for and was granted is committed with each decision
-(`synchronous`). All else arrives by the bus within seconds.
+Checkouts and approvals of a customer are updated in the same transaction as the decision (`synchronous`), so concurrent
+checkouts see each other. All other events arrive by the bus within seconds.
 
-Volumes of a merchant are left out on purpose: they grow with the business, so a model learns the calendar from them
-(measured on real loans: AUC 0.71 becomes 0.66). Its disputes and refunds say what its volume cannot.
+A merchant's volumes are excluded on purpose: they grow with the business, so a model would learn the calendar from them
+(measured on real loans: AUC falls from 0.71 to 0.66). Its disputes and refunds are included instead.
 """
 
 from __future__ import annotations

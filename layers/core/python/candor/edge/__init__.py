@@ -1,1 +1,1 @@
-"""Where AWS's shapes end: proxy events, queue messages, bus entries and log lines on one side, candor's on the other."""
+"""Adapters between AWS's shapes (proxy events, queue messages, bus entries, log lines) and candor's."""

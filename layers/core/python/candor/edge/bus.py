@@ -1,4 +1,4 @@
-"""The event bus: a request's events, and the platform's own, → EventBridge entries."""
+"""EventBridge entries of a request's events and of the platform's own."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BYTES_PER_CALL = 256_000
 Entry = dict[str, str]
 
 
-class _Batch(msgspec.Struct):
+class _EventBatch(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
 def entries_of(body: bytes, definitions: Definitions, clock: Clock, bus: str) -> list[Entry]:
-    """The request's bytes → entries, if every event may be applied. Raises `InvalidInput` naming the first that may not."""
+    """The request's bytes → entries. Raises `InvalidInput` naming the first event that is not valid."""
     try:
-        batch = msgspec.json.decode(body, type=_Batch)
+        batch = msgspec.json.decode(body, type=_EventBatch)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidInput("malformed_json", 'Send {"events": [...]} as JSON in UTF-8.') from None
     if not 1 <= len(batch.events) <= MAX_EVENTS:
@@ -50,7 +50,7 @@ def _entry(place: int, raw: bytes, definitions: Definitions, clock: Clock, bus: 
 
 
 def decided_entry(record: bytes, definitions: Definitions, bus: str) -> Entry:
-    """A decision record → the entry that announces it. Raises `InvalidInput` for a record of another shape."""
+    """A decision record → its `checkout.decided` entry. Raises `InvalidInput` for a record of another shape."""
     try:
         event = decided(parse_record(record), definitions)
     except (msgspec.DecodeError, KeyError, TypeError, ValueError):
@@ -60,9 +60,9 @@ def decided_entry(record: bytes, definitions: Definitions, bus: str) -> Entry:
 
 
 def put(put_events: Callable[..., Any], entries: Sequence[Entry]) -> None:
-    """Publish all entries by boto3's `put_events`, again those that the bus failed.
+    """Publish all entries by boto3's `put_events`, with retries of those that failed.
 
-    Raises `StoreUnavailable` if some could not be published; sending all again is safe, ids deduplicate.
+    Raises `StoreUnavailable` if some still failed; publishing all again is safe, since ids deduplicate.
     """
     refused = publish(put_events, dict(enumerate(entries)))
     if refused:
@@ -70,11 +70,11 @@ def put(put_events: Callable[..., Any], entries: Sequence[Entry]) -> None:
 
 
 def publish(put_events: Callable[..., Any], entries: Mapping[int, Entry]) -> set[int]:
-    """As `put`, but the places of those that could not be published are the result."""
+    """Like `put`, but returns the positions of the entries that failed."""
 
     def send(page: list[tuple[int, Entry]]) -> Sequence[Mapping[str, Any]]:
-        answers: Sequence[Mapping[str, Any]] = put_events(Entries=[entry for _, entry in page])["Entries"]
-        return answers
+        results: Sequence[Mapping[str, Any]] = put_events(Entries=[entry for _, entry in page])["Entries"]
+        return results
 
     numbered = list(entries.items())
     refused = deliver(send, numbered, _size, most=ENTRIES_PER_CALL, limit=BYTES_PER_CALL)
@@ -82,5 +82,5 @@ def publish(put_events: Callable[..., Any], entries: Mapping[int, Entry]) -> set
 
 
 def _size(numbered: tuple[int, Entry]) -> int:
-    """Bytes, as EventBridge counts them."""
+    """Size in bytes, as EventBridge counts it."""
     return sum(len(numbered[1][name].encode()) for name in ("Source", "DetailType", "Detail"))

@@ -1,4 +1,4 @@
-"""Sending in pages to an AWS API that may refuse some of a page: EventBridge's PutEvents, Firehose's PutRecordBatch."""
+"""Paged sending to AWS batch APIs with partial failures: EventBridge's PutEvents, Firehose's PutRecordBatch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def deliver(
     most: int,
     limit: int,
 ) -> list[T]:
-    """Send `items` in order and again those that were refused; what was still refused at the last attempt.
+    """Send `items` in order, retrying those that fail; returns the items that failed in every attempt.
 
-    `send` answers a page, item by item, with AWS's result entries. A page holds at most `most` items of together at
-    most `limit` bytes, as `size` measures one.
+    `send` returns AWS's result entries of a page, one per item. A page holds at most `most` items, and at most `limit`
+    bytes by `size`.
     """
     refused: list[T] = []
     for page in _pages(items, size, most, limit):
         waiting = page
         for _ in range(ATTEMPTS):
-            answers = send(waiting)
-            waiting = [item for item, answer in zip(waiting, answers, strict=True) if "ErrorCode" in answer]
+            results = send(waiting)
+            waiting = [item for item, result in zip(waiting, results, strict=True) if "ErrorCode" in result]
             if not waiting:
                 break
         refused += waiting

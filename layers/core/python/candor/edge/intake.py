@@ -1,4 +1,4 @@
-"""A merchant's request → the attempt to decide it, or the reason why it cannot be one."""
+"""Parses and validates a merchant's request for a decision."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from candor.errors import InvalidInput
 MAX_KEY_LENGTH = 255
 REPLAY_HEADER = "Candor-Replay-At"
 LAST_MOMENT = 253_402_300_799_000 - DAY
-"""ms UTC, a day before the last second of 9999; what expires after it can still be written as RFC 3339."""
+"""ms UTC, a day before the end of 9999: expiry moments after it can still be written as RFC 3339."""
 
 
 def attempt_of(request: Request, *, replay_allowed: bool) -> Attempt:
-    """Headers and body → Attempt. The merchant comes from the authoriser, never from the body.
+    """Headers and body → Attempt. The merchant is the authoriser's, never the body's.
 
     Raises `InvalidInput`.
     """

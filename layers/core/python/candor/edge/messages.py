@@ -1,4 +1,4 @@
-"""SQS messages → ingest, and back: which messages are refused for good and which should come again."""
+"""Ingests SQS messages: permanent failures are refused, transient ones are redelivered."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from candor.store.protocol import FeatureStore
 from candor.updates import Retention
 
 EARLY_MS = 1_000
-"""An event that is dated so far ahead waits outside of its item: rows ahead of every reader would crowd it."""
+"""Events dated further ahead (ms) are delayed: rows ahead of every reader would crowd their item."""
 
 
 class Message(NamedTuple):
-    """One queue message; the body is EventBridge's envelope."""
+    """A queue message; the body is EventBridge's envelope."""
 
     id: str
     body: bytes
 
 
 class MessageOutcome(NamedTuple):
-    """Messages that can never be applied, with the reason, and messages to deliver again, with the cause.
+    """Result of a batch: messages `refused` for good, with the error, or `failed` and redelivered, with the cause.
 
-    `early`: messages whose event is dated ahead of the clock, with the seconds after which to deliver them. Counted: events that
-    some view left out because they came `too_late` or were `erased`. `stale`: keys of items that are to be healed.
+    `early`: messages whose event is dated ahead of the clock, with the delivery delay in seconds. `too_late`,
+    `erased`: number of events that some view excluded. `stale`: keys of items to be healed.
     """
 
     refused: Sequence[tuple[Message, InvalidInput]]
@@ -49,7 +49,7 @@ def ingest_messages(
     synchronous_store: FeatureStore | None = None,
     writers: int = 1,
 ) -> MessageOutcome:
-    """Apply a batch of messages; one that cannot be read does not hold up its neighbours."""
+    """Apply a batch of messages; an unreadable message does not affect the others."""
     parsed: list[tuple[Message, Event]] = []
     refused: list[tuple[Message, InvalidInput]] = []
     early: list[tuple[Message, int]] = []
@@ -74,7 +74,7 @@ def ingest_messages(
         synchronous_store=synchronous_store,
         writers=writers,
     )
-    refused += [(parsed[place][0], reason) for place, reason in outcome.refused.items()]
+    refused += [(parsed[index][0], reason) for index, reason in outcome.refused.items()]
     failed = [
         (message, outcome.failed[event.dedup_id])
         for message, event in parsed

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI 3.1 document, from the contracts that parse and answer: `python -m candor.edge.openapi` prints it."""
+"""The API as an OpenAPI 3.1 document, generated from its contracts: `python -m candor.edge.openapi` prints it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Schema = dict[str, Any]
 
 
 class AnsweredTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is lent on: `finance_charge` in minor units."""
+    """The terms of the credit; `finance_charge` in minor units."""
 
     product: str
     installments: int
@@ -33,7 +33,7 @@ class AnsweredTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a merchant is answered: `approved_amount_max` in minor units of `currency`, `expires_at` in RFC 3339."""
+    """The merchant's answer: `approved_amount_max` in minor units of `currency`, `expires_at` in RFC 3339."""
 
     id: str
     object: Literal["decision"]
@@ -47,7 +47,7 @@ class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecisionRecordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the lender is shown: `features` by name, null where this release does not keep the declarations that made it."""
+    """The lender's view of a decision: `features` by name, null if this release no longer has its declarations."""
 
     id: str
     object: Literal["decision_record"]
@@ -57,13 +57,13 @@ class DecisionRecordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
 
 class EventBatch(msgspec.Struct, frozen=True):
-    """Events that are accepted together or not at all."""
+    """A batch of events, accepted as a whole or not at all."""
 
     events: Annotated[list[EventBody], msgspec.Meta(min_length=1, max_length=MAX_EVENTS)]
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """How many events were accepted."""
+    """Number of accepted events."""
 
     accepted: int
 
@@ -76,7 +76,7 @@ GATEWAY = {
     500: ("internal",),
     504: ("timeout",),
 }
-"""Problem codes that the gateway gives on every route."""
+"""Problem codes of the gateway, on every route."""
 
 _MERCHANT = {401: ("unauthorized",), 429: ("quota_exceeded",)}
 _BODY = {413: ("body_too_large", "too_large"), 415: ("unsupported_media_type",)}
@@ -118,12 +118,12 @@ _PUBLISHING = {
 }
 
 _RETRYABLE = (429, 500, 503, 504)
-_VERSION = {"description": "The version that this is in.", "schema": {"type": "string", "const": API_VERSION}}
+_VERSION = {"description": "API version of the response.", "schema": {"type": "string", "const": API_VERSION}}
 _MOMENT = {"type": "string", "format": "date-time"}
 
 
 def document() -> Schema:
-    """The whole document. Its parts stand in the order of the routes, so that a change reads as one."""
+    """The whole document."""
     return {
         "openapi": "3.1.0",
         "info": {
@@ -165,15 +165,15 @@ _SIGNED: list[Schema] = [{"iam": []}]
 def _decide() -> Schema:
     key = {"type": "string", "minLength": 1, "maxLength": MAX_KEY_LENGTH, "pattern": "^[!-~]([ -~]*[!-~])?$"}
     replayed = {
-        "description": "There, and true, where the answer was stored before.",
+        "description": "Present, and true, if the answer was stored by an earlier request.",
         "schema": {"type": "string", "const": "true"},
     }
     return {
         "operationId": "decide",
-        "summary": "Decide a checkout, once for each key",
+        "summary": "Decide a checkout, once per key",
         "security": _MERCHANTS,
         "parameters": [
-            _header("Idempotency-Key", "The same key always gets the same answer.", key, required=True),
+            _header("Idempotency-Key", "Requests with the same key get the same answer.", key, required=True),
             _version_header(),
             _header(
                 REPLAY_HEADER,
@@ -192,11 +192,11 @@ def _decide() -> Schema:
 def _show_decision() -> Schema:
     return {
         "operationId": "showDecision",
-        "summary": "A merchant's own decision, as it was answered",
+        "summary": "A merchant's own decision, as answered",
         "security": _MERCHANTS,
         "parameters": [_id(), _version_header()],
         "responses": {
-            "200": _success("The bytes that POST answered.", "DecisionBody"),
+            "200": _success("The bytes of the original answer.", "DecisionBody"),
             **_problems(GATEWAY, _MERCHANT, _VERSIONED, _STORED),
         },
     }
@@ -219,7 +219,7 @@ def _publish() -> Schema:
 def _show_record() -> Schema:
     return {
         "operationId": "showRecord",
-        "summary": "Everything that is kept of a decision, for the lender",
+        "summary": "The whole stored decision, for the lender",
         "security": _SIGNED,
         "parameters": [_id()],
         "responses": {
@@ -236,7 +236,7 @@ def _id() -> Schema:
 
 def _version_header() -> Schema:
     schema = {"type": "string", "enum": [API_VERSION]}
-    return _header(VERSION_HEADER, "Left out, it is the one that there is.", schema)
+    return _header(VERSION_HEADER, "Default: the only version.", schema)
 
 
 def _header(name: str, description: str, schema: Schema, *, required: bool = False) -> Schema:
@@ -256,7 +256,7 @@ def _success(description: str, name: str, headers: Mapping[str, Schema] | None =
 
 
 def _problems(*sources: Mapping[int, Iterable[str]]) -> dict[str, Schema]:
-    """One response a status, with the codes that it may carry."""
+    """One response per status, with its problem codes."""
     codes: dict[int, list[str]] = {}
     for source in sources:
         for status, named in source.items():
@@ -269,14 +269,14 @@ def _problem(status: int, codes: list[str]) -> Schema:
         "allOf": [_ref("Problem")],
         "properties": {"status": {"const": status}, "code": {"enum": codes}},
     }
-    found: Schema = {
+    response: Schema = {
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": described}},
     }
     if status in _RETRYABLE:
         seconds = {"type": "string", "pattern": "^[0-9]+$"}
-        found["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
-    return found
+        response["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
+    return response
 
 
 def _ref(name: str) -> Schema:
@@ -284,14 +284,14 @@ def _ref(name: str) -> Schema:
 
 
 def _schemas() -> Schema:
-    """The contracts' schemas, with what their types cannot say."""
+    """Schemas of the contracts, with constraints that their types cannot express."""
     types = (Checkout, DecisionBody, DecisionRecordBody, EventBatch, Accepted, Problem)
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     checkout, event = schemas["Checkout"]["properties"], schemas["EventBody"]["properties"]
     checkout["currency"] = {
         "type": "string",
         "enum": sorted(EXPONENTS),
-        "description": "ISO 4217. Amounts are in its minor unit, of so many decimals as x-exponents says.",
+        "description": "ISO 4217. Amounts are in its minor unit; x-exponents gives its decimals.",
         "x-exponents": dict(sorted(EXPONENTS.items())),
     }
     checkout["total"]["description"] = (
@@ -309,7 +309,7 @@ def _schemas() -> Schema:
 
 
 def text() -> str:
-    """The document as it is committed."""
+    """The document as JSON text."""
     return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
 
 

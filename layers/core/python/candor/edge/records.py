@@ -1,4 +1,4 @@
-"""Stored decisions as they are asked for: the merchant's own answer again, and the whole record for the lender."""
+"""Read access to stored decisions: the merchant's own answer, and the whole record for the lender."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ID = re.compile(r"dec_[a-z2-7]{26}", re.ASCII)
 
 
 class Decisions(Protocol):
-    """Where decisions are kept."""
+    """Store of decisions."""
 
     def get(self, decision_id: str) -> StoredDecision | None:
         """The stored decision, or None. Raises `StoreUnavailable`."""
@@ -30,9 +30,10 @@ class _Mode(msgspec.Struct):
 
 
 def own_answer(request: Request, decisions: Decisions) -> bytes:
-    """The bytes that a merchant was answered with, by the id in the path.
+    """The stored answer, byte for byte, by the id in the path.
 
-    Raises `InvalidInput`: who asks with another merchant's key, or a test key for a live decision, learns nothing.
+    Raises `InvalidInput`; the error for another merchant's decision, or of the other mode, equals that for an unknown
+    id.
     """
     merchant_id = request.authorizer.get("merchant_id")
     if not merchant_id:
@@ -45,13 +46,13 @@ def own_answer(request: Request, decisions: Decisions) -> bytes:
 
 
 def whole_record(request: Request, decisions: Decisions, definitions: Definitions) -> bytes:
-    """Everything that is kept of a decision, by the id in the path: answer and record as stored, features by name.
+    """The whole stored decision, by the id in the path: answer and record as stored, features by name.
 
     Raises `InvalidInput`.
     """
     stored = _stored(request, decisions)
     try:
-        features = _named(parse_record(stored.record), definitions)
+        features = _features_by_name(parse_record(stored.record), definitions)
     except (msgspec.DecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise StoreUnavailable("the stored record is of another shape") from error
     return msgspec.json.encode(
@@ -77,7 +78,7 @@ def _unknown() -> InvalidInput:
     return InvalidInput("decision_not_found", "No decision that you may see has this id.", "id")
 
 
-def _named(decision: Decision, definitions: Definitions) -> dict[str, Any] | None:
+def _features_by_name(decision: Decision, definitions: Definitions) -> dict[str, Any] | None:
     named = (key.partition("#")[0].partition("@") for key in decision.vector.versions)
     try:
         made_with = definitions.serving({name: version for name, _, version in named})

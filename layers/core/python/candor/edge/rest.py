@@ -1,4 +1,4 @@
-"""API Gateway's REST proxy events: what a request says, and answers as JSON or RFC 9457 problems."""
+"""API Gateway's REST proxy events: requests, and responses as JSON or RFC 9457 problems."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from candor.errors import InvalidInput
 
 PROBLEM_TYPE = "https://candor.example/problems/"
 API_VERSION = "2026-11-01"
-"""The one dated version that is spoken; without the header a caller is answered in it."""
+"""The only supported version, and the default without the header."""
 
 VERSION_HEADER = "Api-Version"
 STATUS_OF = {
@@ -27,13 +27,13 @@ STATUS_OF = {
     "decision_not_found": 404,
     "body_too_large": 413,
 }
-"""HTTP status by problem code; everything else about the input is 422."""
+"""HTTP status by problem code; other input errors are 422."""
 
 Response = dict[str, Any]
 
 
 class Request:
-    """One proxy event, read once."""
+    """A proxy event."""
 
     def __init__(self, event: Mapping[str, Any]) -> None:
         self._event = event
@@ -42,17 +42,17 @@ class Request:
         self.authorizer: Mapping[str, str] = event["requestContext"].get("authorizer") or {}
 
     def header(self, name: str) -> str | None:
-        """The header's value, whatever its case; None if it is not there."""
+        """Value of a header, by its name in any case; None if absent."""
         return self._headers.get(name.lower())
 
     @property
     def caller(self) -> str:
-        """ARN of who signed the request; empty where a merchant's key did."""
+        """ARN of the IAM identity that signed the request; empty for merchant keys."""
         identity = self._event["requestContext"].get("identity") or {}
         return identity.get("userArn") or ""
 
     def parameter(self, name: str) -> str:
-        """A part of the path by its name in the route; empty if the route has none of that name."""
+        """Path parameter by its name in the route; empty if absent."""
         return (self._event.get("pathParameters") or {}).get(name) or ""
 
     def body(self) -> bytes:
@@ -65,7 +65,7 @@ class Request:
 
 
 def check_version(request: Request) -> None:
-    """Refuse a version of the API that is not spoken. Raises `InvalidInput`."""
+    """Raise `InvalidInput` for an unsupported API version."""
     if request.header(VERSION_HEADER) not in (None, API_VERSION):
         raise InvalidInput(
             "unknown_api_version", f"Leave Api-Version out, or send {API_VERSION}.", VERSION_HEADER
@@ -73,7 +73,7 @@ def check_version(request: Request) -> None:
 
 
 def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON answer, in the version of the API that is spoken."""
+    """A JSON response with the API version header."""
     return {
         "statusCode": status,
         "headers": {"Content-Type": "application/json", VERSION_HEADER: API_VERSION, **(headers or {})},
@@ -82,13 +82,13 @@ def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -
 
 
 def refusal(error: InvalidInput, request_id: str) -> Response:
-    """The problem that tells a caller what to mend."""
+    """The problem response of an input error."""
     return problem(STATUS_OF.get(error.code, 422), error.code, error.detail, request_id, error.field)
 
 
 def problem(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Response:
-    """RFC 9457 problem details as an answer; 503 tells when to come back."""
-    from http import HTTPStatus  # only who was refused pays for it
+    """RFC 9457 problem details as a response; 503 carries Retry-After."""
+    from http import HTTPStatus  # imported for problems alone, off the cold start
 
     body = Problem(PROBLEM_TYPE + code, HTTPStatus(status).phrase, status, detail, code, field, request_id)
     headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": "1"} if status == 503 else {})

@@ -1,4 +1,4 @@
-"""What a scorer's sandbox keeps from request to request, built once, and made fresh again where it was restored from a snapshot."""
+"""State of a scorer's sandbox across requests: built once, renewed after a restore from a snapshot."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from candor.decide import Decider
 from candor.errors import StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.regulation import Profile
-from candor.store.scorer import BundleSource, HotStore, read_secret
+from candor.store.scorer import BundleSource, ScorerStore, read_secret
 from candor.store.signed.credentials import lease
 from candor.updates import Retention
 
 RENEW_BEFORE = 5 * MINUTE
-"""How long before they expire credentials are fetched anew."""
+"""Margin (ms) before expiry at which credentials are fetched anew."""
 
 
-class Lender(NamedTuple):
-    """What the lender declares."""
+class LenderDeclarations(NamedTuple):
+    """The lender's declarations that a scorer needs."""
 
     definitions: Definitions
     policy: dict[str, Any]
@@ -34,30 +34,30 @@ class Lender(NamedTuple):
 class Scorer:
     """One sandbox's decider and connections. Not thread-safe: a sandbox serves one request at a time."""
 
-    def __init__(self, lender: Lender, clock: Clock, on_failure: OnFailure) -> None:
+    def __init__(self, lender: LenderDeclarations, clock: Clock, on_failure: OnFailure) -> None:
         self._lender = lender
         self._clock = clock
         self._on_failure = on_failure
-        self._store: HotStore | None = None
+        self._store: ScorerStore | None = None
         self._bundles: BundleSource | None = None
         self._decider: Decider | None = None
         self._renew_at = inf
 
     def decider(self) -> Decider:
-        """Everything that outlives a request; built by the first one, so that a failure is answered, not a crash.
+        """The decider, built on the first request so that a failure becomes a response instead of a crash.
 
         Raises `StoreUnavailable`.
         """
         if self._decider is None:
-            self._decider = self._built()
+            self._decider = self._build()
         elif self._clock.now_ms() >= self._renew_at:
             self.renew()
         return self._decider
 
     def prepare(self) -> None:
-        """Before a snapshot: all that a request needs is in memory, and no connection is open.
+        """Before a snapshot: load everything into memory, and close all connections.
 
-        What cannot be reached now is left to the first request.
+        Failures are left to the first request.
         """
         try:
             self.decider()
@@ -66,9 +66,9 @@ class Scorer:
         self.close()
 
     def restored(self) -> None:
-        """After a snapshot was restored: nothing random, nothing secret and no clock is shared with other sandboxes.
+        """After a restore: fresh random state, credentials and AWS clock, which snapshots must not share.
 
-        Connected again, with the champion of now; what cannot be reached is left to the first request.
+        Reconnects and loads the current champion; failures are left to the first request.
         """
         random.seed()
         self._renew_at = -inf
@@ -78,26 +78,26 @@ class Scorer:
             self._on_failure("", error)
 
     def renew(self) -> None:
-        """Fresh credentials, over new connections, by our own clock."""
+        """Fetch credentials and use them on new connections."""
         credentials, expires_at = lease()
-        for connected in (self._store, self._bundles):
-            if connected is not None:
-                connected.renew(credentials)
+        for client in (self._store, self._bundles):
+            if client is not None:
+                client.renew(credentials)
         self._renew_at = expires_at - RENEW_BEFORE
 
     def close(self) -> None:
-        """Give the connections back; the next request opens others."""
-        for connected in (self._store, self._bundles):
-            if connected is not None:
-                connected.close()
+        """Close the connections; the next request opens new ones."""
+        for client in (self._store, self._bundles):
+            if client is not None:
+                client.close()
 
-    def _built(self) -> Decider:
+    def _build(self) -> Decider:
         region, (credentials, expires_at) = os.environ["AWS_REGION"], lease()
         id_key = read_secret(os.environ["DECISION_KEY_SECRET"], region, credentials)
         self._bundles = BundleSource(
             region=region, bucket=os.environ["BUNDLES_BUCKET"], credentials=credentials
         )
-        self._store = HotStore(
+        self._store = ScorerStore(
             region=region,
             features=os.environ["FEATURES_TABLE"],
             synchronous=os.environ["SYNCHRONOUS_TABLE"],
@@ -105,7 +105,7 @@ class Scorer:
             registry=os.environ["REGISTRY_TABLE"],
             credentials=credentials,
         )
-        ready = Decider(
+        decider = Decider(
             definitions=self._lender.definitions,
             store=self._store,
             champions=Champions(self._lender.definitions, self._bundles.load, self._clock, self._on_failure),
@@ -116,17 +116,17 @@ class Scorer:
             retention_days=int(os.environ["DECISION_RETENTION_DAYS"]),
             retention=Retention(int(os.environ["REDELIVERY_HORIZON_DAYS"]) * DAY),
         )
-        ready.warm_up()
+        decider.warm_up()
         self._renew_at = expires_at - RENEW_BEFORE
-        gc.freeze()  # what a sandbox keeps for good is 16,000 objects: walking them costs a request 1.4 ms
-        return ready
+        gc.freeze()  # 16,000 permanent objects: walking them costs a request 1.4 ms
+        return decider
 
 
 def register(before: Callable[[], None], after: Callable[[], None]) -> None:
-    """Have Lambda call these around a snapshot, where it makes any."""
+    """Register hooks before a snapshot and after a restore, where Lambda supports them."""
     try:
         import snapshot_restore_py
     except ModuleNotFoundError:
-        return  # it is there in Lambda's own runtime alone
+        return  # only Lambda's own runtime has it
     snapshot_restore_py.register_before_snapshot(before)
     snapshot_restore_py.register_after_restore(after)

@@ -1,4 +1,4 @@
-"""Shadows: what other bundles would have said of a decision that was made. They decide nothing."""
+"""Shadow scoring: other bundles score recorded decisions, without effect on them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import msgspec
 
 from candor.decision import Decision
-from candor.underwriting import Judge, judge
+from candor.underwriting import LoadedBundle, assess
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One shadow's word on one decision. `outcome` is by the shadow's own policy."""
+class ShadowScore(msgspec.Struct, frozen=True):
+    """Score and outcome of one shadow for one decision. `outcome` is by the shadow's own policy."""
 
     id: str
     bundle: str
@@ -19,10 +19,10 @@ class Line(msgspec.Struct, frozen=True):
     outcome: str
 
 
-def shadow_lines(decision: Decision, shadows: Iterable[Judge]) -> list[bytes]:
-    """One line for each shadow, of the vector in the record.
+def shadow_lines(decision: Decision, shadows: Iterable[LoadedBundle]) -> list[bytes]:
+    """One JSON line per shadow, from the recorded vector.
 
-    A shadow of other definitions is passed over: the record does not hold its features.
+    Shadows of other definitions are skipped: the record does not hold their features.
     """
     return [
         msgspec.json.encode(_line(decision, shadow))
@@ -31,7 +31,9 @@ def shadow_lines(decision: Decision, shadows: Iterable[Judge]) -> list[bytes]:
     ]
 
 
-def _line(decision: Decision, shadow: Judge) -> Line:
+def _line(decision: Decision, shadow: LoadedBundle) -> ShadowScore:
     features = shadow.bundle.features
-    found = judge(shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen)
-    return Line(decision.id, shadow.sha, found.score, found.outcome)
+    assessment = assess(
+        shadow, shadow.policy, decision.request, features, decision.vector, unseen=decision.unseen
+    )
+    return ShadowScore(decision.id, shadow.sha, assessment.score, assessment.outcome)

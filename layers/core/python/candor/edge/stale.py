@@ -1,4 +1,4 @@
-"""The queue of stale items: the updater names them, and a worker heals them."""
+"""Queue of stale items, from the updater to the healing worker."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from candor.errors import InvalidInput
 
 MESSAGES_PER_CALL: Final = 10
 BYTES_PER_CALL: Final = 1 << 20
-"""What SQS's SendMessageBatch takes."""
+"""Limits of SQS's SendMessageBatch."""
 
 
 class StaleItem(msgspec.Struct, frozen=True):
-    """An item that is not exact, by its key, and the moment (ms) since when it is known to be so."""
+    """A stale item by its key, and since when it is known to be stale (ms)."""
 
     key: str
     since: int
 
 
 def parse_stale_item(body: bytes) -> StaleItem:
-    """A message's body → the item. Raises InvalidInput, without the body's content."""
+    """A message's body → StaleItem. Raises `InvalidInput`, which never repeats the body."""
     try:
         return msgspec.json.decode(body, type=StaleItem)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -32,22 +32,22 @@ def parse_stale_item(body: bytes) -> StaleItem:
 
 
 class StaleQueue:
-    """Sends to the queue at `url` by boto3's `send_message_batch`."""
+    """The queue at `url`, written by boto3's `send_message_batch`."""
 
     def __init__(self, send_message_batch: Callable[..., Any], url: str) -> None:
         self._send_message_batch, self._url = send_message_batch, url
 
     def send(self, items: Iterable[StaleItem], delay_s: int = 0) -> int:
-        """Queue items, to be received after `delay_s` at the earliest; the number of those that the queue goes on refusing.
+        """Queue items with a delay of `delay_s`; returns the number of items that failed in every attempt.
 
-        botocore's errors pass through.
+        botocore's errors propagate.
         """
         bodies = [msgspec.json.encode(item).decode() for item in items]
         send = partial(self._send, delay_s)
         return len(deliver(send, bodies, len, most=MESSAGES_PER_CALL, limit=BYTES_PER_CALL))
 
     def _send(self, delay_s: int, bodies: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        """The result of each message, in order."""
+        """Result entries of the messages, in order."""
         entries = [
             {"Id": str(place), "MessageBody": body, "DelaySeconds": delay_s}
             for place, body in enumerate(bodies)

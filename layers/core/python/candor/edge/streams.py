@@ -1,8 +1,8 @@
-"""Table streams → the archive's lines and the platform's own events.
+"""Table streams → archive lines and the platform's own events.
 
-A function gets a batch of stream records in the order of their writes. What it makes of a record is kept by the
-record's place in the batch, so that the first one that failed can be named: Lambda then comes back with it and with
-all that follow. Lines may thus be written more than once; readers know a commit by its version and a decision by its id.
+A function receives a batch of stream records in write order. Results are keyed by a record's position in the batch,
+so that the first failure can be reported: Lambda then redelivers it and all that follow. Lines may thus be written
+more than once; readers deduplicate commits by version and decisions by id.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from candor.errors import InvalidInput
 
 RECORDS_PER_CALL: Final = 500
 BYTES_PER_CALL: Final = 4 << 20
-"""What Firehose's PutRecordBatch takes."""
+"""Limits of Firehose's PutRecordBatch."""
 
 RECORD_BYTES: Final = 256 << 10
-"""Lines share a Firehose record up to this size: each record is billed as full units of 5 KB."""
+"""Largest Firehose record into which lines are joined: records are billed in units of 5 KB."""
 
 Record = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class _Commit(msgspec.Struct, omit_defaults=True):
+class _CommitLine(msgspec.Struct, omit_defaults=True):
     key: str
     birth: int
     n: int
@@ -42,24 +42,24 @@ class _Commit(msgspec.Struct, omit_defaults=True):
     healing: bool = False
 
 
-class _Decision(msgspec.Struct):
+class _DecisionLine(msgspec.Struct):
     id: str
     q: int
     record: msgspec.Raw
 
 
 def commit_line(record: Record) -> bytes | None:
-    """The log's line of one commit of a feature item; None for markers, tombstones and what was removed.
+    """The commit log's line of one commit of a feature item; None for markers, tombstones and removals.
 
-    A tombstone is version 0: it took nothing in, and its key would write the erased token into the log.
+    A tombstone is version 0: it holds no event, and its key would write the erased token into the log.
 
-    Raises `InvalidInput` if the item lacks what a commit writes.
+    Raises `InvalidInput` if an attribute of a commit is missing.
     """
     image = record["dynamodb"].get("NewImage")
     if image is None or image.get("vn", {"N": "0"}) == {"N": "0"}:
         return None
     with _reading():
-        line = _Commit(
+        line = _CommitLine(
             key=image["pk"]["S"],
             birth=int(image["vb"]["N"]),
             n=int(image["vn"]["N"]),
@@ -75,16 +75,16 @@ def commit_line(record: Record) -> bytes | None:
 
 
 def decision_line(record: Record) -> bytes:
-    """The archive's line of one new decision. Raises `InvalidInput` if the item lacks id, moment or record."""
+    """The archive's line of a new decision. Raises `InvalidInput` if id, moment or record is missing."""
     with _reading():
         image = record["dynamodb"]["NewImage"]
         raw = msgspec.Raw(decision_record(record))
-        line = _Decision(id=image["pk"]["S"], q=int(image["q"]["N"]), record=raw)
+        line = _DecisionLine(id=image["pk"]["S"], q=int(image["q"]["N"]), record=raw)
     return msgspec.json.encode(line)
 
 
 def decision_record(record: Record) -> bytes:
-    """The decision record of a new decision as it was written, one JSON object. Raises `InvalidInput`."""
+    """The record of a new decision as stored, one JSON object. Raises `InvalidInput`."""
     with _reading():
         raw = _bytes(record["dynamodb"]["NewImage"]["r"])
         msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
@@ -92,7 +92,7 @@ def decision_record(record: Record) -> bytes:
 
 
 def decision_of(record: Record) -> Decision:
-    """The new decision that a record tells of. Raises `InvalidInput`."""
+    """The new decision in a stream record. Raises `InvalidInput`."""
     raw = decision_record(record)
     try:
         return parse_record(raw)
@@ -106,7 +106,7 @@ def _bytes(attribute: Mapping[str, str]) -> bytes:
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Every way in which an image can be unreadable becomes `InvalidInput`, without its content."""
+    """Convert every decoding error of an image to `InvalidInput`, without its content."""
     try:
         yield
     except KeyError as missing:
@@ -115,33 +115,33 @@ def _reading() -> Iterator[None]:
         raise InvalidInput("unreadable_record", "An attribute is of another shape.") from None
 
 
-def readable(
-    records: Sequence[Record], read: Callable[[Record], T | None]
+def parse_records(
+    records: Sequence[Record], parse: Callable[[Record], T | None]
 ) -> tuple[dict[int, T], dict[int, InvalidInput]]:
-    """What `read` makes of the records, by place, where it is not None; and of which it can make nothing, and why."""
-    found: dict[int, T] = {}
+    """Results of `parse` that are not None, and its errors, both by the record's position."""
+    parsed: dict[int, T] = {}
     refused: dict[int, InvalidInput] = {}
     for place, record in enumerate(records):
         try:
-            made = read(record)
+            value = parse(record)
         except InvalidInput as reason:
             refused[place] = reason
             continue
-        if made is not None:
-            found[place] = made
-    return found, refused
+        if value is not None:
+            parsed[place] = value
+    return parsed, refused
 
 
 def archive(put_record_batch: Callable[..., Any], stream: str, lines: Mapping[int, bytes]) -> set[int]:
-    """Append lines to a delivery stream by boto3's `put_record_batch`; the places of those that it refused.
+    """Append lines to a delivery stream by boto3's `put_record_batch`; returns the positions of those that failed.
 
-    Of lines that share a record only the first is named.
+    Of lines joined into one record only the first is reported.
     """
 
     def send(page: list[tuple[int, bytes]]) -> Sequence[Mapping[str, Any]]:
         data = [{"Data": body} for _, body in page]
-        answer = put_record_batch(DeliveryStreamName=stream, Records=data)
-        results: Sequence[Mapping[str, Any]] = answer["RequestResponses"]
+        response = put_record_batch(DeliveryStreamName=stream, Records=data)
+        results: Sequence[Mapping[str, Any]] = response["RequestResponses"]
         return results
 
     records = list(_packed(lines))
@@ -150,7 +150,7 @@ def archive(put_record_batch: Callable[..., Any], stream: str, lines: Mapping[in
 
 
 def _packed(lines: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines joined into records, each with the place of its first; the stream itself ends every record's last line."""
+    """Lines joined into records, each with the position of its first. The stream appends the final newline."""
     first, held, size = 0, list[bytes](), 0
     for place, line in lines.items():
         if held and size + len(line) >= RECORD_BYTES:
@@ -164,8 +164,8 @@ def _packed(lines: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
         yield first, b"\n".join(held)
 
 
-def letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
-    """A record that can never be read, as a message to the dead-letter queue: its name and the reason, not its content."""
+def dead_letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
+    """Dead-letter message for an unreadable record: its sequence number, keys and error, without its content."""
     change = record["dynamodb"]
     body = {
         "stream": record["eventSourceARN"],
@@ -179,8 +179,8 @@ def letter(record: Record, reason: InvalidInput) -> dict[str, Any]:
     }
 
 
-def come_back(records: Sequence[Record], failed: Collection[int]) -> dict[str, Any]:
-    """The partial batch response: Lambda delivers again from the first place that failed, or goes on."""
+def batch_failures(records: Sequence[Record], failed: Collection[int]) -> dict[str, Any]:
+    """Partial batch response: Lambda redelivers from the first failed position, if any."""
     if not failed:
         return {"batchItemFailures": []}
     return {"batchItemFailures": [{"itemIdentifier": records[min(failed)]["dynamodb"]["SequenceNumber"]}]}

@@ -1,6 +1,6 @@
-"""The scorer's log lines, one a decision: metrics in CloudWatch's embedded format, no personal data.
+"""The scorer's log lines, one per decision: metrics in CloudWatch's embedded format, no personal data.
 
-Powertools does this everywhere else; on the scorer its import alone is over the cold-start budget (ADR 0003).
+The other functions use Powertools; on the scorer its import alone exceeds the cold-start budget (ADR 0003).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAMESPACE = "Candor"
 
 
 _UNITS = {"LatencyMs": "Milliseconds"}
-"""Of what is no count."""
+"""Units of metrics that are not counts."""
 
 
 def _metrics(now_ms: int, stage: str, values: Mapping[str, float]) -> dict[str, object]:
@@ -33,14 +33,14 @@ def _metrics(now_ms: int, stage: str, values: Mapping[str, float]) -> dict[str, 
 
 @lru_cache(maxsize=8)
 def _declared(names: tuple[str, ...]) -> msgspec.Raw:
-    """What tells CloudWatch which members are metrics: the same in every line of a kind."""
+    """CloudWatch's metric directives, cached: they are equal in all lines of a kind."""
     metrics = [{"Name": name, "Unit": _UNITS.get(name, "Count")} for name in names]
-    found = [{"Namespace": NAMESPACE, "Dimensions": [["service", "stage"]], "Metrics": metrics}]
-    return msgspec.Raw(msgspec.json.encode(found))
+    directives = [{"Namespace": NAMESPACE, "Dimensions": [["service", "stage"]], "Metrics": metrics}]
+    return msgspec.Raw(msgspec.json.encode(directives))
 
 
 def decision_line(decision: Decision, stage: str, clock: Clock, latency_ms: float) -> dict[str, object]:
-    """What is told about one new decision."""
+    """Log line of a new decision."""
     values = {
         "Decisions": 1,
         "Approved": int(decision.outcome == "approved"),
@@ -58,17 +58,17 @@ def decision_line(decision: Decision, stage: str, clock: Clock, latency_ms: floa
 
 
 def bundle_line(sha: str, error: CandorError, stage: str, clock: Clock) -> dict[str, object]:
-    """What is told about a bundle that should serve and cannot: its name and the cause."""
+    """Log line of a bundle that cannot serve: its name and the cause."""
     line = _metrics(clock.now_ms(), stage, {"BundlesFailed": 1})
     return line | {"bundle": sha, "cause": f"{type(error).__name__}: {error}"}
 
 
 def failure_line(code: str, status: int, request_id: str, stage: str, clock: Clock) -> dict[str, object]:
-    """What is told about a request that was not decided: its code, never its content."""
+    """Log line of a request that was not decided: its code, never its content."""
     line = _metrics(clock.now_ms(), stage, {"Problems": 1, "Unwritable": int(status == 503)})
     return line | {"code": code, "status": status, "request_id": request_id}
 
 
 def emit(line: Mapping[str, object]) -> None:
-    """One JSON line on standard output."""
+    """Write a JSON line to standard output."""
     sys.stdout.write(msgspec.json.encode(line).decode() + "\n")

@@ -1,7 +1,7 @@
 """Aggregations: one algebra for the online item, the offline engine and the documentation.
 
-``prepare(event)`` takes from an event what the aggregation needs, ``update`` and ``merge`` combine partials in any
-order, ``summary`` reduces a partial to exact integers and ``value`` finalises them. The offline engine computes
+``prepare(event)`` extracts the aggregation's input from an event, ``update`` and ``merge`` combine partials in any
+order, ``summary`` reduces a partial to exact integer parts and ``value`` finalises them. The offline engine computes
 the same parts set-based and calls the same ``value``: equal parts give equal bits.
 
 Partials are JSON-like (ints, lists, None), so an item's codec needs nothing more. The shape of the algebra follows
@@ -25,42 +25,42 @@ from candor.features.predicates import Predicate, Spec
 from candor.features.windows import Window
 
 Input = tuple[int, str, Any]
-"""What update sees of one event: (occurred_at ms, event id, prepared value)."""
+"""Input of `update`: (occurred_at ms, event id, prepared value)."""
 
 Inputs = tuple[Sequence[int], Sequence[str], Sequence[Any]]
-"""What update_all sees of one or more events, column by column."""
+"""Input of `update_all`: one or more events, column by column."""
 
 Parts = Sequence[int | None]
 
 NAN = math.nan
 
 NUMBER, WIDE, WIDEST = 9, 16, 23
-"""Most bytes of a stored integer: of 64 bits, of a sum of 2⁴⁰ of those, of a sum of so many of their squares."""
+"""Upper bound on the bytes of a stored integer: of 64 bits, of a sum of 2⁴⁰ such, of a sum of as many squares."""
 
 LIST, FEW = 3, 1
-"""Most bytes in front of a stored list's members; of at most 15 members."""
+"""Upper bound on the header bytes of a stored list; of one with at most 15 members."""
 
 MOST_ID_BYTES = 64
-"""Events of longer ids (in UTF-8), or unprintable ones, are refused: items keep ids, so these bound their size."""
+"""Longest event id (UTF-8 bytes): items keep ids, so the bound limits their size."""
 
 STORED_EVENT = FEW + NUMBER + (2 + MOST_ID_BYTES) + NUMBER
-"""Most bytes of (occurred_at, event id, integer)."""
+"""Upper bound on the bytes of (occurred_at, event id, integer)."""
 
 REGISTRY: dict[str, type[Aggregation]] = {}
-"""Every aggregation by its operation; the check battery runs over it."""
+"""Aggregations by operation; the property tests cover all of them."""
 
 
 class Aggregation:
-    """Base of all aggregations. ``empty`` is the neutral partial; partials are never mutated."""
+    """Aggregation: a function over the events of a window. ``empty`` is the neutral partial; partials are immutable."""
 
     op: ClassVar[str]
     part_names: ClassVar[tuple[str, ...]]
     kinds: ClassVar[frozenset[str]] = frozenset({"integer"})
-    """Kinds of field that `field` may name."""
+    """Allowed kinds of `field`."""
 
     empty: Any = None
     invertible: bool = False
-    """True if `remove` takes an event out again, whatever came in between."""
+    """True if `remove` exactly inverts `update`, whatever was added in between."""
 
     def __init__(
         self, field: str | None = None, *, where: Predicate | None = None, name: str | None = None
@@ -81,67 +81,67 @@ class Aggregation:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the summary parts, in the order ``value`` takes them."""
+        """Names of the summary parts, in the order that ``value`` expects."""
         return self.part_names
 
     def spec(self) -> list[Any]:
-        """JSON form that is hashed; equal specs may share their partial."""
+        """JSON form for hashing; equal specs may share a partial."""
         return [self.op, self.field, self.filter_spec]
 
     @property
     def filter_spec(self) -> Spec | None:
-        """JSON form of the filter; None where every event passes."""
+        """JSON form of the filter; None without one."""
         return None if self.where is None else self.where.spec()
 
     @property
     def leaves(self) -> tuple[Aggregation, ...]:
-        """Those that look at events themselves; their parts, one after the other, are this one's parts."""
+        """The aggregations that read events; their parts, concatenated, are this one's parts."""
         return (self,)
 
     @property
     def taken(self) -> str:
-        """What ``take`` depends on."""
+        """Key of everything that ``take`` depends on."""
         return repr(self.field)
 
     @property
     def source(self) -> str:
-        """What ``prepare`` depends on; aggregations of the same source share the prepared value."""
+        """Key of everything that ``prepare`` depends on; aggregations of one source share the prepared value."""
         return repr([self.taken, self.filter_spec])
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names of the data fields that ``prepare`` looks at."""
+        """Names of the data fields that ``prepare`` reads."""
         own = frozenset({self.field} if self.field else ())
         return own if self.where is None else own | self.where.fields
 
     def check_window(self, window: Window) -> None:
-        """Raise `DefinitionError` where the aggregation has no meaning, or no bound, over this window."""
+        """Raise `DefinitionError` if the aggregation is undefined or unbounded over this window."""
 
     def prepare(self, event: Event) -> Any:
         """The event's contribution, or None if it does not count (filtered out, field missing)."""
         return None if self.where is not None and not self.where.matches(event) else self.take(event)
 
     def take(self, event: Event) -> Any:
-        """``prepare`` of an event that passes the filter."""
+        """Input of an event that passes the filter."""
         return 1 if self.field is None else event.data.get(self.field)
 
     def update(self, partial: Any, event: Input) -> Any:
-        """Partial with one more event."""
+        """The partial with one more event."""
         raise NotImplementedError  # abstract: each aggregation answers
 
     def remove(self, partial: Any, event: Input) -> Any:
-        """Partial with one event less: the exact inverse of `update`, for invertible aggregations.
+        """The partial without an event: the exact inverse of `update`, for invertible aggregations.
 
-        The event may still be to come: then the partial is negative until `update` meets it.
+        The event may arrive later; until then the partial is negative.
         """
-        raise NotImplementedError  # asked of invertible aggregations alone, and each of them answers
+        raise NotImplementedError  # abstract: called for invertible aggregations alone
 
     def merge(self, left: Any, right: Any) -> Any:
-        """Partial of both; associative and commutative."""
+        """Merged partial; associative and commutative."""
         raise NotImplementedError  # abstract: each aggregation answers
 
     def update_all(self, partial: Any, events: Inputs) -> Any:
-        """``update`` with each of the events."""
+        """``update`` with several events."""
         return functools.reduce(self.update, zip(*events, strict=True), partial)
 
     def merge_all(self, partials: Sequence[Any]) -> Any:
@@ -149,7 +149,7 @@ class Aggregation:
         return functools.reduce(self.merge, partials)
 
     def pack(self, partial: Any) -> Any:
-        """Partial → what the item's codec stores (64-bit integers, text, lists, bytes)."""
+        """Partial → storable form (64-bit integers, text, lists, bytes)."""
         return partial
 
     def unpack(self, stored: Any) -> Any:
@@ -158,22 +158,22 @@ class Aggregation:
 
     def unpack_all(self, stored: Sequence[Any]) -> Sequence[Any]:
         """``unpack`` of each."""
-        return [self.unpack(one) for one in stored]
+        return [self.unpack(partial) for partial in stored]
 
     @property
     def most_taken(self) -> int:
-        """Most bytes that a prepared value takes in an item."""
+        """Upper bound on the stored bytes of a prepared value."""
         return NUMBER
 
     def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
-        """Most bytes that what `pack` gives takes in an item, whatever happens within `span` ms.
+        """Upper bound on the stored bytes of a packed partial of `span` ms.
 
-        `texts` is the number of different texts that a field may have, of those fields that declare it.
+        `texts`: number of distinct texts by field, for fields that declare them.
         """
         return NUMBER
 
     def summary(self, partial: Any, q: int) -> Parts:
-        """Partial → exact integer parts at moment `q` (ms), None where nothing was seen."""
+        """Partial → exact integer parts at moment `q` (ms), None where there was no event."""
         raise NotImplementedError  # abstract: each aggregation answers
 
     def value(self, parts: Parts, q: int) -> float:
@@ -182,7 +182,7 @@ class Aggregation:
 
 
 def narrow(value: int) -> int | bytes:
-    """The integer itself while 64 bits hold it, else its big-endian bytes: sums of squares need more."""
+    """The integer if it fits in 64 bits, else its big-endian bytes (sums of squares)."""
     if -(2**63) <= value < 2**63:
         return value
     return value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
@@ -359,7 +359,7 @@ class Variance(Aggregation):
 
 
 class _Extreme(Aggregation):
-    """Shared by min and max: the partial is the integer itself or None."""
+    """Base of min and max: the partial is the integer or None."""
 
     choose: ClassVar[Any]
 
@@ -367,8 +367,8 @@ class _Extreme(Aggregation):
         return event[2] if partial is None else self.choose(partial, event[2])
 
     def update_all(self, partial: int | None, events: Inputs) -> Any:
-        found = self.choose(events[2])
-        return found if partial is None else self.choose(partial, found)
+        extreme = self.choose(events[2])
+        return extreme if partial is None else self.choose(partial, extreme)
 
     def merge(self, left: int | None, right: int | None) -> Any:
         if left is None or right is None:
@@ -376,8 +376,8 @@ class _Extreme(Aggregation):
         return self.choose(left, right)
 
     def merge_all(self, partials: Sequence[int | None]) -> Any:
-        found = [partial for partial in partials if partial is not None]
-        return self.choose(found) if found else None
+        present = [partial for partial in partials if partial is not None]
+        return self.choose(present) if present else None
 
     def summary(self, partial: int | None, q: int) -> Parts:
         return (partial,)
@@ -403,9 +403,9 @@ class Max(_Extreme):
 
 
 class _Edge(Aggregation):
-    """Shared by first and last: the partial is (occurred_at, event id, value) or None.
+    """Base of first and last: the partial is (occurred_at, event id, value) or None.
 
-    Ties of occurred_at break by event id in code point order, which is also that of UTF-8 bytes and of SQL engines.
+    Ties of occurred_at break by event id in code point order, as UTF-8 bytes and SQL engines order text.
     """
 
     takes_later: ClassVar[bool]
@@ -417,20 +417,20 @@ class _Edge(Aggregation):
         return left if right is None else self._pick(left, right)
 
     def update_all(self, partial: Sequence[Any] | None, events: Inputs) -> Any:
-        # No two events have the same id, so no values are compared.
+        # Event ids are unique, so values are never compared.
         return self._pick(partial, (max if self.takes_later else min)(zip(*events, strict=True)))
 
     def merge_all(self, partials: Sequence[Sequence[Any] | None]) -> Any:
-        found = [partial for partial in partials if partial is not None]
-        return (max if self.takes_later else min)(found, key=moment) if found else None
+        present = [partial for partial in partials if partial is not None]
+        return (max if self.takes_later else min)(present, key=moment) if present else None
 
     def most_bytes(self, span: int, texts: Mapping[str, int]) -> int:
         return STORED_EVENT
 
-    def _pick(self, one: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
-        if one is None:
+    def _pick(self, current: Sequence[Any] | None, other: Sequence[Any]) -> Sequence[Any]:
+        if current is None:
             return other
-        return other if (moment(other) > moment(one)) is self.takes_later else one
+        return other if (moment(other) > moment(current)) is self.takes_later else current
 
     def summary(self, partial: Sequence[Any] | None, q: int) -> Parts:
         return (None if partial is None else partial[2],)
@@ -440,7 +440,7 @@ class _Edge(Aggregation):
 
 
 moment: Callable[[Sequence[Any]], tuple[int, str]] = itemgetter(0, 1)
-"""Order of events; ties of the moment break by id."""
+"""Sort key of events: moment, then id."""
 
 
 class First(_Edge):
@@ -460,7 +460,7 @@ class Last(_Edge):
 
 
 class LastCategory(Last):
-    """Latest value of a text field as its place in `categories`; −1 for any other text, NaN for no events."""
+    """Latest value of a text field as its index in `categories`; −1 for any other text, NaN for no events."""
 
     op = "last_category"
     part_names = ("last_category",)
@@ -507,8 +507,8 @@ class TimeSinceLast(Aggregation):
         return event[0] if partial is None else max(partial, event[0])
 
     def update_all(self, partial: int | None, events: Inputs) -> int | None:
-        found = max(events[0])
-        return found if partial is None else max(partial, found)
+        latest = max(events[0])
+        return latest if partial is None else max(partial, latest)
 
     def merge(self, left: int | None, right: int | None) -> int | None:
         if left is None or right is None:

@@ -1,4 +1,4 @@
-"""The bytes of an item: MessagePack and a CRC-32."""
+"""Item format: MessagePack and a CRC-32."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from candor.features.views import FeatureView
 
 CODEC = 4
 READABLE = (2, 3, CODEC)
-"""Codec 2 had a boolean for `markers` where the flags are, and nothing after it; what was folded showed in its head.
-Codec 3 kept seconds alone in the ring, and voids as rows behind their moment."""
+"""Codec 2 had a boolean `markers` in place of the flags, and no members after it; it was folded if its head was full.
+Codec 3 kept seconds alone in the ring, and voids as rows after their moment."""
 
 _INT64 = struct.Struct(">q")
 _ENCODER = msgspec.msgpack.Encoder()
@@ -29,9 +29,9 @@ def seal(members: list[Any]) -> bytes:
 
 
 def unseal(view: FeatureView, blob: bytes) -> tuple[int, list[Any]]:
-    """Inverse of `seal`: the codec and the members behind codec and definition.
+    """Inverse of `seal`: the codec, and the members after codec and definition.
 
-    Raises `CorruptItem` for anything that `seal` did not write, and for an item of another definition.
+    Raises `CorruptItem` for damaged bytes, and for an item of another definition.
     """
     body, checksum = blob[:-4], blob[-4:]
     if zlib.crc32(body).to_bytes(4, "big") != checksum:
@@ -48,6 +48,6 @@ def unseal(view: FeatureView, blob: bytes) -> tuple[int, list[Any]]:
 
 
 def id_hash(event_id: str) -> int:
-    """64-bit BLAKE2b of an event id, as the ring keeps it."""
-    (found,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
-    return int(found)
+    """64-bit BLAKE2b of an event id, as stored in the ring."""
+    (digest,) = _INT64.unpack(blake2b(event_id.encode(), digest_size=8).digest())
+    return int(digest)

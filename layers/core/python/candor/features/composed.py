@@ -1,4 +1,4 @@
-"""Aggregations made of others: of the latest values or events alone, and of two as a quotient."""
+"""Composed aggregations: over the latest k values or events, and ratios of two aggregations."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from candor.features.aggregations import (
 )
 
 MOST_KEPT = 16
-"""So many events at most may `LastK` keep in each tile."""
+"""Largest `k` of `LastK`: it keeps as many events in each tile."""
 
 NO_VALUE = False
-"""What is prepared of an event that counts although it lacks the field; None is prepared of one that does not count."""
+"""Prepared value of an event that counts but lacks the field; None is that of an event that does not count."""
 
 
 class LastK(Aggregation):
     """A sum, mean, variance, minimum or maximum of the latest `k` values of a field: `LastK(Mean("days_late"), 3)`.
 
-    `over="values"` looks at events that pass the filter and have the field, `over="events"` at the latest `k` that pass the
-    filter, of which those without the field add nothing. Of amounts 100, 20, missing and 3, `LastK(Sum("amount"), 2)` is 23, and 3
-    with `over="events"`. Fewer than `k` are all taken. Ties break by event id, as for `Last`.
+    `over="values"` takes the latest `k` events that pass the filter and have the field; `over="events"` the latest
+    `k` that pass the filter, where those without the field add nothing. Of amounts 100, 20, missing and 3,
+    `LastK(Sum("amount"), 2)` is 23, and 3 with `over="events"`. Fewer than `k` events are all taken. Ties break by
+    event id, as for `Last`.
     """
 
     op = "last_k"
@@ -61,7 +62,7 @@ class LastK(Aggregation):
 
     @property
     def _named(self) -> list[str]:
-        """What tells the other kind from the first one, whose names and hashes are older than it."""
+        """Suffix of `over="events"`; `over="values"` has none, since its names and hashes are older."""
         return ["events"] if self.over == "events" else []
 
     @property
@@ -141,17 +142,17 @@ class Ratio(Aggregation):
         return None if pair == [None, None] else pair
 
     def update(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
-        at, event_id, (one, other) = event
+        at, event_id, (dividend, divisor) = event
         return (
-            partial[0] if one is None else self.of.update(partial[0], (at, event_id, one)),
-            partial[1] if other is None else self.to.update(partial[1], (at, event_id, other)),
+            partial[0] if dividend is None else self.of.update(partial[0], (at, event_id, dividend)),
+            partial[1] if divisor is None else self.to.update(partial[1], (at, event_id, divisor)),
         )
 
     def remove(self, partial: Sequence[Any], event: Input) -> Sequence[Any]:
-        at, event_id, (one, other) = event
+        at, event_id, (dividend, divisor) = event
         return (
-            partial[0] if one is None else self.of.remove(partial[0], (at, event_id, one)),
-            partial[1] if other is None else self.to.remove(partial[1], (at, event_id, other)),
+            partial[0] if dividend is None else self.of.remove(partial[0], (at, event_id, dividend)),
+            partial[1] if divisor is None else self.to.remove(partial[1], (at, event_id, divisor)),
         )
 
     def merge(self, left: Sequence[Any], right: Sequence[Any]) -> Sequence[Any]:

@@ -1,8 +1,8 @@
-"""Aggregations that look at how old events are at the moment that is asked: decayed sums and rates of change.
+"""Aggregations by the age of events at the moment of the query: decayed sums and rates of change.
 
-Their partials are sums by bucket of time: a list of (number of the bucket, exact integer), ascending, without zeros. A
-bucket's weight or side is known at the moment `q` alone; all that is added up is integers, so no order changes a bit.
-The bounds on windows bound the number of buckets, and with it the partial.
+Partials are sums by time bucket: a list of (bucket number, exact integer), ascending, without zeros. A bucket's
+weight or side depends on the moment `q`; sums are of integers, so the order of events changes no bit. The bounds on
+windows limit the number of buckets, and so the size of a partial.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Buckets = Sequence[tuple[int, int]]
 
 BUCKETS_PER_HALF_LIFE = 8
 MOST_HALF_LIVES = 16
-"""So many half-lives at most may a window hold: what lies further back weighs less than 1/65536."""
+"""Longest window in half-lives: older events weigh less than 1/65536."""
 
 MOST_PERIODS = 4
-"""So many periods at most may the window of a rate of change hold, of which two are compared."""
+"""Longest window of a rate of change in periods, of which two are compared."""
 
 UNIT = 1 << 32
-"""Weight of an event of this very moment."""
+"""Weight of an event of age 0."""
 
 
 class _Bucketed(Aggregation):
-    """Shared by both: sums by bucket of `step` ms."""
+    """Base of both: sums by bucket of `step` ms."""
 
     empty = ()
     invertible = True
@@ -75,7 +75,7 @@ class _Bucketed(Aggregation):
         return LIST + buckets * (NUMBER + WIDE)
 
     def pack(self, partial: Buckets) -> Any:
-        """Flat, and each bucket as its distance from the one before."""
+        """Flat list, with delta-encoded bucket numbers."""
         steps = (later - earlier for earlier, later in pairwise((0, *(bucket for bucket, _ in partial))))
         sums = (narrow(amount) for _, amount in partial)
         return list(chain.from_iterable(zip(steps, sums, strict=True)))
@@ -93,19 +93,19 @@ def _added(partial: Buckets, bucket: int, amount: int) -> Buckets:
     return [*partial[:place], *([(bucket, amount)] if amount else []), *partial[after:]]
 
 
-def _summed(found: Iterable[tuple[int, int]]) -> Buckets:
+def _summed(amounts: Iterable[tuple[int, int]]) -> Buckets:
     sums: defaultdict[int, int] = defaultdict(int)
-    for bucket, amount in found:
+    for bucket, amount in amounts:
         sums[bucket] += amount
     return [(bucket, sums[bucket]) for bucket in sorted(sums) if sums[bucket]]
 
 
 class DecayedSum(_Bucketed):
-    """Sum of an integer field in which an event counts half as much with every `half_life` of its age; 0 for no events.
+    """Exponentially decayed sum of an integer field: weights halve with every `half_life` of age; 0 for no events.
 
-    Age is counted in whole eighths of the half-life, on a fixed grid: ⌊q/g⌋ − ⌊occurred_at/g⌋ steps of g = half_life/8, which
-    is whole milliseconds for every half-life that can be written. The weight of age k is 2^(−k/8), rounded to 32 binary digits.
-    Windows hold at most 16 half-lives.
+    Age is in whole eighths of the half-life on a fixed grid: ⌊q/g⌋ − ⌊occurred_at/g⌋ steps of g = half_life/8, which
+    is a whole number of milliseconds for every valid half-life. The weight of age k is 2^(−k/8), rounded to 32 binary
+    digits. Windows hold at most 16 half-lives.
     """
 
     op = "decayed_sum"
@@ -148,16 +148,16 @@ def _eighth_root(number: int) -> int:
     return isqrt(isqrt(isqrt(number)))
 
 
-# By integers alone, of twice the weight, so that the last binary digit tells which way to round.
+# In integers, of twice the weight, so that the last binary digit decides the rounding.
 WEIGHTS = [(_eighth_root(1 << (33 * 8 - age)) + 1) // 2 for age in range(32 * 8 + 1)]
 
 
 class RateOfChange(_Bucketed):
-    """By how much a count or sum of the last `period` differs from that of the period before, as a share of the latter.
+    """Relative change of a count or sum from the previous `period` to the last one.
 
-    `RateOfChange(Count(), "7d")` of 6 events after 4 is 0.5; NaN where the period before gives 0. Both left edges are those of
-    windows of `period` and of twice the period, on the hop of `period`: later [⌊(q−P)/h⌋·h, q), earlier
-    [⌊(q−2P)/h⌋·h, ⌊(q−P)/h⌋·h). The view's windows must hold both, and at most 4 periods.
+    `RateOfChange(Count(), "7d")` of 6 events after 4 is 0.5; NaN if the previous period gives 0. The left edges are
+    those of windows of one and two periods, on the hop of `period`: later [⌊(q−P)/h⌋·h, q), earlier [⌊(q−2P)/h⌋·h,
+    ⌊(q−P)/h⌋·h). The view's windows must hold both, and at most 4 periods.
     """
 
     op = "rate_of_change"
@@ -176,8 +176,8 @@ class RateOfChange(_Bucketed):
         return [*super().spec(), self.of.op, self.period, self.step]
 
     def check_window(self, window: Window) -> None:
-        # A window's hop is a multiple of the hop of anything shorter: from twice the period on, its left edge never lies
-        # inside the earlier period.
+        # A window's hop is a multiple of all shorter hops, so with two periods or more its left edge never lies inside
+        # the earlier period.
         if window.delay or window.hop == 1:
             raise DefinitionError(
                 f"{self.label} over {window.label}: a rate of change has edges of its own, so it takes no delayed and no exact windows"
@@ -198,4 +198,4 @@ class RateOfChange(_Bucketed):
         later, earlier = parts
         if not earlier:
             return NAN
-        return ((later or 0) - earlier) / earlier + 0.0  # no change of a negative sum is 0.0, not -0.0
+        return ((later or 0) - earlier) / earlier + 0.0  # 0.0 instead of -0.0 for an unchanged negative sum

@@ -1,4 +1,4 @@
-"""All declarations of a lender together: what one writes once and everything else is derived from."""
+"""All declarations of a lender, written once; everything else is derived from them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from candor.features.size import LARGEST_ITEM, largest_exact
 from candor.features.views import FeatureView, digest
 
 _SEPARATORS = frozenset(".@#/ ")
-"""What stands behind a view's name in a feature's name or in an item's key."""
+"""Characters that may follow a view's name in a feature's name or an item's key."""
 
 FORMAT = 1
-"""Version of the semantics below the declarations; part of every hash."""
+"""Version of the feature semantics; part of every hash."""
 
 
 class Definitions:
-    """All declarations of a lender, checked against each other. Immutable.
+    """All declarations of a lender, validated together. Immutable.
 
-    `views` are those that a model is trained on and served with; `standby` other versions of them, or views to come or
-    to go: kept up to date like the others, and served where a bundle or the pointer names them.
+    `views` are those that models are trained on and served with. `candidate_views` are other versions of them, and
+    views being added or removed: kept up to date like the others, and served if a bundle or the pointer names them.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Definitions:
         entities: Iterable[Entity],
         events: Iterable[EventType],
         views: Iterable[FeatureView],
-        standby: Iterable[FeatureView] = (),
+        candidate_views: Iterable[FeatureView] = (),
         on_demand: Iterable[OnDemand] = (),
         label: Label | None = None,
         max_future_skew_ms: int = MAX_SKEW,
@@ -44,7 +44,7 @@ class Definitions:
         self.entities = _by_name(entities)
         self.event_types = _by_name(events)
         self.views = tuple(_by_name(views).values())
-        self.kept: tuple[FeatureView, ...] = (*self.views, *standby)
+        self.kept: tuple[FeatureView, ...] = (*self.views, *candidate_views)
         self.on_demand = tuple(on_demand)
         self.label = label
         self.max_future_skew_ms = max_future_skew_ms
@@ -68,7 +68,7 @@ class Definitions:
         )
 
     def only(self, view: FeatureView) -> Definitions:
-        """One view alone, on its entities and events."""
+        """These declarations with a single view."""
         return Definitions(
             entities=self.entities.values(),
             events=self.event_types.values(),
@@ -77,31 +77,31 @@ class Definitions:
         )
 
     def serving(self, versions: Mapping[str, str]) -> Definitions:
-        """These declarations with views in the versions that are named. Raises `DefinitionError` for one that is not kept.
+        """These declarations with the named versions of views. Raises `DefinitionError` for an undeclared version.
 
-        A model must not notice: the features have the same names.
+        The features must have the same names, so that a model fits both.
         """
         views = [self.view(view.name, versions.get(view.name, view.version)) for view in self.views]
-        found = self._with(views, self.on_demand)
-        if found.features != self.features:
+        served = self._with(views, self.on_demand)
+        if served.features != self.features:
             raise DefinitionError(
                 "the other version has other features: train a model on it and promote that"
             )
-        return found
+        return served
 
     def pinned(self, features: Sequence[str], definition_hash: str) -> Definitions | None:
-        """The declarations that a model was trained on, of all that are kept; None if they are not among them."""
+        """The declarations that a model was trained on, from all declared versions; None if they are missing."""
         named = {feature.partition(".")[0] for feature in features}
         names = dict.fromkeys(view.name for view in self.kept if view.name in named)
-        on_demand = [one for one in self.on_demand if one.feature in features]
+        on_demand = [feature for feature in self.on_demand if feature.feature in features]
         for views in product(*([view for view in self.kept if view.name == name] for name in names)):
-            found = self._with(views, on_demand)
-            if found.features == tuple(features) and found.hash == definition_hash:
-                return found
+            candidate = self._with(views, on_demand)
+            if candidate.features == tuple(features) and candidate.hash == definition_hash:
+                return candidate
         return None
 
     def require_keys(self) -> None:
-        """Raise `DefinitionError` if a view serves whose entity no checkout can name: it would be absent for everyone."""
+        """Raise `DefinitionError` if the entity of a served view has no key: it would be absent for everyone."""
         for view in self.views:
             if view.entity.key is None:
                 raise DefinitionError(
@@ -110,7 +110,7 @@ class Definitions:
                 )
 
     def view(self, name: str, version: str) -> FeatureView:
-        """A view that is kept. Raises `DefinitionError`."""
+        """A declared view by name and version. Raises `DefinitionError`."""
         for view in self.kept:
             if (view.name, view.version) == (name, version):
                 return view
@@ -123,7 +123,7 @@ class Definitions:
             entities=self.entities.values(),
             events=self.event_types.values(),
             views=chosen,
-            standby=[view for view in self.kept if view not in chosen],
+            candidate_views=[view for view in self.kept if view not in chosen],
             on_demand=on_demand,
             label=self.label,
             max_future_skew_ms=self.max_future_skew_ms,
@@ -147,7 +147,7 @@ class Definitions:
         if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
             raise DefinitionError(f"max_future_skew_ms must be between 0 and {MAX_SKEW}")
         if len({(view.name, view.version) for view in self.kept}) < len(self.kept):
-            raise DefinitionError("a view on standby is what another one is already; take it away")
+            raise DefinitionError("a candidate view has the same version as another view; remove it")
         for view in self.kept:
             self._check_view(view)
         self._check_features()
@@ -196,7 +196,7 @@ def _check_size(view: FeatureView) -> None:
 
 
 def _check_moments(event: Event) -> None:
-    """A moment that is no whole number of milliseconds would be a different one in every column and tile."""
+    """Raise `InvalidInput` for moments that are not whole milliseconds: rounding would differ by column and tile."""
     if type(event.occurred_at) is not int:
         raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "occurred_at")
     if event.voided_at is not None and type(event.voided_at) is not int:
@@ -216,8 +216,8 @@ def _check_id(event_id: str) -> None:
 
 def _by_name(declared: Iterable[Any]) -> dict[str, Any]:
     named: dict[str, Any] = {}
-    for one in declared:
-        if one.name in named:
-            raise DefinitionError(f'"{one.name}" is declared twice')
-        named[one.name] = one
+    for declaration in declared:
+        if declaration.name in named:
+            raise DefinitionError(f'"{declaration.name}" is declared twice')
+        named[declaration.name] = declaration
     return named

@@ -1,9 +1,9 @@
 """Distinct counts: exact up to a declared number, HyperLogLog beyond.
 
-Which of the two a partial is depends on the set of values alone: it becomes registers when the set outgrows `exact`, whatever
-the order of updates and merges. 1,024 registers give a standard error of 1.04/√1024 = 3.25 %. The estimate is the
-improved raw estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017), which needs no
-table of biases; of floats it takes sums and products alone, so it has the same bits everywhere.
+A partial's form depends on the set of values alone: it turns into registers when the set outgrows `exact`, in any
+order of updates and merges. 1,024 registers give a standard error of 1.04/√1024 = 3.25 %. The estimate is the
+improved raw estimator of O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017), without
+tables of biases; it uses sums and products of floats alone, so its bits are equal on every machine.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _ALPHA = 0.7213475204444817
 class Distinct(Aggregation):
     """Number of distinct values of a text or integer field, kept as 64-bit BLAKE2b digests.
 
-    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %. `exact` is at most 1,024, and less
-    where windows need many tiles: each may hold so many digests (docs/features.md has the table).
+    Exact up to `exact` values, beyond that a whole number with a standard error of 3.25 %. `exact` is at most 1,024,
+    and less for windows of many tiles, each of which may hold `exact` digests (table in docs/features.md).
     """
 
     op = "distinct"
@@ -104,9 +104,9 @@ class Distinct(Aggregation):
 
 @lru_cache(maxsize=4_096, typed=True)
 def _digest(value: Any) -> int:
-    """64 bits of a value; the same few merchants, categories and devices come again and again."""
-    found = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
-    return int.from_bytes(found, "big", signed=True)
+    """64-bit digest of a value, cached: few merchants, categories and devices recur."""
+    digest = hashlib.blake2b(f"{type(value).__name__}:{value}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _observe(registers: bytes, digests: Collection[int]) -> bytes:

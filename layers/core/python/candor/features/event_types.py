@@ -1,4 +1,4 @@
-"""What the lender's events say, and of whom: the declarations that every view is made on."""
+"""Event types and entities: the declarations that views are built on."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Event
 from candor.errors import DefinitionError, InvalidInput
 
 MAX_SKEW = 300_000
-"""How far ahead (ms) an event may be dated at most. Events younger than this, seen from the newest, stay raw in their
-item, so that a reader's moment never falls before what was folded."""
+"""Largest skew (ms) of an event ahead of the clock. Events within it of the newest one stay raw in their item, so that
+no reader's moment lies before a folded event."""
 
 DECIDED = "checkout.decided"
-"""The core's own event: what became of a checkout."""
+"""Type of the event that the core emits for each decision."""
 
 
 class Field(msgspec.Struct, frozen=True):
-    """Kind of one data field of an event: integer bounds, or text (of these, if any are named), or any JSON."""
+    """Kind of a data field: integer within bounds, text (one of `of`, if given), or any JSON."""
 
     kind: str
     optional: bool = False
@@ -59,7 +59,7 @@ def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of 
 
 
 def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language
-    """Text for filters and distinct counts, at most 256 characters; `of` names all that it may be."""
+    """Text for filters and distinct counts, at most 256 characters; `of` lists the allowed texts."""
     if isinstance(of, str):
         raise DefinitionError(f'Text(of="{of}") would name its letters; write Text(of=["{of}"])')
     return Field("text", optional, of=frozenset(of))
@@ -71,11 +71,11 @@ def Json(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the
 
 
 class Entity(msgspec.Struct, frozen=True):
-    """Who features are about.
+    """Subject of features, such as a customer or a merchant.
 
-    `key` is the dotted path to its token on an Application: `"checkout.applicant.token"`, `"merchant_id"`. An entity without
-    one is known from events alone; its features are read by token, and no checkout is served with them.
-    `hot` declares that one key sees so many events that the ids of recent ones do not fit in its item.
+    `key` is the dotted path to its token on an Application: `"checkout.applicant.token"`, `"merchant_id"`. An entity
+    without a key occurs in events alone: its features are read by token, and cannot serve checkouts. `hot` declares
+    so many events per token that the ids of recent ones do not fit in its item.
     """
 
     name: str
@@ -87,19 +87,19 @@ class Entity(msgspec.Struct, frozen=True):
             _check_key(self.name, self.key)
 
     def key_of(self, application: Application) -> str | None:
-        """The entity's token in this application, or None where it names none."""
+        """The entity's token in this application, or None."""
         if self.key is None:
             return None
-        found: Any = application
+        member: Any = application
         for step in self.key.split("."):
-            if found is None:
+            if member is None:
                 return None
-            found = getattr(found, step)
-        return None if found is None else str(found)
+            member = getattr(member, step)
+        return None if member is None else str(member)
 
 
 def _check_key(name: str, key: str) -> None:
-    """Raise `DefinitionError` unless the path leads to a text of an Application."""
+    """Raise `DefinitionError` unless the path names a text member of an Application."""
     kind: Any = Application
     for step in key.split("."):
         if step not in getattr(kind, "__struct_fields__", ()):
@@ -113,9 +113,9 @@ def _check_key(name: str, key: str) -> None:
 
 
 def _member(struct: type[msgspec.Struct], name: str) -> Any:
-    """The bare type of a member: of `Annotated[str, …] | None` it is `str`.
+    """The bare type of a member: `str` for `Annotated[str, …] | None`.
 
-    One annotation is resolved: `msgspec.structs.fields` resolves all of them, which costs a cold start two milliseconds.
+    Resolves one annotation: `msgspec.structs.fields` resolves all, which costs a cold start two milliseconds.
     """
     kind = eval(struct.__annotations__[name], vars(sys.modules[struct.__module__]))  # noqa: S307 - an annotation of our own
     while arguments := get_args(kind):
@@ -124,7 +124,7 @@ def _member(struct: type[msgspec.Struct], name: str) -> Any:
 
 
 class EventType(msgspec.Struct, frozen=True, dict=True):
-    """A kind of event: the entities it must name and its data fields. Unknown fields are carried, not used."""
+    """Type of event: its entities, of which events name at least one, and data fields. Other fields are unused."""
 
     name: str
     entities: Sequence[Entity]
@@ -142,7 +142,7 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
         return frozenset(name for name, kind in self.fields.items() if kind.kind != "json")
 
     def check(self, event: Event) -> None:
-        """Raise `InvalidInput` unless `event` is one of these."""
+        """Raise `InvalidInput` unless `event` is a valid event of this type."""
         if not any(entity.name in event.entities for entity in self.entities):
             raise InvalidInput(
                 "missing_entity", "The event names none of the entities it is about.", "entities"
@@ -158,7 +158,7 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
 
 
 def decided_type(entities: Sequence[Entity]) -> EventType:
-    """The event that every decision becomes: its id is the decision's, its moment the decision's q.
+    """Type of the event emitted for each decision, with the decision's id, and its q as moment.
 
     `total` and `approved_amount` (0 unless approved) in minor units of `currency`.
     """

@@ -1,4 +1,4 @@
-"""When a checkout turned out bad: the declarations that the training set's labels come from."""
+"""Labels of the training set: declarations of when a loan is bad."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from candor.features.event_types import EventType
 from candor.features.windows import duration
 
 FINAL_DUE = "final_due"
-"""Name of the label that every `Label` is by itself."""
+"""Name of a `Label`'s own definition of bad."""
 
 
 class Instalments(msgspec.Struct, frozen=True):
-    """How a loan's instalments are told: events that name the loan (`loan_id`) and the instalment (the field `number`).
+    """Event types of instalments; they carry the loan (`loan_id`) and the instalment's number (the field `number`).
 
-    `due` occurs when it falls due; `paid` settles it, `reversed` takes the latest payment of it back.
+    `due` occurs when it falls due; `paid` settles it, `reversed` reverses its latest payment.
     """
 
     due: str
@@ -32,10 +32,11 @@ class Instalments(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """Another end of a loan: bad if an instalment was still unpaid `past_due` after it fell due.
+    """Alternative label: bad if an instalment was still unpaid `past_due` after it fell due.
 
-    `within` is how long after its origination a loan is watched; None: its first instalment alone is, a first-payment default.
-    Good and bad mature together: at the end of `within`, or `past_due` after the first instalment's due date.
+    `within` is the performance window after origination; None: the first instalment alone counts (first-payment
+    default). Good and bad mature together: at the end of `within`, or `past_due` after the first instalment's due
+    date.
     """
 
     name: str
@@ -59,10 +60,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Label(msgspec.Struct, frozen=True):
-    """When a checkout turned out bad: its loan was not closed by the due date plus `grace`.
+    """Definition of a bad checkout: its loan was not closed by the due date plus `grace`.
 
-    `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan.
-    Good and bad labels mature together, at due date plus grace. `outcomes` are other labels, of `instalments`, by their names.
+    `origin` links loan and checkout (`checkout_id`, `loan_id`, `due_field` in ms); `closed` ends the loan. Good and
+    bad labels mature together, at due date plus grace. `outcomes` are alternative labels from `instalments`, selected
+    by name.
     """
 
     origin: str
@@ -83,7 +85,7 @@ class Label(msgspec.Struct, frozen=True):
             raise DefinitionError(f'two outcomes have one name, or one is named "{FINAL_DUE}"')
 
     def check(self, event_types: Mapping[str, EventType]) -> None:
-        """Raise `DefinitionError` unless it is of declared events and fields: no loan would be labelled otherwise."""
+        """Raise `DefinitionError` unless its events and fields are declared: otherwise no loan would be labelled."""
         _check_integer(event_types, self.origin, self.due_field)
         _declared(event_types, self.closed)
         if self.instalments is not None:
@@ -94,7 +96,7 @@ class Label(msgspec.Struct, frozen=True):
         return duration(self.grace)
 
     def outcome(self, name: str) -> Outcome | None:
-        """The outcome of this name; None for the label's own, `final_due`. Raises `DefinitionError`, which names what there is."""
+        """The outcome of this name; None for the label's own, `final_due`. `DefinitionError` for an unknown name."""
         for outcome in self.outcomes:
             if outcome.name == name:
                 return outcome

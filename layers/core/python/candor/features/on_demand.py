@@ -1,4 +1,4 @@
-"""Features that need the request: pure functions of it and of the windowed features."""
+"""On-demand features: pure functions of the request and of the windowed features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from candor.contracts import Checkout
 
 REQUEST = "request"
-"""Where on-demand features stand: first part of their names, as a view's name is of windowed ones."""
+"""Prefix of on-demand features' names, in place of a view's name."""
 
 OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
 
@@ -18,7 +18,7 @@ OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
 class OnDemand(msgspec.Struct, frozen=True):
     """A feature computed from the request and the windowed features by a pure function.
 
-    Raise `version` whenever the function's meaning changes: it is part of the definition's hash.
+    Increase `version` whenever the function's meaning changes: it is part of the definitions' hash.
     """
 
     name: str
@@ -30,18 +30,18 @@ class OnDemand(msgspec.Struct, frozen=True):
         return f"{REQUEST}.{self.name}"
 
     def answer(self, checkout: Checkout, features: Mapping[str, float]) -> float | None:
-        """The feature; NaN where the function has no finite answer; None where it fails on these inputs.
+        """The feature; NaN if the function's result is None or not finite; None if it raises on these inputs.
 
-        Neither JSON nor a policy table knows infinity. A failure is a slip in the definition: it may not cost an
-        applicant the answer, nor pass for a missing value.
+        Neither JSON nor a policy table has infinity. An exception is a bug of the definition: it must not fail the
+        request, nor pass for a missing value.
         """
         try:
-            found = self.fn(checkout, features)
-            return float(found) if found is not None and math.isfinite(found) else math.nan
+            number = self.fn(checkout, features)
+            return float(number) if number is not None and math.isfinite(number) else math.nan
         except Exception:  # noqa: BLE001 - the lender's own code: it may raise anything
             return None
 
     def value(self, checkout: Checkout, features: Mapping[str, float]) -> float:
-        """The number that stands in the vector, online and offline: NaN without an answer, for whatever reason."""
-        found = self.answer(checkout, features)
-        return math.nan if found is None else found
+        """Value in the vector, online and offline: NaN if there is none, for whatever reason."""
+        number = self.answer(checkout, features)
+        return math.nan if number is None else number

@@ -1,4 +1,4 @@
-"""What a view's declaration means for its state: which aggregations share what, and how coarse a tile may be."""
+"""Compiled form of a view: shared aggregations and inputs, and the tile lengths of its state."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from candor.features.views import FeatureView
 
 ROWS_FROM = 8
-"""A view of so many aggregations keeps the event of a tile that holds one only: that is cheaper than its partials."""
+"""From so many aggregations on, a tile of one event keeps the event: that is smaller than its partials."""
 
 LIFETIME_TILE = (0, 0)
 
 Row = list[Any]
-"""One raw event: [occurred_at, event id, prepared value of every source]."""
+"""Raw event: [occurred_at, event id, prepared value of every source]."""
 
 Tile = tuple[int, int]
-"""(start ms, length ms); `LIFETIME_TILE` holds all that only the lifetime window reaches."""
+"""(start ms, length ms); `LIFETIME_TILE` holds the events that only the lifetime window reaches."""
 
 
-class Plan:
-    """What a view's declaration means for its state; compiled once."""
+class ViewPlan:
+    """Compiled form of a view, cached per view."""
 
     def __init__(self, view: FeatureView) -> None:
         self.view = view
@@ -79,7 +79,7 @@ class Plan:
         self.undeclared = {kind.name: used - kind.plain_fields for kind in view.events}
 
     def row(self, event: Event) -> Row:
-        """The event as the head keeps it. Data that its type does not declare are carried, not used."""
+        """Event → raw row. Undeclared data fields are ignored."""
         strange = self.undeclared[event.type]
         if strange and not strange.isdisjoint(event.data):
             data = {name: value for name, value in event.data.items() if name not in strange}
@@ -92,78 +92,79 @@ class Plan:
             *[taken[taker] if passes[where] else None for where, taker in self.sources],
         ]
 
-    def tile_of(self, start: int, line: int) -> Tile | None:
-        """The tile that holds a moment once everything before `line` may be folded; None: out of every window."""
+    def tile_of(self, start: int, fold_horizon: int) -> Tile | None:
+        """The tile of a moment, given the fold horizon (ms); None if no window reaches it."""
         for length, reach in self.levels:
             tile = start // length * length
-            if tile + length > line - reach:
+            if tile + length > fold_horizon - reach:
                 return tile, length
         return LIFETIME_TILE if self.lifetime else None
 
     def most_tiles(self, ahead: int) -> list[tuple[int, int]]:
-        """(length ms, so many at most) of the tiles that stand at any moment, by level; none begins `ahead` ms after the line.
+        """Upper bound on stored tiles per level, as (tile length in ms, count).
 
-        A level holds the tiles that begin after line − reach − length and before line − reach of the finer level.
+        Holds while no event is more than `ahead` ms past the fold horizon. A level holds the tiles that begin after
+        horizon − reach − length and before horizon − reach of the finer level.
         """
-        found, before = [], -ahead
+        bounds, before = [], -ahead
         for length, reach in self.levels:
-            found.append((length, -(-(reach + length - before) // length)))
+            bounds.append((length, -(-(reach + length - before) // length)))
             before = reach
-        return [*found, (LONGEST, 1)] if self.lifetime else found
+        return [*bounds, (LONGEST, 1)] if self.lifetime else bounds
 
     def fingerprint(self, row: Row) -> int:
-        """CRC-32 of the moment and the prepared values of a raw event: what a void must equal to be taken back."""
+        """CRC-32 of a raw event's moment and prepared values; a void must match it to undo the event."""
         return crc32(_ENCODER.encode([row[0], *row[2:]]))
 
-    def oldest(self, line: int) -> int | None:
-        """The first moment that a window may still reach; None if nothing is ever out of reach."""
+    def oldest(self, fold_horizon: int) -> int | None:
+        """First moment (ms) that a window may still reach; None with a lifetime window."""
         if self.lifetime:
             return None
         if self.max_events is not None:
-            return line - self.longest
+            return fold_horizon - self.longest
         length, reach = self.levels[-1]
-        return (line - reach) // length * length
+        return (fold_horizon - reach) // length * length
 
     def with_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
-        """Partials with one more event."""
+        """The partials with one more event."""
         inputs = self._inputs(row)
         return [
-            partial if (found := inputs[column]) is None else update(partial, found)
+            partial if (event := inputs[column]) is None else update(partial, event)
             for (update, column), partial in zip(self.updates, partials, strict=True)
         ]
 
     def with_rows(self, partials: Sequence[Any], rows: Sequence[Row]) -> Sequence[Any]:
-        """Partials with more events, column by column: `with_row` of each, cheaper."""
+        """The partials with several events; equal to repeated `with_row`, but faster."""
         if len(rows) < 2:
             return self.with_row(partials, rows[0]) if rows else partials
         moments, ids, *columns = zip(*rows, strict=True)
         inputs = [self._counted(moments, ids, column) for column in columns]
         return [
-            partial if (found := inputs[column]) is None else update_all(partial, found)
+            partial if (events := inputs[column]) is None else update_all(partial, events)
             for (update_all, column), partial in zip(self.bulk_updates, partials, strict=True)
         ]
 
     def without_row(self, partials: Sequence[Any], row: Row) -> list[Any]:
-        """Partials with one event less, as far as an aggregation can give an event back."""
+        """The partials without an event, for invertible aggregations; the others are unchanged."""
         inputs = self._inputs(row)
         return [
-            partial if remove is None or (found := inputs[column]) is None else remove(partial, found)
+            partial if remove is None or (event := inputs[column]) is None else remove(partial, event)
             for (remove, column), partial in zip(self.removals, partials, strict=True)
         ]
 
     def gives_back(self, row: Row) -> bool:
-        """True if every aggregation that took the event can give it back."""
+        """True if every aggregation that counted the event is invertible."""
         return all(remove is not None or row[2 + column] is None for remove, column in self.removals)
 
     @staticmethod
     def _counted(moments: Sequence[int], ids: Sequence[str], values: Sequence[Any]) -> Inputs | None:
-        """The events that count for one source; None if none does."""
+        """Inputs of the events that count for a source; None if none does."""
         if None not in values:
             return moments, ids, values
-        found = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
-        if not found:
+        events = [event for event in zip(moments, ids, values, strict=True) if event[2] is not None]
+        if not events:
             return None
-        counted = zip(*found, strict=True)
+        counted = zip(*events, strict=True)
         return next(counted), next(counted), next(counted)
 
     @staticmethod
@@ -172,23 +173,23 @@ class Plan:
         return [None if value is None else (moment, event_id, value) for value in prepared]
 
     def unpacked(self, tiles: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
-        """Partials of each tile, from what the codec stored of them."""
+        """Partials of each tile, from their stored form."""
         if not tiles:
             return []
         columns = zip(*tiles, strict=True)
         partials = (
-            # An aggregation that stores its partials as they are is not asked.
+            # Skipped for aggregations that store partials as they are.
             column if type(a).unpack is Aggregation.unpack else a.unpack_all(column)
             for a, column in zip(self.aggregations, columns, strict=True)
         )
         return list(zip(*partials, strict=True))
 
     def merged(self, left: Sequence[Any], right: Sequence[Any]) -> list[Any]:
-        """Partials of both, by aggregation."""
+        """Merged partials of two."""
         return [a.merge(x, y) for a, x, y in zip(self.aggregations, left, right, strict=True)]
 
     def all_merged(self, partials: Sequence[Sequence[Any]]) -> Sequence[Any]:
-        """Partials of one or more, by aggregation."""
+        """Merged partials of one or more."""
         if len(partials) == 1:
             return partials[0]
         columns = zip(*partials, strict=True)
@@ -197,10 +198,10 @@ class Plan:
     def finalized(self, windows: Iterable[Sequence[Any]], q: int) -> list[float]:
         """Partials of every window → all features of the view at `q` (ms), in the view's order."""
         grid: list[list[float]] = []
-        before: Sequence[Any] = [grid] * len(self.aggregations)  # no partial is that
+        before: Sequence[Any] = [grid] * len(self.aggregations)  # a sentinel that equals no partial
         answers = [math.nan] * len(self.aggregations)
         for partials in windows:
-            # A longer window often holds no more than the shorter one: its partial then is the very same object.
+            # A longer window often adds no event: then its partial is the same object as the shorter one's.
             answers = [
                 answer if partial is old else value(summary(partial, q), q)
                 for (summary, value), partial, old, answer in zip(
@@ -214,5 +215,5 @@ class Plan:
 
 _ENCODER = msgspec.msgpack.Encoder()
 
-plan_of = lru_cache(maxsize=256)(Plan)
-"""The compiled plan of a view; declarations are compared by identity."""
+plan_of = lru_cache(maxsize=256)(ViewPlan)
+"""The plan of a view, cached; views compare by identity."""

@@ -1,4 +1,4 @@
-"""Filters on events as data, so that one definition runs online, compiles to SQL and has a hash."""
+"""Filters on events as data: evaluated online, compiled to SQL, and hashed."""
 
 from __future__ import annotations
 
@@ -31,30 +31,29 @@ _WORDS = {"==": "is", "!=": "not", "<": "below", "<=": "at_most", ">": "above", 
 class Predicate:
     """A condition on one event. Combine conditions with `&`, `|` and `~`, each comparison in parentheses.
 
-    A condition matches or does not; there is no third value. A comparison with a missing field does not match, and `~`
-    matches exactly where its condition does not: `~(field("amount") > 100)` matches an event without an amount, which
-    `field("amount") <= 100` does not.
+    Logic is two-valued. A comparison with a missing field does not match, and `~` matches exactly where its condition
+    does not: `~(field("amount") > 100)` matches an event without an amount, which `field("amount") <= 100` does not.
 
-    `and`, `or`, `not` and chained comparisons raise `DefinitionError`: Python would keep one side of them and drop the other.
+    `and`, `or`, `not` and chained comparisons raise `DefinitionError`: Python would drop one side of them.
     """
 
     @property
     def label(self) -> str:
-        """Snake-case words for feature names."""
+        """Label for feature names, in snake case."""
         raise NotImplementedError  # abstract: each kind below answers
 
     def spec(self) -> Spec:
-        """JSON form: what is hashed and what the offline engine compiles."""
+        """JSON form, for hashing and for the offline engine."""
         raise NotImplementedError  # abstract: each kind below answers
 
     @property
     def leaves(self) -> tuple[Predicate, ...]:
-        """The comparisons and type filters that the condition is made of."""
+        """The condition's comparisons and type filters."""
         return (self,)
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names of the data fields that it looks at."""
+        """Names of the data fields that it reads."""
         return frozenset(leaf.field for leaf in self.leaves if isinstance(leaf, Compare))
 
     def matches(self, event: Event) -> bool:
@@ -116,8 +115,8 @@ class Compare(Predicate, msgspec.Struct, frozen=True, eq=False):
         return ["cmp", self.field, self.op, self.value]
 
     def matches(self, event: Event) -> bool:
-        found = event.data.get(self.field)
-        return type(found) is type(self.value) and _COMPARE[self.op](found, self.value)
+        member = event.data.get(self.field)
+        return type(member) is type(self.value) and _COMPARE[self.op](member, self.value)
 
 
 class _Pair(Predicate, msgspec.Struct, frozen=True, eq=False):
@@ -160,7 +159,7 @@ class Or(_Pair, frozen=True, eq=False):
 
 
 class Not(Predicate, msgspec.Struct, frozen=True, eq=False):
-    """The condition does not match; so it is with a comparison whose field is missing."""
+    """The condition does not match; true for a comparison whose field is missing."""
 
     of: Predicate
 

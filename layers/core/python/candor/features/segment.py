@@ -1,8 +1,8 @@
-"""Events of one (view, entity) as raw rows, tiles and voids, and the values that they give at a moment.
+"""Events of one (view, entity) as raw rows, tiles and voids, and their feature values at a moment.
 
 The newest events stay raw, so the right edge of every window is exact. Older ones are folded into tiles on the hop
-ladder. A tile is as coarse as the windows that can still reach it allow, so every event is held once
-and every left edge falls on a tile's edge. What is folded is a function of the *set* of events: neither their
+ladder. A tile is as coarse as the windows that still reach it allow, so every event is stored once
+and every left edge falls on a tile's edge. The folded form is a function of the *set* of events: neither their
 order nor their batches matter (ADR 0002).
 """
 
@@ -21,11 +21,11 @@ from candor.contracts import Event
 from candor.features import size
 from candor.features.aggregations import moment
 from candor.features.event_types import MAX_SKEW
-from candor.features.plan import LIFETIME_TILE, Plan, Row, Tile
-from candor.features.voids import Evidence, Resolve, Voids
+from candor.features.plan import LIFETIME_TILE, Row, Tile, ViewPlan
+from candor.features.voids import Resolve, VoidEvidence, Voids
 
 HEAD_EVENTS = 32
-"""So many newest events always stay raw; more of them, up to `MOST_RAW`, while a moment before them can be read."""
+"""Number of newest events that always stay raw; up to `MOST_RAW` do while a moment before them can be read."""
 
 MOST_RAW = size.MOST_RAW
 
@@ -33,12 +33,13 @@ MOST_RAW = size.MOST_RAW
 class Segment(msgspec.Struct):
     """Raw rows, tiles and voids of a set of events.
 
-    `watermark`: the latest moment (ms) of an event or void. `folded`: something left the head, or was left out, so that moments before
-    the line cannot be read any more. `dropped`: the latest moment of which a view of exact windows had no room for all events.
-    `readable_from`: what was void before this moment (ms) was left out when the events were computed anew.
+    `watermark`: the latest moment (ms) of an event or void. `folded`: events left the head, or were excluded, so that
+    moments before the fold horizon cannot be read any more. `dropped`: latest moment of an event that a view of exact
+    windows had no room for. `readable_from`: events voided before this moment (ms) were excluded when the segment was
+    rebuilt.
     """
 
-    plan: Plan
+    plan: ViewPlan
     watermark: int = 0
     head: list[Row] = []
     singles: dict[Tile, Row] = {}
@@ -50,12 +51,12 @@ class Segment(msgspec.Struct):
     readable_from: int = 0
 
     @property
-    def line(self) -> int:
-        """Everything before this moment (ms) may be folded."""
+    def fold_horizon(self) -> int:
+        """Moment (ms) before which events may be folded."""
         return self.watermark - MAX_SKEW
 
     def insert(self, rows: Sequence[Row], voids: Sequence[tuple[Event, Row]], resolve: Resolve) -> list[str]:
-        """Take in rows of events and voids with theirs; the `dedup_id` of voids that could not be settled."""
+        """Insert rows of events, and voids with their rows; returns the `dedup_id` of unsettled voids."""
         moments = [row[0] for row in rows]
         self.watermark = max([self.watermark, *moments, *(void.voided_at or 0 for void, _ in voids)])
         if self.voids.forgotten is not None:
@@ -68,7 +69,7 @@ class Segment(msgspec.Struct):
         return unsettled
 
     def absorb(self, other: Segment) -> None:
-        """Take in all that another segment of the same entity holds."""
+        """Merge another segment of the same entity into this one."""
         self.watermark = other.watermark = max(self.watermark, other.watermark)
         self.folded = True
         self.stale |= other.stale or any(map(self.voids.may_concern, other.moments()))
@@ -89,7 +90,7 @@ class Segment(msgspec.Struct):
         return chain((row[0] for row in rows), (start for start, _ in self.tiles))
 
     def clear(self) -> None:
-        """Drop all events; voids whose event has yet to come stay."""
+        """Drop all events; voids of events that have not arrived stay."""
         raw = {row[1] for row in self.head}
         self.voids.waiting = {name: at for name, at in self.voids.waiting.items() if name not in raw}
         self.voids.counted = []
@@ -97,11 +98,11 @@ class Segment(msgspec.Struct):
         self.folded = True
 
     def holds_row(self, event_id: str) -> bool:
-        """True if the event is raw, or alone in its tile."""
+        """True if the event is stored as a row: raw, or alone in its tile."""
         return any(row[1] == event_id for row in chain(self.head, self.singles.values()))
 
     def _bring_forward(self) -> None:
-        """Fold and settle what no readable moment needs apart any more."""
+        """Fold events and settle voids that every readable moment lies after."""
         if self.voids:
             self._cancel()
         self._fold()
@@ -111,7 +112,7 @@ class Segment(msgspec.Struct):
     # Voids
 
     def _take_void(self, void: Event, row: Row, resolve: Resolve) -> bool:
-        """Note a void; False if it cannot be shown what it takes back."""
+        """Record a void; False if there is no proof of what its event counted."""
         assert void.voided_at is not None
         if self.voids.names(void.id):
             return True
@@ -119,40 +120,40 @@ class Segment(msgspec.Struct):
         if single is not None:
             self.voids.counted.append([void.voided_at, *single])
             return True
-        evidence = Evidence.NEVER_APPLIED if self.holds_row(void.id) else resolve(void)
-        if evidence is Evidence.COUNTED:
+        evidence = VoidEvidence.NEVER_APPLIED if self.holds_row(void.id) else resolve(void)
+        if evidence is VoidEvidence.COUNTED:
             self.voids.counted.append([void.voided_at, *row])
-        else:  # without proof its event may still have to come: then it must not count
+        else:  # without proof, its event may still arrive, and must not count then
             self.voids.waiting[void.id] = void.voided_at
-        return evidence is not Evidence.UNPROVED
+        return evidence is not VoidEvidence.UNPROVED
 
     def _cancel(self) -> None:
-        """Voids that every readable moment lies after, and whose event is raw: it stays in its position and counts nothing."""
+        """Apply voids of raw events that every readable moment lies after: the row stays, with empty values."""
         for row in self.head:
             voided_at = self.voids.waiting.get(row[1])
-            if voided_at is not None and voided_at < self.line:
+            if voided_at is not None and voided_at < self.fold_horizon:
                 row[2:] = [None] * (len(row) - 2)
                 del self.voids.waiting[row[1]]
                 self.folded = True
 
     def _settle(self) -> None:
-        """Take counted events out of their tiles once no readable moment needs them; drop voids without event."""
+        """Remove counted events from their tiles once no readable moment needs them; drop voids without an event."""
         for row in self.voids.counted:
             self.stale |= not self._gives_back(row[1:])
-        for row in self.voids.ripe(self.line):
+        for row in self.voids.ripe(self.fold_horizon):
             self._remove(row[1:])
             self.voids.counted.remove(row)
             self.folded = True
         if self.voids.waiting:
-            self.voids.trim({row[1] for row in self.head}, self.plan.oldest(self.line))
+            self.voids.trim({row[1] for row in self.head}, self.plan.oldest(self.fold_horizon))
 
     def _gives_back(self, row: Row) -> bool:
-        tile = self.plan.tile_of(row[0], self.line)
+        tile = self.plan.tile_of(row[0], self.fold_horizon)
         single = self.singles.get(tile) if tile else None
         return tile is None or (single is not None and single[1] == row[1]) or self.plan.gives_back(row)
 
     def _remove(self, row: Row) -> None:
-        tile = self.plan.tile_of(row[0], self.line)
+        tile = self.plan.tile_of(row[0], self.fold_horizon)
         single = self.singles.get(tile) if tile else None
         if tile is None:
             return
@@ -167,7 +168,7 @@ class Segment(msgspec.Struct):
         kept = HEAD_EVENTS + (self.plan.max_events or 0)
         surplus = max(len(self.head) - kept, 0)
         folded = max(len(self.head) - max(MOST_RAW, kept), 0)
-        while folded < surplus and self.head[folded][0] < self.line:
+        while folded < surplus and self.head[folded][0] < self.fold_horizon:
             folded += 1
         leaving = self.head[:folded]
         del self.head[:folded]
@@ -181,17 +182,17 @@ class Segment(msgspec.Struct):
         self.coarsen()
 
     def _drop(self, leaving: Sequence[Row]) -> None:
-        """A view of exact windows has no tiles: what leaves the head is gone, and so is what no window reaches."""
+        """Drop rows of a view of exact windows, which has no tiles, when they leave the head or all windows."""
         if leaving:
             self.dropped = max(self.dropped or 0, leaving[-1][0])
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         assert reached is not None
         before = bisect_left(self.head, reached, key=itemgetter(0))
         self.folded |= before > 0
         del self.head[:before]
 
     def _keep_voided(self, leaving: Iterable[Row]) -> None:
-        """Keep a copy of rows that leave the head while their void still waits."""
+        """Copy rows that leave the head while their void is waiting."""
         for row in leaving:
             voided_at = self.voids.waiting.pop(row[1], None)
             if voided_at is not None:
@@ -199,9 +200,9 @@ class Segment(msgspec.Struct):
 
     def _fold_rows(self, rows: Iterable[Row]) -> None:
         by_tile: dict[Tile, list[Row]] = defaultdict(list)
-        line = self.line
+        fold_horizon = self.fold_horizon
         for row in rows:
-            tile = self.plan.tile_of(row[0], line)
+            tile = self.plan.tile_of(row[0], fold_horizon)
             if tile is not None and row.count(None) < len(row) - 2:
                 by_tile[tile].append(row)
         for tile, added in by_tile.items():
@@ -213,17 +214,17 @@ class Segment(msgspec.Struct):
                 self.tiles[tile] = self.plan.with_rows(self.tiles.get(tile, self.plan.empty), added)
 
     def coarsen(self) -> None:
-        """Bring tiles to the length that the line allows."""
+        """Merge tiles to the length that the fold horizon allows."""
         self._fold_rows([self.singles.pop(tile) for tile in self._outgrown(self.singles)])
         for tile in self._outgrown(self.tiles):
             partials = self.tiles.pop(tile)
-            target = self.plan.tile_of(tile[0], self.line)
+            target = self.plan.tile_of(tile[0], self.fold_horizon)
             if target is not None:
                 self._add(target, partials)
 
     def _outgrown(self, tiles: Iterable[Tile]) -> list[Tile]:
-        """Tiles that no window needs as fine as they are."""
-        expiry = {length: self.line - reach - length for length, reach in self.plan.levels}
+        """Tiles finer than any window needs."""
+        expiry = {length: self.fold_horizon - reach - length for length, reach in self.plan.levels}
         return [tile for tile in tiles if tile != LIFETIME_TILE and tile[0] <= expiry[tile[1]]]
 
     def _add(self, tile: Tile, partials: Sequence[Any]) -> None:
@@ -237,19 +238,19 @@ class Segment(msgspec.Struct):
     # Reading
 
     def answers(self, q: int) -> bool:
-        """True if moment `q` (ms) can be read exactly: nothing that `q` must tell apart has been folded."""
+        """True if moment `q` (ms) can be read exactly."""
         return not self.folded or q >= self.exact_from
 
     @property
     def exact_from(self) -> int:
-        """The first moment (ms) that nothing folded lies behind: the line, or later in a crowd."""
-        first = max(self.line, self.readable_from)
+        """First moment (ms) that can be read exactly after folding: the fold horizon, or later if the head was full."""
+        first = max(self.fold_horizon, self.readable_from)
         if len(self.head) >= MOST_RAW + (self.plan.max_events or 0):
             first = max(first, int(self.head[0][0]) + 1)
         return max(first, self.voids.exact_from)
 
     def overflows(self, q: int) -> bool:
-        """True if a view of exact windows holds, or had no room for, more events than it declares for moment `q` (ms)."""
+        """True if a view of exact windows has more than `max_events` events at `q` (ms), stored or dropped."""
         if self.plan.max_events is None:
             return False
         first = q - self.plan.longest
@@ -263,12 +264,12 @@ class Segment(msgspec.Struct):
         return bisect_left(self.head, end, key=key) - bisect_left(self.head, first, key=key)
 
     def rows_at(self, q: int) -> tuple[list[Row], list[Row]]:
-        """Raw events that count at `q`, and those that tiles hold and that count no more."""
+        """Rows that count at `q`, and voided rows that tiles still include."""
         rows = [*self.singles.values(), *(row for row in self.head if row[0] < q)]
         return self._less_voided(rows, q) if self.voids else (rows, [])
 
     def _less_voided(self, rows: Sequence[Row], q: int) -> tuple[list[Row], list[Row]]:
-        """Rows without those voided before `q`, and the voided ones that tiles hold."""
+        """Rows without those voided before `q`, and voided rows that tiles still include."""
         voided = self.voids.before(q)
         raw = {row[1] for row in rows}
         removed = [row[1:] for row in self.voids.counted if row[0] < q and row[2] not in raw]
@@ -276,13 +277,13 @@ class Segment(msgspec.Struct):
 
 
 def values(segments: Sequence[Segment], q: int) -> list[float]:
-    """All features of one entity at `q` (ms), from all segments that hold its events."""
+    """All features of an entity at `q` (ms), from all segments with its events."""
     plan = segments[0].plan
     return plan.finalized(_by_window(plan, segments, q), q)
 
 
-def _by_window(plan: Plan, segments: Sequence[Segment], q: int) -> Iterator[Sequence[Any]]:
-    """Partials of every window, shortest first: each continues where the shorter one stopped. Delayed ones come last."""
+def _by_window(plan: ViewPlan, segments: Sequence[Segment], q: int) -> Iterator[Sequence[Any]]:
+    """Partials of every window, shortest first, each extending the shorter one; delayed windows come last."""
     rows, removed = (
         sorted(chain(*parts), key=moment) for parts in zip(*(s.rows_at(q) for s in segments), strict=True)
     )
@@ -305,8 +306,8 @@ def _by_window(plan: Plan, segments: Sequence[Segment], q: int) -> Iterator[Sequ
     yield from delayed
 
 
-def _combined(plan: Plan, rows: list[Row], tiles: list[Any], removed: list[Row]) -> Sequence[Any]:
-    """Partials of one window alone."""
+def _combined(plan: ViewPlan, rows: list[Row], tiles: list[Any], removed: list[Row]) -> Sequence[Any]:
+    """Partials of a single window."""
     combined = plan.all_merged([plan.with_rows(plan.empty, rows), *(partials for _, partials in tiles)])
     for row in removed:
         combined = plan.without_row(combined, row)
@@ -314,13 +315,13 @@ def _combined(plan: Plan, rows: list[Row], tiles: list[Any], removed: list[Row])
 
 
 def _between(ordered: list[Any], start: int | None, end: int) -> list[Any]:
-    """The part of a list, ordered by moment, with `start` ≤ moment < `end`."""
+    """Slice of a list ordered by moment, with `start` ≤ moment < `end`."""
     first = 0 if start is None else bisect_left(ordered, start, key=itemgetter(0))
     return ordered[first : bisect_left(ordered, end, key=itemgetter(0))]
 
 
 def _taken(ordered: list[Any], start: int | None) -> list[Any]:
-    """Takes from the list, ordered by moment, everything from `start` on; all of it for None."""
+    """Remove and return the end of a list ordered by moment, from `start` on; all of it for None."""
     first = 0 if start is None else bisect_left(ordered, start, key=itemgetter(0))
     taken = ordered[first:]
     del ordered[first:]

@@ -1,7 +1,7 @@
-"""How large an item may get: a bound that holds whatever the traffic.
+"""Upper bound on the size of an item, under any traffic.
 
-DynamoDB refuses an item above 400 KB, and then nothing more of its entity could be applied: a view that could get there is
-refused when it is declared. All figures are bytes of MessagePack, at their most.
+DynamoDB refuses items above 400 KB, and no further event of the entity could be applied then: a view whose items
+could exceed it is refused when it is declared. All figures are upper bounds in bytes of MessagePack.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ import msgspec
 from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER, Aggregation
 from candor.features.composed import Ratio
 from candor.features.distinct import MOST_EXACT, Distinct
-from candor.features.plan import Plan, plan_of
+from candor.features.plan import ViewPlan, plan_of
 
 if TYPE_CHECKING:
     from candor.features.views import FeatureView
 
 LARGEST_ITEM = 400 * 1_024
-"""DynamoDB refuses items above this."""
+"""DynamoDB's limit on the size of an item."""
 
 RING_IDS = 256
-"""Recent event ids kept inside the item; beyond, deduplication moves to marker items."""
+"""Number of recent event ids kept in the item; beyond it, deduplication uses marker items."""
 
 MOST_RAW = 128
-"""More events never stay raw, however fast they come."""
+"""Largest number of raw events in an item."""
 
 MOST_VOIDS = 20
-"""More voids never wait, of events that are folded and of events that never came."""
+"""Largest number of waiting voids of folded events, and of those of events that have not arrived."""
 
 _ID = 2 + MOST_ID_BYTES
 _LENGTH = 5
 _POSITION = 3
 _COMMIT = 99 * (2 * MOST_ID_BYTES + len("~void") + 3)
-"""The attribute `ids`: JSON, where a printable character may take two bytes, of as many events as a commit takes."""
+"""Attribute `ids`: JSON, up to two bytes per printable character, of the largest number of events per commit."""
 
 _ATTRIBUTES = 512 + 256
-"""The entity's token in the key, and all names and numbers that stand beside the state."""
+"""The entity's token in the key, and all attribute names and numbers besides the state."""
 
 _MEMBERS = 128
-"""Codec, version, moments, flags, checksum, and what stands in front of the lists."""
+"""Codec, version, moments, flags, checksum, and list headers."""
 
 
 def most_bytes(view: FeatureView, ahead: int) -> int:
-    """Most bytes of an item of the view, as DynamoDB counts them; `ahead` is how long (ms) the newest events lie after the line."""
+    """Upper bound on an item's bytes in DynamoDB, while no event is more than `ahead` ms past the fold horizon."""
     plan = plan_of(view)
     row = most_row(plan)
     tiles = sum(number * max(row, most_tile(view, span)) for span, number in plan.most_tiles(ahead))
@@ -58,28 +58,30 @@ def most_bytes(view: FeatureView, ahead: int) -> int:
     return len(view.name.encode()) + _ATTRIBUTES + state + _COMMIT
 
 
-def most_row(plan: Plan) -> int:
-    """One raw event."""
+def most_row(plan: ViewPlan) -> int:
+    """Upper bound on the bytes of a raw event."""
     return LIST + NUMBER + _ID + sum(aggregation.most_taken for aggregation in plan.sourced)
 
 
 def most_tile(view: FeatureView, span: int) -> int:
-    """One tile of `span` ms."""
+    """Upper bound on the bytes of a tile of `span` ms."""
     texts = declared_texts(view)
     return LIST + NUMBER + _LENGTH + sum(a.most_bytes(span, texts) for a in plan_of(view).aggregations)
 
 
 def declared_texts(view: FeatureView) -> dict[str, int]:
-    """Number of different texts of each field that all the view's events bound."""
-    found = defaultdict(list)
+    """Number of allowed texts by field, for fields that all the view's events restrict."""
+    texts_by_field = defaultdict(list)
     for event in view.events:
         for name, kind in event.fields.items():
-            found[name].append(kind.of)
-    return {name: len(set(chain.from_iterable(texts))) for name, texts in found.items() if all(texts)}
+            texts_by_field[name].append(kind.of)
+    return {
+        name: len(set(chain.from_iterable(texts))) for name, texts in texts_by_field.items() if all(texts)
+    }
 
 
 def largest_exact(view: FeatureView, ahead: int) -> int:
-    """The largest `exact` that the view's distinct counts may all have in an item that DynamoDB takes; 0 if there is none."""
+    """Largest `exact` of the view's distinct counts that keeps items within DynamoDB's limit; 0 if there is none."""
 
     def outgrows(exact: int) -> bool:
         aggregations = [_exact_to(exact, aggregation) for aggregation in view.aggregations]
@@ -89,10 +91,10 @@ def largest_exact(view: FeatureView, ahead: int) -> int:
 
 
 def _exact_to(exact: int, aggregation: Aggregation) -> Aggregation:
-    """The aggregation with distinct counts that are exact to as many values at most."""
-    found = copy(aggregation)
-    if isinstance(found, Distinct):
-        found.exact = min(found.exact, exact)
-    if isinstance(found, Ratio):
-        found.of, found.to = _exact_to(exact, found.of), _exact_to(exact, found.to)
-    return found
+    """A copy of the aggregation with `exact` lowered in its distinct counts."""
+    limited = copy(aggregation)
+    if isinstance(limited, Distinct):
+        limited.exact = min(limited.exact, exact)
+    if isinstance(limited, Ratio):
+        limited.of, limited.to = _exact_to(exact, limited.of), _exact_to(exact, limited.to)
+    return limited

@@ -1,7 +1,7 @@
-"""The state of one (view, entity): what the online store keeps, how events enter it and features leave it.
+"""State of one (view, entity): its stored form, the application of events, and feature values.
 
-A void names an event and takes back what that event counted (`voids.py`). What cannot be proved equal to what was counted
-is not touched: the state is `stale` until it is healed from the archive (ADR 0029).
+A void names an event and undoes what it counted (`voids.py`). Without proof that it matches what was counted, nothing
+is undone: the state is `stale` until it is healed from the archive (ADR 0029).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from candor.features import segment, size
 from candor.features.aggregations import moment
 from candor.features.codec import CODEC, id_hash, seal, unseal
 from candor.features.event_types import MAX_SKEW
-from candor.features.plan import Plan, Row, Tile, plan_of
+from candor.features.plan import Row, Tile, ViewPlan, plan_of
 from candor.features.segment import Segment
 from candor.features.views import FeatureView
-from candor.features.voids import Evidence, Resolve, Voids
+from candor.features.voids import Resolve, VoidEvidence, Voids
 
 RING_IDS = size.RING_IDS
 
@@ -32,22 +32,22 @@ MARKERS, FOLDED, STALE, FILLED = 1, 2, 4, 8
 """Flags of an item."""
 
 STAMP = 32
-"""A ring entry holds the second when its id was applied, so many bits above the fingerprint of the event."""
+"""Bits by which a ring entry's second of application is shifted above the event's fingerprint."""
 
 
 class Marker(NamedTuple):
-    """Marker item of an applied event: its fingerprint (0 if it was not kept) and the second when it expires."""
+    """Marker item of an applied event: its fingerprint (0 if unknown) and its expiry (epoch s)."""
 
     fingerprint: int
     expires_at: int
 
 
 class Applied(NamedTuple):
-    """Outcome of `ViewState.apply` for the events that were not duplicates.
+    """Result of `ViewState.apply` for the events that were not duplicates.
 
-    `fingerprints` belong to `fresh`. `too_late`: beyond every window. `erased`: they occurred before the entity was erased.
-    `unsettled`: `dedup_id` of fresh voids that took nothing back for want of proof. `went_stale`: the item is to be healed; a duplicate
-    says so again, since whoever applied the event first may not have come to say it.
+    `fingerprints` are those of `fresh`. `too_late`: older than every window. `erased`: occurred before the entity's
+    erasure. `unsettled`: `dedup_id` of fresh voids without effect, for lack of proof. `went_stale`: the item needs
+    healing; also reported with duplicates, since the first writer may have crashed before reporting it.
     """
 
     fresh: Sequence[Event]
@@ -61,13 +61,13 @@ class Applied(NamedTuple):
 class ViewState(msgspec.Struct):
     """State of one (view, entity). `apply` changes it, `values` reads it.
 
-    `born` and `latest` are the moments (ms) of the first and the last event of the history that counts; `expired` is the last
-    moment of a history before it. `since` is the wall clock (s) of the first commit, 0 if it is not known. `filled`: what happened
-    before the view was declared is in. `erased_at`: a tombstone (ms), nothing that occurred earlier is ever taken in again. While an
-    item is healed, `delta` takes in what is new after version `healing_from`.
+    `born` and `latest` are the moments (ms) of the first and the last event of the current history; `expired` is the
+    last moment of an earlier, expired history. `since` is the wall clock (s) of the first commit, 0 if unknown.
+    `filled`: events from before the view was declared are included. `erased_at`: tombstone (ms), earlier events are
+    never applied again. While an item is healed, `delta` holds the events after version `healing_from`.
     """
 
-    plan: Plan
+    plan: ViewPlan
     base: Segment
     born: int | None = None
     latest: int = 0
@@ -82,11 +82,11 @@ class ViewState(msgspec.Struct):
 
     @classmethod
     def new(cls, view: FeatureView) -> ViewState:
-        """State of an entity never seen."""
+        """Empty state."""
         plan = plan_of(view)
         return cls(plan, Segment(plan), markers=view.entity.hot)
 
-    # What comes in
+    # Applying events
 
     def apply(
         self,
@@ -95,11 +95,11 @@ class ViewState(msgspec.Struct):
         horizon_ms: int,
         markers: Mapping[str, Marker] | None = None,
     ) -> Applied:
-        """Take in events.
+        """Apply events.
 
-        An id applied within the last `horizon_ms` (wall clock) is a duplicate. When the ring would overflow, `self.markers`
-        turns on: then the caller must commit a marker item for each new event in the same transaction. `markers` are the marker
-        items of the ids in `doubtful`, as far as they exist.
+        An id applied within the last `horizon_ms` (wall clock) is a duplicate. Before the ring overflows,
+        `self.markers` is set: then the caller must commit a marker item for each new event in the same transaction.
+        `markers` are the existing marker items of the ids in `doubtful`.
         """
         self._forget(now_ms - horizon_ms)
         known = _living(markers, now_ms) if markers else {}
@@ -107,7 +107,7 @@ class ViewState(msgspec.Struct):
         too_late: list[Event] = []
         erased: list[Event] = []
         duplicate = False
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         for event in events:
             if (key := id_hash(event.dedup_id)) in self.ring:
                 duplicate = True
@@ -118,7 +118,7 @@ class ViewState(msgspec.Struct):
                 if event.dedup_id not in known:
                     too_late.append(event)
             else:
-                fresh.setdefault(key, event)  # the copy that arrived first counts, offline too
+                fresh.setdefault(key, event)  # the first copy counts, offline too
         if len(self.ring) + len(fresh) > RING_IDS:
             self.markers = True
         rows = [self.plan.row(event) for event in fresh.values()]
@@ -131,15 +131,17 @@ class ViewState(msgspec.Struct):
         unsettled = self._take_in(list(fresh.values()), rows, resolve)
         if not self.markers:
             second = now_ms // SECOND << STAMP
-            self.ring.update((key, second | found) for key, found in zip(fresh, prints, strict=True))
+            self.ring.update(
+                (key, second | fingerprint) for key, fingerprint in zip(fresh, prints, strict=True)
+            )
         went_stale = self.stale and (duplicate or not was_stale)
         return Applied(list(fresh.values()), prints, too_late, erased, unsettled, went_stale)
 
     def doubtful(self, events: Iterable[Event]) -> list[str]:
-        """Ids whose marker items `apply` asks for: of events that voids name, and of those beyond every window."""
+        """Ids whose marker items `apply` needs: of events that voids name, and of events older than every window."""
         if not self.markers:
             return []
-        reached = self.plan.oldest(self.line)
+        reached = self.plan.oldest(self.fold_horizon)
         named = {event.id for event in events if event.voided_at is not None}
         late = {event.dedup_id for event in events if reached is not None and event.occurred_at < reached}
         return sorted(named | late)
@@ -151,26 +153,26 @@ class ViewState(msgspec.Struct):
         held: Mapping[str, Event] | None = None,
         unsettled: Sequence[str] = (),
     ) -> None:
-        """Take in events that are known to be new, as the log of commits knows them: nothing is deduplicated.
+        """Apply events that are known to be new, from the commit log, without deduplication.
 
-        `applied_at`: wall clock (ms). `held`: the events that were taken in before, by id; `unsettled`: the voids that the log names
-        so.
+        `applied_at`: wall clock (ms). `held`: events applied before, by id. `unsettled`: voids that the log marks as
+        such.
         """
         kept = [event for event in events if event.occurred_at >= (self.erased_at or 0)]
         before = held or {}
         if self.since is None:
             self.since = applied_at // SECOND
 
-        def resolve(void: Event) -> Evidence:
+        def resolve(void: Event) -> VoidEvidence:
             if void.dedup_id in unsettled:
-                return Evidence.UNPROVED
-            return Evidence.COUNTED if void.id in before else Evidence.NEVER_APPLIED
+                return VoidEvidence.UNPROVED
+            return VoidEvidence.COUNTED if void.id in before else VoidEvidence.NEVER_APPLIED
 
         counted = [before.get(event.id, event) if event.voided_at is not None else event for event in kept]
         self._take_in(kept, [self.plan.row(event) for event in counted], resolve)
 
     def erase(self, at: int) -> None:
-        """Forget everything but which ids were applied; what occurred before `at` (ms) stays out for good."""
+        """Delete everything except applied ids; events before `at` (ms) are excluded for good."""
         self.base, self.delta, self.healing_from = Segment(self.plan), None, None
         self.born, self.latest, self.expired = None, 0, None
         self.erased_at = at if self.erased_at is None else max(self.erased_at, at)
@@ -180,7 +182,7 @@ class ViewState(msgspec.Struct):
         self.ring = {key: stamp for key, stamp in self.ring.items() if stamp >= oldest}
 
     def _take_in(self, events: Sequence[Event], rows: Sequence[Row], resolve: Resolve) -> list[str]:
-        """Insert events with their rows; the `dedup_id` of voids that could not be settled."""
+        """Insert events with their rows; returns the `dedup_id` of unsettled voids."""
         if not events:
             return []
         if any(event.voided_at is not None for event in events):
@@ -196,27 +198,27 @@ class ViewState(msgspec.Struct):
 
     # Deduplication
 
-    def _resolve(self, markers: Mapping[str, Marker], horizon: int, void: Event) -> Evidence:
-        """Evidence on the event that a void names; ids applied after `horizon` (ms, wall clock) are known."""
+    def _resolve(self, markers: Mapping[str, Marker], horizon: int, void: Event) -> VoidEvidence:
+        """Evidence on a void's event; ids applied after `horizon` (ms, wall clock) are known."""
         stamp, marker = self.ring.get(id_hash(void.id)), markers.get(void.id)
         if stamp is None and marker is None:
             known = self._knows_all_ids(horizon)
-            return Evidence.NEVER_APPLIED if known else Evidence.UNPROVED
+            return VoidEvidence.NEVER_APPLIED if known else VoidEvidence.UNPROVED
         kept = stamp & (1 << STAMP) - 1 if stamp is not None else marker.fingerprint if marker else 0
         equal = kept == self.plan.fingerprint(self.plan.row(void))
-        return Evidence.COUNTED if kept and equal else Evidence.UNPROVED
+        return VoidEvidence.COUNTED if kept and equal else VoidEvidence.UNPROVED
 
     def _knows_all_ids(self, horizon: int) -> bool:
-        """True if ids that were applied before `horizon` (ms) do not matter: there are none, or no window reaches them."""
-        horizon += HOUR  # clocks of several writers
-        reached = self.plan.oldest(self.line)
+        """True if ids applied before `horizon` (ms) do not matter: there are none, or no window reaches them."""
+        horizon += HOUR  # margin for writers' clocks
+        reached = self.plan.oldest(self.fold_horizon)
         complete = not self.filled and (self.since or 0) * SECOND > horizon
         return complete or (reached is not None and horizon + MAX_SKEW < reached)
 
     # Expiry
 
     def _counting(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """The rows that belong to the history that counts; its ends are brought up to date."""
+        """The rows that belong to the current history; updates `born` and `latest`."""
         if not rows:
             return rows
         first, last, expiry = min(row[0] for row in rows), max(row[0] for row in rows), self.plan.expiry
@@ -227,13 +229,13 @@ class ViewState(msgspec.Struct):
         if not joined:
             ordered = sorted(rows, key=moment)
             before = bisect_left(ordered, born, key=itemgetter(0)) if self.born is not None else 0
-            # From what counts now outwards, so that each row can join what the one before it joined.
+            # From the current history outwards, so that each row can extend it for the next.
             return self._split_at_gaps([*reversed(ordered[:before]), *ordered[before:]], expiry or 0)
         self.born, self.latest = min(born, first), max(latest, last)
         return rows
 
     def _split_at_gaps(self, rows: Iterable[Row], expiry: int) -> list[Row]:
-        """The rows that join what counts now; those before it come first, latest first, then the others in order."""
+        """The rows that join the current history; rows before it come first, latest first, then the others in order."""
         counting: list[Row] = []
         for row in rows:
             at = int(row[0])
@@ -244,12 +246,12 @@ class ViewState(msgspec.Struct):
             elif at < self.born - expiry:
                 self.expired = max(self.expired or 0, at)
                 self.base.folded = True
-                if self.delta is not None:  # what is computed anew may reach back to it
+                if self.delta is not None:  # the rebuilt history may reach back to it
                     self.delta.stale |= self.plan.lifetime
                 continue
             elif at < self.born:
                 if self.expired is not None and at - self.expired <= expiry:
-                    # What an expired history held counts again, where a window reaches it.
+                    # An expired history counts again, if a window reaches it.
                     self.base.stale |= self.plan.lifetime
                     self.expired = None
                 self.born = at
@@ -258,7 +260,7 @@ class ViewState(msgspec.Struct):
         return counting
 
     def _expire(self) -> None:
-        """Drop a history that nothing continued in time."""
+        """Drop the current history, which expired."""
         if self.born is None:
             return
         self.expired = max(self.expired or 0, self.latest)
@@ -269,39 +271,39 @@ class ViewState(msgspec.Struct):
 
     @property
     def segments(self) -> list[Segment]:
-        """Everything that holds events: more than one while the item is healed."""
+        """Segments with events: two while the item is healed."""
         return [self.base] if self.delta is None else [self.base, self.delta]
 
     @property
     def stale(self) -> bool:
-        """True if some event could not be taken back, or may be missing: the item is to be healed from the archive."""
+        """True if an event may be miscounted or missing, so that the item needs healing from the archive."""
         return any(part.stale for part in self.segments)
 
     def begin_healing(self, n: int) -> None:
-        """Keep apart what comes in from now on: what the versions up to `n` hold is computed anew meanwhile."""
+        """Collect later events in a delta, while the versions up to `n` are rebuilt."""
         self.healing_from = n
         self.delta = Segment(self.plan, watermark=self.base.watermark, folded=True)
 
     def recompute(self, events: Iterable[Event]) -> None:
-        """Hold exactly these events and voids, and of the item before only its deduplication and tombstone."""
+        """Rebuild from exactly these events and voids; deduplication and tombstone are kept."""
         kept = [event for event in events if event.occurred_at >= (self.erased_at or 0)]
         voids = {event.id: event for event in kept if event.voided_at is not None}
         plain = [event for event in kept if event.voided_at is None]
         watermark = max((max(event.occurred_at, event.voided_at or 0) for event in kept), default=0)
         rows = [self.plan.row(event) for event in plain]
-        taken_back = voids.keys() & {event.id for event in plain}
+        voided = voids.keys() & {event.id for event in plain}
         for row in rows:
-            if row[1] in taken_back:
+            if row[1] in voided:
                 row[2:] = [None] * (len(row) - 2)
         self.base, self.delta, self.healing_from = Segment(self.plan, watermark), None, None
         self.born, self.latest, self.expired = None, 0, None
-        waiting = [(void, self.plan.row(void)) for name, void in voids.items() if name not in taken_back]
-        self.base.folded = bool(taken_back)
-        self.base.readable_from = 1 + max((voids[name].voided_at or 0 for name in taken_back), default=-1)
-        self.base.insert(self._counting(rows), waiting, lambda _: Evidence.NEVER_APPLIED)
+        waiting = [(void, self.plan.row(void)) for name, void in voids.items() if name not in voided]
+        self.base.folded = bool(voided)
+        self.base.readable_from = 1 + max((voids[name].voided_at or 0 for name in voided), default=-1)
+        self.base.insert(self._counting(rows), waiting, lambda _: VoidEvidence.NEVER_APPLIED)
 
     def finish_healing(self, item: ViewState) -> None:
-        """Take in what came to the item while this state was computed anew."""
+        """Merge the delta that the item collected while this state was rebuilt."""
         delta, expiry = item.delta, self.plan.expiry
         if delta is None or item.born is None:
             return
@@ -313,31 +315,31 @@ class ViewState(msgspec.Struct):
         self.base.absorb(delta)
 
     def _hand_over(self, delta: Segment, arrived: set[str]) -> None:
-        """Give voids that waited for these events to the part that takes the events in."""
+        """Move voids that waited for these events to the delta, which receives the events."""
         for event_id in arrived & self.base.voids.waiting.keys():
             delta.voids.waiting[event_id] = self.base.voids.waiting.pop(event_id)
 
-    def _resolve_while_healing(self, resolve: Resolve, void: Event) -> Evidence:
-        """Nothing is taken back from what is being computed anew: such a void makes the item stale once more."""
-        if self.base.holds_row(void.id) or resolve(void) is not Evidence.NEVER_APPLIED:
-            return Evidence.UNPROVED
-        return Evidence.NEVER_APPLIED
+    def _resolve_while_healing(self, resolve: Resolve, void: Event) -> VoidEvidence:
+        """Evidence while healing: a void of an event in the base makes the item stale again."""
+        if self.base.holds_row(void.id) or resolve(void) is not VoidEvidence.NEVER_APPLIED:
+            return VoidEvidence.UNPROVED
+        return VoidEvidence.NEVER_APPLIED
 
     # Reading
 
     @property
-    def line(self) -> int:
-        """Everything before this moment (ms) may be folded."""
+    def fold_horizon(self) -> int:
+        """Moment (ms) before which events may be folded."""
         return self.watermark - MAX_SKEW
 
     @property
     def watermark(self) -> int:
-        """The latest moment (ms) of an event or void."""
+        """Latest moment (ms) of an event or void."""
         return max(part.watermark for part in self.segments)
 
     @property
     def exact_from(self) -> int:
-        """The first moment (ms) that can be read exactly, whatever was folded."""
+        """First moment (ms) that can always be read exactly."""
         return max(part.exact_from for part in self.segments)
 
     def answers(self, q: int) -> bool:
@@ -346,17 +348,17 @@ class ViewState(msgspec.Struct):
         return after_expired and all(part.answers(q) for part in self.segments)
 
     def present(self, q: int) -> bool:
-        """True if an event, voided or not, lies before `q` (ms), and the last of them no further back than the view's expiry."""
+        """True if an event, voided or not, lies before `q` (ms), the last one within the view's expiry."""
         if self.born is None or self.born >= q or self.plan.expiry is None:
             return self.born is not None and self.born < q
         if self.latest < q:
             return self.latest >= q - self.plan.expiry
         raw = [row[0] for part in self.segments for row in part.head if row[0] < q]
-        # What is folded ends within the expiry of the first raw event, and that is not before q.
+        # Folded events end within the expiry of the first raw event, which is not before q.
         return not raw or max(raw) >= q - self.plan.expiry
 
     def overflows(self, q: int) -> bool:
-        """True if a view of exact windows has more events at `q` (ms) than it declares."""
+        """True if a view of exact windows has more than `max_events` events at `q` (ms)."""
         return any(part.overflows(q) for part in self.segments)
 
     def values(self, q: int) -> list[float]:
@@ -366,7 +368,7 @@ class ViewState(msgspec.Struct):
     # Storing
 
     def encode(self) -> bytes:
-        """The item's bytes. What is rare stands last or not at all."""
+        """State → item bytes; rare members come last, or are omitted."""
         base = self.base
         members = [
             CODEC,
@@ -391,7 +393,7 @@ class ViewState(msgspec.Struct):
 
     @classmethod
     def decode(cls, view: FeatureView, blob: bytes) -> ViewState:
-        """Inverse of `encode`. Raises `CorruptItem` for anything that `encode` did not write."""
+        """Inverse of `encode`. Raises `CorruptItem` for any other bytes."""
         codec, members = unseal(view, blob)
         if codec < CODEC:
             return _of_codec_3(view, codec, members)
@@ -416,13 +418,13 @@ class ViewState(msgspec.Struct):
 
 
 def _living(markers: Mapping[str, Marker], now_ms: int) -> Mapping[str, Marker]:
-    """Markers that every writer's clock and DynamoDB's sweep leave alone for another hour."""
+    """Markers with at least an hour to expiry, a margin for writers' clocks and DynamoDB's TTL deletion."""
     soon = (now_ms + HOUR) // SECOND
     return {event_id: marker for event_id, marker in markers.items() if marker.expires_at > soon}
 
 
 def _contents(part: Segment) -> list[Any]:
-    """Watermark, raw rows, rows alone in their tile, tiles; moments of rows count back from the watermark."""
+    """Watermark, raw rows, single rows of tiles, tiles; row moments are stored relative to the watermark."""
     aggregations = part.plan.aggregations
     tiles = [
         [*tile, *(a.pack(p) for a, p in zip(aggregations, partials, strict=True))]
@@ -433,7 +435,7 @@ def _contents(part: Segment) -> list[Any]:
 
 
 def _unsettled(part: Segment) -> list[Any] | None:
-    """Voids, those of raw events by position, and what a view of exact windows dropped."""
+    """Voids (of raw events by position), `dropped` and `readable_from`; None if all are empty."""
     voids = part.voids
     if not (voids or part.readable_from) and voids.forgotten is None and part.dropped is None:
         return None
@@ -443,7 +445,7 @@ def _unsettled(part: Segment) -> list[Any] | None:
     return [list(chain.from_iterable(waiting)), counted, voids.forgotten, part.dropped, part.readable_from]
 
 
-def _segment(plan: Plan, contents: Sequence[Any], flags: int, unsettled: Sequence[Any] | None) -> Segment:
+def _segment(plan: ViewPlan, contents: Sequence[Any], flags: int, unsettled: Sequence[Any] | None) -> Segment:
     watermark, head, singles, tiles = contents
     part = Segment(plan, watermark, [[watermark - row[0], *row[1:]] for row in head])
     part.folded, part.stale = bool(flags & FOLDED), bool(flags & STALE)
@@ -461,14 +463,14 @@ def _segment(plan: Plan, contents: Sequence[Any], flags: int, unsettled: Sequenc
 
 
 def _tile_of(part: Segment, row: Row) -> Tile:
-    """The tile of a row that is kept: the one it would be folded into now."""
-    tile = part.plan.tile_of(row[0], part.line)
+    """The tile of a single row: the one into which it would be folded now."""
+    tile = part.plan.tile_of(row[0], part.fold_horizon)
     assert tile is not None
     return tile
 
 
 def _of_codec_3(view: FeatureView, codec: int, members: Sequence[Any]) -> ViewState:
-    """The state of an item that was written before events had fingerprints."""
+    """State from codec 2 or 3, without fingerprints."""
     born, watermark, head, singles, tiles, ring, flags, *rare = members
     plan = plan_of(view)
     if codec == 2 and len(head) >= segment.HEAD_EVENTS:

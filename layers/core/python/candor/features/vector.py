@@ -1,4 +1,4 @@
-"""The feature vector: values in declared order, and for every view how its values came to be."""
+"""The feature vector: values in declared order, and a state per view."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ else:
     Values = array  # Python 3.11 knows no array[float], and msgspec reads annotations as they are then
 
 State = Literal["present", "absent", "stale", "unavailable"]
-"""How the values of a view came to be.
+"""State of a view's values.
 
-present: read. absent: no event of the entity lies before q, or none within the view's `expires_after`; the values are those of no
-events, whether or not an item is there. stale: read, and an event that counts or does not may be wrong until the item is healed.
-unavailable: could not be read, or more events than a view of exact windows declares; all NaN.
+present: read. absent: the entity has no event before q, or none within the view's `expires_after`; the values are
+those of no events, whether or not an item exists. stale: read, but an event may be miscounted until the item is
+healed. unavailable: could not be read, or a view of exact windows has more than `max_events` events; all NaN.
 """
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
-    """Version of a stored item: its birth (ns) and the number of its commits. Never repeats."""
+    """Version of a stored item: its birth (ns) and number of commits. Unique per item."""
 
     birth: int
     n: int
 
 
 class Read(msgspec.Struct, frozen=True):
-    """What the store answered for one item: its bytes and version, or nothing and why."""
+    """Read of an item: its bytes and version, or the state that says why there are none."""
 
     state: State
     blob: bytes | None = None
@@ -51,10 +51,10 @@ UNAVAILABLE = Read("unavailable")
 
 
 class FeatureVector(msgspec.Struct, frozen=True):
-    """Values (`array("d")`, NaN is missing) by position of `Definitions.features`, and what they stand on.
+    """Values (`array("d")`, NaN is missing) in the order of `Definitions.features`, with states and item versions.
 
-    States are by view name; `request: unavailable` is added where an on-demand function failed. Versions are by item key,
-    for every item that was read: None where none stood.
+    States are by view name; `request: unavailable` is added if an on-demand function failed. Versions are by item key,
+    for every item read: None if it does not exist.
     """
 
     values: Values
@@ -63,7 +63,7 @@ class FeatureVector(msgspec.Struct, frozen=True):
 
     @property
     def degraded(self) -> bool:
-        """True if any view could not be read or any on-demand feature not be computed."""
+        """True if a view could not be read, or an on-demand feature not computed."""
         return "unavailable" in self.states.values()
 
 
@@ -89,9 +89,9 @@ def build(
     checkout: Checkout,
     q: int,
 ) -> FeatureVector:
-    """Reads by item key, and item keys by view name → the vector at moment `q` (ms). A view without keys is absent."""
+    """Vector at moment `q` (ms), from reads by item key and keys by view name. Views without keys are absent."""
     named, states = windowed(definitions, reads, keys, q)
-    answers = [one.answer(checkout, named) for one in definitions.on_demand]
+    answers = [feature.answer(checkout, named) for feature in definitions.on_demand]
     if None in answers:
         states[REQUEST] = "unavailable"
     ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
@@ -106,8 +106,8 @@ def windowed(
     named: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
-        found = [reads[key] for key in keys.get(view.name, ())]
-        states[view.name], numbers = view_values(view, found, q)
+        view_reads = [reads[key] for key in keys.get(view.name, ())]
+        states[view.name], numbers = view_values(view, view_reads, q)
         named.update(zip((feature.name for feature in view.features), numbers, strict=True))
     return named, states
 
@@ -137,7 +137,7 @@ def _is_stale(shards: Iterable[ViewState]) -> bool:
 
 
 def _state(view: FeatureView, read: Read) -> ViewState | None:
-    """The item's state; None if it could not be read. Raises `CorruptItem`."""
+    """State of an item; None if it could not be read. Raises `CorruptItem`."""
     if read.state == "unavailable":
         return None
     return ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)

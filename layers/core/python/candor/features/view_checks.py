@@ -1,4 +1,4 @@
-"""Views that would count nothing, or something other than they say, are refused when they are declared."""
+"""Validation of views when they are declared: refuses those that would count nothing, or not what they say."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from candor.features.views import FeatureView
 
 MOST_EXACT_EVENTS = 1_024
-"""So many events at most may a view of exact windows declare."""
+"""Largest `max_events` of a view of exact windows."""
 
 
 def check_view(view: FeatureView) -> None:
-    """Raise `DefinitionError`, which names the remedy, unless every part of the declaration can count."""
+    """Raise `DefinitionError`, with the remedy, for an invalid declaration."""
     _check_parts(view)
     _check_windows(view)
     _check_exact_windows(view)
@@ -41,7 +41,11 @@ def _check_parts(view: FeatureView) -> None:
     if not view.aggregations:
         raise DefinitionError(f'view "{view.name}" has no aggregations: declare some, such as Count()')
     declared: Sequence[object] = view.aggregations
-    strange = [getattr(one, "__name__", "that") for one in declared if not isinstance(one, Aggregation)]
+    strange = [
+        getattr(aggregation, "__name__", "that")
+        for aggregation in declared
+        if not isinstance(aggregation, Aggregation)
+    ]
     if strange:
         raise DefinitionError(f'view "{view.name}": {strange[0]} is no aggregation; write {strange[0]}(…)')
 
@@ -90,7 +94,7 @@ def _check_events(view: FeatureView) -> None:
 
 
 def _twice(names: Iterable[Any]) -> Any:
-    """A name that comes again."""
+    """The first repeated name, or None."""
     return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
@@ -148,12 +152,12 @@ def _check_field(view: FeatureView, aggregation: Aggregation) -> None:
 
 
 def _kinds(view: FeatureView, name: str) -> set[str]:
-    """Kinds in which the view's events declare a field."""
+    """Kinds of a field in the view's event types."""
     return {event.fields[name].kind for event in view.events if name in event.fields}
 
 
 def _declared_texts(view: FeatureView, name: str) -> set[str]:
-    """All texts that a field may have; empty unless every event that has the field names them."""
+    """Allowed texts of a field; empty unless every event type with the field lists them."""
     texts = [event.fields[name].of for event in view.events if name in event.fields]
     return set[str]().union(*texts) if all(texts) else set()
 

@@ -1,4 +1,4 @@
-"""Views: aggregations over windows of one entity's events, declared once; everything else is derived from them."""
+"""Views: aggregations over windows of one entity's events."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from candor.features.view_checks import check_view
 from candor.features.windows import Spelling, Window, declared, duration
 
 SHARDS = 4
-"""Items that the events of one hot entity are spread over; the reader merges them."""
+"""Number of items over which a hot entity's events are spread; the reader merges them."""
 
 EXPIRES_AFTER = 730 * DAY
 SWEEP_MARGIN = 90 * DAY
-"""An item is swept so much later (ms) than its history expires: an event that is late by less still finds it."""
+"""Delay (ms) of an item's deletion after its history expires, for late events."""
 
 
 class Feature(msgspec.Struct, frozen=True):
@@ -38,10 +38,10 @@ class Feature(msgspec.Struct, frozen=True):
 class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     """Aggregations over windows of one entity's events.
 
-    The items of a `synchronous` view are committed with the decision itself: checkouts of one burst see each other. A history that
-    nothing continued for `expires_after` counts no more (by default two years, or as long as a window reaches back); hot entities keep
-    theirs. Of `exact_windows` the left edge moves by the millisecond; where they hold more than `max_events` events, the view is
-    unavailable.
+    A `synchronous` view is updated in the same transaction as the decision, so concurrent checkouts see each other. A
+    history without events for `expires_after` no longer counts (default: two years, or the longest window if that is
+    longer); those of hot entities do not expire. The left edge of `exact_windows` moves by the millisecond; with more
+    than `max_events` events in them the view is unavailable.
     """
 
     name: str
@@ -67,13 +67,13 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @cached_property
     def features(self) -> list[Feature]:
-        """Aggregation-major, windows in declared order."""
+        """Features by aggregation, then window, in declared order."""
         windows = self.spans()
         return [Feature(f"{self.name}.{a.label}.{w.label}", a, w) for a in self.aggregations for w in windows]
 
     @cached_property
     def expiry_ms(self) -> int | None:
-        """How long (ms) a history counts after its last event; None: for good."""
+        """Time (ms) after its last event at which a history expires; None: never."""
         if self.entity.hot:
             return None
         if self.expires_after is None:
@@ -82,7 +82,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def item_expiry_ms(self) -> int | None:
-        """How long (ms, wall clock) an item is kept after its last commit."""
+        """Retention (ms, wall clock) of an item after its last commit; None: for good."""
         return None if self.expiry_ms is None else self.expiry_ms + SWEEP_MARGIN
 
     @cached_property
@@ -90,7 +90,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
         return frozenset(event.name for event in self.events)
 
     def spec(self) -> dict[str, Any]:
-        """JSON form: everything that changes a value, nothing else."""
+        """JSON form of everything that affects a value, and nothing else."""
         rare: dict[str, Any] = {}
         if self.expires_after is not None and any(f.window.length is None for f in self.features):
             rare["expires_after"] = self.expiry_ms
@@ -111,21 +111,21 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @cached_property
     def most_bytes(self) -> int:
-        """Most bytes that an item may have, whatever the traffic."""
+        """Upper bound on the bytes of an item, under any traffic."""
         return most_bytes(self, MAX_SKEW)
 
     @property
     def shards(self) -> int:
-        """Number of items that hold one entity."""
+        """Number of items per entity."""
         return SHARDS if self.entity.hot else 1
 
     def item_keys(self, entity_key: str) -> tuple[str, ...]:
-        """Keys of all stored items of one entity."""
+        """Keys of all items of an entity."""
         key = f"{self.name}@{self.version}#{entity_key}"
         return (key,) if self.shards == 1 else tuple(f"{key}/{shard}" for shard in range(self.shards))
 
     def item_key(self, entity_key: str, event_id: str) -> str:
-        """Key of the item that holds an event of the entity; its void belongs there too."""
+        """Key of the item that holds an event of the entity, and its void."""
         keys = self.item_keys(entity_key)
         return keys[zlib.crc32(event_id.encode()) % len(keys)]
 

@@ -15,7 +15,7 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.errors import DefinitionError
 
 LADDER = (28 * DAY, 7 * DAY, DAY, 6 * HOUR, HOUR, 15 * MINUTE, MINUTE, 10 * SECOND)
-"""Steps that divide each other, so that the left edge of a window falls on the edges of all finer tiles."""
+"""Steps that divide each other, so that a window's left edge falls on the edges of all finer tiles."""
 
 LIFETIME = "lifetime"
 LONGEST = 731 * DAY
@@ -26,10 +26,10 @@ _SPELLING = re.compile(r"([1-9][0-9]{0,15})([smhd])")
 
 
 class Window(msgspec.Struct, frozen=True):
-    """Half-open span of time that moves with the moment of the read; all figures are ms.
+    """Half-open span of time relative to the moment of the read; all figures are ms.
 
-    `length` is None for the lifetime window, which has no left edge. `hop` is None where no edge moves on a grid. `delay`
-    is how far the right edge stays behind.
+    `length` is None for the lifetime window, which has no left edge. `hop` is None if no edge moves on a grid. `delay`
+    is the lag of the right edge.
     """
 
     label: str
@@ -38,7 +38,7 @@ class Window(msgspec.Struct, frozen=True):
     delay: int = 0
 
     def start(self, q: int) -> int | None:
-        """First moment inside the window at `q` (ms); None when there is no left edge."""
+        """First moment inside the window at `q` (ms); None without a left edge."""
         if self.length is None or self.hop is None:
             return None
         return (q - self.delay - self.length) // self.hop * self.hop
@@ -49,15 +49,15 @@ class Window(msgspec.Struct, frozen=True):
 
     @property
     def reach(self) -> int:
-        """How far back (ms) an edge that moves on the grid may lie."""
+        """Largest distance (ms) of an edge on the grid from `q`."""
         return (self.length or 0) + self.delay + (self.hop or 0)
 
 
 class Delayed(msgspec.Struct, frozen=True):
-    """Declaration of a window whose right edge stays `delay` behind: `Delayed("30d", delay="7d")`.
+    """Declaration of a window whose right edge lags by `delay`: `Delayed("30d", delay="7d")`.
 
-    For what is known late, such as labels or settlements. At `q` it holds `[⌊(q−D−W)/h⌋·h, ⌊(q−D)/h⌋·h)`, with the hop of its
-    length; for `lifetime`, of its delay.
+    For data that is known late, such as labels or settlements. At `q` it covers `[⌊(q−D−W)/h⌋·h, ⌊(q−D)/h⌋·h)`, with
+    the hop of its length; for `lifetime`, of its delay.
     """
 
     window: str
@@ -70,7 +70,7 @@ def hop(length: int) -> int:
 
 
 Spelling = str | Delayed
-"""How a window is declared."""
+"""Declaration of a window."""
 
 
 def declared(spelling: Spelling, *, exact: bool = False) -> Window:
@@ -125,6 +125,6 @@ def duration(label: str) -> int:
 
 
 def _milliseconds(label: str) -> int | None:
-    """None for what is no positive number of seconds, minutes, hours or days."""
+    """Milliseconds of a number of seconds, minutes, hours or days; None for any other text."""
     spelling = _SPELLING.fullmatch(label)
     return int(spelling[1]) * _UNITS[spelling[2]] if spelling else None

@@ -1,1 +1,1 @@
-"""The model room: the LightGBM engine, the bundle that pins a model to everything it was trained with, and its runs."""
+"""The LightGBM engine, and the bundle that pins a model to everything it was trained with."""

@@ -1,4 +1,4 @@
-"""A bundle: the model and everything that must never drift from it, in one file named by its own SHA-256."""
+"""A bundle: a model with everything that must match it, in one file named by its SHA-256."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     intercept: float
 
     def probability(self, raw: float) -> float:
-        """Probability that the checkout turns bad. `math` only: the same bits wherever it runs; never overflows."""
+        """Probability that the checkout turns bad. Equal bits on every machine (`math` only); never overflows."""
         odds = self.slope * raw + self.intercept
         if odds >= 0.0:
             return 1.0 / (1.0 + math.exp(-odds))
@@ -35,11 +35,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Model, calibration, cut-off, policy and reasons that serve together.
+    """Model, calibration, cut-off, policy and reasons, served together.
 
-    `model` is LightGBM's text and `features` its columns in order; `cutoff` is the highest PD still approved;
+    `model` is LightGBM's text, `features` its columns in order; `cutoff` is the highest PD still approved;
     `reason_reference` holds the mean contribution (log odds) of each factor for applicants near the cut-off;
-    `policy` is the zen decision table. Never mutate what it holds: it is shared by all decisions of a process.
+    `policy` is the zen decision table. Members must not be mutated: all decisions of a process share them.
     """
 
     model: str
@@ -55,16 +55,16 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def from_bytes(cls, data: bytes, expected_sha: str | None = None) -> Bundle:
-        """Read a bundle file. BundleRefused if it is not the file named `expected_sha` or not a whole, valid bundle."""
+        """Parse a bundle file. BundleRefused if its SHA-256 is not `expected_sha`, or it is not a valid bundle."""
         if expected_sha is not None and sha256(data) != expected_sha:
             raise BundleRefused(
                 f"bundle {expected_sha[:12]}: the bytes have another SHA-256; restore the file"
             )
         try:
-            wire = msgspec.json.decode(data)
-            if not isinstance(wire, dict) or wire.pop("format", None) != FORMAT:
+            members = msgspec.json.decode(data)
+            if not isinstance(members, dict) or members.pop("format", None) != FORMAT:
                 raise BundleRefused(f"not a bundle of format {FORMAT}")
-            return cls._from_wire(wire)
+            return cls._from_members(members)
         except (
             msgspec.MsgspecError,
             ValueError,
@@ -76,36 +76,36 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             raise BundleRefused(f"not a bundle: {type(error).__name__}: {error}") from error
 
     @classmethod
-    def _from_wire(cls, wire: dict[str, Any]) -> Bundle:
+    def _from_members(cls, members: dict[str, Any]) -> Bundle:
         expected = set(cls.__struct_fields__)
-        if set(wire) != expected:
-            raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(wire) ^ expected))}")
-        wire["calibration"] = Calibration(**wire["calibration"])
-        wire["reasons"] = tuple(
-            Reason(**reason | {"features": tuple(reason["features"])}) for reason in wire["reasons"]
+        if set(members) != expected:
+            raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(members) ^ expected))}")
+        members["calibration"] = Calibration(**members["calibration"])
+        members["reasons"] = tuple(
+            Reason(**reason | {"features": tuple(reason["features"])}) for reason in members["reasons"]
         )
-        wire["features"] = tuple(wire["features"])
+        members["features"] = tuple(members["features"])
         for name in ("reason_reference", "policy", "metrics", "lineage"):
-            wire[name] = MappingProxyType(dict(wire[name]))
-        return cls(**wire)
+            members[name] = MappingProxyType(dict(members[name]))
+        return cls(**members)
 
     def to_bytes(self) -> bytes:
-        """The canonical file: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes."""
-        wire = {name: getattr(self, name) for name in self.__struct_fields__}
-        wire["format"] = FORMAT
-        wire["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
-        wire["reasons"] = [
+        """Canonical bytes: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes."""
+        members = {name: getattr(self, name) for name in self.__struct_fields__}
+        members["format"] = FORMAT
+        members["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
+        members["reasons"] = [
             {"code": r.code, "text": r.text, "factor": r.factor, "features": list(r.features)}
             for r in self.reasons
         ]
         for name in ("reason_reference", "policy", "metrics", "lineage"):
-            wire[name] = dict(wire[name])
-        text = json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+            members[name] = dict(members[name])
+        text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         return text.encode()
 
     @cached_property
     def sha(self) -> str:
-        """SHA-256 (hex) of the canonical file: the bundle's name."""
+        """The bundle's name: SHA-256 (hex) of its canonical bytes."""
         return sha256(self.to_bytes())
 
     def score(self, raw: float) -> float:
@@ -125,11 +125,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             )
 
     def trained_on(self, definitions: Definitions) -> Definitions:
-        """Of all that is kept, the declarations that the bundle was trained on. BundleRefused if they are not among it."""
-        found = definitions.pinned(self.features, self.definition_hash)
-        if found is None:
+        """Declarations that the bundle was trained on, from all versions. BundleRefused if they are missing."""
+        trained = definitions.pinned(self.features, self.definition_hash)
+        if trained is None:
             self.require(definitions)
-        return found or definitions
+        return trained or definitions
 
     def __post_init__(self) -> None:
         columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")

@@ -1,4 +1,4 @@
-"""LightGBM's C API by ctypes: the same bits as the Python package, without numpy, scipy or its import time.
+"""LightGBM's C API by ctypes: equal bits to the Python package, without importing it, numpy or scipy.
 
 Source: LightGBM 4.7.0, `include/LightGBM/c_api.h`. The package does not expose the single-row fast path.
 """
@@ -21,23 +21,23 @@ _LAYER: Final = "/opt/lib"
 _FLOAT64: Final = 1
 _RAW_SCORE: Final = 1
 _CONTRIBUTIONS: Final = 3
-# One thread always: the default team of threads costs up to 131 x the CPU of a single row.
+# One thread: the default team of threads costs up to 131 x the CPU of a single row.
 _PARAMETERS: Final = b"num_threads=1 verbosity=-1"
 
 
 class EngineUnavailable(CandorError):
-    """The LightGBM library, or one that it needs, cannot be loaded; the message says what to install."""
+    """The LightGBM library, or a dependency of it, cannot be loaded; the message names the remedy."""
 
 
 class ModelRefused(CandorError):
-    """LightGBM does not accept the model text, or a row does not have the model's number of values."""
+    """LightGBM rejects the model text, or a row has the wrong number of values."""
 
 
 def library_path() -> str:
-    """Where `lib_lightgbm.so` is: `LGBM_LIB` (file or folder), else the Lambda layer, else the installed wheel.
+    """Path of `lib_lightgbm.so`: `LGBM_LIB` (file or folder), else the Lambda layer, else the installed wheel.
 
     Raises EngineUnavailable. The wheel is located without importing it, which would load numpy and scipy; paths are
-    texts because pathlib and importlib's finder cost a cold start more than the library itself.
+    strings because pathlib and importlib's finder are slower at a cold start than loading the library.
     """
     configured = os.environ.get("LGBM_LIB")
     if configured:
@@ -54,7 +54,7 @@ def library_path() -> str:
 
 
 def load_library(path: str) -> ctypes.CDLL:
-    """Load LightGBM's library; EngineUnavailable with the remedy when it or libgomp is missing."""
+    """Load LightGBM's library. EngineUnavailable, with the remedy, if it or libgomp is missing."""
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
@@ -76,13 +76,13 @@ def _library() -> ctypes.CDLL:
 
 
 def _require_whole(text: bytes) -> None:
-    """ModelRefused for a text that is cut or no model: LightGBM would end the process, not return an error.
+    """ModelRefused for a truncated or invalid text: LightGBM would end the process, not return an error.
 
-    It parses the trees in parallel and an exception there cannot be caught; the header says each tree's size.
+    It parses trees in parallel, and an exception there cannot be caught. The header holds each tree's size.
     """
-    header, found, _ = text.partition(b"\n\nTree=0\n")
+    header, separator, _ = text.partition(b"\n\nTree=0\n")
     sizes = next((line[11:].split() for line in header.splitlines() if line.startswith(b"tree_sizes=")), [])
-    if not header.startswith(b"tree\n") or not found or not all(size.isdigit() for size in sizes):
+    if not header.startswith(b"tree\n") or not separator or not all(size.isdigit() for size in sizes):
         raise ModelRefused("the text is not a LightGBM model with at least one tree")
     place = len(header) + 2
     for number, size in enumerate(sizes):
@@ -98,14 +98,14 @@ def _closed() -> int:
 
 
 class Booster:
-    """One LightGBM model, scored one row at a time.
+    """A LightGBM model that scores one row at a time.
 
-    Not thread-safe: the row, the result and LightGBM's own single-row state are shared by all calls, which is
-    what makes a call cheap. A Lambda sandbox serves one request at a time; elsewhere use one Booster per thread.
+    Not thread-safe: all calls share the row, the result and LightGBM's single-row state, which makes calls
+    cheap. A Lambda sandbox serves one request at a time; elsewhere use one Booster per thread.
     """
 
     def __init__(self, model_text: str) -> None:
-        """Load `model_text` (what `lightgbm.Booster.model_to_string` writes). Raises ModelRefused, EngineUnavailable."""
+        """Load LightGBM's model text (`Booster.model_to_string`). Raises ModelRefused, EngineUnavailable."""
         text = model_text.encode()
         _require_whole(text)
         self._lib = _library()
@@ -125,12 +125,12 @@ class Booster:
         self._raw = self._call(_RAW_SCORE)
 
     def raw(self, values: Sequence[float]) -> float:
-        """The raw score (log odds) of one row in the order of the model's columns; NaN means missing.
+        """Raw score (log odds) of one row in the order of the model's columns; NaN means missing.
 
-        Float64 in one piece (`array("d")`, a numpy row) is copied as it is; any other sequence is converted first.
+        Contiguous float64 (`array("d")`, a numpy row) is copied as it is; any other sequence is converted first.
         """
         try:
-            self._values[:] = values  # type: ignore[call-overload] # what is no buffer is converted
+            self._values[:] = values  # type: ignore[call-overload] # other sequences are converted
         except (TypeError, ValueError):
             self._convert(values)
         if self._raw():
@@ -138,9 +138,9 @@ class Booster:
         return self._result[0]
 
     def contributions(self, values: Sequence[float]) -> list[float]:
-        """Exact path-dependent TreeSHAP: one log-odds part per feature, then the bias; they sum to the raw score.
+        """Exact path-dependent TreeSHAP: a log-odds contribution per feature, then the bias; the sum is the raw score.
 
-        About a hundred times the cost of `raw`: for declines only.
+        Costs about a hundred times as much as `raw`: for declines only.
         """
         explain = self._call(_CONTRIBUTIONS)
         self._convert(values)
@@ -149,7 +149,7 @@ class Booster:
         return list(self._result)
 
     def close(self) -> None:
-        """Give the model's memory back. Safe to call twice; the Booster cannot score afterwards."""
+        """Free the model's memory. Safe to call twice; the Booster cannot score afterwards."""
         for config in self._configs.values():
             self._lib.LGBM_FastConfigFree(config)
         self._configs.clear()
@@ -177,7 +177,7 @@ class Booster:
         self._values[:] = array("d", values)
 
     def _call(self, predict_type: int) -> Callable[[], int]:
-        """The fast call on our row; LightGBM prepares its state for one kind of prediction once."""
+        """The fast call on the shared row; LightGBM's state is prepared once per kind of prediction."""
         config = self._configs.get(predict_type)
         if config is None:
             if not self._handle:
@@ -196,7 +196,7 @@ class Booster:
                 )
             )
             self._configs[predict_type] = config
-        # Made ready for the call: ctypes would convert each of them again every time.
+        # Converted once here: ctypes would convert the arguments again at every call.
         return partial(
             self._lib.LGBM_BoosterPredictForMatSingleRowFast,
             c_void_p.from_param(config.value),

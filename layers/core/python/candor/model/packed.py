@@ -1,4 +1,4 @@
-"""The archive that a training job leaves (`model.tar.gz`), opened without trusting it."""
+"""Safe unpacking of a training job's archive (`model.tar.gz`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from candor.model.bundle import Bundle
 
 MEMBER: Final = "bundle.json"
 PACKED: Final = "model.tar.gz"
-"""What SageMaker names the archive."""
+"""SageMaker's name of the archive."""
 MAX_BYTES: Final = 256 * 1024 * 1024
 
 

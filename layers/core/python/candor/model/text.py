@@ -1,4 +1,4 @@
-"""LightGBM's model text without what serving never reads: half the bytes to fetch, to hash and to parse at a cold start."""
+"""Removes from LightGBM's model text what serving never reads: half the bytes at a cold start."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ _END: Final = "end of trees"
 
 
 def served(text: str) -> str:
-    """A model of the same trees: every score and every contribution has the same bits.
+    """The same trees in fewer bytes: scores and contributions have the same bits.
 
-    Gains, weights and inner values go; the counts stay, as TreeSHAP reads them. Source: the constructor from text in
-    LightGBM 4.7.0, `src/io/tree.cpp`, which takes each of these lines as optional. A text that is no model stays as it is.
+    Gains, weights and inner values are removed; counts stay, since TreeSHAP reads them. Source: the constructor from
+    text in LightGBM 4.7.0, `src/io/tree.cpp`, where each of these lines is optional. A text without trees is returned
+    unchanged.
     """
     header, *trees = _TREES.split(text)
     if not trees:
         return text
     last, end, rest = trees[-1].partition(_END)
-    lean = [_UNREAD.sub("", tree) for tree in (*trees[:-1], last)]
-    sizes = " ".join(str(len(tree.encode())) for tree in lean)
-    return _SIZES.sub(f"tree_sizes={sizes}", header) + "".join(lean) + end + rest
+    reduced = [_UNREAD.sub("", tree) for tree in (*trees[:-1], last)]
+    sizes = " ".join(str(len(tree.encode())) for tree in reduced)
+    return _SIZES.sub(f"tree_sizes={sizes}", header) + "".join(reduced) + end + rest

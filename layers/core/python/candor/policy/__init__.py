@@ -1,7 +1,7 @@
 """Policy: a versioned decision table (GoRules JDM, evaluated by zen-engine) over score, features and states.
 
-The table collects every row that fires; this module turns the rows into one verdict. A hard rule carries its own
-reason, and reasons come only from the component that failed (Regulation B, comment 9(b)(2)-7 and -8).
+The table collects every row that fires; this module combines the rows into one verdict. A hard rule carries its own
+reason, and reasons come only from the component that declined (Regulation B, comment 9(b)(2)-7 and -8).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import msgspec
 import zen
 
 from candor.errors import PolicyError
-from candor.terms import BasisPoints, Installments, Limit, Limits
+from candor.terms import BasisPoints, Installments, Limit, TermLimits
 
 Outcome = Literal["approved", "declined", "action_required"]
 Component = Literal["policy", "model"]
 
 
-class Row(msgspec.Struct, frozen=True):
-    """One row of the table that fired, with the limits that it sets. ValueError for a hard rule without a reason to tell.
+class TableRow(msgspec.Struct, frozen=True):
+    """A row of the table that fired, with its limits. ValueError for a hard rule without a reason.
 
-    A hard rule is one of the policy that declines, or approves less than was asked for.
+    A hard rule is a row of the policy that declines, or approves less than requested.
     """
 
     rule: str
@@ -41,18 +41,18 @@ class Row(msgspec.Struct, frozen=True):
             raise ValueError("a hard rule that declines or limits needs its reason")
 
     @property
-    def limits(self) -> Limits:
-        """What is granted at best where this row fires."""
-        return Limits(self.limit, self.installments, self.charge_bps)
+    def limits(self) -> TermLimits:
+        """Limits on the granted terms when this row fires."""
+        return TermLimits(self.limit, self.installments, self.charge_bps)
 
     @property
     def is_hard(self) -> bool:
-        """Whether who it fires for is refused something."""
-        return self.outcome == "declined" or (self.outcome == "approved" and self.limits != Limits())
+        """True if the row declines, or limits an approval."""
+        return self.outcome == "declined" or (self.outcome == "approved" and self.limits != TermLimits())
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What the policy decided: the outcome, who failed the applicant (None if approved) and which rules fired."""
+class PolicyVerdict(msgspec.Struct, frozen=True):
+    """The policy's decision: outcome, declining component (None if approved) and the rules that fired."""
 
     outcome: Outcome
     component: Component | None
@@ -60,16 +60,16 @@ class Verdict(msgspec.Struct, frozen=True):
     reasons: list[str]
     """Codes of the hard rules, in table order; empty when the model declined."""
 
-    limiting: Sequence[Row] = ()
-    """Rows that say what is granted at best; only an approval has them."""
+    limiting: Sequence[TableRow] = ()
+    """Rows with limits; only an approval has them."""
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the table may look at.
+    """Inputs of the table.
 
-    `score` and `cutoff` are probabilities, None without a model; `amount` and `finance_charge` are in minor units, to be
-    paid in `installments`; `features` are values by name, `states` how each view was read. A missing value (NaN) is null in the table: it is neither above
-    nor below nor equal to a number, so such a row does not fire; `!=` and `not in` do.
+    `score` and `cutoff` are probabilities, None without a model; `amount` and `finance_charge` are in minor units, to
+    be paid in `installments`; `features` are values by name, `states` the state of each view. A missing value (NaN)
+    is null in the table: comparisons with a number do not match it, `!=` and `not in` do.
     """
 
     score: float | None
@@ -84,7 +84,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
-"""What a table must be able to judge before it serves."""
+"""Facts that every table must be able to evaluate before it serves."""
 
 
 class Policy:
@@ -101,25 +101,27 @@ class Policy:
         except (RuntimeError, ValueError) as error:
             raise PolicyError(f"the policy table is not valid: {_first_line(error)}") from error
         tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
-        if not any({"rule", "outcome"} <= {column["field"] for column in one["outputs"]} for one in tables):
+        if not any(
+            {"rule", "outcome"} <= {column["field"] for column in content["outputs"]} for content in tables
+        ):
             raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
-        for one in tables:
-            _require_expressions(one)
+        for content in tables:
+            _require_expressions(content)
         self.decide(NOTHING_KNOWN)
 
-    def decide(self, facts: Facts) -> Verdict:
+    def decide(self, facts: Facts) -> PolicyVerdict:
         """Every row that fires, combined: a decline outweighs a review, a review an approval."""
         try:
             # As text: zen keeps every digit of it, and rounds Python's floats to about 15.
-            found: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
-            rows = msgspec.convert(found if isinstance(found, list) else [found], list[Row])
+            result: Any = self._decision.evaluate(msgspec.json.encode(facts))["result"]
+            rows = msgspec.convert(result if isinstance(result, list) else [result], list[TableRow])
         except (RuntimeError, ValueError, msgspec.ValidationError) as error:
             raise PolicyError(f"the policy table gave no verdict: {_first_line(error)}") from error
         return combine(rows)
 
 
 def compiled(table: Mapping[str, Any]) -> Policy:
-    """The table made ready. Equal tables share one: most often a champion's is the lender's own. Raises `PolicyError`."""
+    """Compile a table. Equal tables share one policy: most bundles carry the lender's own. Raises `PolicyError`."""
     return _compiled(msgspec.json.encode(dict(table), order="sorted"))
 
 
@@ -128,30 +130,32 @@ def _compiled(canonical: bytes) -> Policy:
     return Policy(msgspec.json.decode(canonical))
 
 
-def combine(rows: list[Row]) -> Verdict:
-    """Rows that fired → verdict. A hard rule takes precedence over the score in the reasons.
+def combine(rows: list[TableRow]) -> PolicyVerdict:
+    """Rows that fired → verdict. In the reasons, hard rules take precedence over the score.
 
-    The component of an approval is None: only who knows the request knows whether its limits refuse anything.
+    The component of an approval is None: whether its limits bind depends on the request.
     """
     rules = [row.rule for row in rows]
     declines = [row for row in rows if row.outcome == "declined"]
     hard = [row for row in declines if row.component == "policy"]
     if hard:
-        return Verdict("declined", "policy", rules, codes(hard))
+        return PolicyVerdict("declined", "policy", rules, codes(hard))
     if declines:
-        return Verdict("declined", "model", rules, [])
+        return PolicyVerdict("declined", "model", rules, [])
     if any(row.outcome == "action_required" for row in rows):
-        return Verdict("action_required", "policy", rules, [])
-    return Verdict("approved", None, rules, [], tuple(row for row in rows if row.limits != Limits()))
+        return PolicyVerdict("action_required", "policy", rules, [])
+    return PolicyVerdict(
+        "approved", None, rules, [], tuple(row for row in rows if row.limits != TermLimits())
+    )
 
 
-def codes(rows: Iterable[Row]) -> list[str]:
+def codes(rows: Iterable[TableRow]) -> list[str]:
     """Reason codes of rows, each once, in table order."""
     return list(dict.fromkeys(row.reason for row in rows if row.reason))
 
 
 def _require_expressions(table: Mapping[str, Any]) -> None:
-    """PolicyError for an expression that does not compile: zen would let such a rule never fire, and say nothing."""
+    """PolicyError for an expression that does not compile: in zen such a rule would silently never fire."""
     for where, compiles, text in _expressions(table):
         try:
             compiles(text)
@@ -160,7 +164,7 @@ def _require_expressions(table: Mapping[str, Any]) -> None:
 
 
 def _expressions(table: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str], Any], str]]:
-    """Every expression of a table: where it stands and what compiles it. A condition on a field is unary."""
+    """Every expression of a table, with its location and its compiler. Conditions on a field are unary."""
     fields = {column["id"]: column["field"] for column in table["inputs"] if column.get("field")}
     for text in fields.values():
         yield f"input {text}", zen.compile_expression, text
@@ -172,5 +176,5 @@ def _expressions(table: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str]
 
 
 def _first_line(error: Exception) -> str:
-    """Zen's messages carry a native stack trace below their first line."""
+    """First line of a message: zen appends a native stack trace."""
     return str(error).split("\n", 1)[0]

@@ -1,7 +1,7 @@
-"""What is wrong with a decision table, found when it is built: rows that never fire, names that nothing has, missing reasons.
+"""Validation of a decision table when it is built: unreachable rows, unknown names, missing reasons.
 
-Every condition is tried on every value that could tell it apart: the numbers and texts that the table names, what lies
-between and beyond them, and none. A cell that compares with more than the cut-off is taken to be met.
+Conditions are evaluated on all values that could distinguish them: the numbers and texts in the table, values between
+and beyond them, and null. A cell that compares with anything but constants and the cut-off is assumed to match.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import zen
 
 from candor.contracts import CURRENCIES, MAX_AMOUNT
 from candor.errors import PolicyError
-from candor.policy import Facts, Policy, Row
+from candor.policy import Facts, Policy, TableRow
 
 FACTS: Final = frozenset(Facts.__struct_fields__)
 STATES: Final = ("present", "absent", "unavailable", "stale")
@@ -28,13 +28,13 @@ _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?")
 _CUTOFFS: Final = (0.125, 0.5)
 
 _WHOLE: Final = ("amount", "installments", "finance_charge")
-"""Facts of every request, whole numbers."""
+"""Integer facts of every request."""
 
 Value = float | str | bool | None
 
 
 class Known(NamedTuple):
-    """What a table may name: features, views, and the codes of reasons for hard rules."""
+    """Names that a table may use: features, views, and reason codes of hard rules."""
 
     features: Collection[str]
     views: Collection[str]
@@ -42,19 +42,21 @@ class Known(NamedTuple):
 
 
 def faults(table: Mapping[str, Any], known: Known) -> list[str]:
-    """What is wrong with a table, one line each. A table that cannot be evaluated at all is one line."""
+    """Faults of a table, one line each; a single line for a table that cannot be evaluated at all."""
     try:
         Policy(table)
     except PolicyError as error:
         return [str(error)]
     tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
     return [
-        fault for one in tables for fault in (*_names(one, known), *_outputs(one, known), *_unreachable(one))
+        fault
+        for content in tables
+        for fault in (*_names(content, known), *_outputs(content, known), *_unreachable(content))
     ]
 
 
 def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
-    """Names of facts, features and views that nothing has: zen takes them for null, and such a row never fires."""
+    """Unknown facts, features and views: zen reads them as null, so their rows never fire."""
     for where, text in _texts(table):
         for kind, quoted, plain in _MEMBER.findall(text):
             name = quoted or plain
@@ -74,7 +76,7 @@ def _texts(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
-    """Rows whose outputs are no verdict, that refuse without a reason of the catalogue, or share their name."""
+    """Faults of outputs: no valid verdict, no reason in the catalogue for a hard rule, or a repeated row name."""
     names: set[str] = set()
     for place, rule in enumerate(table["rules"]):
         where = _row(table, place)
@@ -83,11 +85,11 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
             _NAME.search(_STRING.sub('""', re.sub(r"\b(null|true|false)\b", "", text)))
             for text in cells.values()
         ):
-            yield f"{where}: an output must be a constant, so that it can be checked before it is told"
+            yield f"{where}: an output must be a constant, so that it can be checked before it is used"
             continue
-        found = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
+        values = {name: zen.compile_expression(text).evaluate({}) for name, text in cells.items() if text}
         try:
-            row = msgspec.convert({name: _whole(value) for name, value in found.items()}, Row)
+            row = msgspec.convert({name: _whole(value) for name, value in values.items()}, TableRow)
         except (msgspec.ValidationError, ValueError) as error:
             yield f"{where}: {error}"
             continue
@@ -97,7 +99,7 @@ def _outputs(table: Mapping[str, Any], known: Known) -> Iterator[str]:
         if row.reason and row.reason not in known.codes:
             yield f'{where}: the catalogue has no reason "{row.reason}" for hard rules'
         if row.component == "model" and not _looks_at_score(table, rule):
-            yield f"{where}: it speaks for the model and does not look at the score"
+            yield f"{where}: its component is the model, but no condition reads the score"
 
 
 def _whole(value: Any) -> Any:
@@ -110,7 +112,7 @@ def _looks_at_score(table: Mapping[str, Any], rule: Mapping[str, str]) -> bool:
 
 
 def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
-    """Rows that no facts meet, and in a table of the first hit those that earlier rows always take."""
+    """Rows that never fire: no facts meet them or, with hit policy `first`, earlier rows take all that do."""
     groups: dict[str, list[str]] = {}
     for column in table["inputs"]:
         if column.get("field"):
@@ -119,7 +121,7 @@ def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
     whole = [column["id"] for column in table["inputs"] if not column.get("field")]
     taken: list[list[frozenset[int]]] = []
     for place, (rule, sets) in enumerate(zip(table["rules"], met, strict=True)):
-        dead = [field for field, found in zip(groups, sets, strict=True) if not found]
+        dead = [field for field, values in zip(groups, sets, strict=True) if not values]
         if dead:
             yield f"{_row(table, place)} never fires: no value of {dead[0]} meets its condition"
         elif table["hitPolicy"] == "first" and not _free(sets, taken):
@@ -129,7 +131,7 @@ def _unreachable(table: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _free(allowed: Sequence[frozenset[int]], taken: Sequence[Sequence[frozenset[int]]]) -> bool:
-    """Whether some choice of a value for each input is allowed and none of the rows before takes it."""
+    """True if some allowed combination of values is not taken by an earlier row."""
     if not taken:
         return True
     first, *rest = taken
@@ -141,10 +143,10 @@ def _free(allowed: Sequence[frozenset[int]], taken: Sequence[Sequence[frozenset[
 
 
 def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping[str, Any]) -> frozenset[int]:
-    """Which of the values that tell the field's conditions apart meet those of one row."""
+    """Indices of the field's distinguishing values that meet one row's conditions."""
     cells = [rule.get(column, "").strip() for column in ids]
     every = [other.get(column, "").strip() for other in table["rules"] for column in ids]
-    meets = [_condition(cell) for cell in cells if cell]
+    meets = [_Condition(cell) for cell in cells if cell]
     return frozenset(
         place
         for place, (value, cutoff) in enumerate(_values(field, every))
@@ -152,8 +154,8 @@ def _met(field: str, ids: Sequence[str], rule: Mapping[str, str], table: Mapping
     )
 
 
-class _condition:  # noqa: N801 - reads as the function that it is
-    """One cell, tried on a value. What zen cannot compare is not met, as in the table."""
+class _Condition:
+    """A cell's condition on a value. Values that zen cannot compare do not match, as in the table."""
 
     def __init__(self, cell: str) -> None:
         self._expression = zen.compile_unary_expression(cell)
@@ -170,32 +172,36 @@ class _condition:  # noqa: N801 - reads as the function that it is
 
 
 def _values(field: str, cells: Sequence[str]) -> list[tuple[Value, float]]:
-    """Values of a field that its cells could tell apart, each under every cut-off that is tried."""
+    """Values that could distinguish the field's cells, each with every cut-off tried."""
     return [(value, cutoff) for cutoff in _CUTOFFS for value in _values_at(field, cells, cutoff)]
 
 
 def _values_at(field: str, cells: Sequence[str], cutoff: float) -> list[Value]:
-    texts = {found[1:-1] for cell in cells for found in _STRING.findall(cell)}
+    texts = {text[1:-1] for cell in cells for text in _STRING.findall(cell)}
     if field == "degraded":
         return [True, False]
     if field == "currency":
         return [*sorted(CURRENCIES & texts), *sorted(CURRENCIES - texts)[:1]]
     if field.startswith("states"):
         return [*STATES]
-    numbers = {float(found) for cell in cells for found in _NUMBER.findall(_STRING.sub("", cell))}
-    numbers |= {-one for one in numbers} | {0.0}
-    numbers |= {cutoff, *(cutoff * one for one in numbers), *(cutoff / one for one in numbers if one)}
+    numbers = {float(number) for cell in cells for number in _NUMBER.findall(_STRING.sub("", cell))}
+    numbers |= {-number for number in numbers} | {0.0}
+    numbers |= {
+        cutoff,
+        *(cutoff * number for number in numbers),
+        *(cutoff / number for number in numbers if number),
+    }
     low, high = _domain(field)
-    ordered = sorted({low, high, *(one for one in numbers if low <= one <= high)})
-    between = [(one + other) / 2 for one, other in pairwise(ordered)]
+    ordered = sorted({low, high, *(number for number in numbers if low <= number <= high)})
+    between = [(number + following) / 2 for number, following in pairwise(ordered)]
     if field in _WHOLE:
-        beside = {float(round(one + step)) for one in [*ordered, *between] for step in (-1, 0, 1)}
-        return [one for one in sorted(beside) if low <= one <= high]
+        beside = {float(round(number + step)) for number in [*ordered, *between] for step in (-1, 0, 1)}
+        return [number for number in sorted(beside) if low <= number <= high]
     return [*ordered, *between, *sorted(texts), None]
 
 
 def _domain(field: str) -> tuple[float, float]:
-    """The least and the greatest that a number of a field can be."""
+    """Smallest and largest number of a field."""
     known = {
         "score": (0.0, 1.0),
         "amount": (1, MAX_AMOUNT),

@@ -1,1 +1,1 @@
-"""A model's life: registry, pointer, life cycle, training runs, gates and the guard."""
+"""Model lifecycle: registry, pointer, training runs, gates and the guard."""

@@ -1,4 +1,4 @@
-"""Files of a training run in S3: the packed model that a job leaves, and bundles under their own hash."""
+"""Artifacts in S3: packed models of training jobs, and bundles by their hash."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CONFIG: Final = Config(
 
 
 def s3_client() -> S3Client:
-    """A client whose patience is stated: botocore's own default is a minute for a connection."""
+    """An S3 client with explicit time-outs: botocore's default is a minute per connection."""
     return boto3.client("s3", config=_CONFIG)
 
 
 def read_object(s3: S3Client, uri: str) -> bytes:
-    """The bytes at `s3://bucket/key`. Raises BundleRefused if there are none, StoreUnavailable if S3 does not answer."""
+    """Bytes of `s3://bucket/key`. Raises BundleRefused if it does not exist, StoreUnavailable if S3 fails."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     try:
         return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -37,7 +37,7 @@ def read_object(s3: S3Client, uri: str) -> bytes:
 
 
 def keep_bundle(s3: S3Client, bucket: str, sha: str, data: bytes) -> None:
-    """Write `bundles/<sha>.json` once. It is named by its content: what is already there is the same."""
+    """Write `bundles/<sha>.json` once. The name is its hash, so an existing file has the same content."""
     try:
         s3.put_object(
             Bucket=bucket, Key=bundle_key(sha), Body=data, ContentType="application/json", IfNoneMatch="*"
@@ -50,7 +50,7 @@ def keep_bundle(s3: S3Client, bucket: str, sha: str, data: bytes) -> None:
 
 
 def require_bundle(s3: S3Client, bucket: str, sha: str) -> None:
-    """BundleRefused unless the bundle's file is there. S3 answers 403 for a missing key that may not be listed."""
+    """BundleRefused unless the bundle's file exists. Without list permission S3 answers 403 for a missing key."""
     try:
         s3.head_object(Bucket=bucket, Key=bundle_key(sha))
     except ClientError as error:
@@ -62,7 +62,7 @@ def require_bundle(s3: S3Client, bucket: str, sha: str) -> None:
 
 
 def read_bundle(s3: S3Client, bucket: str, sha: str) -> bytes:
-    """A bundle's bytes by its name. Raises BundleRefused if it is not there, StoreUnavailable."""
+    """A bundle's bytes by its name. Raises BundleRefused if it does not exist, StoreUnavailable."""
     require_bundle(s3, bucket, sha)
     try:
         return s3.get_object(Bucket=bucket, Key=bundle_key(sha))["Body"].read()
@@ -71,5 +71,5 @@ def read_bundle(s3: S3Client, bucket: str, sha: str) -> bytes:
 
 
 def bundle_key(sha: str) -> str:
-    """Where a bundle lies in its bucket."""
+    """Key of a bundle in its bucket."""
     return f"bundles/{sha}.json"

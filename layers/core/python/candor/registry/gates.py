@@ -1,7 +1,7 @@
-"""The gates before a bundle may serve: its evaluation against thresholds, each failure with its reason in words.
+"""Gates before a bundle may serve: its evaluation against thresholds, with a reason for each failure.
 
-A gate lets through what its figures prove. A figure that is missing or no number fails its gate; a part of the evaluation
-that does not apply (no champion that can be compared with, no groups) is null as a whole and is not judged.
+A gate passes only on evidence: a missing or non-finite figure fails it. A part of the evaluation that does not apply
+(no comparable champion, no groups) is null as a whole and is skipped.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Final, NamedTuple
 from candor.errors import BundleRefused
 
 FORMAT: Final = 1
-"""Of evaluation.json."""
+"""Format of evaluation.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a bundle must reach. AUC and AIR are shares, latencies µs; the defaults are those of the field.
+    """Thresholds of the gates. AUC and AIR are shares, latencies µs; the defaults are customary values.
 
-    `max_auc_loss`: how much worse than the champion the whole confidence interval may still be.
-    PSI above 0.25 asks for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
+    `max_auc_loss`: largest loss of AUC against the champion at the lower confidence bound.
+    PSI above 0.25 calls for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
     """
 
     min_auc: float = 0.65
@@ -39,75 +39,80 @@ class Thresholds:
 
     @classmethod
     def parse(cls, text: str) -> Thresholds:
-        """From a JSON object that names each threshold. ValueError if one is missing, unknown or no number."""
-        found = json.loads(text)
+        """Parse a JSON object of all thresholds. ValueError if one is missing, unknown or not a number."""
+        members = json.loads(text)
         names = {field.name for field in fields(cls)}
-        if not isinstance(found, dict) or set(found) != names:
+        if not isinstance(members, dict) or set(members) != names:
             raise ValueError(f"thresholds: give exactly {', '.join(sorted(names))}")
-        return cls(**{name: float(value) for name, value in found.items()})
+        return cls(**{name: float(value) for name, value in members.items()})
 
 
 class Failure(NamedTuple):
-    """One gate that does not let a bundle through, and why."""
+    """A failed gate and its reason."""
 
     gate: str
     reason: str
 
 
 class _Unproven(Exception):
-    """A figure that a gate needs is not there."""
+    """A figure required by a gate is missing."""
 
 
-Gate = Callable[["Part", Thresholds], Iterator[str]]
+Gate = Callable[["EvaluationPart", Thresholds], Iterator[str]]
 
 
-class Part:
-    """One level of an evaluation; `number` insists."""
+class EvaluationPart:
+    """A level of an evaluation; `number` raises if the figure is missing."""
 
-    def __init__(self, found: Any, path: str = "") -> None:
-        self._found, self._path = found if isinstance(found, Mapping) else {}, path
+    def __init__(self, members: Any, path: str = "") -> None:
+        self._members, self._path = members if isinstance(members, Mapping) else {}, path
 
     def __contains__(self, name: str) -> bool:
-        return self._found.get(name) is not None
+        return self._members.get(name) is not None
 
-    def __getitem__(self, name: str) -> Part:
-        return Part(self._found.get(name), f"{self._path}{name}.")
+    def __getitem__(self, name: str) -> EvaluationPart:
+        return EvaluationPart(self._members.get(name), f"{self._path}{name}.")
 
     def number(self, name: str) -> float:
         """A finite number."""
-        value = self._found.get(name)
+        value = self._members.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise _Unproven(f"the evaluation tells no {self._path}{name}: evaluate again")
+            raise _Unproven(f"the evaluation has no {self._path}{name}: evaluate again")
         return float(value)
 
-    def parts(self, name: str) -> list[Part]:
-        """A list's members; none where there is no list."""
-        found = self._found.get(name)
-        return [Part(one, f"{self._path}{name}.") for one in found] if isinstance(found, list) else []
+    def parts(self, name: str) -> list[EvaluationPart]:
+        """Members of a list; empty if there is none."""
+        members = self._members.get(name)
+        return (
+            [EvaluationPart(member, f"{self._path}{name}.") for member in members]
+            if isinstance(members, list)
+            else []
+        )
 
     def plain(self, name: str) -> Any:
-        """What is there, whatever it is."""
-        return self._found.get(name)
+        """The value as it is, or None."""
+        return self._members.get(name)
 
 
 def failures(evaluation: Mapping[str, Any], thresholds: Thresholds) -> list[Failure]:
-    """Every gate that the evaluation does not pass, in order; none: the bundle may serve."""
-    whole = Part(evaluation)
+    """Failed gates in order; if empty, the bundle may serve."""
+    whole = EvaluationPart(evaluation)
     return [
         Failure(name, reason) for name, gate in GATES.items() for reason in _reasons(gate, whole, thresholds)
     ]
 
 
-def held_against_the_champion(evaluation: Mapping[str, Any]) -> bool:
-    """Whether there is no champion, or the evaluation compares with it on rows that neither has seen.
+def compared_with_champion(evaluation: Mapping[str, Any]) -> bool:
+    """True if there is no champion, or the evaluation compares with it on rows unseen by both.
 
-    It cannot where the champion knows all labels or needs features that are gone: then a person decides, not a policy.
+    No comparison is possible if the champion was trained on all labels, or needs removed features: then a person
+    decides.
     """
     return evaluation.get("champion") is None or evaluation.get("comparison") is not None
 
 
 def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
-    """The evaluation, if it is one of this bundle and in this format. BundleRefused if not."""
+    """The evaluation, if it is of this bundle and format; else BundleRefused."""
     if not isinstance(evaluation, Mapping) or evaluation.get("format") != FORMAT:
         raise BundleRefused(f"evaluation.json is not of format {FORMAT}: evaluate again with this release")
     if evaluation.get("bundle") != bundle:
@@ -115,62 +120,62 @@ def require_evaluation_of(evaluation: Any, bundle: str) -> Mapping[str, Any]:
     return evaluation
 
 
-def _reasons(gate: Gate, whole: Part, thresholds: Thresholds) -> list[str]:
+def _reasons(gate: Gate, whole: EvaluationPart, thresholds: Thresholds) -> list[str]:
     try:
         return list(gate(whole, thresholds))
     except _Unproven as missing:
         return [str(missing)]
 
 
-def _quality(whole: Part, asked: Thresholds) -> Iterator[str]:
-    """The AUC's interval lies above the minimum, and that of the difference to the champion not below what may be lost."""
+def _quality(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
+    """Checks the AUC's confidence interval, and that of the difference to the champion."""
     low = whole["discrimination"].number("auc_low")
-    if low <= asked.min_auc:
-        yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {asked.min_auc:g}"
+    if low <= thresholds.min_auc:
+        yield f"the AUC's confidence interval begins at {low:.4f}, it must lie above {thresholds.min_auc:g}"
     if "comparison" in whole:
-        found = whole["comparison"]
-        low, high = found.number("low"), found.number("high")
+        comparison = whole["comparison"]
+        low, high = comparison.number("low"), comparison.number("high")
         if high < 0.0:
             yield f"worse than the champion with confidence: its AUC differs by {low:+.4f} to {high:+.4f}"
-        elif low < -asked.max_auc_loss:
+        elif low < -thresholds.max_auc_loss:
             yield (
                 f"it may be worse than the champion by {-low:.4f} of AUC (confidence interval "
-                f"{low:+.4f} to {high:+.4f}), {asked.max_auc_loss:g} may be lost at most"
+                f"{low:+.4f} to {high:+.4f}), {thresholds.max_auc_loss:g} may be lost at most"
             )
 
 
-def _calibration(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _calibration(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     slope, ece = (whole["calibration"].number(name) for name in ("slope", "ece"))
-    if not asked.min_slope <= slope <= asked.max_slope:
-        yield f"the calibration's slope is {slope:.3f}, it must be {asked.min_slope:g} to {asked.max_slope:g}"
-    if ece > asked.max_ece:
-        yield f"the expected calibration error is {ece:.4f}, at most {asked.max_ece:g} is allowed"
+    if not thresholds.min_slope <= slope <= thresholds.max_slope:
+        yield f"the calibration's slope is {slope:.3f}, it must be {thresholds.min_slope:g} to {thresholds.max_slope:g}"
+    if ece > thresholds.max_ece:
+        yield f"the expected calibration error is {ece:.4f}, at most {thresholds.max_ece:g} is allowed"
 
 
-def _stability(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _stability(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     psi = whole["stability"].number("psi")
-    if psi > asked.max_psi:
-        yield f"the score's PSI is {psi:.3f}, at most {asked.max_psi:g} is allowed: the population has moved"
+    if psi > thresholds.max_psi:
+        yield f"the score's PSI is {psi:.3f}, at most {thresholds.max_psi:g} is allowed: the population has moved"
 
 
-def _fairness(whole: Part, asked: Thresholds) -> Iterator[str]:
-    """Only where groups are given: a lender that keeps none has nothing to compare."""
-    for found in whole["fairness"].parts("groups"):
-        air, name = found.number("air"), found.plain("group")
-        if air < asked.min_air:
+def _fairness(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
+    """Checks each group's adverse impact ratio; without groups there is nothing to compare."""
+    for group in whole["fairness"].parts("groups"):
+        air, name = group.number("air"), group.plain("group")
+        if air < thresholds.min_air:
             yield (
-                f"the adverse impact ratio of group {name!s} against {found.plain('reference')!s} is {air:.3f}, "
-                f"it must be {asked.min_air:g} or more"
+                f"the adverse impact ratio of group {name!s} against {group.plain('reference')!s} is {air:.3f}, "
+                f"it must be {thresholds.min_air:g} or more"
             )
 
 
-def _latency(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _latency(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     slow = whole["latency"].number("score_us_p99")
-    if slow > asked.max_score_us_p99:
-        yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {asked.max_score_us_p99:g} is allowed"
+    if slow > thresholds.max_score_us_p99:
+        yield f"1 of 100 scores takes {slow:.0f} µs or more, at most {thresholds.max_score_us_p99:g} is allowed"
 
 
-def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
+def _parity(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
     rows, mismatches = (whole["parity"].number(name) for name in ("rows", "mismatches"))
     if rows < 1:
         yield "no score of the engine was compared with LightGBM's own: evaluate again"
@@ -178,25 +183,26 @@ def _parity(whole: Part, _: Thresholds) -> Iterator[str]:
         yield f"the engine scores {mismatches:.0f} of {rows:.0f} rows otherwise than LightGBM itself"
 
 
-def _told(whole: Part, asked: Thresholds) -> Iterator[str]:
+def _reason_codes(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
     without, stability = (whole["reasons"].number(name) for name in ("without", "stability"))
-    if without > asked.max_without_reasons:
-        yield f"{without:.2%} of the declined have no reason, at most {asked.max_without_reasons:.2%} is allowed"
-    if stability < asked.min_reason_stability:
+    if without > thresholds.max_without_reasons:
+        yield f"{without:.2%} of the declined have no reason, at most {thresholds.max_without_reasons:.2%} is allowed"
+    if stability < thresholds.min_reason_stability:
         yield (
             f"reasons agree between seeds by {stability:.2f} (mean Jaccard), "
-            f"it must be {asked.min_reason_stability:g} or more: they would be another retraining's accident"
+            f"it must be {thresholds.min_reason_stability:g} or more: they depend on the seed of the training"
         )
 
 
-def _leakage(whole: Part, _: Thresholds) -> Iterator[str]:
-    found = whole["leakage"]
-    if found.plain("suspected") is False:
+def _leakage(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
+    leakage = whole["leakage"]
+    if leakage.plain("suspected") is False:
         return
-    told = [
-        f"{one.plain('feature') or one.plain('rows')}: {one.plain('what')}" for one in found.parts("findings")
+    suspicions = [
+        f"{finding.plain('feature') or finding.plain('rows')}: {finding.plain('what')}"
+        for finding in leakage.parts("findings")
     ]
-    yield f"the evaluation suspects a leak ({'; '.join(told[:3]) or 'it does not say where'})"
+    yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'without a finding'})"
 
 
 GATES: Final[Mapping[str, Gate]] = {
@@ -206,7 +212,7 @@ GATES: Final[Mapping[str, Gate]] = {
     "fairness": _fairness,
     "latency": _latency,
     "parity": _parity,
-    "reasons": _told,
+    "reasons": _reason_codes,
     "leakage": _leakage,
 }
-"""Every gate by its name, in the order in which they are told."""
+"""Gates by name, in reporting order."""

@@ -1,7 +1,7 @@
-"""The guard of what serves: live metrics since the latest promotion or challenge against those before it.
+"""Guard of the serving bundle: compares live metrics since the latest promotion or challenge with those before.
 
-One pointer write takes the change back. A change of the guard's own is never taken back by it: if the figures stay bad
-with the champion before, the model is not the cause.
+A rollback is one pointer write. The guard never reverts its own change: if the figures stay bad with the previous
+champion, the model is not the cause.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from candor.registry.registry import NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict
 
 GUARD: Final = "guard"
-"""By whose word it moves the pointer."""
+"""The guard's name as an actor."""
 
 BEFORE: Final = DAY
-"""So much of what was before a change is compared with."""
+"""Length (ms) of the reference period before a change."""
 
 _COUNTED: Final = ("Decisions", "Approved", "Degraded", "BundlesFailed")
 _PERIOD_S: Final = 300
@@ -29,8 +29,8 @@ _MS: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """When a change is taken back: for `hours` after it, from `min_decisions` on; shares of the decisions."""
+class GuardLimits:
+    """Limits beyond which a change is reverted, for `hours` after it, from `min_decisions` on; maxima are shares."""
 
     hours: int
     min_decisions: int
@@ -38,16 +38,16 @@ class Limits:
     max_approval_change: float
 
     @classmethod
-    def parse(cls, text: str) -> Limits:
-        """From a JSON object that names each limit. ValueError if one is missing or unknown."""
-        found = json.loads(text)
-        if not isinstance(found, dict) or set(found) != {field.name for field in fields(cls)}:
+    def parse(cls, text: str) -> GuardLimits:
+        """Parse a JSON object of all limits. ValueError if one is missing or unknown."""
+        members = json.loads(text)
+        if not isinstance(members, dict) or set(members) != {field.name for field in fields(cls)}:
             raise ValueError(f"limits: give exactly {', '.join(field.name for field in fields(cls))}")
-        return cls(**found)
+        return cls(**members)
 
 
 class Traffic(NamedTuple):
-    """Decisions of a period, and bundles that could not serve in it."""
+    """Counts of decisions, and of bundle failures, in a period."""
 
     decisions: float = 0
     approved: float = 0
@@ -56,7 +56,7 @@ class Traffic(NamedTuple):
 
 
 class Change(NamedTuple):
-    """The latest change of who decides: `champion` or `challenger`, which bundle, when (ms UTC) and by whom."""
+    """A promotion or challenge: `kind` is `champion` or `challenger`, with bundle, moment (ms UTC) and actor."""
 
     kind: str
     bundle: str
@@ -65,27 +65,27 @@ class Change(NamedTuple):
 
 
 def latest(pointer: Pointer) -> Change | None:
-    """The latest change, or None before the first promotion."""
-    found = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
+    """The latest promotion or challenge; None before the first promotion."""
+    changes = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
     if pointer.challenger:
-        one = pointer.challenger
-        found.append(Change("challenger", one.bundle, one.at, one.by))
-    return max(found, key=lambda change: change.at, default=None)
+        challenge = pointer.challenger
+        changes.append(Change("challenger", challenge.bundle, challenge.at, challenge.by))
+    return max(changes, key=lambda change: change.at, default=None)
 
 
-def harm(before: Traffic, since: Traffic, limits: Limits) -> list[str]:
-    """What is wrong since a change, in words; nothing while too little was decided."""
+def harm(before: Traffic, since: Traffic, limits: GuardLimits) -> list[str]:
+    """Harms since a change, in words; empty while there are too few decisions."""
     return list(_harm(before, since, limits))
 
 
-def _harm(before: Traffic, since: Traffic, limits: Limits) -> Iterator[str]:
+def _harm(before: Traffic, since: Traffic, limits: GuardLimits) -> Iterator[str]:
     if since.bundles_failed > 0 and before.bundles_failed == 0:
         yield f"its bundle could not serve {since.bundles_failed:.0f} times"
     if since.decisions < limits.min_decisions:
         return
     degraded = since.degraded / since.decisions
     usual = before.degraded / before.decisions if before.decisions else 0.0
-    # What was degraded before as well is no fault of the change.
+    # A share that was as high before is not due to the change.
     if degraded > limits.max_degraded and degraded > 2 * usual:
         yield f"{degraded:.1%} of the decisions are degraded, at most {limits.max_degraded:.1%} may be"
     if before.decisions >= limits.min_decisions:
@@ -99,17 +99,17 @@ def _harm(before: Traffic, since: Traffic, limits: Limits) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Guard:
-    """Where the metrics are (boto3's clients), what moves, and who hears of it. Errors of both clients pass through."""
+    """Reverts harmful changes by CloudWatch's metrics, and notifies `topic`. Clients' errors propagate."""
 
     registry: Registry
     cloudwatch: Any
     sns: Any
     topic: str
     stage: str
-    limits: Limits
+    limits: GuardLimits
 
     def check(self, now_ms: int) -> dict[str, Any]:
-        """Take the latest change back if it does harm: `taken_back` is its bundle or None, `why` a list of words."""
+        """Revert the latest change if it does harm: `taken_back` is its bundle or None, `why` a list of reasons."""
         change = latest(self.registry.pointer())
         if change is None or change.by == GUARD or now_ms - change.at > self.limits.hours * HOUR:
             return {"taken_back": None, "why": []}
@@ -122,12 +122,12 @@ class Guard:
             after = self._take_back(change, now_ms, "; ".join(why))
         except (NothingToRollBack, PromotionConflict) as stopped:
             return {"taken_back": None, "why": [*why, str(stopped)]}
-        told = {"taken_back": change.bundle, "was": change.kind, "serves": after.bundle, "why": why}
-        self._tell(told)
-        return told
+        outcome = {"taken_back": change.bundle, "was": change.kind, "serves": after.bundle, "why": why}
+        self._tell(outcome)
+        return outcome
 
     def traffic(self, start_ms: int, end_ms: int) -> Traffic:
-        """Sums of a period, by the scorer's own metrics."""
+        """Sums of the scorer's metrics in a period."""
         dimensions = [{"Name": "service", "Value": "score"}, {"Name": "stage", "Value": self.stage}]
         queries: Any = [
             {
@@ -145,8 +145,8 @@ class Guard:
         )
         sums = dict.fromkeys((name.lower() for name in _COUNTED), 0.0)
         for page in pages:
-            for found in page["MetricDataResults"]:
-                sums[found["Id"]] += sum(found["Values"])
+            for result in page["MetricDataResults"]:
+                sums[result["Id"]] += sum(result["Values"])
         return Traffic(*(sums[name.lower()] for name in _COUNTED))
 
     def _take_back(self, change: Change, now_ms: int, why: str) -> Pointer:
@@ -154,9 +154,9 @@ class Guard:
             return self.registry.end_challenge(by=GUARD, at=now_ms, why=why)
         return self.registry.restore(by=GUARD, at=now_ms, why=why)
 
-    def _tell(self, told: Mapping[str, Any]) -> None:
-        subject = f"candor {self.stage}: a {told['was']} was taken back"
-        self.sns.publish(TopicArn=self.topic, Subject=subject, Message=json.dumps(told, indent=1))
+    def _tell(self, outcome: Mapping[str, Any]) -> None:
+        subject = f"candor {self.stage}: a {outcome['was']} was taken back"
+        self.sns.publish(TopicArn=self.topic, Subject=subject, Message=json.dumps(outcome, indent=1))
 
 
 def _moment(ms: int) -> datetime:

@@ -1,6 +1,6 @@
-"""A bundle's life: candidate → shadow → challenger → champion → retired, refused aside; and by whose word it moved.
+"""Lifecycle of a bundle: candidate → shadow → challenger → champion → retired, or refused; with its audit.
 
-The pointer says what a bundle does now; its state follows from that, so that the two can never disagree.
+A bundle's state is derived from the pointer, so the two cannot disagree.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ ALLOWED: Final[Mapping[str | None, frozenset[str]]] = {
     CHAMPION: frozenset({SHADOW, CHALLENGER, RETIRED}),
     RETIRED: frozenset({SHADOW, CHALLENGER, CHAMPION}),
 }
-"""What may follow a state; None is before the gates. A refused bundle does nothing until new gates let it through."""
+"""Allowed transitions; None is the state before the gates. A refused bundle must pass the gates again first."""
 
 
 class ApprovalRefused(CandorError):
-    """Who approves is who proposed, or nothing was proposed."""
+    """The approver is the proposer, or there is no proposal."""
 
 
 @dataclass(frozen=True)
-class Word:
-    """By whose word something moves, when (ms UTC) and why. `identity` is who AWS says it was; empty where nobody asked."""
+class Actor:
+    """Actor of a transition, with its moment (ms UTC) and reason. `identity` is the AWS identity, or empty."""
 
     by: str
     at: int
@@ -49,7 +49,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What somebody wants of a bundle and another person must approve: `champion`, or `challenger` for a share."""
+    """Proposal that a second person must approve: a bundle as `champion`, or as `challenger` for a share."""
 
     to: str
     by: str
@@ -58,18 +58,20 @@ class Proposal:
     identity: str = ""
     share: float | None = None
 
-    def approved_by(self, word: Word) -> Word:
-        """The word of both. Raises ApprovalRefused for one and the same person, by name or by AWS identity."""
-        if word.by == self.by or (self.identity and word.identity == self.identity):
+    def approved_by(self, actor: Actor) -> Actor:
+        """The approver as actor, naming the proposer. Raises ApprovalRefused if both are the same person."""
+        if actor.by == self.by or (self.identity and actor.identity == self.identity):
             raise ApprovalRefused(
                 f"{self.by} proposed it: somebody else must approve, with their own credentials"
             )
-        return Word(word.by, word.at, f"approved: {self.by} proposed it{_because(self.why)}", word.identity)
+        return Actor(
+            actor.by, actor.at, f"approved: {self.by} proposed it{_because(self.why)}", actor.identity
+        )
 
 
 @dataclass(frozen=True)
 class Transition:
-    """One line of the audit: a bundle came from a state (None: it was made) to one, by whose word, when (ms UTC) and why."""
+    """Audit line: a transition of a bundle (from None if new), with moment (ms UTC), actor and reason."""
 
     bundle: str
     before: str | None
@@ -81,7 +83,7 @@ class Transition:
 
 
 def state_in(pointer: Pointer, sha: str, resting: str) -> str:
-    """What the pointer makes of a bundle; `resting` where it makes nothing of it."""
+    """State of a bundle by the pointer; `resting` if the pointer does not name it."""
     if pointer.bundle == sha:
         return CHAMPION
     if pointer.challenger and pointer.challenger.bundle == sha:
@@ -90,21 +92,21 @@ def state_in(pointer: Pointer, sha: str, resting: str) -> str:
 
 
 def named(*pointers: Pointer) -> list[str]:
-    """Every bundle that one of the pointers names, once."""
-    found = [
+    """Bundles that the pointers name, each once."""
+    names = [
         sha
         for each in pointers
         for sha in (each.bundle, each.challenger and each.challenger.bundle, *each.shadows)
         if sha
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(names))
 
 
-def transition(bundle: str, before: str | None, after: str, word: Word) -> Transition:
-    """One step. Raises BundleRefused if it may not follow."""
+def transition(bundle: str, before: str | None, after: str, actor: Actor) -> Transition:
+    """A transition. Raises BundleRefused if it is not allowed."""
     if after not in ALLOWED[before]:
         raise BundleRefused(f"bundle {bundle[:12]} is {before or 'unknown'}: it cannot become {after}")
-    return Transition(bundle, before, after, word.at, word.by, word.why, word.identity)
+    return Transition(bundle, before, after, actor.at, actor.by, actor.why, actor.identity)
 
 
 def _because(why: str) -> str:

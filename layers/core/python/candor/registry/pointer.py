@@ -1,4 +1,4 @@
-"""The one pointer: what serves, who decides beside it, who looks on, and the version of every view that is not the declared one."""
+"""The pointer: champion, challenger, shadows, and the views that serve another version than the declared one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
-class Flip:
-    """A view served version `before` (None: the declared one) until `at` (ms UTC), then `after`, by someone's word."""
+class VersionSwitch:
+    """Switch of a view from version `before` (None: the declared one) to `after` at `at` (ms UTC), by an actor."""
 
     view: str
     before: str | None
@@ -19,7 +19,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Challenge:
-    """A bundle decides for a `share` of the customers (above 0, below 1) since `at` (ms UTC), by someone's word."""
+    """A bundle that decides for a `share` of the customers (above 0, below 1) since `at` (ms UTC), by an actor."""
 
     bundle: str
     share: float
@@ -29,23 +29,23 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What serves: the bundle (None before the first promotion), since when (ms UTC) and by whose word.
+    """The serving bundle (None before the first promotion), since when (ms UTC) and by whom.
 
-    `challenger` decides beside it; `shadows` score what was decided, and decide nothing.
-    `views` names the version of every view that does not serve as declared; `flips` how it came to, oldest first.
-    `moves` counts the pointer's writes: who moves it says from which count.
+    `challenger` decides for its share; `shadows` score decisions without effect.
+    `views` holds versions of views that do not serve as declared; `switches` their history, oldest first.
+    `moves` counts the pointer's writes, for optimistic locking.
     """
 
     bundle: str | None = None
     promoted_at: int = 0
     by: str = ""
     views: Mapping[str, str] = field(default_factory=dict)
-    flips: Sequence[Flip] = ()
+    switches: Sequence[VersionSwitch] = ()
     moves: int = 0
     challenger: Challenge | None = None
     shadows: Sequence[str] = ()
 
     def promoted(self, sha: str, *, by: str, at: int) -> Pointer:
-        """With another champion; the challenge of the bundle itself is over."""
+        """The pointer after a promotion, which also ends a challenge of the same bundle."""
         challenger = None if self.challenger and self.challenger.bundle == sha else self.challenger
         return replace(self, bundle=sha, promoted_at=at, by=by, challenger=challenger)

@@ -1,4 +1,4 @@
-"""A trained bundle and its evaluation: verified, put before the gates, kept and registered."""
+"""Registration of a trained bundle: verify, evaluate the gates, store and register."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.model.packed import unpack
 from candor.registry.artifacts import keep_bundle, read_object
-from candor.registry.gates import Thresholds, failures, held_against_the_champion, require_evaluation_of
+from candor.registry.gates import Thresholds, compared_with_champion, failures, require_evaluation_of
 from candor.registry.lifecycle import CANDIDATE, REFUSED
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.registry.runs import RunFolder
 from candor.registry.sagemaker_registry import Package, enter_package
-from candor.registry.training_run import run_place
+from candor.registry.training_run import run_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,8 +27,8 @@ _LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registering:
-    """Where bundles go, and what they must reach. `packages` is the model package group, `image` what trains."""
+class Registrar:
+    """Registers bundles. `training` and `bundles` are buckets, `packages` is the model package group."""
 
     s3: S3Client
     sagemaker: SageMakerClient
@@ -41,7 +41,7 @@ class Registering:
     definitions: Definitions
 
     def register(self, run: str, packed_uri: str, now_ms: int) -> dict[str, Any]:
-        """Bundle, verdict and the gates' words. Raises BundleRefused for what is no bundle of these definitions."""
+        """Register a run's bundle; returns its name, verdict and failed gates. BundleRefused for other definitions."""
         bundle = unpack(read_object(self.s3, packed_uri))
         bundle.require(self.definitions)
         folder = RunFolder(self.s3, self.training, run)
@@ -49,12 +49,12 @@ class Registering:
         refused = failures(evaluation, self.thresholds)
         keep_bundle(self.s3, self.bundles, bundle.sha, bundle.to_bytes())
         folder.keep_evaluation(self.bundles, bundle.sha)
-        found = figures(bundle, evaluation)
+        metrics = figures(bundle, evaluation)
         known = self.registry.register(
             Registration(
                 bundle.sha,
                 REFUSED if refused else CANDIDATE,
-                found,
+                metrics,
                 run,
                 now_ms,
                 gates=[(each.gate, each.reason) for each in refused],
@@ -64,15 +64,15 @@ class Registering:
         return {
             "bundle": bundle.sha,
             "passed": not refused,
-            "compared": held_against_the_champion(evaluation),
+            "compared": compared_with_champion(evaluation),
             "champion": evaluation.get("champion"),
-            "metrics": found,
+            "metrics": metrics,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],
             "no_lineage": self._enter(package) if known.package is None else None,
         }
 
     def _enter(self, package: Package) -> str | None:
-        """Enter it for lineage; why that could not be, or None. It stops nothing: what serves is in our own registry."""
+        """Enter the package for lineage; returns the error or None. Not fatal: serving does not need it."""
         try:
             entered = enter_package(self.sagemaker, self.packages, package)
         except StoreUnavailable as refusal:
@@ -87,7 +87,7 @@ class Registering:
             passed=passed,
             image=self.image,
             packed_uri=packed_uri,
-            evaluation_uri=f"{run_place(self.training, run)}/evaluation",
+            evaluation_uri=f"{run_uri(self.training, run)}/evaluation",
             lineage={
                 "definition_hash": bundle.definition_hash,
                 **{name: str(bundle.lineage[name]) for name in _LINEAGE if name in bundle.lineage},
@@ -96,11 +96,11 @@ class Registering:
 
 
 def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The few figures that a list of bundles shows; the evaluation has all of them."""
+    """Metrics shown in the list of bundles; the evaluation has all of them."""
     parts: dict[str, Mapping[str, Any]] = {
         name: evaluation.get(name) or {} for name in ("discrimination", "calibration", "stability", "profit")
     }
-    found = {
+    known = {
         "auc": parts["discrimination"].get("auc", bundle.metrics.get("auc")),
         "auc_low": parts["discrimination"].get("auc_low"),
         "auc_high": parts["discrimination"].get("auc_high"),
@@ -108,4 +108,4 @@ def figures(bundle: Bundle, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "psi": parts["stability"].get("psi"),
         "approval_rate": parts["profit"].get("approval_rate"),
     }
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in known.items() if value is not None}

@@ -1,7 +1,6 @@
-"""The registry: every bundle that a run made with its life so far, and the one pointer that says what serves.
+"""The registry: all bundles with their audit, and the pointer to what serves.
 
-That is a bundle, and the version of every view that does not serve as it is declared. Whatever moves the pointer writes
-the bundles' new states and a line of the audit for each with it, in one transaction.
+Each move of the pointer is recorded atomically with the bundles' new states and their audit lines.
 """
 
 from __future__ import annotations
@@ -15,30 +14,30 @@ from candor.registry.lifecycle import (
     CANDIDATE,
     CHALLENGER,
     REFUSED,
+    Actor,
     ApprovalRefused,
     Proposal,
     Transition,
-    Word,
     named,
     state_in,
     transition,
 )
-from candor.registry.pointer import Challenge, Flip, Pointer
+from candor.registry.pointer import Challenge, Pointer, VersionSwitch
 from candor.registry.registry_table import Change, Registration, RegistryItem, RegistryTable
 
-FLIPS_KEPT: Final = 20
-"""So many flips stay on the pointer; each rollback takes one back."""
+SWITCHES_KEPT: Final = 20
+"""Number of version switches kept on the pointer; each rollback reverts one."""
 
 _RUNNING, _DONE = "running", "done"
 
 
 class NothingToRollBack(CandorError):
-    """There is nothing before what serves."""
+    """Nothing served before."""
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """A view's version being filled from the archive: begun when (ms UTC), and `done` once all of it is in."""
+    """Backfill of a view's version from the archive: its start (ms UTC), and whether it is `done`."""
 
     version: str
     started_at: int
@@ -46,7 +45,7 @@ class Backfill:
 
 
 class Registry:
-    """One registry table. Raises StoreUnavailable where DynamoDB does not answer."""
+    """The registry in one table. Raises StoreUnavailable if DynamoDB fails."""
 
     def __init__(self, table: str) -> None:
         self._table = RegistryTable(table)
@@ -54,17 +53,17 @@ class Registry:
     # Bundles
 
     def register(self, verdict: Registration, by: str = "gates") -> Registration:
-        """Write down what the gates said of a bundle; what is known of it then.
+        """Record the gates' verdict on a bundle; returns its registration.
 
-        The same verdict again changes nothing. Another one replaces it as long as the bundle does nothing: what serves
-        or served is not taken away by a later evaluation, that is for a person. Raises PromotionConflict.
+        An equal verdict changes nothing; another one replaces it only while the bundle is candidate or refused: a
+        bundle that serves or served is withdrawn by a person, not by a later evaluation. Raises PromotionConflict.
         """
         known = self.registration(verdict.bundle)
         if known is not None and (known.state == verdict.state or known.state not in (CANDIDATE, REFUSED)):
             return known
         why = "; ".join(f"{gate}: {reason}" for gate, reason in verdict.gates) or "every gate passed"
         line = transition(
-            verdict.bundle, known.state if known else None, verdict.state, Word(by, verdict.created_at, why)
+            verdict.bundle, known.state if known else None, verdict.state, Actor(by, verdict.created_at, why)
         )
         begun = replace(
             verdict, steps=known.steps if known else 0, package=known.package if known else verdict.package
@@ -74,58 +73,58 @@ class Registry:
         return made
 
     def registration(self, sha: str) -> Registration | None:
-        """What is known of a bundle, or None."""
+        """Registration of a bundle, or None."""
         return self._table.registration(sha)
 
     def registrations(self) -> list[Registration]:
-        """Every bundle, the newest first; reads the whole table, which holds a few lines for each."""
+        """All bundles, newest first; scans the table, which holds a few lines per bundle."""
         return self._table.registrations()
 
     def history(self, sha: str) -> list[Transition]:
-        """The audit of a bundle, oldest line first; empty for one that is unknown."""
+        """Audit of a bundle, oldest line first; empty if it is unknown."""
         known = self.registration(sha)
         return self._table.lines(known) if known else []
 
     def note_package(self, sha: str, package: str) -> None:
-        """Remember a bundle's entry in SageMaker's model registry."""
+        """Record a bundle's entry in SageMaker's model registry."""
         known = self._known(sha)
         self._table.save(replace(known, package=package))
 
     # The pointer
 
     def pointer(self) -> Pointer:
-        """What serves now."""
+        """The current pointer."""
         return self._table.pointer()
 
     def promote(self, sha: str, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
-        """Point at a bundle that passed its gates. Already champion: nothing changes.
+        """Make a bundle the champion; no change if it already is.
 
-        Raises BundleRefused for an unknown bundle or one whose gates refused it, PromotionConflict if the pointer moved
-        between reading and writing.
+        Raises BundleRefused for an unknown or refused bundle, PromotionConflict if the pointer moved between reading
+        and writing.
         """
         self._require(sha)
         seen = self.pointer()
         if seen.bundle == sha:
             return seen
-        word = Word(by, at, why or "promoted", identity)
-        return self._move(seen, seen.promoted(sha, by=by, at=at), word, succeeds=True)
+        actor = Actor(by, at, why or "promoted", identity)
+        return self._move(seen, seen.promoted(sha, by=by, at=at), actor, succeeds=True)
 
     def restore(self, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
-        """Point back at the champion that the present one replaced. Raises NothingToRollBack, PromotionConflict."""
+        """Roll back to the champion that the current one replaced. Raises NothingToRollBack, PromotionConflict."""
         seen = self.pointer()
         serving = self.registration(seen.bundle) if seen.bundle else None
         if serving is None or serving.succeeded is None:
             raise NothingToRollBack("no champion served before this one: promote another bundle")
         self._require(serving.succeeded)
-        word = Word(by, at, why or "rolled back", identity)
-        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), word)
+        actor = Actor(by, at, why or "rolled back", identity)
+        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), actor)
 
     def challenge(
         self, sha: str, share: float, *, by: str, at: int, why: str = "", identity: str = ""
     ) -> Pointer:
-        """Let a bundle decide for a share of the customers, instead of any other challenger.
+        """Make a bundle the challenger for a share of the customers, in place of any other.
 
-        Raises BundleRefused for an unknown or refused bundle, for the champion and for a share that is none,
+        Raises BundleRefused for an unknown or refused bundle, for the champion and for an invalid share,
         PromotionConflict if the pointer moved between reading and writing.
         """
         self._require(sha)
@@ -133,32 +132,32 @@ class Registry:
         seen = self.pointer()
         if seen.bundle == sha:
             raise BundleRefused(f"bundle {sha[:12]} is the champion: name another challenger")
-        word = Word(by, at, why or f"decides for {share:.1%} of the customers", identity)
-        return self._move(seen, replace(seen, challenger=Challenge(sha, share, at, by)), word)
+        actor = Actor(by, at, why or f"decides for {share:.1%} of the customers", identity)
+        return self._move(seen, replace(seen, challenger=Challenge(sha, share, at, by)), actor)
 
     def end_challenge(self, *, by: str = "", at: int = 0, why: str = "") -> Pointer:
-        """The champion decides for everyone. Without a challenger nothing changes. Raises PromotionConflict."""
+        """End the challenge; no change without one. Raises PromotionConflict."""
         seen = self.pointer()
         if seen.challenger is None:
             return seen
-        return self._move(seen, replace(seen, challenger=None), Word(by, at, why or "the challenge ended"))
+        return self._move(seen, replace(seen, challenger=None), Actor(by, at, why or "the challenge ended"))
 
     def shadow(self, shas: Sequence[str], *, by: str = "", at: int = 0, why: str = "") -> Pointer:
-        """Let exactly these bundles score what is decided. Raises BundleRefused, PromotionConflict."""
+        """Make exactly these bundles the shadows. Raises BundleRefused, PromotionConflict."""
         for sha in shas:
             self._require(sha)
         seen = self.pointer()
         wanted = list(dict.fromkeys(shas))
         if wanted == list(seen.shadows):
             return seen
-        return self._move(seen, replace(seen, shadows=wanted), Word(by, at, why or "the shadows were named"))
+        return self._move(seen, replace(seen, shadows=wanted), Actor(by, at, why or "the shadows were named"))
 
-    # Two persons
+    # Approval by a second person
 
     def propose(self, sha: str, proposal: Proposal) -> Registration:
-        """Write down what somebody wants of a bundle, in place of what was proposed before. Nothing moves yet.
+        """Record a proposal for a bundle, in place of an earlier one; the pointer does not move.
 
-        Raises BundleRefused for a bundle that may not serve, PromotionConflict.
+        Raises BundleRefused for an unknown or refused bundle, PromotionConflict.
         """
         known = self._require(sha)
         if proposal.share is not None:
@@ -172,10 +171,10 @@ class Registry:
         self._table.write([(made, line)])
         return made
 
-    def approve(self, sha: str, word: Word) -> Pointer:
-        """Do what was proposed of a bundle, by the word of a second person.
+    def approve(self, sha: str, actor: Actor) -> Pointer:
+        """Carry out a bundle's proposal, approved by a second person.
 
-        Raises ApprovalRefused for the same person or where nothing was proposed, and what the move itself raises.
+        Raises ApprovalRefused for the same person or without a proposal, and whatever `promote` or `challenge` raises.
         """
         known = self._require(sha)
         proposal = known.proposal
@@ -183,15 +182,15 @@ class Registry:
             raise ApprovalRefused(
                 f"nothing is proposed of bundle {sha[:12]}: `candor models promote` proposes"
             )
-        approved = asdict(proposal.approved_by(word))
+        approved = asdict(proposal.approved_by(actor))
         if proposal.to == CHALLENGER and proposal.share is not None:
             return self.challenge(sha, proposal.share, **approved)
         return self.promote(sha, **approved)
 
     # Views
 
-    def flip(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
-        """Serve another version of a view, None for the declared one. It serves already: nothing changes.
+    def switch_version(self, view: str, version: str | None, *, by: str, at: int) -> Pointer:
+        """Serve another version of a view, None for the declared one; no change if it already serves.
 
         Raises PromotionConflict if the pointer moved between reading and writing.
         """
@@ -199,35 +198,39 @@ class Registry:
         before = seen.views.get(view)
         if before == version:
             return seen
-        flips = [*seen.flips, Flip(view, before, version, at, by)][-FLIPS_KEPT:]
-        return self._move(seen, replace(seen, views=_with(seen.views, view, version), flips=flips))
+        switches = [*seen.switches, VersionSwitch(view, before, version, at, by)][-SWITCHES_KEPT:]
+        return self._move(seen, replace(seen, views=_with(seen.views, view, version), switches=switches))
 
     def roll_back(self, view: str) -> Pointer:
-        """Take the latest flip of a view back. Raises NothingToRollBack, PromotionConflict."""
+        """Revert the latest version switch of a view. Raises NothingToRollBack, PromotionConflict."""
         seen = self.pointer()
-        mine = [flip for flip in seen.flips if flip.view == view]
-        if not mine:
-            raise NothingToRollBack(f'view "{view}" serves as it is declared: there is no flip to take back')
-        left = [flip for flip in seen.flips if flip is not mine[-1]]
-        return self._move(seen, replace(seen, views=_with(seen.views, view, mine[-1].before), flips=left))
+        view_switches = [switch for switch in seen.switches if switch.view == view]
+        if not view_switches:
+            raise NothingToRollBack(
+                f'view "{view}" serves as it is declared: there is no switch to roll back'
+            )
+        left = [switch for switch in seen.switches if switch is not view_switches[-1]]
+        return self._move(
+            seen, replace(seen, views=_with(seen.views, view, view_switches[-1].before), switches=left)
+        )
 
     def begin_backfill(self, version: str, at: int) -> Backfill:
-        """Note that the filling of `view@version` begins; one that was begun before goes on as of then."""
+        """Record the start of a backfill of `view@version`; one already started keeps its start."""
         key = f"backfill#{version}"
         self._table.note(key, RegistryItem.pk.does_not_exist(), state=_RUNNING, created_at=at)
-        found = self.backfill(version)
-        assert found is not None
-        return found
+        backfill = self.backfill(version)
+        assert backfill is not None
+        return backfill
 
     def finish_backfill(self, version: str) -> None:
-        """Note that `view@version` holds all of the archive."""
+        """Record that `view@version` holds all of the archive."""
         begun = self.backfill(version)
         if begun is not None:
             key, there = f"backfill#{version}", RegistryItem.pk.exists()
             self._table.note(key, there, state=_DONE, created_at=begun.started_at)
 
     def backfill(self, version: str) -> Backfill | None:
-        """What is known of the filling of `view@version`, or None."""
+        """Backfill of `view@version`, or None."""
         item = self._table.get(f"backfill#{version}")
         return Backfill(version, int(item.created_at or 0), item.state == _DONE) if item else None
 
@@ -247,49 +250,49 @@ class Registry:
         return known
 
     def _move(
-        self, seen: Pointer, wanted: Pointer, word: Word | None = None, *, succeeds: bool = False
+        self, seen: Pointer, wanted: Pointer, actor: Actor | None = None, *, succeeds: bool = False
     ) -> Pointer:
-        """Write the pointer as the next after what was seen, and the states of the bundles that it names or named."""
+        """Write the pointer as the successor of `seen`, with the states of all bundles named by either."""
         moved = replace(wanted, moves=seen.moves + 1)
-        changes = self._changes(seen, moved, word, seen.bundle if succeeds else None) if word else []
+        changes = self._changes(seen, moved, actor, seen.bundle if succeeds else None) if actor else []
         self._table.write(changes, moved)
         return moved
 
-    def _changes(self, seen: Pointer, moved: Pointer, word: Word, succeeded: str | None) -> list[Change]:
-        found = []
+    def _changes(self, seen: Pointer, moved: Pointer, actor: Actor, succeeded: str | None) -> list[Change]:
+        changes = []
         for sha in named(seen, moved):
             known = self.registration(sha)
-            if known is None:  # named before bundles had a life of their own
+            if known is None:  # named before bundles were registered
                 continue
             after = state_in(moved, sha, known.resting)
             if after == known.state and not _shared(seen, moved, sha):
                 continue
             line = (
-                transition(sha, known.state, after, word)
+                transition(sha, known.state, after, actor)
                 if after != known.state
-                else Transition(sha, after, after, word.at, word.by, word.why, word.identity)
+                else Transition(sha, after, after, actor.at, actor.by, actor.why, actor.identity)
             )
             made = replace(known.stepped(line), proposal=None)
             if sha == moved.bundle and succeeded is not None:
                 made = replace(made, succeeded=succeeded)
-            found.append((made, line))
-        return found
+            changes.append((made, line))
+        return changes
 
 
 def require_share(share: float) -> None:
-    """BundleRefused unless it is above 0 and below 1."""
+    """BundleRefused unless the share is above 0 and below 1."""
     if not 0.0 < share < 1.0:
-        raise BundleRefused("a challenger's share is above 0 and below 1: for all there is a promotion")
+        raise BundleRefused("a challenger's share is above 0 and below 1: to serve everyone, promote it")
 
 
 def _shared(before: Pointer, after: Pointer, sha: str) -> bool:
-    """Whether the bundle challenges before and after, for another share."""
+    """True if the bundle challenges before and after, for another share."""
     both = (before.challenger, after.challenger)
-    shares = {one.share for one in both if one and one.bundle == sha}
+    shares = {challenge.share for challenge in both if challenge and challenge.bundle == sha}
     return len(shares) == 2
 
 
 def _with(views: Mapping[str, str], view: str, version: str | None) -> dict[str, str]:
-    """The versions in service once `view` serves `version`."""
+    """Served versions once `view` serves `version`."""
     others = {name: serving for name, serving in views.items() if name != view}
     return others if version is None else {**others, view: version}

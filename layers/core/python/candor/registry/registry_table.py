@@ -1,4 +1,4 @@
-"""The registry's table: the pointer, bundles and lines of the audit as items, and how they are written together."""
+"""The registry's table: items of the pointer, of bundles and of audit lines, and their transactions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pynamodb.transactions import TransactWrite
 
 from candor.errors import CandorError, StoreUnavailable
 from candor.registry.lifecycle import CANDIDATE, CHAMPION, REFUSED, RETIRED, Proposal, Transition
-from candor.registry.pointer import Challenge, Flip, Pointer
+from candor.registry.pointer import Challenge, Pointer, VersionSwitch
 from candor.store.dynamodb import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, bound
 
 POINTER: Final = "champion"
@@ -27,14 +27,14 @@ _LOST: Final = {"ConditionalCheckFailed", "TransactionConflict"}
 
 
 class PromotionConflict(CandorError):
-    """Someone else moved the champion pointer in the meantime: look at it, then try again."""
+    """Someone else moved the pointer in the meantime: read it, then try again."""
 
 
 class RegistryItem(Model):
-    """The pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves), one bundle, or one line of the audit.
+    """The pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves), one bundle, or one audit line.
 
-    A bundle: state, metrics, gates, run, created_at, promoted_at, succeeded (the champion before it), proposal, package, steps.
-    A line: before, state (after), created_at, by, why, identity.
+    A bundle: state, metrics, gates, run, created_at, promoted_at, succeeded (the previous champion), proposal,
+    package, steps. A line: before, state (after), created_at, by, why, identity.
     """
 
     class Meta:
@@ -69,10 +69,10 @@ class RegistryItem(Model):
 
 @dataclass(frozen=True)
 class Registration:
-    """One bundle: its state, the run that made it, and what its gates said where they refused it (gate, reason).
+    """A bundle: its state, the run that made it, and its failed gates (gate, reason).
 
-    `promoted_at`: when it last became champion (ms UTC; 0: never), instead of `succeeded`. `package` is its entry in
-    SageMaker's model registry. `steps` counts its lines in the audit.
+    `promoted_at`: when it last became champion (ms UTC; 0: never), replacing `succeeded`. `package` is its entry in
+    SageMaker's model registry. `steps` counts its audit lines.
     """
 
     bundle: str
@@ -89,29 +89,29 @@ class Registration:
 
     @property
     def resting(self) -> str:
-        """Its state while the pointer does not name it."""
+        """State while the pointer does not name it."""
         if self.state == REFUSED:
             return REFUSED
         return RETIRED if self.promoted_at else CANDIDATE
 
     def stepped(self, line: Transition) -> Registration:
-        """After one more line of the audit."""
+        """The registration after one more audit line."""
         reached = line.at if line.after == CHAMPION != line.before else self.promoted_at
         return replace(self, state=line.after, promoted_at=reached, steps=self.steps + 1)
 
 
 Change = tuple[Registration, Transition]
-"""A bundle as it is after one more line of its audit, and that line."""
+"""A bundle after one more audit line, and that line."""
 
 
 class RegistryTable:
-    """Reads and writes one registry table. Raises StoreUnavailable where DynamoDB does not answer."""
+    """Reads and writes of one registry table. Raises StoreUnavailable if DynamoDB fails."""
 
     def __init__(self, table: str) -> None:
         self._item = bound(RegistryItem, table)
 
     def pointer(self) -> Pointer:
-        """What serves now."""
+        """The current pointer."""
         item = self.get(POINTER)
         if item is None:
             return Pointer()
@@ -120,27 +120,30 @@ class RegistryTable:
             int(item.promoted_at or 0),
             str(item.by or ""),
             json.loads(item.views or "{}"),
-            [Flip(**flip) for flip in json.loads(item.flips or "[]")],
+            [VersionSwitch(**switch) for switch in json.loads(item.flips or "[]")],
             int(item.moves or 0),
             Challenge(**json.loads(item.challenger)) if item.challenger else None,
             json.loads(item.shadows or "[]"),
         )
 
     def registration(self, sha: str) -> Registration | None:
-        """What is known of a bundle, or None."""
+        """Registration of a bundle, or None."""
         item = self.get(_key(sha))
         return None if item is None else _registration(item)
 
     def registrations(self) -> list[Registration]:
-        """Every bundle, the newest first; reads the whole table, which holds a few lines for each."""
+        """All bundles, newest first; scans the table, which holds a few lines per bundle."""
         try:
             items = list(self._item.scan(RegistryItem.pk.startswith(_key("")), consistent_read=True))
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
-        return sorted(map(_registration, items), key=lambda one: (-one.created_at, one.bundle))
+        return sorted(
+            map(_registration, items),
+            key=lambda registration: (-registration.created_at, registration.bundle),
+        )
 
     def lines(self, known: Registration) -> list[Transition]:
-        """The audit of a bundle, oldest line first."""
+        """Audit of a bundle, oldest line first."""
         keys = [_line_key(known.bundle, number) for number in range(1, known.steps + 1)]
         try:
             items = list(self._item.batch_get(keys, consistent_read=True)) if keys else []
@@ -149,9 +152,9 @@ class RegistryTable:
         return [_line(known.bundle, item) for item in sorted(items, key=lambda item: item.pk)]
 
     def write(self, changes: Sequence[Change], pointer: Pointer | None = None) -> None:
-        """All or nothing: the pointer as the next after what was read, the bundles' items and the lines of the audit.
+        """Write the pointer, the bundles' items and their audit lines in one transaction.
 
-        Raises PromotionConflict if one of them moved meanwhile.
+        Raises PromotionConflict if one of them changed since it was read.
         """
         try:
             with TransactWrite(connection=self._connection) as transaction:
@@ -165,7 +168,7 @@ class RegistryTable:
             codes = {reason.code for reason in error.cancellation_reasons or () if reason}
             if codes & _LOST:
                 raise PromotionConflict(
-                    "the pointer moved while this was decided; look at what serves now and try again"
+                    "the pointer moved meanwhile; look at what serves now and try again"
                 ) from error
             raise StoreUnavailable(f"the registry was not written: {error.cause_response_code}") from error
 
@@ -184,7 +187,7 @@ class RegistryTable:
             promoted_at=moved.promoted_at,
             by=moved.by,
             views=_compact(dict(moved.views)) if moved.views else None,
-            flips=_compact([asdict(flip) for flip in moved.flips]) if moved.flips else None,
+            flips=_compact([asdict(switch) for switch in moved.switches]) if moved.switches else None,
             challenger=_compact(asdict(moved.challenger)) if moved.challenger else None,
             shadows=_compact(list(moved.shadows)) if moved.shadows else None,
             moves=moved.moves,
@@ -217,12 +220,12 @@ class RegistryTable:
         )
 
     def save(self, made: Registration) -> None:
-        """Write a bundle's item where nothing happened to it meanwhile."""
+        """Write a bundle's item. Raises PromotionConflict if it changed since it was read."""
         if not self.put(self._bundle_item(made), _after_step(made.steps)):
             raise PromotionConflict(f"bundle {made.bundle[:12]} moved meanwhile: look at it and try again")
 
     def note(self, key: str, condition: Condition, **attributes: Any) -> bool:
-        """Write an item that is neither pointer nor bundle; False if the condition did not hold."""
+        """Write another kind of item; False if the condition failed."""
         return self.put(self._item(key, **attributes), condition)
 
     def get(self, key: str) -> RegistryItem | None:
@@ -236,7 +239,7 @@ class RegistryTable:
 
     @staticmethod
     def put(item: RegistryItem, condition: Condition) -> bool:
-        """True if written, False if the condition did not hold."""
+        """Write an item; False if the condition failed."""
         try:
             item.save(condition=condition)
         except PutError as error:

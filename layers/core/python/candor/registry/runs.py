@@ -1,4 +1,4 @@
-"""What a run leaves in S3 and in SageMaker: its order, the champion that it is compared with, its jobs and their outputs."""
+"""A training run in S3 and SageMaker: its spec, the champion to compare with, its jobs and their outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from candor.registry.artifacts import bundle_key
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-ORDER: Final = "order.json"
+SPEC: Final = "order.json"
 POINTER: Final = "champion/pointer.json"
 CHAMPION: Final = "champion/bundle.json"
 EVALUATION: Final = "evaluation/evaluation.json"
 KEPT: Final = ("evaluation.json", "report.html", "model_card.json")
-"""What of an evaluation is kept beside the bundle; a run's own files expire."""
+"""Files of an evaluation that are copied to the bundle; a run's own files expire."""
 
 _MISSING: Final = ("404", "NoSuchKey", "NotFound")
 _CONFIG: Final = Config(
@@ -30,36 +30,36 @@ _CONFIG: Final = Config(
 
 
 class RunFolder:
-    """`runs/<name>/` of the training bucket. Raises StoreUnavailable where S3 does not answer."""
+    """`runs/<name>/` of the training bucket. Raises StoreUnavailable if S3 fails."""
 
     def __init__(self, s3: S3Client, bucket: str, run: str) -> None:
         self._s3, self._bucket, self._prefix = s3, bucket, f"runs/{run}/"
 
-    def order(self) -> dict[str, Any] | None:
-        """What the run was asked for first, or None."""
-        return self._read(ORDER)
+    def spec(self) -> dict[str, Any] | None:
+        """The stored spec of the run, or None."""
+        return self._read(SPEC)
 
-    def keep_order(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the order once; what stands then, ours or one that was faster."""
+    def keep_spec(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """Store the spec once; returns the stored one, which a concurrent start may have written."""
         try:
             self._s3.put_object(
-                Bucket=self._bucket, Key=self._prefix + ORDER, Body=_json(order), IfNoneMatch="*"
+                Bucket=self._bucket, Key=self._prefix + SPEC, Body=_json(spec), IfNoneMatch="*"
             )
         except ClientError as error:
             if _code(error) != "PreconditionFailed":
                 raise StoreUnavailable(f"the run's order was not written: {error}") from error
-        return self.order() or dict(order)
+        return self.spec() or dict(spec)
 
     def champion(self) -> str | None:
-        """The bundle that the run is compared with; None if there was none, or nothing is written yet."""
+        """The bundle to compare with; None without a champion, or before it is pinned."""
         return (self._read(POINTER) or {}).get("bundle")
 
     def has_champion(self) -> bool:
-        """Whether it is written what the run is compared with."""
+        """True once the bundle to compare with (or its absence) is pinned."""
         return self.holds(POINTER)
 
     def set_champion(self, sha: str | None, bundles: str) -> None:
-        """Write what the run is compared with: a bundle of that bucket, or none. The pointer comes last."""
+        """Pin the bundle to compare with, copied from `bundles`, or its absence. The pointer is written last."""
         try:
             if sha is not None:
                 self._s3.copy_object(
@@ -69,17 +69,17 @@ class RunFolder:
                 )
             self._s3.put_object(Bucket=self._bucket, Key=self._prefix + POINTER, Body=_json({"bundle": sha}))
         except (BotoCoreError, ClientError) as error:
-            raise StoreUnavailable(f"the champion could not be laid beside the run: {error}") from error
+            raise StoreUnavailable(f"the champion could not be copied to the run: {error}") from error
 
     def evaluation(self) -> dict[str, Any]:
-        """What the evaluation job found. Raises BundleRefused if it left nothing."""
-        found = self._read(EVALUATION)
-        if found is None:
+        """Output of the evaluation job. Raises BundleRefused if there is none."""
+        evaluation = self._read(EVALUATION)
+        if evaluation is None:
             raise BundleRefused(f"no {EVALUATION} below {self._prefix}: the evaluation job left none")
-        return found
+        return evaluation
 
     def keep_evaluation(self, bundles: str, sha: str) -> list[str]:
-        """Copy the evaluation beside the bundle, where it does not expire; the names that were there to copy."""
+        """Copy the evaluation to the bundle, where it does not expire; returns the names copied."""
         kept = [name for name in KEPT if self.holds(f"evaluation/{name}")]
         for name in kept:
             try:
@@ -93,7 +93,7 @@ class RunFolder:
         return kept
 
     def holds(self, key: str) -> bool:
-        """Whether an object is there."""
+        """True if an object exists."""
         try:
             self._s3.head_object(Bucket=self._bucket, Key=self._prefix + key)
         except ClientError as error:
@@ -114,28 +114,28 @@ class RunFolder:
         except BotoCoreError as error:
             raise StoreUnavailable(f"{self._prefix}{key} could not be read: {error}") from error
         try:
-            found = json.loads(body)
+            value = json.loads(body)
         except ValueError as error:
             raise BundleRefused(f"{self._prefix}{key} is no JSON: start another run") from error
-        if not isinstance(found, dict):
+        if not isinstance(value, dict):
             raise BundleRefused(f"{self._prefix}{key} is no JSON object: start another run")
-        return found
+        return value
 
 
-class SageMakerJobs:
-    """The jobs of an account by name. Raises StoreUnavailable where SageMaker does not answer."""
+class SageMakerJobReader:
+    """Jobs of an account by name. Raises StoreUnavailable if SageMaker fails."""
 
     def __init__(self) -> None:
         self._sagemaker = boto3.client("sagemaker", config=_CONFIG)
 
     def status(self, kind: str, job: str) -> str | None:
-        """InProgress, Completed, Failed, Stopping or Stopped; None if there never was such a job."""
+        """InProgress, Completed, Failed, Stopping or Stopped; None if the job does not exist."""
         try:
             if kind == "Training":
                 return self._sagemaker.describe_training_job(TrainingJobName=job)["TrainingJobStatus"]
             return self._sagemaker.describe_processing_job(ProcessingJobName=job)["ProcessingJobStatus"]
         except ClientError as error:
-            # SageMaker has no code of its own for a name that it does not know.
+            # SageMaker has no error code of its own for an unknown name.
             if _code(error) in ("ValidationException", "ResourceNotFound"):
                 return None
             raise StoreUnavailable(f"job {job} could not be looked up: {error}") from error
@@ -144,12 +144,12 @@ class SageMakerJobs:
 
 
 def evaluation_key(sha: str, name: str) -> str:
-    """Where a file of a bundle's evaluation lies in the bundles' bucket."""
+    """Key of a file of a bundle's evaluation in the bundles' bucket."""
     return f"bundles/{sha}/{name}"
 
 
-def _json(found: Mapping[str, Any]) -> bytes:
-    return json.dumps(found, sort_keys=True).encode()
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
 
 
 def _code(error: ClientError) -> str:

@@ -1,4 +1,4 @@
-"""A bundle's entry in SageMaker's model registry, for lineage: which data, which job, which gates, where the files are."""
+"""A bundle's entry in SageMaker's model registry, for lineage: data, job, gates and files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TYPES: Final = ["application/json"]
 
 
 class Package(NamedTuple):
-    """What the entry tells. Addresses are `s3://…`."""
+    """Content of an entry. URIs are `s3://…`."""
 
     bundle: str
     run: str
@@ -32,12 +32,12 @@ class Package(NamedTuple):
 
 
 def sagemaker_client() -> SageMakerClient:
-    """A client whose patience is stated."""
+    """A SageMaker client with explicit time-outs."""
     return boto3.client("sagemaker", config=_CONFIG)
 
 
 def enter_package(client: SageMakerClient, group: str, package: Package) -> str:
-    """Add a version to the group; its ARN. The bundle's name makes the call safe to repeat. Raises StoreUnavailable."""
+    """Add a version to the group; returns its ARN. Idempotent by the bundle's name. Raises StoreUnavailable."""
     try:
         return client.create_model_package(**_request(group, package))["ModelPackageArn"]
     except (BotoCoreError, ClientError) as error:
@@ -48,7 +48,7 @@ def _request(group: str, package: Package) -> Any:
     return {
         "ModelPackageGroupName": group,
         "ModelPackageDescription": f"bundle {package.bundle[:12]} of run {package.run}",
-        # A candidate still waits for a person or for the state machine's last step.
+        # A candidate awaits a person's approval, or the state machine's last step.
         "ModelApprovalStatus": "PendingManualApproval" if package.passed else "Rejected",
         "ClientToken": package.bundle[:36],
         "InferenceSpecification": {

@@ -1,7 +1,7 @@
-"""A retraining: what a person, a schedule or the command line asks for → what the state machine's steps need.
+"""A training run: the request of a person, a schedule or the command line → the state machine's input.
 
-A run is known by its name. What was asked for first is kept with it, and so are the ends of its jobs: who starts it
-again continues it, and finished steps are not done twice.
+A run is identified by its name and stored with its first spec and its jobs' results: starting it again resumes it
+without repeating finished steps.
 """
 
 from __future__ import annotations
@@ -17,140 +17,142 @@ from candor.errors import CandorError, InvalidInput
 
 SEEDS: Final = [1, 2, 3, 4, 5]
 MAX_ATTEMPTS: Final = 9
-"""So many jobs of one step, in all starts of a run."""
+"""Largest number of jobs per step, over all starts of a run."""
 
 FIRST_WAIT_S: Final = 60
-"""Before a second attempt; doubled with each further one."""
+"""Wait (s) before a second attempt; doubled for each further one."""
 
 Kind = Literal["Processing", "Training"]
 
 STEPS: Final[Mapping[str, Kind]] = {"dataset": "Processing", "train": "Training", "assess": "Processing"}
-"""The steps that are SageMaker jobs, in order; short words, for they end the jobs' names."""
+"""Steps that are SageMaker jobs, in order; short, because they end the jobs' names."""
 
 # SageMaker's job names take 63 letters, digits and single hyphens; stage, step and attempt need 23 of them.
 _RUN: Final = re.compile(r"[A-Za-z0-9](?:-?[A-Za-z0-9]){0,39}")
 _MAX_SEEDS: Final = 20
 
 StatusOf = Callable[[Kind, str], str | None]
-"""SageMaker's word for a job by its name (InProgress, Completed, Failed, Stopping, Stopped); None: there is none."""
+"""Status of a job by its name (InProgress, Completed, Failed, Stopping, Stopped); None if it does not exist."""
 
 
 class StepUnderWay(CandorError):
-    """A job of this run still goes on, from a start that was cut short: its end is waited for."""
+    """A job of an interrupted start of this run is still running; wait for its end."""
 
 
 class RunExhausted(CandorError):
-    """Too many jobs of a step failed: the run is given up."""
+    """Too many jobs of a step failed; the run cannot be resumed."""
 
 
 @dataclass(frozen=True)
-class Order:
-    """What a run makes: trained on what was known at `as_of` (RFC 3339), one model for each of `seeds`."""
+class RunSpec:
+    """Spec of a run: knowledge time `as_of` (RFC 3339) of the training set, one model per seed."""
 
     run: str
     as_of: str
     seeds: tuple[int, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As it is kept with the run."""
+        """JSON form, as stored with the run."""
         return {"run": self.run, "as_of": self.as_of, "seeds": list(self.seeds)}
 
 
 @dataclass(frozen=True)
-class Step:
-    """A job of a run: its name, whether it is done, and which attempt it is."""
+class RunStep:
+    """A job of a run: its name, whether it is done, and its attempt."""
 
     job: str
     done: bool
     attempt: int
 
 
-def run_name(asked: Mapping[str, Any], now_ms: int) -> str:
-    """The name that was asked for, else one by the moment of its schedule, else by the time. Raises InvalidInput."""
-    moment = _as_of(asked.get("scheduled_at"), now_ms, "scheduled_at")
-    run = asked.get("run") or "run-" + re.sub(r"[-:]|\..*", "", moment).lower()
+def run_name(request: Mapping[str, Any], now_ms: int) -> str:
+    """The requested name, else one from the scheduled moment, else from `now_ms`. Raises InvalidInput."""
+    moment = _as_of(request.get("scheduled_at"), now_ms, "scheduled_at")
+    run = request.get("run") or "run-" + re.sub(r"[-:]|\..*", "", moment).lower()
     if not isinstance(run, str) or not _RUN.fullmatch(run):
         raise InvalidInput("invalid_field", "Use up to 40 letters, digits and single hyphens.", "run")
     return run
 
 
-def order_of(asked: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> Order:
-    """What a run makes: as it was asked for first, where it was (`known`).
+def run_spec(request: Mapping[str, Any], known: Mapping[str, Any] | None, run: str, now_ms: int) -> RunSpec:
+    """Spec of a run: the stored one (`known`), else that of the request.
 
-    Missing: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also for a run that is known and asked
-    for otherwise: it would mix two data sets under one name.
+    Defaults: `as_of` is now, `seeds` are 1 to 5. Raises InvalidInput with the field, also if the request contradicts
+    the stored spec: it would mix two data sets under one name.
     """
-    as_of, seeds = asked.get("as_of", asked.get("scheduled_at")), asked.get("seeds")
+    as_of, seeds = request.get("as_of", request.get("scheduled_at")), request.get("seeds")
     if known is None:
-        return Order(run, _as_of(as_of, now_ms), _seeds(seeds or SEEDS))
-    order = Order(run, str(known["as_of"]), tuple(known["seeds"]))
-    if as_of is not None and _as_of(as_of, now_ms) != order.as_of:
+        return RunSpec(run, _as_of(as_of, now_ms), _seeds(seeds or SEEDS))
+    spec = RunSpec(run, str(known["as_of"]), tuple(known["seeds"]))
+    if as_of is not None and _as_of(as_of, now_ms) != spec.as_of:
         raise InvalidInput(
             "invalid_field", "The run was begun as of another moment: name another run.", "as_of"
         )
-    if seeds is not None and _seeds(seeds) != order.seeds:
+    if seeds is not None and _seeds(seeds) != spec.seeds:
         raise InvalidInput("invalid_field", "The run was begun with other seeds: name another run.", "seeds")
-    return order
+    return spec
 
 
-def promotes(asked: Mapping[str, Any]) -> bool:
-    """Whether the run's model is to serve if its gates let it. Raises InvalidInput."""
-    promote = asked.get("promote", False)
+def promotes(request: Mapping[str, Any]) -> bool:
+    """True if the run's model is to be promoted once it passes its gates. Raises InvalidInput."""
+    promote = request.get("promote", False)
     if not isinstance(promote, bool):
         raise InvalidInput("invalid_field", "Use true or false.", "promote")
     return promote
 
 
-def step(run: str, name: str, prefix: str, status_of: StatusOf, *, is_there: Callable[[str], bool]) -> Step:
-    """The job that does a step, or did it: the latest if it completed and its output is there, else the next.
+def step(
+    run: str, name: str, prefix: str, status_of: StatusOf, *, is_there: Callable[[str], bool]
+) -> RunStep:
+    """The job of a step: the latest one if it completed and its output exists, else the next attempt.
 
-    A job's name is never used twice: each attempt ends in its number. Raises StepUnderWay, RunExhausted.
+    Job names are never reused: they end in the attempt's number. Raises StepUnderWay, RunExhausted.
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         job = f"{prefix}{run}-{name}" + (f"-{attempt}" if attempt > 1 else "")
         status = status_of(STEPS[name], job)
         if status is None:
-            return Step(job, done=False, attempt=attempt)
+            return RunStep(job, done=False, attempt=attempt)
         if status in ("InProgress", "Stopping"):
-            raise StepUnderWay(f"job {job} still goes on: its end is waited for")
+            raise StepUnderWay(f"job {job} is still running: wait for its end")
         if status == "Completed" and is_there(job):
-            return Step(job, done=True, attempt=attempt)
-    raise RunExhausted(f"{MAX_ATTEMPTS} jobs of step {name} failed: mend the cause and name another run")
+            return RunStep(job, done=True, attempt=attempt)
+    raise RunExhausted(f"{MAX_ATTEMPTS} jobs of step {name} failed: fix the cause and name another run")
 
 
 def state_of(
-    order: Order, steps: Mapping[str, Step], *, promote: bool, archive: str, training: str
+    spec: RunSpec, steps: Mapping[str, RunStep], *, promote: bool, archive: str, training: str
 ) -> dict[str, Any]:
-    """Names, moments and places of a run, as the state machine hands them on; `archive` and `training` are buckets.
+    """Input of the state machine: names, moments and URIs of a run; `archive` and `training` are buckets.
 
     `seeds` is JSON text, because hyperparameters are text.
     """
-    place = run_place(training, order.run)
-    attempt = max(one.attempt for one in steps.values())
+    uri = run_uri(training, spec.run)
+    attempt = max(step.attempt for step in steps.values())
     return {
-        "run": order.run,
-        "as_of": order.as_of,
-        "seeds": json.dumps(list(order.seeds)),
+        "run": spec.run,
+        "as_of": spec.as_of,
+        "seeds": json.dumps(list(spec.seeds)),
         "promote": promote,
         "archive_uri": f"s3://{archive}/events/",
-        "dataset_uri": f"{place}/dataset",
-        "champion_uri": f"{place}/champion",
-        "model_uri": f"{place}/model",
-        "packed_uri": f"{place}/{packed_key(steps['train'].job)}",
-        "evaluation_uri": f"{place}/evaluation",
-        "steps": {name: {"job": one.job, "done": one.done} for name, one in steps.items()},
+        "dataset_uri": f"{uri}/dataset",
+        "champion_uri": f"{uri}/champion",
+        "model_uri": f"{uri}/model",
+        "packed_uri": f"{uri}/{packed_key(steps['train'].job)}",
+        "evaluation_uri": f"{uri}/evaluation",
+        "steps": {name: {"job": step.job, "done": step.done} for name, step in steps.items()},
         "attempt": attempt,
         "wait_s": FIRST_WAIT_S * 2 ** (attempt - 1),
     }
 
 
-def run_place(training: str, run: str) -> str:
-    """The folder of a run."""
+def run_uri(training: str, run: str) -> str:
+    """URI of a run's folder."""
     return f"s3://{training}/runs/{run}"
 
 
 def packed_key(job: str) -> str:
-    """Where below its run's folder a training job leaves its model; SageMaker puts each job's in a folder of its own."""
+    """Key of a training job's model below its run's folder; SageMaker gives each job a folder of its own."""
     return f"model/{job}/output/model.tar.gz"
 
 
@@ -162,7 +164,7 @@ def _as_of(text: Any, now_ms: int, field: str = "as_of") -> str:
     except (TypeError, ValueError):
         raise InvalidInput("invalid_timestamp", "Use RFC 3339 with an offset.", field) from None
     if moment > now_ms:
-        raise InvalidInput("invalid_timestamp", "What will be known later cannot be trained on.", field)
+        raise InvalidInput("invalid_timestamp", "Use a moment that is not in the future.", field)
     return format_rfc3339(moment)
 
 

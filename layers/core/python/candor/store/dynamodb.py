@@ -1,4 +1,4 @@
-"""DynamoDB by pynamodb: table models and every access off the scorer's two hot calls."""
+"""DynamoDB by pynamodb: table models, and all access except the scorer's two calls."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ CONNECT_TIMEOUT_S = 1
 READ_TIMEOUT_S = 5
 ATTEMPTS = 2
 KEYS_PER_READ = 100
-"""What BatchGetItem takes."""
+"""Limit of BatchGetItem."""
 
 CONDITION_FAILED = "ConditionalCheckFailed"
 IN_CONFLICT = "TransactionConflict"
-"""Why DynamoDB cancels a transaction: a condition did not hold, or another transaction was at the same item."""
+"""Cancellation reasons of a transaction: a failed condition, or another transaction on the same item."""
 
 M = TypeVar("M", bound=Model)
 
 
 class _Settings:
-    """House settings of every table: the library's defaults wait 15 and 30 seconds."""
+    """Settings of every table: the library's default time-outs are 15 and 30 seconds."""
 
     billing_mode = "PAY_PER_REQUEST"
     connect_timeout_seconds = CONNECT_TIMEOUT_S
@@ -56,7 +56,7 @@ class _Settings:
 
 
 class FeatureItem(Model):
-    """One (view, entity), or one marker of an applied event."""
+    """State of one (view, entity), or the marker of an applied event."""
 
     class Meta(_Settings):
         table_name = "features"
@@ -77,7 +77,7 @@ class FeatureItem(Model):
 
 
 class DecisionItem(Model):
-    """One decision record."""
+    """A stored decision."""
 
     class Meta(_Settings):
         table_name = "decisions"
@@ -92,7 +92,7 @@ class DecisionItem(Model):
 
 
 class MerchantItem(Model):
-    """One merchant key: its SHA-256 is the hash key, the key itself is stored nowhere."""
+    """A merchant's API key by its SHA-256; the key itself is not stored."""
 
     class Meta(_Settings):
         table_name = "merchants"
@@ -104,7 +104,7 @@ class MerchantItem(Model):
 
 
 def bound(model: type[M], table: str) -> type[M]:
-    """The model on a table of another name: names come from the environment, not from code."""
+    """The model bound to a table by name; names come from the environment."""
 
     class Bound(model):  # type: ignore[misc, valid-type] # the base is an argument
         class Meta(model.Meta):  # type: ignore[misc, name-defined] # as above
@@ -124,10 +124,10 @@ class DynamoFeatureStore:
         for start in range(0, len(keys), KEYS_PER_READ):
             page = keys[start : start + KEYS_PER_READ]
             try:
-                found = {item.pk: _read(item) for item in self._item.batch_get(page, consistent_read=True)}
+                stored = {item.pk: _read(item) for item in self._item.batch_get(page, consistent_read=True)}
             except PynamoDBException:
                 continue  # these keys stay unavailable: their events are redelivered
-            reads |= {key: found.get(key, ABSENT) for key in page}
+            reads |= {key: stored.get(key, ABSENT) for key in page}
         return reads
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
@@ -136,15 +136,15 @@ class DynamoFeatureStore:
             for event_id in event_ids
             for name in (plain_marker_key(key, event_id), marker_key(key, event_id))
         }
-        found: dict[str, Marker] = {}
+        markers: dict[str, Marker] = {}
         try:
             for start in range(0, len(names), KEYS_PER_READ):
                 page = list(names)[start : start + KEYS_PER_READ]
                 for item in self._item.batch_get(page, consistent_read=True):
-                    found[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
+                    markers[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
         except PynamoDBException as error:
             raise StoreUnavailable(f"markers could not be read: {error.cause_response_code}") from error
-        return found
+        return markers
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         version = next_version(commit.seen, time.time_ns())
@@ -170,7 +170,7 @@ class DynamoFeatureStore:
         return Committed(version)
 
     def add(self, commit: Commit, version: Version, transaction: TransactWrite) -> None:
-        """The item under its condition, then its markers, as parts of a transaction."""
+        """Add the item under its condition, and its markers, to a transaction."""
         item = self._committed(commit, version)
         transaction.save(item, condition=_unchanged(commit.seen))
         for event_id, fingerprint in marked(commit):
@@ -214,9 +214,9 @@ class DynamoFeatureStore:
 
 
 class DynamoDecisionStore:
-    """The scorer's seam by pynamodb: the reference implementation, and what tools and tests read decisions with.
+    """`DecisionStore` by pynamodb: the reference implementation, also used by tools and tests to read decisions.
 
-    Items of synchronous views are in the table `synchronous`, or beside the others.
+    Items of synchronous views are in the table `synchronous`, or in `features`.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class DynamoDecisionStore:
             else:
                 self._transact(decision, commits)
         except (PutError, TransactWriteError) as error:
-            return self._what_stood(decision, commits, error)
+            return self._existing(decision, commits, error)
         return None
 
     def _transact(self, decision: StoredDecision, commits: Sequence[Commit]) -> None:
@@ -253,16 +253,16 @@ class DynamoDecisionStore:
             for commit in commits:
                 self._synchronous.add(commit, next_version(commit.seen, time.time_ns()), transaction)
 
-    def _what_stood(
+    def _existing(
         self, decision: StoredDecision, commits: Sequence[Commit], error: PutError | TransactWriteError
     ) -> StoredDecision | Contended | None:
-        """The stored decision if there is one, else the items that someone else wrote first."""
+        """The stored decision if it exists, else the items that another writer changed first."""
         codes = _codes(error)
         if codes[0] == CONDITION_FAILED:
             stored = self.get(decision.id)
             if stored is None:
-                raise StoreUnavailable("the decision that stood in the way has expired meanwhile") from error
-            # A write whose answer was lost is sent again and then meets itself.
+                raise StoreUnavailable("the existing decision has expired meanwhile") from error
+            # A resent write whose first response was lost finds its own record.
             return None if stored.record == decision.record else stored
         if not {CONDITION_FAILED, IN_CONFLICT}.intersection(codes):
             raise StoreUnavailable(f"the decision was not written: {error.cause_response_code}") from error
@@ -284,12 +284,12 @@ class DynamoDecisionStore:
         return _get(self._item, decision_id)
 
     def get_many(self, decision_ids: Sequence[str]) -> dict[str, StoredDecision]:
-        """Stored decisions by id; ids that are not stored are left out."""
+        """Stored decisions by id, without ids that do not exist."""
         return {item.pk: _stored(item) for item in self._item.batch_get(decision_ids, consistent_read=True)}
 
 
 class DecisionReader:
-    """Decisions by their id, for who only looks."""
+    """Read-only access to decisions by id."""
 
     def __init__(self, table: str) -> None:
         self._item = bound(DecisionItem, table)
@@ -314,7 +314,7 @@ def _get(table: type[DecisionItem], decision_id: str) -> StoredDecision | None:
 
 
 def _codes(error: PutError | TransactWriteError) -> list[str | None]:
-    """Why nothing was written: one code for each part of the write, None for a part that could have been."""
+    """Error codes of a failed write, one per part; None for parts without an error."""
     if isinstance(error, TransactWriteError) and error.cancellation_reasons:
         return [reason.code if reason else None for reason in error.cancellation_reasons]
     return [(error.cause_response_code or "").removesuffix("Exception")]
@@ -337,7 +337,7 @@ def _stored(item: DecisionItem) -> StoredDecision:
 
 @lru_cache(maxsize=1)
 def _connection() -> Connection:
-    """One connection for transactions, with the house's time-outs."""
+    """Shared connection for transactions."""
     return Connection(
         connect_timeout_seconds=CONNECT_TIMEOUT_S,
         read_timeout_seconds=READ_TIMEOUT_S,

@@ -1,7 +1,7 @@
-"""Who was erased: a tombstone in the registry for every person, by digest. No token stands in it.
+"""Erasures of persons: tombstones in the registry, by digest of the token.
 
-Items remember it as well, but a view's new version has none yet and the archive may take in late copies: whoever reads
-the archive for new items or compares decisions with it asks here.
+Items hold tombstones as well, but a new version of a view has no items yet and the archive may receive late copies:
+readers of the archive check these.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PREFIX: Final = "erased#"
 
 
 class ErasureItem(Model):
-    """One erasure, in the registry's table."""
+    """An erasure in the registry's table."""
 
     class Meta:
         table_name = "registry"
@@ -44,10 +44,10 @@ class ErasureItem(Model):
 
 @dataclass(frozen=True)
 class Erasure:
-    """The erasure of what happened before `erased_at` (ms); `steps` are those done, with what they did.
+    """Erasure of everything before `erased_at` (ms); `steps` are those done, with their results.
 
-    `stand_in` takes the token's place in what is kept for others. It lives as long as the erasure is under way: one that
-    is cut short must go on with the same, and once it is over nothing may lead from the token to it.
+    `stand_in` replaces the token in data kept about other entities. It is stored only while the erasure runs: an
+    interrupted one must resume with it, and afterwards nothing may link the token to it.
     """
 
     name: str
@@ -68,15 +68,15 @@ class Tombstones:
         self._erased_at = erased_at
 
     def erased_at(self, kind: str, token: str) -> int | None:
-        """When an entity was erased, or None."""
+        """Moment (ms) of an entity's erasure, or None."""
         return self._erased_at.get(name_of(kind, token)) if self._erased_at else None
 
     def touch(self, entities: Mapping[str, str], moment: int) -> bool:
-        """True if one of the entities was erased after the moment: what is said of it there cannot be shown again."""
+        """True if one of the entities was erased after `moment` (ms): its data of then cannot be reproduced."""
         return any((self.erased_at(*named) or 0) > moment for named in entities.items())
 
     def honoured(self, event: Event) -> Event | None:
-        """The event without the entities that were erased after it occurred; None if it names no other."""
+        """The event without entities erased after it occurred; None if none is left."""
         left = {
             kind: token
             for kind, token in event.entities.items()
@@ -88,7 +88,7 @@ class Tombstones:
 
 
 class Erasures:
-    """The erasures in one registry table. Raises StoreUnavailable where DynamoDB does not answer."""
+    """Erasures in one registry table. Raises StoreUnavailable if DynamoDB fails."""
 
     def __init__(self, table: str) -> None:
         self._item = bound(ErasureItem, table)
@@ -104,7 +104,7 @@ class Erasures:
         return _erasure(item)
 
     def begin(self, kind: str, token: str, at: int, reason: str) -> Erasure:
-        """Note that all before `at` (ms) is being erased. One that is under way goes on as it began."""
+        """Record the start of an erasure of all before `at` (ms); an unfinished one is resumed as it began."""
         known = self.find(kind, token)
         if known is not None and not known.finished:
             return known
@@ -112,18 +112,18 @@ class Erasures:
         return self._put(begun)
 
     def did(self, erasure: Erasure, step: str, what: Any) -> Erasure:
-        """Note that a step is done."""
+        """Record a finished step."""
         return self._put(replace(erasure, steps={**erasure.steps, step: what}))
 
     def finish(self, erasure: Erasure) -> Erasure:
-        """Note that nothing is left to do, and forget the stand-in."""
+        """Record the end of the erasure, and delete the stand-in."""
         return self._put(replace(erasure, stand_in=None))
 
     def tombstones(self) -> Tombstones:
-        """All of them: a scan of the registry, which is small."""
+        """All tombstones, by a scan of the registry, which is small."""
         try:
-            found = self._item.scan(ErasureItem.pk.startswith(PREFIX), consistent_read=True)
-            return Tombstones({item.pk.removeprefix(PREFIX): int(item.erased_at) for item in found})
+            items = self._item.scan(ErasureItem.pk.startswith(PREFIX), consistent_read=True)
+            return Tombstones({item.pk.removeprefix(PREFIX): int(item.erased_at) for item in items})
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
 

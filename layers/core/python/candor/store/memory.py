@@ -1,4 +1,4 @@
-"""The in-memory twin: same promises, no network. For tests, simulation, benchmarks, and candor as a library."""
+"""In-memory stores with the same contract, for tests, simulation, benchmarks, and candor as a library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from candor.store.protocol import (
 
 
 class MemoryFeatureStore:
-    """Feature items and markers in dictionaries. Thread-safe; nothing expires, and all ends with the process."""
+    """Feature items and markers in dictionaries. Thread-safe; nothing expires or persists."""
 
     def __init__(self) -> None:
         self.items: dict[str, Read] = {}
@@ -50,14 +50,14 @@ class MemoryFeatureStore:
         return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit_together(self, commits: Sequence[Commit]) -> Contended | None:
-        """All or none of them; None if written. A marker that stands in the way tells nothing of its item."""
+        """Write all commits or none; None if written. An existing marker does not return its item."""
         with self._lock:
             marks = {commit.key: _marks(commit) for commit in commits}
             now = {commit.key: self.items.get(commit.key, ABSENT) for commit in commits}
             stale = {
                 commit.key: now[commit.key] for commit in commits if now[commit.key].version != commit.seen
             }
-            if stale or any(found.keys() & self.marks.keys() for found in marks.values()):
+            if stale or any(item_marks.keys() & self.marks.keys() for item_marks in marks.values()):
                 return Contended(stale)
             for commit in commits:
                 self.marks |= marks[commit.key]
@@ -78,7 +78,7 @@ def _marks(commit: Commit) -> dict[tuple[str, str], Marker]:
 
 
 class MemoryDecisionStore:
-    """Decisions in a dictionary, beside the feature stores to read from. Thread-safe."""
+    """Decisions in a dictionary, with feature stores to read from. Thread-safe."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Merchant keys: random secrets, stored only as SHA-256, so that the table gives no key away."""
+"""Merchant API keys: random secrets, stored only as SHA-256."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from candor.store.dynamodb import MerchantItem
 
 
 def new_key(*, livemode: bool) -> str:
-    """A fresh merchant key with 192 bits of randomness."""
+    """A new merchant key with 192 random bits."""
     return ("sk_live_" if livemode else "sk_test_") + secrets.token_urlsafe(24)
 
 
 def hashed(key: str) -> str:
-    """SHA-256 (hex) of a key. Keys are random, so a plain hash cannot be guessed back."""
+    """SHA-256 (hex) of a key. Keys are random, so a plain hash cannot be reversed by guessing."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 
 def usage_key(merchant_id: str) -> str:
-    """What API Gateway counts a merchant's requests under, whatever key they came with: the value of its usage plan's key.
+    """Value of the merchant's usage plan key in API Gateway, shared by all its API keys.
 
-    No secret: the gateway takes it from the authoriser alone, never from a caller.
+    Not a secret: the gateway accepts it from the authoriser alone, never from a caller.
     """
     return hashed(f"usage\0{merchant_id}")
 
@@ -44,7 +44,7 @@ def merchant_of(table: type[MerchantItem], key: str) -> MerchantItem | None:
 
 
 def key_in(authorization: str | None) -> str | None:
-    """The key in an Authorization header: `Bearer <key>` or `Basic base64(<key>:)`; None if there is none."""
+    """The key in an Authorization header, `Bearer <key>` or `Basic base64(<key>:)`; None if absent."""
     scheme, _, value = (authorization or "").strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip() or None

@@ -1,4 +1,4 @@
-"""The seam to storage. Every implementation passes the same contract suite (tests/store)."""
+"""Storage protocols. All implementations pass the same contract tests (tests/store)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from candor.features.vector import Read, Version
 
 
 class Challenger(msgspec.Struct, frozen=True):
-    """A bundle that decides for a share of the customers, to be compared with the champion."""
+    """A bundle that decides for a share of the customers, for comparison with the champion."""
 
     bundle: str
     share: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """The scorer's one read: items by key (a key that could not be read is `unavailable`) and what the pointer says.
+    """Result of the scorer's read: items by key (unreadable ones are `unavailable`) and the pointer.
 
-    `champion` is the bundle's name, None if none was promoted; `views` the version of every view that does not serve as
-    declared; `challenger` who decides beside the champion. All are None if there is no pointer, or it could not be read.
+    `champion` is the bundle's name, None if none was promoted; `views` the versions of views that do not serve as
+    declared. All three are None if there is no pointer, or it could not be read.
     """
 
     reads: Mapping[str, Read]
@@ -32,27 +32,27 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Committed(msgspec.Struct, frozen=True):
-    """The commit is durable under this version."""
+    """The commit is durable, with this version."""
 
     version: Version
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Someone else committed first; `current` is what now stands (`ABSENT` if it is gone)."""
+    """Another writer committed first; `current` is the item now (`ABSENT` if deleted)."""
 
     current: Read
 
 
 class Duplicates(msgspec.Struct, frozen=True):
-    """These event ids already have a marker; nothing was written."""
+    """Some event ids already have a marker; nothing was written."""
 
     event_ids: frozenset[str]
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """One conditional write of one item: replaces exactly the version `seen` (None: must not exist).
+    """Conditional write of one item: replaces exactly the version `seen` (None: must not exist).
 
-    `expires_at` is in epoch s; None: never. `fingerprints` belong to `event_ids`.
+    `expires_at` is in epoch s; None: never. `fingerprints` are those of `event_ids`.
     """
 
     key: str
@@ -62,43 +62,43 @@ class Commit(msgspec.Struct, frozen=True):
     applied_at: int
     expires_at: int | None
     marker_expiry: int | None = None
-    """Epoch s; if set, every event id is also written as a marker item, with its fingerprint, in the same transaction."""
+    """Epoch s; if set, the same transaction writes a marker item per event id, with its fingerprint."""
 
     fingerprints: Sequence[int] = ()
     unsettled: Sequence[str] = ()
-    """Voids among the event ids that took nothing back: it could not be shown what their event counted."""
+    """Voids among the event ids without effect, for lack of proof of what their event counted."""
 
     filled_before: int | None = None
-    """Bus time (ms): if set, every archived event of the item that the bus took before it is in as well."""
+    """Bus time (ms): if set, the item also holds every archived event that the bus accepted before it."""
 
     rebuilt: bool = False
-    """If set, the item was computed anew from the events it held, without those that were voided."""
+    """If set, the item was rebuilt from its events without the voided ones."""
 
     left_out: bool = False
-    """If set, other events came with these that were too late for every window: earlier moments cannot be read."""
+    """If set, the batch also had events too late for every window: earlier moments cannot be read."""
 
     healing: bool = False
-    """If set, what comes after this version is kept apart until the item is rebuilt."""
+    """If set, later events are kept in a delta until the item is rebuilt."""
 
 
 class FeatureStore(Protocol):
     """Feature items, for the updater."""
 
     def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
-        """Strongly consistent read of every key; what could not be read is `unavailable`."""
+        """Strongly consistent read of every key; unreadable items are `unavailable`."""
         ...
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
-        """Write, or say why not. Raises `StoreUnavailable` when it is unknown whether it was written."""
+        """Write, or return the reason why not. Raises `StoreUnavailable` if it is unknown whether it was written."""
         ...
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
-        """Marker items of these ids, as far as they exist; strongly consistent. Raises `StoreUnavailable`."""
+        """Existing marker items of these ids; strongly consistent. Raises `StoreUnavailable`."""
         ...
 
 
 class StoredDecision(msgspec.Struct, frozen=True):
-    """A decision as stored: its record, the merchant's answer byte for byte, and the request's fingerprint."""
+    """A stored decision: its record, the merchant's answer byte for byte, and the request's fingerprint."""
 
     id: str
     merchant_id: str
@@ -110,78 +110,78 @@ class StoredDecision(msgspec.Struct, frozen=True):
 
 
 class Contended(msgspec.Struct, frozen=True):
-    """Someone wrote first to items that a decision was to change: nothing was written, its record neither.
+    """Another writer changed items of the decision's transaction first: nothing was written.
 
-    `current` is what now stands (`ABSENT` if it is gone), as far as the store told; the rest must be read again.
+    `current` holds the items that the store returned (`ABSENT` if deleted); the others must be read again.
     """
 
     current: Mapping[str, Read]
 
 
 class DecisionStore(Protocol):
-    """The scorer's two calls."""
+    """The scorer's two store calls."""
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
-        """Items and champion pointer in one call; never raises, failures are `unavailable`.
+        """Read items and the pointer in one call; never raises, failures are `unavailable`.
 
-        `synchronous` are keys of items that `record` writes: they are read strongly.
+        `synchronous` are keys of items that `record` writes; they are read strongly.
         """
         ...
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
     ) -> StoredDecision | Contended | None:
-        """Write the record and the synchronous items, all or nothing; None if written.
+        """Write the record and the synchronous items in one transaction; None if written.
 
-        An id that exists answers with what was stored before, whatever became of the items; the very same record
-        counts as written. Raises `StoreUnavailable` if it is not certain what is stored: the same id is safe to retry.
+        Returns the stored decision if the id exists, whatever the state of the items; an identical record counts as
+        written. Raises `StoreUnavailable` if it is unknown what is stored: the same id is safe to retry.
         """
         ...
 
 
 MARKERS_PER_COMMIT = 99
-"""DynamoDB takes 100 actions in a transaction: the item and its markers."""
+"""DynamoDB's limit is 100 actions per transaction: the item and its markers."""
 
 SEPARATOR = "#"
 
 
 def next_version(seen: Version | None, birth: int) -> Version:
-    """The version a commit gets: the next of its item, or the first of a new birth."""
+    """Version of a commit: the item's next, or the first of a new birth."""
     return Version(birth, 1) if seen is None else Version(seen.birth, seen.n + 1)
 
 
 def marker_key(item_key: str, event_id: str) -> str:
-    """Key of the marker that says: this event is in this item. No two pairs share one."""
+    """Key of the marker of an event in an item; unique per pair."""
     plain = plain_marker_key(item_key, event_id)
     return f"marker##{len(item_key)}#{item_key}#{event_id}" if is_ambiguous(item_key, event_id) else plain
 
 
 def plain_marker_key(item_key: str, event_id: str) -> str:
-    """Key without the length of its first part, which entity `a` with id `b#c` and `a#b` with id `c` share.
+    """Key without a length prefix: entity `a` with id `b#c` and entity `a#b` with id `c` share it.
 
-    Markers were written under it, so those of ambiguous pairs are still looked for here, too.
+    Markers of ambiguous pairs were once written under it, so it is still checked for them.
     """
     return f"marker#{item_key}#{event_id}"
 
 
 def is_ambiguous(item_key: str, event_id: str) -> bool:
-    """True if the plain marker key does not tell where the item's key ends."""
+    """True if the plain marker key does not delimit the item's key."""
     return SEPARATOR in event_id or item_key.count(SEPARATOR) > 1
 
 
 def marked(commit: Commit) -> Iterable[tuple[str, int]]:
-    """Event ids that get a marker with the commit, each with the fingerprint of its event (0: not known)."""
+    """Event ids to mark with the commit, with their events' fingerprints (0: unknown)."""
     if commit.marker_expiry is None:
         return ()
     return zip(commit.event_ids, commit.fingerprints or [0] * len(commit.event_ids), strict=True)
 
 
 def under_plain_keys(commit: Commit) -> list[str]:
-    """Event ids that may have a marker under their plain key, too."""
+    """Event ids that may also have a marker under their plain key."""
     return [event_id for event_id, _ in marked(commit) if is_ambiguous(commit.key, event_id)]
 
 
 def events_per_commit(item_key: str, event_ids: Iterable[str]) -> int:
-    """Number of events that one transaction takes with their markers, and a check of those under plain keys."""
+    """Number of events per transaction, with their markers and checks of plain keys."""
     ambiguous = any(is_ambiguous(item_key, event_id) for event_id in event_ids)
     return MARKERS_PER_COMMIT // 2 if ambiguous else MARKERS_PER_COMMIT

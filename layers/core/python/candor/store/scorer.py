@@ -1,4 +1,4 @@
-"""The scorer's store: one BatchGetItem and one conditional write, through the lean client.
+"""The scorer's store: one BatchGetItem and one conditional write, through the signed client.
 
 The write is a PutItem of the decision record, or one TransactWriteItems of the record and the synchronous items.
 """
@@ -30,7 +30,7 @@ from candor.store.protocol import (
     plain_marker_key,
     under_plain_keys,
 )
-from candor.store.signed.client import Credentials, Request, SignedClient
+from candor.store.signed.client import AwsRequest, Credentials, SignedClient
 
 CHAMPION = "champion"
 _RETRYABLE = (
@@ -42,19 +42,19 @@ _RETRYABLE = (
 _SECRET_TIMEOUT_S = 2.0
 _ATTEMPTS = 2
 _ROUNDS = 3
-"""Calls for keys that come back unprocessed: more would only press on a table that throttles."""
+"""Largest number of calls for unprocessed keys: more would add load to a throttling table."""
 
 _PAUSE_S = 0.005
-"""Longest wait before a table that throttles is asked again; it doubles with every turn."""
+"""Longest first wait (s) before a retry; doubled each turn."""
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-"""What reading something raises that has not the shape it must have."""
+"""Exceptions of reading a value of an unexpected shape."""
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 _IN_CONFLICT = "TransactionConflict"
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, TypeError)
-"""What decoding a text raises that came from outside; an unpaired surrogate cannot even be looked at."""
+"""Exceptions of decoding external text, unpaired surrogates included."""
 
 _HEADERS = {
     operation: {
@@ -66,13 +66,13 @@ _HEADERS = {
 
 
 class _Text(msgspec.Struct):
-    """An attribute that is a text."""
+    """A string attribute."""
 
     S: str
 
 
-class _Item(msgspec.Struct):
-    """An item of any of the tables, as far as the scorer knows them. Only its key must be there, and be a text."""
+class _StoredItem(msgspec.Struct):
+    """An item of any table, as far as the scorer reads it. Only its key is required."""
 
     pk: _Text
     b: dict[str, Any] = {}
@@ -83,24 +83,24 @@ class _Item(msgspec.Struct):
     challenger: dict[str, Any] = {}
 
 
-class _Batch(msgspec.Struct):
-    """What BatchGetItem answers."""
+class _BatchResponse(msgspec.Struct):
+    """Response of BatchGetItem."""
 
-    Responses: dict[str, list[_Item]]
+    Responses: dict[str, list[_StoredItem]]
     UnprocessedKeys: dict[str, dict[str, Any]] | None = None
 
 
-Stood = Mapping[str, Mapping[str, Any]]
-"""An item that stood in the way of a write, as DynamoDB tells it."""
+_RawItem = Mapping[str, Mapping[str, Any]]
+"""The existing item of a failed condition, as DynamoDB returns it."""
 
-_BATCH = msgspec.json.Decoder(_Batch)
+_BATCH = msgspec.json.Decoder(_BatchResponse)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _VIEWS = msgspec.json.Decoder(dict[str, str])
 _CHALLENGER = msgspec.json.Decoder(Challenger | None)
 _ENCODE = msgspec.json.Encoder().encode
 
 
-class HotStore:
+class ScorerStore:
     """Reads items and the champion pointer, writes decisions and synchronous items. Not thread-safe."""
 
     def __init__(
@@ -118,21 +118,21 @@ class HotStore:
         self._synchronous = synchronous
         self._decisions = decisions
         self._registry = registry
-        self._wanted = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
+        self._pointer_keys = b'%b:{"Keys":%b}' % (_ENCODE(registry), _keys([CHAMPION]))
 
     def renew(self, credentials: Credentials) -> None:
-        """Go on over a new connection, with these credentials."""
+        """Switch to new credentials and a new connection."""
         self._client.renew(credentials)
 
     def close(self) -> None:
-        """Give the connection back; the next call opens another."""
+        """Close the connection; the next call opens a new one."""
         self._client.close()
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         deadline = Deadline(timeout_s)
         reads: dict[str, Read] = dict.fromkeys([*keys, *synchronous], UNAVAILABLE)
-        pointer: _Item | None = None
-        asked, payload = set(reads), self._asked(keys, synchronous)
+        pointer: _StoredItem | None = None
+        pending, payload = set(reads), self._read_body(keys, synchronous)
         for turn in range(_ROUNDS):
             _pause(turn, deadline)
             try:
@@ -141,7 +141,7 @@ class HotStore:
                 break
             unprocessed = answer.UnprocessedKeys
             left = _pks(unprocessed) if unprocessed else set()
-            reads |= dict.fromkeys(asked - left, ABSENT)
+            reads |= dict.fromkeys(pending - left, ABSENT)
             for table in (self._features, self._synchronous):
                 for item in answer.Responses.get(table, ()):
                     reads[item.pk.S] = read_of(item)
@@ -149,12 +149,12 @@ class HotStore:
                 pointer = item
             if not unprocessed:
                 break
-            asked, payload = asked & left, _ENCODE({"RequestItems": unprocessed})
+            pending, payload = pending & left, _ENCODE({"RequestItems": unprocessed})
         return Snapshot(reads, *_pointed(pointer))
 
-    def _asked(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
-        """BatchGetItem's body: the champion, and the items of both tables."""
-        parts = [self._wanted]
+    def _read_body(self, keys: Sequence[str], synchronous: Sequence[str]) -> bytes:
+        """Request body of BatchGetItem: the pointer, and items of both tables."""
+        parts = [self._pointer_keys]
         if keys:
             parts.append(_items(self._features, keys, strongly=False))
         if synchronous:
@@ -179,15 +179,15 @@ class HotStore:
                 _json(operation, 200, answer)
         except _Refused as refused:
             try:
-                return _what_stood(decision, puts, refused)
+                return _existing(decision, puts, refused)
             except _MALFORMED as error:
                 raise StoreUnavailable(
-                    "dynamodb: a write was refused, and what stands cannot be read"
+                    "dynamodb: a write was refused, and the existing item cannot be read"
                 ) from error
         return None
 
     def _puts(self, commit: Commit) -> Iterator[dict[str, Any]]:
-        """The item under the condition that it is as it was seen, and its markers."""
+        """Puts of the item, conditional on the version seen, and of its markers."""
         item = _feature_item(commit)
         if commit.seen is None:
             yield _put_new(self._synchronous, item)
@@ -207,7 +207,7 @@ class HotStore:
             yield _put_new(self._synchronous, marker)
 
     def _checks(self, commit: Commit) -> Iterator[dict[str, Any]]:
-        """That no marker stands under a plain key."""
+        """Checks that no marker exists under a plain key."""
         for event_id in under_plain_keys(commit):
             check = {
                 "TableName": self._synchronous,
@@ -217,14 +217,14 @@ class HotStore:
             yield {"ConditionCheck": check}
 
     def _call(self, operation: str, payload: bytes, deadline: Deadline) -> bytes:
-        """One operation, sent again within the deadline while DynamoDB throttles or fails inside."""
-        request = Request("POST", "/", _HEADERS[operation], payload)
+        """One operation, retried within the deadline on throttling and internal errors."""
+        request = AwsRequest("POST", "/", _HEADERS[operation], payload)
         for attempt in range(_ATTEMPTS):
             _pause(attempt, deadline)
-            status, found, _ = self._client.request(request, deadline.remaining())
+            status, body, _ = self._client.request(request, deadline.remaining())
             if status == 200:
-                return found
-            answer = _json(operation, status, found)
+                return body
+            answer = _json(operation, status, body)
             kind = str(answer.get("__type", "")).rpartition("#")[2]
             if kind == "ConditionalCheckFailedException":
                 raise _Refused([{"Code": _CONDITION_FAILED, "Item": answer.get("Item")}])
@@ -235,8 +235,8 @@ class HotStore:
         raise AssertionError("unreachable")
 
 
-def _batch(answer: bytes) -> _Batch:
-    """Raises `StoreUnavailable` unless every item has at least its key."""
+def _batch(answer: bytes) -> _BatchResponse:
+    """Decode BatchGetItem's response. Raises `StoreUnavailable` unless every item has its key."""
     try:
         return _BATCH.decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -244,48 +244,48 @@ def _batch(answer: bytes) -> _Batch:
 
 
 def _pause(turn: int, deadline: Deadline) -> None:
-    """Wait a random while before every turn but the first."""
+    """Wait a random time before every turn but the first."""
     if turn:
         time.sleep(min(_PAUSE_S * 2**turn * random.random(), deadline.remaining()))  # noqa: S311 - no secret
 
 
-def _json(operation: str, status: int, found: bytes) -> dict[str, Any]:
+def _json(operation: str, status: int, body: bytes) -> dict[str, Any]:
     try:
-        return _OBJECT.decode(found)
+        return _OBJECT.decode(body)
     except (
         msgspec.DecodeError,
         UnicodeDecodeError,
         RecursionError,
-    ) as error:  # something between here and DynamoDB answered
+    ) as error:  # a proxy answered instead of DynamoDB
         raise StoreUnavailable(f"dynamodb {operation}: {status}, not JSON") from error
 
 
 class _Refused(Exception):
-    """Nothing was written; `reasons` say why, one for each put: its code, and the item that stood in the way."""
+    """Nothing was written; `reasons` has one entry per put: its code, and the existing item."""
 
     def __init__(self, reasons: Sequence[Mapping[str, Any]]) -> None:
         super().__init__()
         self.reasons = reasons
 
 
-def _what_stood(
+def _existing(
     decision: StoredDecision, puts: Sequence[Mapping[str, Any]], refused: _Refused
 ) -> StoredDecision | Contended | None:
-    """The stored decision if there is one, else the items that someone else wrote first."""
+    """The stored decision if it exists, else the items that another writer changed first."""
     codes = {reason["Code"] for reason in refused.reasons}
     if refused.reasons[0]["Code"] == _CONDITION_FAILED:
         stored = _stored_decision(refused.reasons[0]["Item"])
-        # A write whose answer was lost is sent again and then meets itself.
+        # A resent write whose first response was lost finds its own record.
         return None if stored.record == decision.record else stored
     if not codes & {_CONDITION_FAILED, _IN_CONFLICT}:
         raise StoreUnavailable(f"dynamodb TransactWriteItems: {', '.join(sorted(codes))}") from refused
     items = [
         (put["Item"]["pk"]["S"], reason.get("Item"))
-        for put, reason in zip(puts, refused.reasons, strict=False)  # behind them the checks of markers
-        # A marker in the way tells nothing of its item.
+        for put, reason in zip(puts, refused.reasons, strict=False)  # the checks of markers follow the puts
+        # An existing marker does not return its item.
         if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
     ]
-    return Contended({key: ABSENT if item is None else _read_stood(item) for key, item in items})
+    return Contended({key: ABSENT if item is None else _read_existing(item) for key, item in items})
 
 
 class BundleSource:
@@ -296,16 +296,16 @@ class BundleSource:
         self._bucket = bucket
 
     def renew(self, credentials: Credentials) -> None:
-        """Go on over a new connection, with these credentials."""
+        """Switch to new credentials and a new connection."""
         self._client.renew(credentials)
 
     def close(self) -> None:
-        """Give the connection back; the next call opens another."""
+        """Close the connection; the next call opens a new one."""
         self._client.close()
 
     def load(self, sha: str, timeout_s: float) -> bytes:
         """Bytes of the bundle within `timeout_s`. Raises `StoreUnavailable`."""
-        answer = self._client.request(Request("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
+        answer = self._client.request(AwsRequest("GET", f"/{self._bucket}/bundles/{sha}.json", {}), timeout_s)
         if answer.status != 200:
             raise StoreUnavailable(f"s3: bundle {sha[:12]} answers {answer.status}")
         return answer.body
@@ -315,7 +315,7 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
     """The secret's text, once at cold start. Raises `StoreUnavailable`."""
     client = SignedClient("secretsmanager", region, credentials)
     headers = {"content-type": "application/x-amz-json-1.1", "x-amz-target": "secretsmanager.GetSecretValue"}
-    request = Request("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
+    request = AwsRequest("POST", "/", headers, msgspec.json.encode({"SecretId": secret_id}))
     with closing(client):
         answer = client.request(request, _SECRET_TIMEOUT_S)
     if answer.status != 200:
@@ -326,35 +326,35 @@ def read_secret(secret_id: str, region: str, credentials: Credentials) -> bytes:
         raise StoreUnavailable("secretsmanager: the answer holds no secret text") from error
 
 
-def _pointed(item: _Item | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
-    """The pointer's bundle, views and challenger; one that cannot be read names nothing, so that all stays as it was."""
+def _pointed(item: _StoredItem | None) -> tuple[str | None, Mapping[str, str] | None, Challenger | None]:
+    """The pointer's bundle, views and challenger; all None if it cannot be read, so that nothing changes."""
     if item is None:
         return None, None, None
     try:
-        views, challenger = _promised(item.views.get("S", "{}"), item.challenger.get("S", "null"))
+        views, challenger = _decode_pointer(item.views.get("S", "{}"), item.challenger.get("S", "null"))
     except _UNREADABLE:
         return None, None, None
     return item.bundle.get("S"), views, challenger
 
 
 @lru_cache(maxsize=4)
-def _promised(views: str, challenger: str) -> tuple[Mapping[str, str], Challenger | None]:
-    """The pointer's texts, read once for as long as it says the same."""
+def _decode_pointer(views: str, challenger: str) -> tuple[Mapping[str, str], Challenger | None]:
+    """Decode the pointer's texts, cached while they do not change."""
     return _VIEWS.decode(views), _CHALLENGER.decode(challenger)
 
 
-def read_of(item: _Item) -> Read:
-    """A feature item → Read; one without its parts is unavailable, never absent."""
+def read_of(item: _StoredItem) -> Read:
+    """A feature item → Read; an incomplete item is unavailable, never absent."""
     try:
         return Read("present", a2b_base64(item.b["B"]), Version(int(item.vb["N"]), int(item.vn["N"])))
     except _MALFORMED:
         return UNAVAILABLE
 
 
-def _read_stood(item: Stood) -> Read:
-    """A feature item that stood in the way of a write → Read."""
+def _read_existing(item: _RawItem) -> Read:
+    """The existing feature item of a failed condition → Read."""
     try:
-        return read_of(msgspec.convert(item, _Item))
+        return read_of(msgspec.convert(item, _StoredItem))
     except msgspec.ValidationError:
         return UNAVAILABLE
 
@@ -364,12 +364,12 @@ def _key(pk: str) -> dict[str, dict[str, str]]:
 
 
 def _keys(pks: Iterable[str]) -> bytes:
-    """A list of keys as DynamoDB's JSON: half the cost of dictionaries of dictionaries."""
+    """Keys as DynamoDB's JSON, at half the cost of encoding nested dictionaries."""
     return b'[{"pk":{"S":%b}}]' % b'}},{"pk":{"S":'.join(map(_ENCODE, pks))
 
 
 def _items(table: str, keys: Sequence[str], *, strongly: bool) -> bytes:
-    """What BatchGetItem is asked of one table of items."""
+    """BatchGetItem's request for one table of feature items."""
     return b'%b:{"Keys":%b,"ProjectionExpression":"pk,b,vb,vn","ConsistentRead":%b}' % (
         _ENCODE(table),
         _keys(keys),
@@ -378,7 +378,7 @@ def _items(table: str, keys: Sequence[str], *, strongly: bool) -> bytes:
 
 
 def _put_new(table: str, item: Mapping[str, Any]) -> dict[str, Any]:
-    """A put that writes unless the key exists, and tells what stood there."""
+    """A put that fails if the key exists, and then returns the existing item."""
     return {
         "TableName": table,
         "Item": item,
@@ -388,12 +388,12 @@ def _put_new(table: str, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pks(unprocessed: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Keys that were asked for and not answered, of all tables."""
+    """Unprocessed keys of all tables."""
     return {key["pk"]["S"] for of in unprocessed.values() for key in of.get("Keys", ())}
 
 
 def _feature_item(commit: Commit) -> dict[str, dict[str, str | bytes]]:
-    """The layout of `FeatureItem` (candor/store/dynamodb.py)."""
+    """Item in the layout of `FeatureItem` (candor/store/dynamodb.py)."""
     version = next_version(commit.seen, time.time_ns())
     return {
         "pk": {"S": commit.key},
@@ -418,7 +418,7 @@ def _decision_item(decision: StoredDecision) -> dict[str, dict[str, str | bytes]
     }
 
 
-def _stored_decision(item: Stood) -> StoredDecision:
+def _stored_decision(item: _RawItem) -> StoredDecision:
     return StoredDecision(
         id=item["pk"]["S"],
         merchant_id=item["m"]["S"],

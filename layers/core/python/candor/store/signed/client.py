@@ -1,8 +1,7 @@
-"""A small signed client for the scorer's calls: HTTP/1.1 over one kept-alive socket, a time limit for all of a call, one resend.
+"""Signed client for the scorer's calls: HTTP/1.1 over one keep-alive connection, a deadline per call, one resend.
 
-It exists because botocore costs more CPU per call than the whole rest of a decision and a third of a second of cold start
-(ADR 0003). Everything off the two hot calls uses pynamodb and boto3. The signer follows AWS Signature Version 4 and is
-tested against botocore's.
+botocore costs more CPU per call than the rest of a decision, and a third of a second of cold start (ADR 0003); all
+other calls use pynamodb and boto3. Signing follows AWS Signature Version 4 and is tested against botocore's.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from candor.errors import StoreUnavailable
-from candor.hmac_key import Key
-from candor.store.signed.connection import BrokenAnswer, Wire, header
+from candor.hmac_key import HmacKey
+from candor.store.signed.connection import BrokenResponse, HttpConnection, header
 
 _REFUSED = (400, 403)
 _CLOCK_REFUSALS = (
@@ -28,16 +27,16 @@ _CLOCK_REFUSALS = (
     b"RequestTimeTooSkewed",
     b"SignatureDoesNotMatch",
 )
-"""What AWS answers where the clock is off; the first and the last stand for a wrong key as well, then the clock is right."""
+"""AWS's errors for a wrong clock; the first and the last also stand for a wrong key, with a right clock."""
 
 _SKEW_S = 240
-"""AWS takes what is signed up to five minutes off; less than this is no reason to sign again."""
+"""Smallest clock skew (s) worth signing again; AWS accepts five minutes."""
 
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/")
 
 
 class Credentials(NamedTuple):
-    """AWS credentials as Lambda gives them."""
+    """AWS credentials, as Lambda provides them."""
 
     access_key: str
     secret_key: str
@@ -45,7 +44,7 @@ class Credentials(NamedTuple):
 
     @classmethod
     def from_environment(cls) -> Credentials:
-        """Read the standard variables; Lambda sets them for the life of a sandbox."""
+        """Read the standard environment variables; Lambda sets them for the life of a sandbox."""
         return cls(
             os.environ["AWS_ACCESS_KEY_ID"],
             os.environ["AWS_SECRET_ACCESS_KEY"],
@@ -53,8 +52,8 @@ class Credentials(NamedTuple):
         )
 
 
-class Request(NamedTuple):
-    """What is sent; `path` has no query, and nothing that would be quoted."""
+class AwsRequest(NamedTuple):
+    """An HTTP request; `path` has no query, and no character that needs quoting."""
 
     method: str
     path: str
@@ -62,16 +61,16 @@ class Request(NamedTuple):
     body: bytes = b""
 
 
-class Scope(NamedTuple):
-    """Where a signature is valid; `moment` is YYYYMMDDTHHMMSSZ."""
+class CredentialScope(NamedTuple):
+    """Credential scope of a signature; `moment` is YYYYMMDDTHHMMSSZ."""
 
     moment: str
     region: str
     service: str
 
 
-class Response(NamedTuple):
-    """Status and body of one answer, of a refusal its Date header in lower case too."""
+class AwsResponse(NamedTuple):
+    """Status and body; with status 400 or 403 also the Date header, in lower case."""
 
     status: int
     body: bytes
@@ -79,7 +78,7 @@ class Response(NamedTuple):
 
 
 class SignedClient:
-    """One AWS service over one kept-alive connection. Not thread-safe: a sandbox serves one request at a time."""
+    """Client of one AWS service over one keep-alive connection. Not thread-safe."""
 
     def __init__(self, service: str, region: str, credentials: Credentials) -> None:
         scheme, _, rest = _endpoint(service, region).partition("://")
@@ -89,100 +88,97 @@ class SignedClient:
         self._host = rest.partition("/")[0]
         self._secure = scheme == "https"
         self._address = _address(self._host, 443 if self._secure else 80)
-        self._wire: Wire | None = None
+        self._connection: HttpConnection | None = None
         self._ahead_s = 0
-        """How far AWS's clock is ahead of ours, as far as it ever mattered."""
+        """Known offset (s) of AWS's clock from ours; 0 until a request fails for it."""
 
-    def request(self, request: Request, timeout_s: float) -> Response:
-        """Send and read one answer within `timeout_s`. Raises `StoreUnavailable` if there is none.
+    def request(self, request: AwsRequest, timeout_s: float) -> AwsResponse:
+        """Send a request and read its response within `timeout_s`. Raises `StoreUnavailable` if there is none.
 
-        It is sent once more, and never more often, where the other side had closed the connection while idle, or where it
-        was refused because the clock is off (a sandbox may have been frozen): then signed by AWS's clock, as all that
-        follows. Callers only send what is safe to send twice.
+        It is resent once if the idle connection had been closed, or if it was refused for a wrong clock (a sandbox may
+        have been frozen): then, and from then on, it is signed by AWS's clock. Requests must be safe to send twice.
         """
         ends = time.monotonic() + timeout_s
-        if self._wire is not None and not self._wire.is_quiet():
+        if self._connection is not None and not self._connection.is_quiet():
             self.close()
-        reused = self._wire is not None
+        reused = self._connection is not None
         before = self._ahead_s
         try:
-            found = self._send(request, ends)
-        except (OSError, BrokenAnswer) as error:
+            response = self._send(request, ends)
+        except (OSError, BrokenResponse) as error:
             self.close()
             if not reused or isinstance(error, TimeoutError):
                 raise self._unavailable(error) from error
         else:
-            if found.status not in _REFUSED or not self._set_clock(found):
-                return found
+            if response.status not in _REFUSED or not self._set_clock(response):
+                return response
         return self._send_again(request, ends, before)
 
-    def _send_again(self, request: Request, ends: float, before: int) -> Response:
+    def _send_again(self, request: AwsRequest, ends: float, before: int) -> AwsResponse:
         corrected = self._ahead_s != before
         try:
-            found = self._send(request, ends)
-        except (OSError, BrokenAnswer) as error:
+            response = self._send(request, ends)
+        except (OSError, BrokenResponse) as error:
             self.close()
             raise self._unavailable(error) from error
-        if found.status in _REFUSED and _doubts_clock(found):
+        if response.status in _REFUSED and _doubts_clock(response):
             if corrected:
-                self._ahead_s = (
-                    before  # what the answer called the time is no better than what our clock says
-                )
+                self._ahead_s = before  # AWS's time did not help either
             else:
-                self._set_clock(found)
-        return found
+                self._set_clock(response)
+        return response
 
-    def _set_clock(self, refusal: Response) -> bool:
-        """Whether it was refused for the time it was signed at; then AWS's time is taken from the answer."""
-        moment = _told_time(refusal.date) if _doubts_clock(refusal) else None
+    def _set_clock(self, refusal: AwsResponse) -> bool:
+        """Adopt AWS's clock from a refusal; True if the skew explains it."""
+        moment = _header_time(refusal.date) if _doubts_clock(refusal) else None
         if moment is None or abs(moment - self._now()) < _SKEW_S:
             return False
         self._ahead_s = moment - int(time.time())
         return True
 
     def _now(self) -> int:
-        """Seconds since the epoch, as AWS counts them."""
+        """Seconds since the epoch by AWS's clock."""
         return int(time.time()) + self._ahead_s
 
     def _unavailable(self, error: Exception) -> StoreUnavailable:
         return StoreUnavailable(f"{self._service}: {type(error).__name__}")
 
-    def _send(self, request: Request, ends: float) -> Response:
-        scope = Scope(_moment(self._now()), self._region, self._service)
+    def _send(self, request: AwsRequest, ends: float) -> AwsResponse:
+        scope = CredentialScope(_moment(self._now()), self._region, self._service)
         data = message(request, self._host, self._credentials, scope)
-        if self._wire is None:
-            self._wire = Wire(self._address, ends, secure=self._secure)
-        self._wire.send(data, ends)
-        status, head, found = self._wire.receive(ends)
+        if self._connection is None:
+            self._connection = HttpConnection(self._address, ends, secure=self._secure)
+        self._connection.send(data, ends)
+        status, head, body = self._connection.receive(ends)
         checksum = header(head, b"\r\nx-amz-crc32:")
-        if checksum is not None and checksum != b"%d" % zlib.crc32(found):
-            raise BrokenAnswer("checksum mismatch")
+        if checksum is not None and checksum != b"%d" % zlib.crc32(body):
+            raise BrokenResponse("checksum mismatch")
         if header(head, b"\r\nconnection:") == b"close":
             self.close()
-        return Response(status, found, header(head, b"\r\ndate:") if status in _REFUSED else None)
+        return AwsResponse(status, body, header(head, b"\r\ndate:") if status in _REFUSED else None)
 
     def renew(self, credentials: Credentials) -> None:
-        """Forget connection and AWS's clock, and sign with these from now on."""
+        """Sign with new credentials, over a new connection and without a clock offset."""
         self.close()
         self._credentials = credentials
         self._ahead_s = 0
 
     def close(self) -> None:
-        """Give the connection back; the next request opens another."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+        """Close the connection; the next request opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
 
-def _doubts_clock(refusal: Response) -> bool:
+def _doubts_clock(refusal: AwsResponse) -> bool:
     return any(code in refusal.body for code in _CLOCK_REFUSALS)
 
 
-def _told_time(date: bytes | None) -> int | None:
-    """Seconds since the epoch of a Date header (RFC 9110, 5.6.7) in lower case; None for what is none."""
+def _header_time(date: bytes | None) -> int | None:
+    """Seconds since the epoch of a Date header (RFC 9110, 5.6.7) in lower case; None if it is invalid."""
     if date is None:
         return None
-    import calendar  # with strptime's tables: only who is refused pays for them
+    import calendar  # with strptime's tables: needed after a refusal alone
 
     try:
         return calendar.timegm(time.strptime(date.decode("ascii"), "%a, %d %b %Y %H:%M:%S gmt"))
@@ -190,8 +186,8 @@ def _told_time(date: bytes | None) -> int | None:
         return None
 
 
-def message(request: Request, host: str, credentials: Credentials, scope: Scope) -> bytes:
-    """The whole request, signed with AWS Signature Version 4, to be sent at once: a head alone costs a packet and a call more."""
+def message(request: AwsRequest, host: str, credentials: Credentials, scope: CredentialScope) -> bytes:
+    """Request signed with AWS Signature Version 4, in one buffer: a separate head costs one more packet and call."""
     kind = _kind(request.method, request.path, tuple(request.headers.items()), host, credentials)
     day = _day(credentials.secret_key, scope.moment[:8], scope.region, scope.service)
     digest, moment = hashlib.sha256(request.body).hexdigest().encode(), scope.moment.encode()
@@ -208,10 +204,10 @@ def message(request: Request, host: str, credentials: Credentials, scope: Scope)
 
 
 class _Kind(NamedTuple):
-    """What is the same in all requests of one kind, as templates.
+    """Templates of the requests of one kind, built once; the scorer has three kinds.
 
-    `canonical` lacks the body's digest, the moment and the digest again; `message` digest, moment, scope, signature, length
-    and body. Requests of the hot path are of three kinds: what does not change is put together once.
+    `canonical` takes the body's digest, the moment and the digest again; `message` digest, moment, scope, signature,
+    length and body.
     """
 
     canonical: bytes
@@ -223,12 +219,12 @@ def _kind(
     method: str, path: str, headers: tuple[tuple[str, str], ...], host: str, credentials: Credentials
 ) -> _Kind:
     if not _UNRESERVED.issuperset(path):
-        raise BrokenAnswer("a path that would have to be quoted")
+        raise BrokenResponse("the path needs quoting")
     given = {name.lower(): text.strip() for name, text in headers} | {"host": host}
     if credentials.token:
         given["x-amz-security-token"] = credentials.token
     if any(broken in part for part in (method, *given, *given.values()) for broken in "\r\n"):
-        raise BrokenAnswer("a header holds a line break")
+        raise BrokenResponse("a header holds a line break")
     fixed = {name: text.replace("%", "%%") for name, text in given.items()}
     signed = fixed | {"x-amz-content-sha256": "%b", "x-amz-date": "%b"}
     names = ";".join(sorted(signed))
@@ -246,10 +242,10 @@ def _kind(
 
 
 class _Day(NamedTuple):
-    """Where the signatures of one day are valid, and what makes them."""
+    """Credential scope and signing key of one day."""
 
     scope: bytes
-    key: Key
+    key: HmacKey
 
 
 @lru_cache(maxsize=8)
@@ -257,17 +253,17 @@ def _day(secret: str, day: str, region: str, service: str) -> _Day:
     key = f"AWS4{secret}".encode()
     for part in (day, region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), Key(key))
+    return _Day(f"{day}/{region}/{service}/aws4_request".encode(), HmacKey(key))
 
 
 @lru_cache(maxsize=2)
 def _moment(second: int) -> str:
-    """The second since the epoch as AWS writes it: YYYYMMDDTHHMMSSZ."""
+    """A second since the epoch in AWS's format, YYYYMMDDTHHMMSSZ."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(second))
 
 
 def _address(host: str, default_port: int) -> tuple[bytes, int]:
-    """Name and port of `host` as an endpoint has it; as bytes, because a text would load Python's tables of IDNA."""
+    """Name and port of an endpoint's host; bytes, because a str would load Python's IDNA tables."""
     name, colon, port = host.rpartition(":")
     if not colon or port.endswith("]"):
         name, port = host, str(default_port)
@@ -275,6 +271,6 @@ def _address(host: str, default_port: int) -> tuple[bytes, int]:
 
 
 def _endpoint(service: str, region: str) -> str:
-    """Where the service is: the SDKs' standard endpoint variables first, else AWS."""
+    """Endpoint of a service: the SDKs' standard variables first, else AWS."""
     named = os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get("AWS_ENDPOINT_URL")
     return named or f"https://{service}.{region}.amazonaws.com"

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as AWS speaks it, over one kept-alive socket: whole answers with their length told, each within a time limit.
+"""HTTP/1.1 as AWS uses it, over one keep-alive socket: responses with a Content-Length, each with a deadline.
 
-The socket never blocks; what waits is `poll` alone. A time-out of Python's own costs two more system calls for every message sent
-and received, one of them to wait for what is there already.
+The socket is non-blocking, and only `poll` waits. Python's own time-outs cost two more system calls per message sent
+and received.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ CONNECT_TIMEOUT_S = 1.0
 _BLOCK = 64 * 1024
 _HEAD_BYTES = 64 * 1024
 _BODY_BYTES = 256 * 1024 * 1024
-"""No answer is larger: a length beyond it is damage, and nothing is kept free for it."""
+"""Largest response; a longer Content-Length is treated as damage, without allocating it."""
 
 _BODY_DIGITS = len(str(_BODY_BYTES))
 
 
-class BrokenAnswer(Exception):
-    """What came is not one whole answer of HTTP/1.1, or what is to be sent is no request of it."""
+class BrokenResponse(Exception):
+    """The response is not one complete HTTP/1.1 response, or the request is not valid HTTP/1.1."""
 
 
-class Answer(NamedTuple):
-    """Status, head in lower case and body of one answer."""
+class RawResponse(NamedTuple):
+    """Status, head in lower case, and body of a response."""
 
     status: int
     head: bytes
     body: bytes
 
 
-class Wire:
-    """One connection to a host. Raises `TimeoutError` at the moment `ends` (s, monotonic), `OSError`, `BrokenAnswer`."""
+class HttpConnection:
+    """A connection to a host. Raises `TimeoutError` at `ends` (s, monotonic), `OSError`, `BrokenResponse`."""
 
     def __init__(self, address: tuple[bytes, int], ends: float, *, secure: bool) -> None:
         opened = _opened(address, ends)
@@ -54,15 +54,15 @@ class Wire:
         self._readable.register(opened, select.POLLIN)
 
     def is_quiet(self) -> bool:
-        """False where the other side hung up, or spoke unasked: what it said may not pass for the next answer."""
+        """False if the peer closed, or sent unexpected bytes, which must not pass for the next response."""
         return not self._readable.poll(0)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the connection."""
         self._socket.close()
 
     def send(self, data: bytes, ends: float) -> None:
-        """All of it."""
+        """Send all of `data`."""
         left: bytes | memoryview = data
         while left:
             try:
@@ -74,39 +74,39 @@ class Wire:
             else:
                 left = memoryview(left)[sent:]
 
-    def receive(self, ends: float) -> Answer:
-        """One answer, of which the length must be told: AWS always tells it."""
-        found = self._block(ends)
-        while (end := found.find(b"\r\n\r\n")) < 0:
-            if len(found) > _HEAD_BYTES:
-                raise BrokenAnswer("the answer's head does not end")
-            found += self._block(ends)
-        if not found.startswith(b"HTTP/1.1 ") or not found[9:12].isdigit():
-            raise BrokenAnswer("no answer of HTTP/1.1")
-        head = found[:end].lower()
+    def receive(self, ends: float) -> RawResponse:
+        """Read one response, which must have a Content-Length: AWS's always do."""
+        received = self._block(ends)
+        while (end := received.find(b"\r\n\r\n")) < 0:
+            if len(received) > _HEAD_BYTES:
+                raise BrokenResponse("the response's head does not end")
+            received += self._block(ends)
+        if not received.startswith(b"HTTP/1.1 ") or not received[9:12].isdigit():
+            raise BrokenResponse("not an HTTP/1.1 response")
+        head = received[:end].lower()
         length = _length(head)
-        body = found[end + 4 :]
+        body = received[end + 4 :]
         if len(body) < length:
             body = self._rest(body, length, ends)
         if len(body) > length:
-            raise BrokenAnswer("more than one answer")
-        return Answer(int(found[9:12]), head, body)
+            raise BrokenResponse("more than one response")
+        return RawResponse(int(received[9:12]), head, body)
 
     def _block(self, ends: float) -> bytes:
-        """What has come, waited for."""
+        """Wait for bytes and read them."""
         while True:
             if not self._pending():
                 _wait(self._readable, ends)
             try:
                 block = self._socket.recv(_BLOCK)
             except self._not_yet:
-                continue  # a record of TLS that is not whole yet
+                continue  # an incomplete TLS record
             if not block:
-                raise BrokenAnswer("the connection was closed")
+                raise BrokenResponse("the connection was closed")
             return block
 
     def _rest(self, begun: bytes, length: int, ends: float) -> bytes:
-        """A body of which the beginning is here, read to its end."""
+        """Read a body to its end, from its beginning `begun`."""
         body = bytearray(length)
         body[: len(begun)] = begun
         left = memoryview(body)[len(begun) :]
@@ -118,54 +118,54 @@ class Wire:
             except self._not_yet:
                 continue
             if not count:
-                raise BrokenAnswer("the answer ended within its body")
+                raise BrokenResponse("the response ended within its body")
             left = left[count:]
         return bytes(body)
 
 
 def header(head: bytes, name: bytes) -> bytes | None:
-    """What the one header says that begins so; None without it. Raises `BrokenAnswer` where it is there twice.
+    """Value of the header that starts with `name`; None if absent. Raises `BrokenResponse` if it is repeated.
 
-    http.client parses all of them, as e-mail, at the cost of the whole rest of a call.
+    http.client parses all headers as e-mail, which costs as much as the rest of a call.
     """
     start = head.find(name)
     if start < 0:
         return None
     start += len(name)
     if head.find(name, start) >= 0:
-        raise BrokenAnswer("a header that is there twice")
+        raise BrokenResponse("a repeated header")
     end = head.find(b"\r\n", start)
     return (head[start:] if end < 0 else head[start:end]).strip()
 
 
 def _length(head: bytes) -> int:
-    """Bytes of the body. Raises `BrokenAnswer` for an answer that does not tell them, or tells them otherwise as well."""
+    """Length of the body. Raises `BrokenResponse` for a missing Content-Length, or a Transfer-Encoding."""
     digits = header(head, b"\r\ncontent-length:") or b""
     if b"\r\ntransfer-encoding" in head or not digits.isdigit() or len(digits) > _BODY_DIGITS:
-        raise BrokenAnswer("an answer without a length")
+        raise BrokenResponse("a response without a length")
     if int(digits) > _BODY_BYTES:
-        raise BrokenAnswer("an answer that is too long")
+        raise BrokenResponse("a response that is too long")
     return int(digits)
 
 
 def _opened(address: tuple[bytes, int], ends: float) -> socket.socket:
-    """A connection to the first place of that name that takes one."""
-    failed: OSError = ConnectionRefusedError("nothing is known by that name")
-    for family, kind, protocol, _, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        found = socket.socket(family, kind, protocol)
+    """Connect to the first address of the name that accepts."""
+    failed: OSError = ConnectionRefusedError("the name has no address")
+    for family, kind, protocol, _, peer in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        opened = socket.socket(family, kind, protocol)
         try:
-            found.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
-            found.connect(place)
+            opened.settimeout(min(_left(ends), CONNECT_TIMEOUT_S))
+            opened.connect(peer)
         except OSError as error:
-            found.close()
+            opened.close()
             failed = error
         else:
-            return found
+            return opened
     raise failed
 
 
 def _left(ends: float) -> float:
-    """Seconds until the moment `ends`. Raises `TimeoutError` where none is left."""
+    """Seconds until the deadline `ends`. Raises `TimeoutError` if it has passed."""
     left = ends - time.monotonic()
     if left <= 0:
         raise TimeoutError
@@ -183,7 +183,7 @@ def _nothing() -> int:
 
 @lru_cache(maxsize=1)
 def _tls() -> tuple[ssl.SSLContext, tuple[type[OSError], ...]]:
-    """The context, and what says that a record is not whole yet."""
-    import ssl  # where the endpoint speaks no TLS, nobody pays for it
+    """TLS context, and the exceptions that mean an incomplete record."""
+    import ssl  # imported for TLS endpoints alone
 
     return ssl.create_default_context(), (ssl.SSLWantReadError, ssl.SSLWantWriteError)

@@ -1,7 +1,7 @@
-"""Credentials of a sandbox: in its environment, or from the address that a restored one is given instead.
+"""Credentials of a sandbox: from its environment, or from the endpoint that a restored one is given.
 
-A function with SnapStart has no keys in its environment, as they would expire before it is restored; Lambda answers for them at
-`AWS_CONTAINER_CREDENTIALS_FULL_URI`. botocore knows both, at the cost of its import.
+With SnapStart, keys in the environment would expire before a restore; Lambda serves them at
+`AWS_CONTAINER_CREDENTIALS_FULL_URI`. botocore supports both, at the cost of its import.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from candor.store.signed.client import Credentials
 
 _TIMEOUT_S = 1.0
 _HOSTS = ("127.0.0.1", "::1", "localhost")
-"""Plain HTTP carries keys within the sandbox alone."""
+"""Plain HTTP may carry keys only within the sandbox."""
 
 
 class Lease(NamedTuple):
-    """Credentials, and the moment they expire in ms UTC."""
+    """Credentials, and their expiry in ms UTC."""
 
     credentials: Credentials
     expires_at: float
 
 
-class _Answer(msgspec.Struct):
+class _LeaseBody(msgspec.Struct):
     AccessKeyId: str
     SecretAccessKey: str
     Token: str
@@ -36,20 +36,20 @@ class _Answer(msgspec.Struct):
 
 
 def lease() -> Lease:
-    """What this sandbox may sign with now. Raises `StoreUnavailable` if nobody tells."""
+    """Current credentials of the sandbox. Raises `StoreUnavailable` if they cannot be fetched."""
     address = os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI")
     if not address or "AWS_ACCESS_KEY_ID" in os.environ:
         return Lease(Credentials.from_environment(), inf)
     try:
-        told = msgspec.json.decode(_fetched(address), type=_Answer)
-        expires_at = parse_rfc3339(told.Expiration)
+        answer = msgspec.json.decode(_fetched(address), type=_LeaseBody)
+        expires_at = parse_rfc3339(answer.Expiration)
     except (OSError, ValueError, msgspec.DecodeError) as error:
         raise StoreUnavailable(f"credentials of the container: {type(error).__name__}") from error
-    return Lease(Credentials(told.AccessKeyId, told.SecretAccessKey, told.Token), expires_at)
+    return Lease(Credentials(answer.AccessKeyId, answer.SecretAccessKey, answer.Token), expires_at)
 
 
 def _fetched(address: str) -> bytes:
-    import http.client  # only a restored sandbox asks
+    import http.client  # only a restored sandbox needs it
     import urllib.parse
 
     place = urllib.parse.urlsplit(address)

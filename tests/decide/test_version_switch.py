@@ -1,4 +1,4 @@
-"""A view serves in the version that the pointer names, from the next request on; a rollback is the same again."""
+"""A view serves in the version that the pointer names, from the next request on; a rollback likewise."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KEPT = Definitions(
     entities=DEFINITIONS.entities.values(),
     events=DEFINITIONS.event_types.values(),
     views=DEFINITIONS.views,
-    standby=[NEW],
+    candidate_views=[NEW],
     on_demand=DEFINITIONS.on_demand,
 )
 
@@ -60,11 +60,11 @@ class Counter:
         self.decider = decider(self.store, self.shelf, definitions=KEPT, champions=champions)
         events = [happened(f"e{number}", NOW - DAY) for number in range(3)]
         ingest(events, KEPT, self.store.features, FixedClock(NOW), RETENTION)
-        self.asked = 0
+        self.requests = 0
 
     def record(self):
-        self.asked += 1
-        answer = self.decider.decide(attempt(f"k{self.asked}", total=SAFE), Deadline(60.0))
+        self.requests += 1
+        answer = self.decider.decide(attempt(f"k{self.requests}", total=SAFE), Deadline(60.0))
         return json.loads(self.store.decisions[answer.decision.id].record)
 
 
@@ -75,12 +75,12 @@ def test_the_request_after_a_flip_reads_the_other_version_and_the_one_after_a_ro
     flipped = counter.record()
     counter.store.views = {}
     after = counter.record()
-    assert [one["outcome"] for one in (before, flipped, after)] == ["declined", "approved", "declined"]
+    assert [record["outcome"] for record in (before, flipped, after)] == ["declined", "approved", "declined"]
     assert OLD.item_keys("ann")[0] in before["vector"]["versions"]
     assert NEW.item_keys("ann")[0] in flipped["vector"]["versions"]
     assert OLD.item_keys("ann")[0] not in flipped["vector"]["versions"]
     assert before["definition_hash"] == after["definition_hash"] != flipped["definition_hash"]
-    assert {one["bundle"] for one in (before, flipped, after)} == {champion().sha}
+    assert {record["bundle"] for record in (before, flipped, after)} == {champion().sha}
 
 
 def test_a_flip_costs_one_more_read_once():
@@ -119,7 +119,7 @@ def test_views_flip_without_a_model_too():
 
 @pytest.mark.parametrize("deployed", ["before", "after"])
 def test_a_model_reads_the_views_that_it_was_trained_on(deployed):
-    """A changed view and its model change places in one write, whichever of the two the code declares as served."""
+    """A changed view and its model switch in one write, whichever of the two the code declares as served."""
     trained = KEPT.serving({"failed": NEW.version})
     retrained = structs.replace(champion(), definition_hash=trained.hash)
     counter = Counter(champion(), retrained)
