@@ -14,6 +14,8 @@ from benchmarks import fleet
 from benchmarks.update import aggregations, payments_view
 from candor.clock import DAY
 from candor.contracts import Event
+from candor.features.event_types import MAX_SKEW
+from candor.features.size import most_bytes
 from candor.features.state import ViewState
 from candor.features.vector import Read, Version
 from candor.features.views import FeatureView
@@ -102,7 +104,7 @@ def weigh(profile: Profile, windows: str, size: int) -> Weight:
         view.shards,
         hot,
         size_of_item,
-        view.most_bytes,
+        most_bytes(view, MAX_SKEW),
         round(median(len(commit.blob) for commit in commits)),
         # A transaction costs twice; the marker of the one event is an item of under 1 KB.
         write_units=(median(map(_kilobytes, items)) + 1) * 2 if hot else median(map(_kilobytes, items)),

@@ -13,7 +13,7 @@ from candor.features.aggregations import MOST_ID_BYTES
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.labels import Label
 from candor.features.on_demand import REQUEST, OnDemand
-from candor.features.size import LARGEST_ITEM, largest_exact
+from candor.features.size import LARGEST_ITEM, largest_exact, most_bytes
 from candor.features.views import FeatureView, digest
 
 _SEPARATORS = frozenset(".@#/ ")
@@ -181,7 +181,8 @@ class Definitions:
 
 
 def _check_size(view: FeatureView) -> None:
-    if view.most_bytes <= LARGEST_ITEM:
+    largest = most_bytes(view, MAX_SKEW)
+    if largest <= LARGEST_ITEM:
         return
     exact = largest_exact(view, MAX_SKEW)
     remedies = [f"lower exact= of its distinct counts to {exact}"] if exact else []
@@ -190,7 +191,7 @@ def _check_size(view: FeatureView) -> None:
         "move aggregations (distinct ones first) to a view of their own",
     ]
     raise DefinitionError(
-        f'view "{view.name}": an item may grow to {view.most_bytes:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; '
+        f'view "{view.name}": an item may grow to {largest:,} bytes, and DynamoDB takes {LARGEST_ITEM:,}; '
         f"{', '.join(remedies)}, or name the texts of a distinct count: Text(of=[…])"
     )
 

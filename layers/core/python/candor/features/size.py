@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections import defaultdict
 from copy import copy
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,9 +17,7 @@ from candor.features.aggregations import LIST, MOST_ID_BYTES, NUMBER, Aggregatio
 from candor.features.composed import Ratio
 from candor.features.distinct import MOST_EXACT, Distinct
 from candor.features.plan import ViewPlan, plan_of
-
-if TYPE_CHECKING:
-    from candor.features.views import FeatureView
+from candor.features.views import FeatureView
 
 LARGEST_ITEM = 400 * 1_024
 """DynamoDB's limit on the size of an item."""

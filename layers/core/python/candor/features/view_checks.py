@@ -5,22 +5,46 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from candor.clock import DAY
 from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation, LastCategory
+from candor.features.event_types import Entity, EventType
 from candor.features.predicates import Compare, Predicate, TypeIs
-from candor.features.windows import duration
-
-if TYPE_CHECKING:
-    from candor.features.views import FeatureView
+from candor.features.windows import Spelling, Window, duration
 
 MOST_EXACT_EVENTS = 1_024
 """Largest `max_events` of a view of exact windows."""
 
 
-def check_view(view: FeatureView) -> None:
+class Declaration(Protocol):
+    """The parts of a view that are checked."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def entity(self) -> Entity: ...
+    @property
+    def events(self) -> Sequence[EventType]: ...
+    @property
+    def aggregations(self) -> Sequence[Aggregation]: ...
+    @property
+    def windows(self) -> Sequence[Spelling]: ...
+    @property
+    def expires_after(self) -> str | None: ...
+    @property
+    def exact_windows(self) -> bool: ...
+    @property
+    def max_events(self) -> int | None: ...
+    @property
+    def event_types(self) -> frozenset[str]: ...
+    def spans(self) -> list[Window]:
+        """The windows in declared order."""
+        ...
+
+
+def check_view(view: Declaration) -> None:
     """Raise `DefinitionError`, with the remedy, for an invalid declaration."""
     _check_parts(view)
     _check_windows(view)
@@ -35,7 +59,7 @@ def check_view(view: FeatureView) -> None:
             aggregation.check_window(window)
 
 
-def _check_parts(view: FeatureView) -> None:
+def _check_parts(view: Declaration) -> None:
     if not view.events:
         raise DefinitionError(f'view "{view.name}" has no events: name the event types that it counts')
     if not view.aggregations:
@@ -50,7 +74,7 @@ def _check_parts(view: FeatureView) -> None:
         raise DefinitionError(f'view "{view.name}": {strange[0]} is no aggregation; write {strange[0]}(…)')
 
 
-def _check_windows(view: FeatureView) -> None:
+def _check_windows(view: Declaration) -> None:
     if isinstance(view.windows, str):
         raise DefinitionError(f'view "{view.name}" takes a list of windows: windows=["{view.windows}"]')
     if not view.windows:
@@ -61,7 +85,7 @@ def _check_windows(view: FeatureView) -> None:
         raise DefinitionError(f'view "{view.name}" declares window "{twice}" twice')
 
 
-def _check_exact_windows(view: FeatureView) -> None:
+def _check_exact_windows(view: Declaration) -> None:
     bound = 1 if view.max_events is None else view.max_events
     if view.exact_windows is (view.max_events is None) or not 1 <= bound <= MOST_EXACT_EVENTS:
         raise DefinitionError(
@@ -73,7 +97,7 @@ def _check_exact_windows(view: FeatureView) -> None:
         )
 
 
-def _check_expiry(view: FeatureView) -> None:
+def _check_expiry(view: Declaration) -> None:
     longest = max(window.reach for window in view.spans())
     if view.expires_after is not None and duration(view.expires_after) < longest:
         raise DefinitionError(
@@ -82,7 +106,7 @@ def _check_expiry(view: FeatureView) -> None:
         )
 
 
-def _check_events(view: FeatureView) -> None:
+def _check_events(view: Declaration) -> None:
     if twice := _twice(event.name for event in view.events):
         raise DefinitionError(f'view "{view.name}" takes event type "{twice}" twice')
     for event in view.events:
@@ -98,14 +122,14 @@ def _twice(names: Iterable[Any]) -> Any:
     return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
-def _check_condition(view: FeatureView, condition: Predicate) -> None:
+def _check_condition(view: Declaration, condition: Predicate) -> None:
     if isinstance(condition, TypeIs):
         _check_types(view, condition)
     if isinstance(condition, Compare):
         _check_comparison(view, condition)
 
 
-def _check_types(view: FeatureView, condition: TypeIs) -> None:
+def _check_types(view: Declaration, condition: TypeIs) -> None:
     for name in condition.types:
         if name not in view.event_types:
             raise DefinitionError(
@@ -114,7 +138,7 @@ def _check_types(view: FeatureView, condition: TypeIs) -> None:
             )
 
 
-def _check_comparison(view: FeatureView, condition: Compare) -> None:
+def _check_comparison(view: Declaration, condition: Compare) -> None:
     name, value = condition.field, condition.value
     kinds = _kinds(view, name) - {"json"}
     if not kinds:
@@ -134,7 +158,7 @@ def _check_comparison(view: FeatureView, condition: Compare) -> None:
         )
 
 
-def _check_field(view: FeatureView, aggregation: Aggregation) -> None:
+def _check_field(view: Declaration, aggregation: Aggregation) -> None:
     name = aggregation.field
     if name is None:
         return
@@ -151,12 +175,12 @@ def _check_field(view: FeatureView, aggregation: Aggregation) -> None:
         )
 
 
-def _kinds(view: FeatureView, name: str) -> set[str]:
+def _kinds(view: Declaration, name: str) -> set[str]:
     """Kinds of a field in the view's event types."""
     return {event.fields[name].kind for event in view.events if name in event.fields}
 
 
-def _declared_texts(view: FeatureView, name: str) -> set[str]:
+def _declared_texts(view: Declaration, name: str) -> set[str]:
     """Allowed texts of a field; empty unless every event type with the field lists them."""
     texts = [event.fields[name].of for event in view.events if name in event.fields]
     return set[str]().union(*texts) if all(texts) else set()

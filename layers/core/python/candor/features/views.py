@@ -14,8 +14,7 @@ import msgspec
 from candor.clock import DAY
 from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation
-from candor.features.event_types import MAX_SKEW, Entity, EventType
-from candor.features.size import most_bytes
+from candor.features.event_types import Entity, EventType
 from candor.features.view_checks import check_view
 from candor.features.windows import Spelling, Window, declared, duration
 
@@ -108,11 +107,6 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     def version(self) -> str:
         """First 8 hex digits of the hash of definition and layout; part of every stored key."""
         return digest(self.spec() if self.shards == 1 else [self.spec(), self.shards])[:8]
-
-    @cached_property
-    def most_bytes(self) -> int:
-        """Upper bound on the bytes of an item, under any traffic."""
-        return most_bytes(self, MAX_SKEW)
 
     @property
     def shards(self) -> int:
