@@ -8,14 +8,14 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
-from cli.archive import archive, sql_command
-from cli.dataset import dataset
-from cli.decisions import decisions
-from cli.features import features
-from cli.models import models
-from cli.policy import policy
-from cli.rescoring import rescore_command
-from cli.retraining import retrain_command
+from cli.archive.group import archive
+from cli.dataset.group import dataset
+from cli.decisions.group import decisions
+from cli.features.group import features
+from cli.models.group import models
+from cli.policy.group import policy
+from cli.retrain import retrain_command
+from cli.sql import sql_command
 
 
 class Program(click.Group):
@@ -38,7 +38,6 @@ def candor() -> None:
 
 for command in (features, dataset, decisions, models, policy, archive, retrain_command, sql_command):
     candor.add_command(command)
-decisions.add_command(rescore_command)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))

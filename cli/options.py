@@ -1,18 +1,11 @@
-"""Options and output that commands share: moments, tables, progress."""
+"""Options that commands share: stage, JSON, moments, intervals, tokens."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
 from candor.clock import SystemClock, parse_rfc3339
 from candor.errors import DefinitionError
@@ -22,10 +15,6 @@ from candor.features.windows import duration
 from cli.stage import on_stage
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-
-PATIENCE_S: Final = 2.0
-"""What is done sooner shows no progress."""
 
 
 def common(command: F) -> F:
@@ -71,60 +60,3 @@ def views_named(definitions: Definitions, name: str) -> list[FeatureView]:
 def token_of(entity: str) -> str:
     """The entity's token; for `-` it is asked for, so that no shell remembers it."""
     return str(click.prompt("token", hide_input=True, err=True)) if entity == "-" else entity
-
-
-class Shown:
-    """Progress on standard error, once there was something to wait for."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(console=Console(stderr=True))
-        self._due = time.monotonic() + PATIENCE_S
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
-
-    def told(self, step: str, done: int, total: int | None = None) -> None:
-        """So much of a step is done; `total` where it is known."""
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=total)
-        self._progress.update(self._tasks[step], completed=done, total=total)
-        if time.monotonic() >= self._due:
-            self._progress.start()
-
-    def each(self, step: str, found: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """The same things, counted a hundred at a time."""
-        number = 0
-        for number, one in enumerate(found, 1):
-            if number % 100 == 0:
-                self.told(step, number, total)
-            yield one
-        self.told(step, number, number)
-
-
-@contextmanager
-def one_line(*kinds: type[Exception]) -> Iterator[None]:
-    """Foreseeable errors of the rooms that know nothing of a terminal."""
-    try:
-        yield
-    except kinds as error:
-        raise click.ClickException(str(error)) from error
-
-
-def print_json(found: Mapping[str, Any]) -> None:
-    """One JSON object; what is no number is null, as JSON knows no NaN."""
-    click.echo(json.dumps(found, indent=1, allow_nan=False))
-
-
-def print_pairs(found: Mapping[str, Any]) -> None:
-    """Names and values."""
-    table = Table("", "", show_header=False)
-    for name, value in found.items():
-        table.add_row(name, str(value))
-    Console().print(table)

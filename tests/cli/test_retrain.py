@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 from moto.core.config import default_user_config
 
-from cli.retraining import begin
+from cli.state_machine import begin
 from tests.cli.deployed import REGION, Deployed, called
 
 ROLE = "arn:aws:iam::123456789012:role/r"

@@ -1,7 +1,7 @@
 """What the consistency report publishes is watched under the very names that it is published by."""
 
 from candor.edge.telemetry import NAMESPACE
-from cli.consistency import SERVICE, metrics
+from cli.features.consistency import SERVICE, metrics
 from history.replay.consistency import Freshness, Report
 
 

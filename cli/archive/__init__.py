@@ -1,0 +1,1 @@
+"""`candor archive …`: what is derived from the archive."""
