@@ -1,4 +1,4 @@
-"""`candor …`: the one entry point. A foreseeable failure is one line with its remedy and exit code 1, never a traceback."""
+"""Entry point of `candor`. An expected failure is one line with its remedy and exit code 1, never a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cli.sql import sql_command
 
 
 class Program(click.Group):
-    """Turns what may go wrong into one line."""
+    """Root group; expected errors become one line."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -30,9 +30,9 @@ class Program(click.Group):
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def candor() -> None:
-    """Look after a running Candor.
+    """Operate a running Candor.
 
-    Exit codes: 0 done, 1 it failed and nothing changed, 2 the command was misspelled.
+    Exit codes: 0 done, 1 failed and nothing changed, 2 wrong usage.
     """
 
 

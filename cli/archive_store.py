@@ -1,4 +1,4 @@
-"""The archive of a stage, or a copy of it in a folder."""
+"""Object store of a stage's archive, or of a copy of it in a folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bundles by their name, or by its first letters."""
+"""Bundles by name (SHA-256), or by a unique prefix of it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,25 @@ from candor.underwriting import Judge
 from cli.stage import Stage
 
 SHORT: Final = 12
-"""So many letters of a bundle's name are shown; as few as tell it from the others may be given."""
+"""Characters of a bundle's name that are shown; any unique prefix may be given."""
 
 
-def named_bundle(stage: Stage, name: str) -> str:
-    """The whole name for the first letters of it. Raises ClickException if they are of none, or of several."""
+def resolve_bundle(stage: Stage, name: str) -> str:
+    """Full name of the bundle with this prefix. Raises ClickException if none or several match."""
     if len(name) == 64:
         return name
-    found = [one.bundle for one in stage.registry.registrations() if one.bundle.startswith(name)]
-    if len(found) != 1:
-        why = "is no bundle" if not found else f"is {len(found)} bundles"
+    matches = [
+        registration.bundle
+        for registration in stage.registry.registrations()
+        if registration.bundle.startswith(name)
+    ]
+    if len(matches) != 1:
+        why = "is no bundle" if not matches else f"is {len(matches)} bundles"
         raise click.ClickException(f"{name} {why}: `candor models list` shows their names")
-    return found[0]
+    return matches[0]
 
 
 def judge_named(stage: Stage, sha: str) -> Judge:
-    """A bundle by its hash. Raises BundleRefused, StoreUnavailable."""
+    """Bundle of this hash, loaded and ready to score. Raises BundleRefused, StoreUnavailable."""
     data = read_bundle(s3_client(), stage.output("BundlesBucketName"), sha)
     return Judge(sha, Bundle.from_bytes(data, sha))

@@ -1,4 +1,4 @@
-"""Decision tables from files, checked as the build checks them."""
+"""Decision tables from files, with the checks of the build."""
 
 from __future__ import annotations
 
@@ -17,31 +17,33 @@ TABLE_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def read_table(file: Path) -> dict[str, Any]:
-    """A decision table. Raises ClickException if the file is no JSON object."""
+    """Read a decision table. Raises ClickException if the file is not a JSON object."""
     try:
-        found = json.loads(file.read_text("utf-8"))
+        table = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise click.ClickException(f"{file} is no JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise click.ClickException(f"{file} is no decision table: save it from the GoRules editor")
-    return found
+        raise click.ClickException(f"{file} is not JSON: {error}") from error
+    if not isinstance(table, dict):
+        raise click.ClickException(f"{file} is not a decision table: save it from the GoRules editor")
+    return table
 
 
 def faults_of(table: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a table, by this release's definitions and reasons."""
+    """Faults of a table under this release's definitions and reasons; empty if there are none."""
     codes = [reason.code for reason in REASONS if not reason.features]
     return faults(table, Known(DEFINITIONS.features, [view.name for view in DEFINITIONS.views], codes))
 
 
 def require_faultless(table: Mapping[str, Any]) -> None:
-    """Raise ClickException for a table that would not become a bundle."""
-    found = faults_of(table)
-    if found:
-        raise click.ClickException(f"{found[0]}; `candor policy check` tells all {len(found)} faults")
+    """Raise ClickException for a table that a bundle would refuse."""
+    table_faults = faults_of(table)
+    if table_faults:
+        raise click.ClickException(
+            f"{table_faults[0]}; `candor policy check` lists all {len(table_faults)} faults"
+        )
 
 
 def read_faultless(file: Path) -> dict[str, Any]:
-    """A table that could become part of a bundle. Raises ClickException."""
+    """Read a table that a bundle would accept. Raises ClickException."""
     table = read_table(file)
     require_faultless(table)
     return table

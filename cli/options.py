@@ -18,13 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def common(command: F) -> F:
-    """Options of every command: where it works, and JSON."""
+    """Add the options of every command: stage, local system, JSON."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
     return on_stage(as_json(command))
 
 
 class Moment(click.ParamType[int]):
-    """RFC 3339 text, or how long ago: 15m, 24h, 7d. Becomes ms UTC."""
+    """Moment in RFC 3339, or as a duration ago: 15m, 24h, 7d. Converted to ms UTC."""
 
     name = "moment"
 
@@ -38,9 +38,9 @@ class Moment(click.ParamType[int]):
 
 
 def interval(command: F) -> F:
-    """Options that choose decisions: `since` and `until`, when they were made, and `last`."""
+    """Add the options that select decisions by the moment they were made (`since`, `until`), and `last`."""
     for option in (
-        click.option("--last", type=click.IntRange(1), help="Only so many, the latest ones."),
+        click.option("--last", type=click.IntRange(1), help="Only this many, the latest ones."),
         click.option("--until", type=Moment(), help="Made before this moment."),
         click.option("--since", type=Moment(), help="Made at this moment (RFC 3339, or 24h ago) or later."),
     ):
@@ -49,14 +49,14 @@ def interval(command: F) -> F:
 
 
 def views_named(definitions: Definitions, name: str) -> list[FeatureView]:
-    """Every version of a view that is kept, the declared one first. Raises DefinitionError, which names what there is."""
-    found = [view for view in definitions.kept if view.name == name]
-    if not found:
+    """Kept versions of a view, the declared one first. Raises DefinitionError with the known names."""
+    versions = [view for view in definitions.kept if view.name == name]
+    if not versions:
         known = ", ".join(dict.fromkeys(view.name for view in definitions.kept))
         raise DefinitionError(f'no view is named "{name}"; there are {known}')
-    return found
+    return versions
 
 
 def token_of(entity: str) -> str:
-    """The entity's token; for `-` it is asked for, so that no shell remembers it."""
+    """Token of the entity; prompted for if it is `-`, so that no shell history keeps it."""
     return str(click.prompt("token", hide_input=True, err=True)) if entity == "-" else entity

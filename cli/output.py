@@ -1,4 +1,4 @@
-"""Output that commands share: JSON, tables, foreseeable errors on one line."""
+"""Output of every command: JSON, tables, expected errors on one line."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from rich.table import Table
 
 @contextmanager
 def one_line(*kinds: type[Exception]) -> Iterator[None]:
-    """Foreseeable errors of the rooms that know nothing of a terminal."""
+    """Context manager: errors of these kinds become one line on the terminal (ClickException)."""
     try:
         yield
     except kinds as error:
         raise click.ClickException(str(error)) from error
 
 
-def print_json(found: Mapping[str, Any]) -> None:
-    """One JSON object; what is no number is null, as JSON knows no NaN."""
-    click.echo(json.dumps(found, indent=1, allow_nan=False))
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object. Raises ValueError for NaN, which JSON does not have."""
+    click.echo(json.dumps(values, indent=1, allow_nan=False))
 
 
-def print_pairs(found: Mapping[str, Any]) -> None:
-    """Names and values."""
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print a table of names and values."""
     table = Table("", "", show_header=False)
-    for name, value in found.items():
+    for name, value in pairs.items():
         table.add_row(name, str(value))
     Console().print(table)
 
 
 def print_rows(results: Sequence[dict[str, Any]], name: str, *, as_json: bool) -> None:
+    """Print rows as a table, or as JSON under `name`."""
     if as_json:
         print_json({name: results})
         return

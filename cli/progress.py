@@ -1,4 +1,4 @@
-"""Progress on standard error, once there was something to wait for."""
+"""Progress of long commands on standard error."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress as RichProgress
+from rich.progress import TaskID
 
 T = TypeVar("T")
 
 PATIENCE_S: Final = 2.0
-"""What is done sooner shows no progress."""
+"""Steps that end sooner show no progress."""
 
 
-class Shown:
-    """Progress on standard error, once there was something to wait for."""
+class Progress:
+    """Progress bars on standard error, shown once a command has run for `PATIENCE_S`."""
 
     def __init__(self) -> None:
-        self._progress = Progress(console=Console(stderr=True))
+        self._progress = RichProgress(console=Console(stderr=True))
         self._due = time.monotonic() + PATIENCE_S
         self._tasks: dict[str, TaskID] = {}
 
@@ -33,19 +34,19 @@ class Shown:
         if self._progress.live.is_started:
             self._progress.stop()
 
-    def told(self, step: str, done: int, total: int | None = None) -> None:
-        """So much of a step is done; `total` where it is known."""
+    def update(self, step: str, done: int, total: int | None = None) -> None:
+        """Report `done` of `total` units of a step; `total` is None where it is not known."""
         if step not in self._tasks:
             self._tasks[step] = self._progress.add_task(step, total=total)
         self._progress.update(self._tasks[step], completed=done, total=total)
         if time.monotonic() >= self._due:
             self._progress.start()
 
-    def each(self, step: str, found: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """The same things, counted a hundred at a time."""
+    def each(self, step: str, items: Iterable[T], total: int | None = None) -> Iterator[T]:
+        """Iterate over `items`, reporting progress every hundred."""
         number = 0
-        for number, one in enumerate(found, 1):
+        for number, item in enumerate(items, 1):
             if number % 100 == 0:
-                self.told(step, number, total)
-            yield one
-        self.told(step, number, number)
+                self.update(step, number, total)
+            yield item
+        self.update(step, number, number)

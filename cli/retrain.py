@@ -1,4 +1,4 @@
-"""`candor retrain`: one run of the state machine that trains."""
+"""`candor retrain`: start a run of the training state machine."""
 
 from __future__ import annotations
 
@@ -14,41 +14,48 @@ from candor.registry.training_run import run_name
 from cli.options import Moment, common
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
-from cli.state_machine import RetrainingFailed, begin, reason, watched
+from cli.state_machine import RunFailed, begin, failure_reason, watch
 
 
 @click.command("retrain")
-@click.option("--run", help="Name of the run; the same name is the same run. Default: by the time.")
+@click.option("--run", help="Name of the run; the same name is the same run. Default: from the time.")
 @click.option(
     "--as-of", type=Moment(), help="Train on what was known then: RFC 3339, or 24h ago. Default: now."
 )
-@click.option("--promote", is_flag=True, help="Where policy may: promote it if every gate lets it through.")
+@click.option("--promote", is_flag=True, help="Promote it if every gate passes and the stage allows it.")
 @click.option("--wait", is_flag=True, help="Wait for the end, and show the steps.")
 @common
 def retrain_command(
     run: str | None, as_of: int | None, stage: Stage, *, promote: bool, wait: bool, as_json: bool
 ) -> None:
-    """Train a model anew: data set, training, evaluation, gates, registration.
+    """Retrain the model: data set, training, evaluation, gates, registration.
 
-    A run that goes on is not started again, one that is done is left as it is, and one that failed
-    goes on where it ended: finished steps are not repeated.
+    A running or finished run is not started again. A failed run resumes where it ended: finished steps are not
+    repeated.
     """
-    asked: dict[str, Any] = {"run": run_name({"run": run}, SystemClock().now_ms()), "promote": promote}
+    run_input: dict[str, Any] = {"run": run_name({"run": run}, SystemClock().now_ms()), "promote": promote}
     if as_of is not None:
-        asked["as_of"] = format_rfc3339(as_of)
+        run_input["as_of"] = format_rfc3339(as_of)
     states = boto3.client("stepfunctions")
-    started = begin(states, stage.output("RetrainStateMachineArn"), asked)
-    found = watched(states, started) if wait else states.describe_execution(executionArn=started.arn)
-    told = {"run": started.run, "status": found["status"], "began": started.began, **_registered(found)}
+    started = begin(states, stage.output("RetrainStateMachineArn"), run_input)
+    execution = watch(states, started) if wait else states.describe_execution(executionArn=started.arn)
+    summary = {
+        "run": started.run,
+        "status": execution["status"],
+        "began": started.began,
+        **_registration(execution),
+    }
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
-        print_pairs(told)
-    if found["status"] not in ("RUNNING", "SUCCEEDED"):
-        raise RetrainingFailed(f"run {started.run} ended {found['status']}: {reason(states, started.arn)}")
+        print_pairs(summary)
+    if execution["status"] not in ("RUNNING", "SUCCEEDED"):
+        raise RunFailed(
+            f"run {started.run} ended {execution['status']}: {failure_reason(states, started.arn)}"
+        )
 
 
-def _registered(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run that is over says of its bundle."""
-    registration = json.loads(found.get("output") or "{}").get("registration", {})
+def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
+    """Bundle and gate result of a run that is over."""
+    registration = json.loads(execution.get("output") or "{}").get("registration", {})
     return {name: registration[name] for name in ("bundle", "passed") if name in registration}

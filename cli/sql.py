@@ -1,4 +1,4 @@
-"""`candor sql`: what an analyst asks of the archive's tables."""
+"""`candor sql`: query the archive's tables with SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 from cli.archive_store import FOLDER, open_store
 from cli.options import common
 from cli.output import one_line, print_json
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.stores import BucketStore, FolderStore
 from history.archive.tables import TABLES, ArchiveTable
@@ -27,36 +27,36 @@ from history.archive.tables import TABLES, ArchiveTable
 @click.command("sql")
 @click.argument("query")
 @click.option("--archive", "folder", type=FOLDER, help="A copy of the archive, instead of the stage's own.")
-@click.option("--rows", default=1_000, show_default=True, help="Print so many rows at most.")
+@click.option("--rows", default=1_000, show_default=True, help="Print at most this many rows.")
 @common
 def sql_command(stage: Stage, query: str, folder: Path | None, rows: int, *, as_json: bool) -> None:
-    """Ask the tables events, decisions and commits one question, in DuckDB's SQL. Nothing can be changed.
+    """Run one SELECT in DuckDB's SQL on the tables events, decisions and commits.
 
-    Only the tables that QUERY names are fetched, and only up to the last `candor archive compact`.
+    Only the tables that QUERY names are fetched, as of the last `candor archive compact`.
     """
     check(query)
-    names, found = _asked(open_store(stage, folder), query, rows + 1)
+    names, result_rows = _query(open_store(stage, folder), query, rows + 1)
     if as_json:
-        print_json({"columns": names, "rows": [[_plain(cell) for cell in row] for row in found[:rows]]})
+        print_json({"columns": names, "rows": [[_plain(cell) for cell in row] for row in result_rows[:rows]]})
     else:
-        _print(names, found[:rows])
-    if len(found) > rows:
+        _print(names, result_rows[:rows])
+    if len(result_rows) > rows:
         click.echo(f"there are more than {rows} rows: add a LIMIT, or raise --rows", err=True)
 
 
-def _asked(store: BucketStore | FolderStore, query: str, most: int) -> tuple[list[str], list[Any]]:
-    """Columns of the answer and its first rows."""
+def _query(store: BucketStore | FolderStore, query: str, most: int) -> tuple[list[str], list[Any]]:
+    """Column names and the first `most` rows of the result."""
     with (
         tempfile.TemporaryDirectory() as name,
-        Shown() as shown,
+        Progress() as progress,
         one_line(duckdb.Error),
         duckdb.connect() as engine,
     ):
         for table in TABLES:
             if re.search(rf"\b{table.name}\b", query):
-                _register(engine, table, _fetched(store, table, Path(name), shown))
-        answer = engine.execute(query)
-        return [column[0] for column in answer.description or ()], answer.fetchmany(most)
+                _register(engine, table, _download(store, table, Path(name), progress))
+        result = engine.execute(query)
+        return [column[0] for column in result.description or ()], result.fetchmany(most)
 
 
 def check(query: str) -> None:
@@ -68,7 +68,7 @@ def check(query: str) -> None:
 
 
 def _register(engine: duckdb.DuckDBPyConnection, table: ArchiveTable, paths: Sequence[Path]) -> None:
-    """A view of the files; a column that a file does not have yet is null there."""
+    """Create a view over the files; a column that a file lacks is null there."""
     engine.register(f"{table.name}_columns", table.schema.empty_table())
     view = f"SELECT *, NULL::DATE AS day FROM {table.name}_columns"  # noqa: S608 - our own names
     if paths:
@@ -78,20 +78,22 @@ def _register(engine: duckdb.DuckDBPyConnection, table: ArchiveTable, paths: Seq
     engine.execute(f"CREATE VIEW {table.name} AS {view}")
 
 
-def _fetched(store: BucketStore | FolderStore, table: ArchiveTable, folder: Path, shown: Shown) -> list[Path]:
+def _download(
+    store: BucketStore | FolderStore, table: ArchiveTable, folder: Path, progress: Progress
+) -> list[Path]:
     names = sorted(name for name in store.stamps(table.place) if name.endswith(".parquet"))
-    return [store.download(name, folder) for name in shown.each(table.name, names, len(names))]
+    return [store.download(name, folder) for name in progress.each(table.name, names, len(names))]
 
 
 def _print(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    told = Table(*names)
+    table = Table(*names)
     for row in rows:
-        told.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(told)
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    Console().print(table)
 
 
 def _plain(cell: Any) -> Any:
-    """As JSON has it: moments as text, what it does not know as text, NaN as null."""
+    """JSON form of a cell: moments and unknown types as text, NaN as null."""
     if isinstance(cell, datetime | date):
         return cell.isoformat()
     if isinstance(cell, float) and not abs(cell) < float("inf"):

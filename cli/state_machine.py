@@ -1,4 +1,4 @@
-"""Executions of a state machine: started once however often they are asked for, and watched to their end."""
+"""Executions of a state machine: idempotent start, watch to the end, cause of a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from botocore.exceptions import ClientError
 
 from candor.errors import CandorError
-from cli.progress import Shown
+from cli.progress import Progress
 
 POLL_S: Final = 1.0
 
@@ -24,24 +24,24 @@ STEPS: Final = {
     "RegisterModel": "gates",
     "PromoteModel": "promotion",
 }
-"""The states that take time, as a person calls them."""
+"""States that take time, with the names shown as progress."""
 
 
-class RetrainingFailed(CandorError):
-    """A run ended otherwise than it should."""
+class RunFailed(CandorError):
+    """Run that did not succeed."""
 
 
 class Execution(NamedTuple):
-    """One start of a run. `began` is false for one that was found running or done."""
+    """Execution of a run. `began` is false for one that was already running or done."""
 
     run: str
     arn: str
     began: bool
 
 
-def begin(states: Any, machine: str, asked: Mapping[str, Any]) -> Execution:
-    """Start a run, or find the start of it that goes on or succeeded; each further start of one that failed is numbered."""
-    run = str(asked["run"])
+def begin(states: Any, machine: str, run_input: Mapping[str, Any]) -> Execution:
+    """Start a run, or return its execution that is running or succeeded; restarts after a failure are numbered."""
+    run = str(run_input["run"])
     for number in range(1, MAX_STARTS):
         name = run if number == 1 else f"{run}.{number}"
         arn = f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
@@ -49,44 +49,42 @@ def begin(states: Any, machine: str, asked: Mapping[str, Any]) -> Execution:
         if status in ("RUNNING", "SUCCEEDED"):
             return Execution(run, arn, began=False)
         if status is None:
-            given = json.dumps(dict(asked), sort_keys=True)
-            began = states.start_execution(stateMachineArn=machine, name=name, input=given)
+            text = json.dumps(dict(run_input), sort_keys=True)
+            began = states.start_execution(stateMachineArn=machine, name=name, input=text)
             return Execution(run, str(began["executionArn"]), began=True)
-    raise RetrainingFailed(
-        f"run {run} was started {MAX_STARTS - 1} times: mend the cause and name another run"
-    )
+    raise RunFailed(f"run {run} was started {MAX_STARTS - 1} times: fix the cause and use another --run name")
 
 
-def watched(states: Any, started: Execution) -> Any:
-    """Wait for the end; the steps are shown as they begin."""
-    with Shown() as shown:
+def watch(states: Any, started: Execution) -> Any:
+    """Wait for the end, showing the steps; returns the described execution."""
+    with Progress() as progress:
         seen = 0
         while True:
-            found = states.describe_execution(executionArn=started.arn)
+            execution = states.describe_execution(executionArn=started.arn)
             events = _events(states, started.arn)
             for event in events[seen:]:
                 step = STEPS.get(event.get("stateEnteredEventDetails", {}).get("name", ""))
                 if step is not None:
-                    shown.told(step, 0)
+                    progress.update(step, 0)
                 step = STEPS.get(event.get("stateExitedEventDetails", {}).get("name", ""))
                 if step is not None:
-                    shown.told(step, 1, 1)
+                    progress.update(step, 1, 1)
             seen = len(events)
-            if found["status"] != "RUNNING":
-                return found
+            if execution["status"] != "RUNNING":
+                return execution
             time.sleep(POLL_S)
 
 
-def reason(states: Any, arn: str) -> str:
-    """Why it ended, in the words of the first step that failed; of a SageMaker job its own."""
+def failure_reason(states: Any, arn: str) -> str:
+    """Cause of the first failed step; for a SageMaker job its own failure reason."""
     details = [part for event in _events(states, arn) for part in event.values() if isinstance(part, Mapping)]
     cause = next((str(part["cause"]) for part in details if part.get("cause")), "no cause was given")
     try:
         job = json.loads(cause)
     except ValueError:
         return cause
-    told = job.get("FailureReason") or job.get("errorMessage") if isinstance(job, dict) else None
-    return str(told or cause)
+    message = job.get("FailureReason") or job.get("errorMessage") if isinstance(job, dict) else None
+    return str(message or cause)
 
 
 def _status(states: Any, arn: str) -> str | None:

@@ -1,1 +1,1 @@
-"""`candor archive …`: what is derived from the archive."""
+"""`candor archive …`: tables and index derived from the archive."""

@@ -1,4 +1,4 @@
-"""`candor archive …`: what is derived from the archive."""
+"""`candor archive …`: tables and index derived from the archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cli.archive.index import index_command
 
 @click.group()
 def archive() -> None:
-    """What is derived from the archive of events, decisions and commits: its tables, and its index by entity."""
+    """Derivatives of the archive of events, decisions and commits: its tables and its index by entity."""
 
 
 for command in (

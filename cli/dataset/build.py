@@ -17,7 +17,7 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.features.labels import FINAL_DUE
 from cli.options import Moment, common
 from cli.output import one_line, print_json, print_pairs
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import EVENTS_PREFIX, ArchiveDamaged
@@ -26,7 +26,7 @@ from lender import DEFINITIONS
 from training.dataset.build import MANIFEST, Asked, Embedded, NothingToLearn, limited, write
 
 SPARK: Final = Path(".cache/spark/bin/python")
-"""Spark's own environment, which `make spark` creates."""
+"""Python of Spark's own environment, which `make spark` creates."""
 
 
 @click.command("build")
@@ -38,9 +38,9 @@ SPARK: Final = Path(".cache/spark/bin/python")
     type=click.Choice(["local", "spark"]),
     default="local",
     show_default=True,
-    help="What computes.",
+    help="Engine that computes the features.",
 )
-@click.option("--as-served", is_flag=True, help="The features that decisions were made on.")
+@click.option("--as-served", is_flag=True, help="Use the features that decisions were made on.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write into."
 )
@@ -50,59 +50,60 @@ SPARK: Final = Path(".cache/spark/bin/python")
     help="A copy of the archive instead of the stage's: a folder with events/ and decisions/.",
 )
 @common
-def build_command(stage: Stage, out: Path, *, as_json: bool, **asked: Any) -> None:
+def build_command(stage: Stage, out: Path, *, as_json: bool, **options: Any) -> None:
     """Write dataset.parquet, series.parquet (days past due by month of each loan) and manifest.json.
 
-    A row is a checkout whose label was mature by then, with its features as of its own moment. With --as-served it is
-    a decision with the features that it was made on; the manifest says how many differ from those as of then.
+    A row is a checkout whose label was mature by then, with its features as of its own moment. With --as-served it
+    is a decision with the features it was made on; the manifest counts the rows that differ from point-in-time
+    features.
     """
-    as_of = SystemClock().now_ms() if asked["as_of"] is None else asked["as_of"]
-    wanted = Asked(as_of, "cli", asked["labels"])
-    if asked["engine"] == "spark":
-        manifest = _on_spark(stage, out, wanted, asked)
+    as_of = SystemClock().now_ms() if options["as_of"] is None else options["as_of"]
+    request = Asked(as_of, "cli", options["labels"])
+    if options["engine"] == "spark":
+        manifest = _on_spark(stage, out, request, options)
     else:
-        manifest = _here(stage, out, wanted, asked)
+        manifest = _in_process(stage, out, request, options)
     if as_json:
         print_json(manifest)
     else:
         print_pairs(manifest)
 
 
-def _here(stage: Stage, out: Path, wanted: Asked, asked: dict[str, Any]) -> dict[str, Any]:
-    with one_line(NothingToLearn, ArchiveDamaged), redirect_stdout(sys.stderr), Shown() as shown:
-        definitions = limited(DEFINITIONS, asked["views"])
-        events = _Counted(_place(stage, asked["archive"], EVENTS_PREFIX), shown)
-        engine = Embedded(definitions, events, as_of=wanted.as_of)
-        decisions = _place(stage, asked["archive"], DECISIONS_PREFIX) if asked["as_served"] else None
-        return write(definitions, engine, out, wanted, decisions=decisions)
+def _in_process(stage: Stage, out: Path, request: Asked, options: dict[str, Any]) -> dict[str, Any]:
+    with one_line(NothingToLearn, ArchiveDamaged), redirect_stdout(sys.stderr), Progress() as progress:
+        definitions = limited(DEFINITIONS, options["views"])
+        events = _WithProgress(_objects(stage, options["archive"], EVENTS_PREFIX), progress)
+        engine = Embedded(definitions, events, as_of=request.as_of)
+        decisions = _objects(stage, options["archive"], DECISIONS_PREFIX) if options["as_served"] else None
+        return write(definitions, engine, out, request, decisions=decisions)
 
 
-class _Counted:
-    """The archive's objects, told while they are read."""
+class _WithProgress:
+    """Objects of the archive, with progress reported while they are read."""
 
-    def __init__(self, source: Folder | Bucket, shown: Shown) -> None:
-        self._source, self._shown = source, shown
+    def __init__(self, source: Folder | Bucket, progress: Progress) -> None:
+        self._source, self._progress = source, progress
 
     def __iter__(self) -> Any:
-        return self._shown.each("archive", self._source)
+        return self._progress.each("archive", self._source)
 
 
-def _place(stage: Stage, archive: Path | None, prefix: str) -> Folder | Bucket:
+def _objects(stage: Stage, archive: Path | None, prefix: str) -> Folder | Bucket:
     return stage.archive(prefix) if archive is None else Folder(archive / prefix)
 
 
-def _on_spark(stage: Stage, out: Path, wanted: Asked, asked: dict[str, Any]) -> dict[str, Any]:
-    """The very module that a cluster runs, in Spark's own environment."""
+def _on_spark(stage: Stage, out: Path, request: Asked, options: dict[str, Any]) -> dict[str, Any]:
+    """Run the module that a cluster runs, in Spark's own environment; returns the manifest."""
     if not SPARK.is_file():
         raise click.ClickException("Spark's environment is not there: create it with `make spark`")
-    root = str(asked["archive"]) if asked["archive"] else f"s3://{stage.output('ArchiveBucketName')}"
-    words = ["--as-of", format_rfc3339(wanted.as_of), "--run", wanted.run, "--labels", wanted.labels]
-    words += [word for view in asked["views"] for word in ("--features", view)]
+    root = str(options["archive"]) if options["archive"] else f"s3://{stage.output('ArchiveBucketName')}"
+    words = ["--as-of", format_rfc3339(request.as_of), "--run", request.run, "--labels", request.labels]
+    words += [word for view in options["views"] for word in ("--features", view)]
     words += ["--engine", "spark", "--archive", f"{root}/{EVENTS_PREFIX}", "--out", str(out)]
-    words += ["--as-served", "--decisions", f"{root}/{DECISIONS_PREFIX}"] if asked["as_served"] else []
+    words += ["--as-served", "--decisions", f"{root}/{DECISIONS_PREFIX}"] if options["as_served"] else []
     _run([str(SPARK), "-m", "training.dataset", *words])
-    found: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-    return found
+    manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text())
+    return manifest
 
 
 def _run(command: Sequence[str]) -> None:

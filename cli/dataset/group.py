@@ -9,7 +9,7 @@ from cli.dataset.build import build_command
 
 @click.group()
 def dataset() -> None:
-    """Training sets: labelled checkouts with what was known of them at the time."""
+    """Training sets: labelled checkouts with point-in-time features."""
 
 
 for command in (build_command,):

@@ -1,4 +1,4 @@
-"""`candor decisions explain`: why a decision came out as it did."""
+"""`candor decisions explain`: rules, reasons and factors of a decision."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from lender import REASONS, REGULATION_PROFILE
 
 @click.command("explain")
 @click.argument("decision_id")
-@click.option("--notice", is_flag=True, help="Print the notice of adverse action that the person is owed.")
+@click.option("--notice", is_flag=True, help="Print the adverse action notice that the person must receive.")
 @common
 def explain_command(decision_id: str, stage: Stage, *, notice: bool, as_json: bool) -> None:
-    """Print why DECISION_ID came out as it did: rules, reasons with their texts, and each factor's part in the score.
+    """Explain DECISION_ID: rules, reasons with their texts, and each factor's part in the score.
 
-    A part is in log odds; what counts is how far it is above that of applicants near the cut-off.
+    Parts are in log odds; reasons follow from how far a part is above that of applicants near the cut-off.
     """
     decision = decision_of(stage, decision_id)
     model = judge_of(stage, decision)
@@ -36,20 +36,23 @@ def explain_command(decision_id: str, stage: Stage, *, notice: bool, as_json: bo
     if notice:
         click.echo(render(decision, catalogue, REGULATION_PROFILE), nl=False)
         return
-    found = explained(decision, model)
+    explanation = explanation_json(decision, model)
     if as_json:
-        print_json(found)
+        print_json(explanation)
         return
-    factors = found.pop("factors")
-    print_pairs(found | {"reasons": "; ".join(f"{one['code']} {one['text']}" for one in found["reasons"])})
+    factors = explanation.pop("factors")
+    print_pairs(
+        explanation
+        | {"reasons": "; ".join(f"{factor['code']} {factor['text']}" for factor in explanation["reasons"])}
+    )
     table = Table("factor", "part", "near the cut-off", "above")
-    for one in factors:
-        table.add_row(one["factor"], *(f"{one[name]:+.4f}" for name in ("part", "reference", "above")))
+    for factor in factors:
+        table.add_row(factor["factor"], *(f"{factor[name]:+.4f}" for name in ("part", "reference", "above")))
     Console().print(table)
 
 
-def explained(decision: Decision, model: Judge | None) -> dict[str, Any]:
-    """JSON form of why a decision came out as it did; factors from the one that raised the risk most on."""
+def explanation_json(decision: Decision, model: Judge | None) -> dict[str, Any]:
+    """JSON form of a decision's rules, reasons and factors; the factor that raised the risk most comes first."""
     texts = {reason.code: reason.text for reason in (model.bundle.reasons if model else REASONS)}
     owed = decision.adverse_action
     return {

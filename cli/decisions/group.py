@@ -12,7 +12,7 @@ from cli.decisions.show import show_command
 
 @click.group()
 def decisions() -> None:
-    """Decisions: what was decided, why, and whether it comes out the same again."""
+    """Decisions: records, explanations and replays."""
 
 
 for command in (

@@ -1,4 +1,4 @@
-"""`candor decisions replay`: a decision again from its record and its bundle alone."""
+"""`candor decisions replay`: repeat a decision from its record and its bundle alone."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from lender import policy as lender_policy
     "--policy",
     "policy_file",
     type=TABLE_FILE,
-    help="The table of a decision that no bundle made. Default: this release's.",
+    help="Table for a decision made without a bundle. Default: this release's.",
 )
 @common
 def replay_command(decision_id: str, policy_file: Path | None, stage: Stage, *, as_json: bool) -> None:
-    """Judge DECISION_ID again from its record and its bundle alone, and compare bit for bit.
+    """Repeat DECISION_ID from its record and its bundle alone, and compare bit for bit.
 
-    What serves now does not matter. Exit code 1 if anything differs.
+    The versions that serve now do not matter. Exit code 1 if anything differs.
     """
     decision = decision_of(stage, decision_id)
     model = judge_of(stage, decision)
@@ -45,22 +45,22 @@ def replay_command(decision_id: str, policy_file: Path | None, stage: Stage, *, 
     rows = compared(decision, judge_again(decision, model, policy, features), policy.hash)
     different = differing(rows)
     if as_json:
-        told = {one.name: {"decided": one.served, "replayed": one.replayed} for one in rows}
-        print_json({"id": decision.id, "same": not different, "parts": told})
+        parts = {row.name: {"decided": row.served, "replayed": row.replayed} for row in rows}
+        print_json({"id": decision.id, "same": not different, "parts": parts})
     else:
         table = Table("", "decided", "replayed", "", title=decision.id)
-        for one in rows:
-            table.add_row(one.name, one.served, one.replayed, "differs" if one in different else "")
+        for row in rows:
+            table.add_row(row.name, row.served, row.replayed, "differs" if row in different else "")
         Console().print(table)
     if different:
         raise click.ClickException(
-            f"{', '.join(one.name for one in different)} differ: the record or the code is not what decided; "
+            f"{', '.join(row.name for row in different)} differ: the record or the code is not what decided; "
             "compare the release"
         )
 
 
 def fallback_of(decision: Decision, file: Path | None) -> Policy:
-    """The table of a decision that no bundle made. Raises ClickException if it is another one."""
+    """Table of a decision made without a bundle. Raises ClickException if its hash differs from the record's."""
     policy = Policy(read_table(file) if file else lender_policy())
     if policy.hash != decision.policy:
         raise click.ClickException(

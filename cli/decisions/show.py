@@ -20,7 +20,7 @@ from cli.stage import Stage
 HIDDEN = "hidden"
 
 _PERSONAL = {"applicant": ("token", "email_sha256"), "device": ("fingerprint", "ip_prefix")}
-"""What of a request names a person or a device."""
+"""Members of a request that identify a person or a device."""
 
 
 @click.command("show")
@@ -29,36 +29,36 @@ _PERSONAL = {"applicant": ("token", "email_sha256"), "device": ("fingerprint", "
 def show_command(decision_id: str, stage: Stage, *, as_json: bool) -> None:
     """Print the record of DECISION_ID: request, features, score, rules, reasons, terms.
 
-    What names a person or a device is hidden.
+    Identifiers of persons and devices are hidden.
     """
     decision = decision_of(stage, decision_id)
     features = features_of(decision, None) or features_of(decision, judge_of(stage, decision))
-    found = shown(decision, features or [])
+    record = record_json(decision, features or [])
     if as_json:
-        print_json(found)
+        print_json(record)
         return
-    values = found.pop("features")
-    print_pairs(found)
+    values = record.pop("features")
+    print_pairs(record)
     table = Table("feature", "value")
     for name, value in values.items():
         table.add_row(name, "missing" if value is None else f"{value:.12g}")
     Console().print(table)
 
 
-def shown(decision: Decision, features: Sequence[str]) -> dict[str, Any]:
-    """JSON form of a record without what names anybody; a missing value is null."""
-    found: dict[str, Any] = msgspec.json.decode(to_record(decision))
-    vector = found.pop("vector")
+def record_json(decision: Decision, features: Sequence[str]) -> dict[str, Any]:
+    """JSON form of a record with identifying members hidden; a missing value is null."""
+    record: dict[str, Any] = msgspec.json.decode(to_record(decision))
+    vector = record.pop("vector")
     for member, names in _PERSONAL.items():
-        if found["request"].get(member):
-            found["request"][member] |= {
-                name: HIDDEN for name in names if found["request"][member].get(name) is not None
+        if record["request"].get(member):
+            record["request"][member] |= {
+                name: HIDDEN for name in names if record["request"][member].get(name) is not None
             }
-    moments = {name: format_rfc3339(found[name]) for name in ("q", "decided_at") if found[name] is not None}
+    moments = {name: format_rfc3339(record[name]) for name in ("q", "decided_at") if record[name] is not None}
     values = vector["values"]
-    known = list(features) or [f"value {place}" for place in range(len(values))]
+    known = list(features) or [f"value {number}" for number in range(len(values))]
     return {
-        **found,
+        **record,
         **moments,
         "states": vector["states"],
         "features": dict(zip(known, values, strict=True)),

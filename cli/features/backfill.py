@@ -1,4 +1,4 @@
-"""`candor features backfill`: spread the archive by item, fill file by file, compare a sample."""
+"""`candor features backfill`: fill a version from the archive, then compare a sample with the offline engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lender import DEFINITIONS
 
 
 class _OfVersion:
-    """The item keys of one version, whatever the entity."""
+    """Set of the item keys of one version, for any entity."""
 
     def __init__(self, view: FeatureView) -> None:
         self._prefix = f"{view.name}@{view.version}#"
@@ -49,11 +49,12 @@ def backfill_command(
 ) -> None:
     """Fill a version of VIEW from the archive while events flow.
 
-    Stop it anywhere and start it again: nothing is lost or counted twice. Begin five minutes after the version was
-    deployed, when the archive has all that came before. At the end entities drawn at random are compared with the offline
-    engine; one that was written to in the last minutes may differ until the archive has it.
+    It may be stopped and restarted at any point: nothing is lost or counted twice. Start it five minutes after the
+    version was deployed, when the archive holds all earlier events. At the end a random sample of entities is
+    compared with the offline engine; an entity written to in the last minutes may differ until the archive has
+    those events.
     """
-    result = fill_view(stage, DEFINITIONS, DEFINITIONS.view(view, version), threads, sample)
+    result = backfill_view(stage, DEFINITIONS, DEFINITIONS.view(view, version), threads, sample)
     if as_json:
         click.echo(json.dumps(result, indent=1))
     else:
@@ -67,10 +68,10 @@ def backfill_command(
         )
 
 
-def fill_view(
+def backfill_view(
     stage: Stage, definitions: Definitions, view: FeatureView, threads: int, sample: int
 ) -> dict[str, Any]:
-    """Fill every item of the version, compare a sample, note that it is done; returns what became of it."""
+    """Partition the archive by item, fill each item, compare a sample, record the end; returns the summary."""
     name = f"{view.name}@{view.version}"
     begun = stage.registry.begin_backfill(name, SystemClock().now_ms())
     filling = Filling(view, begun.started_at, stage.retention)
@@ -78,7 +79,7 @@ def fill_view(
     with tempfile.TemporaryDirectory() as spool, Progress(console=Console(stderr=True)) as progress:
         files = _spread(stage, definitions, view, Path(spool), progress)
         counts = _fill(stage, definitions, filling, files, threads, progress)
-        events = _drawn(files, view, sample)
+        events = _sample_events(files, view, sample)
     tokens = drawn(events, view, sample)
     verified = verify(definitions, view, events, tokens, stage.store(view), SystemClock().now_ms())
     if not counts.failures and not verified.different:
@@ -102,12 +103,12 @@ def _spread(
     task = progress.add_task("reading the archive", total=None)
     tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
     archived = arrivals(read_envelopes(stage.archive(EVENTS_PREFIX)), definitions)
-    living = (
-        Arrival(arrival.taken_at, left)
+    remaining = (
+        Arrival(arrival.taken_at, event)
         for arrival in archived
-        if (left := tombstones.honoured(arrival.event)) is not None
+        if (event := tombstones.honoured(arrival.event)) is not None
     )
-    for number in spread(living, view, folder):
+    for number in spread(remaining, view, folder):
         progress.update(task, completed=number)
     progress.update(task, total=1, completed=1)
     return sorted(folder.iterdir())
@@ -125,22 +126,27 @@ def _fill(
     store, clock = stage.store(filling.view), SystemClock()
 
     def fill_file(path: Path) -> Counts:
-        mine = gathered(path)
-        commits: dict[str, list[Commit]] = {key: logged.of(key) for key in mine}
-        return fill(filling, mine, commits, definitions, store, clock)
+        by_key = gathered(path)
+        commits: dict[str, list[Commit]] = {key: logged.of(key) for key in by_key}
+        return fill(filling, by_key, commits, definitions, store, clock)
 
     counts = Counts()
     task = progress.add_task("filling items", total=PARTITIONS)
     with ThreadPoolExecutor(threads) as pool:
-        for found in pool.map(fill_file, files):
-            counts += found
+        for file_counts in pool.map(fill_file, files):
+            counts += file_counts
             progress.advance(task)
     return counts
 
 
-def _drawn(files: Iterable[Path], view: FeatureView, sample: int) -> list[Event]:
-    """The events, first copies in order of arrival, of as many entities as are compared."""
-    found = [arrival for path in files for mine in gathered(path).values() for arrival in mine]
-    tokens = set(drawn((arrival.event for arrival in found), view, sample))
-    mine = [one for one in found if one.event.entities[view.entity.name] in tokens]
-    return [one.event for one in sorted(mine, key=lambda one: one.taken_at)]
+def _sample_events(files: Iterable[Path], view: FeatureView, sample: int) -> list[Event]:
+    """Events of a random sample of entities: first copies, in order of arrival."""
+    candidates = [
+        arrival
+        for path in files
+        for arrivals_of_key in gathered(path).values()
+        for arrival in arrivals_of_key
+    ]
+    tokens = set(drawn((arrival.event for arrival in candidates), view, sample))
+    sampled = [arrival for arrival in candidates if arrival.event.entities[view.entity.name] in tokens]
+    return [arrival.event for arrival in sorted(sampled, key=lambda arrival: arrival.taken_at)]

@@ -1,4 +1,4 @@
-"""`candor features consistency`: logged decisions against log and archive, as a report, as metrics."""
+"""`candor features consistency`: compare logged decisions with commits and archive; report and metrics."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from rich.table import Table
 from candor.clock import SystemClock
 from candor.edge.telemetry import NAMESPACE
 from candor.store.erasures import Erasures
-from cli.archived_decisions import chosen
-from cli.features.replay_inputs import ERASED, Past, without_erased
+from cli.archived_decisions import select_decisions
+from cli.features.replay_inputs import ERASED, ReplayInputs, without_erased
 from cli.options import common, interval
 from cli.output import one_line, print_json, print_pairs
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
 from history.replay.consistency import Archived, Report, consistency
 from lender import DEFINITIONS
 
 SERVICE = "consistency"
-"""The dimension that tells these metrics from those of functions."""
+"""Value of the dimension `service`, which separates these metrics from those of functions."""
 
 
 @click.command("consistency")
@@ -40,16 +40,16 @@ def consistency_command(
     publish: bool,
     as_json: bool,
 ) -> None:
-    """Compare logged decisions with what the items held, and with all that is known by now.
+    """Compare logged decisions with the items that they read, and with the whole archive.
 
-    As served: every vector is computed again from the versions that were read; any difference is a fault. As of the
-    decision's moment: the offline engine answers from the whole archive; what differs is told by cause. Then how long
-    events took from the bus into the items, which the bus tells to the second.
+    As served: every vector is recomputed from the item versions that were read; any difference is a fault. As of
+    the decision's moment: the offline engine answers from the whole archive; differences are reported by cause.
+    Freshness: the time of events from the bus into the items; the bus stamps whole seconds.
 
-    Exit code 1 if anything was served wrongly or cannot be explained.
+    Exit code 1 if anything was served wrongly or a difference cannot be explained.
     """
-    with Shown() as shown, one_line(ArchiveDamaged):
-        report = _report(stage, shown, since, until, last)
+    with Progress() as progress, one_line(ArchiveDamaged):
+        report = _report(stage, progress, since, until, last)
     if publish:
         cloudwatch: Any = boto3.client("cloudwatch")
         cloudwatch.put_metric_data(Namespace=NAMESPACE, MetricData=list(metrics(report, stage.name)))
@@ -63,14 +63,18 @@ def consistency_command(
         )
 
 
-def _report(stage: Stage, shown: Shown, since: int | None, until: int | None, last: int | None) -> Report:
+def _report(
+    stage: Stage, progress: Progress, since: int | None, until: int | None, last: int | None
+) -> Report:
     tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
-    decisions, erased = without_erased(chosen(stage, shown, since=since, until=until, last=last), tombstones)
-    past = Past(stage, decisions, shown)
-    shown.told("comparing", 0, len(decisions))
+    decisions, erased = without_erased(
+        select_decisions(stage, progress, since=since, until=until, last=last), tombstones
+    )
+    past = ReplayInputs(stage, decisions, progress)
+    progress.update("comparing", 0, len(decisions))
     archived = Archived(DEFINITIONS, past.log, past.items, stage.retention, SystemClock().now_ms())
     report = consistency(decisions, archived, tombstones.erased_at, since)
-    shown.told("comparing", len(decisions), len(decisions))
+    progress.update("comparing", len(decisions), len(decisions))
     if erased:
         report.decisions += erased
         report.not_replayable[ERASED] += erased
@@ -78,37 +82,37 @@ def _report(stage: Stage, shown: Shown, since: int | None, until: int | None, la
 
 
 def metrics(report: Report, stage: str) -> Iterator[dict[str, Any]]:
-    """The report as CloudWatch's metric data."""
+    """CloudWatch metric data of the report."""
     dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
     for name, value in (
         ("AsServedMismatches", len(report.mismatches)),
         ("UnexplainedDifferences", report.unexplained_features),
     ):
         yield {"MetricName": name, "Dimensions": dimensions, "Value": value, "Unit": "Count"}
-    for view, found in report.freshness.items():
+    for view, freshness in report.freshness.items():
         yield {
             "MetricName": "FreshnessP99",
             "Dimensions": [*dimensions, {"Name": "view", "Value": view}],
-            "Value": found.p99,
+            "Value": freshness.p99,
             "Unit": "Milliseconds",
         }
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     print_pairs(
-        {name: found[name] for name in ("decisions", "as_served_mismatches", "compared", "features")}
-        | {f"not replayable: {reason}": count for reason, count in found["not_replayable"].items()}
+        {name: summary[name] for name in ("decisions", "as_served_mismatches", "compared", "features")}
+        | {f"not replayable: {reason}": count for reason, count in summary["not_replayable"].items()}
     )
     console = Console()
     causes = Table("differs because of", "features", "%", "decisions", "%")
-    for cause, tally in found["causes"].items():
+    for cause, tally in summary["causes"].items():
         causes.add_row(cause, *(str(value) for value in tally.values()))
-    if found["causes"]:
+    if summary["causes"]:
         console.print(causes)
     fresh = Table("view", "events", "p50 ms", "p99 ms", title="from the bus into the item")
-    for view, row in found["freshness_ms"].items():
+    for view, row in summary["freshness_ms"].items():
         fresh.add_row(view, *(str(value) for value in row.values()))
     console.print(fresh)
     for name in ("mismatching", "unexplained"):
-        for one in found[name]:
-            console.print(name, one)
+        for decision in summary[name]:
+            console.print(name, decision)

@@ -1,4 +1,4 @@
-"""`candor features erase`: a person removed from views, archive and training data, and what is kept told."""
+"""`candor features erase`: erase a person from views, archive and training data, and report what is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.errors import DefinitionError
 from cli.options import common, token_of
 from cli.output import one_line, print_json
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
 from history.erasure.job import Erasing, Places, Survey
@@ -25,12 +25,14 @@ from lender import DEFINITIONS
 
 
 @click.command("erase")
-@click.option("--entity", required=True, help="kind:token, as customer:cus_1; customer:- asks for the token.")
+@click.option(
+    "--entity", required=True, help="kind:token, as customer:cus_1; customer:- prompts for the token."
+)
 @click.option("--reason", default="", help="Kept with the tombstone; no personal data, please.")
 @click.option("--dry-run", is_flag=True, help="Count, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--again", is_flag=True, help="Erase what came after an earlier erasure, too.")
-@click.option("--scan", is_flag=True, help="Read the feature tables whole, for items that no log names.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--again", is_flag=True, help="Also erase what arrived after an earlier erasure.")
+@click.option("--scan", is_flag=True, help="Scan the feature tables, for items that no log names.")
 @common
 def erase_command(
     entity: str,
@@ -43,24 +45,24 @@ def erase_command(
     scan: bool,
     as_json: bool,
 ) -> None:
-    """Remove a person from every view, the archive and the training data, for good.
+    """Remove a person permanently from every view, the archive and the training data.
 
-    Decisions are kept until they expire: the law wants them shown. Stop it anywhere and start it again. Run it once more
-    when the report says so: copies that were in a queue may have reached the archive meanwhile.
+    Decisions are kept until they expire, as the law requires. It may be stopped and restarted at any point. Run it
+    again when the report says so: queued copies may have reached the archive meanwhile.
     """
     person = _person(entity)
     erasing = _erasing(person, stage)
-    with one_line(ArchiveDamaged), Shown() as shown:
-        survey = erasing.survey(shown.told, again=again, scan=scan)
+    with one_line(ArchiveDamaged), Progress() as progress:
+        survey = erasing.survey(progress.update, again=again, scan=scan)
     if dry_run:
-        _print(_surveyed(survey), as_json=as_json)
+        _print(_survey_json(survey), as_json=as_json)
         return
     if not survey.nothing_left and survey.named:
         _refuse_while_training(stage)
         if not yes:
             _ask(survey, person.kind, as_json=as_json)
-    with one_line(ArchiveDamaged, Vanished), Shown() as shown:
-        report = erasing.erase(survey, reason, shown.told)
+    with one_line(ArchiveDamaged, Vanished), Progress() as progress:
+        report = erasing.erase(survey, reason, progress.update)
     _print(asdict(report), as_json=as_json)
 
 
@@ -84,7 +86,7 @@ def _erasing(person: Person, stage: Stage) -> Erasing:
 
 
 def _refuse_while_training(stage: Stage) -> None:
-    """A retraining under way has read the archive: its data set would bring the person back."""
+    """Raise ClickException while a retraining runs: its data set would contain the person again."""
     machine = stage.output("RetrainStateMachineArn")
     running = boto3.client("stepfunctions").list_executions(
         stateMachineArn=machine, statusFilter="RUNNING", maxResults=1
@@ -97,31 +99,31 @@ def _refuse_while_training(stage: Stage) -> None:
 
 def _ask(survey: Survey, kind: str, *, as_json: bool) -> None:
     if not as_json:
-        _print(_surveyed(survey), as_json=False)
+        _print(_survey_json(survey), as_json=False)
     click.confirm(f"Erase this {kind} for good?", abort=True, err=True)
 
 
-def _surveyed(survey: Survey) -> dict[str, Any]:
+def _survey_json(survey: Survey) -> dict[str, Any]:
     return {"found_now": not survey.nothing_left, "places": survey.places}
 
 
-def _print(found: Mapping[str, Any], *, as_json: bool) -> None:
+def _print(report: Mapping[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print_json(found)
+        print_json(report)
         return
     table = Table("where", "found", "rewritten", "deleted", "kept")
-    for place in found["places"]:
+    for place in report["places"]:
         numbers = (str(place[name]) for name in ("found", "rewritten", "deleted", "kept"))
         table.add_row(place["name"], *numbers)
     console = Console()
     console.print(table)
-    for place in found["places"]:
+    for place in report["places"]:
         if notes := "; ".join(_notes(place)):
             console.print(f"{place['name']}: {notes}")
-    if not found["found_now"]:
+    if not report["found_now"]:
         console.print("Nothing is left to erase.")
-    if "again_after" in found:
-        erased_at, again = format_rfc3339(found["erased_at"]), format_rfc3339(found["again_after"])
+    if "again_after" in report:
+        erased_at, again = format_rfc3339(report["erased_at"]), format_rfc3339(report["again_after"])
         console.print(f"Erased: all before {erased_at}. Run it once more after {again}.")
 
 

@@ -1,4 +1,4 @@
-"""`candor features flip`: a view served in another version."""
+"""`candor features flip`: switch a view's serving version."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from lender import DEFINITIONS
 @click.command("flip")
 @click.argument("view")
 @click.option("--to", "version", required=True, help="The version, as `candor features serving` prints it.")
-@click.option("--by", default=getpass.getuser, help="Who says so; kept with the flip. Default: your user.")
+@click.option("--by", default=getpass.getuser, help="Your name, kept with the flip. Default: your user.")
 @common
 def flip_command(view: str, version: str, by: str, stage: Stage, *, as_json: bool) -> None:
-    """Serve VIEW in another version that is kept: one write, from the next request on.
+    """Serve another kept version of VIEW: one write, in effect from the next request.
 
-    The features of both versions have the same names, for the model must not notice. The versions must be in the code
-    that is deployed, and the new one filled: an empty one would tell that nothing ever happened.
+    Both versions must have the same feature names, since the model does not change. The new version must be in the
+    deployed code and backfilled: an empty one would answer that nothing ever happened.
     """
-    declared = next((one.version for one in DEFINITIONS.views if one.name == view), None)
+    declared = next(
+        (declaration.version for declaration in DEFINITIONS.views if declaration.name == view), None
+    )
     if declared is None:
         raise DefinitionError(f'no view is named "{view}"; there are {", ".join(_names())}')
     DEFINITIONS.serving({view: version})  # refuses what cannot serve
     registry = stage.registry
-    wanted = None if version == declared else version
-    print_versions(registry.flip(view, wanted, by=by, at=SystemClock().now_ms()), as_json=as_json)
+    override = None if version == declared else version
+    print_versions(registry.flip(view, override, by=by, at=SystemClock().now_ms()), as_json=as_json)
 
 
 def _names() -> list[str]:

@@ -18,7 +18,7 @@ from cli.features.show import show_command
 
 @click.group()
 def features() -> None:
-    """Feature views: which versions serve, what they hold, and whether that is right."""
+    """Feature views: serving versions, stored items, and checks of both."""
 
 
 for command in (

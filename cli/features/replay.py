@@ -1,4 +1,4 @@
-"""`candor features replay`: decisions' vectors again, bit for bit, from the archive and the log of commits."""
+"""`candor features replay`: recompute decisions' vectors bit for bit from the archive and the log of commits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from rich.table import Table
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector
 from candor.store.erasures import Erasures
-from cli.archived_decisions import chosen
-from cli.features.replay_inputs import ERASED, Past, without_erased
+from cli.archived_decisions import select_decisions
+from cli.features.replay_inputs import ERASED, ReplayInputs, without_erased
 from cli.options import common, interval
 from cli.output import one_line, print_json, print_pairs
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
 from history.replay.as_served import Kept, Replayed
 from lender import DEFINITIONS
 
 NAMED = 20
-"""So many decisions that differ are named."""
+"""Most differing decisions that are named."""
 
 
 @click.command("replay")
@@ -41,30 +41,30 @@ def replay_command(
     *,
     as_json: bool,
 ) -> None:
-    """Compute decisions' vectors again from the archive, and compare them with what was served, bit for bit.
+    """Recompute decisions' feature vectors from the archive, and compare them bit for bit with the served ones.
 
-    Without DECISION_ID all decisions of the archive are taken, or those that the options choose. With one, every feature is
-    printed as it was served and as it is now. A decision reaches the archive within minutes.
+    Without DECISION_ID all archived decisions are replayed, or those that the options select. With DECISION_ID
+    every feature is printed as served and as replayed. A decision reaches the archive within minutes.
 
     Exit code 1 if anything differs.
     """
-    with Shown() as shown, one_line(ArchiveDamaged):
-        decisions = chosen(stage, shown, decision_ids, since, until, last)
+    with Progress() as progress, one_line(ArchiveDamaged):
+        decisions = select_decisions(stage, progress, decision_ids, since, until, last)
         living, erased = without_erased(decisions, Erasures(stage.output("RegistryTableName")).tombstones())
-        past = Past(stage, living, shown)
-        found = shown.each("replaying", past.replayed(), len(living))
-        told = Told(decision_ids)
-        told.take_in(found, erased)
+        inputs = ReplayInputs(stage, living, progress)
+        replayed = progress.each("replaying", inputs.replayed(), len(living))
+        report = ReplayReport(decision_ids)
+        report.add(replayed, erased)
     if as_json:
-        print_json(told.as_json())
+        print_json(report.as_json())
     else:
-        told.print()
-    if told.different:
-        raise click.ClickException(f"{len(told.different)} decisions differ from what was served")
+        report.print()
+    if report.different:
+        raise click.ClickException(f"{len(report.different)} decisions differ from what was served")
 
 
-class Told:
-    """What became of the replay; of the decisions that were asked for by name, all of it."""
+class ReplayReport:
+    """Report of a replay, with every feature of the decisions given by id."""
 
     def __init__(self, named: Collection[str]) -> None:
         self._named = named
@@ -73,17 +73,17 @@ class Told:
         self.reasons: Counter[str] = Counter()
         self._details: list[Replayed] = []
 
-    def take_in(self, found: Iterable[Replayed], erased: int) -> None:
-        """Count them."""
-        for one in found:
-            if one.reason:
-                self.reasons[one.reason] += 1
-            elif one.differences:
-                self.different.append(one)
+    def add(self, replays: Iterable[Replayed], erased: int) -> None:
+        """Add results, and the number of decisions left out as erased."""
+        for replayed in replays:
+            if replayed.reason:
+                self.reasons[replayed.reason] += 1
+            elif replayed.differences:
+                self.different.append(replayed)
             else:
                 self.exact += 1
-            if one.decision.id in self._named:
-                self._details.append(one)
+            if replayed.decision.id in self._named:
+                self._details.append(replayed)
         if erased:
             self.reasons[ERASED] += erased
 
@@ -97,42 +97,49 @@ class Told:
             **self._summary(),
             "not_replayable": dict(self.reasons),
             "differing": [
-                {"id": one.decision.id, "differences": [each._asdict() for each in one.differences]}
-                for one in self.different[:NAMED]
+                {
+                    "id": replayed.decision.id,
+                    "differences": [difference._asdict() for difference in replayed.differences],
+                }
+                for replayed in self.different[:NAMED]
             ],
-            "named": [_detail(one) for one in self._details],
+            "named": [_detail_json(replayed) for replayed in self._details],
         }
 
     def print(self) -> None:
-        """The same as tables."""
+        """Print the report as tables."""
         reasons = {f"not replayable: {reason}": count for reason, count in self.reasons.items()}
         print_pairs(self._summary() | reasons)
-        for one in self._details:
-            _print_detail(one)
-        for one in self.different[:NAMED]:
-            if one.decision.id not in self._named:
-                print_pairs({one.decision.id: ", ".join(each.name for each in one.differences)})
+        for replayed in self._details:
+            _print_detail(replayed)
+        for replayed in self.different[:NAMED]:
+            if replayed.decision.id not in self._named:
+                print_pairs(
+                    {replayed.decision.id: ", ".join(difference.name for difference in replayed.differences)}
+                )
 
 
-def _detail(one: Replayed) -> dict[str, Any]:
-    decision = one.decision
-    rows = _rows(decision.vector, one.vector, Kept(DEFINITIONS).served_by(decision))
+def _detail_json(replayed: Replayed) -> dict[str, Any]:
+    decision = replayed.decision
+    rows = _rows(decision.vector, replayed.vector, Kept(DEFINITIONS).served_by(decision))
     return {
         "id": decision.id,
         "q": decision.q,
-        "reason": one.reason,
+        "reason": replayed.reason,
         "features": [
             {"name": name, "served": _plain(served), "replayed": _plain(now)} for name, served, now in rows
         ],
     }
 
 
-def _print_detail(one: Replayed) -> None:
-    table = Table("feature", "served", "replayed", "", title=one.decision.id)
-    rows = _rows(one.decision.vector, one.vector, Kept(DEFINITIONS).served_by(one.decision))
+def _print_detail(replayed: Replayed) -> None:
+    table = Table("feature", "served", "replayed", "", title=replayed.decision.id)
+    rows = _rows(replayed.decision.vector, replayed.vector, Kept(DEFINITIONS).served_by(replayed.decision))
     for name, served, now in rows:
-        same = one.vector is None or served.hex() == now.hex()
-        table.add_row(name, f"{served:.12g}", f"{now:.12g}" if one.vector else "-", "" if same else "differs")
+        same = replayed.vector is None or served.hex() == now.hex()
+        table.add_row(
+            name, f"{served:.12g}", f"{now:.12g}" if replayed.vector else "-", "" if same else "differs"
+        )
     Console().print(table)
 
 

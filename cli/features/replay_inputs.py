@@ -1,4 +1,4 @@
-"""Inputs of a replay: decisions without those of erased persons, and what the archive has of their items."""
+"""Inputs of a replay: decisions of persons not erased, and the archived commits and items behind them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from candor.decision import Decision
 from candor.store.erasures import Tombstones
-from cli.progress import Shown
+from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.commits import COMMITS_PREFIX, CommitLog, read_log
 from history.archive.events import EVENTS_PREFIX, arrivals, read_envelopes
@@ -18,8 +18,8 @@ ERASED = "a person in it was erased since"
 
 
 def without_erased(decisions: Sequence[Decision], tombstones: Tombstones) -> tuple[list[Decision], int]:
-    """The decisions that can be shown again, and how many cannot: a person they name was erased since."""
-    living = [one for one in decisions if not tombstones.touch(_entities(one), one.q)]
+    """Decisions that can be replayed, and the number of those that name a person erased since."""
+    living = [decision for decision in decisions if not tombstones.touch(_entities(decision), decision.q)]
     return living, len(decisions) - len(living)
 
 
@@ -29,15 +29,15 @@ def _entities(decision: Decision) -> dict[str, str]:
     return {name: token for name, token in named.items() if token is not None}
 
 
-class Past:
-    """What the archive tells of the items that decisions asked for, and of no others."""
+class ReplayInputs:
+    """Commits and items of the archive that these decisions read, and no others."""
 
-    def __init__(self, stage: Stage, decisions: Sequence[Decision], shown: Shown) -> None:
+    def __init__(self, stage: Stage, decisions: Sequence[Decision], progress: Progress) -> None:
         self.decisions = decisions
         self.kept = Kept(DEFINITIONS)
         keys = keys_of(decisions, self.kept)
         self.log: CommitLog = read_log(stage.archive(COMMITS_PREFIX), keys)
-        envelopes = shown.each("reading events", read_envelopes(stage.archive(EVENTS_PREFIX)))
+        envelopes = progress.each("reading events", read_envelopes(stage.archive(EVENTS_PREFIX)))
         self.items: Items = items_of(arrivals(envelopes, DEFINITIONS, ever=True), DEFINITIONS, keys)
 
     def replayed(self) -> Iterator[Replayed]:

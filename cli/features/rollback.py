@@ -1,4 +1,4 @@
-"""`candor features rollback`: the latest flip taken back."""
+"""`candor features rollback`: undo the latest flip."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from cli.stage import Stage
 @click.argument("view")
 @common
 def rollback_command(view: str, stage: Stage, *, as_json: bool) -> None:
-    """Take the latest flip of VIEW back: one write, from the next request on."""
+    """Undo the latest flip of VIEW: one write, in effect from the next request."""
     print_versions(stage.registry.roll_back(view), as_json=as_json)

@@ -1,4 +1,4 @@
-"""`candor features serving`: every version that is kept, and which of them serves."""
+"""`candor features serving`: the kept versions of every view, and the one that serves."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from cli.stage import Stage
 @click.command("serving")
 @common
 def serving_command(stage: Stage, *, as_json: bool) -> None:
-    """Print every view that is kept, its versions, and which of them serves."""
+    """Print the kept versions of every view, and which one serves."""
     print_versions(stage.registry.pointer(), as_json=as_json)

@@ -1,4 +1,4 @@
-"""`candor features show`: what the online store holds of one entity, and what it answers."""
+"""`candor features show`: an entity's stored items and feature values."""
 
 from __future__ import annotations
 
@@ -26,38 +26,38 @@ NS_PER_MS = 1_000_000
 @click.command("show")
 @click.argument("view")
 @click.argument("entity")
-@click.option("--at", type=Moment(), help="The moment of the values: RFC 3339, or 24h ago. Default: now.")
-@click.option("--version", help="Another version than the one that serves.")
+@click.option("--at", type=Moment(), help="Moment of the values: RFC 3339, or 24h ago. Default: now.")
+@click.option("--version", help="Version of the view. Default: the one that serves.")
 @common
 def show_command(
     view: str, entity: str, at: int | None, version: str | None, stage: Stage, *, as_json: bool
 ) -> None:
-    """Print what VIEW holds of ENTITY, a token (- asks for it), and its features at a moment.
+    """Print the items of ENTITY, a token (- prompts for it), in VIEW, and its features at a moment.
 
-    A moment before the newest events, beyond the newest 32 that are kept as they came, cannot be answered exactly: the state
-    then is `unavailable`, and `candor features as-of` answers it from the archive.
+    The newest 32 events are kept raw. A moment before those cannot be answered exactly: the state is then
+    `unavailable`, and `candor features as-of` answers from the archive.
     """
-    chosen = serving_version(stage, view, version)
+    served = serving_version(stage, view, version)
     q = SystemClock().now_ms() if at is None else at
-    reads = stage.store(chosen).load(chosen.item_keys(token_of(entity))).values()
-    found = told(chosen, list(reads), q)
+    reads = stage.store(served).load(served.item_keys(token_of(entity))).values()
+    summary = to_json(served, list(reads), q)
     if as_json:
-        print_json(found)
+        print_json(summary)
     else:
-        _print(found)
+        _print(summary)
 
 
-def told(view: FeatureView, reads: Iterable[Read], q: int) -> dict[str, Any]:
-    """JSON form of an entity's items and what they answer at `q` (ms); a missing value is null."""
-    found = list(reads)
-    state, values = view_values(view, found, q)
+def to_json(view: FeatureView, reads: Iterable[Read], q: int) -> dict[str, Any]:
+    """JSON form of an entity's items and its feature values at `q` (ms UTC); a missing value is null."""
+    read_items = list(reads)
+    state, values = view_values(view, read_items, q)
     names = [feature.name for feature in view.features]
     return {
         "view": view.name,
         "version": view.version,
         "at": format_rfc3339(q),
         "state": state,
-        "items": [_item(view, read) for read in found],
+        "items": [_item(view, read) for read in read_items],
         "features": {
             name: None if math.isnan(value) else value for name, value in zip(names, values, strict=True)
         },
@@ -94,15 +94,15 @@ def _content(state: ViewState) -> dict[str, Any]:
     }
 
 
-def _print(found: Mapping[str, Any]) -> None:
+def _print(summary: Mapping[str, Any]) -> None:
     console = Console()
-    console.print(f"{found['view']}@{found['version']} at {found['at']}: {found['state']}")
-    for item in found["items"]:
+    console.print(f"{summary['view']}@{summary['version']} at {summary['at']}: {summary['state']}")
+    for item in summary["items"]:
         table = Table(show_header=False)
         for name, value in item.items():
             table.add_row(name.replace("_", " "), str(value))
         console.print(table)
     table = Table("feature", "value")
-    for name, value in found["features"].items():
+    for name, value in summary["features"].items():
         table.add_row(name, "missing" if value is None else f"{value:.12g}")
     console.print(table)

@@ -1,4 +1,4 @@
-"""Versions of views: the one that serves, and all that are kept as a table."""
+"""Versions of views: the serving version, and the table of kept versions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lender import DEFINITIONS
 
 
 def serving_version(stage: Stage, name: str, version: str | None) -> FeatureView:
-    """The version that was asked for, or the one that serves."""
+    """The requested version of a view; the one that serves if `version` is None."""
     declared, *_ = views_named(DEFINITIONS, name)
     serving = stage.registry.pointer().views.get(name, declared.version)
     return DEFINITIONS.view(name, version or serving)

@@ -1,4 +1,4 @@
-"""`candor models approve`: what somebody else proposed is done."""
+"""`candor models approve`: approve another person's proposal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cli.stage import Stage
 @actor_options
 @common
 def approve_command(bundle: str, by: str, why: str, stage: Stage, *, as_json: bool) -> None:
-    """Do what somebody else proposed of BUNDLE: a promotion, or a challenge.
+    """Approve another person's proposal for BUNDLE: a promotion or a challenge.
 
-    You must be another person than who proposed it, by name and by AWS identity.
+    Your name and your AWS identity must both differ from the proposer's.
     """
     sha = bundle_with_file(stage, bundle)
     print_pointer(stage.registry.approve(sha, actor(stage, by, why)), as_json=as_json)

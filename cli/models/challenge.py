@@ -1,4 +1,4 @@
-"""`candor models challenge`: a bundle decides for a share of the customers."""
+"""`candor models challenge`: let a bundle decide for a share of the customers."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def challenge_command(
     end: bool,
     as_json: bool,
 ) -> None:
-    """Let BUNDLE decide for a share of the customers, from the next request on: one write.
+    """Let BUNDLE decide for a share of the customers: one write, in effect from the next request.
 
-    Each customer stays on one side; a larger share keeps those who were in. Every record names the
-    bundle that decided and how probable that was.
+    Each customer stays with one bundle; a larger share keeps the customers of the smaller one. Every record names
+    the deciding bundle and its propensity.
     """
     if end == bool(bundle) or bool(bundle) != ((share is not None) != grow):
         raise click.UsageError("give BUNDLE and --share, or BUNDLE and --next, or --end alone")
@@ -42,23 +42,26 @@ def challenge_command(
         )
         return
     sha = bundle_with_file(stage, bundle)
-    asked = share if share is not None else next_share(stage, sha)
-    word = actor(stage, by, why)
+    new_share = share if share is not None else next_share(stage, sha)
+    proposer = actor(stage, by, why)
     if stage.output("PromotionApproval") == TWO_PERSONS:
-        proposal = Proposal(CHALLENGER, word.by, word.at, word.why, word.identity, asked)
+        proposal = Proposal(CHALLENGER, proposer.by, proposer.at, proposer.why, proposer.identity, new_share)
         propose(stage, sha, proposal, as_json=as_json)
         return
-    print_pointer(stage.registry.challenge(sha, asked, by=word.by, at=word.at, why=word.why), as_json=as_json)
+    print_pointer(
+        stage.registry.challenge(sha, new_share, by=proposer.by, at=proposer.at, why=proposer.why),
+        as_json=as_json,
+    )
 
 
 def next_share(stage: Stage, sha: str) -> float:
-    """The next larger share of the stage's canary steps; the first for one that does not challenge yet."""
+    """Next larger share of the stage's canary steps; the first for a bundle that is not the challenger."""
     steps = [float(step) for step in stage.output("CanaryShares").split(",") if step]
     challenger = stage.registry.pointer().challenger
-    present = challenger.share if challenger and challenger.bundle == sha else 0.0
-    found = next((step for step in steps if step > present), None)
-    if found is None:
+    current = challenger.share if challenger and challenger.bundle == sha else 0.0
+    next_step = next((step for step in steps if step > current), None)
+    if next_step is None:
         raise click.ClickException(
-            f"no step of the canary is above {present:.1%}: promote it, or give --share"
+            f"no step of the canary is above {current:.1%}: promote it, or give --share"
         )
-    return found
+    return next_step

@@ -1,4 +1,4 @@
-"""What the commands that move the pointer share: who says so, proposals, what decides now."""
+"""Actor, proposal and output of the commands that move the pointer."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.registry.artifacts import require_bundle, s3_client
 from candor.registry.lifecycle import Proposal, Word
 from candor.registry.pointer import Pointer
-from cli.bundles import named_bundle
+from cli.bundles import resolve_bundle
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 TWO_PERSONS: Final = "second_person"
-"""How a stage says that somebody else must approve."""
+"""Value of the output `PromotionApproval` of a stage that requires a second person's approval."""
 
 
 def actor_options(command: F) -> F:
-    """Options that say by whose word something moves, and why."""
-    by = click.option("--by", default=getpass.getuser, help="Who says so; kept with it. Default: your user.")
-    return by(click.option("--why", default="", help="Why; kept in the audit.")(command))
+    """Add the options of the audit: actor and reason."""
+    by = click.option("--by", default=getpass.getuser, help="Your name for the audit. Default: your user.")
+    return by(click.option("--why", default="", help="Reason for the audit.")(command))
 
 
 def bundle_with_file(stage: Stage, bundle: str) -> str:
-    """The whole name of a bundle whose file is there."""
-    sha = named_bundle(stage, bundle)
+    """Full name of a bundle whose file exists. Raises BundleRefused."""
+    sha = resolve_bundle(stage, bundle)
     require_bundle(s3_client(), stage.output("BundlesBucketName"), sha)
     return sha
 
 
 def actor(stage: Stage, by: str, why: str) -> Word:
-    """AWS is asked who it is only where that matters."""
-    asked = stage.output("PromotionApproval") == TWO_PERSONS
-    return Word(by, SystemClock().now_ms(), why, stage.identity() if asked else "")
+    """Actor with reason and moment; its AWS identity only where a second person must approve."""
+    second_person = stage.output("PromotionApproval") == TWO_PERSONS
+    return Word(by, SystemClock().now_ms(), why, stage.identity() if second_person else "")
 
 
 def propose(stage: Stage, sha: str, proposal: Proposal, *, as_json: bool) -> None:
     stage.registry.propose(sha, proposal)
-    told = {"bundle": sha, "proposed_as": proposal.to, "share": proposal.share, "by": proposal.by}
+    summary = {"bundle": sha, "proposed_as": proposal.to, "share": proposal.share, "by": proposal.by}
     if as_json:
-        print_json(told)
+        print_json(summary)
     else:
         click.echo(
             f"proposed: nothing has moved yet. Another person approves with `candor models approve {sha[:12]}`"
@@ -53,11 +53,11 @@ def propose(stage: Stage, sha: str, proposal: Proposal, *, as_json: bool) -> Non
 
 
 def print_pointer(pointer: Pointer, *, as_json: bool) -> None:
-    found = told(pointer)
+    summary = pointer_json(pointer)
     if as_json:
-        print_json(found)
+        print_json(summary)
     else:
-        challenger = found["challenger"]
+        challenger = summary["challenger"]
         print_pairs(
             {
                 "champion": pointer.bundle or "none",
@@ -69,12 +69,17 @@ def print_pointer(pointer: Pointer, *, as_json: bool) -> None:
         )
 
 
-def told(pointer: Pointer) -> dict[str, Any]:
-    """JSON form of who decides and who looks on."""
-    one = pointer.challenger
+def pointer_json(pointer: Pointer) -> dict[str, Any]:
+    """JSON form of champion, challenger and shadows."""
+    challenger = pointer.challenger
     return {
         "champion": pointer.bundle,
-        "challenger": one
-        and {"bundle": one.bundle, "share": one.share, "since": format_rfc3339(one.at), "by": one.by},
+        "challenger": challenger
+        and {
+            "bundle": challenger.bundle,
+            "share": challenger.share,
+            "since": format_rfc3339(challenger.at),
+            "by": challenger.by,
+        },
         "shadows": list(pointer.shadows),
     }

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from cli.bundles import SHORT, named_bundle
+from cli.bundles import SHORT, resolve_bundle
 from cli.models.evaluations import evaluation_file
 from cli.options import common
 from cli.output import print_json
@@ -27,7 +27,7 @@ COMPARED: Final = (
     "parity.mismatches",
     "fairness.air",
 )
-"""Figures of two evaluations that stand side by side; of groups the lowest adverse impact ratio."""
+"""Figures that are compared; `fairness.air` is the lowest adverse impact ratio of all groups."""
 
 
 @click.command("compare")
@@ -37,33 +37,35 @@ COMPARED: Final = (
 def compare_command(bundle: str, other: str | None, stage: Stage, *, as_json: bool) -> None:
     """Print the evaluations of BUNDLE and OTHER side by side. Default for OTHER: the champion.
 
-    Each was measured on its own run's late part: the confidence interval of a difference on the same
-    rows is in the evaluation of the newer one.
+    Each was measured on the late part of its own run; the newer evaluation has the confidence interval of a
+    difference on the same rows.
     """
-    pair = [named_bundle(stage, bundle), named_bundle(stage, other) if other else _champion(stage)]
+    pair = [resolve_bundle(stage, bundle), resolve_bundle(stage, other) if other else _champion(stage)]
     rows = compared(*(evaluation_of(stage, sha) for sha in pair))
     if as_json:
         print_json({"bundles": pair, "figures": rows})
         return
     table = Table("", *(sha[:SHORT] for sha in pair), "difference")
-    for name, (one, two, difference) in rows.items():
-        table.add_row(name, _number(one), _number(two), "" if difference is None else f"{difference:+.6g}")
+    for name, (first, second, difference) in rows.items():
+        table.add_row(
+            name, _number(first), _number(second), "" if difference is None else f"{difference:+.6g}"
+        )
     Console().print(table)
 
 
 def evaluation_of(stage: Stage, sha: str) -> dict[str, Any]:
-    """A bundle's evaluation, as it was kept when it was registered. Raises ClickException."""
-    found: dict[str, Any] = json.loads(evaluation_file(stage, sha, "evaluation.json"))
-    return found
+    """Evaluation of a bundle, as stored at its registration. Raises ClickException."""
+    evaluation: dict[str, Any] = json.loads(evaluation_file(stage, sha, "evaluation.json"))
+    return evaluation
 
 
 def compared(
-    one: Mapping[str, Any], two: Mapping[str, Any]
+    first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> dict[str, tuple[float | None, float | None, float | None]]:
-    """Each figure of both, and the first less the second; None for what one of them does not tell."""
+    """Figures of both evaluations and their difference (first less second); None where one lacks the figure."""
     rows = {}
     for path in COMPARED:
-        pair = _figure(one, path), _figure(two, path)
+        pair = _figure(first, path), _figure(second, path)
         difference = None if pair[0] is None or pair[1] is None else pair[0] - pair[1]
         if pair != (None, None):
             rows[path] = (*pair, difference)
@@ -75,8 +77,8 @@ def _figure(evaluation: Mapping[str, Any], path: str) -> float | None:
     section = evaluation.get(part) or {}
     if path == "fairness.air":
         return min((group["air"] for group in section.get("groups", ())), default=None)
-    found = section.get(name)
-    return None if found is None else float(found)
+    value = section.get(name)
+    return None if value is None else float(value)
 
 
 def _champion(stage: Stage) -> str:

@@ -1,4 +1,4 @@
-"""Files of a bundle's evaluation."""
+"""Evaluation files of a bundle."""
 
 from __future__ import annotations
 

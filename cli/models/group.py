@@ -19,7 +19,7 @@ from cli.models.show import show_command
 
 @click.group()
 def models() -> None:
-    """Models: what there is, who decides, who decides beside it, and how it came to that."""
+    """Models: bundles, champion, challenger, shadows, and their history."""
 
 
 for command in (

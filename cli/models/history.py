@@ -1,4 +1,4 @@
-"""`candor models history`: every step of bundles' lives."""
+"""`candor models history`: transitions of one bundle or of all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from candor.clock import format_rfc3339
 from candor.registry.lifecycle import Transition
-from cli.bundles import SHORT, named_bundle
+from cli.bundles import SHORT, resolve_bundle
 from cli.options import common
 from cli.output import print_json
 from cli.stage import Stage
@@ -20,28 +20,35 @@ from cli.stage import Stage
 @click.argument("bundle", required=False)
 @common
 def history_command(bundle: str | None, stage: Stage, *, as_json: bool) -> None:
-    """Print every step of BUNDLE's life, or of every bundle's: when, from what to what, by whom and why."""
+    """Print the transitions of BUNDLE, or of all bundles: time, states, actor and reason."""
     registry = stage.registry
-    shas = [named_bundle(stage, bundle)] if bundle else [one.bundle for one in registry.registrations()]
-    lines = sorted((line for sha in shas for line in registry.history(sha)), key=lambda line: line.at)
-    found = [_step(line) for line in lines]
+    shas = (
+        [resolve_bundle(stage, bundle)]
+        if bundle
+        else [registration.bundle for registration in registry.registrations()]
+    )
+    transitions = sorted(
+        (transition for sha in shas for transition in registry.history(sha)),
+        key=lambda transition: transition.at,
+    )
+    steps = [_step(transition) for transition in transitions]
     if as_json:
-        print_json({"steps": found})
+        print_json({"steps": steps})
         return
     table = Table("at", "bundle", "from", "to", "by", "why")
-    for one in found:
-        before = one["from"] or "-"
-        table.add_row(one["at"], one["bundle"][:SHORT], before, one["to"], one["by"], one["why"])
+    for step in steps:
+        before = step["from"] or "-"
+        table.add_row(step["at"], step["bundle"][:SHORT], before, step["to"], step["by"], step["why"])
     Console().print(table)
 
 
-def _step(line: Transition) -> dict[str, Any]:
+def _step(transition: Transition) -> dict[str, Any]:
     return {
-        "at": format_rfc3339(line.at),
-        "bundle": line.bundle,
-        "from": line.before,
-        "to": line.after,
-        "by": line.by,
-        "why": line.why,
-        "identity": line.identity or None,
+        "at": format_rfc3339(transition.at),
+        "bundle": transition.bundle,
+        "from": transition.before,
+        "to": transition.after,
+        "by": transition.by,
+        "why": transition.why,
+        "identity": transition.identity or None,
     }

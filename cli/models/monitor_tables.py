@@ -1,4 +1,4 @@
-"""A monitoring report as tables in the terminal."""
+"""Tables of a monitoring report."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from training.monitoring.monitor import Monitoring
 from training.monitoring.signals import LIMITS, Signal
 
 FEATURES_SHOWN: Final = 15
-"""So many features are printed, the most shifted ones; JSON and the page have all."""
+"""Features that are printed, the most shifted first; JSON and the page have all."""
 
 
-def print_report(found: Monitoring, watched: list[Signal]) -> None:
-    """All of it, as short as it can be."""
+def print_report(report: Monitoring, watched: list[Signal]) -> None:
+    """Print the report as tables."""
     console = Console()
     print_pairs(
-        {"run": found.run, "bundle": found.bundle[:12], "snapshot": f"{found.snapshot['rows']} checkouts"}
-        | {name: format_rfc3339(getattr(found, name)) for name in ("since", "until", "observed_until")}
-        | {name: _plain(found.population[name]) for name in found.population if name != "states"}
+        {"run": report.run, "bundle": report.bundle[:12], "snapshot": f"{report.snapshot['rows']} checkouts"}
+        | {name: format_rfc3339(getattr(report, name)) for name in ("since", "until", "observed_until")}
+        | {name: _plain(report.population[name]) for name in report.population if name != "states"}
     )
     console.print(_watched(watched))
-    console.print(_drifts(found))
-    if found.calibration is not None:
-        told = found.calibration
+    console.print(_drifts(report))
+    if report.calibration is not None:
+        calibration = report.calibration
         print_pairs(
             {
-                "labels": f"{told.n}, {told.bads} bad",
-                "bad rate": f"{told.observed:.4f}, predicted {told.predicted:.4f}",
-                "ratio": _ranged(told.ratio, told.ratio_interval),
-                "calibration slope": _ranged(told.slope, told.slope_interval),
-                "calibration intercept": _number(told.intercept),
-                "expected calibration error": f"{told.ece:.4f}",
+                "labels": f"{calibration.n}, {calibration.bads} bad",
+                "bad rate": f"{calibration.observed:.4f}, predicted {calibration.predicted:.4f}",
+                "ratio": _ranged(calibration.ratio, calibration.ratio_interval),
+                "calibration slope": _ranged(calibration.slope, calibration.slope_interval),
+                "calibration intercept": _number(calibration.intercept),
+                "expected calibration error": f"{calibration.ece:.4f}",
             }
         )
-    for table in (_vintages(found), _approvals(found), _segments(found)):
+    for table in (_vintages(report), _approvals(report), _segments(report)):
         console.print(table)
 
 
-def _watched(found: list[Signal]) -> Table:
+def _watched(signals: list[Signal]) -> Table:
     table = Table("watched", "value", "limit", "", "")
-    for one in found:
-        state = "past its limit" if one.past_limit else ""
-        table.add_row(one.name, f"{one.value:.3f}", f"{LIMITS[one.name]:g}", one.words, state)
+    for signal in signals:
+        state = "past its limit" if signal.past_limit else ""
+        table.add_row(signal.name, f"{signal.value:.3f}", f"{LIMITS[signal.name]:g}", signal.words, state)
     return table
 
 
-def _drifts(found: Monitoring) -> Table:
+def _drifts(report: Monitoring) -> Table:
     table = Table(
         "",
         "PSI",
@@ -61,41 +61,45 @@ def _drifts(found: Monitoring) -> Table:
         "",
         title="against the training snapshot",
     )
-    for one in (found.score, *found.features[:FEATURES_SHOWN]):
-        shares = (f"{share:.1%}" for share in one.missing)
-        numbers = (f"{number:.3f}" for number in (one.psi, one.by_chance, one.jsd))
-        table.add_row(one.name, *numbers, *shares, one.state)
+    for feature in (report.score, *report.features[:FEATURES_SHOWN]):
+        shares = (f"{share:.1%}" for share in feature.missing)
+        numbers = (f"{number:.3f}" for number in (feature.psi, feature.by_chance, feature.jsd))
+        table.add_row(feature.name, *numbers, *shares, feature.state)
     return table
 
 
-def _vintages(found: Monitoring) -> Table:
+def _vintages(report: Monitoring) -> Table:
     table = Table(
         "month", "loans", "immature", "mature", "bad", "bad rate", "predicted", "ratio", title="vintages"
     )
-    for one in found.vintages:
-        counts = (one.loans, one.immature, one.mature, one.bads)
-        ratio = _ranged(one.ratio, one.ratio_interval)
-        table.add_row(one.month, *map(str, counts), _share(one.bad_rate), _share(one.predicted), ratio)
+    for vintage in report.vintages:
+        counts = (vintage.loans, vintage.immature, vintage.mature, vintage.bads)
+        ratio = _ranged(vintage.ratio, vintage.ratio_interval)
+        table.add_row(
+            vintage.month, *map(str, counts), _share(vintage.bad_rate), _share(vintage.predicted), ratio
+        )
     return table
 
 
-def _approvals(found: Monitoring) -> Table:
+def _approvals(report: Monitoring) -> Table:
     table = Table("from", "decisions", "approved", "rate", "95 %", title="approvals")
-    for one in found.approvals.periods:
-        low, high = one.interval
-        start = format_rfc3339(one.start)[:10]
-        table.add_row(start, str(one.n), str(one.approved), f"{one.rate:.1%}", f"{low:.1%} to {high:.1%}")
+    for period in report.approvals.periods:
+        low, high = period.interval
+        start = format_rfc3339(period.start)[:10]
+        table.add_row(
+            start, str(period.n), str(period.approved), f"{period.rate:.1%}", f"{low:.1%} to {high:.1%}"
+        )
     return table
 
 
-def _segments(found: Monitoring) -> Table:
+def _segments(report: Monitoring) -> Table:
     columns = ("n", "approved", "PD", "score PSI", "mature", "bad", "predicted", "ratio")
     table = Table("segment", *columns, title="segments")
-    for one in found.segments:
-        score = "" if one.score_psi is None else f"{one.score_psi:.3f} {one.score_state}"
-        known = (str(one.mature), str(one.bads), _share(one.predicted), _number(one.ratio))
-        rates = (f"{one.approved / one.n:.1%}", f"{one.mean_pd:.3f}")
-        table.add_row(f"{one.by} {one.value}", str(one.n), *rates, score, *known)
+    for segment in report.segments:
+        score = "" if segment.score_psi is None else f"{segment.score_psi:.3f} {segment.score_state}"
+        known = (str(segment.mature), str(segment.bads), _share(segment.predicted), _number(segment.ratio))
+        rates = (f"{segment.approved / segment.n:.1%}", f"{segment.mean_pd:.3f}")
+        table.add_row(f"{segment.by} {segment.value}", str(segment.n), *rates, score, *known)
     return table
 
 

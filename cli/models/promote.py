@@ -1,4 +1,4 @@
-"""`candor models promote`: a bundle decides for everyone."""
+"""`candor models promote`: make a bundle the champion."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from cli.stage import Stage
 @actor_options
 @common
 def promote_command(bundle: str, by: str, why: str, stage: Stage, *, as_json: bool) -> None:
-    """Let BUNDLE decide for everyone, from the next request on: one write.
+    """Make BUNDLE the champion: one write, in effect from the next request.
 
-    Where the stage asks for a second person this only proposes it: somebody else then says `candor
-    models approve`.
+    Where the stage requires a second person, this only proposes it: another person then runs `candor models
+    approve`.
     """
     sha = bundle_with_file(stage, bundle)
-    word = actor(stage, by, why)
+    proposer = actor(stage, by, why)
     if stage.output("PromotionApproval") == TWO_PERSONS:
-        propose(stage, sha, Proposal(CHAMPION, word.by, word.at, word.why, word.identity), as_json=as_json)
+        propose(
+            stage,
+            sha,
+            Proposal(CHAMPION, proposer.by, proposer.at, proposer.why, proposer.identity),
+            as_json=as_json,
+        )
         return
-    print_pointer(stage.registry.promote(sha, by=word.by, at=word.at, why=word.why), as_json=as_json)
+    print_pointer(
+        stage.registry.promote(sha, by=proposer.by, at=proposer.at, why=proposer.why), as_json=as_json
+    )

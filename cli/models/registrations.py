@@ -9,16 +9,16 @@ from candor.clock import format_rfc3339
 from candor.registry.registry_table import Registration
 
 
-def listed(one: Registration) -> dict[str, Any]:
-    """JSON form of a bundle."""
-    proposal = one.proposal
+def registration_json(registration: Registration) -> dict[str, Any]:
+    """JSON form of a registered bundle."""
+    proposal = registration.proposal
     return {
-        "bundle": one.bundle,
-        "state": one.state,
-        "run": one.run,
-        "created_at": format_rfc3339(one.created_at),
-        "promoted_at": format_rfc3339(one.promoted_at) if one.promoted_at else None,
-        "refused": [f"{gate}: {reason}" for gate, reason in one.gates],
+        "bundle": registration.bundle,
+        "state": registration.state,
+        "run": registration.run,
+        "created_at": format_rfc3339(registration.created_at),
+        "promoted_at": format_rfc3339(registration.promoted_at) if registration.promoted_at else None,
+        "refused": [f"{gate}: {reason}" for gate, reason in registration.gates],
         "proposal": proposal
         and {
             "to": proposal.to,
@@ -27,8 +27,8 @@ def listed(one: Registration) -> dict[str, Any]:
             "at": format_rfc3339(proposal.at),
             "why": proposal.why,
         },
-        "package": one.package,
-        "metrics": dict(one.metrics),
+        "package": registration.package,
+        "metrics": dict(registration.metrics),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.bundles import SHORT, named_bundle
+from cli.bundles import SHORT, resolve_bundle
 from cli.models.evaluations import evaluation_file
 from cli.options import common
 from cli.output import print_json
@@ -18,13 +18,13 @@ from cli.stage import Stage
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write. Default: report-<bundle>.html, here.",
+    help="File to write. Default: report-<bundle>.html, here.",
 )
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 @common
 def report_command(bundle: str, out: Path | None, stage: Stage, *, show: bool, as_json: bool) -> None:
-    """Write the evaluation of BUNDLE as one HTML page with its plots, and print where it is."""
-    sha = named_bundle(stage, bundle)
+    """Write the evaluation of BUNDLE as one HTML page with plots, and print its path."""
+    sha = resolve_bundle(stage, bundle)
     path = (out or Path(f"report-{sha[:SHORT]}.html")).resolve()
     path.write_bytes(evaluation_file(stage, sha, "report.html"))
     if as_json:

@@ -1,4 +1,4 @@
-"""`candor models rollback`: the champion before decides again."""
+"""`candor models rollback`: restore the previous champion."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cli.stage import Stage
 @actor_options
 @common
 def rollback_command(by: str, why: str, stage: Stage, *, as_json: bool) -> None:
-    """Point back at the champion that the present one replaced: one write, from the next request on.
+    """Restore the champion before the present one: one write, in effect from the next request.
 
-    Nobody has to approve it. What it restores decides as it did, byte for byte.
+    No approval is needed. The restored bundle decides as before, byte for byte.
     """
     registry = stage.registry
     serving = registry.pointer().bundle

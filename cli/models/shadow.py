@@ -1,4 +1,4 @@
-"""`candor models shadow`: bundles that score beside and decide nothing."""
+"""`candor models shadow`: set the bundles that score without deciding."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from cli.stage import Stage
 
 @click.command("shadow")
 @click.argument("bundles", metavar="[BUNDLE]...", nargs=-1)
-@click.option("--none", "nobody", is_flag=True, help="No bundle scores in the shadow any more.")
+@click.option("--none", "nobody", is_flag=True, help="Remove all shadows.")
 @actor_options
 @common
 def shadow_command(
     bundles: tuple[str, ...], by: str, why: str, stage: Stage, *, nobody: bool, as_json: bool
 ) -> None:
-    """Let exactly these bundles score every decision after it was made; they decide nothing.
+    """Set the shadows: these bundles score every decision after it was made, and decide nothing.
 
-    What they say is in the archive, under `shadows/`, a minute or two later.
+    Their scores are in the archive, under `shadows/`, a minute or two later.
     """
     if nobody == bool(bundles):
         raise click.UsageError("give one BUNDLE or more, or --none alone")

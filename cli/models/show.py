@@ -1,12 +1,12 @@
-"""`candor models show`: what is known of a bundle."""
+"""`candor models show`: one registered bundle."""
 
 from __future__ import annotations
 
 import click
 
 from candor.registry.registry_table import Registration
-from cli.bundles import SHORT, named_bundle
-from cli.models.registrations import listed, proposal_text
+from cli.bundles import SHORT, resolve_bundle
+from cli.models.registrations import proposal_text, registration_json
 from cli.options import common
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
@@ -16,20 +16,20 @@ from cli.stage import Stage
 @click.argument("bundle")
 @common
 def show_command(bundle: str, stage: Stage, *, as_json: bool) -> None:
-    """Print what is known of BUNDLE: state, run, figures, what its gates said, what is proposed of it."""
-    found = listed(known_bundle(stage, bundle))
+    """Print BUNDLE: state, run, figures, gate results and proposal."""
+    registration = registration_json(known_bundle(stage, bundle))
     if as_json:
-        print_json(found)
+        print_json(registration)
         return
-    metrics = found.pop("metrics")
-    pairs = {**found, "refused": "\n".join(found["refused"]) or "by no gate"}
-    pairs["proposal"] = proposal_text(found["proposal"]) or "none"
+    metrics = registration.pop("metrics")
+    pairs = {**registration, "refused": "\n".join(registration["refused"]) or "by no gate"}
+    pairs["proposal"] = proposal_text(registration["proposal"]) or "none"
     print_pairs({**pairs, **{name: f"{value:.6g}" for name, value in metrics.items()}})
 
 
 def known_bundle(stage: Stage, name: str) -> Registration:
-    """A bundle of the registry. Raises ClickException."""
-    sha = named_bundle(stage, name)
+    """Registration of a bundle. Raises ClickException if there is none."""
+    sha = resolve_bundle(stage, name)
     known = stage.registry.registration(sha)
     if known is None:
         raise click.ClickException(f"{sha[:SHORT]} is no bundle: `candor models list` shows their names")

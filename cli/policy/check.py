@@ -1,4 +1,4 @@
-"""`candor policy check`: a table checked as the build does."""
+"""`candor policy check`: the checks of the build on a table."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lender import policy as lender_policy
 
 
 @click.command("check")
-@click.option("--policy", "file", type=TABLE_FILE, help="The table to check. Default: this release's.")
+@click.option("--policy", "file", type=TABLE_FILE, help="Table to check. Default: this release's.")
 @common
 def check_command(file: Path | None, stage: Stage, *, as_json: bool) -> None:  # noqa: ARG001 - as all commands
     """Check a table as the build does: rows that never fire, unknown names, outcomes without a reason.
@@ -23,12 +23,14 @@ def check_command(file: Path | None, stage: Stage, *, as_json: bool) -> None:  #
     Exit code 1 if anything is wrong.
     """
     table = read_table(file) if file else lender_policy()
-    found = faults_of(table)
+    table_faults = faults_of(table)
     if as_json:
-        print_json({"faults": found})
-    for fault in () if as_json else found:
+        print_json({"faults": table_faults})
+    for fault in () if as_json else table_faults:
         click.echo(fault)
-    if found:
-        raise click.ClickException(f"{len(found)} faults: mend the table, or it will not become a bundle")
+    if table_faults:
+        raise click.ClickException(
+            f"{len(table_faults)} faults: mend the table, or it will not become a bundle"
+        )
     if not as_json:
         print_pairs({"policy": Policy(table).hash, "faults": "none"})

@@ -10,7 +10,7 @@ from cli.policy.check import check_command
 
 @click.group()
 def policy() -> None:
-    """Policy: the decision table, checked and tried on the past before it serves."""
+    """Policy: checks and backtests of the decision table."""
 
 
 for command in (

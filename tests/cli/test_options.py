@@ -8,7 +8,7 @@ import pytest
 import cli.progress
 from candor.clock import DAY, SystemClock
 from cli.options import Moment
-from cli.progress import Shown
+from cli.progress import Progress
 
 
 def test_a_moment_is_rfc_3339_or_how_long_ago():
@@ -27,7 +27,7 @@ def test_what_is_no_moment_is_refused(text):
 @pytest.mark.parametrize(("patience_s", "shown"), [(0.0, True), (3600.0, False)])
 def test_progress_is_silent_until_there_is_something_to_wait_for(monkeypatch, capsys, patience_s, shown):
     monkeypatch.setattr(cli.progress, "PATIENCE_S", patience_s)
-    with Shown() as progress:
+    with Progress() as progress:
         assert list(progress.each("counting", range(300))) == list(range(300))
     printed = capsys.readouterr()
     assert ("counting" in printed.err, printed.out) == (shown, "")
