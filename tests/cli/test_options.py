@@ -1,4 +1,4 @@
-"""What commands share: moments as people type them, progress that shows when there is something to wait for."""
+"""Options and progress that commands share: moments as typed, progress bars only of long commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--local`: every client of the process speaks to the endpoints that the local system wrote down, and to nothing else."""
+"""`--local`: every client of the process uses the endpoints of the local system, and no others."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch):
-    """What a command changes is put back."""
+    """Restore the environment that a command changes."""
     for name in (*NAMES, *ELSEWHERE):
         monkeypatch.setenv(name, "before")
 
 
 @pytest.fixture
 def state(tmp_path):
-    """The folder of something that answers as the local system does."""
+    """State folder of a server that answers as the local system does."""
     with moto_server() as url:
-        found = {
+        endpoints = {
             **dict.fromkeys(NAMES[:2], url),
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
@@ -42,7 +42,7 @@ def state(tmp_path):
             "AWS_SECRET_ACCESS_KEY": "local",
             "API_URL": "http://127.0.0.1:8080",
         }
-        (tmp_path / "endpoints.json").write_text(json.dumps(found))
+        (tmp_path / "endpoints.json").write_text(json.dumps(endpoints))
         yield tmp_path
 
 
@@ -67,6 +67,6 @@ def test_a_folder_in_which_nothing_ran_is_told(tmp_path):
 def test_a_folder_of_a_system_that_was_stopped_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    found = dict.fromkeys(NAMES, f"http://127.0.0.1:{port}")
-    (tmp_path / "endpoints.json").write_text(json.dumps(found))
+    endpoints = dict.fromkeys(NAMES, f"http://127.0.0.1:{port}")
+    (tmp_path / "endpoints.json").write_text(json.dumps(endpoints))
     assert "no local system runs" in call("serving", "--local", "--state", str(tmp_path)).stderr

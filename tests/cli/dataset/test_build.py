@@ -33,9 +33,9 @@ def build(archive, out, *words: str) -> dict:
     options = ("--archive", str(archive), "--out", str(out), "--as-of", format_rfc3339(AS_OF), "--json")
     result = called("dataset", "build", *options, *words)
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert found == json.loads((out / "manifest.json").read_text())
-    return found
+    manifest = json.loads(result.stdout)
+    assert manifest == json.loads((out / "manifest.json").read_text())
+    return manifest
 
 
 def test_a_data_set_of_some_views_with_another_label(archive, tmp_path):
@@ -59,10 +59,10 @@ def test_a_data_set_of_some_views_with_another_label(archive, tmp_path):
 
 
 def test_the_same_again_has_the_same_snapshot(archive, tmp_path):
-    one, other = (build(archive, tmp_path / name, *SOME) for name in "ab")
-    assert one == other
+    first, other = (build(archive, tmp_path / name, *SOME) for name in "ab")
+    assert first == other
     later = build(archive, tmp_path / "c", *SOME, "--labels", "dpd30")
-    assert later["snapshot"] != one["snapshot"]
+    assert later["snapshot"] != first["snapshot"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What was decided is shown, explained and judged again, long after other models serve."""
+"""Decisions are shown, explained and repeated, long after other models serve."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def test_a_decision_comes_out_the_same_from_record_and_bundle(stage, bundle, tot
     decision = stage.decide("k", TOKEN, total=total, bundle=bundle)
     result = called("decisions", "replay", decision.id, "--json")
     assert (result.exit_code, result.stderr) == (0, "")
-    found = json.loads(result.stdout)
-    assert found["same"]
-    assert found["parts"]["score"]["replayed"] == repr(decision.score)
-    assert json.loads(found["parts"]["reasons"]["replayed"]) == decision.reasons
+    replay = json.loads(result.stdout)
+    assert replay["same"]
+    assert replay["parts"]["score"]["replayed"] == repr(decision.score)
+    assert json.loads(replay["parts"]["reasons"]["replayed"]) == decision.reasons
     assert called("decisions", "replay", decision.id).exit_code == 0
 
 
@@ -90,10 +90,10 @@ def test_a_record_that_was_changed_is_found(stage, bundle, changes):
 def test_show_tells_all_but_who_it_was(stage, bundle):
     decision = stage.decide("k", TOKEN, total=RISKY, bundle=bundle)
     result = called("decisions", "show", decision.id, "--json")
-    found = json.loads(result.stdout)
-    assert (found["outcome"], found["score"]) == (decision.outcome, decision.score)
-    assert list(found["features"]) == list(lender.DEFINITIONS.features)
-    assert found["request"]["applicant"]["token"] == "hidden"
+    record = json.loads(result.stdout)
+    assert (record["outcome"], record["score"]) == (decision.outcome, decision.score)
+    assert list(record["features"]) == list(lender.DEFINITIONS.features)
+    assert record["request"]["applicant"]["token"] == "hidden"
     for text in (result.stdout, called("decisions", "show", decision.id).stdout):
         assert TOKEN not in text
         assert "dev_1" not in text
@@ -103,15 +103,17 @@ def test_show_tells_all_but_who_it_was(stage, bundle):
 def test_explain_ranks_factors_as_the_reasons_do_and_writes_the_notice(stage, bundle):
     decision = stage.decide("k", TOKEN, total=RISKY, bundle=bundle)
     assert decision.component == "model"
-    found = json.loads(called("decisions", "explain", decision.id, "--json").stdout)
+    explanation = json.loads(called("decisions", "explain", decision.id, "--json").stdout)
     factors = {reason.code: reason.factor for reason in lender.REASONS}
-    told = [one["code"] for one in found["reasons"]]
-    assert told == decision.reasons
-    assert [factors[code] for code in told] == [one["factor"] for one in found["factors"]][: len(told)]
-    assert all(one["text"] for one in found["reasons"])
-    assert found["notice"]["kind"] == "declined"
+    codes = [reason["code"] for reason in explanation["reasons"]]
+    assert codes == decision.reasons
+    assert [factors[code] for code in codes] == [factor["factor"] for factor in explanation["factors"]][
+        : len(codes)
+    ]
+    assert all(reason["text"] for reason in explanation["reasons"])
+    assert explanation["notice"]["kind"] == "declined"
     text = called("decisions", "explain", decision.id, "--notice").stdout
-    assert f"- {found['reasons'][0]['text']}" in text
+    assert f"- {explanation['reasons'][0]['text']}" in text
     assert lender.REGULATION_PROFILE.creditor.name in text
     assert called("decisions", "explain", decision.id).exit_code == 0
 
@@ -125,7 +127,7 @@ def test_what_can_be_foreseen_is_one_line_with_its_remedy(stage, bundle, command
     if command != "show":
         said.append(called("decisions", command, decision.id).stderr)
         assert "register it again" in said[1]
-    assert all(re.fullmatch(r"Error: .*\n", one) for one in said)
+    assert all(re.fullmatch(r"Error: .*\n", line) for line in said)
 
 
 def test_a_fallback_decision_asks_for_its_own_table(stage, tmp_path):
@@ -137,7 +139,7 @@ def test_a_fallback_decision_asks_for_its_own_table(stage, tmp_path):
     result = called("decisions", "replay", decision.id, "--policy", str(file))
     assert (result.exit_code, "give that table with --policy" in result.stderr) == (1, True)
     file.write_text("[")
-    assert "is no JSON" in called("decisions", "replay", decision.id, "--policy", str(file)).stderr
+    assert "is not JSON" in called("decisions", "replay", decision.id, "--policy", str(file)).stderr
 
 
 def test_approvals_owe_no_notice(stage, bundle):

@@ -1,4 +1,4 @@
-"""`candor features as-of`: features of the past from the archive, whatever the online item can still tell."""
+"""`candor features as-of`: past features from the archive, independent of the online item."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def values(row: dict) -> list[float | None]:
 
 
 def wanted(events: list[Event], token: str, moment: int, knowledge: str = "at_moment") -> list[float | None]:
-    found = oracle.expected(VIEW, events, token, moment, knowledge)
-    return [None if value != value else value for value in found]  # noqa: PLR0124 - NaN is null in JSON
+    numbers = oracle.expected(VIEW, events, token, moment, knowledge)
+    return [None if value != value else value for value in numbers]  # noqa: PLR0124 - NaN is null in JSON
 
 
 def test_moments_that_the_item_cannot_answer_any_more_are_answered_from_the_archive(stage):
@@ -65,9 +65,9 @@ def test_a_live_correction_counts_from_its_arrival_and_ever_from_its_own_moment(
     void = payment(1, NOW - DAY, voided_at=NOW - 20 * HOUR)
     stage.archive_events([wrong], NOW - DAY + 1_000)
     stage.archive_events([void, right], NOW - 20 * HOUR)
-    asked = ("cus_1", "--at", format_rfc3339(NOW - 22 * HOUR), "--at", format_rfc3339(NOW - 19 * HOUR))
-    known = [values(row) for row in rows(*asked)]
-    ever = [values(row) for row in rows(*asked, "--knowledge", "ever")]
+    query = ("cus_1", "--at", format_rfc3339(NOW - 22 * HOUR), "--at", format_rfc3339(NOW - 19 * HOUR))
+    known = [values(row) for row in rows(*query)]
+    ever = [values(row) for row in rows(*query, "--knowledge", "ever")]
     assert known[0] == wanted([wrong], "cus_1", NOW - 22 * HOUR)
     assert ever[0] == wanted([wrong, right], "cus_1", NOW - 22 * HOUR)
     assert known[1] == ever[1] == wanted([right], "cus_1", NOW - 19 * HOUR)
@@ -77,16 +77,16 @@ def test_a_live_correction_counts_from_its_arrival_and_ever_from_its_own_moment(
 def test_a_file_asks_for_many(stage, tmp_path, form):
     events = [payment(n, NOW - n * DAY, token) for n in range(1, 9) for token in ("cus_1", "cus_2")]
     stage.archive_events(events, NOW, HISTORY)
-    asked = [(token, NOW - n * DAY - MINUTE) for n in range(4) for token in ("cus_1", "cus_2", "nobody")]
+    queries = [(token, NOW - n * DAY - MINUTE) for n in range(4) for token in ("cus_1", "cus_2", "nobody")]
     path = tmp_path / f"asked.{form}"
-    lines = [{"token": token, "moment": format_rfc3339(moment)} for token, moment in asked]
+    lines = [{"token": token, "moment": format_rfc3339(moment)} for token, moment in queries]
     if form == "csv":
-        path.write_text("moment,token\n" + "".join(f"{one['moment']},{one['token']}\n" for one in lines))
+        path.write_text("moment,token\n" + "".join(f"{line['moment']},{line['token']}\n" for line in lines))
     else:
-        path.write_text("".join(json.dumps(one) + "\n" for one in lines))
-    found = rows("--questions", str(path))
-    assert [row["token"] for row in found] == [token for token, _ in asked]
-    assert [values(row) for row in found] == [wanted(events, *one) for one in asked]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    answers = rows("--questions", str(path))
+    assert [row["token"] for row in answers] == [token for token, _ in queries]
+    assert [values(row) for row in answers] == [wanted(events, *query) for query in queries]
 
 
 @pytest.mark.parametrize(

@@ -36,12 +36,12 @@ def test_a_difference_that_is_explained_is_told_and_is_no_failure(stage):
     stage.apply([late])
     stage.deliver()
     result = call("consistency", "--json")
-    found = json.loads(result.stdout)
-    assert (result.exit_code, found["as_served_mismatches"], found["compared"]) == (0, 0, 1)
-    assert list(found["causes"]) == ["lateness"]
-    assert found["causes"]["lateness"]["features"] == 2
-    assert found["causes"]["lateness"]["decisions_percent"] == 100.0
-    assert found["freshness_ms"]["customer_failures"]["events"] == 2
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["as_served_mismatches"], report["compared"]) == (0, 0, 1)
+    assert list(report["causes"]) == ["lateness"]
+    assert report["causes"]["lateness"]["features"] == 2
+    assert report["causes"]["lateness"]["decisions_percent"] == 100.0
+    assert report["freshness_ms"]["customer_failures"]["events"] == 2
     printed = call("consistency").stdout
     assert "lateness" in printed
     assert "cus_1" not in printed
@@ -55,11 +55,11 @@ def test_a_lost_event_fails_the_command_and_is_published(stage):
     result = call("consistency", "--json", "--publish")
     assert result.exit_code == 1
     assert "0 decisions served wrongly, 2 differences unexplained" in result.stderr
-    named = {one["feature"] for one in json.loads(result.stdout)["unexplained"]}
+    named = {difference["feature"] for difference in json.loads(result.stdout)["unexplained"]}
     assert named == {"customer_failures.count.30d", "customer_failures.count.90d"}
     figures = set()
     for metric in boto3.client("cloudwatch").list_metrics(Namespace="Candor")["Metrics"]:
-        dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
         assert (dimensions.pop("service"), dimensions.pop("stage")) == ("consistency", "dev")
         figures.add((metric["MetricName"], *dimensions.values()))
     assert {("AsServedMismatches",), ("UnexplainedDifferences",)} < figures
@@ -81,5 +81,5 @@ def test_a_record_that_was_changed_is_a_mismatch(stage):
 
 def test_nothing_decided_is_nothing_to_report(stage):
     result = call("consistency", "--json")
-    found = json.loads(result.stdout)
-    assert (result.exit_code, found["decisions"], found["causes"]) == (0, 0, {})
+    report = json.loads(result.stdout)
+    assert (result.exit_code, report["decisions"], report["causes"]) == (0, 0, {})

@@ -37,7 +37,7 @@ from tests.cli.deployed import REGION, Deployed, call, called
 from tests.handlers.checkouts import checkout
 
 PERSON, NEIGHBOUR, PARTNER = "person_7f3a", "person_7f3a1", "cus_2"
-"""Who is erased, one whose token begins alike, and another customer of the same merchant and device."""
+"""Person to erase; a customer whose token begins alike; another customer of the same merchant and device."""
 
 ENTITY = f"customer:{PERSON}"
 ERASE = ("erase", "--entity", ENTITY, "--yes", "--json")
@@ -58,11 +58,11 @@ def stage(monkeypatch):
 
 
 def lived(token: str, days_ago: int = 40) -> list[Event]:
-    """What a customer does in a month: a checkout on a device, a loan, payments, a dispute with the merchant."""
+    """Events of a customer's month: a checkout on a device, a loan, payments, a dispute with the merchant."""
     start = SystemClock().now_ms() - days_ago * DAY
     name = f"e{sum(token.encode())}-{days_ago}"
     customer, merchant = {"customer": token}, {"customer": token, "merchant": "mer_1"}
-    asked = checkout(token=token, checkout_id=f"chk-{name}")
+    request = checkout(token=token, checkout_id=f"chk-{name}")
     money = {"loan_id": f"loan-{name}", "amount": 4_000, "currency": "USD"}
     started = {"checkout_id": f"chk-{name}", "total": 4_000, "currency": "USD", "applicant": token}
     loan = {"checkout_id": f"chk-{name}", "first_due_at": start + 14 * DAY, "final_due_at": start + 28 * DAY}
@@ -73,7 +73,7 @@ def lived(token: str, days_ago: int = 40) -> list[Event]:
             "checkout.started",
             start,
             {**merchant, "device": "dev_1"},
-            {**started, "checkout": asked},
+            {**started, "checkout": request},
         ),
         Event(f"{name}-2", "loan.originated", start + 1, merchant, {**money, **loan}),
         Event(f"{name}-3", "payment.succeeded", start + 14 * DAY, customer, {**money, "days_late": 1}),
@@ -83,7 +83,7 @@ def lived(token: str, days_ago: int = 40) -> list[Event]:
 
 
 def populated(stage: Deployed) -> None:
-    """Three customers with a past, in items, log, archive (old versions too), what was not delivered, and training."""
+    """Fill items, log, archive (old versions too), undelivered records and training data with three customers."""
     for token in (PERSON, NEIGHBOUR, PARTNER):
         stage.happen(lived(token))
     stage.deliver("features")
@@ -96,14 +96,14 @@ def populated(stage: Deployed) -> None:
 
 
 def b64(event: Event) -> bytes:
-    """A record that Firehose could not deliver, as it writes it down."""
+    """Record of a failed delivery, as Firehose writes it."""
     detail = {"entities": dict(event.entities), "data": dict(event.data)}
     raw = json.dumps({"time": "2026-11-24T08:00:00Z", "detail": detail}).encode()
     return json.dumps({"errorCode": "S3.AccessDenied", "rawData": b64encode(raw).decode()}).encode()
 
 
 def trained(checkouts: list[str]) -> None:
-    """A data set as a training wrote it."""
+    """Write a data set as a training run does."""
     out = io.BytesIO()
     rows = {"row_id": pa.array(checkouts, pa.string()), "bad": pa.array([1, 0, 0], pa.int8())}
     pq.write_table(pa.table(rows), out)
@@ -115,17 +115,17 @@ def trained(checkouts: list[str]) -> None:
 
 
 def objects(bucket: str, prefix: str = "") -> list[str]:
-    found = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
-    return [one["Key"] for one in found]
+    contents = boto3.client("s3").list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return [entry["Key"] for entry in contents]
 
 
 def every_version(bucket: str) -> Iterator[tuple[str, bytes]]:
-    """Key and plain bytes of all that the bucket keeps."""
+    """Key and plain bytes of every object version of the bucket."""
     s3 = boto3.client("s3")
-    for one in s3.list_object_versions(Bucket=bucket).get("Versions", []):
-        asked = {"VersionId": one["VersionId"]} if one["VersionId"] != "null" else {}
-        body = s3.get_object(Bucket=bucket, Key=one["Key"], **asked)["Body"].read()
-        yield one["Key"], gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
+    for version in s3.list_object_versions(Bucket=bucket).get("Versions", []):
+        options = {"VersionId": version["VersionId"]} if version["VersionId"] != "null" else {}
+        body = s3.get_object(Bucket=bucket, Key=version["Key"], **options)["Body"].read()
+        yield version["Key"], gzip.decompress(body) if body.startswith(b"\x1f\x8b") else body
 
 
 def lines(prefix: str) -> list[bytes]:
@@ -177,28 +177,28 @@ def assert_gone(*, but: bytes = b"") -> None:
 def erased(*words: str) -> dict[str, Any]:
     result = call(*ERASE, *words)
     assert (result.exit_code, PERSON in result.output) == (0, False), result.output
-    found: dict[str, Any] = json.loads(result.stdout)
-    return found
+    report: dict[str, Any] = json.loads(result.stdout)
+    return report
 
 
-def place(found: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return next(one for one in found["places"] if one["name"] == name)
+def place(report: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return next(row for row in report["places"] if row["name"] == name)
 
 
 def features_of(token: str) -> dict[str, Any]:
     """States and values of all views of a customer."""
-    found = [json.loads(call("show", view.name, token, "--json").stdout) for view in OF_CUSTOMERS]
-    return {one["view"]: (one["state"], one["features"]) for one in found}
+    answers = [json.loads(call("show", view.name, token, "--json").stdout) for view in OF_CUSTOMERS]
+    return {answer["view"]: (answer["state"], answer["features"]) for answer in answers}
 
 
 def test_nothing_of_the_person_is_left_and_the_report_says_what_was_done(stage):
     populated(stage)
     stage.decide("before", PERSON)
     stage.deliver()
-    found = erased("--reason", "asked by letter")
+    report = erased("--reason", "asked by letter")
     assert_gone()
-    assert found["found_now"]
-    assert place(found, "archived events") | {"why": ""} == {
+    assert report["found_now"]
+    assert place(report, "archived events") | {"why": ""} == {
         "name": "archived events",
         "found": 7,
         "rewritten": 4,
@@ -208,23 +208,23 @@ def test_nothing_of_the_person_is_left_and_the_report_says_what_was_done(stage):
         "until": None,
         "why": "",
     }
-    assert place(found, "feature items")["found"] == len(OF_CUSTOMERS)
-    assert place(found, "training rows")["deleted"] == 1
-    assert place(found, "undelivered records")["deleted"] == 1
-    assert place(found, "log of commits")["deleted"] == place(found, "log of commits")["found"] > 0
-    assert place(found, "stored decisions")["kept"] == place(found, "archived decisions")["kept"] == 1
+    assert place(report, "feature items")["found"] == len(OF_CUSTOMERS)
+    assert place(report, "training rows")["deleted"] == 1
+    assert place(report, "undelivered records")["deleted"] == 1
+    assert place(report, "log of commits")["deleted"] == place(report, "log of commits")["found"] > 0
+    assert place(report, "stored decisions")["kept"] == place(report, "archived decisions")["kept"] == 1
     known = Erasures("registry").find("customer", PERSON)
     assert known is not None
     assert (known.finished, known.reason) == (True, "asked by letter")
 
 
 def tables() -> dict[str, list[dict[str, Any]]]:
-    """Rows of every version of every table that the archive keeps."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """Rows of every version of the archive's tables, by table."""
+    rows: dict[str, list[dict[str, Any]]] = {}
     for key, body in every_version("archive"):
         if key.startswith("tables/"):
-            found.setdefault(key.split("/")[1], []).extend(pq.read_table(io.BytesIO(body)).to_pylist())
-    return found
+            rows.setdefault(key.split("/")[1], []).extend(pq.read_table(io.BytesIO(body)).to_pylist())
+    return rows
 
 
 def test_a_person_is_gone_from_the_tables_in_all_their_versions(stage):
@@ -238,20 +238,20 @@ def test_a_person_is_gone_from_the_tables_in_all_their_versions(stage):
     after = tables()
     for name in ("events", "commits"):
         assert PERSON not in json.dumps(after[name], default=str).replace(NEIGHBOUR, ""), name
-    mine = [row for row in before["events"] if ("customer", NEIGHBOUR) in (row["entities"] or ())]
-    assert mine
-    assert [row for row in after["events"] if row in mine] == mine
+    kept = [row for row in before["events"] if ("customer", NEIGHBOUR) in (row["entities"] or ())]
+    assert kept
+    assert [row for row in after["events"] if row in kept] == kept
     assert json.loads(called("archive", "compact", "--json").stdout)["tables"][0]["written"] == 0
 
 
 def index_everything() -> None:
-    """The index of all that the stage has archived, whatever the machine's clock says."""
+    """Index the whole archive at a fixed moment."""
     for kind in KINDS:
         assert refresh(ArchiveBucket(boto3.client("s3"), "archive"), kind, ARCHIVED).written == 1
 
 
 def indexed() -> dict[str, list[bytes]]:
-    """Lines of every version of every index object, by the period that it stands for."""
+    """Lines of every version of the index objects, by period."""
     return {
         key.rpartition(".")[0]: re.findall(rb"^[0-9a-f]{16} [0-9a-f]+ (\{.*\})$", body, re.MULTILINE)
         for key, body in every_version("archive")
@@ -304,9 +304,9 @@ def test_decisions_about_others_are_found_again_and_the_persons_are_told(stage):
     stage.deliver()
     assert json.loads(call("replay", "--json").stdout)["exact"] == 2
     erased()
-    found = json.loads(call("replay", "--json").stdout)
-    assert (found["exact"], found["different"]) == (1, 0)
-    assert found["not_replayable"] == {"a person in it was erased since": 1}
+    replay = json.loads(call("replay", "--json").stdout)
+    assert (replay["exact"], replay["different"]) == (1, 0)
+    assert replay["not_replayable"] == {"a person in it was erased since": 1}
     report = json.loads(call("consistency", "--json").stdout)
     assert (report["as_served_mismatches"], report["compared"], report["unexplained"]) == (0, 1, [])
 
@@ -327,8 +327,8 @@ def test_what_is_delivered_again_does_not_come_back_and_what_happens_anew_counts
     stage.deliver()
     stage.decide("after", PERSON)
     stage.deliver()
-    found = json.loads(call("replay", "--json").stdout)
-    assert (found["exact"], found["different"], found["not_replayable"]) == (1, 0, {})
+    replay = json.loads(call("replay", "--json").stdout)
+    assert (replay["exact"], replay["different"], replay["not_replayable"]) == (1, 0, {})
 
 
 def test_copies_that_came_late_go_with_the_second_run_and_what_is_new_stays(stage):
@@ -339,13 +339,13 @@ def test_copies_that_came_late_go_with_the_second_run_and_what_is_new_stays(stag
     stage.happen([new])
     stage.archive_events(lived(PERSON))
     stage.deliver()
-    found = erased()
-    assert (found["found_now"], place(found, "archived events")["found"]) == (True, 5)
-    assert "1 later events are left" in place(found, "archived events")["why"]
+    report = erased()
+    assert (report["found_now"], place(report, "archived events")["found"]) == (True, 5)
+    assert "1 later events are left" in place(report, "archived events")["why"]
     assert [
-        json.loads(one)["event"]["detail"]["event_id"]
-        for one in lines("events/")
-        if f'"{PERSON}"'.encode() in one
+        json.loads(line)["event"]["detail"]["event_id"]
+        for line in lines("events/")
+        if f'"{PERSON}"'.encode() in line
     ] == ["new"]
     assert features_of(PERSON)["customer_repayments"][1]["customer_repayments.paid.lifetime"] == 1.0
     assert erased("--again")["found_now"]
@@ -367,8 +367,8 @@ def test_a_view_filled_later_knows_nothing_of_the_person(stage, monkeypatch):
     )
     monkeypatch.setattr(cli.features.backfill, "DEFINITIONS", kept)
     result = call("backfill", new.name, "--to", new.version, "--json")
-    found = json.loads(result.stdout)
-    assert (found["items"], found["different"]) == (2, 0)
+    summary = json.loads(result.stdout)
+    assert (summary["items"], summary["different"]) == (2, 0)
     assert not DynamoFeatureStore("features").load(new.item_keys(PERSON))[new.item_keys(PERSON)[0]].blob
 
 
@@ -376,12 +376,12 @@ def test_a_second_run_finds_nothing_left(stage):
     populated(stage)
     erased()
     writes = []
-    found = watched(writes, erased)
-    assert (found["found_now"], writes) == (False, [])
+    report = watched(writes, erased)
+    assert (report["found_now"], writes) == (False, [])
 
 
 def watched(writes: list[str], run: Any, dies_at: int | None = None) -> Any:
-    """Run something, noting each write; before one of them it dies."""
+    """Run `run`, noting each write; raise Killed before write number `dies_at`."""
     original = BaseClient._make_api_call
 
     def called(self: BaseClient, operation: str, given: Any) -> Any:
@@ -397,11 +397,11 @@ def watched(writes: list[str], run: Any, dies_at: int | None = None) -> Any:
 
 
 class Killed(BaseException):
-    """What no `except` of the program catches."""
+    """Exception that no `except` of the program catches."""
 
 
 def contents() -> dict[str, Any]:
-    """All that is left, without what is drawn at random or tells the time."""
+    """Contents of stores and buckets, without random values and times."""
     archived = sorted(
         (key, stable(body))
         for key, body in every_version("archive")
@@ -412,9 +412,9 @@ def contents() -> dict[str, Any]:
     rows = {
         name: [
             stable(repr([value for column, value in row.items() if column not in random]).encode())
-            for row in found
+            for row in table_rows
         ]
-        for name, found in tables().items()
+        for name, table_rows in tables().items()
     }
     index = {key: sorted(map(stable, lines)) for key, lines in indexed().items()}
     training = sorted(every_version("training"))
@@ -460,9 +460,9 @@ def test_a_dry_run_counts_and_changes_nothing(stage):
     populated(stage)
     writes: list[str] = []
     result = watched(writes, lambda: call("erase", "--entity", ENTITY, "--dry-run", "--json"))
-    found = json.loads(result.stdout)
-    assert (result.exit_code, writes, found["found_now"]) == (0, [], True)
-    assert place(found, "archived events")["found"] == 6
+    report = json.loads(result.stdout)
+    assert (result.exit_code, writes, report["found_now"]) == (0, [], True)
+    assert place(report, "archived events")["found"] == 6
     assert Erasures("registry").find("customer", PERSON) is None
 
 
@@ -525,8 +525,8 @@ def test_markers_and_items_of_views_that_are_declared_no_more_go_with_the_rest(s
         "commits/",
         [json.dumps({"key": gone, "birth": 1, "n": 1, "applied_at": 1, "event_ids": ["e1"]}).encode()],
     )
-    found = erased()
-    assert place(found, "old items, markers")["deleted"] >= 1
+    report = erased()
+    assert place(report, "old items, markers")["deleted"] >= 1
     assert gone not in items()
     assert f"old_view@00000000#{NEIGHBOUR}" in items()
 
@@ -537,8 +537,8 @@ def test_items_that_no_log_names_are_found_by_a_scan(stage):
     bound(FeatureItem, "features")(gone, b=b"x", vb=1, vn=1).save()
     erased()
     assert gone in items()
-    found = erased("--scan")
-    assert (found["found_now"], place(found, "old items, markers")["deleted"]) == (True, 1)
+    report = erased("--scan")
+    assert (report["found_now"], place(report, "old items, markers")["deleted"]) == (True, 1)
     assert gone not in items()
 
 
@@ -548,8 +548,8 @@ def test_an_id_that_spells_the_token_stays_and_is_told(stage):
     named = replace(first, id=f"{PERSON}-1")
     stage.happen([named])
     stage.deliver()
-    found = erased()
-    assert "1 of their ids spell the token" in place(found, "archived events")["why"]
+    report = erased()
+    assert "1 of their ids spell the token" in place(report, "archived events")["why"]
     assert_gone(but=named.id.encode())
 
 

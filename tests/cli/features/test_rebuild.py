@@ -56,9 +56,9 @@ def state(token: str = "cus_1") -> ViewState:
 def assert_exact(events: list[Event], token: str = "cus_1") -> None:
     """Equal to the offline engine, bit for bit."""
     now = SystemClock().now_ms()
-    asked = (DEFINITIONS, REPAYMENTS, events, [token], DynamoFeatureStore("features"), now)
-    found = verify(*asked)
-    assert (found.compared, list(found.different)) == (1, [])
+    arguments = (DEFINITIONS, REPAYMENTS, events, [token], DynamoFeatureStore("features"), now)
+    verified = verify(*arguments)
+    assert (verified.compared, list(verified.different)) == (1, [])
 
 
 def test_a_stale_item_is_exact_once_it_is_rebuilt_and_replay_goes_across(stage):
@@ -74,8 +74,8 @@ def test_a_stale_item_is_exact_once_it_is_rebuilt_and_replay_goes_across(stage):
     stage.deliver()
     place = DEFINITIONS.features.index("customer_repayments.max_days_late.lifetime")
     assert (before.vector.values[place], after.vector.values[place]) == (900.0, 81.0)
-    found = json.loads(call("replay", "--json").stdout)
-    assert (found["exact"], found["different"], found["not_replayable"]) == (2, 0, {})
+    replay = json.loads(call("replay", "--json").stdout)
+    assert (replay["exact"], replay["different"], replay["not_replayable"]) == (2, 0, {})
 
 
 def test_the_updater_writes_meanwhile_and_waiting_catches_up(stage, monkeypatch):
@@ -85,11 +85,11 @@ def test_the_updater_writes_meanwhile_and_waiting_catches_up(stage, monkeypatch)
     load, overtaken, waited = DynamoFeatureStore.load, [], []
 
     def overtaking(self, keys):
-        found = load(self, keys)
+        items = load(self, keys)
         if not overtaken:
             overtaken.append(1)
             stage.happen(more)
-        return found
+        return items
 
     monkeypatch.setattr(DynamoFeatureStore, "load", overtaking)
 
@@ -108,12 +108,12 @@ def test_it_is_rebuilt_from_the_index_and_what_came_since(stage, monkeypatch):
     stage.deliver()
     monkeypatch.setattr("cli.archive.index.SystemClock", lambda: FixedClock(ARCHIVED))
     for written, kept in ((1, 0), (0, 1)):
-        told = json.loads(called("archive", "index", "--json").stdout)["index"]
-        assert [(each["kind"], each["written"], each["kept"]) for each in told] == [
+        results = json.loads(called("archive", "index", "--json").stdout)["index"]
+        assert [(each["kind"], each["written"], each["kept"]) for each in results] == [
             ("commits", written, kept),
             ("events", written, kept),
         ]
-        assert all(each["finished"] for each in told)
+        assert all(each["finished"] for each in results)
     assert "commits" in called("archive", "index").stdout
     s3 = boto3.client("s3")
     for name in ("events/2026/11/24/08/stream-1-00001.gz", "commits/2026/11/24/08/stream-1-00003.gz"):
@@ -146,7 +146,7 @@ def test_only_stale_items_are_pending(stage):
         (["nothing", "--pending"], 1, 'no view is named "nothing"; there are customer_checkouts'),
         ([REPAYMENTS.name], 2, "give either --entity or --pending"),
         ([REPAYMENTS.name, "--entity", "x", "--pending"], 2, "give either --entity or --pending"),
-        ([REPAYMENTS.name, "--entity", "nobody"], 1, "no item of this entity stands"),
+        ([REPAYMENTS.name, "--entity", "nobody"], 1, "no item of this entity is stored"),
     ],
 )
 def test_what_cannot_be_is_one_line(stage, words, code, said):
@@ -157,13 +157,13 @@ def test_what_cannot_be_is_one_line(stage, words, code, said):
 
 def test_an_item_is_shown_with_what_it_holds_and_answers(stage):
     made_stale(stage)
-    found = json.loads(call("show", REPAYMENTS.name, "cus_1", "--json").stdout)
-    [item] = found["items"]
-    assert (found["state"], found["version"]) == ("stale", REPAYMENTS.version)
+    shown = json.loads(call("show", REPAYMENTS.name, "cus_1", "--json").stdout)
+    [item] = shown["items"]
+    assert (shown["state"], shown["version"]) == ("stale", REPAYMENTS.version)
     assert (item["stale"], item["markers"], item["filled"], item["erased_at"]) == (True, False, False, None)
     assert (item["commits"], item["known_ids"]) == (2, 81)
     assert item["bytes"] > 500 > item["raw_events"] >= 32
-    assert found["features"]["customer_repayments.max_days_late.lifetime"] == 900.0
+    assert shown["features"]["customer_repayments.max_days_late.lifetime"] == 900.0
     printed = call("show", REPAYMENTS.name, "cus_1").stdout
     assert "customer_repayments.max_days_late.lifetime" in printed
     assert "l1" not in printed

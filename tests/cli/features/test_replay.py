@@ -43,16 +43,18 @@ def lived(stage: Deployed) -> list[str]:
 def test_every_decision_is_exact(stage):
     lived(stage)
     result = call("replay", "--json")
-    found = json.loads(result.stdout)
-    assert (found["decisions"], found["exact"], found["different"]) == (3, 3, 0)
-    assert (result.exit_code, found["not_replayable"]) == (0, {})
+    report = json.loads(result.stdout)
+    assert (report["decisions"], report["exact"], report["different"]) == (3, 3, 0)
+    assert (result.exit_code, report["not_replayable"]) == (0, {})
 
 
 def test_a_decision_by_its_id_is_shown_feature_by_feature(stage):
     ids = lived(stage)
     result = call("replay", ids[2], "--json")
     [named] = json.loads(result.stdout)["named"]
-    failures = next(one for one in named["features"] if one["name"] == "customer_failures.count.30d")
+    failures = next(
+        feature for feature in named["features"] if feature["name"] == "customer_failures.count.30d"
+    )
     assert (named["id"], failures["served"], failures["replayed"]) == (ids[2], 11.0, 11.0)
     printed = call("replay", ids[2]).stdout
     assert "customer_failures.count.30d" in printed
@@ -62,8 +64,8 @@ def test_a_decision_by_its_id_is_shown_feature_by_feature(stage):
 def test_a_tampered_record_is_found_and_fails_the_command(stage):
     first, *_ = lived(stage)
     [key] = [
-        found["Key"]
-        for found in boto3.client("s3").list_objects_v2(Bucket="archive", Prefix="decisions/")["Contents"]
+        entry["Key"]
+        for entry in boto3.client("s3").list_objects_v2(Bucket="archive", Prefix="decisions/")["Contents"]
     ]
     from gzip import decompress
 
@@ -73,12 +75,14 @@ def test_a_tampered_record_is_found_and_fails_the_command(stage):
     boto3.client("s3").delete_object(Bucket="archive", Key=key)
     stage.put("decisions/", [json.dumps(line).encode(), *lines[1:], lines[1]])
     result = call("replay", "--json")
-    found = json.loads(result.stdout)
+    report = json.loads(result.stdout)
     assert result.exit_code == 1
     assert "1 decisions differ" in result.stderr
-    assert (found["decisions"], found["different"]) == (3, 1), "a line that came twice counts once"
-    assert found["differing"][0]["id"] == first
-    assert [one["name"] for one in found["differing"][0]["differences"]] == ["customer_checkouts.count.1h"]
+    assert (report["decisions"], report["different"]) == (3, 1), "a line that came twice counts once"
+    assert report["differing"][0]["id"] == first
+    assert [difference["name"] for difference in report["differing"][0]["differences"]] == [
+        "customer_checkouts.count.1h"
+    ]
 
 
 def test_what_the_log_lacks_is_told_and_is_no_difference(stage):
@@ -86,8 +90,8 @@ def test_what_the_log_lacks_is_told_and_is_no_difference(stage):
     stage.happen(payments(30))
     stage.decide("later")
     stage.deliver("decisions")
-    found = json.loads(call("replay", "--json").stdout)
-    assert (found["exact"], found["not_replayable"]) == (3, {"log incomplete": 1})
+    report = json.loads(call("replay", "--json").stdout)
+    assert (report["exact"], report["not_replayable"]) == (3, {"log incomplete": 1})
     assert "not replayable: log incomplete" in call("replay").stdout
 
 
@@ -124,5 +128,5 @@ def test_what_cannot_be_is_one_line(stage, words, code, said):
 def test_a_person_who_was_erased_is_not_shown_again(stage):
     lived(stage)
     Erasures("registry").begin("customer", "cus_1", SystemClock().now_ms() + 1, "")
-    found = json.loads(call("replay", "--json").stdout)
-    assert found["not_replayable"] == {"a person in it was erased since": 3}
+    report = json.loads(call("replay", "--json").stdout)
+    assert report["not_replayable"] == {"a person in it was erased since": 3}

@@ -1,4 +1,4 @@
-"""The terminal program against mocked AWS: what it prints, what it writes, how it refuses."""
+"""Commands on versions of views: serving, flip, rollback and backfill, against mocked AWS."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def call(*words: str):
 
 
 def served(*words: str) -> dict[str, str]:
-    found = json.loads(call(*words, "--json").stdout)
-    return {row["view"]: row["version"] for row in found["views"] if row["serves"]}
+    pointer = json.loads(call(*words, "--json").stdout)
+    return {row["view"]: row["version"] for row in pointer["views"] if row["serves"]}
 
 
 def test_before_any_flip_the_declared_versions_serve():
@@ -158,5 +158,5 @@ def test_what_was_erased_is_not_filled_in_again():
         token: json.loads(call("show", NEW.name, token, "--version", NEW.version, "--json").stdout)
         for token in ("cus_1", "cus_2")
     }
-    counts = {token: found["features"]["customer_failures.count.90d"] for token, found in values.items()}
+    counts = {token: answer["features"]["customer_failures.count.90d"] for token, answer in values.items()}
     assert counts == {"cus_1": 10.0, "cus_2": 20.0}

@@ -1,4 +1,4 @@
-"""A challenge and shadows are one write each, and what cannot be is one line."""
+"""A challenge and shadows are one write each; refused commands print one line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def registry(monkeypatch):
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     with mock_aws():
         Deployed()
-        found = Registry("registry")
+        models = Registry("registry")
         for sha in (A, B):
             keep_bundle(boto3.client("s3"), "bundles", sha, b"{}")
-            found.register(Registration(sha, "candidate", {}, "run", 1))
-        found.promote(A, by="ana", at=1)
-        yield found
+            models.register(Registration(sha, "candidate", {}, "run", 1))
+        models.promote(A, by="ana", at=1)
+        yield models
 
 
 def test_a_challenge_begins_and_ends(registry):

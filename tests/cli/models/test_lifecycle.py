@@ -1,4 +1,4 @@
-"""Bundles in service, by the commands of those who answer for them: a canary that grows, two persons, and the way back."""
+"""Commands of a bundle's life: a growing canary, approval by a second person, rollback."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def account(monkeypatch):
 
 
 def registry_of(*shas: str, run: str = "run") -> Registry:
-    found = Registry("registry")
+    registry = Registry("registry")
     for at, sha in enumerate(shas, 1):
         keep_bundle(boto3.client("s3"), "bundles", sha, b"{}")
-        found.register(Registration(sha, "candidate", {"auc": 0.7}, f"{run}-{at}", at))
-    return found
+        registry.register(Registration(sha, "candidate", {"auc": 0.7}, f"{run}-{at}", at))
+    return registry
 
 
-def told(*words: str) -> dict:
+def models(*words: str) -> dict:
     result = called("models", *words, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
@@ -81,7 +81,7 @@ def test_a_rollback_restores_byte_identical_decisions(account):
     before = decided("before")
     called("models", "promote", second.sha)
     between = decided("between")
-    assert told("rollback", "--why", "too many declines")["champion"] == first.sha
+    assert models("rollback", "--why", "too many declines")["champion"] == first.sha
     after = decided("after")
     assert between.bundle != before.bundle
     assert between.score != before.score
@@ -93,26 +93,26 @@ def test_a_rollback_restores_byte_identical_decisions(account):
 
 
 def spelled(decision: Decision) -> bytes:
-    """The stored record without what names this one request: its id, its key and who asked; versions name writes."""
+    """Stored record without what identifies the request (id, key, applicant) and without the versions of writes."""
     stored = DynamoDecisionStore("features", "decisions", lambda: (None, {})).get(decision.id)
-    found = json.loads(stored.record)
-    found["request"]["applicant"]["token"] = None
-    found["vector"]["versions"] = None
-    return json.dumps({**found, "id": None, "attempt": None}, sort_keys=True).encode()
+    record = json.loads(stored.record)
+    record["request"]["applicant"]["token"] = None
+    record["vector"]["versions"] = None
+    return json.dumps({**record, "id": None, "attempt": None}, sort_keys=True).encode()
 
 
 def test_a_canary_grows_by_the_stages_steps_and_is_then_promoted(account):
     Deployed()
     registry = registry_of(A, B)
     called("models", "promote", A)
-    shares = [told("challenge", B[:4], "--next", "--by", "bob")["challenger"]["share"] for _ in range(3)]
+    shares = [models("challenge", B[:4], "--next", "--by", "bob")["challenger"]["share"] for _ in range(3)]
     assert shares == [0.05, 0.2, 0.5]
     result = called("models", "challenge", B, "--next")
     assert (result.exit_code, "no step of the canary is above 50.0%" in result.stderr) == (1, True)
-    assert told("promote", B, "--why", "as good, fewer declines")["champion"] == B
+    assert models("promote", B, "--why", "as good, fewer declines")["champion"] == B
     assert registry.pointer().challenger is None
-    steps = told("history", B)["steps"]
-    assert [(one["from"], one["to"]) for one in steps] == [
+    steps = models("history", B)["steps"]
+    assert [(step["from"], step["to"]) for step in steps] == [
         (None, "candidate"),
         ("candidate", "challenger"),
         ("challenger", "challenger"),
@@ -120,7 +120,7 @@ def test_a_canary_grows_by_the_stages_steps_and_is_then_promoted(account):
         ("challenger", "champion"),
     ]
     assert steps[-1]["why"] == "as good, fewer declines"
-    assert {one["bundle"] for one in told("history")["steps"]} == {A, B}
+    assert {step["bundle"] for step in models("history")["steps"]} == {A, B}
     assert "retired" in called("models", "history").stdout
 
 
@@ -132,35 +132,35 @@ def test_two_persons_by_name_and_by_identity(account, monkeypatch):
     proposed = called("models", "promote", A, "--by", "ana", "--why", "July")
     assert "candor models approve aaaaaaaaaaaa" in proposed.stdout
     assert registry.pointer().bundle is None
-    assert told("show", A)["proposal"]["by"] == "ana"
+    assert models("show", A)["proposal"]["by"] == "ana"
     assert "champion by ana" in called("models", "list").stdout
     for arn, by in (("arn:ana", "bob"), ("arn:bob", "ana")):
         who["arn"] = arn
         refused = called("models", "approve", A, "--by", by)
         assert (refused.exit_code, "somebody else must approve" in refused.stderr) == (1, True)
     who["arn"] = "arn:bob"
-    assert told("approve", A, "--by", "bob")["champion"] == A
-    last = told("history", A)["steps"][-1]
+    assert models("approve", A, "--by", "bob")["champion"] == A
+    last = models("history", A)["steps"][-1]
     assert (last["by"], last["identity"], last["why"]) == (
         "bob",
         "arn:bob",
         "approved: ana proposed it (July)",
     )
-    told("challenge", B, "--share", "0.1", "--by", "bob")
+    models("challenge", B, "--share", "0.1", "--by", "bob")
     who["arn"] = "arn:ana"
-    assert told("approve", B, "--by", "ana")["challenger"]["share"] == 0.1
+    assert models("approve", B, "--by", "ana")["challenger"]["share"] == 0.1
 
 
 def test_the_identity_is_that_of_the_credentials(account, monkeypatch):
-    iam, found = boto3.client("iam"), []
+    iam, identities = boto3.client("iam"), []
     for name in ("ana", "bob"):
         iam.create_user(UserName=name)
         key = iam.create_access_key(UserName=name)["AccessKey"]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-        found.append(cli.stage.Stage("dev").identity())
-    assert [arn.rpartition("/")[2] for arn in found] == ["ana", "bob"]
+        identities.append(cli.stage.Stage("dev").identity())
+    assert [arn.rpartition("/")[2] for arn in identities] == ["ana", "bob"]
 
 
 def test_a_rollback_asks_nobody(account):
@@ -168,15 +168,15 @@ def test_a_rollback_asks_nobody(account):
     registry = registry_of(A, B)
     registry.promote(A, by="ana", at=1)
     registry.promote(B, by="ana", at=2)
-    assert told("rollback", "--by", "bob", "--why", "complaints")["champion"] == A
+    assert models("rollback", "--by", "bob", "--why", "complaints")["champion"] == A
 
 
 def test_what_there_is_is_listed_with_what_its_gates_said(account):
     Deployed()
     registry = registry_of(A)
     registry.register(Registration(B, "refused", {}, "run-2", 9, gates=[("parity", "3 rows differ")]))
-    found = told("list")["bundles"]
-    assert [(one["bundle"], one["state"], one["refused"]) for one in found] == [
+    bundles = models("list")["bundles"]
+    assert [(listing["bundle"], listing["state"], listing["refused"]) for listing in bundles] == [
         (B, "refused", ["parity: 3 rows differ"]),
         (A, "candidate", []),
     ]
@@ -191,7 +191,7 @@ def test_two_evaluations_stand_side_by_side(account):
     registry_of(A, B).promote(A, by="ana", at=1)
     evaluated(A)
     evaluated(B, stability={"psi": 0.16}, fairness=None)
-    figures = told("compare", B)["figures"]
+    figures = models("compare", B)["figures"]
     assert figures["stability.psi"] == [0.16, 0.06, pytest.approx(0.10)]
     assert figures["discrimination.auc"] == [0.71, 0.71, 0.0]
     assert figures["fairness.air"] == [None, 0.93, None]
@@ -203,7 +203,7 @@ def test_the_report_is_written_where_it_is_asked_for(account, tmp_path, monkeypa
     registry_of(A)
     evaluated(A)
     monkeypatch.chdir(tmp_path)
-    path = told("report", A)["report"]
+    path = models("report", A)["report"]
     assert path == str(tmp_path / "report-aaaaaaaaaaaa.html")
     assert (tmp_path / "report-aaaaaaaaaaaa.html").read_text() == "<title>a</title>"
     assert called("models", "report", A, "--out", "r.html").stdout == f"{tmp_path / 'r.html'}\n"

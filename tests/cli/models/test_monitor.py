@@ -52,7 +52,7 @@ def stage():
 
 
 def files(bundle) -> dict[str, bytes]:
-    """What the run left: data set, manifest and packed model."""
+    """Files of the run: data set, manifest and packed model."""
     random = np.random.default_rng(1)
     columns = {name: random.integers(0, 3, 500).astype(float) for name in FEATURES}
     columns[AMOUNT] = random.integers(1_000, 60_000, 500).astype(float)
@@ -78,7 +78,7 @@ def files(bundle) -> dict[str, bytes]:
 
 
 def loan(checkout_id: str) -> list[Event]:
-    """It was due ten days ago, and nobody closed it; the latest event is of now."""
+    """Events of a loan that was due ten days ago and is open; the latest event is of now."""
     now = SystemClock().now_ms()
     about = {"loan_id": "loan_1", "amount": 4_000, "currency": "USD"}
     due = {
@@ -99,20 +99,22 @@ def monitored(*words: str) -> dict:
 
 
 def test_the_champions_run_is_compared_with_what_was_decided(stage):
-    found = monitored()
-    assert (found["run"], found["bundle"], found["snapshot"]["rows"]) == (RUN, stage.sha, 500)
-    told = found["population"]
-    assert (told["decisions"], told["scored_by_itself"], told["scored_again"]) == (5, 4, 1)
-    assert (told["loans"], told["mature"], told["immature"]) == (1, 1, 0)
-    assert {one["name"] for one in found["features"]} == set(FEATURES)
-    assert (found["calibration"]["n"], found["calibration"]["bads"], found["calibration"]["slope"]) == (
+    report = monitored()
+    assert (report["run"], report["bundle"], report["snapshot"]["rows"]) == (RUN, stage.sha, 500)
+    population = report["population"]
+    assert (population["decisions"], population["scored_by_itself"], population["scored_again"]) == (5, 4, 1)
+    assert (population["loans"], population["mature"], population["immature"]) == (1, 1, 0)
+    assert {feature["name"] for feature in report["features"]} == set(FEATURES)
+    assert (report["calibration"]["n"], report["calibration"]["bads"], report["calibration"]["slope"]) == (
         1,
         1,
         None,
     )
-    [vintage] = found["vintages"]
+    [vintage] = report["vintages"]
     assert (vintage["loans"], vintage["bads"]) == (1, 1)
-    assert [(one["value"], one["n"]) for one in found["segments"] if one["by"] == "customer"] == [("new", 5)]
+    assert [
+        (segment["value"], segment["n"]) for segment in report["segments"] if segment["by"] == "customer"
+    ] == [("new", 5)]
 
 
 def test_a_run_is_named_and_its_model_taken_from_what_its_job_left(stage):
@@ -147,7 +149,7 @@ def test_what_is_watched_is_published_and_past_its_limit_the_command_fails(stage
     assert result.exit_code == 0  # one label and five decisions say nothing
     published = set()
     for metric in boto3.client("cloudwatch").list_metrics(Namespace="Candor")["Metrics"]:
-        dimensions = {one["Name"]: one["Value"] for one in metric["Dimensions"]}
+        dimensions = {dimension["Name"]: dimension["Value"] for dimension in metric["Dimensions"]}
         assert (dimensions.pop("service"), dimensions.pop("stage")) == (SERVICE, "dev")
         published.add((metric["MetricName"], *dimensions.values()))
     assert {("DecisionsMonitored",), ("ScorePSI",), ("BadRateRatio",), ("BadRateOff",)} < published

@@ -1,4 +1,4 @@
-"""A table is tried on the past: the same one changes nothing, a stricter one swaps out exactly whom it declines."""
+"""Backtests: the same table changes nothing, a stricter one swaps out exactly the applicants it declines."""
 
 from __future__ import annotations
 
@@ -52,24 +52,28 @@ def stricter(tmp_path, most: int):
 
 def test_the_same_table_changes_nothing(made):
     _, decisions = made
-    found = backtested()
-    assert found["decisions"] == len(decisions)
-    assert found["left_out"] == {"nothing scored it": 1}
-    assert found["before"] == found["now"]
-    assert found["before"]["approved"] == sum(one.outcome == "approved" for one in decisions) > 1
-    assert found["swap_set"]["in"]["approved"] == found["swap_set"]["out"]["approved"] == 0
+    result = backtested()
+    assert result["decisions"] == len(decisions)
+    assert result["left_out"] == {"nothing scored it": 1}
+    assert result["before"] == result["now"]
+    assert result["before"]["approved"] == sum(decision.outcome == "approved" for decision in decisions) > 1
+    assert result["swap_set"]["in"]["approved"] == result["swap_set"]["out"]["approved"] == 0
 
 
 def test_a_stricter_table_swaps_out_whom_it_declines_and_the_loss_is_theirs(made, tmp_path):
     _, decisions = made
-    found = backtested("--policy", stricter(tmp_path, 2_000), "--loss-given-bad", "0.5")
-    out = [one for one in decisions if one.outcome == "approved" and one.request.total > 2_000]
-    assert found["swap_set"]["out"]["approved"] == len(out) > 0
-    assert found["swap_set"]["counts"]["approved"]["declined"] == len(out)
-    expected = sum(one.request.total * one.score * 0.5 for one in out)
-    assert found["swap_set"]["out"]["expected_loss"] == {"USD": round(expected)}
-    assert found["now"]["approved"] == found["before"]["approved"] - len(out)
-    assert found["swap_set"]["out"]["amount"] == {"USD": sum(one.request.total for one in out)}
+    result = backtested("--policy", stricter(tmp_path, 2_000), "--loss-given-bad", "0.5")
+    out = [
+        decision
+        for decision in decisions
+        if decision.outcome == "approved" and decision.request.total > 2_000
+    ]
+    assert result["swap_set"]["out"]["approved"] == len(out) > 0
+    assert result["swap_set"]["counts"]["approved"]["declined"] == len(out)
+    expected = sum(decision.request.total * decision.score * 0.5 for decision in out)
+    assert result["swap_set"]["out"]["expected_loss"] == {"USD": round(expected)}
+    assert result["now"]["approved"] == result["before"]["approved"] - len(out)
+    assert result["swap_set"]["out"]["amount"] == {"USD": sum(decision.request.total for decision in out)}
 
 
 def test_another_model_is_tried_by_its_name_and_the_table_is_shown(made):
