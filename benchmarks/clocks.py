@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from candor import (
     Count,
     Definitions,
@@ -122,7 +122,7 @@ CROWD: Final = Scenario("not hot, 100 events/s, scorer 2 s behind", 100, behind=
 """Traffic beyond an item: more events than stay raw, 128, lie after the moments that are read. Hot entities have four items."""
 
 
-class Tally(NamedTuple):
+class ReadCounts(NamedTuple):
     """What became of the views that were read."""
 
     reads: int
@@ -130,14 +130,14 @@ class Tally(NamedTuple):
     compared: int
     different: int
 
-    def plus(self, other: Tally) -> Tally:
-        return Tally(*map(operator.add, self, other))
+    def plus(self, other: ReadCounts) -> ReadCounts:
+        return ReadCounts(*map(operator.add, self, other))
 
 
-NOTHING: Final = Tally(0, 0, 0, 0)
+NOTHING: Final = ReadCounts(0, 0, 0, 0)
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """Per cent of views that are unavailable, and per cent of those compared that differ from the oracle."""
     for scenario in LIVE:
         yield from _rows(scenario.name, live(scenario), UNAVAILABLE_BUDGET)
@@ -151,7 +151,7 @@ def measure() -> Iterator[Row]:
     yield from _rows("loaded, at each event's moment, as of", as_of, 0)
 
 
-def _rows(name: str, tally: Tally, budget: float | None = None) -> Iterator[Row]:
+def _rows(name: str, tally: ReadCounts, budget: float | None = None) -> Iterator[Measurement]:
     unavailable = 100 * tally.unavailable / tally.reads
     yield _row(f"{name}: unavailable of {tally.reads:,} views read", unavailable, budget)
     if tally.compared:
@@ -159,11 +159,11 @@ def _rows(name: str, tally: Tally, budget: float | None = None) -> Iterator[Row]
         yield _row(f"{name}: different from the oracle, of {tally.compared:,} compared", different, 0)
 
 
-def _row(name: str, value: float, budget: float | None = None) -> Row:
-    return Row("clocks", name, value, unit="%", budget=budget)
+def _row(name: str, value: float, budget: float | None = None) -> Measurement:
+    return Measurement("clocks", name, value, unit="%", budget=budget)
 
 
-class World:
+class SimulatedQueue:
     """A queue, its mapping, the updater and its store, under one clock that is right."""
 
     def __init__(self) -> None:
@@ -221,58 +221,58 @@ def envelope(event: Event, source: str) -> bytes:
     )
 
 
-def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> Tally:
+def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> ReadCounts:
     """Traffic that goes on for `length` (ms); reads begin when the clocks have had their effect."""
     rng = random.Random(1)
-    world = _with_history(scenario, rng)
+    queue = _with_history(scenario, rng)
     warm = scenario.behind + scenario.ahead + (MOST_RAW // scenario.per_second + 5) * SECOND
     wanted = Counter(START + warm + rng.randrange(length // STEP) * STEP for _ in range(reads))
     compared = set(rng.sample(range(reads), min(compare, reads)))
     tally, number = NOTHING, 0
     for now in range(START, START + warm + length, STEP):
         for event in _sent_between(scenario, now, now + STEP, rng):
-            world.send(event)
-        world.step()
+            queue.send(event)
+        queue.step()
         for _ in range(wanted[now]):
             q = now - scenario.behind + rng.randrange(STEP)
-            tally = tally.plus(_read(world, scenario.entities, q, compare=number in compared))
+            tally = tally.plus(_read(queue, scenario.entities, q, compare=number in compared))
             number += 1
-        world.clock.advance(STEP)
+        queue.clock.advance(STEP)
     return tally
 
 
-def _read(world: World, entities: dict[str, str], q: int, *, compare: bool) -> Tally:
+def _read(queue: SimulatedQueue, entities: dict[str, str], q: int, *, compare: bool) -> ReadCounts:
     """What becomes of the views of these entities at `q` (ms)."""
-    features = online_features(DEFINITIONS, world.store, entities, q)
+    features = online_features(DEFINITIONS, queue.store, entities, q)
     views = [view for view in VIEWS if view.entity.name in entities]
     answered = [view for view in views if features.states[view.name] != "unavailable"]
     compared = answered if compare else []
-    different = sum(_differs(view, features, world.applied, q) for view in compared)
-    return Tally(len(views), len(views) - len(answered), len(compared), different)
+    different = sum(_differs(view, features, queue.applied, q) for view in compared)
+    return ReadCounts(len(views), len(views) - len(answered), len(compared), different)
 
 
 def daily(events: int, back: int) -> bool:
     """True if an item of so many daily events answers the moment that is `back` ms before the newest of them."""
-    world, rng, card = World(), random.Random(1), {CARD.name: TOKEN}
+    queue, rng, card = SimulatedQueue(), random.Random(1), {CARD.name: TOKEN}
     for days in range(events):
-        world.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
-    world.drain()
-    return _read(world, card, START - back, compare=False).unavailable == 0
+        queue.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
+    queue.drain()
+    return _read(queue, card, START - back, compare=False).unavailable == 0
 
 
-def loaded(*, events: int = 600, compare: int = 40) -> tuple[Tally, Tally]:
+def loaded(*, events: int = 600, compare: int = 40) -> tuple[ReadCounts, ReadCounts]:
     """Views at the moment of every event of a year that was loaded before: online, and as of from the archive."""
     rng = random.Random(1)
     entities = {entity.name: TOKEN for entity in (CARD, TERMINAL)}
     moments = sorted(rng.sample(range(START - 365 * DAY, START), events))
     history = [_event(f"loaded-{number}", at, entities, rng) for number, at in enumerate(moments)]
-    world = World()
+    queue = SimulatedQueue()
     for event in history:
-        world.send(event, HISTORY)
-    world.drain()
+        queue.send(event, HISTORY)
+    queue.drain()
     compared = rng.sample(range(events), min(compare, events))
-    reads = (_read(world, entities, q, compare=row in compared) for row, q in enumerate(moments))
-    return reduce(Tally.plus, reads), _as_of(_archived(history), moments, compared)
+    reads = (_read(queue, entities, q, compare=row in compared) for row, q in enumerate(moments))
+    return reduce(ReadCounts.plus, reads), _as_of(_archived(history), moments, compared)
 
 
 def _archived(history: Sequence[Event]) -> list[Event]:
@@ -281,30 +281,30 @@ def _archived(history: Sequence[Event]) -> list[Event]:
     return list(accepted_events(read_envelopes([("events/1.gz", gzip.compress(lines))]), DEFINITIONS))
 
 
-def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> Tally:
+def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> ReadCounts:
     """Answers of the engine behind `candor features as-of`. A view without its counts, which are never missing, has no answer."""
     tally = NOTHING
     for view in VIEWS:
         values = features_of(view, DEFINITIONS, events, [(TOKEN, q) for q in moments])
         counts = [
-            place for place, feature in enumerate(view.features) if feature.name.split(".")[1] == "count"
+            index for index, feature in enumerate(view.features) if feature.name.split(".")[1] == "count"
         ]
         answered = int(np.sum(~np.isnan(values[:, counts]).any(axis=1)))
         different = sum(
             not _equal(values[row].tolist(), expected(view, events, TOKEN, moments[row])) for row in compared
         )
-        tally = tally.plus(Tally(len(moments), len(moments) - answered, len(compared), different))
+        tally = tally.plus(ReadCounts(len(moments), len(moments) - answered, len(compared), different))
     return tally
 
 
-def _with_history(scenario: Scenario, rng: random.Random) -> World:
+def _with_history(scenario: Scenario, rng: random.Random) -> SimulatedQueue:
     """A world in which the entity had an event on each of so many days."""
-    world = World()
+    queue = SimulatedQueue()
     for days in range(BEFORE, 0, -1):
-        world.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
-    world.drain()
-    world.clock = FixedClock(START)
-    return world
+        queue.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
+    queue.drain()
+    queue.clock = FixedClock(START)
+    return queue
 
 
 def _sent_between(scenario: Scenario, start: int, end: int, rng: random.Random) -> Iterator[Event]:

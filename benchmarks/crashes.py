@@ -61,16 +61,16 @@ class Mortal:
         self.deaths = Counter[str]()
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
-        found = self._store.read(keys, timeout_s, synchronous)
+        snapshot = self._store.read(keys, timeout_s, synchronous)
         self._perhaps("between the calls")
-        return found
+        return snapshot
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
     ) -> StoredDecision | Contended | None:
-        found = self._store.record(decision, timeout_s, commits)
+        result = self._store.record(decision, timeout_s, commits)
         self._perhaps("after the write")
-        return found
+        return result
 
     def _perhaps(self, place: str) -> None:
         if self._rng.random() < self._probability:
@@ -78,14 +78,14 @@ class Mortal:
             raise Died
 
 
-class Call(NamedTuple):
+class KeyedRequest(NamedTuple):
     """A request under its key."""
 
     key: str
     application: Application
 
 
-class Answered(NamedTuple):
+class KeyAnswer(NamedTuple):
     """What a key was answered, and whether as a replay."""
 
     key: str
@@ -94,7 +94,7 @@ class Answered(NamedTuple):
 
 
 @dataclass
-class Outcome:
+class CrashOutcome:
     """What a run showed; `broken` has a line for each promise that did not hold."""
 
     keys: int = 0
@@ -104,15 +104,15 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def calls(requests: int, seed: int) -> list[Call]:
+def calls(requests: int, seed: int) -> list[KeyedRequest]:
     """So many requests: some keys once, some up to five times, in any order."""
     rng = random.Random(seed)
-    planned: list[Call] = []
+    planned: list[KeyedRequest] = []
     while len(planned) < requests:
         number = len(planned)
         body = checkout(1_000, token=f"cus_{rng.randrange(CUSTOMERS)}", checkout_id=f"chk_{number}")
         application = Application(parse_checkout(json.dumps(body).encode()), "mer_1")
-        planned += [Call(f"key-{number}", application)] * rng.choice((1, 1, 2, 3, 5))
+        planned += [KeyedRequest(f"key-{number}", application)] * rng.choice((1, 1, 2, 3, 5))
     rng.shuffle(planned)
     return planned[:requests]
 
@@ -123,25 +123,25 @@ class Scorers:
     def __init__(self, bundle: Bundle, probability: float, seed: int) -> None:
         self._bundle, self._probability, self._seed = bundle, probability, seed
         self._data = bundle.to_bytes()
-        self._mine = threading.local()
+        self._local = threading.local()
         self._lock = threading.Lock()
         self.stores: list[Mortal] = []
         self._hot: list[HotStore] = []
 
-    def decide(self, call: Call) -> Answered:
+    def decide(self, call: KeyedRequest) -> KeyAnswer:
         """Sent again until it is answered, as a patient merchant does."""
         while True:
             try:
                 answer = self._decider().decide(Attempt(call.application, call.key), Deadline(DEADLINE_S))
             except (Died, StoreUnavailable):
                 continue
-            return Answered(call.key, answer.body, answer.replayed)
+            return KeyAnswer(call.key, answer.body, answer.replayed)
 
     def _decider(self) -> Decider:
-        if not hasattr(self._mine, "decider"):
-            self._mine.decider = self._new()
-        found: Decider = self._mine.decider
-        return found
+        if not hasattr(self._local, "decider"):
+            self._local.decider = self._new()
+        decider: Decider = self._local.decider
+        return decider
 
     def _new(self) -> Decider:
         hot = HotStore(
@@ -217,7 +217,7 @@ def items(client: Any, table: str) -> dict[str, Mapping[str, Any]]:
     return {item["pk"]["S"]: item for page in pages for item in page["Items"]}
 
 
-def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> Outcome:
+def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> CrashOutcome:
     """Decide all, then hold the tables against what was answered."""
     planned = calls(requests, seed)
     bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
@@ -230,7 +230,7 @@ def run(requests: int, threads: int, probability: float, folder: Path, seed: int
                 answers = list(pool.map(scorers.decide, planned))
         finally:
             scorers.close()
-        outcome = judged(answers, items(client, "decisions"))
+        outcome = check_answers(answers, items(client, "decisions"))
         counts = sum(_checkouts(item) for key, item in items(client, "synchronous").items() if _counted(key))
     if counts != outcome.keys:
         outcome.broken.append(f"{counts} checkouts are counted for {outcome.keys} keys")
@@ -238,20 +238,20 @@ def run(requests: int, threads: int, probability: float, folder: Path, seed: int
     return outcome
 
 
-def judged(answers: Sequence[Answered], stored: Mapping[str, Mapping[str, Any]]) -> Outcome:
+def check_answers(answers: Sequence[KeyAnswer], stored: Mapping[str, Mapping[str, Any]]) -> CrashOutcome:
     """Are all answers of a key the stored bytes of one decision?"""
-    outcome = Outcome(requests=len(answers), replays=sum(answer.replayed for answer in answers))
-    by_key: dict[str, list[Answered]] = defaultdict(list)
+    outcome = CrashOutcome(requests=len(answers), replays=sum(answer.replayed for answer in answers))
+    by_key: dict[str, list[KeyAnswer]] = defaultdict(list)
     for answer in answers:
         by_key[answer.key].append(answer)
     outcome.keys = len(by_key)
-    for key, found in by_key.items():
-        bodies = {answer.body for answer in found}
-        if len(bodies) > 1 or sum(not answer.replayed for answer in found) > 1:
+    for key, key_answers in by_key.items():
+        bodies = {answer.body for answer in key_answers}
+        if len(bodies) > 1 or sum(not answer.replayed for answer in key_answers) > 1:
             outcome.broken.append(f"{key}: {len(bodies)} different answers")
             continue
-        item = stored.get(json.loads(found[0].body)["id"])
-        if item is None or item["a"]["B"] != found[0].body:
+        item = stored.get(json.loads(key_answers[0].body)["id"])
+        if item is None or item["a"]["B"] != key_answers[0].body:
             outcome.broken.append(f"{key}: the answer is not what is stored")
     if len(stored) != outcome.keys:
         outcome.broken.append(f"{len(stored)} decisions for {outcome.keys} keys")

@@ -16,7 +16,7 @@ from typing import IO, Final
 
 import msgspec
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from benchmarks.update import QUARTER, aggregations, payments_view
 from candor import Definitions
 from candor.clock import DAY, HOUR, MINUTE, format_rfc3339
@@ -45,7 +45,7 @@ END: Final = 1_796_000_400_000 // DAY * DAY
 PEAK_UNIT: Final = 1024
 
 
-class Archive:
+class MemoryArchive:
     """Objects in memory; counts what is read of them."""
 
     def __init__(self) -> None:
@@ -83,9 +83,9 @@ class Archive:
         return body
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """CPU of indexing and of reading one entity, GETs and bytes; the network excluded."""
-    archive = Archive()
+    archive = MemoryArchive()
     fill(archive, END - 90 * DAY, 90 * DAY, MOST)
     raw = sum(map(len, archive.objects.values()))
     began = time.process_time()
@@ -101,7 +101,7 @@ def measure() -> Iterator[Row]:
     yield from _hours(archive)
 
 
-def _entity(archive: Archive, reader: ArchiveIndex, token: str, name: str) -> Iterator[Row]:
+def _entity(archive: MemoryArchive, reader: ArchiveIndex, token: str, name: str) -> Iterator[Measurement]:
     archive.gets = archive.bytes_read = 0
     began = time.process_time()
     [key] = VIEW.item_keys(token)
@@ -115,7 +115,7 @@ def _entity(archive: Archive, reader: ArchiveIndex, token: str, name: str) -> It
     yield _row(f"{name}: read", archive.bytes_read / 1e6, "MB")
 
 
-def _hours(archive: Archive) -> Iterator[Row]:
+def _hours(archive: MemoryArchive) -> Iterator[Measurement]:
     """An hour more, as the schedule does it: of that archive, and of one with a million events a day."""
     for name, count in (("an hour", MOST // (90 * 24)), ("a busy hour", BUSY_HOUR)):
         archive.objects = {key: body for key, body in archive.objects.items() if key.startswith("index/")}
@@ -126,7 +126,7 @@ def _hours(archive: Archive) -> Iterator[Row]:
         yield _row(f"{name} of {count:,} events: CPU", time.process_time() - began, "s")
 
 
-def fill(archive: Archive, start: int, length: int, count: int) -> None:
+def fill(archive: MemoryArchive, start: int, length: int, count: int) -> None:
     """So many events and their commits, spread evenly over `length` ms, as Firehose writes them."""
     rng = random.Random(start)
     versions: defaultdict[str, int] = defaultdict(int)
@@ -175,7 +175,7 @@ def _commit(key: str, n: int, moment: int, event_id: str) -> bytes:
     )
 
 
-def _deliver(archive: Archive, kind: Kind, at: int, lines: Sequence[bytes]) -> None:
+def _deliver(archive: MemoryArchive, kind: Kind, at: int, lines: Sequence[bytes]) -> None:
     moment = datetime.fromtimestamp(at / 1000, UTC)
     name = f"{kind.prefix}{moment:%Y/%m/%d/%H}/stream-1-{moment:%Y-%m-%d-%H-%M-%S}-{at}.gz"
     archive.add(name, gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=6))
@@ -185,5 +185,5 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT / 1e6
 
 
-def _row(name: str, value: float, unit: str) -> Row:
-    return Row("healing", name, value, unit=unit)
+def _row(name: str, value: float, unit: str) -> Measurement:
+    return Measurement("healing", name, value, unit=unit)

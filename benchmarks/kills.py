@@ -81,9 +81,9 @@ def descendants(pid: int) -> Iterator[int]:
             parents.setdefault(int(parent), []).append(int(folder.name))
     waiting = [pid]
     while waiting:
-        found = parents.get(waiting.pop(), [])
-        waiting += found
-        yield from found
+        children = parents.get(waiting.pop(), [])
+        waiting += children
+        yield from children
 
 
 def _read(pid: int, name: str) -> bytes:

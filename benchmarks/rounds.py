@@ -12,7 +12,7 @@ Limits = Literal["value at most", "ratio at most", "ratio at least"]
 
 
 @dataclass(frozen=True)
-class Row:
+class Measurement:
     """One line of the report: a value (µs of CPU per call unless `unit` says otherwise), what it is told against, its budget.
 
     `ratio` is the value over its reference's, or the other way round where the budget is a ratio at least.
@@ -48,4 +48,4 @@ def interleaved(calls: Mapping[str, Callable[[], int]], rounds: int = 9) -> dict
             spent = time.process_time_ns() - before
             if number > 0:  # the first round warms caches and branch predictors
                 samples[name].append(spent / units / 1_000)
-    return {name: median(found) for name, found in samples.items()}
+    return {name: median(durations) for name, durations in samples.items()}

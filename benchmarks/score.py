@@ -17,7 +17,7 @@ from typing import Self
 import lightgbm
 import numpy as np
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from candor.model.engine import Booster, library_path
 
 FEATURES = 120
@@ -31,7 +31,7 @@ SIZES = ((100, 31, 1.25), (500, 63, 1.10))
 _SOURCE = Path(__file__).parent / "request" / "c_loop.c"
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """All ways for each model size. Raises AssertionError if a single bit differs; needs a C compiler (`cc`)."""
     random = np.random.default_rng(7)
     rows = random.normal(size=(ROWS, FEATURES))
@@ -57,33 +57,33 @@ def _warm(
     ours: Booster,
     reference: lightgbm.Booster,
     rows: np.ndarray,
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     loop, binding, package = (
         f"C loop, {size}",
         f"candor.model.Booster.raw, {size}",
         f"Booster.predict, {size}",
     )
     with tempfile.NamedTemporaryFile() as held, _Loop(command, rows, held.name, 0) as looped:
-        found = _medians(
+        spent = _medians(
             {
                 loop: looped.round,
                 binding: _timed(_by_binding(ours, vectors(rows))),
                 package: _timed(_by_package(reference, rows)),
             }
         )
-    yield Row("score", loop, found[loop])
-    yield Row(
-        "score", binding, found[binding], loop, found[binding] / found[loop], budget, limits="ratio at most"
+    yield Measurement("score", loop, spent[loop])
+    yield Measurement(
+        "score", binding, spent[binding], loop, spent[binding] / spent[loop], budget, limits="ratio at most"
     )
-    yield Row("score", package, found[package], loop, found[package] / found[loop])
+    yield Measurement("score", package, spent[package], loop, spent[package] / spent[loop])
 
 
-def _cold(size: str, command: Sequence[Path], ours: Booster, rows: np.ndarray) -> Iterator[Row]:
+def _cold(size: str, command: Sequence[Path], ours: Booster, rows: np.ndarray) -> Iterator[Measurement]:
     loop, binding = f"C loop, cache-cold, {size}", f"candor.model.Booster.raw, cache-cold, {size}"
     with tempfile.NamedTemporaryFile() as held, _Loop(command, rows, held.name, EVICTED) as looped:
-        found = _medians({loop: looped.round, binding: lambda: _evicted(ours, vectors(rows))})
-    yield Row("score", loop, found[loop])
-    yield Row("score", binding, found[binding], loop, found[binding] / found[loop])
+        spent = _medians({loop: looped.round, binding: lambda: _evicted(ours, vectors(rows))})
+    yield Measurement("score", loop, spent[loop])
+    yield Measurement("score", binding, spent[binding], loop, spent[binding] / spent[loop])
 
 
 def _medians(calls: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -94,7 +94,7 @@ def _medians(calls: dict[str, Callable[[], float]]) -> dict[str, float]:
             spent = call()
             if turn > 0:
                 samples[name].append(spent)
-    return {name: median(found) for name, found in samples.items()}
+    return {name: median(durations) for name, durations in samples.items()}
 
 
 class _Loop:

@@ -37,30 +37,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     parser.add_argument("--json", action="store_true", help="print JSON alone on standard output")
     options = parser.parse_args(arguments)
-    told = sys.stderr if options.json else sys.stdout
+    output = sys.stderr if options.json else sys.stdout
     with tempfile.TemporaryDirectory() as folder, _system(Path(folder), options.data) as system:
         killer = Killer(system.pid, seed=options.seed, done=lambda: _is_decided(Path(folder)))
         with killer if options.kills else nullcontext():
             for line in _until_ready(system):
-                print(line, end="", file=told, flush=True)
-        found = _replayed(Path(folder)) | {"killed": dict(killer.killed)}
-    text = keep("served_replay", found)
+                print(line, end="", file=output, flush=True)
+        summary = _replayed(Path(folder)) | {"killed": dict(killer.killed)}
+    text = keep("served_replay", summary)
     if options.json:
         print(text)
     else:
-        _print(found)
-    return 0 if is_exact(found) else 1
+        _print(summary)
+    return 0 if is_exact(summary) else 1
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     table = Table("", "", show_header=False)
-    for name, value in found.items():
-        told = (
+    for name, value in summary.items():
+        text = (
             " ".join(f"{key}={count}" for key, count in value.items()) or "none"
             if isinstance(value, dict)
             else str(value)
         )
-        table.add_row(name, told)
+        table.add_row(name, text)
     Console().print(table)
 
 
@@ -69,14 +69,14 @@ def _is_decided(state: Path) -> bool:
     progress, answers = state / "journey" / "progress.json", state / "journey" / "answers.jsonl"
     if not answers.exists():
         return False
-    found = re.search(r"(\d+) checkouts", json.loads(progress.read_text())["population"])
-    return found is not None and answers.read_bytes().count(b"\n") >= int(found[1])
+    match = re.search(r"(\d+) checkouts", json.loads(progress.read_text())["population"])
+    return match is not None and answers.read_bytes().count(b"\n") >= int(match[1])
 
 
-def is_exact(found: dict[str, Any]) -> bool:
+def is_exact(summary: dict[str, Any]) -> bool:
     """True if every decision that is stored was replayed to the same bits, and as-of differences have causes."""
-    whole = found["stored"] == found["decisions"] == found["exact"] > 0
-    return whole and not found["as_served_mismatches"] and not found["unexplained"]
+    whole = summary["stored"] == summary["decisions"] == summary["exact"] > 0
+    return whole and not summary["as_served_mismatches"] and not summary["unexplained"]
 
 
 def replay(state: Path) -> dict[str, Any]:
@@ -107,8 +107,8 @@ def called(command: str, state: Path, *options: str) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "cli", *words], env=environment, stdout=subprocess.PIPE, check=False
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 @contextmanager

@@ -43,9 +43,9 @@ def events_of(writer: int, size: int, customers: int, now_ms: int) -> list[Event
 
 def totals(events: Iterable[Event]) -> Totals:
     """Events and amounts by entity, counted plainly."""
-    found: Totals = Counter()
+    counts: Totals = Counter()
     for event in events:
         for view, entity in event.entities.items():
-            found["count", view, entity] += 1
-            found["sum", view, entity] += event.data["amount"]
-    return found
+            counts["count", view, entity] += 1
+            counts["sum", view, entity] += event.data["amount"]
+    return counts

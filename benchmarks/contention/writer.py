@@ -32,7 +32,7 @@ _PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
-class Job:
+class WriterJob:
     """Which of how many writers, how many events for each, from how many customers, delivered how many at a time."""
 
     writer: int
@@ -44,7 +44,7 @@ class Job:
 
 
 @dataclass
-class Done:
+class WriterResult:
     """What a writer did: outcomes of commits by view, and deliveries."""
 
     commits: dict[str, Counter[str]] = field(default_factory=lambda: {view: Counter() for view in VIEWS})
@@ -79,10 +79,10 @@ class Counting:
         return outcome
 
 
-def work(job: Job, report: Report) -> Done:
+def work(job: WriterJob, report: Report) -> WriterResult:
     """Deliver this writer's events until none fails, and some of a neighbour's once more."""
-    done = Done()
-    store = Counting(engine.store(), done.commits)
+    result = WriterResult()
+    store = Counting(engine.store(), result.commits)
     queue = deque(_deliveries(job))
     began = time.process_time_ns()
     while queue:
@@ -92,19 +92,19 @@ def work(job: Job, report: Report) -> Done:
             raise RuntimeError(f"an event was refused: {next(iter(outcome.refused.values()))}")
         again = [event for event in events if event.id in outcome.failed]
         queue.extend(again)
-        done.deliveries += len(events)
-        done.failed += len(again)
-        done.causes.update(outcome.failed.values())
+        result.deliveries += len(events)
+        result.failed += len(again)
+        result.causes.update(outcome.failed.values())
         report(len(events) - len(again))
         if again:
             time.sleep(_PAUSE_S)
-    done.cpu_ns = time.process_time_ns() - began
-    return done
+    result.cpu_ns = time.process_time_ns() - began
+    return result
 
 
-def _deliveries(job: Job) -> list[Event]:
+def _deliveries(job: WriterJob) -> list[Event]:
     own = events_of(job.writer, job.events, job.customers, job.now_ms)
     neighbours = events_of((job.writer + 1) % job.writers, job.events, job.customers, job.now_ms)
-    found = [*own, *neighbours[: round(job.events * SENT_AGAIN)]]
-    random.Random(job.writer).shuffle(found)
-    return found
+    deliveries = [*own, *neighbours[: round(job.events * SENT_AGAIN)]]
+    random.Random(job.writer).shuffle(deliveries)
+    return deliveries

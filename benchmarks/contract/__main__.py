@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.load import Call, Door, calls_for, door_of, post_all
+from benchmarks.load import CheckoutCall, Door, calls_for, door_of, post_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/reference/openapi.json"
@@ -23,9 +23,9 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 def stored_decision(door: Door) -> str:
     """The id of a decision that the merchant of this door may see."""
-    call: Call = next(iter(calls_for(1)))
-    (answered,) = post_all(door, [call], 1, patient=True)
-    return str(json.loads(answered.body)["id"])
+    call: CheckoutCall = next(iter(calls_for(1)))
+    (answer,) = post_all(door, [call], 1, patient=True)
+    return str(json.loads(answer.body)["id"])
 
 
 def command(url: str, cases: int, seed: int, phases: str) -> list[str]:
@@ -44,12 +44,12 @@ def run(
     door: Door, cases: int, seed: int = 1, phases: str = "coverage,fuzzing", report: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """One run; its exit code is 0 if the API kept every promise. `report` is where its JSON report goes."""
-    told = ["--report-json-path", str(report)] if report else []
-    given = {"CONTRACT_KEY": door.key, "CONTRACT_DECISION": stored_decision(door)}
+    report_options = ["--report-json-path", str(report)] if report else []
+    environment = {"CONTRACT_KEY": door.key, "CONTRACT_DECISION": stored_decision(door)}
     return subprocess.run(
-        [*command(door.url, cases, seed, phases), "--workers", "2", *told],
+        [*command(door.url, cases, seed, phases), "--workers", "2", *report_options],
         cwd=ROOT,
-        env={**os.environ, **given},
+        env={**os.environ, **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -29,7 +29,7 @@ def read_transactions(path: Path, sample: int | None) -> Columns:
     table = pq.read_table(
         path, columns=["TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT", "TX_FRAUD"]
     )
-    found = {
+    columns = {
         "occurred_at": table["TX_DATETIME"].cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy(),
         "transaction": table["TRANSACTION_ID"].cast(pa.int64()).to_numpy(),
         "customer": table["CUSTOMER_ID"].cast(pa.int64()).to_numpy(),
@@ -37,13 +37,13 @@ def read_transactions(path: Path, sample: int | None) -> Columns:
         "amount": np.rint(table["TX_AMOUNT"].to_numpy() * 100).astype(np.int64),
         "fraud": table["TX_FRAUD"].cast(pa.int64()).to_numpy(),
     }
-    return found if sample is None else _some_customers(found, sample)
+    return columns if sample is None else _some_customers(columns, sample)
 
 
-def _some_customers(found: Columns, sample: int) -> Columns:
-    customers, sizes = np.unique(found["customer"], return_counts=True)
+def _some_customers(columns: Columns, sample: int) -> Columns:
+    customers, sizes = np.unique(columns["customer"], return_counts=True)
     enough = int(np.searchsorted(np.cumsum(sizes), sample)) + 1
-    return rows(found, np.isin(found["customer"], customers[:enough]))
+    return rows(columns, np.isin(columns["customer"], customers[:enough]))
 
 
 def delivered(transactions: Columns, seed: int) -> Columns:
@@ -62,9 +62,9 @@ def _delays(random: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype
     return np.where(late, random.integers(DISORDER, LATEST, count), random.integers(0, DISORDER, count))
 
 
-def rows(columns: Columns, chosen: Any) -> Columns:
+def rows(columns: Columns, selection: Any) -> Columns:
     """Some rows, by mask or by places."""
-    return {name: column[chosen] for name, column in columns.items()}
+    return {name: column[selection] for name, column in columns.items()}
 
 
 def write(deliveries: Columns, path: Path) -> None:

@@ -33,7 +33,7 @@ _BULK = 500
 
 
 @dataclass(frozen=True)
-class Profile:
+class TrafficProfile:
     """How often one entity has an event, and whether it is declared hot."""
 
     name: str
@@ -42,11 +42,11 @@ class Profile:
 
 
 PROFILES = (
-    Profile("30 a quarter", 30 / 91),
-    Profile("5 a day", 5),
-    Profile("100 a day", 100),
-    Profile("1,000 a day", 1_000),
-    Profile("10,000 a day, declared hot", 10_000, hot=True),
+    TrafficProfile("30 a quarter", 30 / 91),
+    TrafficProfile("5 a day", 5),
+    TrafficProfile("100 a day", 100),
+    TrafficProfile("1,000 a day", 1_000),
+    TrafficProfile("10,000 a day, declared hot", 10_000, hot=True),
 )
 WINDOWS = {
     "1m to 24h": ("1m", "10m", "1h", "24h"),
@@ -83,10 +83,10 @@ class Weight:
         return self.read_units * USD_PER_MILLION_READS
 
 
-Job = tuple[Profile, str, int]
+Job = tuple[TrafficProfile, str, int]
 
 
-def weigh(profile: Profile, windows: str, size: int) -> Weight:
+def weigh(profile: TrafficProfile, windows: str, size: int) -> Weight:
     """Let one entity live until its longest window is full, then weigh its last commits."""
     view = payments_view(aggregations(size), WINDOWS[windows], hot=profile.hot)
     # The shards of a hot entity are alike: one of them lives, at its share of the rate.

@@ -47,8 +47,8 @@ def polars(folder: Path) -> np.ndarray:
         .filter(pl.col("at") < pl.col("q"), pl.col("at") >= longest)
         .sort("at", "id")
     )
-    found = pairs.group_by("row").agg(*_aggregates())
-    table = labels.select("row").join(found, on="row", how="left").sort("row")
+    features = pairs.group_by("row").agg(*_aggregates())
+    table = labels.select("row").join(features, on="row", how="left").sort("row")
     zeros = [name for name in NAMES if name.split("_")[0] in ("n", "sum", "distinct")]
     return (
         table.with_columns(pl.col(zeros).fill_null(0))
@@ -60,31 +60,35 @@ def polars(folder: Path) -> np.ndarray:
 
 def _starts() -> list[pl.Expr]:
     windows = [parse(label) for label in WINDOWS]
-    return [((pl.col("q") - one.length) // one.hop * one.hop).alias(f"from_{one.label}") for one in windows]
+    return [
+        ((pl.col("q") - window.length) // window.hop * window.hop).alias(f"from_{window.label}")
+        for window in windows
+    ]
 
 
 def _aggregates() -> list[pl.Expr]:
     amount, category = pl.col("integer_amount"), pl.col("text_category")
-    found = []
+    expressions = []
     for label in WINDOWS:
         inside = pl.col("at") >= pl.col(f"from_{label}")
-        mine = amount.filter(inside)
-        found += [
+        amounts = amount.filter(inside)
+        expressions += [
             inside.sum().alias(f"n_{label}"),
-            mine.sum().alias(f"sum_{label}"),
-            (mine.sum() / inside.sum()).alias(f"mean_{label}"),
-            mine.max().alias(f"max_{label}"),
-            mine.last().alias(f"last_{label}"),
+            amounts.sum().alias(f"sum_{label}"),
+            (amounts.sum() / inside.sum()).alias(f"mean_{label}"),
+            amounts.max().alias(f"max_{label}"),
+            amounts.last().alias(f"last_{label}"),
             category.filter(inside).n_unique().alias(f"distinct_{label}"),
         ]
-    return found
+    return expressions
 
 
 def by_duckdb(folder: Path) -> np.ndarray:
     """The same as SQL."""
     windows = [parse(label) for label in WINDOWS]
     starts = ", ".join(
-        f"q - {one.length} - (q - {one.length}) % {one.hop} AS from_{one.label}" for one in windows
+        f"q - {window.length} - (q - {window.length}) % {window.hop} AS from_{window.label}"
+        for window in windows
     )
     least = ", ".join(f"from_{label}" for label in WINDOWS)
     kinds = {
@@ -115,8 +119,8 @@ def by_duckdb(folder: Path) -> np.ndarray:
         SELECT {columns} FROM labels LEFT JOIN found USING (row) ORDER BY row
     """
     with duckdb.connect() as engine:
-        found = engine.sql(query).fetchnumpy()
-    return np.column_stack([np.ma.filled(column, np.nan) for column in found.values()])
+        columns_by_name = engine.sql(query).fetchnumpy()
+    return np.column_stack([np.ma.filled(column, np.nan) for column in columns_by_name.values()])
 
 
 def by_ibis(folder: Path) -> np.ndarray:

@@ -51,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.on_spark", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--labels", type=int, default=50_000)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rng = random.Random(1)
-    customers = max(asked.events // 20, 1)
-    questions = [_question(number, rng, customers) for number in range(asked.labels)]
+    customers = max(options.events // 20, 1)
+    questions = [_question(number, rng, customers) for number in range(options.labels)]
     with tempfile.TemporaryDirectory() as name:
-        written = _write(Path(name), asked.events, customers, rng)
+        written = _write(Path(name), options.events, customers, rng)
         began = time.perf_counter()
         on_spark = SparkArchive(
             session("equality"), DEFINITIONS, Folder(Path(name)), before=NOW
@@ -71,19 +71,19 @@ def main(arguments: list[str] | None = None) -> int:
         f"Spark and the embedded engine are {'equal' if same else 'NOT equal'}", file=sys.stderr, flush=True
     )
     wrong = _beside_oracle(events, questions, embedded.values, rng)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "events": written,
         "labels": len(questions),
         "features": len(DEFINITIONS.features),
         "spark_equals_embedded": same,
     }
-    told |= {
+    summary |= {
         "oracle_rows": ORACLE_ROWS,
         "oracle_rows_that_differ": wrong,
         "spark_s": round(spark_s, 1),
         "embedded_s": round(embedded_s, 1),
     }
-    print(json.dumps(told))
+    print(json.dumps(summary))
     return 0 if same and not wrong else 1
 
 
@@ -145,11 +145,11 @@ def _beside_oracle(
             by_entity[entity].append(event)
     wrong = 0
     for row in rng.sample(range(len(questions)), min(ORACLE_ROWS, len(questions))):
-        one, found = questions[row], []
+        question, expected = questions[row], []
         for view in VIEWS:
-            key = str(view.entity.key_of(one.application))
-            found += oracle.expected(view, by_entity[view.entity.name, key], key, one.q)
-        wrong += not np.array_equal(np.array(found), values[row], equal_nan=True)
+            key = str(view.entity.key_of(question.application))
+            expected += oracle.expected(view, by_entity[view.entity.name, key], key, question.q)
+        wrong += not np.array_equal(np.array(expected), values[row], equal_nan=True)
     return wrong
 
 

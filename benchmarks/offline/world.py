@@ -95,13 +95,13 @@ def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None
         }
     )
     happened[copies].write_parquet(folder / "events.parquet")
-    asked = pl.DataFrame(
+    labels_table = pl.DataFrame(
         {
             "q": rng.integers(START + SPAN // 4, START + SPAN, labels),
             "entity_customer": _tokens(_customers(rng, labels, customers, hot)),
         }
     )
-    asked.write_parquet(folder / "labels.parquet")
+    labels_table.write_parquet(folder / "labels.parquet")
 
 
 def make_late(folder: Path, *, days: bool, seed: int = 1) -> None:
@@ -114,9 +114,9 @@ def make_late(folder: Path, *, days: bool, seed: int = 1) -> None:
 
 
 def _customers(rng: np.random.Generator, count: int, customers: int, hot: float) -> np.ndarray:
-    found = (customers * rng.random(count) ** 2).astype(np.int64)
-    found[rng.random(count) < hot] = customers
-    return found
+    numbers = (customers * rng.random(count) ** 2).astype(np.int64)
+    numbers[rng.random(count) < hot] = customers
+    return numbers
 
 
 def _tokens(numbers: np.ndarray) -> pl.Series:
@@ -145,5 +145,5 @@ def write_ready(folder: Path, events: int, seed: int = 1) -> None:
     )
     ready.write_parquet(folder / "ready.parquet")
     q = rng.integers(START + SPAN // 4, START + SPAN, labels) // 2 * 2 + 1
-    asked = pl.DataFrame({"q": q, "entity_customer": _tokens(_customers(rng, labels, customers, 0))})
-    asked.write_parquet(folder / "ready_labels.parquet")
+    labels_table = pl.DataFrame({"q": q, "entity_customer": _tokens(_customers(rng, labels, customers, 0))})
+    labels_table.write_parquet(folder / "ready_labels.parquet")

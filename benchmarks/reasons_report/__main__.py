@@ -20,21 +20,21 @@ from benchmarks.reasons_report.datasets import DATASETS, Dataset
 from benchmarks.reasons_report.report import report
 
 
-def show(dataset: Dataset, found: Mapping[str, Any]) -> None:
+def show(dataset: Dataset, figures: Mapping[str, Any]) -> None:
     """One data set's report on the terminal."""
-    console, stability = Console(), found["stability"]
+    console, stability = Console(), figures["stability"]
     console.print(
-        f"{found['dataset']}: {found['rows']} rows; AUC {found['auc']['monotone']:.4f} monotone, "
-        f"{found['auc']['free']:.4f} free; {found['declined']} of {found['applicants']} applicants declined"
+        f"{figures['dataset']}: {figures['rows']} rows; AUC {figures['auc']['monotone']:.4f} monotone, "
+        f"{figures['auc']['free']:.4f} free; {figures['declined']} of {figures['applicants']} applicants declined"
     )
     table = Table("code", "text", "told to", "told first")
     for reason in dataset.reasons:
-        shares = (found[name].get(reason.code, 0.0) for name in ("frequency", "top_1"))
+        shares = (figures[name].get(reason.code, 0.0) for name in ("frequency", "top_1"))
         table.add_row(reason.code, reason.text, *(f"{share:.1%}" for share in shares))
     console.print(table)
     console.print(
-        f"{found['reasons_per_decline']:.2f} reasons a decline, {found['without_reason']} without; additivity "
-        f"{found['additivity']:.1e}\nacross retrains: Jaccard of who is declined {stability['declined']:.3f}, of what they are told "
+        f"{figures['reasons_per_decline']:.2f} reasons a decline, {figures['without_reason']} without; additivity "
+        f"{figures['additivity']:.1e}\nacross retrains: Jaccard of who is declined {stability['declined']:.3f}, of what they are told "
         f"{stability['reasons']:.3f}; same first reason {stability['same_first']:.1%}, same set {stability['same_set']:.1%}\n"
     )
 
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for dataset in DATASETS:
         if dataset not in there:
             print(f"{dataset.name}: {options.data / dataset.file} is not there, passed over", file=sys.stderr)
-    found = [report(dataset, options.data, options.retrains, options.applicants) for dataset in there]
+    reports = [report(dataset, options.data, options.retrains, options.applicants) for dataset in there]
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(reports, indent=2))
     else:
-        for dataset, one in zip(there, found, strict=True):
-            show(dataset, one)
+        for dataset, figures in zip(there, reports, strict=True):
+            show(dataset, figures)
     return 0 if there else 1
 
 

@@ -60,16 +60,16 @@ def parts() -> dict[str, Callable[[], int]]:
 
 def _all(step: Callable[[Steps], object], steps: Sequence[Steps]) -> int:
     with redirect_stdout(io.StringIO()):
-        for one in steps:
-            step(one)
+        for customer_steps in steps:
+            step(customer_steps)
     return len(steps)
 
 
 def _whole(module: Any) -> int:
     with redirect_stdout(io.StringIO()):
         for customer in range(CUSTOMERS):
-            found = module.handler(proxied(customer), None)
-            assert found["statusCode"] == 200, found
+            response = module.handler(proxied(customer), None)
+            assert response["statusCode"] == 200, response
     return CUSTOMERS
 
 

@@ -33,7 +33,7 @@ _CALIBRATION = Calibration(slope=1.0, intercept=0.0)
 _ID_KEY = b"a key for benchmarks alone"
 
 
-class Prepared:
+class PreparedScorer:
     """Decides on finished values."""
 
     def __init__(self, store: DecisionStore, booster: Booster) -> None:

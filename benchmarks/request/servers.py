@@ -52,9 +52,9 @@ class Function:
         self._worker.boot()
 
     def serve(self, customer: int) -> None:
-        found = self._worker.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
-        if found.error or json.loads(found.payload)["statusCode"] != 200:
-            raise RuntimeError(f"{found.error}: {found.payload[:500]!r}")
+        answer_body = self._worker.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
+        if answer_body.error or json.loads(answer_body.payload)["statusCode"] != 200:
+            raise RuntimeError(f"{answer_body.error}: {answer_body.payload[:500]!r}")
 
     def spent_ns(self) -> int:
         return cpu_ns(self._worker.pid)
@@ -102,9 +102,9 @@ class Peer:
             self._connection.close()
         self._connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
-        found = answer.read()
-        if answer.status != 200 or b"NOT_FOUND" in found:
-            raise RuntimeError(f"{answer.status}: {found[:500]!r}")
+        answer_body = answer.read()
+        if answer.status != 200 or b"NOT_FOUND" in answer_body:
+            raise RuntimeError(f"{answer.status}: {answer_body[:500]!r}")
 
     def spent_ns(self) -> int:
         return sum(map(cpu_ns, family(self._process.pid)))
@@ -132,10 +132,10 @@ def family(pid: int) -> list[int]:
         except OSError:
             continue  # it ended in between
         parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = [pid]
-    for one in found:
-        found += parents.get(one, ())
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids += parents.get(parent, ())
+    return pids
 
 
 def load(server: Server, requests: int = CUSTOMERS) -> tuple[int, float]:

@@ -73,7 +73,7 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class World:
+class RequestWorld:
     """A stub that serves, and all that its rows know: `environment` leads any AWS client there."""
 
     environment: Mapping[str, str]
@@ -133,7 +133,7 @@ def proxied(customer: int, total: int = 4_000) -> dict[str, Any]:
 
 
 @contextmanager
-def world() -> Iterator[World]:
+def world() -> Iterator[RequestWorld]:
     """Start the stub and fill it; ends it again."""
     rows, tables = _rows(), _tiled()
     model = _model(rows, [f"f{place}" for place in range(FEATURES)])
@@ -156,7 +156,7 @@ def world() -> Iterator[World]:
         }
         os.environ |= environment
         _fill(rows[:CUSTOMERS], tables, bundle, port)
-        yield World(environment, port, model, rows[:CUSTOMERS], bundle)
+        yield RequestWorld(environment, port, model, rows[:CUSTOMERS], bundle)
     finally:
         stub.kill()
         stub.wait()
@@ -229,13 +229,13 @@ def _applications() -> list[Application]:
 def _tiled() -> dict[str, dict[str, bytes]]:
     """The lender's own items by table and key, each after the events of a quarter; no two customers are alike."""
     now = int(time.time() * 1_000)
-    found: dict[str, dict[str, bytes]] = {"features": {}, "synchronous": {}}
+    tables: dict[str, dict[str, bytes]] = {"features": {}, "synchronous": {}}
     views = {view.name: view for view in DEFINITIONS.views}
     for application in _applications():
         for name, keys in item_keys(DEFINITIONS, application).items():
-            table = found["synchronous" if views[name].synchronous else "features"]
+            table = tables["synchronous" if views[name].synchronous else "features"]
             table |= {key: _blob(views[name], key, now) for key in keys if key not in table}
-    return found
+    return tables
 
 
 def _blob(view: FeatureView, key: str, now: int) -> bytes:
@@ -273,8 +273,8 @@ def _vectors(tables: Mapping[str, Mapping[str, bytes]]) -> np.ndarray:
     }
     return np.array(
         [
-            build(DEFINITIONS, reads, item_keys(DEFINITIONS, one), one.checkout, now).values
-            for one in _applications()
+            build(DEFINITIONS, reads, item_keys(DEFINITIONS, application), application.checkout, now).values
+            for application in _applications()
         ]
     )
 
