@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--json] [score|request|…]`: run, print the table or JSON, keep the JSON; fails on a missed budget."""
+"""`python -m benchmarks [--json] [score|request|…]`: run, print and keep the results; fails on a missed budget."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The reading of moments under clocks that disagree: how often a view is unavailable, and whether the others are exact.
+"""Reads under clock skew: share of unavailable views, and exactness of the available ones.
 
-No time passes: a simulated clock sends events as envelopes into a queue, whose mapping hands them on as the deployed one does (100
-messages, or those of a second), `ingest_messages` applies them or returns them with a delay, and `online_features` reads at the
-scorer's clock. What is answered is held against the naive oracle of the events that were applied and are dated before the moment.
+Time is simulated. Events enter a queue as envelopes; its mapping batches them as the deployed one does (100
+messages, or those of a second); `ingest_messages` applies them or returns them with a delay; `online_features`
+reads at the scorer's clock. Answers are compared with the naive oracle over the applied events before the moment.
 
-History that is loaded at once and then read at each event's own moment is not live: items answer little of it, and the as-of
-engine behind `candor features as-of` answers all of it.
+History that is loaded at once and read at each event's own moment is not live: items answer little of it, and the
+as-of engine behind `candor features as-of` answers all of it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from history.asof.point_in_time import features_of
 from tests.oracle import expected
 
 UNAVAILABLE_BUDGET: Final = 1
-"""Per cent of the views that are read live."""
+"""Highest per cent of unavailable views in live reads."""
 
 TOKEN: Final = "e-1"
 START: Final = 1_795_000_000_000
@@ -58,7 +58,7 @@ STEP: Final = 10
 
 BATCH: Final = 100
 GATHERING: Final = SECOND
-"""Most messages of a batch, and how long (ms) the mapping gathers fewer: as `stacks/ingestion.py` has it."""
+"""Batch size and batching window (ms) of the queue's mapping, as in `stacks/ingestion.py`."""
 
 RETENTION: Final = Retention(event_ids=19 * DAY)
 BEFORE: Final = 40
@@ -97,7 +97,7 @@ DEFINITIONS: Final = Definitions(entities=[CARD, TERMINAL], events=KINDS, views=
 
 
 class Scenario(NamedTuple):
-    """Traffic of one entity, and how far (ms) the scorer's clock is behind and the producer's ahead."""
+    """Traffic of one entity; lag of the scorer's clock (`behind`) and lead of the producer's (`ahead`), in ms."""
 
     name: str
     per_second: int
@@ -107,7 +107,7 @@ class Scenario(NamedTuple):
 
     @property
     def entities(self) -> dict[str, str]:
-        """The entity whose views are read, as events name it."""
+        """Entity whose views are read, as in an event's `entities`."""
         return {self.entity.name: TOKEN}
 
 
@@ -119,11 +119,11 @@ LIVE: Final = (
     Scenario("hot, 150 events/s, 2 s behind and 10 s ahead", 150, 2 * SECOND, 10 * SECOND, TERMINAL),
 )
 CROWD: Final = Scenario("not hot, 100 events/s, scorer 2 s behind", 100, behind=2 * SECOND)
-"""Traffic beyond an item: more events than stay raw, 128, lie after the moments that are read. Hot entities have four items."""
+"""Traffic too dense for one item: over 128 (raw) events follow each read moment. Hot entities have four items."""
 
 
 class ReadCounts(NamedTuple):
-    """What became of the views that were read."""
+    """Counts of the views that were read."""
 
     reads: int
     unavailable: int
@@ -164,7 +164,7 @@ def _row(name: str, value: float, budget: float | None = None) -> Measurement:
 
 
 class SimulatedQueue:
-    """A queue, its mapping, the updater and its store, under one clock that is right."""
+    """Queue, mapping, updater and store under one correct clock."""
 
     def __init__(self) -> None:
         self.store = MemoryFeatureStore()
@@ -176,11 +176,11 @@ class SimulatedQueue:
         self._sent = 0
 
     def send(self, event: Event, source: str = "candor.bench") -> None:
-        """Put the event's envelope into the queue."""
+        """Send the event's envelope to the queue."""
         self._put(Message(event.id, envelope(event, source)), 0)
 
     def step(self) -> None:
-        """Hand on what the mapping has gathered, if it is a batch or a second old."""
+        """Deliver the mapping's messages if they fill a batch or are a second old."""
         now = self.clock.now_ms()
         while self._queue and self._queue[0][0] <= now:
             if not self._gathered:
@@ -213,7 +213,7 @@ class SimulatedQueue:
 
 
 def envelope(event: Event, source: str) -> bytes:
-    """The event as the bus hands it on."""
+    """Envelope of the event, as the bus delivers it."""
     return b'{"time":"%b","source":"%b","detail":%b}' % (
         format_rfc3339(START).encode(),
         source.encode(),
@@ -222,7 +222,7 @@ def envelope(event: Event, source: str) -> bytes:
 
 
 def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> ReadCounts:
-    """Traffic that goes on for `length` (ms); reads begin when the clocks have had their effect."""
+    """Read during `length` ms of live traffic, after a warm-up in which the skew takes effect."""
     rng = random.Random(1)
     queue = _with_history(scenario, rng)
     warm = scenario.behind + scenario.ahead + (MOST_RAW // scenario.per_second + 5) * SECOND
@@ -242,7 +242,7 @@ def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compar
 
 
 def _read(queue: SimulatedQueue, entities: dict[str, str], q: int, *, compare: bool) -> ReadCounts:
-    """What becomes of the views of these entities at `q` (ms)."""
+    """Read the views of these entities at `q` (ms) and compare them if `compare`."""
     features = online_features(DEFINITIONS, queue.store, entities, q)
     views = [view for view in VIEWS if view.entity.name in entities]
     answered = [view for view in views if features.states[view.name] != "unavailable"]
@@ -252,7 +252,7 @@ def _read(queue: SimulatedQueue, entities: dict[str, str], q: int, *, compare: b
 
 
 def daily(events: int, back: int) -> bool:
-    """True if an item of so many daily events answers the moment that is `back` ms before the newest of them."""
+    """True if an item of `events` daily events can answer `back` ms before the newest."""
     queue, rng, card = SimulatedQueue(), random.Random(1), {CARD.name: TOKEN}
     for days in range(events):
         queue.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
@@ -261,7 +261,7 @@ def daily(events: int, back: int) -> bool:
 
 
 def loaded(*, events: int = 600, compare: int = 40) -> tuple[ReadCounts, ReadCounts]:
-    """Views at the moment of every event of a year that was loaded before: online, and as of from the archive."""
+    """Read views at the moment of every event of a loaded year: online, and as-of from the archive."""
     rng = random.Random(1)
     entities = {entity.name: TOKEN for entity in (CARD, TERMINAL)}
     moments = sorted(rng.sample(range(START - 365 * DAY, START), events))
@@ -276,13 +276,13 @@ def loaded(*, events: int = 600, compare: int = 40) -> tuple[ReadCounts, ReadCou
 
 
 def _archived(history: Sequence[Event]) -> list[Event]:
-    """The events as the archive gives them back."""
+    """Events after a round trip through the archive."""
     lines = b"\n".join(envelope(event, HISTORY) for event in history)
     return list(accepted_events(read_envelopes([("events/1.gz", gzip.compress(lines))]), DEFINITIONS))
 
 
 def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> ReadCounts:
-    """Answers of the engine behind `candor features as-of`. A view without its counts, which are never missing, has no answer."""
+    """Read with the engine behind `candor features as-of`. A view whose counts are missing is unavailable."""
     tally = NOTHING
     for view in VIEWS:
         values = features_of(view, DEFINITIONS, events, [(TOKEN, q) for q in moments])
@@ -298,7 +298,7 @@ def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[i
 
 
 def _with_history(scenario: Scenario, rng: random.Random) -> SimulatedQueue:
-    """A world in which the entity had an event on each of so many days."""
+    """Queue and store after `BEFORE` daily events of the entity."""
     queue = SimulatedQueue()
     for days in range(BEFORE, 0, -1):
         queue.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
@@ -308,7 +308,7 @@ def _with_history(scenario: Scenario, rng: random.Random) -> SimulatedQueue:
 
 
 def _sent_between(scenario: Scenario, start: int, end: int, rng: random.Random) -> Iterator[Event]:
-    """Events that the producer sends in this time (ms), dated by its own clock."""
+    """Events sent between two moments (ms), dated by the producer's clock."""
     since = [(moment - START) * scenario.per_second for moment in (start, end)]
     for number in range(*(-(-events // SECOND) for events in since)):
         at = START + number * SECOND // scenario.per_second + scenario.ahead
@@ -322,7 +322,7 @@ def _event(event_id: str, at: int, entities: dict[str, str], rng: random.Random)
 
 
 def _differs(view: FeatureView, features: OnlineFeatures, applied: Sequence[Event], q: int) -> bool:
-    """True if a view that was read is anything but the oracle's values."""
+    """True if the values of a view differ from the oracle's."""
     values = [features.values[feature.name] for feature in view.features]
     return not _equal(values, expected(view, applied, TOKEN, q))
 

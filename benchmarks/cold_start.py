@@ -1,4 +1,4 @@
-"""A sandbox's first decision: a fresh process imports the handler, loads the model, decides; CPU against one boto3 client.
+"""First decision of a sandbox: a fresh process imports the handler, loads the model, decides; CPU against boto3.
 
 Bytecode is there for both, as the layers ship it.
 """
@@ -20,7 +20,7 @@ ROUNDS = 9
 REFERENCE = "import boto3, one DynamoDB client"
 BUDGET = 0.33
 MEGABYTES = 15
-_OURS = "import json, sys, handler; found = handler.handler(json.loads(sys.argv[1]), None); assert found['statusCode'] == 200, found"
+_OURS = "import json, sys, handler; answer = handler.handler(json.loads(sys.argv[1]), None); assert answer['statusCode'] == 200, answer"
 _PROGRAMS = {
     "bare Python": "pass",
     REFERENCE: "import boto3; boto3.client('dynamodb')",
@@ -54,7 +54,7 @@ def measure() -> Iterator[Measurement]:
 
 
 def _engine() -> Iterator[Measurement]:
-    """What the engine layer ships, where `make synth` has built it."""
+    """Size of the engine layer, where `make synth` has built it."""
     for library in sorted((ROOT / ".cache" / "layers").glob("*/lib/lib_lightgbm.so")):
         total = sum(path.stat().st_size for path in _files(library.parents[1])) / 1_000_000
         yield Measurement("cold start", "engine layer, unzipped", total, budget=MEGABYTES, unit="MB")

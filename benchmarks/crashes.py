@@ -1,8 +1,9 @@
-"""`python -m benchmarks.crashes [--requests 10000] [--threads 32]`: one decision a key, whatever dies between the two calls.
+"""`python -m benchmarks.crashes [--requests 10000] [--threads 32]`: one decision per key despite crashes.
 
-Scorers on DynamoDB's local engine, one in each thread, decide checkouts under keys that are sent once or several times. A
-scorer dies at random after its read, or after its write and before it answers; whoever sent the request sends it again. Then: every key has one decision, all its answers are the stored bytes, one of them at most was not a replay, and each
-checkout counts once in the items of synchronous views. Exits with 1 otherwise.
+Scorers on a local DynamoDB engine, one per thread, decide checkouts under keys that are sent once or several times.
+A scorer crashes at random after its read, or after its write and before its answer; the client retries. Checked:
+every key has one decision, all its answers are the stored bytes, at most one was not a replay, and each checkout
+counts once in the items of synchronous views. Exits with 1 otherwise.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ COUNTED = "customer_checkouts"
 """A synchronous view that counts checkouts."""
 
 
-class Died(Exception):
-    """The scorer's process is gone."""
+class Crashed(Exception):
+    """Simulated crash of the scorer's process."""
 
 
-class Mortal:
-    """A scorer's store, whose process dies with this probability at each of two places."""
+class CrashingStore:
+    """Scorer's store whose process crashes with this probability at each of two points."""
 
     def __init__(self, store: DecisionStore, rng: random.Random, probability: float) -> None:
         self._store, self._rng, self._probability = store, rng, probability
@@ -62,20 +63,20 @@ class Mortal:
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
         snapshot = self._store.read(keys, timeout_s, synchronous)
-        self._perhaps("between the calls")
+        self._maybe_crash("between the calls")
         return snapshot
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
     ) -> StoredDecision | Contended | None:
         result = self._store.record(decision, timeout_s, commits)
-        self._perhaps("after the write")
+        self._maybe_crash("after the write")
         return result
 
-    def _perhaps(self, place: str) -> None:
+    def _maybe_crash(self, place: str) -> None:
         if self._rng.random() < self._probability:
             self.deaths[place] += 1
-            raise Died
+            raise Crashed
 
 
 class KeyedRequest(NamedTuple):
@@ -86,7 +87,7 @@ class KeyedRequest(NamedTuple):
 
 
 class KeyAnswer(NamedTuple):
-    """What a key was answered, and whether as a replay."""
+    """Answer to a key, and whether it was a replay."""
 
     key: str
     body: bytes
@@ -95,7 +96,7 @@ class KeyAnswer(NamedTuple):
 
 @dataclass
 class CrashOutcome:
-    """What a run showed; `broken` has a line for each promise that did not hold."""
+    """Result of a run; `broken` has a line for each violated guarantee."""
 
     keys: int = 0
     requests: int = 0
@@ -105,7 +106,7 @@ class CrashOutcome:
 
 
 def calls(requests: int, seed: int) -> list[KeyedRequest]:
-    """So many requests: some keys once, some up to five times, in any order."""
+    """Requests in random order: some keys once, some up to five times."""
     rng = random.Random(seed)
     planned: list[KeyedRequest] = []
     while len(planned) < requests:
@@ -118,22 +119,22 @@ def calls(requests: int, seed: int) -> list[KeyedRequest]:
 
 
 class Scorers:
-    """One scorer a thread, made by its first request there."""
+    """Scorers, one per thread, created by the thread's first request."""
 
     def __init__(self, bundle: Bundle, probability: float, seed: int) -> None:
         self._bundle, self._probability, self._seed = bundle, probability, seed
         self._data = bundle.to_bytes()
         self._local = threading.local()
         self._lock = threading.Lock()
-        self.stores: list[Mortal] = []
+        self.stores: list[CrashingStore] = []
         self._hot: list[HotStore] = []
 
     def decide(self, call: KeyedRequest) -> KeyAnswer:
-        """Sent again until it is answered, as a patient merchant does."""
+        """Send the request until it is answered, as a retrying merchant does."""
         while True:
             try:
                 answer = self._decider().decide(Attempt(call.application, call.key), Deadline(DEADLINE_S))
-            except (Died, StoreUnavailable):
+            except (Crashed, StoreUnavailable):
                 continue
             return KeyAnswer(call.key, answer.body, answer.replayed)
 
@@ -153,7 +154,7 @@ class Scorers:
             credentials=Credentials("local", "local", None),
         )
         with self._lock:
-            store = Mortal(hot, random.Random(f"{self._seed}/{len(self.stores)}"), 0.0)
+            store = CrashingStore(hot, random.Random(f"{self._seed}/{len(self.stores)}"), 0.0)
             self.stores.append(store)
             self._hot.append(hot)
         clock = SystemClock()
@@ -169,7 +170,7 @@ class Scorers:
             retention=Retention(event_ids=20 * DAY),
         )
         decider.warm_up()
-        store._probability = self._probability  # noqa: SLF001 - nobody dies at a start
+        store._probability = self._probability  # noqa: SLF001 - no crash during start
         return decider
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ def _complain(sha: str, error: Exception) -> None:
 
 @contextmanager
 def tables(folder: Path) -> Iterator[Any]:
-    """A client of a DynamoDB of its own with the project's tables; the scorers' address is in the environment meanwhile."""
+    """Context manager: client of a private DynamoDB with the project's tables; sets its address in the environment."""
     engine = Dynoxide(folder / "tables.db", folder / "log")
     before = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
     os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = engine.url
@@ -218,7 +219,7 @@ def items(client: Any, table: str) -> dict[str, Mapping[str, Any]]:
 
 
 def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> CrashOutcome:
-    """Decide all, then hold the tables against what was answered."""
+    """Decide all requests, then compare the tables with the answers."""
     planned = calls(requests, seed)
     bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
     with tables(folder) as client:
@@ -239,7 +240,7 @@ def run(requests: int, threads: int, probability: float, folder: Path, seed: int
 
 
 def check_answers(answers: Sequence[KeyAnswer], stored: Mapping[str, Mapping[str, Any]]) -> CrashOutcome:
-    """Are all answers of a key the stored bytes of one decision?"""
+    """Check that all answers of a key are the stored bytes of one decision."""
     outcome = CrashOutcome(requests=len(answers), replays=sum(answer.replayed for answer in answers))
     by_key: dict[str, list[KeyAnswer]] = defaultdict(list)
     for answer in answers:
@@ -263,7 +264,7 @@ def _counted(key: str) -> bool:
 
 
 def _checkouts(item: Mapping[str, Any]) -> int:
-    """How many checkouts the item counts within a day of its newest."""
+    """Number of checkouts that the item counts within a day of its newest."""
     (view,) = (view for view in DEFINITIONS.views if view.name == COUNTED)
     state = ViewState.decode(view, item["b"]["B"])
     names = [feature.name for feature in view.features]
@@ -271,7 +272,7 @@ def _checkouts(item: Mapping[str, Any]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, tell."""
+    """Run and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crashes", description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=32)

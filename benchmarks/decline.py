@@ -1,4 +1,4 @@
-"""The decline path: what a person's reasons cost on top of the score. Approvals never pay it."""
+"""Decline path: cost of the reasons on top of the score. Approvals do not pay it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index of the archive: a million events and their commits indexed, and what the history of one entity then costs."""
+"""Index of the archive: cost of indexing a million events and their commits, and of reading one entity's history."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VIEWS: Final = 4
 """Items that an event changes: each writes a line of the log."""
 
 OBJECT_MS: Final = 5 * MINUTE
-"""Of one object: an archive of a quarter that Firehose writes by the minute has five times as many."""
+"""Time span of one object: an archive that Firehose writes by the minute has five times as many."""
 
 VIEW = payments_view(aggregations(), QUARTER)
 DEFINITIONS = Definitions(entities=[VIEW.entity], events=VIEW.events, views=[VIEW])
@@ -46,7 +46,7 @@ PEAK_UNIT: Final = 1024
 
 
 class MemoryArchive:
-    """Objects in memory; counts what is read of them."""
+    """Archive in memory that counts reads and bytes."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -116,7 +116,7 @@ def _entity(archive: MemoryArchive, reader: ArchiveIndex, token: str, name: str)
 
 
 def _hours(archive: MemoryArchive) -> Iterator[Measurement]:
-    """An hour more, as the schedule does it: of that archive, and of one with a million events a day."""
+    """Index one more hour, as the schedule does: of that archive, and of one with a million events a day."""
     for name, count in (("an hour", MOST // (90 * 24)), ("a busy hour", BUSY_HOUR)):
         archive.objects = {key: body for key, body in archive.objects.items() if key.startswith("index/")}
         fill(archive, END, HOUR, count)
@@ -127,7 +127,7 @@ def _hours(archive: MemoryArchive) -> Iterator[Measurement]:
 
 
 def fill(archive: MemoryArchive, start: int, length: int, count: int) -> None:
-    """So many events and their commits, spread evenly over `length` ms, as Firehose writes them."""
+    """Add `count` events and their commits, spread evenly over `length` ms, as Firehose writes them."""
     rng = random.Random(start)
     versions: defaultdict[str, int] = defaultdict(int)
     moments = (start + number * length // count for number in range(count))

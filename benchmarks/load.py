@@ -1,9 +1,9 @@
-"""`python -m benchmarks.load [--clients 32] [--checkouts 2000]`: many shops at once, and none gets two answers.
+"""`python -m benchmarks.load [--clients 32] [--checkouts 2000]`: concurrent shops, and one answer per key.
 
-Posts checkouts to a local system, some several times, at the same moment or later. All answers of one key must be the
-same bytes, one of them the decision and the others its replays, and the decisions table must hold one record a key.
-`--state` names the folder of a system that serves, `--url` and `--key` one that is only reachable (then the table is not
-read); without them a system of its own is started. Exits with 1 when a promise is broken.
+Posts checkouts to a local system, some several times, at once or later. All answers of a key must be the same
+bytes, one of them the decision and the others its replays, and the decisions table must hold one record per key.
+`--state` names the folder of a running system, `--url` and `--key` a remote one (its table is not read); without
+them a private system is started. Exits with 1 when a guarantee is violated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True)
 class Door:
-    """Where a merchant posts: the API's address and the merchant's key."""
+    """Address of the API and key of a merchant."""
 
     url: str
     key: str
@@ -51,7 +51,7 @@ class Door:
 
 @dataclass(frozen=True)
 class CheckoutCall:
-    """One request: an Idempotency-Key and the body that belongs to it."""
+    """Checkout request: Idempotency-Key and body."""
 
     key: str
     body: bytes
@@ -59,7 +59,7 @@ class CheckoutCall:
 
 @dataclass(frozen=True)
 class CheckoutAnswer:
-    """What came back last, and what had to be tried again before it."""
+    """Last response to a call, and the statuses of its retried attempts."""
 
     key: str
     status: int
@@ -67,12 +67,12 @@ class CheckoutAnswer:
     replayed: bool
     ms: float
     refused: tuple[int, ...] = ()
-    """Statuses of earlier attempts; 0 is a broken connection."""
+    """Statuses of earlier attempts; 0 is a failed connection."""
 
 
 @dataclass
 class LoadResult:
-    """What a load showed; `broken` holds one line a broken promise."""
+    """Result of a load; `broken` has a line for each violated guarantee."""
 
     keys: int = 0
     decided: int = 0
@@ -82,9 +82,9 @@ class LoadResult:
 
 
 def calls_for(checkouts: int, seed: int = 1, name: str = "") -> list[CheckoutCall]:
-    """One call for each checkout and duplicates of a third of them: half at the same moment, half any time later.
+    """Call for each checkout, and duplicates of a third of them: half at the same moment, half at any later one.
 
-    Keys start with `name`, by default one that no earlier load used.
+    Keys start with `name`; default: a fresh prefix.
     """
     rng = random.Random(seed)
     name = name or f"load-{time.time_ns():x}"
@@ -107,7 +107,7 @@ def calls_for(checkouts: int, seed: int = 1, name: str = "") -> list[CheckoutCal
 def post_all(
     door: Door, calls: Sequence[CheckoutCall], clients: int, *, patient: bool = False
 ) -> list[CheckoutAnswer]:
-    """Answers in the order of the calls. A patient client sends the same again when told that it may."""
+    """Answers in the order of the calls. A patient client retries where the status allows it."""
     idle: SimpleQueue[_Client] = SimpleQueue()
     shops = [_Client(door) for _ in range(clients)]
 
@@ -129,7 +129,7 @@ def post_all(
 
 
 class _Client:
-    """One shop's connection."""
+    """Connection of one shop."""
 
     def __init__(self, door: Door) -> None:
         self._address = urlsplit(door.url).netloc
@@ -167,7 +167,7 @@ class _Client:
 
 
 def check_answers(answers: Sequence[CheckoutAnswer]) -> LoadResult:
-    """Are all answers of a key one decision? The first answer may be lost with its sender, so only retries excuse that."""
+    """Check that all answers of a key are one decision. A missing first answer is excused only by a retried attempt."""
     result = LoadResult()
     by_key: dict[str, list[CheckoutAnswer]] = defaultdict(list)
     for answer in answers:
@@ -193,7 +193,7 @@ def check_answers(answers: Sequence[CheckoutAnswer]) -> LoadResult:
 
 
 def stored_answers(state: Path) -> dict[str, bytes]:
-    """Every record of the decisions table of a system that serves: id → the merchant's body."""
+    """Records of the decisions table of a running system: id → response body."""
     endpoints = json.loads((state / "endpoints.json").read_text())
     tables = boto3.client(
         "dynamodb",
@@ -208,28 +208,28 @@ def stored_answers(state: Path) -> dict[str, bytes]:
 
 
 def compare(result: LoadResult, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
-    """Lines about what the table holds and should not, or the other way round."""
+    """Lines for records that are missing, unexpected or different."""
     new = {key: body for key, body in after.items() if key not in before}
     if lost := len(before.keys() - after.keys()):
         yield f"{lost} earlier decisions are gone"
     if new != result.ids:
         differing = sum(new.get(key) != body for key, body in result.ids.items())
         extra = len(new.keys() - result.ids.keys())
-        yield f"table: {differing} answers differ from their record, {extra} records that nobody asked for"
+        yield f"table: {differing} answers differ from their record, {extra} unexpected records"
 
 
 # --------------------------------------------------------------------------------------------- command line
 
 
 def door_of(state: Path) -> Door:
-    """The door of the system that serves from this folder, with the key of its first merchant."""
+    """Door of the system that runs in this folder, with the key of its first merchant."""
     keys = json.loads((state / "journey" / "merchant_keys.json").read_text())
     url = json.loads((state / "endpoints.json").read_text())["API_URL"]
     return Door(url, next(iter(keys.values())))
 
 
 def door_in(curl: str) -> Door:
-    """The door that a printed curl line uses."""
+    """Door in a printed curl line."""
     words = shlex.split(curl)
     url = next(word for word in words if word.startswith("http"))
     return Door(re.sub(r"/v1/.*", "", url), words[words.index("-u") + 1].rstrip(":"))
@@ -237,7 +237,7 @@ def door_in(curl: str) -> Door:
 
 @contextmanager
 def own_system(state: Path) -> Iterator[Door]:
-    """A system of its own, as `make run` starts it: loaded, trained, serving. What it says is shown as it says it."""
+    """Context manager: private system as `make run` starts it (loaded, trained, serving); its output is printed."""
     environment = {name: text for name, text in os.environ.items() if name != "ONCE"}
     command = [sys.executable, "-m", "demo", "--state", str(state), "--port", "0"]
     system = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -258,7 +258,7 @@ def own_system(state: Path) -> Iterator[Door]:
 
 
 def measure(door: Door, read: Callable[[], Mapping[str, bytes]] | None, options: argparse.Namespace) -> int:
-    """One load, told in a few lines; the exit code."""
+    """Run one load and print its figures; returns the exit code."""
     calls = calls_for(options.checkouts, options.seed)
     before = read() if read else {}
     started = time.perf_counter()
@@ -287,7 +287,7 @@ def _at(times: Sequence[float], share: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Find or start a system, load it."""
+    """Find or start a system and load it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--checkouts", type=int, default=2_000)

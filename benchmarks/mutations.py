@@ -1,10 +1,12 @@
-"""`python -m benchmarks.mutations [--bundles 10000]`: damaged bundles, and none serves, none ends the process.
+"""`python -m benchmarks.mutations [--bundles 10000]`: no damaged bundle serves.
 
-Each bundle is damaged in one of ten ways: bits, cuts, repetitions, swapped parts, other digits, lost and changed members.
+Each bundle is damaged in one of ten ways: bits, cuts, repetitions, swapped parts, other digits, lost and changed
+members.
 
 - *Under its own name*, as it would come from a damaged bucket: the SHA-256 in the pointer must refuse every one.
-- *Renamed* (`--renamed N`), as a broken build would publish it under a name that is right: each is refused with a reason, or is
-  a whole model that scores and explains. LightGBM ends the process on some texts; what it does so on is counted.
+- *Renamed* (`--renamed N`), as a broken build would publish it under a name that is right: each is refused with a
+  reason, or is a complete model that scores and explains. LightGBM aborts the process on some texts; these are
+  counted.
 
 Exits with 1 when one serves under its own name.
 """
@@ -61,7 +63,7 @@ def _swapped(data: bytes, rng: random.Random) -> bytes:
 
 
 def _digit(data: bytes, rng: random.Random) -> bytes:
-    """Another digit somewhere in the model: a number that is wrong, in a text that is right."""
+    """Change a digit of the model: a wrong number in a valid text."""
     positions = [
         position
         for position in rng.sample(range(len(data)), 2_000)
@@ -85,7 +87,7 @@ def _other_member(data: bytes, rng: random.Random) -> bytes:
 
 
 def _model_line(data: bytes, rng: random.Random) -> bytes:
-    """One line of the model text lost, repeated, or in another place."""
+    """Drop or move a line of the model text."""
     members = json.loads(data)
     lines = members["model"].split("\n")
     position = rng.randrange(len(lines))
@@ -106,7 +108,7 @@ DAMAGES: Sequence[Callable[[bytes, random.Random], bytes]] = (
 
 
 def damaged(data: bytes, number: int, seed: int = 1) -> bytes:
-    """The damage of this number: the same for the same seed, never the bundle itself."""
+    """Damaged copy number `number`, deterministic in the seed and never equal to the bundle."""
     rng = random.Random(f"{seed}/{number}")
     while (result := DAMAGES[number % len(DAMAGES)](data, rng)) == data:
         pass
@@ -126,13 +128,13 @@ def outcome(data: bytes, sha: str) -> str:
 
 
 def under_its_name(data: bytes, bundles: int, seed: int = 1) -> Counter[str]:
-    """What became of damaged bundles that the pointer names as the whole one."""
+    """Outcomes of damaged bundles under the name of the intact one."""
     name = sha256(data)
     return Counter(outcome(damaged(data, number, seed), name) for number in range(bundles))
 
 
 def renamed(data: bytes, bundles: int, seed: int = 1) -> tuple[Counter[str], list[int]]:
-    """What became of damaged bundles under their own names, and the numbers of those that ended the process."""
+    """Outcomes of damaged bundles under their own names, and the numbers of those that ended the process."""
     outcomes, ended, number = Counter[str](), list[int](), 0
     context = multiprocessing.get_context("spawn")
     while number < bundles:
@@ -159,7 +161,7 @@ def _classify(data: bytes, first: int, last: int, seed: int, results: Any) -> No
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Damage, load, count."""
+    """Damage, load and count."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutations", description=__doc__)
     parser.add_argument("--bundles", type=int, default=10_000, help="under their own name")
     parser.add_argument("--renamed", type=int, default=0, help="under names that are right")

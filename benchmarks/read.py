@@ -1,4 +1,4 @@
-"""The reading of an item without the network: decode and finalise, for an ordinary customer and a dense merchant."""
+"""Read path without the network: decode and finalise, for an ordinary customer and a dense merchant."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READS = 50
 
 
 def measure() -> Iterator[Measurement]:
-    """CPU µs of one view, for 30 features (six aggregations) and for 30 aggregations (150 features), over five windows."""
+    """CPU µs of one view, for 30 features (six aggregations) and 150 features (30 aggregations), over five windows."""
     calls: dict[str, Callable[[], int]] = {}
     budgets: dict[str, float] = {}
     for size in (6, 30):

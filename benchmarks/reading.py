@@ -1,4 +1,4 @@
-"""How the benchmarks read features: as the scorer does, from the store's bytes."""
+"""Feature reads of the benchmarks: from the store's bytes, as in the scorer."""
 
 from __future__ import annotations
 

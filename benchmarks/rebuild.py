@@ -32,7 +32,7 @@ VIEW = payments_view(aggregations(), QUARTER)
 DEFINITIONS = Definitions(entities=[VIEW.entity], events=VIEW.events, views=[VIEW])
 
 LATER = START + 200 * DAY
-"""So late that nothing is redelivered any more."""
+"""Moment after which nothing is redelivered."""
 
 REPORTED = 10_000
 
@@ -57,7 +57,7 @@ def measure() -> Iterator[Measurement]:
 
 
 def write_part(job: Job, report: fleet.Report) -> None:
-    """A part of the archive, as Firehose writes it."""
+    """Write a part of the archive, as Firehose does."""
     (archive, _), part = job
     rng = random.Random(part)
     for number in range(part, EVENTS // PER_FILE, PROCESSES):

@@ -1,4 +1,4 @@
-"""One score of one row: our binding of LightGBM's C API against a C loop over it and the Python package, with the same bits.
+"""Score of one row: our binding of LightGBM's C API against a C loop and the Python package, with the same bits.
 
 Warm, rows in turn; and cache-cold, as a sandbox that idled sees it: 64 MB are written between calls.
 """
@@ -26,7 +26,7 @@ COLD_ROWS = 50
 ROUNDS = 9
 EVICTED = 64 * 1024 * 1024
 SIZES = ((100, 31, 1.25), (500, 63, 1.10))
-"""(trees, leaves, budget against the C loop): a small model and the largest that the budgets speak of."""
+"""(trees, leaves, budget against the C loop): a small model and the largest with a budget."""
 
 _SOURCE = Path(__file__).parent / "request" / "c_loop.c"
 
@@ -130,7 +130,7 @@ def _compiled(folder: Path) -> Path:
 
 
 def vectors(rows: np.ndarray) -> list[array[float]]:
-    """Rows as a decision has its values."""
+    """Rows in the form of a decision's values."""
     return [array("d", row) for row in rows]
 
 

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.served_replay [--data FOLDER] [--kills] [--json]`: every decision of a whole run, replayed as it was served.
+"""`python -m benchmarks.served_replay [--data FOLDER] [--kills] [--json]`: as-served replay of every decision of a run.
 
-Starts a local system of its own on the lender's data (the simulated one without --data), which loads history, trains and decides.
-With --kills the updater's workers and the store are killed (kill -9) again and again meanwhile. Then every decision's vector is
-computed again from the archive at the logged versions, and compared bit for bit. Exits with 1 when anything differs,
-cannot be replayed or explained, or is missing.
+Starts a local system of its own on the lender's data (the simulated one without --data), which loads history,
+trains and decides. With --kills the updater's workers and the store are killed (kill -9) again and again meanwhile.
+Then every decision's vector is computed again from the archive at the logged versions, and compared bit for bit.
+Exits with 1 when anything differs, cannot be replayed or explained, or is missing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.results import keep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """One run; the exit code."""
+    """Run once; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.served_replay", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of real data, as DATA= of `make run`")
     parser.add_argument("--kills", action="store_true", help="kill updater and store in mid-load")
@@ -65,7 +65,7 @@ def _print(summary: dict[str, Any]) -> None:
 
 
 def _is_decided(state: Path) -> bool:
-    """True once every checkout of the population has its answer: what follows is the report, and no load."""
+    """True once every checkout of the population has its answer: only the report follows."""
     progress, answers = state / "journey" / "progress.json", state / "journey" / "answers.jsonl"
     if not answers.exists():
         return False
@@ -80,7 +80,7 @@ def is_exact(summary: dict[str, Any]) -> bool:
 
 
 def replay(state: Path) -> dict[str, Any]:
-    """What the terminal program says of all decisions of a running system, as served and as of."""
+    """Summary of the terminal program's replay and consistency reports of a running system."""
     replayed = called("replay", state)
     report = called("consistency", state)
     return {
@@ -101,7 +101,7 @@ def _replayed(state: Path) -> dict[str, Any]:
 
 
 def called(command: str, state: Path, *options: str) -> dict[str, Any]:
-    """What `candor features COMMAND --json` prints of a system that runs in this folder."""
+    """Output of `candor features COMMAND --json` for the system that runs in this folder."""
     words = ["features", command, "--local", "--state", str(state), "--json", *options]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The update path without the network: what one event and one commit cost for a view of 30 aggregations."""
+"""Update path without the network: cost of one event and one commit for a view of 30 aggregations."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.contention`: 16 processes write one busy merchant and 1,000 customers; exit 1 unless all is exact.
+"""`python -m benchmarks.contention`: 16 processes write one busy merchant and 1,000 customers; 1 if a total is wrong.
 
-Each process applies its events through `ingest` to dynoxide; some arrive a second time at another process, and what fails is
-delivered again. In the end count and sum of every entity must be those of a plain loop over the events.
+Each process applies its events through `ingest` to dynoxide; some arrive a second time at another process, and
+failed ones are redelivered. At the end count and sum of every entity must equal those of a plain loop over the
+events.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _differences(jobs: Sequence[WriterJob], q: int) -> Iterator[str]:
-    """One line for each total that is not what a plain loop counts."""
+    """Line for each total that differs from that of a plain loop."""
     expected = lender.totals(
         event for job in jobs for event in lender.events_of(job.writer, job.events, job.customers, job.now_ms)
     )

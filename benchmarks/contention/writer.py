@@ -1,4 +1,4 @@
-"""One writer: takes its events from a queue of its own, ten at a time, and puts back what failed."""
+"""Writer process: takes events from its own queue in batches and puts failed ones back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from candor.updates import Retention
 
 RETENTION = Retention(event_ids=20 * DAY)
 THREADS = 8
-"""Items that one call writes at a time, as the deployed function does."""
+"""Items that one call writes in parallel, as in the deployed function."""
 
 SENT_AGAIN = 0.05
 """Share of a neighbour's events that arrive a second time, at this writer."""
@@ -33,7 +33,7 @@ _PAUSE_S = 0.2
 
 @dataclass(frozen=True)
 class WriterJob:
-    """Which of how many writers, how many events for each, from how many customers, delivered how many at a time."""
+    """Number of the writer and of all writers, events of each, customers, deliveries per call, moment (ms)."""
 
     writer: int
     writers: int
@@ -45,7 +45,7 @@ class WriterJob:
 
 @dataclass
 class WriterResult:
-    """What a writer did: outcomes of commits by view, and deliveries."""
+    """Result of a writer: outcomes of commits by view, and deliveries."""
 
     commits: dict[str, Counter[str]] = field(default_factory=lambda: {view: Counter() for view in VIEWS})
     deliveries: int = 0
@@ -56,7 +56,7 @@ class WriterResult:
 
 
 class Counting:
-    """A feature store that counts what became of each commit."""
+    """Feature store that counts the outcome of each commit."""
 
     def __init__(self, store: FeatureStore, commits: Mapping[str, Counter[str]]) -> None:
         self._store = store
@@ -80,7 +80,7 @@ class Counting:
 
 
 def work(job: WriterJob, report: Report) -> WriterResult:
-    """Deliver this writer's events until none fails, and some of a neighbour's once more."""
+    """Deliver this writer's events, and duplicates of a neighbour's, until none fails."""
     result = WriterResult()
     store = Counting(engine.store(), result.commits)
     queue = deque(_deliveries(job))

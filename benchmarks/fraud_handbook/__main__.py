@@ -1,9 +1,10 @@
 """`python -m benchmarks.fraud_handbook --data transactions.parquet --out <folder>`: online equals offline, or exit 1.
 
-Every transaction goes as an event through `ingest` in disorder, a tenth twice, one in a hundred late by up to a week. At the
-end of every hour every customer and terminal of which an event occurred or arrived is read. `offline.sql` answers the same
-questions from the exported stream alone. The folder then holds all that a stranger needs to compute it again: arrivals.parquet,
-online/, offline.sql and what that made of them, comparison.parquet. `--verify` runs the comparison from these files.
+Every transaction goes as an event through `ingest` in disorder, a tenth twice, one in a hundred late by up to a
+week. At the end of every hour every customer and terminal of which an event occurred or arrived is read.
+`offline.sql` answers the same questions from the exported stream alone. The folder then holds all that a stranger
+needs to compute it again: arrivals.parquet, online/, offline.sql and what that made of them, comparison.parquet.
+`--verify` runs the comparison from these files.
 """
 
 from __future__ import annotations

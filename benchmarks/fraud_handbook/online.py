@@ -1,7 +1,7 @@
-"""The online side: deliveries in order of arrival through `ingest`, and at the end of every hour a read of all who were active.
+"""Online side: deliveries in order of arrival through `ingest`, and every hour a read of all active entities.
 
-The entities are divided among processes as a fleet of consumers would be: each takes the deliveries that name one of its
-customers or terminals, applies them to those alone, and reads those alone.
+Entities are partitioned among processes as among consumers: each process takes the deliveries that name one of its
+customers or terminals, and applies and reads these entities alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 @dataclass
 class Work:
-    """What one process did; CPU in ns, memory in bytes."""
+    """Result of one process; CPU in ns, memory in bytes."""
 
     reads: int = 0
     ingest_ns: int = 0
@@ -67,13 +67,13 @@ class EntityPart:
     of: int
 
     def holds(self, entities: Any) -> Any:
-        """Which of these entities belong to it."""
+        """Mask of the entities that belong to the part."""
         return entities % self.of == self.number
 
 
 @dataclass(frozen=True)
 class PartJob:
-    """One process's part of the work, the store ("memory" or "dynoxide") and the folder with arrivals.parquet."""
+    """Part of a process, its store ("memory" or "dynoxide") and the folder with arrivals.parquet."""
 
     part: EntityPart
     store: str
@@ -102,7 +102,7 @@ def work(job: PartJob, report: Report) -> Work:
 
 
 def deliveries_of(columns: Columns, part: EntityPart) -> int:
-    """How many deliveries name an entity of the part."""
+    """Number of deliveries that name an entity of the part."""
     return int(_named(columns, part).sum())
 
 
@@ -111,7 +111,7 @@ def _named(columns: Columns, part: EntityPart) -> Any:
 
 
 def _hours(arrivals: np.ndarray) -> Iterator[tuple[int, range]]:
-    """Every hour's end, and the places of what arrived in that hour."""
+    """End of every hour, and the positions of its arrivals."""
     first, last = int(arrivals[0]) // HOUR, int(arrivals[-1]) // HOUR
     position = 0
     for hour in range(first, last + 2):
@@ -121,7 +121,7 @@ def _hours(arrivals: np.ndarray) -> Iterator[tuple[int, range]]:
 
 
 def _entities_by_hour(deliveries: Columns, kind: str, part: EntityPart) -> dict[int, list[int]]:
-    """Hour's end → the entities of which an event occurred or arrived in that hour."""
+    """End of an hour → entities with an event that occurred or arrived in it."""
     in_part = part.holds(deliveries[kind])
     entities = deliveries[kind][in_part]
     occurred = (deliveries["occurred_at"][in_part] // HOUR + 1) * HOUR
@@ -168,7 +168,7 @@ def _read(kind: str, entities: list[int], q: int, store: FeatureStore, answers: 
 
 
 def _sizes(kind: str, deliveries: Columns, part: EntityPart, store: FeatureStore) -> list[int]:
-    """Bytes of a part's items, as the store holds them now: p50, p99, largest."""
+    """Sizes (bytes) of the part's stored items: p50, p99, largest."""
     entities = np.unique(deliveries[kind])
     in_part = entities[part.holds(entities)].tolist()
     keys = [key for entity in in_part for key in VIEWS[kind].item_keys(str(entity))]
@@ -177,7 +177,7 @@ def _sizes(kind: str, deliveries: Columns, part: EntityPart, store: FeatureStore
 
 
 class _Answers:
-    """Rows of one Parquet file, written group by group: they do not fit in memory."""
+    """Writer of a Parquet file, row group by row group, as the rows do not fit in memory."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")

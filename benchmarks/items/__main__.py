@@ -1,7 +1,8 @@
 """`python -m benchmarks.items [--markdown]`: stored bytes, DynamoDB units and what a million of each costs.
 
-Each profile lives at its rate until the longest window is full, then the last commits are weighed as DynamoDB weighs them:
-one event a commit, which is the dearest; a batch of n events of one entity costs one commit, and its markers.
+Events of each profile arrive at its rate until the longest window is full; then DynamoDB units of the last commits
+are counted. One event per commit is the most expensive; a batch of n events of one entity costs one commit, and its
+markers.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ COLUMNS: dict[str, Callable[[Weight], str]] = {
 
 
 def markdown(weights: Sequence[Weight]) -> str:
-    """The table as a page of documentation includes it."""
+    """Table in Markdown, as the documentation includes it."""
     rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
     rows += [[column(weight) for column in COLUMNS.values()] for weight in weights]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Weigh every profile under every view; print the table, keep the JSON."""
+    """Measure every profile under every view; print the table, keep the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.items", description=__doc__)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args(arguments)

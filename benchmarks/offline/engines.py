@@ -1,7 +1,8 @@
-"""`python -m benchmarks.offline.engines ENGINE FOLDER`: 30 features of all labels, by one engine in a process of its own.
+"""`python -m benchmarks.offline.engines ENGINE FOLDER`: 30 features of all labels, by one engine in its own process.
 
-Prints CPU seconds, elapsed seconds and the process's peak memory as JSON, from reading the files to values in memory; the values
-are kept as `ENGINE.npy`. What is written by hand knows this one task: nothing in it follows from a declaration.
+Prints CPU seconds, elapsed seconds and the process's peak memory as JSON, from reading the files to values in
+memory; the values are kept as `ENGINE.npy`. Hand-written engines are specific to this task and derive nothing from
+declarations.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ NAMES = [f"{name}_{label}" for name in ("n", "sum", "mean", "max", "last", "dist
 
 
 def candor(folder: Path) -> np.ndarray:
-    """The embedded engine, from the declarations."""
+    """Features by the embedded engine, from the declarations."""
     events = pl.read_parquet(folder / "events.parquet")
     return features_as_of(DEFINITIONS, events, pl.read_parquet(folder / "labels.parquet"))
 
 
 def polars(folder: Path) -> np.ndarray:
-    """Join, filter, group: what a person writes in polars."""
+    """Features by hand-written polars: join, filter, group."""
     labels = pl.scan_parquet(folder / "labels.parquet").with_row_index("row").with_columns(*_starts())
     events = (
         pl.scan_parquet(folder / "events.parquet")
@@ -84,7 +85,7 @@ def _aggregates() -> list[pl.Expr]:
 
 
 def by_duckdb(folder: Path) -> np.ndarray:
-    """The same as SQL."""
+    """Features by hand-written SQL on DuckDB."""
     windows = [parse(label) for label in WINDOWS]
     starts = ", ".join(
         f"q - {window.length} - (q - {window.length}) % {window.hop} AS from_{window.label}"
@@ -130,7 +131,7 @@ def by_ibis(folder: Path) -> np.ndarray:
 
 
 def last_values(folder: Path) -> np.ndarray:
-    """The newest of 30 finished values, from declarations."""
+    """Newest of 30 precomputed values, from declarations."""
     events = pl.read_parquet(folder / "ready.parquet").drop("event_timestamp")
     return features_as_of(READY, events, pl.read_parquet(folder / "ready_labels.parquet"))
 
@@ -145,7 +146,7 @@ ENGINES: dict[str, Callable[[Path], np.ndarray]] = {
 
 
 def main(engine: str, folder: Path) -> None:
-    """One measurement on standard output."""
+    """Measure one engine; print the measurement."""
     began, cpu = time.perf_counter(), time.process_time()
     values = ENGINES[engine](folder)
     spent = {"cpu_s": time.process_time() - cpu, "elapsed_s": time.perf_counter() - began}

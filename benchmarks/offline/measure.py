@@ -1,4 +1,4 @@
-"""Every engine in a process of its own on the same files; the results are compared, value by value, before anything is told.
+"""Every engine in its own process on the same files; results are compared value by value before anything is reported.
 
 `BENCH_OFFLINE_EVENTS` is the number of events (a tenth as many labels); 10,000,000 is the size that budgets are about.
 """
@@ -28,7 +28,7 @@ Spent = dict[str, Any]
 
 
 def measure() -> Iterator[Measurement]:
-    """CPU seconds from files to values in memory, the least of interleaved rounds; the whole machine's cores may be used."""
+    """CPU seconds from files to values in memory, the least of interleaved rounds; all cores may be used."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         world.write(folder, EVENTS)
@@ -52,7 +52,7 @@ def _beside_hands(spent: dict[str, Spent]) -> Iterator[Measurement]:
 
 
 def _growth(folder: Path, full: Spent) -> Iterator[Measurement]:
-    """A tenth and three tenths of the events, and all of them with one customer who has a tenth."""
+    """Measure a tenth and three tenths of the events, and all of them with one customer who has a tenth."""
     for events, name in ((EVENTS // 10, "a tenth"), (EVENTS * 3 // 10, "three tenths")):
         world.write(folder, events)
         part = _spent("candor", folder)
@@ -66,7 +66,7 @@ def _growth(folder: Path, full: Spent) -> Iterator[Measurement]:
 
 
 def _late(folder: Path, on_time: Spent) -> Iterator[Measurement]:
-    """Events that are known after their moment: all by seconds as live ones are, or one in twenty by a day."""
+    """Measure late events: all by seconds, as live ones are, or one in twenty by a day."""
     for hot, name in ((0.0, ""), (0.1, ", one hot customer")):
         world.write(folder, EVENTS, hot=hot)
         plain = _spent("candor", folder) if hot else on_time
@@ -105,7 +105,7 @@ def _interleaved(folder: Path, engines: tuple[str, ...]) -> dict[str, Spent]:
 
 
 def _same(folder: Path, first: str, other: str) -> None:
-    """Every row is there, and every value has the same bits. Raises RuntimeError."""
+    """Raise RuntimeError unless both results have the same rows and values, bit for bit."""
     values, other_values = (np.load(folder / f"{name}.npy") for name in (first, other))
     if not np.array_equal(values, other_values, equal_nan=True):
         raise RuntimeError(f"{first} and {other} differ: this comparison would compare nothing")

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.offline.on_spark [--events 1000000] [--labels 50000]`: Spark beside the embedded engine, bit for bit.
+"""`python -m benchmarks.offline.on_spark [--events 1000000] [--labels 50000]`: Spark against the embedded engine.
 
-A simulated lender with every aggregation, over two entities of which one is hot, with voids, duplicates, disorder and events that
-became known late. Writes an
-archive as Firehose does, answers on both engines, compares all values, and a sample of rows with the naive oracle. Run it in Spark's
-environment: `make spark`, then `.cache/spark/bin/python -m benchmarks.offline.on_spark`. Exits with 1 when a bit differs.
+A simulated lender with every aggregation over two entities, one of them hot, with voids, duplicates, disorder and
+late events. Writes an archive as Firehose does, computes all features on both engines, compares them, and a sample
+of rows with the naive oracle. Run it in Spark's environment: `make spark`, then `.cache/spark/bin/python -m
+benchmarks.offline.on_spark`. Exits with 1 when a bit differs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DEFINITIONS = definitions_of(*VIEWS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One run; the exit code."""
+    """Run once; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.on_spark", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--labels", type=int, default=50_000)
@@ -106,7 +106,7 @@ def _shop(rng: random.Random) -> str:
 
 
 def _write(folder: Path, count: int, customers: int, rng: random.Random) -> int:
-    """Events in any order; one in fifty comes twice. Only customers' events are voided, one in two hundred."""
+    """Write events in random order, one in fifty twice. Only customers' events are voided, one in two hundred."""
     written = 0
     for first in range(0, count, PER_FILE):
         with gzip.open(folder / f"{first:09}.gz", "wb", compresslevel=1) as lines:
@@ -138,7 +138,7 @@ def _copies(number: int, customers: int, rng: random.Random) -> list[Event]:
 def _beside_oracle(
     events: list[Event], questions: list[Question], values: np.ndarray, rng: random.Random
 ) -> int:
-    """Rows of a sample that differ from loops over their entities' events."""
+    """Number of sampled rows that differ from the oracle."""
     by_entity: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in events:
         for entity in event.entities.items():

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality superlender|hmda|taiwan --data FOLDER`: quality of the models on data that anyone can fetch."""
+"""`python -m benchmarks.quality superlender|hmda|taiwan --data FOLDER`: model quality on public data sets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HMDA: which mortgages of US applicants are high priced, and how that differs by race, sex and age; groups only compared."""
+"""HMDA: high-priced mortgages of US applicants, compared by race, sex and age; groups are no features."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def read(folder: Path) -> Columns:
 
 
 def held_out(columns: Columns) -> NDArray[np.bool_]:
-    """Every fifth row: the file is in no order of time."""
+    """Mask of every fifth row: the file has no order in time."""
     return np.asarray(columns["row_id"] % 5 == 0)
 
 
 def group_columns(columns: Columns) -> dict[str, NDArray[np.object_]]:
-    """The flags as one column a kind: the group's name, or None where the applicant did not say."""
+    """Group flags as one column per kind: the group's name, or None where the applicant gave none."""
     columns_by_kind = {}
     for kind, names in GROUPS.items():
         names_of_rows = np.full(len(columns[LABEL]), None, dtype=object)
@@ -112,7 +112,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def fit(columns: Columns, test: NDArray[np.bool_], candidate: Candidate) -> NDArray[np.float64]:
-    """PDs of the held-out rows by a candidate that was fitted on the others."""
+    """PDs of the held-out rows by a candidate fitted on the others."""
     names = [name for name in FEATURES if name not in candidate.without]
     values = np.column_stack([columns[name] for name in names])
     directions = candidate.directions or {}
@@ -125,7 +125,7 @@ def fit(columns: Columns, test: NDArray[np.bool_], candidate: Candidate) -> NDAr
 
 
 def lines(figures: dict[str, Any]) -> list[str]:
-    """The figures as text."""
+    """Figures as lines of text."""
     text = [f"hmda: {figures['rows']:,} loans, {figures['tested']:,} held out"]
     text.append(f"auc={figures['auc']:.4f} (95 %: {figures['auc_low']:.4f} to {figures['auc_high']:.4f})")
     text += [

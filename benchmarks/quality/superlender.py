@@ -36,7 +36,7 @@ SETTINGS = Settings(run="quality", as_of=format_rfc3339(AS_OF))
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Mean AUC of the seeds' models on the tested loans, its interval, and what the check says of both sets."""
+    """Mean AUC of the seeds' models on the tested loans, its interval, and the leakage check of both sets."""
     source = SuperLender(folder)
     data = _training_set(source)
     events = [_event(event) for event in source.history()]
@@ -69,7 +69,7 @@ def _checked(data: TrainingSet, trained: Trained, archive: Archive | None) -> di
 
 
 def _training_set(source: SuperLender) -> TrainingSet:
-    """By the same job as in a retraining, from an archive as Firehose writes it."""
+    """Training set built by the retraining job, from an archive as Firehose writes it."""
     with tempfile.TemporaryDirectory() as folder:
         archive, out = Path(folder, "archive"), Path(folder, "dataset")
         archive.mkdir()
@@ -82,7 +82,7 @@ def _training_set(source: SuperLender) -> TrainingSet:
 
 
 def _twin(data: TrainingSet, events: Sequence[Event]) -> TrainingSet:
-    """The same rows and labels with features that know the 30 days after."""
+    """Training set with the same rows and labels, and features that look 30 days ahead."""
     known, _ = labelled_checkouts(DEFINITIONS, events, AS_OF)
     return replace(
         data,
@@ -111,7 +111,7 @@ def _event(event: dict[str, Any]) -> Event:
 
 
 def lines(figures: dict[str, Any]) -> list[str]:
-    """The figures as text."""
+    """Figures as lines of text."""
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in figures["auc_per_seed"].items())
     interval = f"{figures['auc_low']:.3f} to {figures['auc_high']:.3f}"
     text = [

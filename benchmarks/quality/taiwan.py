@@ -53,7 +53,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
 
 def lines(figures: dict[str, Any]) -> list[str]:
-    """The figures as text."""
+    """Figures as lines of text."""
     folds = " ".join(f"{area:.4f}" for area in figures["auc_per_fold"])
     interval = f"95 %: {figures['auc_low']:.4f} to {figures['auc_high']:.4f}"
     return [

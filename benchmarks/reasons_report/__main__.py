@@ -1,6 +1,6 @@
 """`python -m benchmarks.reasons_report --data FOLDER [--json]`: reasons on two public data sets.
 
-FOLDER holds taiwan/UCI_Credit_Card.csv and hmda/hmda_train_preprocessed.zip; a set that is not there is passed over and said so.
+FOLDER holds taiwan/UCI_Credit_Card.csv and hmda/hmda_train_preprocessed.zip; a missing set is skipped with a message.
 Each model is monotone where credit says so, and never sees sex, age, race, marriage or education.
 """
 
@@ -21,7 +21,7 @@ from benchmarks.reasons_report.report import report
 
 
 def show(dataset: Dataset, figures: Mapping[str, Any]) -> None:
-    """One data set's report on the terminal."""
+    """Print the report of a data set."""
     console, stability = Console(), figures["stability"]
     console.print(
         f"{figures['dataset']}: {figures['rows']} rows; AUC {figures['auc']['monotone']:.4f} monotone, "
@@ -40,7 +40,7 @@ def show(dataset: Dataset, figures: Mapping[str, Any]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Report what is there."""
+    """Report every data set that is present."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reasons_report", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--retrains", type=int, default=5)

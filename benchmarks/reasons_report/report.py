@@ -1,4 +1,4 @@
-"""The report of one data set: how often each reason is told, and whether retrained models tell a person the same."""
+"""Report of one data set: frequency of each reason, and its stability across retrained models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class FittedModel:
-    """A model that serves: its engine, its cut-off and reference in log odds, by factor."""
+    """Fitted model: engine, cut-off in log odds, and reference contributions by factor."""
 
     booster: Booster
     cutoff: float
@@ -55,7 +55,7 @@ def fit(
     *,
     monotone: bool,
 ) -> FittedModel:
-    """One retraining: another seed on another four fifths of the training rows."""
+    """Fit with this seed on a random four fifths of the training rows."""
     values, labels = train
     kept = np.random.default_rng(seed).random(len(labels)) < 0.8
     parameters = _PARAMETERS | {"seed": seed}
@@ -76,7 +76,7 @@ def fit(
 
 
 def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> dict[str, Any]:
-    """Everything that the table shows, of so many applicants of the test rows."""
+    """Figures of the report, on `applicants` of the test rows."""
     values, labels = dataset.rows(folder)
     tested = np.random.default_rng(0).random(len(labels)) < 0.3
     train, test = (values[~tested], labels[~tested]), (values[tested], labels[tested])
@@ -104,7 +104,7 @@ def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> di
 def _reasons_by_applicant(
     model: FittedModel, catalogue: Catalogue, rows: Sequence[Sequence[float]]
 ) -> dict[int, list[str]]:
-    """Reasons by applicant, of those whom the model declines."""
+    """Reason codes of the applicants that the model declines, by row number."""
     return {
         number: catalogue.model_reasons(model.booster.contributions(row)[:-1], model.reference)
         for number, row in enumerate(rows)
@@ -113,7 +113,7 @@ def _reasons_by_applicant(
 
 
 def _frequency(declines: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Share of declines that are told a code."""
+    """Share of declines that give each code."""
     counts = Counter(code for codes in declines for code in codes)
     return {code: count / len(declines) for code, count in counts.most_common()}
 
@@ -123,7 +123,7 @@ def _shares_of(codes: Sequence[str]) -> dict[str, float]:
 
 
 def stability(models: Sequence[dict[int, list[str]]]) -> dict[str, float]:
-    """Means over pairs of models: the Jaccard index of the declined, and of whom both decline that of the reasons they are told."""
+    """Means over pairs of models: Jaccard index of the declined, and of the reasons of applicants declined by both."""
     samples: dict[str, list[float]] = {"declined": [], "reasons": [], "same_first": [], "same_set": []}
     for first, second in combinations(models, 2):
         both = first.keys() & second.keys()

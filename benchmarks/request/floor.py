@@ -33,7 +33,7 @@ def bytes_of(prepared: PreparedScorer, customers: int) -> list[tuple[bytes, byte
 def floor(
     booster: Booster, rows: Sequence[Sequence[float]], wire: Sequence[tuple[bytes, bytes]], port: int
 ) -> Callable[[], int]:
-    """Does it for every customer in turn."""
+    """Callable that scores and makes both round trips for every customer in turn."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -48,7 +48,7 @@ def floor(
 
 
 def _trip(connection: socket.socket, data: bytes) -> None:
-    """Send, and take what comes until the answer is whole."""
+    """Send, and receive until the response is complete."""
     connection.sendall(data)
     data_received = connection.recv(_CHUNK)
     head = data_received.index(b"\r\n\r\n") + 4

@@ -1,4 +1,4 @@
-"""CPU and throughput of one request: floor, prepared, full with its parts, pynamodb in place of the client, and the peers."""
+"""CPU and throughput of one request: floor, prepared, full with its parts, pynamodb instead of the client, peers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ AGAINST_PREPARED: Mapping[str, float | None] = {
     "Feast feature server, read only": 10.0,
     "prepared by pynamodb, awslambdaric": None,
 }
-"""How many times our CPU each must need at least."""
+"""Lowest ratio of each peer's CPU to that of the prepared decision."""
 
 
 def measure() -> Iterator[Measurement]:
-    """Everything against one stub. Raises RuntimeError where a system does not answer."""
+    """Measure all systems against one stub. Raises RuntimeError where one does not answer."""
     with world() as services:
         yield from _in_process(services)
         yield from _served(services)
 
 
 def _in_process(services: RequestWorld) -> Iterator[Measurement]:
-    """Prepared beside its floor, and the parts of the full decision: runtime loop apart."""
+    """Measure the prepared decision, its floor, and the parts of the full decision, without the runtime loop."""
     booster = Booster(services.model.read_text(encoding="utf-8"))
     prepared = PreparedScorer(lean_store(), booster)
     with redirect_stdout(io.StringIO()):
@@ -67,7 +67,7 @@ def _in_process(services: RequestWorld) -> Iterator[Measurement]:
 
 
 def _by(prepared: PreparedScorer, rounds: int) -> Callable[[], int]:
-    """A call a round. The events are there before: who wrote them was the shop, and who read them the runtime loop."""
+    """Callable for each round. Its events are made beforehand: the shop writes and the runtime loop parses them."""
     events = [[proxied(customer) for customer in range(CUSTOMERS)] for _ in range(rounds + 1)]
 
     def call() -> int:

@@ -24,7 +24,7 @@ class Server(Protocol):
     """A system under load."""
 
     def serve(self, customer: int) -> None:
-        """One request, answered. Raises RuntimeError otherwise."""
+        """Send a request. Raises RuntimeError unless it succeeds."""
         ...
 
     def spent_ns(self) -> int:
@@ -117,14 +117,14 @@ class Peer:
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU of a process and all its threads (Linux: the clock's id is made of the process id)."""
+    """CPU (ns) of a process and its threads (Linux: the clock id derives from the pid)."""
     if sys.platform != "linux":
         raise SystemExit("CPU of another process is read by Linux's clocks alone: run this there")
     return time.clock_gettime_ns(~pid << 3 | 2)
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Pids of a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -139,7 +139,7 @@ def family(pid: int) -> list[int]:
 
 
 def load(server: Server, requests: int = CUSTOMERS) -> tuple[int, float]:
-    """CPU ns and seconds of so many requests, customers in turn, one at a time."""
+    """CPU (ns) and elapsed time (s) of sequential requests, customers in turn."""
     spent, started = server.spent_ns(), time.perf_counter()
     for customer in range(requests):
         server.serve(customer % CUSTOMERS)

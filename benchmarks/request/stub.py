@@ -1,8 +1,9 @@
-"""What stands for AWS in every row: items, bundle and secret over plain HTTP with keep-alive, the same bytes for all.
+"""Stub of AWS for every row: items, bundle and secret over plain HTTP with keep-alive, the same bytes for all.
 
-`python -m benchmarks.request.stub` prints its port, and serves until it is ended. DynamoDB's answers carry a request id and a
-CRC-32, as DynamoDB's do. Conditions are not looked at: every id that is written is new. What it is given by PutItem
-or BatchWriteItem of a table that was loaded with `CreateTable` is kept, so that a peer can fill its own tables.
+`python -m benchmarks.request.stub` prints its port, and serves until it is ended. DynamoDB's answers carry a
+request id and a CRC-32, as DynamoDB's do. Conditions are ignored: every id that is written is new. Items that
+PutItem and BatchWriteItem write to a table created by `CreateTable` are kept, so that a peer can fill its own
+tables.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import msgspec
 _CHUNK = 256 * 1024
 _Item = Mapping[str, Any]
 _DROPPED = "decisions"
-"""A table that is there from the beginning, and keeps nothing."""
+"""Table that exists from the start and keeps nothing."""
 
 
 class Stub:
-    """Tables of items by the value of their one key, objects by path, one secret."""
+    """State of the stub: tables of items by key, objects by path, one secret."""
 
     def __init__(self) -> None:
         self.keys: dict[str, str] = {}
@@ -31,7 +32,7 @@ class Stub:
         self.objects: dict[str, bytes] = {}
 
     def answer(self, method: str, path: str, target: str, body: bytes) -> bytes:
-        """The answer's body; raises LookupError for what nobody asks of a stub."""
+        """Body of the response. Raises LookupError for unknown objects and operations."""
         if method == "PUT":
             self.objects[path] = body
             return b""

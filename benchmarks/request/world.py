@@ -1,4 +1,4 @@
-"""What every row reads: models, a running stub with customers in it, and checkouts of those customers in turn."""
+"""Inputs of every row: models, a running stub with customers, and checkouts of these customers in turn."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FEATURES = 120
 ROWS = 3_000
 TREES, LEAVES = 500, 63
 CUSTOMERS = 500
-"""Rows rotate: the same row again and again would teach the branch predictor, and cost less than half."""
+"""Rows that rotate: a single row would train the branch predictor and cost less than half."""
 
 GROUPS = tuple(f"view{place}" for place in range(4))
 WIDTH = FEATURES // len(GROUPS)
 HISTORY = 30
-"""Most events of an entity in the last quarter, half of it the fewest."""
+"""Most events of an entity in the last quarter; the fewest are half of it."""
 
 BAD = {
     "loan.charged_off",
@@ -52,7 +52,7 @@ BAD = {
     "account.flagged",
     "dispute.opened",
 }
-"""What an approved customer has not done lately."""
+"""Event types that an approved customer has had none of lately."""
 
 RETENTION = Retention(event_ids=20 * DAY)
 SETTINGS = {
@@ -74,7 +74,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class RequestWorld:
-    """A stub that serves, and all that its rows know: `environment` leads any AWS client there."""
+    """Running stub and the data of its rows; `environment` directs any AWS client to it."""
 
     environment: Mapping[str, str]
     port: int
@@ -89,7 +89,7 @@ def packed_key(group: str, customer: int) -> str:
 
 
 def checkout(customer: int, total: int = 4_000) -> bytes:
-    """The body that every system is sent."""
+    """Request body that every system receives."""
     body = {
         "checkout_id": f"chk_{customer}",
         "merchant_order_id": f"A-{customer}",
@@ -112,7 +112,7 @@ _NUMBERS = count()
 
 
 def proxied(customer: int, total: int = 4_000) -> dict[str, Any]:
-    """API Gateway's event around it, each time under a new Idempotency-Key."""
+    """API Gateway event of the checkout, with a new Idempotency-Key each time."""
     return {
         "resource": "/v1/decisions",
         "httpMethod": "POST",
@@ -134,7 +134,7 @@ def proxied(customer: int, total: int = 4_000) -> dict[str, Any]:
 
 @contextmanager
 def world() -> Iterator[RequestWorld]:
-    """Start the stub and fill it; ends it again."""
+    """Context manager: start the stub and fill it."""
     rows, tables = _rows(), _tiled()
     model = _model(rows, [f"f{place}" for place in range(FEATURES)])
     bundle = _bundle(tables)
@@ -239,7 +239,7 @@ def _tiled() -> dict[str, dict[str, bytes]]:
 
 
 def _blob(view: FeatureView, key: str, now: int) -> bytes:
-    """Events until yesterday; of a view that only bad ones reach, until two years before."""
+    """Blob of events until yesterday; of a view with bad event types only, until two years ago."""
     kinds = [kind for kind in view.events if kind.name not in BAD]
     last = now - DAY if kinds else now - 700 * DAY
     random = Random(key)
@@ -266,7 +266,7 @@ def _event(view: FeatureView, kind: EventType, name: str, at: int, random: Rando
 
 
 def _vectors(tables: Mapping[str, Mapping[str, bytes]]) -> np.ndarray:
-    """What the scorer makes of these items, a row a customer."""
+    """Feature vectors that the scorer computes from these items, a row per customer."""
     now = int(time.time() * 1_000)
     reads = {
         key: Read("present", blob, Version(1, 1)) for table in tables.values() for key, blob in table.items()

@@ -41,9 +41,10 @@ def monitor_command(
 ) -> None:
     """Compare served features with the training data, and predictions with the outcomes of loans.
 
-    Per feature and for the score: PSI, Jensen-Shannon distance (base 2) and missing rate against the training snapshot, in
-    bins frozen on it. As labels mature: calibration, and bad rate against predicted by month of origination; immature
-    loans count for neither side. Approval rate over time, and all of it by segment. Moments are those of decisions.
+    Per feature and for the score: PSI, Jensen-Shannon distance (base 2) and missing rate against the training
+    snapshot, in bins frozen on it. As labels mature: calibration, and bad rate against predicted by month of
+    origination; immature loans count for neither side. Approval rate over time, and all of it by segment. Moments
+    are those of decisions.
 
     Exit code 1 if a watched figure is past its limit.
     """

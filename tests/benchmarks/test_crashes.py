@@ -1,4 +1,4 @@
-"""Duplicates and crashes between the two calls, on the engine that the local system uses. All of it: `python -m benchmarks.crashes`."""
+"""Duplicates and crashes between the two calls, on the local system's engine; in full `python -m benchmarks.crashes`."""
 
 import pytest
 

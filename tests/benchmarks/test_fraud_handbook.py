@@ -1,4 +1,4 @@
-"""The comparison with the handbook's data, on a small table of the same shape: equal, recomputable, and able to fail."""
+"""Comparison with the handbook's data, on a small table of the same shape: equal, recomputable, able to fail."""
 
 import json
 import shutil

@@ -71,7 +71,7 @@ def called(*words: str) -> Any:
 
 
 class Deployed:
-    """Deployed stage whose tables and archive fill as by services, customers and streams; create it inside `mock_aws`."""
+    """Deployed stage, filled as by services, customers and streams; create it inside `mock_aws`."""
 
     def __init__(self, **outputs: str) -> None:
         for table in ("registry", *STREAMS):

@@ -1,4 +1,4 @@
-"""`candor features erase`: nothing of a person is left, nothing of anybody else is changed, wherever it is cut short."""
+"""`candor features erase`: no trace of the person is left and other data is unchanged, wherever it is interrupted."""
 
 from __future__ import annotations
 

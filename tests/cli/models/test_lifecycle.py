@@ -62,7 +62,7 @@ def bundle(seed: int, **drivers: float) -> Bundle:
 
 
 def test_a_rollback_restores_byte_identical_decisions(account):
-    """The same request at the same moment, before the promotion and after the rollback: the record differs by its id alone."""
+    """The same request at the same moment, before promotion and after rollback: records differ in their id only."""
     stage = Deployed()
     first, second = bundle(7, amount=200_000.0), bundle(8, term_days=60.0)
     registry = Registry("registry")
