@@ -1,4 +1,4 @@
-"""`python -m benchmarks [--json] [score|request|…]`: run, print the table or JSON, keep the JSON; fails on a missed budget."""
+"""`python -m benchmarks [--json] [score|request|…]`: run, print and keep the results; fails on a missed budget."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks import clocks, cold_start, decline, healing, read, rebuild, scor
 from benchmarks.offline import measure as offline
 from benchmarks.request import measure as request
 from benchmarks.results import keep
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 
 BENCHMARKS = {
     "request": request.measure,
@@ -53,13 +53,13 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if missed else 0
 
 
-def _run(names: Sequence[str]) -> Iterator[Row]:
+def _run(names: Sequence[str]) -> Iterator[Measurement]:
     for name in names:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         yield from BENCHMARKS[name]()
 
 
-def _print(rows: Sequence[Row]) -> None:
+def _print(rows: Sequence[Measurement]) -> None:
     table = Table(
         "benchmark",
         "what",

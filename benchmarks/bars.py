@@ -1,4 +1,4 @@
-"""Progress of anything longer than a moment, on standard error and only where someone watches."""
+"""Progress bars on standard error, on a terminal only."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""The reading of moments under clocks that disagree: how often a view is unavailable, and whether the others are exact.
+"""Reads under clock skew: share of unavailable views, and exactness of the available ones.
 
-No time passes: a simulated clock sends events as envelopes into a queue, whose mapping hands them on as the deployed one does (100
-messages, or those of a second), `ingest_messages` applies them or returns them with a delay, and `online_features` reads at the
-scorer's clock. What is answered is held against the naive oracle of the events that were applied and are dated before the moment.
+Time is simulated. Events enter a queue as envelopes; its mapping batches them as the deployed one does (100
+messages, or those of a second); `ingest_messages` applies them or returns them with a delay; `online_features`
+reads at the scorer's clock. Answers are compared with the naive oracle over the applied events before the moment.
 
-History that is loaded at once and then read at each event's own moment is not live: items answer little of it, and the as-of
-engine behind `candor features as-of` answers all of it.
+History that is loaded at once and read at each event's own moment is not live: items answer little of it, and the
+as-of engine behind `candor features as-of` answers all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from candor import (
     Count,
     Definitions,
@@ -49,7 +49,7 @@ from history.asof.point_in_time import features_of
 from tests.oracle import expected
 
 UNAVAILABLE_BUDGET: Final = 1
-"""Per cent of the views that are read live."""
+"""Highest per cent of unavailable views in live reads."""
 
 TOKEN: Final = "e-1"
 START: Final = 1_795_000_000_000
@@ -58,7 +58,7 @@ STEP: Final = 10
 
 BATCH: Final = 100
 GATHERING: Final = SECOND
-"""Most messages of a batch, and how long (ms) the mapping gathers fewer: as `stacks/ingestion.py` has it."""
+"""Batch size and batching window (ms) of the queue's mapping, as in `stacks/ingestion.py`."""
 
 RETENTION: Final = Retention(event_ids=19 * DAY)
 BEFORE: Final = 40
@@ -97,7 +97,7 @@ DEFINITIONS: Final = Definitions(entities=[CARD, TERMINAL], events=KINDS, views=
 
 
 class Scenario(NamedTuple):
-    """Traffic of one entity, and how far (ms) the scorer's clock is behind and the producer's ahead."""
+    """Traffic of one entity; lag of the scorer's clock (`behind`) and lead of the producer's (`ahead`), in ms."""
 
     name: str
     per_second: int
@@ -107,7 +107,7 @@ class Scenario(NamedTuple):
 
     @property
     def entities(self) -> dict[str, str]:
-        """The entity whose views are read, as events name it."""
+        """Entity whose views are read, as in an event's `entities`."""
         return {self.entity.name: TOKEN}
 
 
@@ -119,25 +119,25 @@ LIVE: Final = (
     Scenario("hot, 150 events/s, 2 s behind and 10 s ahead", 150, 2 * SECOND, 10 * SECOND, TERMINAL),
 )
 CROWD: Final = Scenario("not hot, 100 events/s, scorer 2 s behind", 100, behind=2 * SECOND)
-"""Traffic beyond an item: more events than stay raw, 128, lie after the moments that are read. Hot entities have four items."""
+"""Traffic too dense for one item: over 128 (raw) events follow each read moment. Hot entities have four items."""
 
 
-class Tally(NamedTuple):
-    """What became of the views that were read."""
+class ReadCounts(NamedTuple):
+    """Counts of the views that were read."""
 
     reads: int
     unavailable: int
     compared: int
     different: int
 
-    def plus(self, other: Tally) -> Tally:
-        return Tally(*map(operator.add, self, other))
+    def plus(self, other: ReadCounts) -> ReadCounts:
+        return ReadCounts(*map(operator.add, self, other))
 
 
-NOTHING: Final = Tally(0, 0, 0, 0)
+NOTHING: Final = ReadCounts(0, 0, 0, 0)
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """Per cent of views that are unavailable, and per cent of those compared that differ from the oracle."""
     for scenario in LIVE:
         yield from _rows(scenario.name, live(scenario), UNAVAILABLE_BUDGET)
@@ -151,7 +151,7 @@ def measure() -> Iterator[Row]:
     yield from _rows("loaded, at each event's moment, as of", as_of, 0)
 
 
-def _rows(name: str, tally: Tally, budget: float | None = None) -> Iterator[Row]:
+def _rows(name: str, tally: ReadCounts, budget: float | None = None) -> Iterator[Measurement]:
     unavailable = 100 * tally.unavailable / tally.reads
     yield _row(f"{name}: unavailable of {tally.reads:,} views read", unavailable, budget)
     if tally.compared:
@@ -159,12 +159,12 @@ def _rows(name: str, tally: Tally, budget: float | None = None) -> Iterator[Row]
         yield _row(f"{name}: different from the oracle, of {tally.compared:,} compared", different, 0)
 
 
-def _row(name: str, value: float, budget: float | None = None) -> Row:
-    return Row("clocks", name, value, unit="%", budget=budget)
+def _row(name: str, value: float, budget: float | None = None) -> Measurement:
+    return Measurement("clocks", name, value, unit="%", budget=budget)
 
 
-class World:
-    """A queue, its mapping, the updater and its store, under one clock that is right."""
+class SimulatedQueue:
+    """Queue, mapping, updater and store under one correct clock."""
 
     def __init__(self) -> None:
         self.store = MemoryFeatureStore()
@@ -176,11 +176,11 @@ class World:
         self._sent = 0
 
     def send(self, event: Event, source: str = "candor.bench") -> None:
-        """Put the event's envelope into the queue."""
+        """Send the event's envelope to the queue."""
         self._put(Message(event.id, envelope(event, source)), 0)
 
     def step(self) -> None:
-        """Hand on what the mapping has gathered, if it is a batch or a second old."""
+        """Deliver the mapping's messages if they fill a batch or are a second old."""
         now = self.clock.now_ms()
         while self._queue and self._queue[0][0] <= now:
             if not self._gathered:
@@ -213,7 +213,7 @@ class World:
 
 
 def envelope(event: Event, source: str) -> bytes:
-    """The event as the bus hands it on."""
+    """Envelope of the event, as the bus delivers it."""
     return b'{"time":"%b","source":"%b","detail":%b}' % (
         format_rfc3339(START).encode(),
         source.encode(),
@@ -221,94 +221,94 @@ def envelope(event: Event, source: str) -> bytes:
     )
 
 
-def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> Tally:
-    """Traffic that goes on for `length` (ms); reads begin when the clocks have had their effect."""
+def live(scenario: Scenario, *, length: int = MINUTE, reads: int = 1_000, compare: int = 40) -> ReadCounts:
+    """Read during `length` ms of live traffic, after a warm-up in which the skew takes effect."""
     rng = random.Random(1)
-    world = _with_history(scenario, rng)
+    queue = _with_history(scenario, rng)
     warm = scenario.behind + scenario.ahead + (MOST_RAW // scenario.per_second + 5) * SECOND
     wanted = Counter(START + warm + rng.randrange(length // STEP) * STEP for _ in range(reads))
     compared = set(rng.sample(range(reads), min(compare, reads)))
     tally, number = NOTHING, 0
     for now in range(START, START + warm + length, STEP):
         for event in _sent_between(scenario, now, now + STEP, rng):
-            world.send(event)
-        world.step()
+            queue.send(event)
+        queue.step()
         for _ in range(wanted[now]):
             q = now - scenario.behind + rng.randrange(STEP)
-            tally = tally.plus(_read(world, scenario.entities, q, compare=number in compared))
+            tally = tally.plus(_read(queue, scenario.entities, q, compare=number in compared))
             number += 1
-        world.clock.advance(STEP)
+        queue.clock.advance(STEP)
     return tally
 
 
-def _read(world: World, entities: dict[str, str], q: int, *, compare: bool) -> Tally:
-    """What becomes of the views of these entities at `q` (ms)."""
-    features = online_features(DEFINITIONS, world.store, entities, q)
+def _read(queue: SimulatedQueue, entities: dict[str, str], q: int, *, compare: bool) -> ReadCounts:
+    """Read the views of these entities at `q` (ms) and compare them if `compare`."""
+    features = online_features(DEFINITIONS, queue.store, entities, q)
     views = [view for view in VIEWS if view.entity.name in entities]
     answered = [view for view in views if features.states[view.name] != "unavailable"]
     compared = answered if compare else []
-    different = sum(_differs(view, features, world.applied, q) for view in compared)
-    return Tally(len(views), len(views) - len(answered), len(compared), different)
+    different = sum(_differs(view, features, queue.applied, q) for view in compared)
+    return ReadCounts(len(views), len(views) - len(answered), len(compared), different)
 
 
 def daily(events: int, back: int) -> bool:
-    """True if an item of so many daily events answers the moment that is `back` ms before the newest of them."""
-    world, rng, card = World(), random.Random(1), {CARD.name: TOKEN}
+    """True if an item of `events` daily events can answer `back` ms before the newest."""
+    queue, rng, card = SimulatedQueue(), random.Random(1), {CARD.name: TOKEN}
     for days in range(events):
-        world.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
-    world.drain()
-    return _read(world, card, START - back, compare=False).unavailable == 0
+        queue.send(_event(f"daily-{days}", START - (events - 1 - days) * DAY, card, rng), HISTORY)
+    queue.drain()
+    return _read(queue, card, START - back, compare=False).unavailable == 0
 
 
-def loaded(*, events: int = 600, compare: int = 40) -> tuple[Tally, Tally]:
-    """Views at the moment of every event of a year that was loaded before: online, and as of from the archive."""
+def loaded(*, events: int = 600, compare: int = 40) -> tuple[ReadCounts, ReadCounts]:
+    """Read views at the moment of every event of a loaded year: online, and as-of from the archive."""
     rng = random.Random(1)
     entities = {entity.name: TOKEN for entity in (CARD, TERMINAL)}
     moments = sorted(rng.sample(range(START - 365 * DAY, START), events))
     history = [_event(f"loaded-{number}", at, entities, rng) for number, at in enumerate(moments)]
-    world = World()
+    queue = SimulatedQueue()
     for event in history:
-        world.send(event, HISTORY)
-    world.drain()
+        queue.send(event, HISTORY)
+    queue.drain()
     compared = rng.sample(range(events), min(compare, events))
-    reads = (_read(world, entities, q, compare=row in compared) for row, q in enumerate(moments))
-    return reduce(Tally.plus, reads), _as_of(_archived(history), moments, compared)
+    reads = (_read(queue, entities, q, compare=row in compared) for row, q in enumerate(moments))
+    return reduce(ReadCounts.plus, reads), _as_of(_archived(history), moments, compared)
 
 
 def _archived(history: Sequence[Event]) -> list[Event]:
-    """The events as the archive gives them back."""
+    """Events after a round trip through the archive."""
     lines = b"\n".join(envelope(event, HISTORY) for event in history)
     return list(accepted_events(read_envelopes([("events/1.gz", gzip.compress(lines))]), DEFINITIONS))
 
 
-def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> Tally:
-    """Answers of the engine behind `candor features as-of`. A view without its counts, which are never missing, has no answer."""
+def _as_of(events: Sequence[Event], moments: Sequence[int], compared: Sequence[int]) -> ReadCounts:
+    """Read with the engine behind `candor features as-of`. A view whose counts are missing is unavailable."""
     tally = NOTHING
     for view in VIEWS:
         values = features_of(view, DEFINITIONS, events, [(TOKEN, q) for q in moments])
         counts = [
-            place for place, feature in enumerate(view.features) if feature.name.split(".")[1] == "count"
+            index for index, feature in enumerate(view.features) if feature.name.split(".")[1] == "count"
         ]
         answered = int(np.sum(~np.isnan(values[:, counts]).any(axis=1)))
         different = sum(
             not _equal(values[row].tolist(), expected(view, events, TOKEN, moments[row])) for row in compared
         )
-        tally = tally.plus(Tally(len(moments), len(moments) - answered, len(compared), different))
+        tally = tally.plus(ReadCounts(len(moments), len(moments) - answered, len(compared), different))
     return tally
 
 
-def _with_history(scenario: Scenario, rng: random.Random) -> World:
-    """A world in which the entity had an event on each of so many days."""
-    world = World()
+def _with_history(scenario: Scenario, rng: random.Random) -> SimulatedQueue:
+    """Queue and store after `BEFORE` daily events of the entity."""
+    queue = SimulatedQueue()
     for days in range(BEFORE, 0, -1):
-        world.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
-    world.drain()
-    world.clock = FixedClock(START)
-    return world
+        queue.send(_event(f"before-{days}", START - days * DAY, scenario.entities, rng), source=HISTORY)
+    queue.drain()
+    queue.clock = FixedClock(START)
+    return queue
 
 
 def _sent_between(scenario: Scenario, start: int, end: int, rng: random.Random) -> Iterator[Event]:
-    """Events that the producer sends in this time (ms), dated by its own clock."""
+    """Events sent between two moments (ms), dated by the producer's clock."""
     since = [(moment - START) * scenario.per_second for moment in (start, end)]
     for number in range(*(-(-events // SECOND) for events in since)):
         at = START + number * SECOND // scenario.per_second + scenario.ahead
@@ -322,7 +322,7 @@ def _event(event_id: str, at: int, entities: dict[str, str], rng: random.Random)
 
 
 def _differs(view: FeatureView, features: OnlineFeatures, applied: Sequence[Event], q: int) -> bool:
-    """True if a view that was read is anything but the oracle's values."""
+    """True if the values of a view differ from the oracle's."""
     values = [features.values[feature.name] for feature in view.features]
     return not _equal(values, expected(view, applied, TOKEN, q))
 

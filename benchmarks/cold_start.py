@@ -1,4 +1,4 @@
-"""A sandbox's first decision: a fresh process imports the handler, loads the model, decides; CPU against one boto3 client.
+"""First decision of a sandbox: a fresh process imports the handler, loads the model, decides; CPU against boto3.
 
 Bytecode is there for both, as the layers ship it.
 """
@@ -14,13 +14,13 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.request.world import ROOT, SETTINGS, proxied, world
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 
 ROUNDS = 9
 REFERENCE = "import boto3, one DynamoDB client"
 BUDGET = 0.33
 MEGABYTES = 15
-_OURS = "import json, sys, handler; found = handler.handler(json.loads(sys.argv[1]), None); assert found['statusCode'] == 200, found"
+_OURS = "import json, sys, handler; answer = handler.handler(json.loads(sys.argv[1]), None); assert answer['statusCode'] == 200, answer"
 _PROGRAMS = {
     "bare Python": "pass",
     REFERENCE: "import boto3; boto3.client('dynamodb')",
@@ -29,14 +29,14 @@ _PROGRAMS = {
 }
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """Interleaved fresh processes, and the size of the engine."""
-    with world() as found:
+    with world() as services:
         libraries = ("functions/score", "layers/core/python", "layers/lender/python")
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": os.pathsep.join(str(ROOT / library) for library in libraries),
-            **found.environment,
+            **services.environment,
             **SETTINGS,
         }
         samples: dict[str, list[float]] = {name: [] for name in _PROGRAMS}
@@ -49,15 +49,15 @@ def measure() -> Iterator[Row]:
     for name, value in spent_ms.items():
         ratio = value / spent_ms[REFERENCE]
         limit = BUDGET if "first decision" in name else None
-        yield Row("cold start", name, value, REFERENCE, ratio, limit, "ms", "ratio at most")
+        yield Measurement("cold start", name, value, REFERENCE, ratio, limit, "ms", "ratio at most")
     yield from _engine()
 
 
-def _engine() -> Iterator[Row]:
-    """What the engine layer ships, where `make synth` has built it."""
+def _engine() -> Iterator[Measurement]:
+    """Size of the engine layer, where `make synth` has built it."""
     for library in sorted((ROOT / ".cache" / "layers").glob("*/lib/lib_lightgbm.so")):
         total = sum(path.stat().st_size for path in _files(library.parents[1])) / 1_000_000
-        yield Row("cold start", "engine layer, unzipped", total, budget=MEGABYTES, unit="MB")
+        yield Measurement("cold start", "engine layer, unzipped", total, budget=MEGABYTES, unit="MB")
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,8 +1,9 @@
-"""`python -m benchmarks.crashes [--requests 10000] [--threads 32]`: one decision a key, whatever dies between the two calls.
+"""`python -m benchmarks.crashes [--requests 10000] [--threads 32]`: one decision per key despite crashes.
 
-Scorers on DynamoDB's local engine, one in each thread, decide checkouts under keys that are sent once or several times. A
-scorer dies at random after its read, or after its write and before it answers; whoever sent the request sends it again. Then: every key has one decision, all its answers are the stored bytes, one of them at most was not a replay, and each
-checkout counts once in the items of synchronous views. Exits with 1 otherwise.
+Scorers on a local DynamoDB engine, one per thread, decide checkouts under keys that are sent once or several times.
+A scorer crashes at random after its read, or after its write and before its answer; the client retries. Checked:
+every key has one decision, all its answers are the stored bytes, at most one was not a replay, and each checkout
+counts once in the items of synchronous views. Exits with 1 otherwise.
 """
 
 from __future__ import annotations
@@ -49,44 +50,44 @@ COUNTED = "customer_checkouts"
 """A synchronous view that counts checkouts."""
 
 
-class Died(Exception):
-    """The scorer's process is gone."""
+class Crashed(Exception):
+    """Simulated crash of the scorer's process."""
 
 
-class Mortal:
-    """A scorer's store, whose process dies with this probability at each of two places."""
+class CrashingStore:
+    """Scorer's store whose process crashes with this probability at each of two points."""
 
     def __init__(self, store: DecisionStore, rng: random.Random, probability: float) -> None:
         self._store, self._rng, self._probability = store, rng, probability
         self.deaths = Counter[str]()
 
     def read(self, keys: Sequence[str], timeout_s: float, synchronous: Sequence[str] = ()) -> Snapshot:
-        found = self._store.read(keys, timeout_s, synchronous)
-        self._perhaps("between the calls")
-        return found
+        snapshot = self._store.read(keys, timeout_s, synchronous)
+        self._maybe_crash("between the calls")
+        return snapshot
 
     def record(
         self, decision: StoredDecision, timeout_s: float, commits: Sequence[Commit] = ()
     ) -> StoredDecision | Contended | None:
-        found = self._store.record(decision, timeout_s, commits)
-        self._perhaps("after the write")
-        return found
+        result = self._store.record(decision, timeout_s, commits)
+        self._maybe_crash("after the write")
+        return result
 
-    def _perhaps(self, place: str) -> None:
+    def _maybe_crash(self, place: str) -> None:
         if self._rng.random() < self._probability:
             self.deaths[place] += 1
-            raise Died
+            raise Crashed
 
 
-class Call(NamedTuple):
+class KeyedRequest(NamedTuple):
     """A request under its key."""
 
     key: str
     application: Application
 
 
-class Answered(NamedTuple):
-    """What a key was answered, and whether as a replay."""
+class KeyAnswer(NamedTuple):
+    """Answer to a key, and whether it was a replay."""
 
     key: str
     body: bytes
@@ -94,8 +95,8 @@ class Answered(NamedTuple):
 
 
 @dataclass
-class Outcome:
-    """What a run showed; `broken` has a line for each promise that did not hold."""
+class CrashOutcome:
+    """Result of a run; `broken` has a line for each violated guarantee."""
 
     keys: int = 0
     requests: int = 0
@@ -104,44 +105,44 @@ class Outcome:
     broken: list[str] = field(default_factory=list)
 
 
-def calls(requests: int, seed: int) -> list[Call]:
-    """So many requests: some keys once, some up to five times, in any order."""
+def calls(requests: int, seed: int) -> list[KeyedRequest]:
+    """Requests in random order: some keys once, some up to five times."""
     rng = random.Random(seed)
-    planned: list[Call] = []
+    planned: list[KeyedRequest] = []
     while len(planned) < requests:
         number = len(planned)
         body = checkout(1_000, token=f"cus_{rng.randrange(CUSTOMERS)}", checkout_id=f"chk_{number}")
         application = Application(parse_checkout(json.dumps(body).encode()), "mer_1")
-        planned += [Call(f"key-{number}", application)] * rng.choice((1, 1, 2, 3, 5))
+        planned += [KeyedRequest(f"key-{number}", application)] * rng.choice((1, 1, 2, 3, 5))
     rng.shuffle(planned)
     return planned[:requests]
 
 
 class Scorers:
-    """One scorer a thread, made by its first request there."""
+    """Scorers, one per thread, created by the thread's first request."""
 
     def __init__(self, bundle: Bundle, probability: float, seed: int) -> None:
         self._bundle, self._probability, self._seed = bundle, probability, seed
         self._data = bundle.to_bytes()
-        self._mine = threading.local()
+        self._local = threading.local()
         self._lock = threading.Lock()
-        self.stores: list[Mortal] = []
+        self.stores: list[CrashingStore] = []
         self._hot: list[ScorerStore] = []
 
-    def decide(self, call: Call) -> Answered:
-        """Sent again until it is answered, as a patient merchant does."""
+    def decide(self, call: KeyedRequest) -> KeyAnswer:
+        """Send the request until it is answered, as a retrying merchant does."""
         while True:
             try:
                 answer = self._decider().decide(Attempt(call.application, call.key), Deadline(DEADLINE_S))
-            except (Died, StoreUnavailable):
+            except (Crashed, StoreUnavailable):
                 continue
-            return Answered(call.key, answer.body, answer.replayed)
+            return KeyAnswer(call.key, answer.body, answer.replayed)
 
     def _decider(self) -> Decider:
-        if not hasattr(self._mine, "decider"):
-            self._mine.decider = self._new()
-        found: Decider = self._mine.decider
-        return found
+        if not hasattr(self._local, "decider"):
+            self._local.decider = self._new()
+        decider: Decider = self._local.decider
+        return decider
 
     def _new(self) -> Decider:
         hot = ScorerStore(
@@ -153,7 +154,7 @@ class Scorers:
             credentials=Credentials("local", "local", None),
         )
         with self._lock:
-            store = Mortal(hot, random.Random(f"{self._seed}/{len(self.stores)}"), 0.0)
+            store = CrashingStore(hot, random.Random(f"{self._seed}/{len(self.stores)}"), 0.0)
             self.stores.append(store)
             self._hot.append(hot)
         clock = SystemClock()
@@ -169,7 +170,7 @@ class Scorers:
             retention=Retention(event_ids=20 * DAY),
         )
         decider.warm_up()
-        store._probability = self._probability  # noqa: SLF001 - nobody dies at a start
+        store._probability = self._probability  # noqa: SLF001 - no crash during start
         return decider
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ def _complain(sha: str, error: Exception) -> None:
 
 @contextmanager
 def tables(folder: Path) -> Iterator[Any]:
-    """A client of a DynamoDB of its own with the project's tables; the scorers' address is in the environment meanwhile."""
+    """Context manager: client of a private DynamoDB with the project's tables; sets its address in the environment."""
     engine = Dynoxide(folder / "tables.db", folder / "log")
     before = os.environ.get("AWS_ENDPOINT_URL_DYNAMODB")
     os.environ["AWS_ENDPOINT_URL_DYNAMODB"] = engine.url
@@ -217,8 +218,8 @@ def items(client: Any, table: str) -> dict[str, Mapping[str, Any]]:
     return {item["pk"]["S"]: item for page in pages for item in page["Items"]}
 
 
-def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> Outcome:
-    """Decide all, then hold the tables against what was answered."""
+def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> CrashOutcome:
+    """Decide all requests, then compare the tables with the answers."""
     planned = calls(requests, seed)
     bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
     with tables(folder) as client:
@@ -230,7 +231,7 @@ def run(requests: int, threads: int, probability: float, folder: Path, seed: int
                 answers = list(pool.map(scorers.decide, planned))
         finally:
             scorers.close()
-        outcome = judged(answers, items(client, "decisions"))
+        outcome = check_answers(answers, items(client, "decisions"))
         counts = sum(_checkouts(item) for key, item in items(client, "synchronous").items() if _counted(key))
     if counts != outcome.keys:
         outcome.broken.append(f"{counts} checkouts are counted for {outcome.keys} keys")
@@ -238,20 +239,20 @@ def run(requests: int, threads: int, probability: float, folder: Path, seed: int
     return outcome
 
 
-def judged(answers: Sequence[Answered], stored: Mapping[str, Mapping[str, Any]]) -> Outcome:
-    """Are all answers of a key the stored bytes of one decision?"""
-    outcome = Outcome(requests=len(answers), replays=sum(answer.replayed for answer in answers))
-    by_key: dict[str, list[Answered]] = defaultdict(list)
+def check_answers(answers: Sequence[KeyAnswer], stored: Mapping[str, Mapping[str, Any]]) -> CrashOutcome:
+    """Check that all answers of a key are the stored bytes of one decision."""
+    outcome = CrashOutcome(requests=len(answers), replays=sum(answer.replayed for answer in answers))
+    by_key: dict[str, list[KeyAnswer]] = defaultdict(list)
     for answer in answers:
         by_key[answer.key].append(answer)
     outcome.keys = len(by_key)
-    for key, found in by_key.items():
-        bodies = {answer.body for answer in found}
-        if len(bodies) > 1 or sum(not answer.replayed for answer in found) > 1:
+    for key, key_answers in by_key.items():
+        bodies = {answer.body for answer in key_answers}
+        if len(bodies) > 1 or sum(not answer.replayed for answer in key_answers) > 1:
             outcome.broken.append(f"{key}: {len(bodies)} different answers")
             continue
-        item = stored.get(json.loads(found[0].body)["id"])
-        if item is None or item["a"]["B"] != found[0].body:
+        item = stored.get(json.loads(key_answers[0].body)["id"])
+        if item is None or item["a"]["B"] != key_answers[0].body:
             outcome.broken.append(f"{key}: the answer is not what is stored")
     if len(stored) != outcome.keys:
         outcome.broken.append(f"{len(stored)} decisions for {outcome.keys} keys")
@@ -263,7 +264,7 @@ def _counted(key: str) -> bool:
 
 
 def _checkouts(item: Mapping[str, Any]) -> int:
-    """How many checkouts the item counts within a day of its newest."""
+    """Number of checkouts that the item counts within a day of its newest."""
     (view,) = (view for view in DEFINITIONS.views if view.name == COUNTED)
     state = ViewState.decode(view, item["b"]["B"])
     names = [feature.name for feature in view.features]
@@ -271,7 +272,7 @@ def _checkouts(item: Mapping[str, Any]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, tell."""
+    """Run and print the result."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crashes", description=__doc__)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=32)

@@ -1,4 +1,4 @@
-"""The decline path: what a person's reasons cost on top of the score. Approvals never pay it."""
+"""Decline path: cost of the reasons on top of the score. Approvals do not pay it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import lightgbm
 import numpy as np
 
 from benchmarks.request.world import world
-from benchmarks.rounds import Row, interleaved
+from benchmarks.rounds import Measurement, interleaved
 from candor.champion import Champion
 from lender import DEFINITIONS
 
@@ -17,11 +17,11 @@ ROWS = 20
 BUDGET = 1.05
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """Score, LightGBM's own contributions, and ours with their sum by factor and the choice of reasons."""
-    with world() as found:
-        champion = Champion(found.bundle.sha, found.bundle, DEFINITIONS)
-        reference = lightgbm.Booster(model_str=found.bundle.model)
+    with world() as services:
+        champion = Champion(services.bundle.sha, services.bundle, DEFINITIONS)
+        reference = lightgbm.Booster(model_str=services.bundle.model)
     width = len(DEFINITIONS.features)
     rows = np.random.default_rng(3).normal(size=(ROWS, width))
     package, ours = "Booster.predict(pred_contrib)", "exact contributions by the binding"
@@ -34,7 +34,9 @@ def measure() -> Iterator[Row]:
     spent = interleaved(calls, rounds=7)
     for name, value in spent.items():
         limit = BUDGET if name == ours else None
-        yield Row("decline", name, value, package, value / spent[package], limit, limits="ratio at most")
+        yield Measurement(
+            "decline", name, value, package, value / spent[package], limit, limits="ratio at most"
+        )
 
 
 def _each(call: Callable[[list[float]], object], rows: list[list[float]]) -> int:

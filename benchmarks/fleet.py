@@ -14,7 +14,7 @@ from benchmarks.bars import bars
 J = TypeVar("J")
 R = TypeVar("R")
 Report = Callable[[int], None]
-"""Called by a process with the number of units that it has done since it called last."""
+"""Callback of a process with the units done since the last call."""
 
 _POLL_S = 0.5
 _done: Synchronized[int]
@@ -29,7 +29,7 @@ def run(
     total: int,
     processes: int | None = None,
 ) -> list[R]:
-    """Results of `work(job, report)`, each job in a process of its own unless `processes` are fewer; what one raises ends all.
+    """Results of `work(job, report)`, each job in its own process unless `processes` are fewer; an error ends all.
 
     `work` must be importable: a module that runs as `__main__` is not.
     """

@@ -1,4 +1,4 @@
-"""The index of the archive: a million events and their commits indexed, and what the history of one entity then costs."""
+"""Index of the archive: cost of indexing a million events and their commits, and of reading one entity's history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Final
 
 import msgspec
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from benchmarks.update import QUARTER, aggregations, payments_view
 from candor import Definitions
 from candor.clock import DAY, HOUR, MINUTE, format_rfc3339
@@ -37,7 +37,7 @@ VIEWS: Final = 4
 """Items that an event changes: each writes a line of the log."""
 
 OBJECT_MS: Final = 5 * MINUTE
-"""Of one object: an archive of a quarter that Firehose writes by the minute has five times as many."""
+"""Time span of one object: an archive that Firehose writes by the minute has five times as many."""
 
 VIEW = payments_view(aggregations(), QUARTER)
 DEFINITIONS = Definitions(entities=[VIEW.entity], events=VIEW.events, views=[VIEW])
@@ -45,8 +45,8 @@ END: Final = 1_796_000_400_000 // DAY * DAY
 PEAK_UNIT: Final = 1024
 
 
-class Archive:
-    """Objects in memory; counts what is read of them."""
+class MemoryArchive:
+    """Archive in memory that counts reads and bytes."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -83,9 +83,9 @@ class Archive:
         return body
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """CPU of indexing and of reading one entity, GETs and bytes; the network excluded."""
-    archive = Archive()
+    archive = MemoryArchive()
     fill(archive, END - 90 * DAY, 90 * DAY, MOST)
     raw = sum(map(len, archive.objects.values()))
     began = time.process_time()
@@ -101,7 +101,7 @@ def measure() -> Iterator[Row]:
     yield from _hours(archive)
 
 
-def _entity(archive: Archive, reader: ArchiveIndex, token: str, name: str) -> Iterator[Row]:
+def _entity(archive: MemoryArchive, reader: ArchiveIndex, token: str, name: str) -> Iterator[Measurement]:
     archive.gets = archive.bytes_read = 0
     began = time.process_time()
     [key] = VIEW.item_keys(token)
@@ -115,8 +115,8 @@ def _entity(archive: Archive, reader: ArchiveIndex, token: str, name: str) -> It
     yield _row(f"{name}: read", archive.bytes_read / 1e6, "MB")
 
 
-def _hours(archive: Archive) -> Iterator[Row]:
-    """An hour more, as the schedule does it: of that archive, and of one with a million events a day."""
+def _hours(archive: MemoryArchive) -> Iterator[Measurement]:
+    """Index one more hour, as the schedule does: of that archive, and of one with a million events a day."""
     for name, count in (("an hour", MOST // (90 * 24)), ("a busy hour", BUSY_HOUR)):
         archive.objects = {key: body for key, body in archive.objects.items() if key.startswith("index/")}
         fill(archive, END, HOUR, count)
@@ -126,8 +126,8 @@ def _hours(archive: Archive) -> Iterator[Row]:
         yield _row(f"{name} of {count:,} events: CPU", time.process_time() - began, "s")
 
 
-def fill(archive: Archive, start: int, length: int, count: int) -> None:
-    """So many events and their commits, spread evenly over `length` ms, as Firehose writes them."""
+def fill(archive: MemoryArchive, start: int, length: int, count: int) -> None:
+    """Add `count` events and their commits, spread evenly over `length` ms, as Firehose writes them."""
     rng = random.Random(start)
     versions: defaultdict[str, int] = defaultdict(int)
     moments = (start + number * length // count for number in range(count))
@@ -175,7 +175,7 @@ def _commit(key: str, n: int, moment: int, event_id: str) -> bytes:
     )
 
 
-def _deliver(archive: Archive, kind: Kind, at: int, lines: Sequence[bytes]) -> None:
+def _deliver(archive: MemoryArchive, kind: Kind, at: int, lines: Sequence[bytes]) -> None:
     moment = datetime.fromtimestamp(at / 1000, UTC)
     name = f"{kind.prefix}{moment:%Y/%m/%d/%H}/stream-1-{moment:%Y-%m-%d-%H-%M-%S}-{at}.gz"
     archive.add(name, gzip.compress(b"".join(line + b"\n" for line in lines), compresslevel=6))
@@ -185,5 +185,5 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT / 1e6
 
 
-def _row(name: str, value: float, unit: str) -> Row:
-    return Row("healing", name, value, unit=unit)
+def _row(name: str, value: float, unit: str) -> Measurement:
+    return Measurement("healing", name, value, unit=unit)

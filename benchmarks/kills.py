@@ -1,4 +1,4 @@
-"""Parts of a running local system, killed at random moments of a load."""
+"""Kills of parts of a running local system at random moments of a load."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ UPDATER: Final = "update_features"
 SCORER: Final = "score"
 STORE: Final = "dynoxide"
 PAUSE_S: Final = (0.5, 3.0)
-"""Between two kills: long enough to be back, short enough to be hit while it catches up."""
+"""Pause between kills (s): long enough to restart, short enough to hit the part while it catches up."""
 
 
 class Killer:
-    """While it is entered, and not `done`, kill -9 hits the parts in turn. `killed` counts processes by part."""
+    """Context manager: kills (-9) the parts in turn until `done`. `killed` counts processes by part."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Killer:
 
 
 def processes(pid: int, part: str) -> list[int]:
-    """Those below a system's process that are workers of a function of that name, or its store."""
+    """Pids below a system's process that are workers of this function, or its store."""
     function = f"POWERTOOLS_SERVICE_NAME={part}".encode()
     return [
         child
@@ -70,7 +70,7 @@ def processes(pid: int, part: str) -> list[int]:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """All processes below one, zombies left out."""
+    """Pids of all descendants of a process, without zombies."""
     parents: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -81,9 +81,9 @@ def descendants(pid: int) -> Iterator[int]:
             parents.setdefault(int(parent), []).append(int(folder.name))
     waiting = [pid]
     while waiting:
-        found = parents.get(waiting.pop(), [])
-        waiting += found
-        yield from found
+        children = parents.get(waiting.pop(), [])
+        waiting += children
+        yield from children
 
 
 def _read(pid: int, name: str) -> bytes:

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.load [--clients 32] [--checkouts 2000]`: many shops at once, and none gets two answers.
+"""`python -m benchmarks.load [--clients 32] [--checkouts 2000]`: concurrent shops, and one answer per key.
 
-Posts checkouts to a local system, some several times, at the same moment or later. All answers of one key must be the
-same bytes, one of them the decision and the others its replays, and the decisions table must hold one record a key.
-`--state` names the folder of a system that serves, `--url` and `--key` one that is only reachable (then the table is not
-read); without them a system of its own is started. Exits with 1 when a promise is broken.
+Posts checkouts to a local system, some several times, at once or later. All answers of a key must be the same
+bytes, one of them the decision and the others its replays, and the decisions table must hold one record per key.
+`--state` names the folder of a running system, `--url` and `--key` a remote one (its table is not read); without
+them a private system is started. Exits with 1 when a guarantee is violated.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ _PAUSE_S = 0.1
 
 @dataclass(frozen=True)
 class Door:
-    """Where a merchant posts: the API's address and the merchant's key."""
+    """Address of the API and key of a merchant."""
 
     url: str
     key: str
 
 
 @dataclass(frozen=True)
-class Call:
-    """One request: an Idempotency-Key and the body that belongs to it."""
+class CheckoutCall:
+    """Checkout request: Idempotency-Key and body."""
 
     key: str
     body: bytes
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What came back last, and what had to be tried again before it."""
+class CheckoutAnswer:
+    """Last response to a call, and the statuses of its retried attempts."""
 
     key: str
     status: int
@@ -67,12 +67,12 @@ class Answered:
     replayed: bool
     ms: float
     refused: tuple[int, ...] = ()
-    """Statuses of earlier attempts; 0 is a broken connection."""
+    """Statuses of earlier attempts; 0 is a failed connection."""
 
 
 @dataclass
-class Verdict:
-    """What a load showed; `broken` holds one line a broken promise."""
+class LoadResult:
+    """Result of a load; `broken` has a line for each violated guarantee."""
 
     keys: int = 0
     decided: int = 0
@@ -81,33 +81,37 @@ class Verdict:
     broken: list[str] = field(default_factory=list)
 
 
-def calls_for(checkouts: int, seed: int = 1, name: str = "") -> list[Call]:
-    """One call for each checkout and duplicates of a third of them: half at the same moment, half any time later.
+def calls_for(checkouts: int, seed: int = 1, name: str = "") -> list[CheckoutCall]:
+    """Call for each checkout, and duplicates of a third of them: half at the same moment, half at any later one.
 
-    Keys start with `name`, by default one that no earlier load used.
+    Keys start with `name`; default: a fresh prefix.
     """
     rng = random.Random(seed)
     name = name or f"load-{time.time_ns():x}"
-    planned: list[tuple[float, Call]] = []
-    bodies = itertools.cycle([one.body for one in SimulatedLender(customers=60).checkouts()])
+    planned: list[tuple[float, CheckoutCall]] = []
+    bodies = itertools.cycle([checkout.body for checkout in SimulatedLender(customers=60).checkouts()])
     for number, body in zip(range(checkouts), bodies, strict=False):
-        call = Call(f"{name}-{number}", json.dumps({**body, "checkout_id": f"{name}-{number}"}).encode())
+        call = CheckoutCall(
+            f"{name}-{number}", json.dumps({**body, "checkout_id": f"{name}-{number}"}).encode()
+        )
         planned.append((number, call))
         if rng.random() < 1 / 3:
             together = rng.random() < 0.5
-            places = [
+            positions = [
                 number + 0.5 if together else rng.uniform(number, checkouts) for _ in range(rng.randint(1, 4))
             ]
-            planned += [(place, call) for place in places]
-    return [call for _, call in sorted(planned, key=lambda one: one[0])]
+            planned += [(position, call) for position in positions]
+    return [call for _, call in sorted(planned, key=lambda pair: pair[0])]
 
 
-def post_all(door: Door, calls: Sequence[Call], clients: int, *, patient: bool = False) -> list[Answered]:
-    """Answers in the order of the calls. A patient client sends the same again when told that it may."""
+def post_all(
+    door: Door, calls: Sequence[CheckoutCall], clients: int, *, patient: bool = False
+) -> list[CheckoutAnswer]:
+    """Answers in the order of the calls. A patient client retries where the status allows it."""
     idle: SimpleQueue[_Client] = SimpleQueue()
     shops = [_Client(door) for _ in range(clients)]
 
-    def post(call: Call) -> Answered:
+    def post(call: CheckoutCall) -> CheckoutAnswer:
         client = idle.get()
         try:
             return client.post(call, _ATTEMPTS if patient else 1)
@@ -125,14 +129,14 @@ def post_all(door: Door, calls: Sequence[Call], clients: int, *, patient: bool =
 
 
 class _Client:
-    """One shop's connection."""
+    """Connection of one shop."""
 
     def __init__(self, door: Door) -> None:
         self._address = urlsplit(door.url).netloc
         self._basic = "Basic " + b64encode(f"{door.key}:".encode()).decode()
         self._connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT_S)
 
-    def post(self, call: Call, attempts: int) -> Answered:
+    def post(self, call: CheckoutCall, attempts: int) -> CheckoutAnswer:
         started, refused = time.perf_counter(), list[int]()
         for left in reversed(range(attempts)):
             status, body, replayed = self._once(call)
@@ -140,14 +144,14 @@ class _Client:
                 break
             refused.append(status)
             time.sleep(_PAUSE_S)
-        return Answered(
+        return CheckoutAnswer(
             call.key, status, body, replayed, (time.perf_counter() - started) * 1_000, tuple(refused)
         )
 
     def close(self) -> None:
         self._connection.close()
 
-    def _once(self, call: Call) -> tuple[int, bytes, bool]:
+    def _once(self, call: CheckoutCall) -> tuple[int, bytes, bool]:
         headers = {
             "Authorization": self._basic,
             "Idempotency-Key": call.key,
@@ -162,39 +166,39 @@ class _Client:
             return 0, b"", False
 
 
-def judge(answers: Sequence[Answered]) -> Verdict:
-    """Are all answers of a key one decision? The first answer may be lost with its sender, so only retries excuse that."""
-    verdict = Verdict()
-    by_key: dict[str, list[Answered]] = defaultdict(list)
+def check_answers(answers: Sequence[CheckoutAnswer]) -> LoadResult:
+    """Check that all answers of a key are one decision. A missing first answer is excused only by a retried attempt."""
+    result = LoadResult()
+    by_key: dict[str, list[CheckoutAnswer]] = defaultdict(list)
     for answer in answers:
         by_key[answer.key].append(answer)
-    verdict.keys = len(by_key)
-    for key, found in by_key.items():
-        strange = sorted({one.status for one in found} - {200})
+    result.keys = len(by_key)
+    for key, key_answers in by_key.items():
+        strange = sorted({answer.status for answer in key_answers} - {200})
         if strange:
-            verdict.broken.append(f"{key}: answered {strange}: {found[0].body[:200]!r}")
+            result.broken.append(f"{key}: answered {strange}: {key_answers[0].body[:200]!r}")
             continue
-        bodies = {one.body for one in found}
+        bodies = {answer.body for answer in key_answers}
         if len(bodies) > 1:
-            verdict.broken.append(f"{key}: {len(bodies)} different answers")
-        first = [one for one in found if not one.replayed]
-        if len(first) > 1 or (not first and not any(one.refused for one in found)):
-            verdict.broken.append(f"{key}: decided {len(first)} times")
-        verdict.decided += len(first)
-        verdict.replayed += len(found) - len(first)
-        verdict.ids[str(json.loads(found[0].body)["id"])] = found[0].body
-    if len(verdict.ids) != verdict.keys - sum("answered" in line for line in verdict.broken):
-        verdict.broken.append(f"{len(verdict.ids)} decisions for {verdict.keys} keys")
-    return verdict
+            result.broken.append(f"{key}: {len(bodies)} different answers")
+        first = [answer for answer in key_answers if not answer.replayed]
+        if len(first) > 1 or (not first and not any(answer.refused for answer in key_answers)):
+            result.broken.append(f"{key}: decided {len(first)} times")
+        result.decided += len(first)
+        result.replayed += len(key_answers) - len(first)
+        result.ids[str(json.loads(key_answers[0].body)["id"])] = key_answers[0].body
+    if len(result.ids) != result.keys - sum("answered" in line for line in result.broken):
+        result.broken.append(f"{len(result.ids)} decisions for {result.keys} keys")
+    return result
 
 
 def stored_answers(state: Path) -> dict[str, bytes]:
-    """Every record of the decisions table of a system that serves: id → the merchant's body."""
-    found = json.loads((state / "endpoints.json").read_text())
+    """Records of the decisions table of a running system: id → response body."""
+    endpoints = json.loads((state / "endpoints.json").read_text())
     tables = boto3.client(
         "dynamodb",
-        region_name=found["AWS_REGION"],
-        endpoint_url=found["AWS_ENDPOINT_URL_DYNAMODB"],
+        region_name=endpoints["AWS_REGION"],
+        endpoint_url=endpoints["AWS_ENDPOINT_URL_DYNAMODB"],
         aws_access_key_id="local",
         aws_secret_access_key="local",
     )
@@ -203,29 +207,29 @@ def stored_answers(state: Path) -> dict[str, bytes]:
     return {item["pk"]["S"]: bytes(item["a"]["B"]) for page in pages for item in page["Items"]}
 
 
-def compare(verdict: Verdict, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
-    """Lines about what the table holds and should not, or the other way round."""
+def compare(result: LoadResult, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:
+    """Lines for records that are missing, unexpected or different."""
     new = {key: body for key, body in after.items() if key not in before}
     if lost := len(before.keys() - after.keys()):
         yield f"{lost} earlier decisions are gone"
-    if new != verdict.ids:
-        differing = sum(new.get(key) != body for key, body in verdict.ids.items())
-        extra = len(new.keys() - verdict.ids.keys())
-        yield f"table: {differing} answers differ from their record, {extra} records that nobody asked for"
+    if new != result.ids:
+        differing = sum(new.get(key) != body for key, body in result.ids.items())
+        extra = len(new.keys() - result.ids.keys())
+        yield f"table: {differing} answers differ from their record, {extra} unexpected records"
 
 
 # --------------------------------------------------------------------------------------------- command line
 
 
 def door_of(state: Path) -> Door:
-    """The door of the system that serves from this folder, with the key of its first merchant."""
+    """Door of the system that runs in this folder, with the key of its first merchant."""
     keys = json.loads((state / "journey" / "merchant_keys.json").read_text())
     url = json.loads((state / "endpoints.json").read_text())["API_URL"]
     return Door(url, next(iter(keys.values())))
 
 
 def door_in(curl: str) -> Door:
-    """The door that a printed curl line uses."""
+    """Door in a printed curl line."""
     words = shlex.split(curl)
     url = next(word for word in words if word.startswith("http"))
     return Door(re.sub(r"/v1/.*", "", url), words[words.index("-u") + 1].rstrip(":"))
@@ -233,7 +237,7 @@ def door_in(curl: str) -> Door:
 
 @contextmanager
 def own_system(state: Path) -> Iterator[Door]:
-    """A system of its own, as `make run` starts it: loaded, trained, serving. What it says is shown as it says it."""
+    """Context manager: private system as `make run` starts it (loaded, trained, serving); its output is printed."""
     environment = {name: text for name, text in os.environ.items() if name != "ONCE"}
     command = [sys.executable, "-m", "demo", "--state", str(state), "--port", "0"]
     system = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -254,15 +258,15 @@ def own_system(state: Path) -> Iterator[Door]:
 
 
 def measure(door: Door, read: Callable[[], Mapping[str, bytes]] | None, options: argparse.Namespace) -> int:
-    """One load, told in a few lines; the exit code."""
+    """Run one load and print its figures; returns the exit code."""
     calls = calls_for(options.checkouts, options.seed)
     before = read() if read else {}
     started = time.perf_counter()
     answers = post_all(door, calls, options.clients)
     seconds = time.perf_counter() - started
-    verdict = judge(answers)
+    result = check_answers(answers)
     if read:
-        verdict.broken += compare(verdict, before, read())
+        result.broken += compare(result, before, read())
     times = sorted(answer.ms for answer in answers)
     statuses = Counter(answer.status for answer in answers)
     print(
@@ -271,11 +275,11 @@ def measure(door: Door, read: Callable[[], Mapping[str, bytes]] | None, options:
     print(f"rate={len(calls) / seconds:.0f}/s p50={_at(times, 0.5):.0f} ms p99={_at(times, 0.99):.0f} ms")
     print("answers: " + " ".join(f"{status}={count}" for status, count in sorted(statuses.items())))
     table = "table not read" if read is None else f"{len(read()) - len(before)} new records"
-    print(f"keys={verdict.keys} decided={verdict.decided} replayed={verdict.replayed} {table}")
-    for line in verdict.broken[:20]:
+    print(f"keys={result.keys} decided={result.decided} replayed={result.replayed} {table}")
+    for line in result.broken[:20]:
         print(f"broken: {line}", file=sys.stderr)
-    print("every key has one decision" if not verdict.broken else f"broken={len(verdict.broken)}")
-    return 1 if verdict.broken else 0
+    print("every key has one decision" if not result.broken else f"broken={len(result.broken)}")
+    return 1 if result.broken else 0
 
 
 def _at(times: Sequence[float], share: float) -> float:
@@ -283,7 +287,7 @@ def _at(times: Sequence[float], share: float) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Find or start a system, load it."""
+    """Find or start a system and load it."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--checkouts", type=int, default=2_000)

@@ -1,10 +1,12 @@
-"""`python -m benchmarks.mutations [--bundles 10000]`: damaged bundles, and none serves, none ends the process.
+"""`python -m benchmarks.mutations [--bundles 10000]`: no damaged bundle serves.
 
-Each bundle is damaged in one of ten ways: bits, cuts, repetitions, swapped parts, other digits, lost and changed members.
+Each bundle is damaged in one of ten ways: bits, cuts, repetitions, swapped parts, other digits, lost and changed
+members.
 
 - *Under its own name*, as it would come from a damaged bucket: the SHA-256 in the pointer must refuse every one.
-- *Renamed* (`--renamed N`), as a broken build would publish it under a name that is right: each is refused with a reason, or is
-  a whole model that scores and explains. LightGBM ends the process on some texts; what it does so on is counted.
+- *Renamed* (`--renamed N`), as a broken build would publish it under a name that is right: each is refused with a
+  reason, or is a complete model that scores and explains. LightGBM aborts the process on some texts; these are
+  counted.
 
 Exits with 1 when one serves under its own name.
 """
@@ -31,8 +33,8 @@ PATIENCE_S = 60
 
 
 def _flipped(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ (1 << rng.randrange(8))]) + data[place + 1 :]
+    position = rng.randrange(len(data))
+    return data[:position] + bytes([data[position] ^ (1 << rng.randrange(8))]) + data[position + 1 :]
 
 
 def _cut(data: bytes, rng: random.Random) -> bytes:
@@ -40,13 +42,13 @@ def _cut(data: bytes, rng: random.Random) -> bytes:
 
 
 def _shorter(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + data[place + rng.randint(1, 64) :]
+    position = rng.randrange(len(data))
+    return data[:position] + data[position + rng.randint(1, 64) :]
 
 
 def _longer(data: bytes, rng: random.Random) -> bytes:
-    place = rng.randrange(len(data))
-    return data[:place] + rng.randbytes(rng.randint(1, 64)) + data[place:]
+    position = rng.randrange(len(data))
+    return data[:position] + rng.randbytes(rng.randint(1, 64)) + data[position:]
 
 
 def _repeated(data: bytes, rng: random.Random) -> bytes:
@@ -56,44 +58,48 @@ def _repeated(data: bytes, rng: random.Random) -> bytes:
 
 
 def _swapped(data: bytes, rng: random.Random) -> bytes:
-    one, two, three = sorted(rng.randrange(len(data)) for _ in range(3))
-    return data[:one] + data[two:three] + data[one:two] + data[three:]
+    first, second, third = sorted(rng.randrange(len(data)) for _ in range(3))
+    return data[:first] + data[second:third] + data[first:second] + data[third:]
 
 
 def _digit(data: bytes, rng: random.Random) -> bytes:
-    """Another digit somewhere in the model: a number that is wrong, in a text that is right."""
-    places = [place for place in rng.sample(range(len(data)), 2_000) if data[place : place + 1].isdigit()]
-    place = places[0]
-    return data[:place] + b"%d" % rng.randrange(10) + data[place + 1 :]
+    """Change a digit of the model: a wrong number in a valid text."""
+    positions = [
+        position
+        for position in rng.sample(range(len(data)), 2_000)
+        if data[position : position + 1].isdigit()
+    ]
+    position = positions[0]
+    return data[:position] + b"%d" % rng.randrange(10) + data[position + 1 :]
 
 
 def _without_member(data: bytes, rng: random.Random) -> bytes:
-    wire = json.loads(data)
-    del wire[rng.choice(sorted(wire))]
-    return _written(wire)
+    members = json.loads(data)
+    del members[rng.choice(sorted(members))]
+    return _written(members)
 
 
 def _other_member(data: bytes, rng: random.Random) -> bytes:
-    wire = json.loads(data)
+    members = json.loads(data)
     strange: list[Any] = [None, [], {}, "", -1, 1e308, "x" * 1_000, [[[]]], True]
-    wire[rng.choice(sorted(wire))] = rng.choice(strange)
-    return _written(wire)
+    members[rng.choice(sorted(members))] = rng.choice(strange)
+    return _written(members)
 
 
 def _model_line(data: bytes, rng: random.Random) -> bytes:
-    """One line of the model text lost, repeated, or in another place."""
-    wire = json.loads(data)
-    lines = wire["model"].split("\n")
-    place = rng.randrange(len(lines))
-    line = lines.pop(place)
+    """Drop or move a line of the model text."""
+    members = json.loads(data)
+    lines = members["model"].split("\n")
+    position = rng.randrange(len(lines))
+    line = lines.pop(position)
     if rng.random() < 0.6:
         lines.insert(rng.randrange(len(lines)), line)
-    wire["model"] = "\n".join(lines)
-    return _written(wire)
+    members["model"] = "\n".join(lines)
+    return _written(members)
 
 
-def _written(wire: object) -> bytes:
-    return json.dumps(wire, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+def _written(members: object) -> bytes:
+    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 DAMAGES: Sequence[Callable[[bytes, random.Random], bytes]] = (
@@ -102,11 +108,11 @@ DAMAGES: Sequence[Callable[[bytes, random.Random], bytes]] = (
 
 
 def damaged(data: bytes, number: int, seed: int = 1) -> bytes:
-    """The damage of this number: the same for the same seed, never the bundle itself."""
+    """Damaged copy number `number`, deterministic in the seed and never equal to the bundle."""
     rng = random.Random(f"{seed}/{number}")
-    while (found := DAMAGES[number % len(DAMAGES)](data, rng)) == data:
+    while (result := DAMAGES[number % len(DAMAGES)](data, rng)) == data:
         pass
-    return found
+    return result
 
 
 def outcome(data: bytes, sha: str) -> str:
@@ -122,40 +128,40 @@ def outcome(data: bytes, sha: str) -> str:
 
 
 def under_its_name(data: bytes, bundles: int, seed: int = 1) -> Counter[str]:
-    """What became of damaged bundles that the pointer names as the whole one."""
+    """Outcomes of damaged bundles under the name of the intact one."""
     name = sha256(data)
     return Counter(outcome(damaged(data, number, seed), name) for number in range(bundles))
 
 
 def renamed(data: bytes, bundles: int, seed: int = 1) -> tuple[Counter[str], list[int]]:
-    """What became of damaged bundles under their own names, and the numbers of those that ended the process."""
-    found, ended, number = Counter[str](), list[int](), 0
+    """Outcomes of damaged bundles under their own names, and the numbers of those that ended the process."""
+    outcomes, ended, number = Counter[str](), list[int](), 0
     context = multiprocessing.get_context("spawn")
     while number < bundles:
         last = min(number + CHUNK, bundles)
         results: Any = context.Array("b", last - number)
-        worker = context.Process(target=_judge, args=(data, number, last, seed, results))
+        worker = context.Process(target=_classify, args=(data, number, last, seed, results))
         worker.start()
         worker.join(PATIENCE_S)
         if worker.is_alive():
             worker.kill()
             worker.join()
-        told = [code for code in results if code]
-        found.update("served" if code == 1 else "refused" for code in told)
-        if len(told) < last - number:
-            ended.append(number + len(told))
-        number += len(told) + (len(told) < last - number)
-    return found, ended
+        codes = [code for code in results if code]
+        outcomes.update("served" if code == 1 else "refused" for code in codes)
+        if len(codes) < last - number:
+            ended.append(number + len(codes))
+        number += len(codes) + (len(codes) < last - number)
+    return outcomes, ended
 
 
-def _judge(data: bytes, first: int, last: int, seed: int, results: Any) -> None:
+def _classify(data: bytes, first: int, last: int, seed: int, results: Any) -> None:
     for number in range(first, last):
-        found = damaged(data, number, seed)
-        results[number - first] = 1 if outcome(found, sha256(found)) == "served" else 2
+        data_of_number = damaged(data, number, seed)
+        results[number - first] = 1 if outcome(data_of_number, sha256(data_of_number)) == "served" else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Damage, load, count."""
+    """Damage, load and count."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutations", description=__doc__)
     parser.add_argument("--bundles", type=int, default=10_000, help="under their own name")
     parser.add_argument("--renamed", type=int, default=0, help="under names that are right")

@@ -1,11 +1,11 @@
-"""The reading of an item without the network: decode and finalise, for an ordinary customer and a dense merchant."""
+"""Read path without the network: decode and finalise, for an ordinary customer and a dense merchant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
-from benchmarks.rounds import Row, interleaved
+from benchmarks.rounds import Measurement, interleaved
 from benchmarks.update import QUARTER, START, aggregations, customer_item, item_of, payments, payments_view
 from candor.clock import DAY, MINUTE
 from candor.features.vector import Read, Version, view_values
@@ -19,8 +19,8 @@ DENSE = 100
 READS = 50
 
 
-def measure() -> Iterator[Row]:
-    """CPU µs of one view, for 30 features (six aggregations) and for 30 aggregations (150 features), over five windows."""
+def measure() -> Iterator[Measurement]:
+    """CPU µs of one view, for 30 features (six aggregations) and 150 features (30 aggregations), over five windows."""
     calls: dict[str, Callable[[], int]] = {}
     budgets: dict[str, float] = {}
     for size in (6, 30):
@@ -34,7 +34,7 @@ def measure() -> Iterator[Row]:
     calls[name] = _reader(hot, *_shards(hot))
     budgets[name] = DENSE_BUDGET
     for name, spent in interleaved(calls).items():
-        yield Row("read", name, spent, budget=budgets[name])
+        yield Measurement("read", name, spent, budget=budgets[name])
 
 
 def _items(view: FeatureView) -> Sequence[tuple[str, bytes, float]]:
@@ -48,10 +48,11 @@ def _items(view: FeatureView) -> Sequence[tuple[str, bytes, float]]:
 
 def _shards(view: FeatureView) -> list[bytes]:
     events = payments(count(), 90 * DENSE * view.shards, DAY // DENSE // view.shards, START)
-    found = {
-        key: [one for one in events if view.item_key("mer", one.id) == key] for key in view.item_keys("mer")
+    by_key = {
+        key: [event for event in events if view.item_key("mer", event.id) == key]
+        for key in view.item_keys("mer")
     }
-    return [item_of(view, shard) for shard in found.values()]
+    return [item_of(view, shard) for shard in by_key.values()]
 
 
 def _reader(view: FeatureView, *blobs: bytes) -> Callable[[], int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks import fleet
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from benchmarks.update import QUARTER, RETENTION, START, aggregations, payments_view
 from candor import Definitions
 from candor.clock import DAY, FixedClock, format_rfc3339
@@ -32,7 +32,7 @@ VIEW = payments_view(aggregations(), QUARTER)
 DEFINITIONS = Definitions(entities=[VIEW.entity], events=VIEW.events, views=[VIEW])
 
 LATER = START + 200 * DAY
-"""So late that nothing is redelivered any more."""
+"""Moment after which nothing is redelivered."""
 
 REPORTED = 10_000
 
@@ -40,7 +40,7 @@ Job = tuple[tuple[Path, Path], int]
 """The folders of the archive and of the files by item, and which process of `PROCESSES` this is."""
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """Seconds from archive files to committed items in memory by the backfill's own steps, the network excluded."""
     with tempfile.TemporaryDirectory() as archive, tempfile.TemporaryDirectory() as parts:
         folders = (Path(archive), Path(parts))
@@ -50,14 +50,14 @@ def measure() -> Iterator[Row]:
         spent = fleet.run(spread_all, jobs[:1], title="spread", total=EVENTS)
         spent += fleet.run(fill_part, jobs, title="fill", total=EVENTS)
         seconds = time.perf_counter() - began
-    yield Row(
+    yield Measurement(
         "rebuild", f"{EVENTS:,} events on {PROCESSES} cores, elapsed", seconds, budget=BUDGET_S, unit="s"
     )
-    yield Row("rebuild", "CPU of each event", sum(spent) / EVENTS / 1_000)
+    yield Measurement("rebuild", "CPU of each event", sum(spent) / EVENTS / 1_000)
 
 
 def write_part(job: Job, report: fleet.Report) -> None:
-    """A part of the archive, as Firehose writes it."""
+    """Write a part of the archive, as Firehose does."""
     (archive, _), part = job
     rng = random.Random(part)
     for number in range(part, EVENTS // PER_FILE, PROCESSES):

@@ -1,4 +1,4 @@
-"""Where every measurement is kept, and on what machine it was made."""
+"""Storage of measurements, with the machine they were made on."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def keep(name: str, report: Mapping[str, Any]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on."""
+    """Machine and versions that a figure depends on."""
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -37,7 +37,7 @@ def machine() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name where the kernel tells it."""
+    """The processor's name where the kernel gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""How everything here is timed: CPU, interleaved, median of rounds, so that a busy machine disturbs all rows alike."""
+"""Timing method: CPU, interleaved, median of rounds, so that a busy machine disturbs all rows alike."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Limits = Literal["value at most", "ratio at most", "ratio at least"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """One line of the report: a value (µs of CPU per call unless `unit` says otherwise), what it is told against, its budget.
+class Measurement:
+    """Row of the report: value (µs of CPU per call unless `unit` says otherwise), reference and budget.
 
     `ratio` is the value over its reference's, or the other way round where the budget is a ratio at least.
     """
@@ -29,7 +29,7 @@ class Row:
 
     @property
     def ok(self) -> bool | None:
-        """Whether the budget is kept; None without one."""
+        """True if the budget is kept; None without a budget."""
         if self.budget is None:
             return None
         if self.limits == "value at most":
@@ -39,7 +39,7 @@ class Row:
 
 
 def interleaved(calls: Mapping[str, Callable[[], int]], rounds: int = 9) -> dict[str, float]:
-    """CPU µs per unit of work; each callable does some work once and says how many units it did."""
+    """CPU µs per unit of work; each callable does some work and returns its units."""
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
@@ -48,4 +48,4 @@ def interleaved(calls: Mapping[str, Callable[[], int]], rounds: int = 9) -> dict
             spent = time.process_time_ns() - before
             if number > 0:  # the first round warms caches and branch predictors
                 samples[name].append(spent / units / 1_000)
-    return {name: median(found) for name, found in samples.items()}
+    return {name: median(durations) for name, durations in samples.items()}

@@ -1,4 +1,4 @@
-"""One score of one row: our binding of LightGBM's C API against a C loop over it and the Python package, with the same bits.
+"""Score of one row: our binding of LightGBM's C API against a C loop and the Python package, with the same bits.
 
 Warm, rows in turn; and cache-cold, as a sandbox that idled sees it: 64 MB are written between calls.
 """
@@ -17,7 +17,7 @@ from typing import Self
 import lightgbm
 import numpy as np
 
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 from candor.model.engine import Booster, library_path
 
 FEATURES = 120
@@ -26,12 +26,12 @@ COLD_ROWS = 50
 ROUNDS = 9
 EVICTED = 64 * 1024 * 1024
 SIZES = ((100, 31, 1.25), (500, 63, 1.10))
-"""(trees, leaves, budget against the C loop): a small model and the largest that the budgets speak of."""
+"""(trees, leaves, budget against the C loop): a small model and the largest with a budget."""
 
 _SOURCE = Path(__file__).parent / "request" / "c_loop.c"
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """All ways for each model size. Raises AssertionError if a single bit differs; needs a C compiler (`cc`)."""
     random = np.random.default_rng(7)
     rows = random.normal(size=(ROWS, FEATURES))
@@ -57,33 +57,33 @@ def _warm(
     ours: Booster,
     reference: lightgbm.Booster,
     rows: np.ndarray,
-) -> Iterator[Row]:
+) -> Iterator[Measurement]:
     loop, binding, package = (
         f"C loop, {size}",
         f"candor.model.Booster.raw, {size}",
         f"Booster.predict, {size}",
     )
     with tempfile.NamedTemporaryFile() as held, _Loop(command, rows, held.name, 0) as looped:
-        found = _medians(
+        spent = _medians(
             {
                 loop: looped.round,
                 binding: _timed(_by_binding(ours, vectors(rows))),
                 package: _timed(_by_package(reference, rows)),
             }
         )
-    yield Row("score", loop, found[loop])
-    yield Row(
-        "score", binding, found[binding], loop, found[binding] / found[loop], budget, limits="ratio at most"
+    yield Measurement("score", loop, spent[loop])
+    yield Measurement(
+        "score", binding, spent[binding], loop, spent[binding] / spent[loop], budget, limits="ratio at most"
     )
-    yield Row("score", package, found[package], loop, found[package] / found[loop])
+    yield Measurement("score", package, spent[package], loop, spent[package] / spent[loop])
 
 
-def _cold(size: str, command: Sequence[Path], ours: Booster, rows: np.ndarray) -> Iterator[Row]:
+def _cold(size: str, command: Sequence[Path], ours: Booster, rows: np.ndarray) -> Iterator[Measurement]:
     loop, binding = f"C loop, cache-cold, {size}", f"candor.model.Booster.raw, cache-cold, {size}"
     with tempfile.NamedTemporaryFile() as held, _Loop(command, rows, held.name, EVICTED) as looped:
-        found = _medians({loop: looped.round, binding: lambda: _evicted(ours, vectors(rows))})
-    yield Row("score", loop, found[loop])
-    yield Row("score", binding, found[binding], loop, found[binding] / found[loop])
+        spent = _medians({loop: looped.round, binding: lambda: _evicted(ours, vectors(rows))})
+    yield Measurement("score", loop, spent[loop])
+    yield Measurement("score", binding, spent[binding], loop, spent[binding] / spent[loop])
 
 
 def _medians(calls: dict[str, Callable[[], float]]) -> dict[str, float]:
@@ -94,7 +94,7 @@ def _medians(calls: dict[str, Callable[[], float]]) -> dict[str, float]:
             spent = call()
             if turn > 0:
                 samples[name].append(spent)
-    return {name: median(found) for name, found in samples.items()}
+    return {name: median(durations) for name, durations in samples.items()}
 
 
 class _Loop:
@@ -130,7 +130,7 @@ def _compiled(folder: Path) -> Path:
 
 
 def vectors(rows: np.ndarray) -> list[array[float]]:
-    """Rows as a decision has its values."""
+    """Rows in the form of a decision's values."""
     return [array("d", row) for row in rows]
 
 

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.served_replay [--data FOLDER] [--kills] [--json]`: every decision of a whole run, replayed as it was served.
+"""`python -m benchmarks.served_replay [--data FOLDER] [--kills] [--json]`: as-served replay of every decision of a run.
 
-Starts a local system of its own on the lender's data (the simulated one without --data), which loads history, trains and decides.
-With --kills the updater's workers and the store are killed (kill -9) again and again meanwhile. Then every decision's vector is
-computed again from the archive at the logged versions, and compared bit for bit. Exits with 1 when anything differs,
-cannot be replayed or explained, or is missing.
+Starts a local system of its own on the lender's data (the simulated one without --data), which loads history,
+trains and decides. With --kills the updater's workers and the store are killed (kill -9) again and again meanwhile.
+Then every decision's vector is computed again from the archive at the logged versions, and compared bit for bit.
+Exits with 1 when anything differs, cannot be replayed or explained, or is missing.
 """
 
 from __future__ import annotations
@@ -30,57 +30,57 @@ from benchmarks.results import keep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """One run; the exit code."""
+    """Run once; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.served_replay", description=__doc__)
     parser.add_argument("--data", type=Path, help="folder of real data, as DATA= of `make run`")
     parser.add_argument("--kills", action="store_true", help="kill updater and store in mid-load")
     parser.add_argument("--seed", type=int, default=1, help="of the moments of the kills")
     parser.add_argument("--json", action="store_true", help="print JSON alone on standard output")
     options = parser.parse_args(arguments)
-    told = sys.stderr if options.json else sys.stdout
+    output = sys.stderr if options.json else sys.stdout
     with tempfile.TemporaryDirectory() as folder, _system(Path(folder), options.data) as system:
         killer = Killer(system.pid, seed=options.seed, done=lambda: _is_decided(Path(folder)))
         with killer if options.kills else nullcontext():
             for line in _until_ready(system):
-                print(line, end="", file=told, flush=True)
-        found = _replayed(Path(folder)) | {"killed": dict(killer.killed)}
-    text = keep("served_replay", found)
+                print(line, end="", file=output, flush=True)
+        summary = _replayed(Path(folder)) | {"killed": dict(killer.killed)}
+    text = keep("served_replay", summary)
     if options.json:
         print(text)
     else:
-        _print(found)
-    return 0 if is_exact(found) else 1
+        _print(summary)
+    return 0 if is_exact(summary) else 1
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(summary: dict[str, Any]) -> None:
     table = Table("", "", show_header=False)
-    for name, value in found.items():
-        told = (
+    for name, value in summary.items():
+        text = (
             " ".join(f"{key}={count}" for key, count in value.items()) or "none"
             if isinstance(value, dict)
             else str(value)
         )
-        table.add_row(name, told)
+        table.add_row(name, text)
     Console().print(table)
 
 
 def _is_decided(state: Path) -> bool:
-    """True once every checkout of the population has its answer: what follows is the report, and no load."""
+    """True once every checkout of the population has its answer: only the report follows."""
     progress, answers = state / "journey" / "progress.json", state / "journey" / "answers.jsonl"
     if not answers.exists():
         return False
-    found = re.search(r"(\d+) checkouts", json.loads(progress.read_text())["population"])
-    return found is not None and answers.read_bytes().count(b"\n") >= int(found[1])
+    match = re.search(r"(\d+) checkouts", json.loads(progress.read_text())["population"])
+    return match is not None and answers.read_bytes().count(b"\n") >= int(match[1])
 
 
-def is_exact(found: dict[str, Any]) -> bool:
+def is_exact(summary: dict[str, Any]) -> bool:
     """True if every decision that is stored was replayed to the same bits, and as-of differences have causes."""
-    whole = found["stored"] == found["decisions"] == found["exact"] > 0
-    return whole and not found["as_served_mismatches"] and not found["unexplained"]
+    whole = summary["stored"] == summary["decisions"] == summary["exact"] > 0
+    return whole and not summary["as_served_mismatches"] and not summary["unexplained"]
 
 
 def replay(state: Path) -> dict[str, Any]:
-    """What the terminal program says of all decisions of a running system, as served and as of."""
+    """Summary of the terminal program's replay and consistency reports of a running system."""
     replayed = called("replay", state)
     report = called("consistency", state)
     return {
@@ -101,14 +101,14 @@ def _replayed(state: Path) -> dict[str, Any]:
 
 
 def called(command: str, state: Path, *options: str) -> dict[str, Any]:
-    """What `candor features COMMAND --json` prints of a system that runs in this folder."""
+    """Output of `candor features COMMAND --json` for the system that runs in this folder."""
     words = ["features", command, "--local", "--state", str(state), "--json", *options]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", "cli", *words], env=environment, stdout=subprocess.PIPE, check=False
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 @contextmanager

@@ -1,11 +1,11 @@
-"""The update path without the network: what one event and one commit cost for a view of 30 aggregations."""
+"""Update path without the network: cost of one event and one commit for a view of 30 aggregations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
-from benchmarks.rounds import Row, interleaved
+from benchmarks.rounds import Measurement, interleaved
 from candor import (
     Count,
     Distinct,
@@ -70,22 +70,24 @@ def payments_view(
     return FeatureView("payments", customer, kinds, wanted, windows)
 
 
-def measure() -> Iterator[Row]:
+def measure() -> Iterator[Measurement]:
     """CPU µs of one commit with one event, and of each further event in the same batch."""
     view = payments_view(aggregations())
     numbers = count()
     blob = customer_item(view, numbers)
-    found = interleaved(
+    spent = interleaved(
         {"one": _commit(view, blob, numbers, 1), "batch": _commit(view, blob, numbers, BATCH)}
     )
-    event = (found["batch"] - found["one"]) / (BATCH - 1)
-    yield Row(
+    event = (spent["batch"] - spent["one"]) / (BATCH - 1)
+    yield Measurement(
         "update",
         f"one commit of one event (customer with {HISTORY} events)",
-        found["one"],
+        spent["one"],
         budget=COMMIT_BUDGET,
     )
-    yield Row("update", f"each further event of the same customer (of {BATCH})", event, budget=EVENT_BUDGET)
+    yield Measurement(
+        "update", f"each further event of the same customer (of {BATCH})", event, budget=EVENT_BUDGET
+    )
 
 
 def payments(numbers: Iterator[int], size: int, step: int, start: int) -> list[Event]:

@@ -1,1 +1,1 @@
-"""The terminal program of the people who run the platform: `candor …`."""
+"""Terminal program for the operators of the platform: `candor …`."""

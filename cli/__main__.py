@@ -1,4 +1,4 @@
-"""`candor …`: the one entry point. A foreseeable failure is one line with its remedy and exit code 1, never a traceback."""
+"""Entry point of `candor`. An expected failure is one line with its remedy and exit code 1, never a traceback."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import click
 from botocore.exceptions import BotoCoreError, ClientError
 
 from candor.errors import CandorError
-from cli.archive import archive, sql_command
-from cli.dataset import dataset
-from cli.decisions import decisions
-from cli.features import features
-from cli.models import models
-from cli.policy import policy
-from cli.rescoring import rescore_command
-from cli.retraining import retrain_command
+from cli.archive.group import archive
+from cli.dataset.group import dataset
+from cli.decisions.group import decisions
+from cli.features.group import features
+from cli.models.group import models
+from cli.policy.group import policy
+from cli.retrain import retrain_command
+from cli.sql import sql_command
 
 
 class Program(click.Group):
-    """Turns what may go wrong into one line."""
+    """Root group; expected errors become one line."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -30,15 +30,14 @@ class Program(click.Group):
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def candor() -> None:
-    """Look after a running Candor.
+    """Operate a running Candor.
 
-    Exit codes: 0 done, 1 it failed and nothing changed, 2 the command was misspelled.
+    Exit codes: 0 done, 1 failed and nothing changed, 2 wrong usage.
     """
 
 
 for command in (features, dataset, decisions, models, policy, archive, retrain_command, sql_command):
     candor.add_command(command)
-decisions.add_command(rescore_command)
 
 if __name__ == "__main__":
     sys.exit(candor.main(prog_name="candor"))

@@ -1,18 +1,11 @@
-"""Options and output that commands share: moments, tables, progress."""
+"""Options that commands share: stage, JSON, moments, intervals, tokens."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
 from candor.clock import SystemClock, parse_rfc3339
 from candor.errors import DefinitionError
@@ -22,20 +15,16 @@ from candor.features.windows import duration
 from cli.stage import on_stage
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-
-PATIENCE_S: Final = 2.0
-"""What is done sooner shows no progress."""
 
 
 def common(command: F) -> F:
-    """Options of every command: where it works, and JSON."""
+    """Add the options of every command: stage, local system, JSON."""
     as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
     return on_stage(as_json(command))
 
 
 class Moment(click.ParamType[int]):
-    """RFC 3339 text, or how long ago: 15m, 24h, 7d. Becomes ms UTC."""
+    """Moment in RFC 3339, or as a duration ago: 15m, 24h, 7d. Converted to ms UTC."""
 
     name = "moment"
 
@@ -49,9 +38,9 @@ class Moment(click.ParamType[int]):
 
 
 def interval(command: F) -> F:
-    """Options that choose decisions: `since` and `until`, when they were made, and `last`."""
+    """Add the options that select decisions by the moment they were made (`since`, `until`), and `last`."""
     for option in (
-        click.option("--last", type=click.IntRange(1), help="Only so many, the latest ones."),
+        click.option("--last", type=click.IntRange(1), help="Only this many, the latest ones."),
         click.option("--until", type=Moment(), help="Made before this moment."),
         click.option("--since", type=Moment(), help="Made at this moment (RFC 3339, or 24h ago) or later."),
     ):
@@ -60,71 +49,14 @@ def interval(command: F) -> F:
 
 
 def views_named(definitions: Definitions, name: str) -> list[FeatureView]:
-    """Every version of a view that is kept, the declared one first. Raises DefinitionError, which names what there is."""
-    found = [view for view in definitions.kept if view.name == name]
-    if not found:
+    """Kept versions of a view, the declared one first. Raises DefinitionError with the known names."""
+    versions = [view for view in definitions.kept if view.name == name]
+    if not versions:
         known = ", ".join(dict.fromkeys(view.name for view in definitions.kept))
         raise DefinitionError(f'no view is named "{name}"; there are {known}')
-    return found
+    return versions
 
 
 def token_of(entity: str) -> str:
-    """The entity's token; for `-` it is asked for, so that no shell remembers it."""
+    """Token of the entity; prompted for if it is `-`, so that no shell history keeps it."""
     return str(click.prompt("token", hide_input=True, err=True)) if entity == "-" else entity
-
-
-class Shown:
-    """Progress on standard error, once there was something to wait for."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(console=Console(stderr=True))
-        self._due = time.monotonic() + PATIENCE_S
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress.live.is_started:
-            self._progress.stop()
-
-    def told(self, step: str, done: int, total: int | None = None) -> None:
-        """So much of a step is done; `total` where it is known."""
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=total)
-        self._progress.update(self._tasks[step], completed=done, total=total)
-        if time.monotonic() >= self._due:
-            self._progress.start()
-
-    def each(self, step: str, found: Iterable[T], total: int | None = None) -> Iterator[T]:
-        """The same things, counted a hundred at a time."""
-        number = 0
-        for number, one in enumerate(found, 1):
-            if number % 100 == 0:
-                self.told(step, number, total)
-            yield one
-        self.told(step, number, number)
-
-
-@contextmanager
-def one_line(*kinds: type[Exception]) -> Iterator[None]:
-    """Foreseeable errors of the rooms that know nothing of a terminal."""
-    try:
-        yield
-    except kinds as error:
-        raise click.ClickException(str(error)) from error
-
-
-def print_json(found: Mapping[str, Any]) -> None:
-    """One JSON object; what is no number is null, as JSON knows no NaN."""
-    click.echo(json.dumps(found, indent=1, allow_nan=False))
-
-
-def print_pairs(found: Mapping[str, Any]) -> None:
-    """Names and values."""
-    table = Table("", "", show_header=False)
-    for name, value in found.items():
-        table.add_row(name, str(value))
-    Console().print(table)

@@ -1,4 +1,4 @@
-"""Where a command works: a deployed stage or the local system, by the names that CloudFormation's outputs tell."""
+"""Target of a command: a deployed stage or the local system, with the names from CloudFormation's outputs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from history.index.read import READERS, ArchiveIndex
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-"""What would lead a client past the local system."""
+_DIVERTING = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+"""Environment variables that would direct a client past the local system."""
 
 
 def on_stage(command: F) -> F:
-    """Give a command the options that say where it works; it is called with `stage`, a Stage."""
+    """Add the options that name the stage; the command is called with `stage`, a Stage."""
 
     @functools.wraps(command)
     def called(*args: Any, stage: str, local: bool, state: Path, **rest: Any) -> Any:
@@ -55,36 +55,36 @@ def on_stage(command: F) -> F:
 
 
 def enter_local(state: Path) -> None:
-    """Let every AWS client of this process speak to the local system. Raises ClickException if none runs."""
+    """Direct every AWS client of this process to the local system. Raises ClickException if none runs."""
     try:
-        found: dict[str, str] = json.loads((state / "endpoints.json").read_text())
+        endpoints: dict[str, str] = json.loads((state / "endpoints.json").read_text())
     except FileNotFoundError:
-        found = {}
-    if not found or not _answers(found["AWS_ENDPOINT_URL"]):
+        endpoints = {}
+    if not endpoints or not _answers(endpoints["AWS_ENDPOINT_URL"]):
         raise click.ClickException(f"no local system runs in {state}: start one with `make run`")
-    for name in _ELSEWHERE:
+    for name in _DIVERTING:
         os.environ.pop(name, None)
-    os.environ.update({name: value for name, value in found.items() if name.startswith("AWS_")})
+    os.environ.update({name: value for name, value in endpoints.items() if name.startswith("AWS_")})
 
 
 def _answers(url: str) -> bool:
-    place = urlsplit(url)
+    address = urlsplit(url)
     try:
-        socket.create_connection((place.hostname, place.port or 80), timeout=2).close()
+        socket.create_connection((address.hostname, address.port or 80), timeout=2).close()
     except OSError:
         return False
     return True
 
 
 class Stage:
-    """One stage of the account and region that AWS's own environment names."""
+    """Stage in the account and region of AWS's own environment."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._outputs: Mapping[str, str] = {}
 
     def output(self, name: str) -> str:
-        """One output. Raises ClickException if the stage has none of this name."""
+        """Value of a CloudFormation output. Raises ClickException if the stage has none of this name."""
         self._outputs = self._outputs or self._described()
         if name not in self._outputs:
             raise click.ClickException(
@@ -94,7 +94,7 @@ class Stage:
 
     @property
     def retention(self) -> Retention:
-        """How long event ids are kept."""
+        """Retention of event ids."""
         return Retention(event_ids=int(self.output("RedeliveryHorizonDays")) * DAY)
 
     @property
@@ -102,30 +102,30 @@ class Stage:
         return Registry(self.output("RegistryTableName"))
 
     def identity(self) -> str:
-        """Who AWS says that we are: an ARN."""
+        """ARN of the caller, from STS."""
         return str(boto3.client("sts").get_caller_identity()["Arn"])
 
     def table(self, view: FeatureView) -> str:
-        """Name of the table that holds the view's items."""
+        """Name of the table of the view's items."""
         return self.output("SynchronousFeaturesTableName" if view.synchronous else "FeaturesTableName")
 
     def store(self, view: FeatureView) -> DynamoFeatureStore:
-        """The view's items."""
+        """Store of the view's items."""
         return DynamoFeatureStore(self.table(view))
 
     def archive(self, prefix: str) -> Bucket:
-        """The archived objects under a prefix."""
+        """Archived objects under a prefix."""
         return Bucket(boto3.client("s3"), self.output("ArchiveBucketName"), prefix)
 
     @functools.cached_property
     def archive_bucket(self) -> ArchiveBucket:
-        """The archive and its index beside it."""
+        """Bucket of the archive and its index."""
         s3 = boto3.client("s3", config=Config(max_pool_connections=READERS))
         return ArchiveBucket(s3, self.output("ArchiveBucketName"))
 
     @functools.cached_property
     def archive_index(self) -> ArchiveIndex:
-        """The archive by owner."""
+        """Archive by owner."""
         return ArchiveIndex(self.archive_bucket)
 
     def _described(self) -> dict[str, str]:

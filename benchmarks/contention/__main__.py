@@ -1,7 +1,8 @@
-"""`python -m benchmarks.contention`: 16 processes write one busy merchant and 1,000 customers; exit 1 unless all is exact.
+"""`python -m benchmarks.contention`: 16 processes write one busy merchant and 1,000 customers; 1 if a total is wrong.
 
-Each process applies its events through `ingest` to dynoxide; some arrive a second time at another process, and what fails is
-delivered again. In the end count and sum of every entity must be those of a plain loop over the events.
+Each process applies its events through `ingest` to dynoxide; some arrive a second time at another process, and
+failed ones are redelivered. At the end count and sum of every entity must equal those of a plain loop over the
+events.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rich.table import Table
 
 from benchmarks import engine, fleet
 from benchmarks.contention import lender, writer
-from benchmarks.contention.writer import Done, Job
+from benchmarks.contention.writer import WriterJob, WriterResult
 from benchmarks.reading import read_values
 from benchmarks.results import keep
 from candor.clock import MINUTE, SystemClock
@@ -29,16 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     now = SystemClock().now_ms()
     jobs = [
-        Job(number, options.processes, options.events, options.customers, options.batch, now)
+        WriterJob(number, options.processes, options.events, options.customers, options.batch, now)
         for number in range(options.processes)
     ]
     total = options.processes * round(options.events * (1 + writer.SENT_AGAIN))
     with engine.own_engine():
         began = time.perf_counter()
-        done = fleet.run(writer.work, jobs, title="contending writers", total=total)
+        results = fleet.run(writer.work, jobs, title="contending writers", total=total)
         seconds = time.perf_counter() - began
         wrong = list(_differences(jobs, now + MINUTE))
-    report = {**vars(options), **_figures(done, seconds), "wrong_totals": len(wrong)}
+    report = {**vars(options), **_figures(results, seconds), "wrong_totals": len(wrong)}
     keep("contention", report)
     _print(report)
     for line in wrong[:20]:
@@ -46,36 +47,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if wrong else 0
 
 
-def _differences(jobs: Sequence[Job], q: int) -> Iterator[str]:
-    """One line for each total that is not what a plain loop counts."""
-    wanted = lender.totals(
+def _differences(jobs: Sequence[WriterJob], q: int) -> Iterator[str]:
+    """Line for each total that differs from that of a plain loop."""
+    expected = lender.totals(
         event for job in jobs for event in lender.events_of(job.writer, job.events, job.customers, job.now_ms)
     )
     store = engine.store()
     for name, view in lender.VIEWS.items():
-        places = {what: _place(name, what) for what in ("count", "sum")}
-        entities = sorted({entity for _, kind, entity in wanted if kind == name})
+        indexes = {figure: _index(name, figure) for figure in ("count", "sum")}
+        entities = sorted({entity for _, kind, entity in expected if kind == name})
         for entity, values in zip(entities, read_values(view, entities, q, store), strict=True):
-            for what, place in places.items():
-                if values[place] != wanted[what, name, entity]:
-                    yield f"{what} of {name} {entity}: {values[place]:.0f}, not {wanted[what, name, entity]}"
+            for figure, index in indexes.items():
+                if values[index] != expected[figure, name, entity]:
+                    yield f"{figure} of {name} {entity}: {values[index]:.0f}, not {expected[figure, name, entity]}"
 
 
-def _place(view: str, what: str) -> int:
-    label = {"count": f"{view}.count.lifetime", "sum": f"{view}.sum_amount.lifetime"}[what]
+def _index(view: str, figure: str) -> int:
+    label = {"count": f"{view}.count.lifetime", "sum": f"{view}.sum_amount.lifetime"}[figure]
     return [feature.name for feature in lender.VIEWS[view].features].index(label)
 
 
-def _figures(done: Sequence[Done], seconds: float) -> dict[str, Any]:
-    commits = {view: sum((one.commits[view] for one in done), Counter[str]()) for view in lender.VIEWS}
-    deliveries = sum(one.deliveries for one in done)
+def _figures(results: Sequence[WriterResult], seconds: float) -> dict[str, Any]:
+    commits = {
+        view: sum((result.commits[view] for result in results), Counter[str]()) for view in lender.VIEWS
+    }
+    deliveries = sum(result.deliveries for result in results)
     return {
         "seconds": round(seconds, 1),
         "deliveries": deliveries,
         "deliveries_per_s": round(deliveries / seconds),
-        "redelivered": sum(one.failed for one in done),
-        "causes": dict(sum((one.causes for one in done), Counter[str]())),
-        "cpu_us_per_delivery": round(sum(one.cpu_ns for one in done) / deliveries / 1_000),
+        "redelivered": sum(result.failed for result in results),
+        "causes": dict(sum((result.causes for result in results), Counter[str]())),
+        "cpu_us_per_delivery": round(sum(result.cpu_ns for result in results) / deliveries / 1_000),
         "commits": {view: dict(counts) for view, counts in commits.items()},
         "retries_per_write": {
             view: round((counts.total() - counts["committed"]) / counts["committed"], 3)

@@ -23,11 +23,11 @@ DEFINITIONS = Definitions(entities=[MERCHANT, CUSTOMER], events=[PAID], views=VI
 
 THE_MERCHANT = "mer_1"
 Totals = Counter[tuple[str, str, str]]
-"""("count" or "sum", view, entity) → what must be stored in the end."""
+"""("count" or "sum", view, entity) → total that must be stored at the end."""
 
 
 def events_of(writer: int, size: int, customers: int, now_ms: int) -> list[Event]:
-    """What one writer is given: always the same for the same arguments. Moments lie within the hour before `now_ms`."""
+    """Events of one writer, deterministic in the arguments, in the hour before `now_ms`."""
     rng = random.Random(writer)
     return [
         Event(
@@ -42,10 +42,10 @@ def events_of(writer: int, size: int, customers: int, now_ms: int) -> list[Event
 
 
 def totals(events: Iterable[Event]) -> Totals:
-    """Events and amounts by entity, counted plainly."""
-    found: Totals = Counter()
+    """Expected event counts and sums of amounts by entity."""
+    counts: Totals = Counter()
     for event in events:
         for view, entity in event.entities.items():
-            found["count", view, entity] += 1
-            found["sum", view, entity] += event.data["amount"]
-    return found
+            counts["count", view, entity] += 1
+            counts["sum", view, entity] += event.data["amount"]
+    return counts

@@ -1,4 +1,4 @@
-"""One writer: takes its events from a queue of its own, ten at a time, and puts back what failed."""
+"""Writer process: takes events from its own queue in batches and puts failed ones back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from candor.updates import Retention
 
 RETENTION = Retention(event_ids=20 * DAY)
 THREADS = 8
-"""Items that one call writes at a time, as the deployed function does."""
+"""Items that one call writes in parallel, as in the deployed function."""
 
 SENT_AGAIN = 0.05
 """Share of a neighbour's events that arrive a second time, at this writer."""
@@ -32,8 +32,8 @@ _PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
-class Job:
-    """Which of how many writers, how many events for each, from how many customers, delivered how many at a time."""
+class WriterJob:
+    """Number of the writer and of all writers, events of each, customers, deliveries per call, moment (ms)."""
 
     writer: int
     writers: int
@@ -44,8 +44,8 @@ class Job:
 
 
 @dataclass
-class Done:
-    """What a writer did: outcomes of commits by view, and deliveries."""
+class WriterResult:
+    """Result of a writer: outcomes of commits by view, and deliveries."""
 
     commits: dict[str, Counter[str]] = field(default_factory=lambda: {view: Counter() for view in VIEWS})
     deliveries: int = 0
@@ -56,7 +56,7 @@ class Done:
 
 
 class Counting:
-    """A feature store that counts what became of each commit."""
+    """Feature store that counts the outcome of each commit."""
 
     def __init__(self, store: FeatureStore, commits: Mapping[str, Counter[str]]) -> None:
         self._store = store
@@ -79,10 +79,10 @@ class Counting:
         return outcome
 
 
-def work(job: Job, report: Report) -> Done:
-    """Deliver this writer's events until none fails, and some of a neighbour's once more."""
-    done = Done()
-    store = Counting(engine.store(), done.commits)
+def work(job: WriterJob, report: Report) -> WriterResult:
+    """Deliver this writer's events, and duplicates of a neighbour's, until none fails."""
+    result = WriterResult()
+    store = Counting(engine.store(), result.commits)
     queue = deque(_deliveries(job))
     began = time.process_time_ns()
     while queue:
@@ -92,19 +92,19 @@ def work(job: Job, report: Report) -> Done:
             raise RuntimeError(f"an event was refused: {next(iter(outcome.refused.values()))}")
         again = [event for event in events if event.id in outcome.failed]
         queue.extend(again)
-        done.deliveries += len(events)
-        done.failed += len(again)
-        done.causes.update(outcome.failed.values())
+        result.deliveries += len(events)
+        result.failed += len(again)
+        result.causes.update(outcome.failed.values())
         report(len(events) - len(again))
         if again:
             time.sleep(_PAUSE_S)
-    done.cpu_ns = time.process_time_ns() - began
-    return done
+    result.cpu_ns = time.process_time_ns() - began
+    return result
 
 
-def _deliveries(job: Job) -> list[Event]:
+def _deliveries(job: WriterJob) -> list[Event]:
     own = events_of(job.writer, job.events, job.customers, job.now_ms)
     neighbours = events_of((job.writer + 1) % job.writers, job.events, job.customers, job.now_ms)
-    found = [*own, *neighbours[: round(job.events * SENT_AGAIN)]]
-    random.Random(job.writer).shuffle(found)
-    return found
+    deliveries = [*own, *neighbours[: round(job.events * SENT_AGAIN)]]
+    random.Random(job.writer).shuffle(deliveries)
+    return deliveries

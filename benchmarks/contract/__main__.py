@@ -1,7 +1,8 @@
 """`python -m benchmarks.contract --state .local [--cases 1000]`: Schemathesis against a running local API.
 
-Every operation of docs/reference/openapi.json gets so many cases, good and bad: each answer must have a declared status,
-headers and body, good requests must be accepted and bad ones refused, and nothing may be a 5xx. Exits with 1 otherwise.
+Every operation of docs/reference/openapi.json gets `--cases` valid and invalid requests: each response must have a
+declared status, headers and body, valid requests must be accepted and invalid ones refused, and none may be a 5xx.
+Exits with 1 otherwise.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.load import Call, Door, calls_for, door_of, post_all
+from benchmarks.load import CheckoutCall, Door, calls_for, door_of, post_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs/reference/openapi.json"
@@ -22,14 +23,14 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
 def stored_decision(door: Door) -> str:
-    """The id of a decision that the merchant of this door may see."""
-    call: Call = next(iter(calls_for(1)))
-    (answered,) = post_all(door, [call], 1, patient=True)
-    return str(json.loads(answered.body)["id"])
+    """Id of a new decision of this door's merchant."""
+    call: CheckoutCall = next(iter(calls_for(1)))
+    (answer,) = post_all(door, [call], 1, patient=True)
+    return str(json.loads(answer.body)["id"])
 
 
 def command(url: str, cases: int, seed: int, phases: str) -> list[str]:
-    """Schemathesis's own command line."""
+    """Command line of Schemathesis."""
     program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)]
     options: dict[str, object] = {
         "--url": url,
@@ -43,13 +44,13 @@ def command(url: str, cases: int, seed: int, phases: str) -> list[str]:
 def run(
     door: Door, cases: int, seed: int = 1, phases: str = "coverage,fuzzing", report: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """One run; its exit code is 0 if the API kept every promise. `report` is where its JSON report goes."""
-    told = ["--report-json-path", str(report)] if report else []
-    given = {"CONTRACT_KEY": door.key, "CONTRACT_DECISION": stored_decision(door)}
+    """Run Schemathesis; exit code 0 if the API kept its contract. `report`: path of the JSON report."""
+    report_options = ["--report-json-path", str(report)] if report else []
+    environment = {"CONTRACT_KEY": door.key, "CONTRACT_DECISION": stored_decision(door)}
     return subprocess.run(
-        [*command(door.url, cases, seed, phases), "--workers", "2", *told],
+        [*command(door.url, cases, seed, phases), "--workers", "2", *report_options],
         cwd=ROOT,
-        env={**os.environ, **given},
+        env={**os.environ, **environment},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -58,7 +59,7 @@ def run(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Find a system that serves, put it to the test."""
+    """Test the running system."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contract", description=__doc__)
     parser.add_argument("--cases", type=int, default=1_000, help="for each operation")
     parser.add_argument("--seed", type=int, default=1)

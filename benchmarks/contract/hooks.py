@@ -1,4 +1,4 @@
-"""What a schema cannot say of a request, for Schemathesis: who calls, sums that add up, event types that are declared."""
+"""Schemathesis hooks for what a schema cannot express: caller, sums that add up, declared event types."""
 
 from __future__ import annotations
 

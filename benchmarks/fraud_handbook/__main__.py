@@ -1,9 +1,10 @@
 """`python -m benchmarks.fraud_handbook --data transactions.parquet --out <folder>`: online equals offline, or exit 1.
 
-Every transaction goes as an event through `ingest` in disorder, a tenth twice, one in a hundred late by up to a week. At the
-end of every hour every customer and terminal of which an event occurred or arrived is read. `offline.sql` answers the same
-questions from the exported stream alone. The folder then holds all that a stranger needs to compute it again: arrivals.parquet,
-online/, offline.sql and what that made of them, comparison.parquet. `--verify` runs the comparison from these files.
+Every transaction goes as an event through `ingest` in disorder, a tenth twice, one in a hundred late by up to a
+week. At the end of every hour every customer and terminal of which an event occurred or arrived is read.
+`offline.sql` answers the same questions from the exported stream alone. The folder then holds all that a stranger
+needs to compute it again: arrivals.parquet, online/, offline.sql and what that made of them, comparison.parquet.
+`--verify` runs the comparison from these files.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from rich.table import Table
 from benchmarks import engine, fleet
 from benchmarks.bars import bars
 from benchmarks.fraud_handbook import online, stream
-from benchmarks.fraud_handbook.online import Job, Part, Work
+from benchmarks.fraud_handbook.online import EntityPart, PartJob, Work
 from benchmarks.results import keep
 
 SQL = "offline.sql"
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     shutil.copyfile(Path(__file__).with_name(SQL), options.out / SQL)
     began = time.perf_counter()
     jobs = [
-        Job(Part(number, options.processes), options.store, options.out)
+        PartJob(EntityPart(number, options.processes), options.store, options.out)
         for number in range(options.processes)
     ]
     # A delivery whose customer and terminal are in different parts is worked on in both.
@@ -85,8 +86,8 @@ def compare(folder: Path) -> dict[str, int]:
         database.execute("SET enable_progress_bar = false")
         statements = database.extract_statements(Path(SQL).read_text(encoding="utf-8"))
         for statement in progress.track(statements, description="offline SQL"):
-            found = database.execute(statement)
-        reads, compared, mismatches = found.fetchone() or (0, 0, 0)
+            result = database.execute(statement)
+        reads, compared, mismatches = result.fetchone() or (0, 0, 0)
     return {"reads": reads, "compared": compared, "mismatches": mismatches}
 
 

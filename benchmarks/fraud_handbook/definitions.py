@@ -1,4 +1,4 @@
-"""What is asked of every customer and every terminal: count, mean, largest amount and share of fraud."""
+"""Features of every customer and terminal: count, mean, largest amount and share of fraud."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The online side: deliveries in order of arrival through `ingest`, and at the end of every hour a read of all who were active.
+"""Online side: deliveries in order of arrival through `ingest`, and every hour a read of all active entities.
 
-The entities are divided among processes as a fleet of consumers would be: each takes the deliveries that name one of its
-customers or terminals, applies them to those alone, and reads those alone.
+Entities are partitioned among processes as among consumers: each process takes the deliveries that name one of its
+customers or terminals, and applies and reads these entities alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 @dataclass
 class Work:
-    """What one process did; CPU in ns, memory in bytes."""
+    """Result of one process; CPU in ns, memory in bytes."""
 
     reads: int = 0
     ingest_ns: int = 0
@@ -60,80 +60,80 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Part:
+class EntityPart:
     """One of `of` equal parts of all entities."""
 
     number: int
     of: int
 
     def holds(self, entities: Any) -> Any:
-        """Which of these entities belong to it."""
+        """Mask of the entities that belong to the part."""
         return entities % self.of == self.number
 
 
 @dataclass(frozen=True)
-class Job:
-    """One process's part of the work, the store ("memory" or "dynoxide") and the folder with arrivals.parquet."""
+class PartJob:
+    """Part of a process, its store ("memory" or "dynoxide") and the folder with arrivals.parquet."""
 
-    part: Part
+    part: EntityPart
     store: str
     folder: Path
 
 
-def work(job: Job, report: Report) -> Work:
+def work(job: PartJob, report: Report) -> Work:
     """Ingest and read one part hour by hour; writes `online/<part>.parquet`."""
-    began, done = time.process_time_ns(), Work()
+    began, work_done = time.process_time_ns(), Work()
     store: FeatureStore = engine.store() if job.store == "dynoxide" else MemoryFeatureStore()
     everything = stream.read(job.folder / ARRIVALS)
-    mine = stream.rows(everything, _named(everything, job.part))
-    questions = {kind: _questions(everything, kind, job.part) for kind in VIEWS}
+    deliveries = stream.rows(everything, _named(everything, job.part))
+    entities_by_hour = {kind: _entities_by_hour(everything, kind, job.part) for kind in VIEWS}
     (job.folder / "online").mkdir(exist_ok=True)
     with closing(_Answers(job.folder / "online" / f"{job.part.number}.parquet")) as answers:
-        for q, due in _hours(mine["arrival"]):
+        for q, due in _hours(deliveries["arrival"]):
             for start in range(due.start, due.stop, BATCH):
-                _ingest(mine, slice(start, min(start + BATCH, due.stop)), job.part, store, done)
+                _ingest(deliveries, slice(start, min(start + BATCH, due.stop)), job.part, store, work_done)
             report(due.stop - due.start)
-            for kind, asked in questions.items():
-                _read(kind, asked.get(q, []), q, store, answers, done)
-    done.whole_ns = time.process_time_ns() - began
-    done.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    done.item_bytes = {kind: _sizes(kind, everything, job.part, store) for kind in VIEWS}
-    return done
+            for kind, entities_at in entities_by_hour.items():
+                _read(kind, entities_at.get(q, []), q, store, answers, work_done)
+    work_done.whole_ns = time.process_time_ns() - began
+    work_done.peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    work_done.item_bytes = {kind: _sizes(kind, everything, job.part, store) for kind in VIEWS}
+    return work_done
 
 
-def deliveries_of(columns: Columns, part: Part) -> int:
-    """How many deliveries name an entity of the part."""
+def deliveries_of(columns: Columns, part: EntityPart) -> int:
+    """Number of deliveries that name an entity of the part."""
     return int(_named(columns, part).sum())
 
 
-def _named(columns: Columns, part: Part) -> Any:
+def _named(columns: Columns, part: EntityPart) -> Any:
     return part.holds(columns["customer"]) | part.holds(columns["terminal"])
 
 
 def _hours(arrivals: np.ndarray) -> Iterator[tuple[int, range]]:
-    """Every hour's end, and the places of what arrived in that hour."""
+    """End of every hour, and the positions of its arrivals."""
     first, last = int(arrivals[0]) // HOUR, int(arrivals[-1]) // HOUR
-    place = 0
+    position = 0
     for hour in range(first, last + 2):
         end = int(np.searchsorted(arrivals, hour * HOUR, side="right"))
-        yield hour * HOUR, range(place, end)
-        place = end
+        yield hour * HOUR, range(position, end)
+        position = end
 
 
-def _questions(deliveries: Columns, kind: str, part: Part) -> dict[int, list[int]]:
-    """Hour's end → the entities of which an event occurred or arrived in that hour."""
-    mine = part.holds(deliveries[kind])
-    entities = deliveries[kind][mine]
-    occurred = (deliveries["occurred_at"][mine] // HOUR + 1) * HOUR
-    arrived = -(-deliveries["arrival"][mine] // HOUR) * HOUR
+def _entities_by_hour(deliveries: Columns, kind: str, part: EntityPart) -> dict[int, list[int]]:
+    """End of an hour → entities with an event that occurred or arrived in it."""
+    in_part = part.holds(deliveries[kind])
+    entities = deliveries[kind][in_part]
+    occurred = (deliveries["occurred_at"][in_part] // HOUR + 1) * HOUR
+    arrived = -(-deliveries["arrival"][in_part] // HOUR) * HOUR
     pairs = np.unique(
         np.stack([np.concatenate([occurred, arrived]), np.concatenate([entities, entities])]), axis=1
     )
     hours, starts = np.unique(pairs[0], return_index=True)
-    return {int(q): found.tolist() for q, found in zip(hours, np.split(pairs[1], starts[1:]), strict=True)}
+    return {int(q): group.tolist() for q, group in zip(hours, np.split(pairs[1], starts[1:]), strict=True)}
 
 
-def _ingest(columns: Columns, rows: slice, part: Part, store: FeatureStore, done: Work) -> None:
+def _ingest(columns: Columns, rows: slice, part: EntityPart, store: FeatureStore, done: Work) -> None:
     events = list(_events({name: column[rows].tolist() for name, column in columns.items()}, part))
     clock = FixedClock(int(columns["arrival"][rows][-1]))
     while events:
@@ -145,7 +145,7 @@ def _ingest(columns: Columns, rows: slice, part: Part, store: FeatureStore, done
         events = [event for event in events if event.id in outcome.failed]
 
 
-def _events(columns: Mapping[str, list[int]], part: Part) -> Iterator[Event]:
+def _events(columns: Mapping[str, list[int]], part: EntityPart) -> Iterator[Event]:
     for occurred_at, transaction, customer, terminal, amount, fraud in zip(
         *(
             columns[name]
@@ -160,24 +160,24 @@ def _events(columns: Mapping[str, list[int]], part: Part) -> Iterator[Event]:
 
 def _read(kind: str, entities: list[int], q: int, store: FeatureStore, answers: _Answers, done: Work) -> None:
     began = time.process_time_ns()
-    found = read_values(VIEWS[kind], [str(entity) for entity in entities], q, store)
+    rows = read_values(VIEWS[kind], [str(entity) for entity in entities], q, store)
     done.read_ns += time.process_time_ns() - began
     done.reads += len(entities)
-    for entity, values in zip(entities, found, strict=True):
+    for entity, values in zip(entities, rows, strict=True):
         answers.add(kind, entity, q, values)
 
 
-def _sizes(kind: str, deliveries: Columns, part: Part, store: FeatureStore) -> list[int]:
-    """Bytes of a part's items, as the store holds them now: p50, p99, largest."""
+def _sizes(kind: str, deliveries: Columns, part: EntityPart, store: FeatureStore) -> list[int]:
+    """Sizes (bytes) of the part's stored items: p50, p99, largest."""
     entities = np.unique(deliveries[kind])
-    mine = entities[part.holds(entities)].tolist()
-    keys = [key for entity in mine for key in VIEWS[kind].item_keys(str(entity))]
+    in_part = entities[part.holds(entities)].tolist()
+    keys = [key for entity in in_part for key in VIEWS[kind].item_keys(str(entity))]
     sizes = [len(read.blob or b"") for read in store.load(keys).values()]
     return [round(size) for size in np.percentile(sizes, [50, 99, 100], method="nearest")]
 
 
 class _Answers:
-    """Rows of one Parquet file, written group by group: they do not fit in memory."""
+    """Writer of a Parquet file, row group by row group, as the rows do not fit in memory."""
 
     def __init__(self, path: Path) -> None:
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")

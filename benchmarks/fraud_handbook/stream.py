@@ -1,4 +1,4 @@
-"""A stream as queues deliver it: every transaction in disorder, some twice, some late by up to a week.
+"""Stream as queues deliver it: transactions out of order, some twice, some up to a week late.
 
 The arrival times are part of the exported input, so nothing about the comparison depends on this module.
 """
@@ -21,7 +21,10 @@ LATE_SHARE = 0.01
 DUPLICATED_SHARE = 0.1
 
 Columns = dict[str, np.ndarray[Any, np.dtype[np.int64]]]
-"""Equally long int64 columns: arrival and occurred_at (ms UTC), transaction, customer, terminal, amount (cents), fraud (0, 1)."""
+"""int64 columns of equal length.
+
+arrival and occurred_at (ms UTC), transaction, customer, terminal, amount (cents), fraud (0, 1).
+"""
 
 
 def read_transactions(path: Path, sample: int | None) -> Columns:
@@ -29,7 +32,7 @@ def read_transactions(path: Path, sample: int | None) -> Columns:
     table = pq.read_table(
         path, columns=["TRANSACTION_ID", "TX_DATETIME", "CUSTOMER_ID", "TERMINAL_ID", "TX_AMOUNT", "TX_FRAUD"]
     )
-    found = {
+    columns = {
         "occurred_at": table["TX_DATETIME"].cast(pa.timestamp("ms")).cast(pa.int64()).to_numpy(),
         "transaction": table["TRANSACTION_ID"].cast(pa.int64()).to_numpy(),
         "customer": table["CUSTOMER_ID"].cast(pa.int64()).to_numpy(),
@@ -37,13 +40,13 @@ def read_transactions(path: Path, sample: int | None) -> Columns:
         "amount": np.rint(table["TX_AMOUNT"].to_numpy() * 100).astype(np.int64),
         "fraud": table["TX_FRAUD"].cast(pa.int64()).to_numpy(),
     }
-    return found if sample is None else _some_customers(found, sample)
+    return columns if sample is None else _some_customers(columns, sample)
 
 
-def _some_customers(found: Columns, sample: int) -> Columns:
-    customers, sizes = np.unique(found["customer"], return_counts=True)
+def _some_customers(columns: Columns, sample: int) -> Columns:
+    customers, sizes = np.unique(columns["customer"], return_counts=True)
     enough = int(np.searchsorted(np.cumsum(sizes), sample)) + 1
-    return rows(found, np.isin(found["customer"], customers[:enough]))
+    return rows(columns, np.isin(columns["customer"], customers[:enough]))
 
 
 def delivered(transactions: Columns, seed: int) -> Columns:
@@ -57,18 +60,18 @@ def delivered(transactions: Columns, seed: int) -> Columns:
 
 
 def _delays(random: np.random.Generator, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Under an hour, which is what shuffles the stream; one in a hundred up to a week."""
+    """Delays (ms) under an hour, which shuffle the stream; one in a hundred up to a week."""
     late = random.random(count) < LATE_SHARE
     return np.where(late, random.integers(DISORDER, LATEST, count), random.integers(0, DISORDER, count))
 
 
-def rows(columns: Columns, chosen: Any) -> Columns:
-    """Some rows, by mask or by places."""
-    return {name: column[chosen] for name, column in columns.items()}
+def rows(columns: Columns, selection: Any) -> Columns:
+    """Rows selected by mask or by positions."""
+    return {name: column[selection] for name, column in columns.items()}
 
 
 def write(deliveries: Columns, path: Path) -> None:
-    """Keep the stream as Parquet."""
+    """Write the stream as Parquet."""
     pq.write_table(pa.table(deliveries), path, compression="zstd")
 
 

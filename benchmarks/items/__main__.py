@@ -1,7 +1,8 @@
 """`python -m benchmarks.items [--markdown]`: stored bytes, DynamoDB units and what a million of each costs.
 
-Each profile lives at its rate until the longest window is full, then the last commits are weighed as DynamoDB weighs them:
-one event a commit, which is the dearest; a batch of n events of one entity costs one commit, and its markers.
+Events of each profile arrive at its rate until the longest window is full; then DynamoDB units of the last commits
+are counted. One event per commit is the most expensive; a batch of n events of one entity costs one commit, and its
+markers.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from benchmarks.items.weigh import PROFILES, SIZES, WINDOWS, Weight, weigh_job
 from benchmarks.results import keep
 
 COLUMNS: dict[str, Callable[[Weight], str]] = {
-    "events of one entity": lambda one: one.profile,
-    "windows": lambda one: one.windows,
-    "aggregations": lambda one: str(one.aggregations),
-    "items": lambda one: str(one.shards),
-    "item bytes": lambda one: f"{one.item_bytes:,}",
-    "at most": lambda one: f"{one.most_bytes:,}",
-    "markers": lambda one: "yes" if one.markers else "no",
-    "write units an event": lambda one: f"{one.write_units:g}",
-    "read units a read": lambda one: f"{one.read_units:g}",
-    "USD a million events": lambda one: f"{one.usd_per_million_events:.2f}",
-    "USD a million reads": lambda one: f"{one.usd_per_million_reads:.2f}",
+    "events of one entity": lambda weight: weight.profile,
+    "windows": lambda weight: weight.windows,
+    "aggregations": lambda weight: str(weight.aggregations),
+    "items": lambda weight: str(weight.shards),
+    "item bytes": lambda weight: f"{weight.item_bytes:,}",
+    "at most": lambda weight: f"{weight.most_bytes:,}",
+    "markers": lambda weight: "yes" if weight.markers else "no",
+    "write units an event": lambda weight: f"{weight.write_units:g}",
+    "read units a read": lambda weight: f"{weight.read_units:g}",
+    "USD a million events": lambda weight: f"{weight.usd_per_million_events:.2f}",
+    "USD a million reads": lambda weight: f"{weight.usd_per_million_reads:.2f}",
 }
 
 
 def markdown(weights: Sequence[Weight]) -> str:
-    """The table as a page of documentation includes it."""
+    """Table in Markdown, as the documentation includes it."""
     rows = [list(COLUMNS), ["---"] * len(COLUMNS)]
-    rows += [[column(one) for column in COLUMNS.values()] for one in weights]
+    rows += [[column(weight) for column in COLUMNS.values()] for weight in weights]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Weigh every profile under every view; print the table, keep the JSON."""
+    """Measure every profile under every view; print the table, keep the JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.items", description=__doc__)
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     options = parser.parse_args(arguments)
@@ -49,19 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     weights = fleet.run(weigh_job, jobs, title="profiles", total=len(jobs), processes=2)
     priced = [
         {
-            **asdict(one),
-            "usd_per_million_events": one.usd_per_million_events,
-            "usd_per_million_reads": one.usd_per_million_reads,
+            **asdict(weight),
+            "usd_per_million_events": weight.usd_per_million_events,
+            "usd_per_million_reads": weight.usd_per_million_reads,
         }
-        for one in weights
+        for weight in weights
     ]
     keep("items", {"weights": priced})
     if options.markdown:
         print(markdown(weights))
         return
     table = Table(*COLUMNS, title="one event a commit")
-    for one in weights:
-        table.add_row(*(column(one) for column in COLUMNS.values()))
+    for weight in weights:
+        table.add_row(*(column(weight) for column in COLUMNS.values()))
     Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 

@@ -1,4 +1,4 @@
-"""What one entity costs: it lives at its rate until the longest window is full, then its last commits are weighed as DynamoDB does."""
+"""Cost of one entity in bytes and DynamoDB units, once its longest window is full at its rate of events."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ USD_PER_MILLION_READS = 0.125
 RETENTION = Retention(event_ids=20 * DAY)
 END = 1_800_000_000_000
 WEIGHED = 40
-"""Last commits that are weighed; the median counts."""
+"""Last commits that are measured; the median counts."""
 
 _BULK = 500
 
 
 @dataclass(frozen=True)
-class Profile:
-    """How often one entity has an event, and whether it is declared hot."""
+class TrafficProfile:
+    """Event rate of an entity, and whether it is declared hot."""
 
     name: str
     per_day: float
@@ -44,11 +44,11 @@ class Profile:
 
 
 PROFILES = (
-    Profile("30 a quarter", 30 / 91),
-    Profile("5 a day", 5),
-    Profile("100 a day", 100),
-    Profile("1,000 a day", 1_000),
-    Profile("10,000 a day, declared hot", 10_000, hot=True),
+    TrafficProfile("30 a quarter", 30 / 91),
+    TrafficProfile("5 a day", 5),
+    TrafficProfile("100 a day", 100),
+    TrafficProfile("1,000 a day", 1_000),
+    TrafficProfile("10,000 a day, declared hot", 10_000, hot=True),
 )
 WINDOWS = {
     "1m to 24h": ("1m", "10m", "1h", "24h"),
@@ -60,7 +60,7 @@ SIZES = (10, 30)
 
 @dataclass(frozen=True)
 class Weight:
-    """What one profile costs under one view. Bytes of one item; units of one event, and of one read of the entity."""
+    """Cost of a profile under a view: bytes of one item, units of one event, units of one read of the entity."""
 
     profile: str
     aggregations: int
@@ -76,20 +76,20 @@ class Weight:
 
     @property
     def usd_per_million_events(self) -> float:
-        """Writes, and the strong read before each."""
+        """USD of a million writes, with the strong read before each."""
         return self.write_units * USD_PER_MILLION_WRITES + self.update_read_units * USD_PER_MILLION_READS
 
     @property
     def usd_per_million_reads(self) -> float:
-        """Eventually consistent, by BatchGetItem, of all the entity's items."""
+        """USD of a million eventually consistent BatchGetItem reads of all the entity's items."""
         return self.read_units * USD_PER_MILLION_READS
 
 
-Job = tuple[Profile, str, int]
+Job = tuple[TrafficProfile, str, int]
 
 
-def weigh(profile: Profile, windows: str, size: int) -> Weight:
-    """Let one entity live until its longest window is full, then weigh its last commits."""
+def weigh(profile: TrafficProfile, windows: str, size: int) -> Weight:
+    """Simulate an entity until its longest window is full, then measure its last commits."""
     view = payments_view(aggregations(size), WINDOWS[windows], hot=profile.hot)
     # The shards of a hot entity are alike: one of them lives, at its share of the rate.
     key = view.item_keys("mer_8c1f2e")[0]
@@ -122,13 +122,13 @@ def weigh_job(job: Job, report: fleet.Report) -> Weight:
 
 
 def _span(windows: str) -> int:
-    """Long enough that nothing grows any more: windows and the ring of ids are full. A lifetime is two years and a month."""
+    """Span (ms) after which an item stops growing: windows and ring of ids are full; 760 days for a lifetime."""
     days = {"1m to 24h": 30, "1h to 90d": 100, "1m to 2y, lifetime": 760}[windows]
     return days * DAY
 
 
 def _lived(view: FeatureView, per_day: float, span: int) -> tuple[ViewState, list[Event]]:
-    """The state after all but the last events, and those."""
+    """State after all but the last `WEIGHED` events, and those events."""
     events = list(_life(per_day, span))
     state = ViewState.new(view)
     bulk, last = events[:-WEIGHED], events[-WEIGHED:]
@@ -166,7 +166,7 @@ def _last_commits(view: FeatureView, key: str, state: ViewState, events: Sequenc
 
 
 def item_bytes(commit: Commit) -> int:
-    """As DynamoDB counts: names in UTF-8, binary as it is, a number one byte for two digits and one more."""
+    """Item size by DynamoDB's rules: names in UTF-8, raw binary, one byte per two digits of a number plus one."""
     numbers = {"vb": END * 1_000_000, "vn": 1_000, "u": commit.applied_at, "ttl": commit.expires_at}
     ids = msgspec.json.encode(commit.event_ids)
     texts = len("pk") + len(commit.key) + len("b") + len(commit.blob) + len("ids") + len(ids)

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.offline.engines ENGINE FOLDER`: 30 features of all labels, by one engine in a process of its own.
+"""`python -m benchmarks.offline.engines ENGINE FOLDER`: 30 features of all labels, by one engine in its own process.
 
-Prints CPU seconds, elapsed seconds and the process's peak memory as JSON, from reading the files to values in memory; the values
-are kept as `ENGINE.npy`. What is written by hand knows this one task: nothing in it follows from a declaration.
+Prints CPU seconds, elapsed seconds and the process's peak memory as JSON, from reading the files to values in
+memory; the values are kept as `ENGINE.npy`. Hand-written engines are specific to this task and derive nothing from
+declarations.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ NAMES = [f"{name}_{label}" for name in ("n", "sum", "mean", "max", "last", "dist
 
 
 def candor(folder: Path) -> np.ndarray:
-    """The embedded engine, from the declarations."""
+    """Features by the embedded engine, from the declarations."""
     events = pl.read_parquet(folder / "events.parquet")
     return features_as_of(DEFINITIONS, events, pl.read_parquet(folder / "labels.parquet"))
 
 
 def polars(folder: Path) -> np.ndarray:
-    """Join, filter, group: what a person writes in polars."""
+    """Features by hand-written polars: join, filter, group."""
     labels = pl.scan_parquet(folder / "labels.parquet").with_row_index("row").with_columns(*_starts())
     events = (
         pl.scan_parquet(folder / "events.parquet")
@@ -47,8 +48,8 @@ def polars(folder: Path) -> np.ndarray:
         .filter(pl.col("at") < pl.col("q"), pl.col("at") >= longest)
         .sort("at", "id")
     )
-    found = pairs.group_by("row").agg(*_aggregates())
-    table = labels.select("row").join(found, on="row", how="left").sort("row")
+    features = pairs.group_by("row").agg(*_aggregates())
+    table = labels.select("row").join(features, on="row", how="left").sort("row")
     zeros = [name for name in NAMES if name.split("_")[0] in ("n", "sum", "distinct")]
     return (
         table.with_columns(pl.col(zeros).fill_null(0))
@@ -60,31 +61,35 @@ def polars(folder: Path) -> np.ndarray:
 
 def _starts() -> list[pl.Expr]:
     windows = [parse(label) for label in WINDOWS]
-    return [((pl.col("q") - one.length) // one.hop * one.hop).alias(f"from_{one.label}") for one in windows]
+    return [
+        ((pl.col("q") - window.length) // window.hop * window.hop).alias(f"from_{window.label}")
+        for window in windows
+    ]
 
 
 def _aggregates() -> list[pl.Expr]:
     amount, category = pl.col("integer_amount"), pl.col("text_category")
-    found = []
+    expressions = []
     for label in WINDOWS:
         inside = pl.col("at") >= pl.col(f"from_{label}")
-        mine = amount.filter(inside)
-        found += [
+        amounts = amount.filter(inside)
+        expressions += [
             inside.sum().alias(f"n_{label}"),
-            mine.sum().alias(f"sum_{label}"),
-            (mine.sum() / inside.sum()).alias(f"mean_{label}"),
-            mine.max().alias(f"max_{label}"),
-            mine.last().alias(f"last_{label}"),
+            amounts.sum().alias(f"sum_{label}"),
+            (amounts.sum() / inside.sum()).alias(f"mean_{label}"),
+            amounts.max().alias(f"max_{label}"),
+            amounts.last().alias(f"last_{label}"),
             category.filter(inside).n_unique().alias(f"distinct_{label}"),
         ]
-    return found
+    return expressions
 
 
 def by_duckdb(folder: Path) -> np.ndarray:
-    """The same as SQL."""
+    """Features by hand-written SQL on DuckDB."""
     windows = [parse(label) for label in WINDOWS]
     starts = ", ".join(
-        f"q - {one.length} - (q - {one.length}) % {one.hop} AS from_{one.label}" for one in windows
+        f"q - {window.length} - (q - {window.length}) % {window.hop} AS from_{window.label}"
+        for window in windows
     )
     least = ", ".join(f"from_{label}" for label in WINDOWS)
     kinds = {
@@ -115,8 +120,8 @@ def by_duckdb(folder: Path) -> np.ndarray:
         SELECT {columns} FROM labels LEFT JOIN found USING (row) ORDER BY row
     """
     with duckdb.connect() as engine:
-        found = engine.sql(query).fetchnumpy()
-    return np.column_stack([np.ma.filled(column, np.nan) for column in found.values()])
+        columns_by_name = engine.sql(query).fetchnumpy()
+    return np.column_stack([np.ma.filled(column, np.nan) for column in columns_by_name.values()])
 
 
 def by_ibis(folder: Path) -> np.ndarray:
@@ -126,7 +131,7 @@ def by_ibis(folder: Path) -> np.ndarray:
 
 
 def last_values(folder: Path) -> np.ndarray:
-    """The newest of 30 finished values, from declarations."""
+    """Newest of 30 precomputed values, from declarations."""
     events = pl.read_parquet(folder / "ready.parquet").drop("event_timestamp")
     return features_as_of(READY, events, pl.read_parquet(folder / "ready_labels.parquet"))
 
@@ -141,7 +146,7 @@ ENGINES: dict[str, Callable[[Path], np.ndarray]] = {
 
 
 def main(engine: str, folder: Path) -> None:
-    """One measurement on standard output."""
+    """Measure one engine; print the measurement."""
     began, cpu = time.perf_counter(), time.process_time()
     values = ENGINES[engine](folder)
     spent = {"cpu_s": time.process_time() - cpu, "elapsed_s": time.perf_counter() - began}

@@ -1,4 +1,4 @@
-"""Every engine in a process of its own on the same files; the results are compared, value by value, before anything is told.
+"""Every engine in its own process on the same files; results are compared value by value before anything is reported.
 
 `BENCH_OFFLINE_EVENTS` is the number of events (a tenth as many labels); 10,000,000 is the size that budgets are about.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.offline import world
 from benchmarks.request.peers import FOLDER, installed
-from benchmarks.rounds import Row
+from benchmarks.rounds import Measurement
 
 EVENTS = int(os.environ.get("BENCH_OFFLINE_EVENTS", "1_000_000"))
 ROUNDS = 3
@@ -27,46 +27,46 @@ MOST_BYTES = 4 * 10**9
 Spent = dict[str, Any]
 
 
-def measure() -> Iterator[Row]:
-    """CPU seconds from files to values in memory, the least of interleaved rounds; the whole machine's cores may be used."""
+def measure() -> Iterator[Measurement]:
+    """CPU seconds from files to values in memory, the least of interleaved rounds; all cores may be used."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         world.write(folder, EVENTS)
-        found = _interleaved(folder, ("candor", "polars", "duckdb"))
-        yield from _beside_hands(found)
-        yield from _growth(folder, found["candor"])
-        yield from _late(folder, found["candor"])
+        measurements = _interleaved(folder, ("candor", "polars", "duckdb"))
+        yield from _beside_hands(measurements)
+        yield from _growth(folder, measurements["candor"])
+        yield from _late(folder, measurements["candor"])
         yield from _beside_feast(folder)
 
 
-def _beside_hands(found: dict[str, Spent]) -> Iterator[Row]:
-    mine, size = found["candor"], f"{EVENTS:,} events, {EVENTS // world.PER_LABEL:,} labels"
+def _beside_hands(spent: dict[str, Spent]) -> Iterator[Measurement]:
+    candor, size = spent["candor"], f"{EVENTS:,} events, {EVENTS // world.PER_LABEL:,} labels"
     peak = "peak memory, GB"
-    yield _row("polars by hand", found["polars"])
-    yield _row("DuckDB by hand", found["duckdb"])
-    ratio = mine["cpu_s"] / found["polars"]["cpu_s"]
-    yield _row(size, mine, reference="polars by hand", ratio=ratio, budget=2.5, limits="ratio at most")
-    yield Row("offline", peak, mine["peak_bytes"] / 1e9, budget=MOST_BYTES / 1e9, unit="GB")
-    yield Row("offline", f"{peak}, polars by hand", found["polars"]["peak_bytes"] / 1e9, unit="GB")
-    yield Row("offline", f"{peak}, DuckDB by hand", found["duckdb"]["peak_bytes"] / 1e9, unit="GB")
+    yield _row("polars by hand", spent["polars"])
+    yield _row("DuckDB by hand", spent["duckdb"])
+    ratio = candor["cpu_s"] / spent["polars"]["cpu_s"]
+    yield _row(size, candor, reference="polars by hand", ratio=ratio, budget=2.5, limits="ratio at most")
+    yield Measurement("offline", peak, candor["peak_bytes"] / 1e9, budget=MOST_BYTES / 1e9, unit="GB")
+    yield Measurement("offline", f"{peak}, polars by hand", spent["polars"]["peak_bytes"] / 1e9, unit="GB")
+    yield Measurement("offline", f"{peak}, DuckDB by hand", spent["duckdb"]["peak_bytes"] / 1e9, unit="GB")
 
 
-def _growth(folder: Path, full: Spent) -> Iterator[Row]:
-    """A tenth and three tenths of the events, and all of them with one customer who has a tenth."""
+def _growth(folder: Path, full: Spent) -> Iterator[Measurement]:
+    """Measure a tenth and three tenths of the events, and all of them with one customer who has a tenth."""
     for events, name in ((EVENTS // 10, "a tenth"), (EVENTS * 3 // 10, "three tenths")):
         world.write(folder, events)
         part = _spent("candor", folder)
         yield _row(f"{name} of the events", part)
         if events == EVENTS // 10:
             ratio = full["cpu_s"] / part["cpu_s"]
-            yield Row("offline", "growth for ten times as many", ratio, unit="×")
+            yield Measurement("offline", "growth for ten times as many", ratio, unit="×")
     world.write(folder, EVENTS, hot=0.1)
     hot = _spent("candor", folder)
     yield _row("with one hot customer", hot, reference="without", ratio=hot["cpu_s"] / full["cpu_s"])
 
 
-def _late(folder: Path, on_time: Spent) -> Iterator[Row]:
-    """Events that are known after their moment: all by seconds as live ones are, or one in twenty by a day."""
+def _late(folder: Path, on_time: Spent) -> Iterator[Measurement]:
+    """Measure late events: all by seconds, as live ones are, or one in twenty by a day."""
     for hot, name in ((0.0, ""), (0.1, ", one hot customer")):
         world.write(folder, EVENTS, hot=hot)
         plain = _spent("candor", folder) if hot else on_time
@@ -77,21 +77,21 @@ def _late(folder: Path, on_time: Spent) -> Iterator[Row]:
             yield _row(f"{late}{name}", spent, reference="none late", ratio=ratio)
 
 
-def _beside_feast(folder: Path) -> Iterator[Row]:
+def _beside_feast(folder: Path) -> Iterator[Measurement]:
     events = EVENTS // 5
     world.write_ready(folder, events)
     spent = []
     for _ in range(ROUNDS):
-        mine = _spent("last_values", folder)
-        spent.append((mine, _feast(folder)))
+        candor = _spent("last_values", folder)
+        spent.append((candor, _feast(folder)))
         _same(folder, "last_values", "feast")
-    mine, feast = (
-        min((pair[side] for pair in spent), key=lambda one: float(one["cpu_s"])) for side in (0, 1)
+    candor, feast = (
+        min((pair[side] for pair in spent), key=lambda run: float(run["cpu_s"])) for side in (0, 1)
     )
     name = f"last of {world.FINISHED} values, {events:,} rows"
     yield _row("Feast on DuckDB, the same", feast)
-    ratio = mine["cpu_s"] / feast["cpu_s"]
-    yield _row(name, mine, reference="Feast on DuckDB", ratio=ratio, budget=0.35, limits="ratio at most")
+    ratio = candor["cpu_s"] / feast["cpu_s"]
+    yield _row(name, candor, reference="Feast on DuckDB", ratio=ratio, budget=0.35, limits="ratio at most")
 
 
 def _interleaved(folder: Path, engines: tuple[str, ...]) -> dict[str, Spent]:
@@ -99,16 +99,16 @@ def _interleaved(folder: Path, engines: tuple[str, ...]) -> dict[str, Spent]:
     for engine in engines[1:]:
         _same(folder, engines[0], engine)
     return {
-        engine: min((one[engine] for one in rounds), key=lambda one: float(one["cpu_s"]))
+        engine: min((spent[engine] for spent in rounds), key=lambda spent: float(spent["cpu_s"]))
         for engine in engines
     }
 
 
-def _same(folder: Path, one: str, other: str) -> None:
-    """Every row is there, and every value has the same bits. Raises RuntimeError."""
-    mine, theirs = (np.load(folder / f"{name}.npy") for name in (one, other))
-    if not np.array_equal(mine, theirs, equal_nan=True):
-        raise RuntimeError(f"{one} and {other} differ: this comparison would compare nothing")
+def _same(folder: Path, first: str, other: str) -> None:
+    """Raise RuntimeError unless both results have the same rows and values, bit for bit."""
+    values, other_values = (np.load(folder / f"{name}.npy") for name in (first, other))
+    if not np.array_equal(values, other_values, equal_nan=True):
+        raise RuntimeError(f"{first} and {other} differ: this comparison would compare nothing")
 
 
 def _spent(engine: str, folder: Path) -> Spent:
@@ -124,9 +124,9 @@ def _feast(folder: Path) -> Spent:
 
 def _ran(*command: str) -> Spent:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    found: Spent = json.loads(done.stdout.splitlines()[-1])
-    return found
+    spent: Spent = json.loads(done.stdout.splitlines()[-1])
+    return spent
 
 
-def _row(name: str, spent: Spent, **told: Any) -> Row:
-    return Row("offline", name, spent["cpu_s"], unit="s", **told)
+def _row(name: str, spent: Spent, **options: Any) -> Measurement:
+    return Measurement("offline", name, spent["cpu_s"], unit="s", **options)

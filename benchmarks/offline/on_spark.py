@@ -1,9 +1,9 @@
-"""`python -m benchmarks.offline.on_spark [--events 1000000] [--labels 50000]`: Spark beside the embedded engine, bit for bit.
+"""`python -m benchmarks.offline.on_spark [--events 1000000] [--labels 50000]`: Spark against the embedded engine.
 
-A simulated lender with every aggregation, over two entities of which one is hot, with voids, duplicates, disorder and events that
-became known late. Writes an
-archive as Firehose does, answers on both engines, compares all values, and a sample of rows with the naive oracle. Run it in Spark's
-environment: `make spark`, then `.cache/spark/bin/python -m benchmarks.offline.on_spark`. Exits with 1 when a bit differs.
+A simulated lender with every aggregation over two entities, one of them hot, with voids, duplicates, disorder and
+late events. Writes an archive as Firehose does, computes all features on both engines, compares them, and a sample
+of rows with the naive oracle. Run it in Spark's environment: `make spark`, then `.cache/spark/bin/python -m
+benchmarks.offline.on_spark`. Exits with 1 when a bit differs.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ DEFINITIONS = definitions_of(*VIEWS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """One run; the exit code."""
+    """Run once; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.offline.on_spark", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--labels", type=int, default=50_000)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     rng = random.Random(1)
-    customers = max(asked.events // 20, 1)
-    questions = [_question(number, rng, customers) for number in range(asked.labels)]
+    customers = max(options.events // 20, 1)
+    questions = [_question(number, rng, customers) for number in range(options.labels)]
     with tempfile.TemporaryDirectory() as name:
-        written = _write(Path(name), asked.events, customers, rng)
+        written = _write(Path(name), options.events, customers, rng)
         began = time.perf_counter()
         on_spark = SparkArchive(
             session("equality"), DEFINITIONS, Folder(Path(name)), before=NOW
@@ -71,19 +71,19 @@ def main(arguments: list[str] | None = None) -> int:
         f"Spark and the embedded engine are {'equal' if same else 'NOT equal'}", file=sys.stderr, flush=True
     )
     wrong = _beside_oracle(events, questions, embedded.values, rng)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "events": written,
         "labels": len(questions),
         "features": len(DEFINITIONS.features),
         "spark_equals_embedded": same,
     }
-    told |= {
+    summary |= {
         "oracle_rows": ORACLE_ROWS,
         "oracle_rows_that_differ": wrong,
         "spark_s": round(spark_s, 1),
         "embedded_s": round(embedded_s, 1),
     }
-    print(json.dumps(told))
+    print(json.dumps(summary))
     return 0 if same and not wrong else 1
 
 
@@ -106,7 +106,7 @@ def _shop(rng: random.Random) -> str:
 
 
 def _write(folder: Path, count: int, customers: int, rng: random.Random) -> int:
-    """Events in any order; one in fifty comes twice. Only customers' events are voided, one in two hundred."""
+    """Write events in random order, one in fifty twice. Only customers' events are voided, one in two hundred."""
     written = 0
     for first in range(0, count, PER_FILE):
         with gzip.open(folder / f"{first:09}.gz", "wb", compresslevel=1) as lines:
@@ -138,18 +138,18 @@ def _copies(number: int, customers: int, rng: random.Random) -> list[Event]:
 def _beside_oracle(
     events: list[Event], questions: list[Question], values: np.ndarray, rng: random.Random
 ) -> int:
-    """Rows of a sample that differ from loops over their entities' events."""
+    """Number of sampled rows that differ from the oracle."""
     by_entity: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in events:
         for entity in event.entities.items():
             by_entity[entity].append(event)
     wrong = 0
     for row in rng.sample(range(len(questions)), min(ORACLE_ROWS, len(questions))):
-        one, found = questions[row], []
+        question, expected = questions[row], []
         for view in VIEWS:
-            key = str(view.entity.key_of(one.application))
-            found += oracle.expected(view, by_entity[view.entity.name, key], key, one.q)
-        wrong += not np.array_equal(np.array(found), values[row], equal_nan=True)
+            key = str(view.entity.key_of(question.application))
+            expected += oracle.expected(view, by_entity[view.entity.name, key], key, question.q)
+        wrong += not np.array_equal(np.array(expected), values[row], equal_nan=True)
     return wrong
 
 

@@ -29,13 +29,13 @@ SPAN = 360 * DAY
 WINDOWS = ("24h", "7d", "30d", "60d", "90d")
 PER_CUSTOMER, PER_LABEL, CATEGORIES = 10, 10, 50
 TWICE = 100
-"""One event in so many is delivered twice."""
+"""One event in this many is delivered twice."""
 
 SECONDS = 2 * SECOND
-"""How long after its moment every event is known, where events are late."""
+"""Delay (ms) after which every event is known, where events are late."""
 
 LATE_BY_A_DAY = 20
-"""One event in so many is known a day after its moment, where some are late by days."""
+"""One event in this many is known a day after its moment, where some are late by days."""
 
 customer = Entity("customer", "checkout.applicant.token")
 paid = EventType("payment.succeeded", [customer], {"amount": Money(), "category": Text()})
@@ -67,11 +67,11 @@ READY = Definitions(
         )
     ],
 )
-"""The newest of values that somebody else has finished: what a feature store's point-in-time join is for."""
+"""Newest of precomputed values: the point-in-time join of a feature store."""
 
 
 def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None:
-    """`events.parquet` in order of arrival and `labels.parquet`, a tenth as many. Every event is known from its own moment.
+    """Write `events.parquet` in order of arrival and `labels.parquet`, a tenth as many; events are known at their moment.
 
     Customers differ: the busiest tenth has a third of all events. `hot`: the share of both that one customer has.
     """
@@ -95,13 +95,13 @@ def write(folder: Path, events: int, *, hot: float = 0.0, seed: int = 1) -> None
         }
     )
     happened[copies].write_parquet(folder / "events.parquet")
-    asked = pl.DataFrame(
+    labels_table = pl.DataFrame(
         {
             "q": rng.integers(START + SPAN // 4, START + SPAN, labels),
             "entity_customer": _tokens(_customers(rng, labels, customers, hot)),
         }
     )
-    asked.write_parquet(folder / "labels.parquet")
+    labels_table.write_parquet(folder / "labels.parquet")
 
 
 def make_late(folder: Path, *, days: bool, seed: int = 1) -> None:
@@ -114,9 +114,9 @@ def make_late(folder: Path, *, days: bool, seed: int = 1) -> None:
 
 
 def _customers(rng: np.random.Generator, count: int, customers: int, hot: float) -> np.ndarray:
-    found = (customers * rng.random(count) ** 2).astype(np.int64)
-    found[rng.random(count) < hot] = customers
-    return found
+    numbers = (customers * rng.random(count) ** 2).astype(np.int64)
+    numbers[rng.random(count) < hot] = customers
+    return numbers
 
 
 def _tokens(numbers: np.ndarray) -> pl.Series:
@@ -124,9 +124,9 @@ def _tokens(numbers: np.ndarray) -> pl.Series:
 
 
 def write_ready(folder: Path, events: int, seed: int = 1) -> None:
-    """`ready.parquet` and `ready_labels.parquet`: rows of 30 finished values, and a tenth as many questions.
+    """`ready.parquet` and `ready_labels.parquet`: rows of 30 finished values, and a tenth as many queries.
 
-    Moments of values are even and those of questions odd: strictly before is at or before.
+    Moments of values are even and those of queries odd: strictly before is at or before.
     """
     rng = np.random.default_rng(seed)
     customers, labels = max(events // PER_CUSTOMER, 1), events // PER_LABEL
@@ -145,5 +145,5 @@ def write_ready(folder: Path, events: int, seed: int = 1) -> None:
     )
     ready.write_parquet(folder / "ready.parquet")
     q = rng.integers(START + SPAN // 4, START + SPAN, labels) // 2 * 2 + 1
-    asked = pl.DataFrame({"q": q, "entity_customer": _tokens(_customers(rng, labels, customers, 0))})
-    asked.write_parquet(folder / "ready_labels.parquet")
+    labels_table = pl.DataFrame({"q": q, "entity_customer": _tokens(_customers(rng, labels, customers, 0))})
+    labels_table.write_parquet(folder / "ready_labels.parquet")

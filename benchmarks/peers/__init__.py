@@ -1,1 +1,1 @@
-"""What documentation says of other feature stores, executed: each script names the version it was run with."""
+"""Statements of the documentation on other feature stores, executed: each script names its version."""

@@ -1,7 +1,7 @@
-"""What Feast's DynamoDB reader tells of keys that DynamoDB throttled. Run with `pip install "feast[aws]==0.67.0"`.
+"""Result of Feast's DynamoDB reader for throttled keys. Run with `pip install "feast[aws]==0.67.0"`.
 
-A server on this machine answers every BatchGetItem as DynamoDB does under a throttle: no item, all keys in `UnprocessedKeys`.
-It prints what the reader answers for the customer, and how often it asked.
+A server on this machine answers every BatchGetItem as DynamoDB does under a throttle: no item, all keys in
+`UnprocessedKeys`. It prints what the reader answers for the customer, and how often it asked.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Throttling(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    """Ask for one customer while everything is throttled."""
+    """Read one customer while everything is throttled."""
     feast = import_module("feast")
     store = import_module("feast.infra.online_stores.dynamodb").DynamoDBOnlineStore()
     keys = import_module("feast.protos.feast.types.EntityKey_pb2")

@@ -1,6 +1,7 @@
 """Feast's tiled windows on five events. Run with `pip install "feast==0.67.0"`.
 
-One customer, windows of ten minutes in hops of five: prints what the tiles give at the end of each hop, and what the events give.
+One customer, windows of ten minutes in hops of five: prints what the tiles give at the end of each hop, and what
+the events give.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""How good the models are on public data that anyone can fetch."""
+"""Model quality on public data sets."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.quality superlender|hmda|taiwan --data FOLDER`: quality of the models on data that anyone can fetch."""
+"""`python -m benchmarks.quality superlender|hmda|taiwan --data FOLDER`: model quality on public data sets."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("name", choices=SETS)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the set's files")
-    asked = parser.parse_args()
-    module = importlib.import_module(f"benchmarks.quality.{asked.name}")
+    options = parser.parse_args()
+    module = importlib.import_module(f"benchmarks.quality.{options.name}")
     try:
-        found = module.measure(asked.data)
+        figures = module.measure(options.data)
     except FileNotFoundError as error:
         print(f"error: {error.filename} is not there; --data names the folder of the set", file=sys.stderr)
         return 1
-    for line in module.lines(found):
+    for line in module.lines(figures):
         print(line)
-    keep(f"quality-{asked.name}", found)
+    keep(f"quality-{options.name}", figures)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""HMDA: which mortgages of US applicants are high priced, and how that differs by race, sex and age; groups only compared."""
+"""HMDA: high-priced mortgages of US applicants, compared by race, sex and age; groups are no features."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def read(folder: Path) -> Columns:
 
 
 def held_out(columns: Columns) -> NDArray[np.bool_]:
-    """Every fifth row: the file is in no order of time."""
+    """Mask of every fifth row: the file has no order in time."""
     return np.asarray(columns["row_id"] % 5 == 0)
 
 
 def group_columns(columns: Columns) -> dict[str, NDArray[np.object_]]:
-    """The flags as one column a kind: the group's name, or None where the applicant did not say."""
-    found = {}
+    """Group flags as one column per kind: the group's name, or None where the applicant gave none."""
+    columns_by_kind = {}
     for kind, names in GROUPS.items():
-        told = np.full(len(columns[LABEL]), None, dtype=object)
+        names_of_rows = np.full(len(columns[LABEL]), None, dtype=object)
         for name in names:
-            told[columns[name] == 1.0] = name
-        found[kind] = told
-    return found
+            names_of_rows[columns[name] == 1.0] = name
+        columns_by_kind[kind] = names_of_rows
+    return columns_by_kind
 
 
 def measure(folder: Path) -> dict[str, Any]:
@@ -90,15 +90,15 @@ def measure(folder: Path) -> dict[str, Any]:
     columns = read(folder)
     test = held_out(columns)
     bad = columns[LABEL][test].astype(np.int8)
-    told = {name: column[test] for name, column in group_columns(columns).items()}
+    kinds = {name: column[test] for name, column in group_columns(columns).items()}
 
     def fitted(candidate: AlternativeModel) -> NDArray[np.float64]:
         return fit(columns, test, candidate)
 
     pd = fitted(AlternativeModel("as it is"))
     outcomes = Outcomes(bad, pd, float(np.quantile(pd, APPROVED)))
-    shown = {name: told[name] for name in SHOWN}
-    found = alternatives(fitted, ComparisonSet(bad, shown, APPROVED, REFERENCES), FEATURES, DIRECTIONS)
+    shown = {name: kinds[name] for name in SHOWN}
+    tried = alternatives(fitted, ComparisonSet(bad, shown, APPROVED, REFERENCES), FEATURES, DIRECTIONS)
     interval = auc_interval(bad, pd, rounds=300)
     return {
         "rows": len(test),
@@ -106,13 +106,13 @@ def measure(folder: Path) -> dict[str, Any]:
         "auc": auc(bad, pd),
         "auc_low": interval.low,
         "auc_high": interval.high,
-        "groups": groups(outcomes, told, REFERENCES),
-        "alternatives": found,
+        "groups": groups(outcomes, kinds, REFERENCES),
+        "alternatives": tried,
     }
 
 
 def fit(columns: Columns, test: NDArray[np.bool_], candidate: AlternativeModel) -> NDArray[np.float64]:
-    """PDs of the held-out rows by a candidate that was fitted on the others."""
+    """PDs of the held-out rows by a candidate fitted on the others."""
     names = [name for name in FEATURES if name not in candidate.without]
     values = np.column_stack([columns[name] for name in names])
     directions = candidate.directions or {}
@@ -124,24 +124,27 @@ def fit(columns: Columns, test: NDArray[np.bool_], candidate: AlternativeModel) 
     return np.asarray(model.predict(values[test], num_threads=1))
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The figures as text."""
-    told = [f"hmda: {found['rows']:,} loans, {found['tested']:,} held out"]
-    told.append(f"auc={found['auc']:.4f} (95 %: {found['auc_low']:.4f} to {found['auc_high']:.4f})")
-    told += [
-        f"{one['by']} {one['group']} against {one['reference']}: n={one['n']} air={one['air']:.3f} "
-        f"me={one['marginal_effect']:+.3f} smd={one['smd']:+.3f} fpr={one['fpr_ratio']:.2f} fnr={one['fnr_ratio']:.2f} "
-        f"fisher_p={one['fisher_p']:.1e} t_p={one['t_p']:.1e}{' FLAGGED' if one['flagged'] else ''}"
-        for one in found["groups"]
+def lines(figures: dict[str, Any]) -> list[str]:
+    """Figures as lines of text."""
+    text = [f"hmda: {figures['rows']:,} loans, {figures['tested']:,} held out"]
+    text.append(f"auc={figures['auc']:.4f} (95 %: {figures['auc_low']:.4f} to {figures['auc_high']:.4f})")
+    text += [
+        f"{group['by']} {group['group']} against {group['reference']}: n={group['n']} air={group['air']:.3f} "
+        f"me={group['marginal_effect']:+.3f} smd={group['smd']:+.3f} fpr={group['fpr_ratio']:.2f} fnr={group['fnr_ratio']:.2f} "
+        f"fisher_p={group['fisher_p']:.1e} t_p={group['t_p']:.1e}{' FLAGGED' if group['flagged'] else ''}"
+        for group in figures["groups"]
     ]
-    base, *others = found["alternatives"]
-    told.append(f"as it is: auc={base['auc']:.4f} lowest air={base['air']:.3f} ({base['group']})")
-    better = sorted((one for one in others if one["alternative"]), key=lambda one: -one["air"])
-    told.append(
+    base, *others = figures["alternatives"]
+    text.append(f"as it is: auc={base['auc']:.4f} lowest air={base['air']:.3f} ({base['group']})")
+    better = sorted(
+        (candidate for candidate in others if candidate["alternative"]),
+        key=lambda candidate: -candidate["air"],
+    )
+    text.append(
         f"alternatives within 0.005 AUC and with a better ratio: {len(better)} of {len(others)} tried"
     )
-    told += [
-        f"  {one['name']}: auc={one['auc']:.4f} ({one['auc'] - base['auc']:+.4f}) air={one['air']:.3f}"
-        for one in better[:5]
+    text += [
+        f"  {candidate['name']}: auc={candidate['auc']:.4f} ({candidate['auc'] - base['auc']:+.4f}) air={candidate['air']:.3f}"
+        for candidate in better[:5]
     ]
-    return told
+    return text

@@ -36,14 +36,14 @@ SETTINGS = Settings(run="quality", as_of=format_rfc3339(AS_OF))
 
 
 def measure(folder: Path) -> dict[str, Any]:
-    """Mean AUC of the seeds' models on the tested loans, its interval, and what the check says of both sets."""
+    """Mean AUC of the seeds' models on the tested loans, its interval, and the leakage check of both sets."""
     source = SuperLender(folder)
     data = _training_set(source)
-    events = [_event(one) for one in source.history()]
+    events = [_event(event) for event in source.history()]
     trained = train(data, SETTINGS, DEFINITIONS, REASONS, policy(), MONOTONE)
     values, bad = _tested(source, events)
     scores = {seed: raw_scores(text, values) for seed, text in trained.seeds.items()}
-    each = {str(seed): auc(bad, one) for seed, one in scores.items()}
+    each = {str(seed): auc(bad, seed_scores) for seed, seed_scores in scores.items()}
     interval = auc_interval(bad, list(scores.values()))
     twin = _twin(data, events)
     looked = train(twin, replace(SETTINGS, seeds=(1,)), DEFINITIONS, REASONS, policy(), MONOTONE)
@@ -69,7 +69,7 @@ def _checked(data: TrainingSet, trained: TrainedModels, archive: EventHistory | 
 
 
 def _training_set(source: SuperLender) -> TrainingSet:
-    """By the same job as in a retraining, from an archive as Firehose writes it."""
+    """Training set built by the retraining job, from an archive as Firehose writes it."""
     with tempfile.TemporaryDirectory() as folder:
         archive, out = Path(folder, "archive"), Path(folder, "dataset")
         archive.mkdir()
@@ -82,20 +82,23 @@ def _training_set(source: SuperLender) -> TrainingSet:
 
 
 def _twin(data: TrainingSet, events: Sequence[Event]) -> TrainingSet:
-    """The same rows and labels with features that know the 30 days after."""
+    """Training set with the same rows and labels, and features that look 30 days ahead."""
     known, _ = labelled_checkouts(DEFINITIONS, events, AS_OF)
     return replace(
-        data, values=point_in_time(DEFINITIONS, events, [one.question for one in known], leaky=True).values
+        data,
+        values=point_in_time(
+            DEFINITIONS, events, [checkout.question for checkout in known], leaky=True
+        ).values,
     )
 
 
 def _tested(source: SuperLender, events: Sequence[Event]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     """Features as of each tested loan, and its flag."""
-    later = [_event(one) for one in source.timeline() if not isinstance(one, SourceCheckout)]
+    later = [_event(item) for item in source.timeline() if not isinstance(item, SourceCheckout)]
     checkouts = list(source.checkouts())
-    questions = [_question(one) for one in checkouts]
+    questions = [_question(checkout) for checkout in checkouts]
     values = point_in_time(DEFINITIONS, [*events, *later], questions).values
-    return values, np.array([one.label for one in checkouts], dtype=np.int8)
+    return values, np.array([checkout.label for checkout in checkouts], dtype=np.int8)
 
 
 def _question(checkout: SourceCheckout) -> Question:
@@ -107,18 +110,19 @@ def _event(event: dict[str, Any]) -> Event:
     return parse_event(json.dumps(event).encode())
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The figures as text."""
-    seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in found["auc_per_seed"].items())
-    interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
-    told = [
-        f"superlender: trained on {found['trained']:,}, tested on {found['tested']:,}, {found['bads']} of them bad",
-        f"auc={found['auc']:.4f} (mean of {len(found['auc_per_seed'])} seeds: {seeds}; 95 %: {interval})",
+def lines(figures: dict[str, Any]) -> list[str]:
+    """Figures as lines of text."""
+    seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in figures["auc_per_seed"].items())
+    interval = f"{figures['auc_low']:.3f} to {figures['auc_high']:.3f}"
+    text = [
+        f"superlender: trained on {figures['trained']:,}, tested on {figures['tested']:,}, {figures['bads']} of them bad",
+        f"auc={figures['auc']:.4f} (mean of {len(figures['auc_per_seed'])} seeds: {seeds}; 95 %: {interval})",
     ]
     for kind in ("leakage", "without_archive"):
-        for name, one in found[kind].items():
-            told.append(f"{kind} {name}: suspected={one['suspected']}, {len(one['findings'])} findings")
-            told += [
-                f"  {item.get('feature') or item.get('rows')}: {item['what']}" for item in one["findings"][:4]
+        for name, result in figures[kind].items():
+            text.append(f"{kind} {name}: suspected={result['suspected']}, {len(result['findings'])} findings")
+            text += [
+                f"  {item.get('feature') or item.get('rows')}: {item['what']}"
+                for item in result["findings"][:4]
             ]
-    return told
+    return text

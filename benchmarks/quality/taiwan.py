@@ -52,11 +52,11 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def lines(found: dict[str, Any]) -> list[str]:
-    """The figures as text."""
-    folds = " ".join(f"{one:.4f}" for one in found["auc_per_fold"])
-    interval = f"95 %: {found['auc_low']:.4f} to {found['auc_high']:.4f}"
+def lines(figures: dict[str, Any]) -> list[str]:
+    """Figures as lines of text."""
+    folds = " ".join(f"{area:.4f}" for area in figures["auc_per_fold"])
+    interval = f"95 %: {figures['auc_low']:.4f} to {figures['auc_high']:.4f}"
     return [
-        f"taiwan: {found['rows']:,} customers, {found['features']} features (sex, marriage and age are none)",
-        f"auc={found['auc']:.4f} (mean of five folds: {folds}; {interval})",
+        f"taiwan: {figures['rows']:,} customers, {figures['features']} features (sex, marriage and age are none)",
+        f"auc={figures['auc']:.4f} (mean of five folds: {folds}; {interval})",
     ]

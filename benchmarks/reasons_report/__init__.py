@@ -1,1 +1,1 @@
-"""What declined people would be told on public data, and whether a retrained model tells them the same."""
+"""Reasons for declined applicants on public data, and their stability across retrained models."""

@@ -1,6 +1,6 @@
 """`python -m benchmarks.reasons_report --data FOLDER [--json]`: reasons on two public data sets.
 
-FOLDER holds taiwan/UCI_Credit_Card.csv and hmda/hmda_train_preprocessed.zip; a set that is not there is passed over and said so.
+FOLDER holds taiwan/UCI_Credit_Card.csv and hmda/hmda_train_preprocessed.zip; a missing set is skipped with a message.
 Each model is monotone where credit says so, and never sees sex, age, race, marriage or education.
 """
 
@@ -20,27 +20,27 @@ from benchmarks.reasons_report.datasets import DATASETS, Dataset
 from benchmarks.reasons_report.report import report
 
 
-def show(dataset: Dataset, found: Mapping[str, Any]) -> None:
-    """One data set's report on the terminal."""
-    console, stability = Console(), found["stability"]
+def show(dataset: Dataset, figures: Mapping[str, Any]) -> None:
+    """Print the report of a data set."""
+    console, stability = Console(), figures["stability"]
     console.print(
-        f"{found['dataset']}: {found['rows']} rows; AUC {found['auc']['monotone']:.4f} monotone, "
-        f"{found['auc']['free']:.4f} free; {found['declined']} of {found['applicants']} applicants declined"
+        f"{figures['dataset']}: {figures['rows']} rows; AUC {figures['auc']['monotone']:.4f} monotone, "
+        f"{figures['auc']['free']:.4f} free; {figures['declined']} of {figures['applicants']} applicants declined"
     )
     table = Table("code", "text", "told to", "told first")
     for reason in dataset.reasons:
-        shares = (found[name].get(reason.code, 0.0) for name in ("frequency", "top_1"))
+        shares = (figures[name].get(reason.code, 0.0) for name in ("frequency", "top_1"))
         table.add_row(reason.code, reason.text, *(f"{share:.1%}" for share in shares))
     console.print(table)
     console.print(
-        f"{found['reasons_per_decline']:.2f} reasons a decline, {found['without_reason']} without; additivity "
-        f"{found['additivity']:.1e}\nacross retrains: Jaccard of who is declined {stability['declined']:.3f}, of what they are told "
+        f"{figures['reasons_per_decline']:.2f} reasons a decline, {figures['without_reason']} without; additivity "
+        f"{figures['additivity']:.1e}\nacross retrains: Jaccard of who is declined {stability['declined']:.3f}, of what they are told "
         f"{stability['reasons']:.3f}; same first reason {stability['same_first']:.1%}, same set {stability['same_set']:.1%}\n"
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Report what is there."""
+    """Report every data set that is present."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reasons_report", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--retrains", type=int, default=5)
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for dataset in DATASETS:
         if dataset not in there:
             print(f"{dataset.name}: {options.data / dataset.file} is not there, passed over", file=sys.stderr)
-    found = [report(dataset, options.data, options.retrains, options.applicants) for dataset in there]
+    reports = [report(dataset, options.data, options.retrains, options.applicants) for dataset in there]
     if options.json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(reports, indent=2))
     else:
-        for dataset, one in zip(there, found, strict=True):
-            show(dataset, one)
+        for dataset, figures in zip(there, reports, strict=True):
+            show(dataset, figures)
     return 0 if there else 1
 
 

@@ -1,4 +1,4 @@
-"""Two public data sets as models see them: features without protected groups, monotone where credit says so, and factors."""
+"""Two public data sets: features without protected groups, monotone constraints where credit implies them, factors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of one data set: how often each reason is told, and whether retrained models tell a person the same."""
+"""Report of one data set: frequency of each reason, and its stability across retrained models."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ _PARAMETERS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A model that serves: its engine, its cut-off and reference in log odds, by factor."""
+class FittedModel:
+    """Fitted model: engine, cut-off in log odds, and reference contributions by factor."""
 
     booster: Booster
     cutoff: float
@@ -54,8 +54,8 @@ def fit(
     test: tuple[np.ndarray, np.ndarray],
     *,
     monotone: bool,
-) -> Trained:
-    """One retraining: another seed on another four fifths of the training rows."""
+) -> FittedModel:
+    """Fit with this seed on a random four fifths of the training rows."""
     values, labels = train
     kept = np.random.default_rng(seed).random(len(labels)) < 0.8
     parameters = _PARAMETERS | {"seed": seed}
@@ -72,11 +72,11 @@ def fit(
     booster = Booster(package.model_to_string())
     parts = np.mean([booster.contributions(row)[:-1] for row in passing.tolist()], axis=0)
     reference = Catalogue(dataset.reasons, dataset.features).by_factor(parts.tolist())
-    return Trained(booster, cutoff, reference, float(roc_auc_score(test[1], package.predict(test[0]))))
+    return FittedModel(booster, cutoff, reference, float(roc_auc_score(test[1], package.predict(test[0]))))
 
 
 def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> dict[str, Any]:
-    """Everything that the table shows, of so many applicants of the test rows."""
+    """Figures of the report, on `applicants` of the test rows."""
     values, labels = dataset.rows(folder)
     tested = np.random.default_rng(0).random(len(labels)) < 0.3
     train, test = (values[~tested], labels[~tested]), (values[tested], labels[tested])
@@ -84,8 +84,8 @@ def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> di
     free = fit(dataset, 1, train, test, monotone=False)
     catalogue = Catalogue(dataset.reasons, dataset.features)
     rows = test[0][:applicants].tolist()
-    told = [_told(model, catalogue, rows) for model in models]
-    first = list(told[0].values())
+    reasons = [_reasons_by_applicant(model, catalogue, rows) for model in models]
+    first = list(reasons[0].values())
     return {
         "dataset": dataset.name,
         "rows": len(labels),
@@ -96,41 +96,43 @@ def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> di
         "without_reason": sum(not codes for codes in first),
         "frequency": _frequency(first),
         "top_1": _shares_of([codes[0] for codes in first]),
-        "stability": stability(told),
+        "stability": stability(reasons),
         "additivity": max(_additivity(models[0].booster, row) for row in rows),
     }
 
 
-def _told(model: Trained, catalogue: Catalogue, rows: Sequence[Sequence[float]]) -> dict[int, list[str]]:
-    """Reasons by applicant, of those whom the model declines."""
+def _reasons_by_applicant(
+    model: FittedModel, catalogue: Catalogue, rows: Sequence[Sequence[float]]
+) -> dict[int, list[str]]:
+    """Reason codes of the applicants that the model declines, by row number."""
     return {
-        place: catalogue.model_reasons(model.booster.contributions(row)[:-1], model.reference)
-        for place, row in enumerate(rows)
+        number: catalogue.model_reasons(model.booster.contributions(row)[:-1], model.reference)
+        for number, row in enumerate(rows)
         if model.booster.raw(row) > model.cutoff
     }
 
 
-def _frequency(told: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Share of declines that are told a code."""
-    counts = Counter(code for codes in told for code in codes)
-    return {code: count / len(told) for code, count in counts.most_common()}
+def _frequency(declines: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Share of declines that give each code."""
+    counts = Counter(code for codes in declines for code in codes)
+    return {code: count / len(declines) for code, count in counts.most_common()}
 
 
 def _shares_of(codes: Sequence[str]) -> dict[str, float]:
     return {code: count / len(codes) for code, count in Counter(codes).most_common()}
 
 
-def stability(told: Sequence[dict[int, list[str]]]) -> dict[str, float]:
-    """Means over pairs of models: the Jaccard index of the declined, and of whom both decline that of the reasons they are told."""
-    found: dict[str, list[float]] = {"declined": [], "reasons": [], "same_first": [], "same_set": []}
-    for one, other in combinations(told, 2):
-        both = one.keys() & other.keys()
-        found["declined"].append(len(both) / len(one.keys() | other.keys()))
-        pairs = [(one[place], other[place]) for place in both]
-        found["reasons"] += [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in pairs]
-        found["same_first"] += [float(a[0] == b[0]) for a, b in pairs]
-        found["same_set"] += [float(set(a) == set(b)) for a, b in pairs]
-    return {name: fmean(each) for name, each in found.items() if each}
+def stability(models: Sequence[dict[int, list[str]]]) -> dict[str, float]:
+    """Means over pairs of models: Jaccard index of the declined, and of the reasons of applicants declined by both."""
+    samples: dict[str, list[float]] = {"declined": [], "reasons": [], "same_first": [], "same_set": []}
+    for first, second in combinations(models, 2):
+        both = first.keys() & second.keys()
+        samples["declined"].append(len(both) / len(first.keys() | second.keys()))
+        pairs = [(first[applicant], second[applicant]) for applicant in both]
+        samples["reasons"] += [len(set(a) & set(b)) / len(set(a) | set(b)) for a, b in pairs]
+        samples["same_first"] += [float(a[0] == b[0]) for a, b in pairs]
+        samples["same_set"] += [float(set(a) == set(b)) for a, b in pairs]
+    return {name: fmean(each) for name, each in samples.items() if each}
 
 
 def _additivity(booster: Booster, row: Sequence[float]) -> float:

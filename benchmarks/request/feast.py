@@ -54,11 +54,11 @@ def server(environment: Mapping[str, str], log: Path) -> Peer:
     variables = _variables(environment)
     settings = _SETTINGS.format(folder=_FOLDER, endpoint=environment["AWS_ENDPOINT_URL"])
     (_FOLDER / "feature_store.yaml").write_text(settings, encoding="utf-8")
-    features = [f"finished:f{place}" for place in range(FEATURES)]
+    features = [f"finished:f{number}" for number in range(FEATURES)]
 
     def request(customer: int) -> tuple[str, bytes]:
-        asked = {"features": features, "entities": {"customer": [f"cus_{customer}"]}}
-        return "/get-online-features", json.dumps(asked).encode()
+        request_body = {"features": features, "entities": {"customer": [f"cus_{customer}"]}}
+        return "/get-online-features", json.dumps(request_body).encode()
 
     command = [str(places / "feast"), "-c", str(_FOLDER), *"serve --no-access-log -w 1 -p".split(), str(port)]
     return Peer(command, _FOLDER, port, variables, request, log)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from unittest.mock import patch
 
-from benchmarks.request.prepared import Prepared
+from benchmarks.request.prepared import PreparedScorer
 from benchmarks.request.world import proxied
 from candor.model.engine import Booster
 from candor.store.signed import client as lean
@@ -15,7 +15,7 @@ from candor.store.signed import client as lean
 _CHUNK = 256 * 1024
 
 
-def bytes_of(prepared: Prepared, customers: int) -> list[tuple[bytes, bytes]]:
+def bytes_of(prepared: PreparedScorer, customers: int) -> list[tuple[bytes, bytes]]:
     """The bytes that the two calls send, for each customer."""
     sent: list[bytes] = []
     message = lean.message
@@ -33,7 +33,7 @@ def bytes_of(prepared: Prepared, customers: int) -> list[tuple[bytes, bytes]]:
 def floor(
     booster: Booster, rows: Sequence[Sequence[float]], wire: Sequence[tuple[bytes, bytes]], port: int
 ) -> Callable[[], int]:
-    """Does it for every customer in turn."""
+    """Callable that scores and makes both round trips for every customer in turn."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -48,11 +48,11 @@ def floor(
 
 
 def _trip(connection: socket.socket, data: bytes) -> None:
-    """Send, and take what comes until the answer is whole."""
+    """Send, and receive until the response is complete."""
     connection.sendall(data)
-    found = connection.recv(_CHUNK)
-    head = found.index(b"\r\n\r\n") + 4
-    at = found.index(b"Content-Length: ") + 16
-    left = head + int(found[at : found.index(b"\r", at)]) - len(found)
+    data_received = connection.recv(_CHUNK)
+    head = data_received.index(b"\r\n\r\n") + 4
+    at = data_received.index(b"Content-Length: ") + 16
+    left = head + int(data_received[at : data_received.index(b"\r", at)]) - len(data_received)
     while left > 0:
         left -= len(connection.recv(_CHUNK))

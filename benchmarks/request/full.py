@@ -1,4 +1,4 @@
-"""The full decision as the deployed handler takes it, and each of its parts on what the whole hands it."""
+"""Full decision by the deployed handler, and each of its parts on the inputs it has there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from candor.store.protocol import Snapshot
 
 
 class Steps:
-    """One customer's decision taken apart: what each step is given."""
+    """Inputs of each step of one customer's decision."""
 
     def __init__(self, module: Any, customer: int) -> None:
         self.clock = module.CLOCK
@@ -39,7 +39,7 @@ class Steps:
 
 
 def parts() -> dict[str, Callable[[], int]]:
-    """The whole handler, and its steps, for every customer in turn; the runtime loop is what is missing of the served row."""
+    """Whole handler and its steps, for every customer in turn; unlike the served row without the runtime loop."""
     os.environ |= SETTINGS
     module = importlib.import_module("functions.score.handler")
     steps = [Steps(module, customer) for customer in range(CUSTOMERS)]
@@ -60,16 +60,16 @@ def parts() -> dict[str, Callable[[], int]]:
 
 def _all(step: Callable[[Steps], object], steps: Sequence[Steps]) -> int:
     with redirect_stdout(io.StringIO()):
-        for one in steps:
-            step(one)
+        for customer_steps in steps:
+            step(customer_steps)
     return len(steps)
 
 
 def _whole(module: Any) -> int:
     with redirect_stdout(io.StringIO()):
         for customer in range(CUSTOMERS):
-            found = module.handler(proxied(customer), None)
-            assert found["statusCode"] == 200, found
+            response = module.handler(proxied(customer), None)
+            assert response["statusCode"] == 200, response
     return CUSTOMERS
 
 

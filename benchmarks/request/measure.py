@@ -1,4 +1,4 @@
-"""CPU and throughput of one request: floor, prepared, full with its parts, pynamodb in place of the client, and the peers."""
+"""CPU and throughput of one request: floor, prepared, full with its parts, pynamodb instead of the client, peers."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from statistics import median
 
 from benchmarks.request import feast, full, peers
 from benchmarks.request.floor import bytes_of, floor
-from benchmarks.request.prepared import Prepared, lean_store, pynamodb_store
+from benchmarks.request.prepared import PreparedScorer, lean_store, pynamodb_store
 from benchmarks.request.servers import Function, Server, load
-from benchmarks.request.world import CUSTOMERS, ROOT, World, proxied, world
-from benchmarks.rounds import Row, interleaved
+from benchmarks.request.world import CUSTOMERS, ROOT, RequestWorld, proxied, world
+from benchmarks.rounds import Measurement, interleaved
 from benchmarks.score import vectors
 from candor.model.engine import Booster
 
@@ -34,28 +34,28 @@ AGAINST_PREPARED: Mapping[str, float | None] = {
     "Feast feature server, read only": 10.0,
     "prepared by pynamodb, awslambdaric": None,
 }
-"""How many times our CPU each must need at least."""
+"""Lowest ratio of each peer's CPU to that of the prepared decision."""
 
 
-def measure() -> Iterator[Row]:
-    """Everything against one stub. Raises RuntimeError where a system does not answer."""
-    with world() as found:
-        yield from _in_process(found)
-        yield from _served(found)
+def measure() -> Iterator[Measurement]:
+    """Measure all systems against one stub. Raises RuntimeError where one does not answer."""
+    with world() as services:
+        yield from _in_process(services)
+        yield from _served(services)
 
 
-def _in_process(found: World) -> Iterator[Row]:
-    """Prepared beside its floor, and the parts of the full decision: runtime loop apart."""
-    booster = Booster(found.model.read_text(encoding="utf-8"))
-    prepared = Prepared(lean_store(), booster)
+def _in_process(services: RequestWorld) -> Iterator[Measurement]:
+    """Measure the prepared decision, its floor, and the parts of the full decision, without the runtime loop."""
+    booster = Booster(services.model.read_text(encoding="utf-8"))
+    prepared = PreparedScorer(lean_store(), booster)
     with redirect_stdout(io.StringIO()):
         wire = bytes_of(prepared, CUSTOMERS)
-    rows = vectors(found.rows)
+    rows = vectors(services.rows)
     gc.freeze()  # as a sandbox does that is ready
     calls = {
-        "floor F": floor(booster, rows, wire, found.port),
+        "floor F": floor(booster, rows, wire, services.port),
         "prepared, in process": _by(prepared, ROUNDS),
-        "prepared by pynamodb, in process": _by(Prepared(pynamodb_store(), booster), ROUNDS),
+        "prepared by pynamodb, in process": _by(PreparedScorer(pynamodb_store(), booster), ROUNDS),
         "score alone": _scores(booster, rows),
         **full.parts(),
     }
@@ -63,11 +63,11 @@ def _in_process(found: World) -> Iterator[Row]:
     for name, value in spent.items():
         ratio = value / spent["floor F"]
         limit = 2.5 if name == "prepared, in process" else None
-        yield Row("request", name, value, "floor F", ratio, limit, limits="ratio at most")
+        yield Measurement("request", name, value, "floor F", ratio, limit, limits="ratio at most")
 
 
-def _by(prepared: Prepared, rounds: int) -> Callable[[], int]:
-    """A call a round. The events are there before: who wrote them was the shop, and who read them the runtime loop."""
+def _by(prepared: PreparedScorer, rounds: int) -> Callable[[], int]:
+    """Callable for each round. Its events are made beforehand: the shop writes and the runtime loop parses them."""
     events = [[proxied(customer) for customer in range(CUSTOMERS)] for _ in range(rounds + 1)]
 
     def call() -> int:
@@ -88,15 +88,15 @@ def _scores(booster: Booster, rows: list[array[float]]) -> Callable[[], int]:
     return call
 
 
-def _served(found: World) -> Iterator[Row]:
+def _served(services: RequestWorld) -> Iterator[Measurement]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
         servers: dict[str, Server] = {}
-        for name, start in _starts(found, Path(folder)).items():
+        for name, start in _starts(services, Path(folder)).items():
             try:
                 servers[name] = running.enter_context(closing(start()))
             except RuntimeError as error:
                 print(f"{name}: {error}", file=sys.stderr)
-                yield Row(
+                yield Measurement(
                     "request", f"{name}: NOT MEASURED", 0.0, PREPARED, 0.0, 1.0, limits="ratio at least"
                 )
         samples: dict[str, list[tuple[float, float]]] = {name: [] for name in servers}
@@ -105,23 +105,27 @@ def _served(found: World) -> Iterator[Row]:
                 spent, seconds = load(server, REQUESTS)
                 if turn > 0:  # the first round warms
                     samples[name].append((spent / REQUESTS / 1_000, REQUESTS / seconds))
-    spent_us = {name: median(cpu for cpu, _ in found) for name, found in samples.items()}
+    spent_us = {name: median(cpu for cpu, _ in turns) for name, turns in samples.items()}
     for name, value in spent_us.items():
         yield _row(name, value, spent_us)
         rate = median(rate for _, rate in samples[name])
-        yield Row("request", f"{name}: throughput, one client", rate, unit="requests/s")
+        yield Measurement("request", f"{name}: throughput, one client", rate, unit="requests/s")
 
 
-def _row(name: str, value: float, spent: Mapping[str, float]) -> Row:
+def _row(name: str, value: float, spent: Mapping[str, float]) -> Measurement:
     if name == FULL:
         reference = "FastAPI + boto3 + LightGBM, packed items"
-        return Row("request", name, value, reference, value / spent[reference], 1.0, limits="ratio at most")
+        return Measurement(
+            "request", name, value, reference, value / spent[reference], 1.0, limits="ratio at most"
+        )
     limit = AGAINST_PREPARED.get(name)
-    return Row("request", name, value, PREPARED, value / spent[PREPARED], limit, limits="ratio at least")
+    return Measurement(
+        "request", name, value, PREPARED, value / spent[PREPARED], limit, limits="ratio at least"
+    )
 
 
-def _starts(found: World, folder: Path) -> dict[str, Callable[[], Server]]:
-    code, environment = ROOT / "benchmarks/request/prepared_function", found.environment
+def _starts(services: RequestWorld, folder: Path) -> dict[str, Callable[[], Server]]:
+    code, environment = ROOT / "benchmarks/request/prepared_function", services.environment
 
     def log(name: str) -> Path:
         return folder / f"{name}.log"

@@ -1,4 +1,4 @@
-"""The peers' environments, and how each is started and asked."""
+"""The peers' environments, with the start and the request of each."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def bentoml(environment: Mapping[str, str], log: Path) -> Peer:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""The prepared decision: the work that peers do too. Four finished items are read, scored, recorded, told.
+"""Prepared decision, the work that peers do too: read four finished items, score, record, answer.
 
 Everything on the way is the scorer's own: parsing, client, engine, record, log line. What it leaves out are the windows
 (the values are finished) and the policy's table (a cut-off stands for it).
@@ -33,8 +33,8 @@ _CALIBRATION = Calibration(slope=1.0, intercept=0.0)
 _ID_KEY = b"a key for benchmarks alone"
 
 
-class Prepared:
-    """Decides on finished values."""
+class PreparedScorer:
+    """Scorer on precomputed values."""
 
     def __init__(self, store: DecisionStore, booster: Booster) -> None:
         self.store = store
@@ -57,7 +57,7 @@ class Prepared:
             expires_at=(decision.q + 90 * DAY) // SECOND,
         )
         if self.store.record(record, TIMEOUT_S) is not None:
-            raise StoreUnavailable("the decision stood already")
+            raise StoreUnavailable("the decision exists already")
         latency_ms = (time.perf_counter() - started) * 1_000
         telemetry.emit(telemetry.decision_line(decision, "bench", CLOCK, latency_ms))
         return rest.answer(200, record.answer)

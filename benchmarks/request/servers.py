@@ -24,7 +24,7 @@ class Server(Protocol):
     """A system under load."""
 
     def serve(self, customer: int) -> None:
-        """One request, answered. Raises RuntimeError otherwise."""
+        """Send a request. Raises RuntimeError unless it succeeds."""
         ...
 
     def spent_ns(self) -> int:
@@ -52,9 +52,9 @@ class Function:
         self._sandbox.boot()
 
     def serve(self, customer: int) -> None:
-        found = self._sandbox.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
-        if found.error or json.loads(found.payload)["statusCode"] != 200:
-            raise RuntimeError(f"{found.error}: {found.payload[:500]!r}")
+        answer_body = self._sandbox.invoke(json.dumps(proxied(customer)).encode(), f"request-{customer}")
+        if answer_body.error or json.loads(answer_body.payload)["statusCode"] != 200:
+            raise RuntimeError(f"{answer_body.error}: {answer_body.payload[:500]!r}")
 
     def spent_ns(self) -> int:
         return cpu_ns(self._sandbox.pid)
@@ -102,9 +102,9 @@ class Peer:
             self._connection.close()
         self._connection.request("POST", path, body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
-        found = answer.read()
-        if answer.status != 200 or b"NOT_FOUND" in found:
-            raise RuntimeError(f"{answer.status}: {found[:500]!r}")
+        answer_body = answer.read()
+        if answer.status != 200 or b"NOT_FOUND" in answer_body:
+            raise RuntimeError(f"{answer.status}: {answer_body[:500]!r}")
 
     def spent_ns(self) -> int:
         return sum(map(cpu_ns, family(self._process.pid)))
@@ -117,14 +117,14 @@ class Peer:
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU of a process and all its threads (Linux: the clock's id is made of the process id)."""
+    """CPU (ns) of a process and its threads (Linux: the clock id derives from the pid)."""
     if sys.platform != "linux":
         raise SystemExit("CPU of another process is read by Linux's clocks alone: run this there")
     return time.clock_gettime_ns(~pid << 3 | 2)
 
 
 def family(pid: int) -> list[int]:
-    """A process and all that descend from it."""
+    """Pids of a process and all its descendants."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -132,14 +132,14 @@ def family(pid: int) -> list[int]:
         except OSError:
             continue  # it ended in between
         parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = [pid]
-    for one in found:
-        found += parents.get(one, ())
-    return found
+    pids = [pid]
+    for parent in pids:
+        pids += parents.get(parent, ())
+    return pids
 
 
 def load(server: Server, requests: int = CUSTOMERS) -> tuple[int, float]:
-    """CPU ns and seconds of so many requests, customers in turn, one at a time."""
+    """CPU (ns) and elapsed time (s) of sequential requests, customers in turn."""
     spent, started = server.spent_ns(), time.perf_counter()
     for customer in range(requests):
         server.serve(customer % CUSTOMERS)

@@ -1,4 +1,4 @@
-"""What every row reads: models, a running stub with customers in it, and checkouts of those customers in turn."""
+"""Inputs of every row: models, a running stub with customers, and checkouts of these customers in turn."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ FEATURES = 120
 ROWS = 3_000
 TREES, LEAVES = 500, 63
 CUSTOMERS = 500
-"""Rows rotate: the same row again and again would teach the branch predictor, and cost less than half."""
+"""Rows that rotate: a single row would train the branch predictor and cost less than half."""
 
 GROUPS = tuple(f"view{place}" for place in range(4))
 WIDTH = FEATURES // len(GROUPS)
 HISTORY = 30
-"""Most events of an entity in the last quarter, half of it the fewest."""
+"""Most events of an entity in the last quarter; the fewest are half of it."""
 
 BAD = {
     "loan.charged_off",
@@ -52,7 +52,7 @@ BAD = {
     "account.flagged",
     "dispute.opened",
 }
-"""What an approved customer has not done lately."""
+"""Event types that an approved customer has had none of lately."""
 
 RETENTION = Retention(event_ids=20 * DAY)
 SETTINGS = {
@@ -73,8 +73,8 @@ SETTINGS = {
 
 
 @dataclass(frozen=True)
-class World:
-    """A stub that serves, and all that its rows know: `environment` leads any AWS client there."""
+class RequestWorld:
+    """Running stub and the data of its rows; `environment` directs any AWS client to it."""
 
     environment: Mapping[str, str]
     port: int
@@ -89,7 +89,7 @@ def packed_key(group: str, customer: int) -> str:
 
 
 def checkout(customer: int, total: int = 4_000) -> bytes:
-    """The body that every system is sent."""
+    """Request body that every system receives."""
     body = {
         "checkout_id": f"chk_{customer}",
         "merchant_order_id": f"A-{customer}",
@@ -112,7 +112,7 @@ _NUMBERS = count()
 
 
 def proxied(customer: int, total: int = 4_000) -> dict[str, Any]:
-    """API Gateway's event around it, each time under a new Idempotency-Key."""
+    """API Gateway event of the checkout, with a new Idempotency-Key each time."""
     return {
         "resource": "/v1/decisions",
         "httpMethod": "POST",
@@ -133,8 +133,8 @@ def proxied(customer: int, total: int = 4_000) -> dict[str, Any]:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """Start the stub and fill it; ends it again."""
+def world() -> Iterator[RequestWorld]:
+    """Context manager: start the stub and fill it."""
     rows, tables = _rows(), _tiled()
     model = _model(rows, [f"f{place}" for place in range(FEATURES)])
     bundle = _bundle(tables)
@@ -156,7 +156,7 @@ def world() -> Iterator[World]:
         }
         os.environ |= environment
         _fill(rows[:CUSTOMERS], tables, bundle, port)
-        yield World(environment, port, model, rows[:CUSTOMERS], bundle)
+        yield RequestWorld(environment, port, model, rows[:CUSTOMERS], bundle)
     finally:
         stub.kill()
         stub.wait()
@@ -229,17 +229,17 @@ def _applications() -> list[Application]:
 def _tiled() -> dict[str, dict[str, bytes]]:
     """The lender's own items by table and key, each after the events of a quarter; no two customers are alike."""
     now = int(time.time() * 1_000)
-    found: dict[str, dict[str, bytes]] = {"features": {}, "synchronous": {}}
+    tables: dict[str, dict[str, bytes]] = {"features": {}, "synchronous": {}}
     views = {view.name: view for view in DEFINITIONS.views}
     for application in _applications():
         for name, keys in item_keys(DEFINITIONS, application).items():
-            table = found["synchronous" if views[name].synchronous else "features"]
+            table = tables["synchronous" if views[name].synchronous else "features"]
             table |= {key: _blob(views[name], key, now) for key in keys if key not in table}
-    return found
+    return tables
 
 
 def _blob(view: FeatureView, key: str, now: int) -> bytes:
-    """Events until yesterday; of a view that only bad ones reach, until two years before."""
+    """Blob of events until yesterday; of a view with bad event types only, until two years ago."""
     kinds = [kind for kind in view.events if kind.name not in BAD]
     last = now - DAY if kinds else now - 700 * DAY
     random = Random(key)
@@ -266,15 +266,15 @@ def _event(view: FeatureView, kind: EventType, name: str, at: int, random: Rando
 
 
 def _vectors(tables: Mapping[str, Mapping[str, bytes]]) -> np.ndarray:
-    """What the scorer makes of these items, a row a customer."""
+    """Feature vectors that the scorer computes from these items, a row per customer."""
     now = int(time.time() * 1_000)
     reads = {
         key: Read("present", blob, Version(1, 1)) for table in tables.values() for key, blob in table.items()
     }
     return np.array(
         [
-            build(DEFINITIONS, reads, item_keys(DEFINITIONS, one), one.checkout, now).values
-            for one in _applications()
+            build(DEFINITIONS, reads, item_keys(DEFINITIONS, application), application.checkout, now).values
+            for application in _applications()
         ]
     )
 

@@ -98,7 +98,7 @@ def backtest(
     policy_of: Callable[[LoadedBundle], Policy],
     loss_given_bad: float,
 ) -> Backtest:
-    """LoadedBundle past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
+    """Decide past decisions again with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
     told = Backtest(loss_given_bad)
     for decision in decisions:
         model = model_of(decision)

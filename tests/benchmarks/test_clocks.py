@@ -2,12 +2,12 @@
 
 import pytest
 
-from benchmarks.clocks import CROWD, LIVE, Scenario, Tally, daily, live, loaded
+from benchmarks.clocks import CROWD, LIVE, ReadCounts, Scenario, daily, live, loaded
 from candor.clock import DAY, MINUTE, SECOND
 from candor.edge import messages
 
 
-def briefly(scenario: Scenario) -> Tally:
+def briefly(scenario: Scenario) -> ReadCounts:
     return live(scenario, length=6 * SECOND, reads=100, compare=3)
 
 

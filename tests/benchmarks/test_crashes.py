@@ -1,8 +1,8 @@
-"""Duplicates and crashes between the two calls, on the engine that the local system uses. All of it: `python -m benchmarks.crashes`."""
+"""Duplicates and crashes between the two calls, on the local system's engine; in full `python -m benchmarks.crashes`."""
 
 import pytest
 
-from benchmarks.crashes import Answered, judged, run
+from benchmarks.crashes import KeyAnswer, check_answers, run
 from local.aws import dynoxide
 
 
@@ -15,21 +15,24 @@ def test_every_key_has_one_decision_and_its_replays_are_the_same_bytes(tmp_path)
     assert set(outcome.deaths) == {"between the calls", "after the write"}
 
 
-ONE = b'{"id":"dec_1"}'
-STORED = {"dec_1": {"a": {"B": ONE}}}
+STORED_BODY = b'{"id":"dec_1"}'
+STORED = {"dec_1": {"a": {"B": STORED_BODY}}}
 
 
 @pytest.mark.parametrize(
     ("answers", "stored"),
     [
-        ([Answered("k", ONE, False), Answered("k", b'{"id":"dec_2"}', True)], STORED),
-        ([Answered("k", ONE, False), Answered("k", ONE, False)], STORED),
-        ([Answered("k", ONE, False)], {}),
-        ([Answered("k", ONE, False)], {"dec_1": {"a": {"B": b"{}"}}}),
-        ([Answered("k", ONE, False)], {**STORED, "dec_2": {"a": {"B": b"{}"}}}),
+        ([KeyAnswer("k", STORED_BODY, False), KeyAnswer("k", b'{"id":"dec_2"}', True)], STORED),
+        ([KeyAnswer("k", STORED_BODY, False), KeyAnswer("k", STORED_BODY, False)], STORED),
+        ([KeyAnswer("k", STORED_BODY, False)], {}),
+        ([KeyAnswer("k", STORED_BODY, False)], {"dec_1": {"a": {"B": b"{}"}}}),
+        ([KeyAnswer("k", STORED_BODY, False)], {**STORED, "dec_2": {"a": {"B": b"{}"}}}),
     ],
     ids=["other bytes", "decided twice", "not stored", "stored otherwise", "a decision too many"],
 )
 def test_a_broken_promise_is_told(answers, stored):
-    assert judged([Answered("k", ONE, False), Answered("k", ONE, True)], STORED).broken == []
-    assert judged(answers, stored).broken
+    assert (
+        check_answers([KeyAnswer("k", STORED_BODY, False), KeyAnswer("k", STORED_BODY, True)], STORED).broken
+        == []
+    )
+    assert check_answers(answers, stored).broken

@@ -1,4 +1,4 @@
-"""The comparison with the handbook's data, on a small table of the same shape: equal, recomputable, and able to fail."""
+"""Comparison with the handbook's data, on a small table of the same shape: equal, recomputable, able to fail."""
 
 import json
 import shutil
@@ -87,13 +87,13 @@ def test_a_read_that_is_missing_and_one_that_nobody_asked_for_are_found(copy):
 
 def test_the_stream_is_in_disorder_doubled_and_late_and_the_same_every_time(handbook):
     transactions = stream.read_transactions(handbook, None)
-    one, other = (stream.delivered(transactions, seed=1) for _ in range(2))
-    assert all(np.array_equal(one[name], other[name]) for name in one)
-    delays = one["arrival"] - one["occurred_at"]
-    assert (np.diff(one["arrival"]) >= 0).all()
-    assert (np.diff(one["occurred_at"]) < 0).mean() > 0.2
-    assert set(one["transaction"]) == set(transactions["transaction"])
-    assert 1.08 < len(one["transaction"]) / ROWS < 1.12
+    first, other = (stream.delivered(transactions, seed=1) for _ in range(2))
+    assert all(np.array_equal(first[name], other[name]) for name in first)
+    delays = first["arrival"] - first["occurred_at"]
+    assert (np.diff(first["arrival"]) >= 0).all()
+    assert (np.diff(first["occurred_at"]) < 0).mean() > 0.2
+    assert set(first["transaction"]) == set(transactions["transaction"])
+    assert 1.08 < len(first["transaction"]) / ROWS < 1.12
     assert 0.005 < (delays >= HOUR).mean() < 0.02
     assert 0 <= delays.min() <= delays.max() < 7 * DAY
 

@@ -19,7 +19,7 @@ PROTECTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dataset", DATASETS, ids=lambda one: one.name)
+@pytest.mark.parametrize("dataset", DATASETS, ids=lambda dataset: dataset.name)
 def test_every_feature_has_one_factor_and_none_is_a_protected_group(dataset):
     Catalogue(dataset.reasons, dataset.features)
     assert list(unspecific_reasons(dataset.reasons)) == []
@@ -49,26 +49,26 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_report_tells_what_drives_the_risk_and_adds_up(folder):
-    found = report(taiwan, folder, retrains=2, applicants=300)
-    assert found["without_reason"] == 0
-    assert 1 <= found["reasons_per_decline"] <= 4
-    assert max(found["top_1"], key=found["top_1"].get) == "T1"
-    assert sum(found["top_1"].values()) == pytest.approx(1)
-    assert found["additivity"] < 1e-9
-    assert 0 < found["stability"]["reasons"] <= 1
+    figures = report(taiwan, folder, retrains=2, applicants=300)
+    assert figures["without_reason"] == 0
+    assert 1 <= figures["reasons_per_decline"] <= 4
+    assert max(figures["top_1"], key=figures["top_1"].get) == "T1"
+    assert sum(figures["top_1"].values()) == pytest.approx(1)
+    assert figures["additivity"] < 1e-9
+    assert 0 < figures["stability"]["reasons"] <= 1
 
 
 def test_stability_is_of_those_whom_both_decline():
-    found = stability([{1: ["A", "B"], 2: ["A"]}, {1: ["B", "A"], 3: ["A"]}])
-    assert found == {"declined": 1 / 3, "reasons": 1.0, "same_first": 0.0, "same_set": 1.0}
+    figures = stability([{1: ["A", "B"], 2: ["A"]}, {1: ["B", "A"], 3: ["A"]}])
+    assert figures == {"declined": 1 / 3, "reasons": 1.0, "same_first": 0.0, "same_set": 1.0}
 
 
 def test_what_is_not_there_is_passed_over_and_said(folder, capsys, tmp_path):
     assert main(["--data", str(folder), "--retrains", "2", "--applicants", "100", "--json"]) == 0
-    told = capsys.readouterr()
-    assert [one["dataset"] for one in json.loads(told.out)] == ["taiwan"]
-    assert "hmda" in told.err
-    assert "passed over" in told.err
+    printed = capsys.readouterr()
+    assert [figures["dataset"] for figures in json.loads(printed.out)] == ["taiwan"]
+    assert "hmda" in printed.err
+    assert "passed over" in printed.err
     assert main(["--data", str(tmp_path / "nowhere")]) == 1
 
 
@@ -78,6 +78,6 @@ def test_real_rows():
     if data is None:
         pytest.skip("set CANDOR_DATA to the folder that holds taiwan/ and hmda/")
     for dataset in DATASETS:
-        found = report(dataset, Path(data), retrains=2, applicants=500)
-        assert found["without_reason"] == 0
-        assert found["additivity"] < 1e-9
+        figures = report(dataset, Path(data), retrains=2, applicants=500)
+        assert figures["without_reason"] == 0
+        assert figures["additivity"] < 1e-9

@@ -1,4 +1,4 @@
-"""A stage in moto: its tables with their streams, its archive, and what the streams and the bus bring to it."""
+"""Stage in moto: tables with streams, archive, and the deliveries of streams and bus."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lender import DEFINITIONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import SMALL, checkout
 
 REGION = "us-east-1"
-"""The other tests' region: pynamodb keeps its connection for transactions."""
+"""Region of the other tests: pynamodb keeps its connection for transactions."""
 
 RETENTION = Retention(event_ids=20 * DAY)
 OUTPUTS = {
@@ -51,12 +51,12 @@ STREAMS = {"features": commit_line, "synchronous": commit_line, "decisions": dec
 
 
 def call(*words: str) -> Any:
-    """One command, as from a terminal."""
+    """Invoke a command of `candor features`, as from a terminal."""
     return called("features", *words)
 
 
 def archived_line(event: Event, taken_at: int, source: str) -> bytes:
-    """An event as the archive holds it; its producer says that it was taken when it happened."""
+    """Archived line of an event; its envelope is timed by the producer at the event's own moment."""
     envelope = {
         "time": format_rfc3339(event.occurred_at),
         "source": source,
@@ -66,12 +66,12 @@ def archived_line(event: Event, taken_at: int, source: str) -> bytes:
 
 
 def called(*words: str) -> Any:
-    """One command of any group."""
+    """Invoke any command, as from a terminal."""
     return CliRunner().invoke(candor, words)
 
 
 class Deployed:
-    """What a lender's services, its customers and the streams do, in tables and archive; make it inside `mock_aws`."""
+    """Deployed stage, filled as by services, customers and streams; create it inside `mock_aws`."""
 
     def __init__(self, **outputs: str) -> None:
         for table in ("registry", *STREAMS):
@@ -90,8 +90,8 @@ class Deployed:
         boto3.client("stepfunctions").create_state_machine(
             name="retrain", definition=RETRAIN, roleArn="arn:aws:iam::123456789012:role/retrain"
         )
-        told = {name: {"Value": value} for name, value in (OUTPUTS | outputs).items()}
-        template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": told}
+        outputs_of_stack = {name: {"Value": value} for name, value in (OUTPUTS | outputs).items()}
+        template = {"Resources": {"Q": {"Type": "AWS::SQS::Queue"}}, "Outputs": outputs_of_stack}
         boto3.client("cloudformation").create_stack(
             StackName="candor-dev-storage", TemplateBody=json.dumps(template)
         )
@@ -100,7 +100,7 @@ class Deployed:
         self._objects = itertools.count(1)
 
     def happen(self, events: Sequence[Event], clock: Clock | None = None) -> None:
-        """The bus takes events, archives them, and the updater applies them."""
+        """Archive events, as the bus does, and apply them, as the updater does."""
         self.archive_events(events)
         self.apply(events, clock)
 
@@ -130,7 +130,7 @@ class Deployed:
         total: int = SMALL,
         bundle: Bundle | None = None,
     ) -> Decision:
-        """One checkout, by this bundle if one is given; the bus takes what was decided."""
+        """Decide a checkout, by this bundle if one is given; the bus archives the decision's events."""
         clock = clock or FixedClock(SystemClock().now_ms())
         decider = Decider(
             definitions=DEFINITIONS,
@@ -145,14 +145,14 @@ class Deployed:
             retention_days=90,
             retention=RETENTION,
         )
-        asked = Application(parse_checkout(json.dumps(checkout(total, token=token)).encode()), "mer_1")
-        found = decider.decide(Attempt(asked, key, replay_at), Deadline(60.0)).decision
-        assert found is not None
-        self.archive_events([decided(found, DEFINITIONS)], clock.now_ms() + 1_000, PLATFORM)
-        return found
+        application = Application(parse_checkout(json.dumps(checkout(total, token=token)).encode()), "mer_1")
+        decision = decider.decide(Attempt(application, key, replay_at), Deadline(60.0)).decision
+        assert decision is not None
+        self.archive_events([decided(decision, DEFINITIONS)], clock.now_ms() + 1_000, PLATFORM)
+        return decision
 
     def deliver(self, *tables: str) -> None:
-        """The streams' new records reach the archive."""
+        """Deliver the streams' new records to the archive."""
         for table in tables or STREAMS:
             records = self.records(table)
             new = [record for record in records[self._read[table] :] if "NewImage" in record["dynamodb"]]
@@ -161,22 +161,22 @@ class Deployed:
             self.put("decisions/" if table == "decisions" else "commits/", lines)
 
     def put(self, prefix: str, lines: Sequence[bytes]) -> None:
-        """One object."""
+        """Write an object of the archive."""
         key = f"{prefix}2026/11/24/08/stream-1-{next(self._objects):05}.gz"
         boto3.client("s3").put_object(Bucket="archive", Key=key, Body=gzip.compress(b"\n".join(lines)))
 
     def records(self, table: str) -> list[Any]:
-        """All records of a table's stream, as Lambda hands them over."""
+        """Records of a table's stream, as Lambda passes them."""
         # moto does not know the endpoints that carry the account's number.
         client: Any = boto3.client("dynamodbstreams", config=Config(account_id_endpoint_mode="disabled"))
         [stream] = client.list_streams(TableName=table)["Streams"]
         described = client.describe_stream(StreamArn=stream["StreamArn"])["StreamDescription"]
-        found: list[Any] = []
+        records: list[Any] = []
         for shard in described["Shards"]:
-            asked = {"ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
-            iterator = client.get_shard_iterator(StreamArn=stream["StreamArn"], **asked)["ShardIterator"]
-            found += client.get_records(ShardIterator=iterator, Limit=1000)["Records"]
-        return [{**record, "dynamodb": _plain(record["dynamodb"])} for record in found]
+            position = {"ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON"}
+            iterator = client.get_shard_iterator(StreamArn=stream["StreamArn"], **position)["ShardIterator"]
+            records += client.get_records(ShardIterator=iterator, Limit=1000)["Records"]
+        return [{**record, "dynamodb": _plain(record["dynamodb"])} for record in records]
 
 
 def _shelf(bundle: Bundle | None) -> LoadBundle:
@@ -184,7 +184,7 @@ def _shelf(bundle: Bundle | None) -> LoadBundle:
 
 
 def _plain(value: Any) -> Any:
-    """Bytes as base64 text, which is how Lambda's JSON has them."""
+    """Bytes as base64 text, as in Lambda's JSON."""
     if isinstance(value, dict):
         return {name: _plain(each) for name, each in value.items()}
     return b64encode(value).decode() if isinstance(value, bytes) else value

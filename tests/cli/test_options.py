@@ -1,13 +1,14 @@
-"""What commands share: moments as people type them, progress that shows when there is something to wait for."""
+"""Options and progress that commands share: moments as typed, progress bars only of long commands."""
 
 from __future__ import annotations
 
 import click
 import pytest
 
-import cli.options
+import cli.progress
 from candor.clock import DAY, SystemClock
-from cli.options import Moment, Shown
+from cli.options import Moment
+from cli.progress import Progress
 
 
 def test_a_moment_is_rfc_3339_or_how_long_ago():
@@ -25,8 +26,8 @@ def test_what_is_no_moment_is_refused(text):
 
 @pytest.mark.parametrize(("patience_s", "shown"), [(0.0, True), (3600.0, False)])
 def test_progress_is_silent_until_there_is_something_to_wait_for(monkeypatch, capsys, patience_s, shown):
-    monkeypatch.setattr(cli.options, "PATIENCE_S", patience_s)
-    with Shown() as progress:
+    monkeypatch.setattr(cli.progress, "PATIENCE_S", patience_s)
+    with Progress() as progress:
         assert list(progress.each("counting", range(300))) == list(range(300))
     printed = capsys.readouterr()
     assert ("counting" in printed.err, printed.out) == (shown, "")

@@ -1,4 +1,4 @@
-"""The reference page says of every command what the command says of itself."""
+"""The reference page has the help of every command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "cli.md"
 def _names() -> Iterator[tuple[str, click.Command]]:
     for name, command in candor.commands.items():
         if isinstance(command, click.Group):
-            yield from ((f"{name} {each}", found) for each, found in command.commands.items())
+            yield from ((f"{name} {each}", subcommand) for each, subcommand in command.commands.items())
         else:
             yield name, command
 
@@ -27,7 +27,7 @@ BY_NAME = dict(_names())
 COMMANDS = sorted(BY_NAME)
 
 
-def told(*words: str) -> str:
+def help_of(*words: str) -> str:
     """The help of one command as a terminal of 100 columns shows it."""
     result = CliRunner().invoke(candor, [*words, "--help"], prog_name="candor", terminal_width=100)
     assert result.exit_code == 0
@@ -35,13 +35,13 @@ def told(*words: str) -> str:
 
 
 def documented() -> dict[str, str]:
-    """What the page has under the heading of each command: its first block of text."""
-    found = re.findall(
+    """First block of text under the heading of each command of the page."""
+    blocks = re.findall(
         r"^## candor (\S+(?: \S+)?)\n.*?```text\n(.*?)\n```",
         PAGE.read_text("utf-8"),
         re.MULTILINE | re.DOTALL,
     )
-    return dict(found)
+    return dict(blocks)
 
 
 def test_every_command_has_its_place():
@@ -50,7 +50,7 @@ def test_every_command_has_its_place():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_page_has_the_commands_own_words(name):
-    assert documented()[name] == told(*name.split())
+    assert documented()[name] == help_of(*name.split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,4 +1,4 @@
-"""A run is started once: what goes on or is done is found, what failed goes on under the next number."""
+"""A run is started once: a running or finished one is returned, a failed one restarts under the next number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from moto import mock_aws
 from moto.core.config import default_user_config
 
-from cli.retraining import begin
+from cli.state_machine import begin
 from tests.cli.deployed import REGION, Deployed, called
 
 ROLE = "arn:aws:iam::123456789012:role/r"
@@ -32,11 +32,11 @@ def states(monkeypatch):
 
 
 def machine(states, definition) -> str:
-    [found] = states.list_state_machines()["stateMachines"]
+    [retraining] = states.list_state_machines()["stateMachines"]
     states.update_state_machine(
-        stateMachineArn=found["stateMachineArn"], definition=json.dumps(definition), roleArn=ROLE
+        stateMachineArn=retraining["stateMachineArn"], definition=json.dumps(definition), roleArn=ROLE
     )
-    return found["stateMachineArn"]
+    return retraining["stateMachineArn"]
 
 
 def retrain(*words: str):
@@ -79,6 +79,6 @@ def test_a_run_that_failed_goes_on_under_the_next_number_and_tells_why(states):
 
 def test_a_run_without_a_name_is_named_by_the_time(states):
     machine(states, DONE)
-    told = json.loads(retrain("--wait", "--as-of", "2017-07-22T00:00:00Z").stdout)
-    assert told["run"].startswith("run-20")
+    summary = json.loads(retrain("--wait", "--as-of", "2017-07-22T00:00:00Z").stdout)
+    assert summary["run"].startswith("run-20")
     assert retrain("--run", "two--hyphens").exit_code == 1

@@ -23,7 +23,7 @@ def lines(*numbers: int) -> bytes:
         {"time": "2026-11-24T08:00:01Z", "detail": detail | {"event_id": f"evt_{n}", "data": {"amount": n}}}
         for n in numbers
     ]
-    return gzip.compress("".join(json.dumps(one) + "\n" for one in made).encode())
+    return gzip.compress("".join(json.dumps(line) + "\n" for line in made).encode())
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def asked(command: str, *words: str) -> dict:
+def output(command: str, *words: str) -> dict:
     result = called(*command.split(), *words, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
@@ -43,13 +43,13 @@ def asked(command: str, *words: str) -> dict:
 
 def test_days_become_tables_and_answer(folder):
     where = ("--archive", str(folder))
-    done = asked("archive compact", *where)["tables"]
+    done = output("archive compact", *where)["tables"]
     assert done[0] == {"table": "events", "written": 2, "kept": 0, "removed": 0, "rows": 3}
-    assert asked("archive compact", *where)["tables"][0]["kept"] == 2
+    assert output("archive compact", *where)["tables"][0]["kept"] == 2
     query = "SELECT day, sum((data->>'amount')::int) AS total FROM events GROUP BY day ORDER BY day"
-    found = asked("sql", query, *where)
-    assert found == {"columns": ["day", "total"], "rows": [["2026-11-24", 3], ["2026-11-25", 3]]}
-    whole = asked("sql", "SELECT * FROM events ORDER BY event_id", *where)
+    result = output("sql", query, *where)
+    assert result == {"columns": ["day", "total"], "rows": [["2026-11-24", 3], ["2026-11-25", 3]]}
+    whole = output("sql", "SELECT * FROM events ORDER BY event_id", *where)
     assert whole["columns"] == [*EVENTS.schema.names, "day"]
     assert whole["rows"][0][2] == "2026-11-24T08:00:00"
     assert called("sql", "SELECT type FROM events", *where).stdout.count("payment.due") == 3
@@ -57,12 +57,12 @@ def test_days_become_tables_and_answer(folder):
 
 def test_a_table_without_a_file_is_empty_and_a_column_that_a_file_lacks_is_null(folder):
     where = ("--archive", str(folder))
-    assert asked("sql", "SELECT count(*) AS n FROM decisions", *where)["rows"] == [[0]]
-    asked("archive compact", *where)
+    assert output("sql", "SELECT count(*) AS n FROM decisions", *where)["rows"] == [[0]]
+    output("archive compact", *where)
     path = folder / EVENTS.key("2026-11-24")
     pq.write_table(pa.table({"event_id": ["evt_old"]}), path)
-    found = asked("sql", "SELECT event_id, type, day FROM events ORDER BY day LIMIT 1", *where)
-    assert found["rows"] == [["evt_old", None, "2026-11-24"]]
+    result = output("sql", "SELECT event_id, type, day FROM events ORDER BY day LIMIT 1", *where)
+    assert result["rows"] == [["evt_old", None, "2026-11-24"]]
 
 
 @pytest.mark.parametrize(
@@ -92,5 +92,5 @@ def test_a_stages_own_archive():
     with mock_aws():
         Deployed()
         boto3.client("s3").put_object(Bucket="archive", Key="events/2026/11/24/08/part.gz", Body=lines(1, 2))
-        assert asked("archive compact")["tables"][0]["rows"] == 2
-        assert asked("sql", "SELECT count(*) AS n FROM events")["rows"] == [[2]]
+        assert output("archive compact")["tables"][0]["rows"] == 2
+        assert output("sql", "SELECT count(*) AS n FROM events")["rows"] == [[2]]

@@ -16,7 +16,7 @@ from candor.registry.artifacts import keep_bundle
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.underwriting import LoadedBundle
-from cli.rescoring import days_of
+from cli.decisions.rescore import days_of
 from history.replay.as_decided import judge_again
 from history.rescore.rescoring import PART, SCHEMA, Candidate, counted, made_between, main, rescore
 from tests.cli.deployed import REGION, Deployed, called

@@ -1,7 +1,7 @@
 """Alarms use the names of the metrics that the consistency report publishes."""
 
 from candor.edge.telemetry import NAMESPACE
-from cli.consistency import SERVICE, metrics
+from cli.features.consistency import SERVICE, metrics
 from history.replay.consistency import Freshness, Report
 
 

@@ -25,10 +25,10 @@ def test_both_are_there():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_they_are_kept_without_what_they_printed(path):
-    found = read(path)
-    nbformat.validate(found)
-    assert (found.nbformat, found.nbformat_minor) == (4, 5)
-    for cell in found.cells:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    for cell in notebook.cells:
         if cell.cell_type == "code":
             assert (cell.outputs, cell.execution_count) == ([], None)
 
@@ -40,11 +40,11 @@ def test_they_run_from_the_first_cell_to_the_last(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("PYTHONPATH", raising=False)  # as an editor starts it
-    found = read(path)
-    NotebookClient(found, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
+    notebook = read(path)
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     printed = "".join(
         output.text
-        for cell in found.cells
+        for cell in notebook.cells
         for output in cell.get("outputs", ())
         if output.output_type == "stream"
     )

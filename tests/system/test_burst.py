@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from benchmarks.load import Answered, Call, compare, judge, post_all
+from benchmarks.load import CheckoutAnswer, CheckoutCall, check_answers, compare, post_all
 from candor.clock import DAY, SystemClock
 from candor.edge.bus import SOURCE
 from candor.features.state import ViewState
@@ -81,7 +81,7 @@ def lend(served: Served, token: str) -> None:
     served.running.until(lambda: key in {item["pk"]["S"] for item in served.account.items("features")}, key)
 
 
-def calls_of(served: Served, token: str) -> list[Call]:
+def calls_of(served: Served, token: str) -> list[CheckoutCall]:
     """Checkouts with a key each, some of them repeated, in random order."""
     posted = next(iter(from_folder(served.data).checkouts())).body
     items = [{"sku": "cash", "category": "cash", "unit_price": AMOUNT, "qty": 1}]
@@ -94,7 +94,7 @@ def calls_of(served: Served, token: str) -> list[Call]:
             "total": AMOUNT,
             "items": items,
         }
-        calls.append(Call(f"{token}-{number}", json.dumps(body).encode()))
+        calls.append(CheckoutCall(f"{token}-{number}", json.dumps(body).encode()))
     mixed = calls + calls[:REPEATED]
     random.Random(token).shuffle(mixed)
     return mixed
@@ -104,7 +104,7 @@ def stored(served: Served) -> dict[str, bytes]:
     return {item["pk"]["S"]: bytes(item["a"]["B"]) for item in served.account.items("decisions")}
 
 
-def records_of(served: Served, answers: list[Answered]) -> list[dict[str, Any]]:
+def records_of(served: Served, answers: list[CheckoutAnswer]) -> list[dict[str, Any]]:
     """Records of the answers' decisions, by moment."""
     ids = {json.loads(answer.body)["id"] for answer in answers}
     items = {item["pk"]["S"]: bytes(item["r"]["B"]) for item in served.account.items("decisions")}
@@ -135,7 +135,7 @@ def test_of_fifty_at_once_nothing_is_granted_past_the_limit(served: Served, turn
     calls, before = calls_of(served, token), stored(served)
     answers = post_all(served.running.door, calls, len(calls), patient=True)
 
-    verdict = judge(answers)
+    verdict = check_answers(answers)
     assert verdict.broken == []
     assert Counter(answer.status for answer in answers) == {200: AT_ONCE + REPEATED}
     assert {status for answer in answers for status in answer.refused} <= {503}

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from benchmarks.kills import STORE, UPDATER, Killer
-from benchmarks.load import Answered, Call, calls_for, compare, judge, post_all
+from benchmarks.load import CheckoutAnswer, CheckoutCall, calls_for, check_answers, compare, post_all
 from benchmarks.served_replay import called, is_exact, replay
 from candor.edge.bus import SOURCE
 from demo.sources.base import Event
@@ -43,7 +43,7 @@ class Loaded:
     """Answers to many merchants while parts were killed, and the contents of the table before and after."""
 
     killed: dict[str, int]
-    answers: list[Answered]
+    answers: list[CheckoutAnswer]
     before: dict[str, bytes]
     after: dict[str, bytes]
 
@@ -58,7 +58,7 @@ class Survived:
     killed: dict[str, int]
     contents: Contents
     loaded: Loaded
-    final: list[Answered]
+    final: list[CheckoutAnswer]
     stored: int
     archive: set[str]
     replayed: dict[str, Any]
@@ -129,13 +129,13 @@ def publish(account: Account, events: Sequence[Event]) -> None:
         assert client.put_events(Entries=entries)["FailedEntryCount"] == 0
 
 
-def one_of_each_customer() -> list[Call]:
+def one_of_each_customer() -> list[CheckoutCall]:
     bodies = {
         checkout.body["applicant"]["token"]: checkout.body
         for checkout in SimulatedLender(customers=60).checkouts()
     }
     return [
-        Call(f"settled-{number}", json.dumps({**body, "checkout_id": f"settled-{number}"}).encode())
+        CheckoutCall(f"settled-{number}", json.dumps({**body, "checkout_id": f"settled-{number}"}).encode())
         for number, body in enumerate(bodies.values())
     ]
 
@@ -169,7 +169,7 @@ def test_every_checkout_has_the_answer_of_an_undisturbed_run(served: Served, sur
 
 def test_under_load_a_key_has_one_decision_or_is_told_to_try_again(survived: Survived) -> None:
     loaded = survived.loaded
-    verdict = judge(loaded.answers)
+    verdict = check_answers(loaded.answers)
     assert verdict.broken == []
     assert {status for answer in loaded.answers for status in answer.refused} <= {500, 503}
     assert list(compare(verdict, loaded.before, loaded.after)) == []

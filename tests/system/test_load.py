@@ -6,7 +6,7 @@ import signal
 import threading
 from collections import Counter
 
-from benchmarks.load import Call, calls_for, compare, judge, post_all
+from benchmarks.load import CheckoutCall, calls_for, check_answers, compare, post_all
 from tests.system.conftest import Served
 from tests.system.running import left_of
 
@@ -24,7 +24,7 @@ def test_one_decision_a_key_and_the_same_bytes_for_all(served: Served) -> None:
     assert len(calls) > CHECKOUTS * 1.3
     before = stored(served)
     answers = post_all(served.running.door, calls, CLIENTS)
-    verdict = judge(answers)
+    verdict = check_answers(answers)
     assert verdict.broken == []
     assert Counter(answer.status for answer in answers) == {200: len(calls)}
     assert (verdict.keys, verdict.decided) == (CHECKOUTS, CHECKOUTS)
@@ -35,14 +35,14 @@ def test_all_at_the_same_moment(served: Served) -> None:
     for turn in range(5):
         (call,) = {call.key: call for call in calls_for(1, turn)}.values()
         answers = post_all(served.running.door, [call] * CLIENTS, CLIENTS)
-        verdict = judge(answers)
+        verdict = check_answers(answers)
         assert verdict.broken == []
         assert (verdict.decided, verdict.replayed) == (1, CLIENTS - 1)
 
 
 def test_two_bodies_race_for_one_key_and_one_of_them_has_it(served: Served) -> None:
     first, second = ({call.key: call for call in calls_for(2)}).values()
-    rivals = [first, Call(first.key, second.body)] * (CLIENTS // 2)
+    rivals = [first, CheckoutCall(first.key, second.body)] * (CLIENTS // 2)
     answers = post_all(served.running.door, rivals, CLIENTS)
     statuses = [answer.status for answer in answers]
     winners = {index % 2 for index, status in enumerate(statuses) if status == 200}
@@ -71,7 +71,7 @@ def test_scorers_killed_in_mid_load(served: Served) -> None:
     finally:
         done.set()
         killer.join()
-    verdict = judge(answers)
+    verdict = check_answers(answers)
     assert verdict.broken == []
     assert {status for answer in answers for status in answer.refused} <= {500, 503}
     assert list(compare(verdict, before, stored(served))) == []

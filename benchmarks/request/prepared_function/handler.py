@@ -8,7 +8,7 @@ from benchmarks.request import prepared
 from candor.model.engine import Booster
 
 STORE = prepared.lean_store() if os.environ["PREPARED_STORE"] == "lean" else prepared.pynamodb_store()
-PREPARED = prepared.Prepared(STORE, Booster(Path(os.environ["PEER_MODEL"]).read_text(encoding="utf-8")))
+PREPARED = prepared.PreparedScorer(STORE, Booster(Path(os.environ["PEER_MODEL"]).read_text(encoding="utf-8")))
 
 
 def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""`candor archive …`: tables and index derived from the archive."""

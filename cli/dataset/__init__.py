@@ -1,0 +1,1 @@
+"""`candor dataset …`: training sets."""

@@ -1,0 +1,1 @@
+"""`candor decisions …`: decisions that were made."""

@@ -1,0 +1,1 @@
+"""`candor features …`: feature views."""

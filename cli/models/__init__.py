@@ -1,0 +1,1 @@
+"""`candor models …`: models over their life."""

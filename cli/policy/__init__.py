@@ -1,0 +1,1 @@
+"""`candor policy …`: decision tables before they serve."""

@@ -1,0 +1,61 @@
+"""`candor retrain`: start a run of the training state machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import boto3
+import click
+
+from candor.clock import SystemClock, format_rfc3339
+from candor.registry.training_run import run_name
+from cli.options import Moment, common
+from cli.output import print_json, print_pairs
+from cli.stage import Stage
+from cli.state_machine import RunFailed, begin, failure_reason, watch
+
+
+@click.command("retrain")
+@click.option("--run", help="Name of the run; the same name is the same run. Default: from the time.")
+@click.option(
+    "--as-of", type=Moment(), help="Train on what was known then: RFC 3339, or 24h ago. Default: now."
+)
+@click.option("--promote", is_flag=True, help="Promote it if every gate passes and the stage allows it.")
+@click.option("--wait", is_flag=True, help="Wait for the end, and show the steps.")
+@common
+def retrain_command(
+    run: str | None, as_of: int | None, stage: Stage, *, promote: bool, wait: bool, as_json: bool
+) -> None:
+    """Retrain the model: data set, training, evaluation, gates, registration.
+
+    A running or finished run is not started again. A failed run resumes where it ended: finished steps are not
+    repeated.
+    """
+    run_input: dict[str, Any] = {"run": run_name({"run": run}, SystemClock().now_ms()), "promote": promote}
+    if as_of is not None:
+        run_input["as_of"] = format_rfc3339(as_of)
+    states = boto3.client("stepfunctions")
+    started = begin(states, stage.output("RetrainStateMachineArn"), run_input)
+    execution = watch(states, started) if wait else states.describe_execution(executionArn=started.arn)
+    summary = {
+        "run": started.run,
+        "status": execution["status"],
+        "began": started.began,
+        **_registration(execution),
+    }
+    if as_json:
+        print_json(summary)
+    else:
+        print_pairs(summary)
+    if execution["status"] not in ("RUNNING", "SUCCEEDED"):
+        raise RunFailed(
+            f"run {started.run} ended {execution['status']}: {failure_reason(states, started.arn)}"
+        )
+
+
+def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
+    """Bundle and gate result of a run that is over."""
+    registration = json.loads(execution.get("output") or "{}").get("registration", {})
+    return {name: registration[name] for name in ("bundle", "passed") if name in registration}
