@@ -62,10 +62,10 @@ class EnvelopeDecoder:
 
     def decode(self, line: bytes, /) -> Envelope:
         """A line → the envelope. Raises msgspec.DecodeError."""
-        found = self._line.decode(line)
-        if found.event is None:
+        archived = self._line.decode(line)
+        if archived.event is None:
             return self._bare.decode(line)
-        return msgspec.structs.replace(found.event, ingestion_time=found.ingestion_time)
+        return msgspec.structs.replace(archived.event, ingestion_time=archived.ingestion_time)
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):

@@ -26,5 +26,5 @@ def add_arrival(
     event = arrival.event
     for view in definitions.views_by_event[event.type]:
         token = event.entities.get(view.entity.name)
-        if token is not None and (found := items.get(view.item_key(token, event.id))) is not None:
-            found.setdefault(event.dedup_id, arrival)
+        if token is not None and (held := items.get(view.item_key(token, event.id))) is not None:
+            held.setdefault(event.dedup_id, arrival)

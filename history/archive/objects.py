@@ -50,10 +50,10 @@ class Bucket:
         """Keys, in order."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
         return [
-            found["Key"]
+            entry["Key"]
             for page in pages
-            for found in page.get("Contents", ())
-            if found["Key"].endswith(SUFFIX)
+            for entry in page.get("Contents", ())
+            if entry["Key"].endswith(SUFFIX)
         ]
 
     def __iter__(self) -> Iterator[Object]:

@@ -64,7 +64,7 @@ class BucketStore:
     def stamps(self, prefix: str) -> Mapping[str, str]:
         """Keys below a prefix, with their entity tags."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return {found["Key"]: found["ETag"] for page in pages for found in page.get("Contents", ())}
+        return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", ())}
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
         """These objects, some of them ahead of who asks."""

@@ -125,8 +125,8 @@ def _decision_row(line: Line) -> Row:
     )
     same += ("score", "cutoff", "outcome", "component", "reasons", "degraded", "propensity")
     checkout = decision.request
-    asked = {"checkout_id": checkout.checkout_id, "total": checkout.total, "currency": checkout.currency}
-    return {name: getattr(decision, name) for name in same} | asked | {"record": record.decode()}
+    request_fields = {"checkout_id": checkout.checkout_id, "total": checkout.total, "currency": checkout.currency}
+    return {name: getattr(decision, name) for name in same} | request_fields | {"record": record.decode()}
 
 
 def _commit_row(commit: Commit) -> Row:
@@ -218,25 +218,25 @@ class Compacted:
 
 def day_of(name: str) -> str:
     """The day of arrival that Firehose put into an object's key. Raises ArchiveDamaged."""
-    found = _DAY.search(name)
-    if found is None:
+    match = _DAY.search(name)
+    if match is None:
         raise ArchiveDamaged(f"{name}: its key names no hour of arrival")
-    return "-".join(found.groups())
+    return "-".join(match.groups())
 
 
 def compact(
-    store: Store, table: ArchiveTable, told: Callable[[int, int], None], days: frozenset[str] | None = None
+    store: Store, table: ArchiveTable, on_progress: Callable[[int, int], None], days: frozenset[str] | None = None
 ) -> Compacted:
-    """Bring a table up to date, or only these days; `told` hears how many of how many days are done. Raises ArchiveDamaged."""
+    """Bring a table up to date, or only these days; `on_progress` hears how many of how many days are done. Raises ArchiveDamaged."""
     stamps: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, stamp in store.stamps(table.prefix).items():
         stamps[day_of(name)][name] = stamp
     standing = {
         name.removeprefix(f"{table.place}day=").partition("/")[0]: name for name in store.stamps(table.place)
     }
-    asked = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
+    due = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
     written = kept = removed = rows = 0
-    for number, day in enumerate(asked, 1):
+    for number, day in enumerate(due, 1):
         sources = stamps.get(day, {})
         fingerprint = _fingerprint(sources, table)
         if not sources:
@@ -249,7 +249,7 @@ def compact(
             store.put(table.key(day), body)
             written += 1
             rows += count
-        told(number, len(asked))
+        on_progress(number, len(due))
     return Compacted(table.name, written, kept, removed, rows)
 
 
@@ -266,8 +266,8 @@ def forget(store: Store, table: ArchiveTable, days: Iterable[str]) -> None:
 
 def _fingerprint(sources: Mapping[str, str], table: ArchiveTable) -> bytes:
     """Of the objects and of the columns: a day is written again for a new column as well."""
-    told = json.dumps([sorted(sources.items()), [str(field) for field in table.schema]])
-    return hashlib.sha256(told.encode()).hexdigest().encode()
+    content = json.dumps([sorted(sources.items()), [str(field) for field in table.schema]])
+    return hashlib.sha256(content.encode()).hexdigest().encode()
 
 
 def _parquet(

@@ -71,19 +71,19 @@ class VersionedBucket:
 
     def versions(self, prefix: str) -> Mapping[str, list[Version]]:
         """All versions of every object under a prefix, by key."""
-        found: defaultdict[str, list[Version]] = defaultdict(list)
+        versions: defaultdict[str, list[Version]] = defaultdict(list)
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
-            for one in page.get("Versions", ()):
-                found[one["Key"]].append(Version(one["VersionId"], one["IsLatest"], marker=False))
+            for entry in page.get("Versions", ()):
+                versions[entry["Key"]].append(Version(entry["VersionId"], entry["IsLatest"], marker=False))
             for gone in page.get("DeleteMarkers", ()):
-                found[gone["Key"]].append(Version(gone["VersionId"], gone["IsLatest"], marker=True))
-        return found
+                versions[gone["Key"]].append(Version(gone["VersionId"], gone["IsLatest"], marker=True))
+        return versions
 
     def read(self, key: str, version: str | None = None) -> Mapping[str, Any]:
         """An object: S3's answer with the bytes as `Body`."""
-        asked: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
-        answer: dict[str, Any] = {**self._s3.get_object(**asked)}
+        parameters: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
+        answer: dict[str, Any] = {**self._s3.get_object(**parameters)}
         answer["Body"] = answer["Body"].read()
         return answer
 
@@ -91,36 +91,40 @@ class VersionedBucket:
         self,
         prefix: str,
         change: Callable[[str], Change],
-        told: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None],
         suffix: str | tuple[str, ...] = "",
     ) -> Found:
-        """Read every version of every object named so; `told` hears how many of how many objects are read."""
-        versions = {key: found for key, found in self.versions(prefix).items() if key.endswith(suffix)}
-        found = Found()
+        """Read every version of every object named so; `on_progress` hears how many of how many objects are read."""
+        versions = {
+            key: key_versions
+            for key, key_versions in self.versions(prefix).items()
+            if key.endswith(suffix)
+        }
+        findings = Found()
         with ThreadPoolExecutor(READERS) as pool:
             seen = pool.map(lambda key: self._seen(key, versions[key], change(key)), versions)
             for number, (key, (left, old)) in enumerate(zip(versions, seen, strict=True), 1):
-                told(number, len(versions))
+                on_progress(number, len(versions))
                 if left.changed or old:
-                    found.objects += left.changed
-                    found.removed += left.removed
-                    found.rewritten += left.rewritten
-                    found.old_versions += old
-                    found.keys += (key,)
-        return found
+                    findings.objects += left.changed
+                    findings.removed += left.removed
+                    findings.rewritten += left.rewritten
+                    findings.old_versions += old
+                    findings.keys += (key,)
+        return findings
 
     def _seen(self, key: str, versions: Iterable[Version], change: Change) -> tuple[Left, int]:
         left, old = Left(b""), 0
         for version in versions:
             if not version.marker:
                 try:
-                    one = change(self.read(key, version.id)["Body"])
+                    remainder = change(self.read(key, version.id)["Body"])
                 except Unusable:
-                    one = Left(b"", removed=1)
+                    remainder = Left(b"", removed=1)
                 if version.latest:
-                    left = one
+                    left = remainder
                 else:
-                    old += one.changed
+                    old += remainder.changed
         return left, old
 
     def clean(self, key: str, change: Change) -> int:

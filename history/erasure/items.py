@@ -59,17 +59,17 @@ class Items:
 
     def standing(self, erased_at: int) -> Standing:
         """What stands of what happened before that moment (ms)."""
-        found = Standing()
+        items = Standing()
         for key, view in self._views.items():
             read = self._read(key, view)
             if read.version is None:
                 continue
             state = _state(view, read)
             if not _stays(state, erased_at):
-                found.held.append(key)
+                items.held.append(key)
             elif state is not None and state.born is not None:
-                found.living[key] = read.version.birth
-        return found
+                items.living[key] = read.version.birth
+        return items
 
     def bury(self, erased_at: int, now_ms: int) -> int:
         """Replace every declared item by a tombstone, where none stood too; returns how many were written.
@@ -131,15 +131,15 @@ class Items:
 
     def scanned(self, living: Mapping[str, int]) -> list[str]:
         """Keys of all items and markers of the person but those declared or living: both tables are read whole."""
-        found = []
+        keys = []
         try:
             for table in self._tables:
                 mentions = FeatureItem.pk.contains(f"#{self._person.token}")
                 keys = (item.pk for item in table.scan(mentions, attributes_to_get=["pk"]))
-                found += [key for key in keys if self._owns(key, living)]
+                keys += [key for key in keys if self._owns(key, living)]
         except PynamoDBException as error:
             raise StoreUnavailable(f"a table could not be read: {error.cause_response_code}") from error
-        return found
+        return keys
 
     def _owns(self, key: str, living: Mapping[str, int]) -> bool:
         item = key.removeprefix(MARKER).rpartition("#")[0] if key.startswith(MARKER) else key

@@ -206,8 +206,8 @@ class UndeliveredLines:
         wrapped = _object(line)
         inner = [wrapped, *map(_object, _raw(wrapped).split(b"\n"))]
         theirs = any(
-            self._person.stands_in(one) or self._person.owns(str(one.get("key", "")), self._definitions)
-            for one in inner
+            self._person.stands_in(part) or self._person.owns(str(part.get("key", "")), self._definitions)
+            for part in inner
         )
         unreadable = not wrapped and self._person.token.encode() in line
         return None if theirs or unreadable else line
@@ -223,12 +223,12 @@ class DecisionLines:
 
     def __call__(self, line: bytes) -> bytes:
         if self._person.may_stand_in(line) and line.strip():
-            found = msgspec.json.decode(line, type=Line)
-            decision = parse_record(bytes(found.record))
+            record = msgspec.json.decode(line, type=Line)
+            decision = parse_record(bytes(record.record))
             application = Application(decision.request, decision.merchant_id, decision.livemode)
             if self._entity.key_of(application) == self._person.token:
-                self.ids.add(found.id)
-                self.q.add(found.q)
+                self.ids.add(record.id)
+                self.q.add(record.q)
         return line
 
 
@@ -248,10 +248,10 @@ def _with_detail(archived: Mapping[str, Any], detail: Mapping[str, Any]) -> dict
 def _object(line: bytes) -> dict[str, Any]:
     """The JSON object of a line; an empty one if it is none."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {"": found}
+    return value if isinstance(value, dict) else {"": value}
 
 
 def _raw(wrapped: Mapping[str, Any]) -> bytes:

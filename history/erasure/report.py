@@ -80,13 +80,13 @@ def told_places(
     return [asdict(place) for place in places]
 
 
-def _place(name: str, found: Found, why: str) -> Place:
-    total = found.removed + found.rewritten
-    return Place(name, total, found.rewritten, found.removed, old_versions=found.old_versions, why=why)
+def _place(name: str, findings: Found, why: str) -> Place:
+    total = findings.removed + findings.rewritten
+    return Place(name, total, findings.rewritten, findings.removed, old_versions=findings.old_versions, why=why)
 
 
-def _kept(name: str, found: int, until: int | None) -> Place:
-    return Place(name, found, kept=found, until=until, why="kept by law")
+def _kept(name: str, count: int, until: int | None) -> Place:
+    return Place(name, count, kept=count, until=until, why="kept by law")
 
 
 def _of_events(lines: EventLines) -> str:

@@ -93,12 +93,12 @@ def spread(arrivals: Iterable[Arrival], view: FeatureView, folder: Path) -> Iter
 def gathered(path: Path) -> dict[str, list[Arrival]]:
     """One file of `spread`: the arrivals of every item, the first copy of each event alone."""
     decode = msgspec.msgpack.Decoder(tuple[str, Arrival]).decode
-    found: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
+    items: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
     with path.open("rb") as stream:
         while size := stream.read(4):
             key, arrival = decode(stream.read(int.from_bytes(size, "big")))
-            found[key].setdefault(arrival.event.dedup_id, arrival)
-    return {key: list(copies.values()) for key, copies in found.items()}
+            items[key].setdefault(arrival.event.dedup_id, arrival)
+    return {key: list(copies.values()) for key, copies in items.items()}
 
 
 def fill(
@@ -112,10 +112,10 @@ def fill(
     """Fill items by key. `logged` are their commits so far, which may lack those of the last minutes."""
     counts = Counts(items=len(arrivals))
     recent: list[Event] = []
-    for key, mine in arrivals.items():
-        counts.events += len(mine)
-        settled = [one.event for one in mine if one.taken_at < filling.settled_before]
-        recent += (one.event for one in mine if one.taken_at >= filling.settled_before)
+    for key, item_arrivals in arrivals.items():
+        counts.events += len(item_arrivals)
+        settled = [arrival.event for arrival in item_arrivals if arrival.taken_at < filling.settled_before]
+        recent += (arrival.event for arrival in item_arrivals if arrival.taken_at >= filling.settled_before)
         if not settled:
             continue
         try:
@@ -215,8 +215,8 @@ def _held(filling: Filling, read: Read, state: ViewState, logged: Sequence[Logge
 
 def _logged_to(birth: int, logged: Sequence[Logged]) -> list[Logged]:
     """The commits of one birth from its first on, up to the first that is missing."""
-    mine = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
-    return [commit for place, commit in enumerate(mine, 1) if commit.n == place]
+    commits = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
+    return [commit for place, commit in enumerate(commits, 1) if commit.n == place]
 
 
 def _item_of(view: FeatureView, event: Event) -> str | None:

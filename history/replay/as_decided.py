@@ -22,9 +22,9 @@ def judge_again(
     return judge(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
 
 
-def compared(decision: Decision, found: Judgement, policy_hash: str) -> list[Difference]:
+def compared(decision: Decision, assessment: Judgement, policy_hash: str) -> list[Difference]:
     """Every part of a decision, as it was decided and as it is now; numbers by all their digits."""
-    pairs = [(name, getattr(decision, name), getattr(found, name)) for name in COMPARED]
+    pairs = [(name, getattr(decision, name), getattr(assessment, name)) for name in COMPARED]
     return [
         Difference("policy", decision.policy, policy_hash),
         *(Difference(name, _text(was), _text(now)) for name, was, now in pairs),

@@ -51,23 +51,23 @@ class Replayed:
 
 def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
     """The versions of every item that decisions read."""
-    found: defaultdict[str, set[Version]] = defaultdict(set)
+    versions: defaultdict[str, set[Version]] = defaultdict(set)
     for decision in decisions:
         for key, version in decision.vector.versions.items():
             if version is not None:
-                found[key].add(version)
-    return dict(found)
+                versions[key].add(version)
+    return dict(versions)
 
 
 def keys_of(decisions: Iterable[Decision], kept: Kept) -> set[str]:
     """Every item that decisions asked for, whether or not one stood there or could be read."""
-    found: set[str] = set()
+    keys: set[str] = set()
     for decision in decisions:
-        found.update(decision.vector.versions)
+        keys.update(decision.vector.versions)
         served = kept.served_by(decision)
         if served is not None:
-            found.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
-    return found
+            keys.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
+    return keys
 
 
 def application_of(decision: Decision) -> Application:
@@ -93,8 +93,8 @@ class Kept:
         versions = frozenset((name, version) for name, _, version in named)
         if versions not in self._serving:
             self._serving[versions] = self._find(dict(versions))
-        found = self._serving[versions]
-        return found if found is not None and found.hash == decision.definition_hash else None
+        definitions = self._serving[versions]
+        return definitions if definitions is not None and definitions.hash == decision.definition_hash else None
 
     def _find(self, versions: Mapping[str, str]) -> Definitions | None:
         try:
@@ -136,30 +136,30 @@ def item_versions(
     births: defaultdict[int, set[int]] = defaultdict(set)
     for version in versions:
         births[version.birth].add(version.n)
-    found: dict[Version, Read | str] = {}
-    for birth, asked in births.items():
+    reads: dict[Version, Read | str] = {}
+    for birth, numbers in births.items():
         try:
-            found.update(_followed(view, key, birth, asked, log, events))
+            reads.update(_followed(view, key, birth, numbers, log, events))
         except LogUnusable as error:
-            for n in asked:
-                found.setdefault(Version(birth, n), str(error))
-    return found
+            for n in numbers:
+                reads.setdefault(Version(birth, n), str(error))
+    return reads
 
 
 def _followed(
     view: FeatureView,
     key: str,
     birth: int,
-    asked: set[int],
+    numbers: set[int],
     log: CommitLog,
     events: Mapping[str, Arrival],
 ) -> Iterator[tuple[Version, Read]]:
     """One birth of an item, commit by commit. Raises LogUnusable."""
     state, held = ViewState.new(view), dict[str, Event]()
-    if 0 in asked:  # a tombstone: an erased entity, of which nothing is known yet
+    if 0 in numbers:  # a tombstone: an erased entity, of which nothing is known yet
         yield Version(birth, 0), Read("present", state.encode(), Version(birth, 0))
     healing: list[Event] | None = None
-    for commit in islice(log.follow(key, birth), max(asked)):
+    for commit in islice(log.follow(key, birth), max(numbers)):
         new = _taken_in(commit, held, events)
         before = held.copy() if any(event.voided_at is not None for event in new) else held
         held |= {event.dedup_id: event for event in new}
@@ -176,7 +176,7 @@ def _followed(
             state.replay(new, commit.applied_at, before, commit.unsettled)
             state.base.folded |= commit.left_out
             state.filled |= commit.filled_before is not None
-        if commit.n in asked:
+        if commit.n in numbers:
             version = Version(birth, commit.n)
             yield version, Read("present", state.encode(), version)
 
@@ -217,10 +217,10 @@ def _replayed(
             elif version is None:
                 reads[key] = ABSENT
             else:
-                found = versions[key][version]
-                if isinstance(found, str):
-                    return Replayed(decision, reason=found)
-                reads[key] = found
+                read = versions[key][version]
+                if isinstance(read, str):
+                    return Replayed(decision, reason=read)
+                reads[key] = read
     vector = build(definitions, reads, keys, decision.request, decision.q)
     return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
 
@@ -233,6 +233,6 @@ def differences(
         pair = served.states.get(name, "-"), replayed.states.get(name, "-")
         if pair[0] != pair[1]:
             yield Difference(name, *pair)
-    for name, one, other in zip(definitions.features, served.values, replayed.values, strict=True):
-        if one.hex() != other.hex():
-            yield Difference(name, repr(one), repr(other))
+    for name, value, other in zip(definitions.features, served.values, replayed.values, strict=True):
+        if value.hex() != other.hex():
+            yield Difference(name, repr(value), repr(other))

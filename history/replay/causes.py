@@ -81,13 +81,13 @@ class Item:
             ((_bears_from(arrival), event_id) for event_id, arrival in self.known()), key=itemgetter(0)
         )
         self._ended = {commit.birth: commit.applied_at for commit in log.of(key)}
-        found = sorted(
+        applied = sorted(
             (step.applied_at, _bears_from(events[event_id]))
             for event_id, steps in self.steps.items()
             for step in steps
         )
-        self._applied = [applied_at for applied_at, _ in found]
-        self._watermarks = list(accumulate((moment for _, moment in found), max))
+        self._applied = [applied_at for applied_at, _ in applied]
+        self._watermarks = list(accumulate((moment for _, moment in applied), max))
         self._stale: dict[Version | None, bool] = {}
 
     def known(self) -> Iterator[tuple[str, Arrival]]:
@@ -98,35 +98,35 @@ class Item:
             if arrival.in_time or event_id in self.steps
         )
 
-    def lacking(self, asked: Asked) -> Iterator[Arrival]:
+    def lacking(self, request: Asked) -> Iterator[Arrival]:
         """Events, and voids, that bear on `q` and that the version had not taken in."""
-        reached = self._plan.oldest(asked.q)
-        for _, event_id in self._known[: bisect_left(self._known, asked.q, key=itemgetter(0))]:
+        reached = self._plan.oldest(request.q)
+        for _, event_id in self._known[: bisect_left(self._known, request.q, key=itemgetter(0))]:
             arrival = self._events[event_id]
             if reached is not None and arrival.event.occurred_at < reached:
                 continue
-            if not any(_precedes(step, asked.version) for step in self.steps.get(event_id, ())):
+            if not any(_precedes(step, request.version) for step in self.steps.get(event_id, ())):
                 yield arrival
 
     def cause(
-        self, arrival: Arrival, asked: Asked, retention: Retention, now_ms: int, erased_at: ErasedAt
+        self, arrival: Arrival, request: Asked, retention: Retention, now_ms: int, erased_at: ErasedAt
     ) -> str:
         """Why the version had not taken the event in."""
         event, name = arrival.event, self.view.entity.name
         if event.occurred_at < (erased_at(name, event.entities[name]) or 0):
             return ERASED
-        if arrival.taken_at > asked.decided_at:
+        if arrival.taken_at > request.decided_at:
             return LATENESS
         steps = self.steps.get(event.dedup_id, ())
         if not steps:
             if self._came_too_late(arrival, retention):
                 return OVERFLOW
             return LAG if now_ms - arrival.taken_at < UNDER_WAY else UNEXPLAINED
-        if any(step.applied_at > asked.decided_at - MAX_SKEW for step in steps):
+        if any(step.applied_at > request.decided_at - MAX_SKEW for step in steps):
             return LAG
         kept = self.view.item_expiry_ms
         ends = [self._ended[step.version.birth] + kept for step in steps] if kept is not None else []
-        return EXPIRED if ends and max(ends) < asked.decided_at + MAX_SKEW else UNEXPLAINED
+        return EXPIRED if ends and max(ends) < request.decided_at + MAX_SKEW else UNEXPLAINED
 
     def _came_too_late(self, arrival: Arrival, retention: Retention) -> bool:
         """True if every window had passed it when it was last delivered, at the latest."""
@@ -143,23 +143,23 @@ class Item:
         return self._stale[version]
 
     def _was_stale(self, version: Version) -> bool:
-        found = item_versions(self.view, self.key, [version], self._log, self._events)[version]
-        if isinstance(found, str) or found.blob is None:
+        read = item_versions(self.view, self.key, [version], self._log, self._events)[version]
+        if isinstance(read, str) or read.blob is None:
             return False
-        return ViewState.decode(self.view, found.blob).stale
+        return ViewState.decode(self.view, read.blob).stale
 
 
 def _steps(key: str, log: CommitLog, events: Mapping[str, Arrival]) -> dict[str, list[Step]]:
     """The commits that took each archived event in, one a birth."""
-    found: dict[str, dict[int, Step]] = {}
+    steps: dict[str, dict[int, Step]] = {}
     for commit in log.of(key):
         filled = commit.filled_before is not None
         ids = _filled(events, commit.filled_before) if commit.filled_before is not None else commit.event_ids
         step = Step(Version(commit.birth, commit.n), commit.applied_at, filled)
         for event_id in ids:
             if event_id in events:
-                found.setdefault(event_id, {}).setdefault(commit.birth, step)
-    return {event_id: list(births.values()) for event_id, births in found.items()}
+                steps.setdefault(event_id, {}).setdefault(commit.birth, step)
+    return {event_id: list(births.values()) for event_id, births in steps.items()}
 
 
 def _filled(events: Mapping[str, Arrival], before: int) -> list[str]:

@@ -75,8 +75,8 @@ class Report:
             tally = self.causes.setdefault(cause, Tally())
             tally.features += len(names)
             tally.decisions += 1
-        found = [(decision.id, name) for name in differing.get(UNEXPLAINED, ())]
-        self.unexplained += found[: NAMED - len(self.unexplained)]
+        unexplained = [(decision.id, name) for name in differing.get(UNEXPLAINED, ())]
+        self.unexplained += unexplained[: NAMED - len(self.unexplained)]
 
     @property
     def unexplained_features(self) -> int:
@@ -101,10 +101,10 @@ class Report:
                 for cause in CAUSES
                 if (tally := self.causes.get(cause)) is not None
             },
-            "unexplained": [{"decision": one, "feature": name} for one, name in self.unexplained],
+            "unexplained": [{"decision": decision_id, "feature": name} for decision_id, name in self.unexplained],
             "freshness_ms": {
-                name: {"events": one.events, "p50": one.p50, "p99": one.p99}
-                for name, one in self.freshness.items()
+                name: {"events": delays.events, "p50": delays.p50, "p99": delays.p99}
+                for name, delays in self.freshness.items()
             },
         }
 
@@ -123,12 +123,12 @@ class Archived:
         self.definitions, self.log, self.events = definitions, log, items
         self.retention, self.now_ms = retention, now_ms
         self.kept = Kept(definitions)
-        self.items = {key: Item(self.kept.view_of(key), key, log, found) for key, found in items.items()}
+        self.items = {key: Item(self.kept.view_of(key), key, log, arrivals) for key, arrivals in items.items()}
 
     def known(self) -> list[Event]:
         """Every event that counts by now, first copies in order of arrival."""
-        found = {id(arrival): arrival for item in self.items.values() for _, arrival in item.known()}
-        return [arrival.event for arrival in sorted(found.values(), key=lambda arrival: arrival.taken_at)]
+        arrivals = {id(arrival): arrival for item in self.items.values() for _, arrival in item.known()}
+        return [arrival.event for arrival in sorted(arrivals.values(), key=lambda arrival: arrival.taken_at)]
 
 
 def consistency(
@@ -140,18 +140,18 @@ def consistency(
     """Compare decisions both ways. `since` (ms): events that the bus took earlier do not count for freshness."""
     report = Report(len(decisions))
     compared = []
-    for one in replay(decisions, archived.definitions, archived.log, archived.events):
-        if one.reason is not None:
-            report.not_replayable[one.reason] += 1
+    for replayed in replay(decisions, archived.definitions, archived.log, archived.events):
+        if replayed.reason is not None:
+            report.not_replayable[replayed.reason] += 1
             continue
-        if one.differences:
-            report.mismatches.append(one.decision.id)
-        if made_at(one.decision) is None:
+        if replayed.differences:
+            report.mismatches.append(replayed.decision.id)
+        if made_at(replayed.decision) is None:
             report.not_replayable[UNDATED] += 1
         else:
-            compared.append(one.decision)
-    for served, mine in _by_definitions(compared, archived.kept):
-        _compare(served, mine, archived, erased_at, report)
+            compared.append(replayed.decision)
+    for served, group in _by_definitions(compared, archived.kept):
+        _compare(served, group, archived, erased_at, report)
     report.freshness = freshness(archived.items.values(), archived.events, since or 0)
     return report
 
@@ -160,12 +160,12 @@ def _by_definitions(
     decisions: Iterable[Decision], kept: Kept
 ) -> Iterable[tuple[Definitions, list[Decision]]]:
     """Decisions by the declarations that made them."""
-    found: dict[Definitions, list[Decision]] = defaultdict(list)
+    groups: dict[Definitions, list[Decision]] = defaultdict(list)
     for decision in decisions:
         served = kept.served_by(decision)
         assert served is not None
-        found[served].append(decision)
-    return found.items()
+        groups[served].append(decision)
+    return groups.items()
 
 
 def _compare(
@@ -176,7 +176,7 @@ def _compare(
     report: Report,
 ) -> None:
     """Decisions of the same declarations as of their moments."""
-    questions = [Question(one.id, one.q, application_of(one)) for one in decisions]
+    questions = [Question(decision.id, decision.q, application_of(decision)) for decision in decisions]
     # All that is known by now: what was only late differs then, and is told as lateness.
     table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
@@ -199,7 +199,7 @@ def _explained(
     erased_at: ErasedAt,
 ) -> dict[str, list[str]]:
     """Differing features by cause. One that is computed from the request and others differs because they do."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    explained: defaultdict[str, list[str]] = defaultdict(list)
     of_view = {feature.name: view for view in definitions.views for feature in view.features}
     causes: dict[FeatureView, str] = {}
     for name in names:
@@ -207,11 +207,11 @@ def _explained(
             view = of_view[name]
             if view not in causes:
                 causes[view] = _cause(definitions, decision, view, archived, erased_at)
-            found[causes[view]].append(name)
+            explained[causes[view]].append(name)
     derived = [name for name in names if name not in of_view]
     if derived:
-        found[_first(causes.values())] += derived
-    return found
+        explained[_first(causes.values())] += derived
+    return explained
 
 
 def _cause(
@@ -227,18 +227,18 @@ def _cause(
         return state
     decided_at = made_at(decision)
     assert decided_at is not None
-    asked = {
+    requests = {
         archived.items[key]: Asked(decision.vector.versions.get(key), decision.q, decided_at)
         for key in item_keys(definitions, application_of(decision))[view.name]
     }
     lacking = {
-        item.cause(arrival, one, archived.retention, archived.now_ms, erased_at)
-        for item, one in asked.items()
-        for arrival in item.lacking(one)
+        item.cause(arrival, request, archived.retention, archived.now_ms, erased_at)
+        for item, request in requests.items()
+        for arrival in item.lacking(request)
     }
     if lacking:
         return _first(lacking)
-    return VOIDED if any(item.is_stale(one.version) for item, one in asked.items()) else UNEXPLAINED
+    return VOIDED if any(item.is_stale(request.version) for item, request in requests.items()) else UNEXPLAINED
 
 
 def _first(causes: Iterable[str]) -> str:
@@ -258,14 +258,14 @@ def freshness(items: Iterable[Item], events: Items, since: int) -> dict[str, Fre
             if live and taken_at >= since:
                 waited[item.view.name].append(max(min(live) - taken_at, 0))
     return {
-        name: Freshness(len(found), _percentile(found, 50), _percentile(found, 99))
-        for name, found in sorted(waited.items())
+        name: Freshness(len(delays), _percentile(delays, 50), _percentile(delays, 99))
+        for name, delays in sorted(waited.items())
     }
 
 
-def _percentile(found: Sequence[int], percent: int) -> int:
+def _percentile(delays: Sequence[int], percent: int) -> int:
     """The smallest value that so many percent do not exceed."""
-    return sorted(found)[math.ceil(len(found) * percent / 100) - 1]
+    return sorted(delays)[math.ceil(len(delays) * percent / 100) - 1]
 
 
 def _percent(part: int, whole: int) -> float:

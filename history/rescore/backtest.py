@@ -58,23 +58,23 @@ class Backtest:
     swapped_out: Side = field(default_factory=Side)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def take_in(self, decision: Decision, found: Judgement) -> None:
+    def take_in(self, decision: Decision, assessment: Judgement) -> None:
         """One decision and what the candidate makes of it. One that nothing scored is left out."""
-        if found.score is None:
+        if assessment.score is None:
             self.left_out[NO_SCORE] += 1
             return
         self.decisions += 1
-        self.swaps[decision.outcome, found.outcome] += 1
+        self.swaps[decision.outcome, assessment.outcome] += 1
         currency, loss = decision.request.currency, self.loss_given_bad
-        was, now = approved_amount(decision), found.terms.amount if found.terms else 0
+        was, now = approved_amount(decision), assessment.terms.amount if assessment.terms else 0
         if decision.outcome == "approved":
-            self.before.take_in(currency, was, found.score, loss)
-            if found.outcome != "approved":
-                self.swapped_out.take_in(currency, was, found.score, loss)
-        if found.outcome == "approved":
-            self.now.take_in(currency, now, found.score, loss)
+            self.before.take_in(currency, was, assessment.score, loss)
+            if assessment.outcome != "approved":
+                self.swapped_out.take_in(currency, was, assessment.score, loss)
+        if assessment.outcome == "approved":
+            self.now.take_in(currency, now, assessment.score, loss)
             if decision.outcome != "approved":
-                self.swapped_in.take_in(currency, now, found.score, loss)
+                self.swapped_in.take_in(currency, now, assessment.score, loss)
 
     def as_json(self) -> dict[str, Any]:
         """JSON form."""
@@ -99,19 +99,19 @@ def backtest(
     loss_given_bad: float,
 ) -> Backtest:
     """Judge past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
-    told = Backtest(loss_given_bad)
+    result = Backtest(loss_given_bad)
     for decision in decisions:
         model = model_of(decision)
         if model is None:
-            told.left_out[NO_SCORE] += 1
+            result.left_out[NO_SCORE] += 1
         elif model.bundle.definition_hash != decision.definition_hash:
-            told.left_out[OTHER_FEATURES] += 1
+            result.left_out[OTHER_FEATURES] += 1
         else:
-            told.take_in(decision, judge_again(decision, model, policy_of(model), model.bundle.features))
-    return told
+            result.take_in(decision, judge_again(decision, model, policy_of(model), model.bundle.features))
+    return result
 
 
 def loss_in(lineage: Mapping[str, Any]) -> float | None:
     """What a bad loan costs per unit lent, as the model was trained with it; None if its lineage does not tell."""
-    found = lineage.get("economics", {}).get("loss_given_bad")
-    return float(found) if isinstance(found, (int, float)) else None
+    loss = lineage.get("economics", {}).get("loss_given_bad")
+    return float(loss) if isinstance(loss, (int, float)) else None

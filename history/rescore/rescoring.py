@@ -104,47 +104,47 @@ class Candidate:
         model = self.model
         if model.bundle.definition_hash != decision.definition_hash:
             return _row(decision, None, OTHER_FEATURES)
-        found = judge_again(decision, model, self.policy, model.bundle.features)
-        return _row(decision, found, None if found.score is not None else NO_SCORE)
+        assessment = judge_again(decision, model, self.policy, model.bundle.features)
+        return _row(decision, assessment, None if assessment.score is not None else NO_SCORE)
 
 
 def rescore(
     decisions: Iterable[Decision], candidate: Candidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
 ) -> Rescored:
     """Write one Parquet file; what is in it. A file that is cut short is not left under its name."""
-    told = Rescored()
+    result = Rescored()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     metadata = {"bundle": candidate.model.sha, "policy": candidate.policy.hash}
     with pq.ParquetWriter(unfinished, SCHEMA.with_metadata(metadata)) as writer:
-        for page in _pages((candidate.row(one) for one in decisions), rows_at_once):
+        for page in _pages((candidate.row(decision) for decision in decisions), rows_at_once):
             for row in page:
-                told.take_in(row)
+                result.take_in(row)
             writer.write_table(pa.Table.from_pylist(page, SCHEMA.with_metadata(metadata)))
     unfinished.replace(path)
-    return told
+    return result
 
 
 def made_between(decisions: Iterable[Decision], since: int | None, until: int | None) -> Iterator[Decision]:
     """Those that were made at `since` or later and before `until` (ms UTC)."""
-    for one in decisions:
-        found = made_at(one)
-        moment = one.q if found is None else found
+    for decision in decisions:
+        recorded = made_at(decision)
+        moment = decision.q if recorded is None else recorded
         if (since is None or moment >= since) and (until is None or moment < until):
-            yield one
+            yield decision
 
 
 def counted(paths: Iterable[Path]) -> Rescored:
     """What is in files of an earlier rescoring."""
-    told = Rescored()
+    result = Rescored()
     for path in paths:
         for row in pq.read_table(path, columns=["outcome_was", "outcome", "left_out"]).to_pylist():
-            told.take_in(row)
-    return told
+            result.take_in(row)
+    return result
 
 
-def _row(decision: Decision, found: Judgement | None, left_out: str | None) -> dict[str, Any]:
-    judged = found if left_out is None else None
+def _row(decision: Decision, assessment: Judgement | None, left_out: str | None) -> dict[str, Any]:
+    judged = assessment if left_out is None else None
     return {
         "decision_id": decision.id,
         "merchant_id": decision.merchant_id,
@@ -183,19 +183,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m history.rescore.rescoring", description=__doc__)
     parser.add_argument("--since", type=int, help="made at this moment (ms UTC) or later")
     parser.add_argument("--until", type=int, help="made before this moment (ms UTC)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     order, table = root / "input/order", root / "input/order/policy.json"
     try:
         policy = json.loads(table.read_text()) if table.exists() else None
         candidate = Candidate.of((order / "bundle.json").read_bytes(), policy)
         decisions = read_decisions(Folder(root / "input/decisions"))
-        chosen = made_between(decisions, asked.since, asked.until)
-        told = rescore(chosen, candidate, root / "output/rescored" / PART)
+        chosen = made_between(decisions, options.since, options.until)
+        result = rescore(chosen, candidate, root / "output/rescored" / PART)
     except (ArchiveDamaged, CandorError, OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"rescored: {json.dumps(told.as_json(), ensure_ascii=False)}\n")
+    sys.stdout.write(f"rescored: {json.dumps(result.as_json(), ensure_ascii=False)}\n")
     return 0
 
 
