@@ -17,7 +17,7 @@ from cli.options import Shown, common, interval, one_line, print_json, print_pai
 from cli.replaying import ERASED, Past, chosen, without_erased
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.replay.consistency import Archived, Report, consistency
+from history.replay.consistency import ArchivedHistory, ConsistencyReport, consistency
 from lender import DEFINITIONS
 
 SERVICE = "consistency"
@@ -60,12 +60,14 @@ def consistency_command(
         )
 
 
-def _report(stage: Stage, shown: Shown, since: int | None, until: int | None, last: int | None) -> Report:
+def _report(
+    stage: Stage, shown: Shown, since: int | None, until: int | None, last: int | None
+) -> ConsistencyReport:
     tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
     decisions, erased = without_erased(chosen(stage, shown, since=since, until=until, last=last), tombstones)
     past = Past(stage, decisions, shown)
     shown.told("comparing", 0, len(decisions))
-    archived = Archived(DEFINITIONS, past.log, past.items, stage.retention, SystemClock().now_ms())
+    archived = ArchivedHistory(DEFINITIONS, past.log, past.items, stage.retention, SystemClock().now_ms())
     report = consistency(decisions, archived, tombstones.erased_at, since)
     shown.told("comparing", len(decisions), len(decisions))
     if erased:
@@ -74,7 +76,7 @@ def _report(stage: Stage, shown: Shown, since: int | None, until: int | None, la
     return report
 
 
-def metrics(report: Report, stage: str) -> Iterator[dict[str, Any]]:
+def metrics(report: ConsistencyReport, stage: str) -> Iterator[dict[str, Any]]:
     """The report as CloudWatch's metric data."""
     dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
     for name, value in (

@@ -24,8 +24,8 @@ from cli.options import Shown, common, one_line, print_json, print_pairs
 from cli.replaying import chosen
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.replay.as_decided import compared, differing, judge_again
-from history.replay.as_served import Kept
+from history.replay.as_decided import compared, differing, reassess
+from history.replay.as_served import KeptDefinitions
 from lender import DEFINITIONS, REASONS, REGULATION_PROFILE
 from lender import policy as lender_policy
 
@@ -111,7 +111,7 @@ def replay_command(decision_id: str, policy_file: Path | None, stage: Stage, *, 
             f"decision {decision.id} was made without a bundle by definitions {decision.definition_hash[:12]}, "
             "which this release does not keep: use the release that does"
         )
-    rows = compared(decision, judge_again(decision, model, policy, features), policy.hash)
+    rows = compared(decision, reassess(decision, model, policy, features), policy.hash)
     different = differing(rows)
     if as_json:
         told = {one.name: {"decided": one.served, "replayed": one.replayed} for one in rows}
@@ -151,7 +151,7 @@ def features_of(decision: Decision, model: Judge | None) -> Sequence[str] | None
     """Names of a record's values, from its bundle or from the definitions that are kept; None if neither tells."""
     if model is not None:
         return model.bundle.features
-    kept = Kept(DEFINITIONS).served_by(decision)
+    kept = KeptDefinitions(DEFINITIONS).served_by(decision)
     return kept.features if kept else None
 
 

@@ -19,7 +19,7 @@ from candor.store.erasures import Erasures
 from cli.stage import Stage
 from history.archive.commits import COMMITS_PREFIX, Commit, read_log
 from history.archive.events import EVENTS_PREFIX, Arrival, arrivals, read_envelopes
-from history.rebuild.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
+from history.rebuild.backfill import PARTITIONS, Backfill, Counts, fill, gathered, spread
 from history.rebuild.verification import drawn, verify
 
 
@@ -39,7 +39,7 @@ def fill_view(
     """Fill every item of the version, compare a sample, note that it is done; returns what became of it."""
     name = f"{view.name}@{view.version}"
     begun = stage.registry.begin_backfill(name, SystemClock().now_ms())
-    filling = Filling(view, begun.started_at, stage.retention)
+    filling = Backfill(view, begun.started_at, stage.retention)
     # The spool holds personal data: it is readable by this user alone, and gone at the end.
     with tempfile.TemporaryDirectory() as spool, Progress(console=Console(stderr=True)) as progress:
         files = _spread(stage, definitions, view, Path(spool), progress)
@@ -82,7 +82,7 @@ def _spread(
 def _fill(
     stage: Stage,
     definitions: Definitions,
-    filling: Filling,
+    filling: Backfill,
     files: Sequence[Path],
     threads: int,
     progress: Progress,

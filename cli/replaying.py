@@ -21,7 +21,7 @@ from history.archive.commits import COMMITS_PREFIX, CommitLog, read_log
 from history.archive.decisions import DECISIONS_PREFIX, made_at, read_decisions
 from history.archive.events import EVENTS_PREFIX, ArchiveDamaged, arrivals, read_envelopes
 from history.archive.items import Items, items_of
-from history.replay.as_served import Kept, Replayed, application_of, keys_of, replay
+from history.replay.as_served import KeptDefinitions, Replayed, application_of, keys_of, replay
 from lender import DEFINITIONS
 
 ERASED = "a person in it was erased since"
@@ -112,7 +112,7 @@ class Past:
 
     def __init__(self, stage: Stage, decisions: Sequence[Decision], shown: Shown) -> None:
         self.decisions = decisions
-        self.kept = Kept(DEFINITIONS)
+        self.kept = KeptDefinitions(DEFINITIONS)
         keys = keys_of(decisions, self.kept)
         self.log: CommitLog = read_log(stage.archive(COMMITS_PREFIX), keys)
         envelopes = shown.each("reading events", read_envelopes(stage.archive(EVENTS_PREFIX)))
@@ -176,7 +176,7 @@ class Told:
 
 def _detail(one: Replayed) -> dict[str, Any]:
     decision = one.decision
-    rows = _rows(decision.vector, one.vector, Kept(DEFINITIONS).served_by(decision))
+    rows = _rows(decision.vector, one.vector, KeptDefinitions(DEFINITIONS).served_by(decision))
     return {
         "id": decision.id,
         "q": decision.q,
@@ -189,7 +189,7 @@ def _detail(one: Replayed) -> dict[str, Any]:
 
 def _print_detail(one: Replayed) -> None:
     table = Table("feature", "served", "replayed", "", title=one.decision.id)
-    rows = _rows(one.decision.vector, one.vector, Kept(DEFINITIONS).served_by(one.decision))
+    rows = _rows(one.decision.vector, one.vector, KeptDefinitions(DEFINITIONS).served_by(one.decision))
     for name, served, now in rows:
         same = one.vector is None or served.hex() == now.hex()
         table.add_row(name, f"{served:.12g}", f"{now:.12g}" if one.vector else "-", "" if same else "differs")

@@ -21,7 +21,7 @@ from cli.retraining import RetrainingFailed, begin, reason, watched
 from cli.stage import Stage
 from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import ArchiveDamaged
-from history.rescore.rescoring import PART, Candidate, Rescored, counted, rescore
+from history.rescore.rescoring import PART, Rescored, RescoringCandidate, counted, rescore
 
 RESCORED: Final = "rescored"
 """Where in the training bucket the rows of every rescoring lie, each below its name."""
@@ -97,7 +97,7 @@ def rescore_command(
 
 
 def _here(stage: Stage, wanted: Wanted, folder: Path) -> Rescored:
-    candidate = Candidate.of(wanted.bundle, wanted.policy)
+    candidate = RescoringCandidate.of(wanted.bundle, wanted.policy)
     with Shown() as shown, one_line(ArchiveDamaged):
         found = chosen(stage, shown, since=wanted.since, until=wanted.until, last=wanted.last)
         return rescore(shown.each("judging", found, len(found)), candidate, folder / PART)

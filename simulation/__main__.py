@@ -16,7 +16,7 @@ from rich.table import Table
 
 from simulation.faults import PLANTS
 from simulation.sweep import results_of
-from simulation.world import Result, run
+from simulation.world import WorldResult, run
 
 PLANTED = "CANDOR_PLANTED_FAULT"
 
@@ -47,7 +47,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _tell(result: Result, planted: str | None, *, as_json: bool) -> int:
+def _tell(result: WorldResult, planted: str | None, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({**_entry(result, planted), "digest": result.digest, "trace": result.trace}))
     else:
@@ -76,7 +76,7 @@ def _sweep(seeds: Sequence[int], planted: str | None, jobs: int, *, as_json: boo
     return 1 if failed else 0
 
 
-def _watched(results: Iterable[Result], total: int) -> Iterator[Result]:
+def _watched(results: Iterable[WorldResult], total: int) -> Iterator[WorldResult]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(results, total=total, description="worlds")
 
@@ -85,7 +85,7 @@ def _replay(seed: int, planted: str | None) -> str:
     return f"{PLANTED}={planted} make simulate SEED={seed}" if planted else f"make simulate SEED={seed}"
 
 
-def _entry(result: Result, planted: str | None) -> dict[str, str | int | None]:
+def _entry(result: WorldResult, planted: str | None) -> dict[str, str | int | None]:
     return {
         "seed": result.seed,
         "violation": result.violation,
@@ -94,7 +94,7 @@ def _entry(result: Result, planted: str | None) -> dict[str, str | int | None]:
 
 
 def _print(
-    seeds: int, seconds: float, failed: Sequence[Result], reached: Counter[str], planted: str | None
+    seeds: int, seconds: float, failed: Sequence[WorldResult], reached: Counter[str], planted: str | None
 ) -> None:
     console = Console()
     table = Table("what happened", "times", title=f"{seeds:,} worlds in {seconds:.1f} s")

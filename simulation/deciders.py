@@ -11,7 +11,7 @@ from candor.features.vector import Read, view_values
 from candor.store.protocol import Conflict
 from candor.synchronous import SynchronousViews
 from simulation.store import Client, Surroundings
-from simulation.traffic import CUSTOMER, Lender
+from simulation.traffic import CUSTOMER, SimulatedLender
 from simulation.workers import Killed, Process
 
 TURNS, ATTEMPTS = 6, 4
@@ -22,7 +22,11 @@ class Deciders:
     """Decides checkouts of a customer, many at once; the table keeps what each decision saw."""
 
     def __init__(
-        self, world: Surroundings, lender: Lender, client: Callable[[Process], Client], max_skew_ms: int
+        self,
+        world: Surroundings,
+        lender: SimulatedLender,
+        client: Callable[[Process], Client],
+        max_skew_ms: int,
     ) -> None:
         self._world = world
         self._lender = lender
@@ -55,9 +59,9 @@ class Deciders:
         keys = {view.name: view.item_keys(customer) for view in self._views}
         client = self._client(process)
         for _ in range(TURNS):
-            found = client.load(self._synchronous.keys(keys))
+            stored = client.load(self._synchronous.keys(keys))
             now_ms = process.now_ms()
-            q, reads = self._synchronous.live(keys, found, now_ms)
+            q, reads = self._synchronous.live(keys, stored, now_ms)
             if any(read.state == "unavailable" for read in reads.values()):
                 raise StoreUnavailable("what others were granted is not known")
             event = Event(decision_id, DECIDED, q, {CUSTOMER.name: customer}, _data(decision_id, amount))

@@ -59,13 +59,13 @@ def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
         "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
     }
     patches = [] if shipped else [patch(name, limit) for name, limit in limits.items()]
-    for one in patches:
-        one.start()
+    for patcher in patches:
+        patcher.start()
     try:
         yield {} if shipped else limits
     finally:
-        for one in patches:
-            one.stop()
+        for patcher in patches:
+            patcher.stop()
 
 
 class NoMarkersTable(Table):

@@ -19,7 +19,7 @@ class Stored:
     receipt: int = 0
 
 
-class Queue:
+class SimulatedQueue:
     """The source queue and its dead letters."""
 
     def __init__(

@@ -73,7 +73,7 @@ class Scheduler:
     def spawn(self, work: Callable[[], None]) -> Task:
         """Start a task now."""
         task = Task(self, work)
-        self._tasks = [one for one in self._tasks if not one.done]
+        self._tasks = [started for started in self._tasks if not started.done]
         self._tasks.append(task)
         self.wake(task)
         return task

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
-from simulation.world import Result, run
+from simulation.world import WorldResult, run
 
 LAST_STEPS = 25
 
 
-def results_of(seeds: Sequence[int], planted: str | None, jobs: int) -> Iterator[Result]:
+def results_of(seeds: Sequence[int], planted: str | None, jobs: int) -> Iterator[WorldResult]:
     """How each world ended, in the order of the seeds; of a failure the last steps, of the others no trace."""
     work = functools.partial(_last_steps, planted=planted)
     if jobs == 1:
@@ -24,6 +24,6 @@ def results_of(seeds: Sequence[int], planted: str | None, jobs: int) -> Iterator
         yield from pool.map(work, seeds, chunksize=5)
 
 
-def _last_steps(seed: int, planted: str | None) -> Result:
+def _last_steps(seed: int, planted: str | None) -> WorldResult:
     result = run(seed, planted)
     return replace(result, trace=result.trace[-LAST_STEPS:] if result.violation else [])

@@ -49,7 +49,7 @@ HORIZON = 2 * DAY
 
 
 @dataclass(frozen=True)
-class Lender:
+class SimulatedLender:
     """Declarations, and how long items and ids are kept for them."""
 
     definitions: Definitions
@@ -58,7 +58,7 @@ class Lender:
     expiry_ms: int
 
 
-def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Lender:
+def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> SimulatedLender:
     views = [
         FeatureView(
             name=f"{entity.name}_payments",
@@ -122,7 +122,7 @@ def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Len
     )
     definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED, DECIDED], views=views)
     longest = max((feature.window.length or 0) for feature in views[0].features)
-    return Lender(definitions, Retention(HORIZON), longest, duration(expires_after))
+    return SimulatedLender(definitions, Retention(HORIZON), longest, duration(expires_after))
 
 
 LENDERS = (
@@ -137,7 +137,7 @@ LENDERS = (
 class Producer:
     """A service of the lender, with a clock of its own."""
 
-    def __init__(self, rng: random.Random, lender: Lender, max_skew_ms: int) -> None:
+    def __init__(self, rng: random.Random, lender: SimulatedLender, max_skew_ms: int) -> None:
         self._rng = rng
         self._lender = lender
         self._max_skew_ms = max_skew_ms
@@ -168,10 +168,10 @@ class Producer:
         return replace(void, occurred_at=min(void.occurred_at + moved, void.voided_at or 0))
 
     def _entities(self) -> dict[str, str]:
-        found = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}
+        entities = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}
         if self._rng.random() < 0.2:
-            del found[self._rng.choice(["customer", "shop"])]
-        return found
+            del entities[self._rng.choice(["customer", "shop"])]
+        return entities
 
     def _moment(self, now_ms: int) -> int:
         """Mostly about now; also late, beyond every window, ahead of the clock, and exactly on an edge."""

@@ -9,10 +9,10 @@ from typing import Any, Self, TypeVar
 from candor.clock import SECOND
 from candor.edge.messages import Message, MessageOutcome, ingest_messages
 from candor.store.protocol import FeatureStore
-from simulation.queue import Queue
+from simulation.queue import SimulatedQueue
 from simulation.scheduler import Scheduler, Task
 from simulation.store import Surroundings
-from simulation.traffic import Lender
+from simulation.traffic import SimulatedLender
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -105,8 +105,8 @@ class Workers:
     def __init__(
         self,
         world: Surroundings,
-        lender: Lender,
-        queue: Callable[[], Queue],
+        lender: SimulatedLender,
+        queue: Callable[[], SimulatedQueue],
         store: Callable[[Process], FeatureStore],
         synchronous_store: Callable[[Process], FeatureStore],
         stale: Callable[[str], None],

@@ -30,7 +30,7 @@ from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, drawn, knobs
 from simulation.healers import Healers
 from simulation.oracle import begin_of_history, expected
-from simulation.queue import Queue
+from simulation.queue import SimulatedQueue
 from simulation.scheduler import Scheduler
 from simulation.store import Table, Violation
 from simulation.traffic import HORIZON, LENDERS, Producer, message_of, poison_of
@@ -51,7 +51,7 @@ def _not_voided(events: Sequence[Event], q: int) -> list[Event]:
 
 
 @dataclass(frozen=True)
-class Result:
+class WorldResult:
     """How a world ended; ``digest`` is the hash of its trace."""
 
     seed: int
@@ -61,7 +61,7 @@ class Result:
     trace: list[str]
 
 
-def run(seed: int, planted: str | None = None) -> Result:
+def run(seed: int, planted: str | None = None) -> WorldResult:
     """The world of this seed, with a planted bug or without."""
     rng = random.Random(seed)
     plant = PLANTS[planted] if planted else HEALTHY
@@ -71,7 +71,7 @@ def run(seed: int, planted: str | None = None) -> Result:
         with in_the_time_of(world):
             violation = world.run()
     digest = hashlib.sha256("\n".join(world.trace).encode()).hexdigest()
-    return Result(seed, violation, digest, world.reached, world.trace)
+    return WorldResult(seed, violation, digest, world.reached, world.trace)
 
 
 @contextmanager
@@ -128,7 +128,9 @@ class World:
         self._deciders = Deciders(
             self, self._lender, lambda process: plant.client(self, process, self.synchronous), skew
         )
-        self.queue = Queue(self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5]))
+        self.queue = SimulatedQueue(
+            self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5])
+        )
         self._poison: set[str] = set()
         self._void_rate = rng.choice([0.0, 0.1, 0.5])
         self._sent = 0
@@ -174,12 +176,12 @@ class World:
 
     def _found(self, error: Exception) -> str:
         if isinstance(error, Violation):
-            found = str(error)
+            violation = str(error)
         else:
-            found = f"{type(error).__name__}: {error}"
+            violation = f"{type(error).__name__}: {error}"
             self.note("crash", "".join(traceback.format_exception(error)))
-        self.note("VIOLATION", found)
-        return found
+        self.note("VIOLATION", violation)
+        return violation
 
     def _epoch(self, number: int) -> None:
         self._calm = False
@@ -325,14 +327,14 @@ class World:
             name = view.entity.name
             entities = {event.entities[name] for event in self._accepted.values() if name in event.entities}
             for key in sorted(entities):
-                mine = [
+                events = [
                     event
                     for event in self._accepted.values()
                     if event.entities.get(name) == key and event.type in view.event_types
                 ]
-                if all(event.voided_at is not None for event in mine):
+                if all(event.voided_at is not None for event in events):
                     continue
-                self._check_values(view, key, mine)
+                self._check_values(view, key, events)
                 for item in view.item_keys(key):
                     self._check_replay(view, item)
         self.note(
@@ -394,19 +396,21 @@ class World:
             if event.type in view.event_types and "customer" in event.entities
         ]
         about = self.rng.sample(events, min(len(events), 2))
-        asked = [
+        queries = [
             (event.entities["customer"], moment + 1)
             for event in about
             for moment in (event.occurred_at, event.known_from, event.known_from - 1)
         ]
-        table = features_of(view, self._lender.definitions, events, asked)
-        for (customer, q), values in zip(asked, table.tolist(), strict=True):
-            known = [one for one in events if one.entities["customer"] == customer and one.known_from < q]
+        table = features_of(view, self._lender.definitions, events, queries)
+        for (customer, q), values in zip(queries, table.tolist(), strict=True):
+            known = [
+                event for event in events if event.entities["customer"] == customer and event.known_from < q
+            ]
             begin = begin_of_history(
-                (one.occurred_at for one in known if one.voided_at is None), view.expiry_ms, q
+                (event.occurred_at for event in known if event.voided_at is None), view.expiry_ms, q
             )
-            counting = [one for one in known if begin is not None and one.occurred_at >= begin]
-            voids = [one for one in known if one.voided_at is not None]
+            counting = [event for event in known if begin is not None and event.occurred_at >= begin]
+            voids = [event for event in known if event.voided_at is not None]
             wanted = expected(view, _not_voided([*counting, *voids], q), q)
             if wrong := self._differences(view, wanted, values):
                 raise Violation(f"as of {(q - BEGIN) / SECOND:g} s, {customer}: {'; '.join(wrong[:3])}")

@@ -61,10 +61,10 @@ def expected(
     `knowledge`: what was known at that moment, or ("ever") also what became known of it later.
     """
     counting = _unvoided(view, _living(view, events, key, q, knowledge), key, q, knowledge)
-    mine = [event for event in _relevant(view, counting, key) if _known_from(event, knowledge) < q]
+    inside = [event for event in _relevant(view, counting, key) if _known_from(event, knowledge) < q]
     return [
         aggregate(
-            feature.aggregation.spec(), _inside(mine, feature.window.label, q, exact=view.exact_windows), q
+            feature.aggregation.spec(), _inside(inside, feature.window.label, q, exact=view.exact_windows), q
         )
         for feature in view.features
     ]
@@ -77,15 +77,17 @@ def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) ->
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
     """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q, "ever"), key)
-    return any(_inside(mine, feature.window.label, q, exact=view.exact_windows) for feature in view.features)
+    counting = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q, "ever"), key)
+    return any(
+        _inside(counting, feature.window.label, q, exact=view.exact_windows) for feature in view.features
+    )
 
 
 def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
     """One aggregation, given as its spec, over exactly these events."""
     if spec[0] == "ratio":
         events = list(events)
-        above, below = (aggregate(one, events, q) for one in spec[1:])
+        above, below = (aggregate(operand, events, q) for operand in spec[1:])
         return math.nan if below == 0 or math.isnan(below) else above / below
     op, field, where, *parameters = spec
     counted = [event for event in events if where is None or _holds(where, event)]
@@ -171,15 +173,17 @@ def _living(
 ) -> list[Event]:
     """Without what an interruption before `q`, longer than the view's expiry, has cut off."""
     types = view.event_types
-    mine = [event for event in events if event.type in types and event.entities.get(view.entity.name) == key]
-    first = _relevant(view, [event for event in mine if event.voided_at is None], key)
+    relevant = [
+        event for event in events if event.type in types and event.entities.get(view.entity.name) == key
+    ]
+    first = _relevant(view, [event for event in relevant if event.voided_at is None], key)
     happened = {event.occurred_at for event in first if _known_from(event, knowledge) < q}
     moments = sorted({*happened, q})
     begin = 0
     for earlier, later in itertools.pairwise(moments):
         if view.expiry_ms is not None and later - earlier > view.expiry_ms:
             begin = later
-    return [event for event in mine if event.voided_at is not None or event.occurred_at >= begin]
+    return [event for event in relevant if event.voided_at is not None or event.occurred_at >= begin]
 
 
 def _known_from(event: Event, knowledge: str) -> int:
@@ -214,10 +218,10 @@ def _holds(spec: Sequence[Any], event: Event) -> bool:
     if spec[0] == "type":
         return event.type in spec[1]
     _, field, op, value = spec
-    found = event.data.get(field)
-    if found is None or isinstance(found, str) != isinstance(value, str):
+    value_of_event = event.data.get(field)
+    if value_of_event is None or isinstance(value_of_event, str) != isinstance(value, str):
         return False
-    sign = (found > value) - (found < value)
+    sign = (value_of_event > value) - (value_of_event < value)
     return {"==": sign == 0, "!=": sign != 0, "<": sign < 0, "<=": sign <= 0, ">": sign > 0, ">=": sign >= 0}[
         op
     ]

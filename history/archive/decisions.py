@@ -15,7 +15,7 @@ DECISIONS_PREFIX: Final = "decisions/"
 """Where the archive keeps them."""
 
 
-class Line(msgspec.Struct, frozen=True):
+class DecisionLine(msgspec.Struct, frozen=True):
     """One line: the record stays as the bytes that were stored."""
 
     id: str
@@ -23,7 +23,7 @@ class Line(msgspec.Struct, frozen=True):
     record: msgspec.Raw
 
 
-_LINE = msgspec.json.Decoder(Line)
+_LINE = msgspec.json.Decoder(DecisionLine)
 
 
 def read_decisions(objects: Objects) -> Iterator[Decision]:

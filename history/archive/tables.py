@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from candor.decision import parse_record
 from candor.errors import InvalidInput
 from history.archive.commits import COMMITS_PREFIX, Commit
-from history.archive.decisions import DECISIONS_PREFIX, Line
+from history.archive.decisions import DECISIONS_PREFIX, DecisionLine
 from history.archive.events import (
     ENVELOPE,
     EVENTS_PREFIX,
@@ -107,7 +107,7 @@ def _event_row(envelope: Envelope) -> Row:
     }
 
 
-def _decision_row(line: Line) -> Row:
+def _decision_row(line: DecisionLine) -> Row:
     record = bytes(line.record)
     try:
         decision = parse_record(record)
@@ -125,7 +125,11 @@ def _decision_row(line: Line) -> Row:
     )
     same += ("score", "cutoff", "outcome", "component", "reasons", "degraded", "propensity")
     checkout = decision.request
-    request_fields = {"checkout_id": checkout.checkout_id, "total": checkout.total, "currency": checkout.currency}
+    request_fields = {
+        "checkout_id": checkout.checkout_id,
+        "total": checkout.total,
+        "currency": checkout.currency,
+    }
     return {name: getattr(decision, name) for name in same} | request_fields | {"record": record.decode()}
 
 
@@ -160,7 +164,7 @@ TABLES: Final = (
     ArchiveTable(
         "decisions",
         DECISIONS_PREFIX,
-        msgspec.json.Decoder(Line),
+        msgspec.json.Decoder(DecisionLine),
         _decision_row,
         _schema(
             id=_TEXT,
@@ -225,7 +229,10 @@ def day_of(name: str) -> str:
 
 
 def compact(
-    store: Store, table: ArchiveTable, on_progress: Callable[[int, int], None], days: frozenset[str] | None = None
+    store: Store,
+    table: ArchiveTable,
+    on_progress: Callable[[int, int], None],
+    days: frozenset[str] | None = None,
 ) -> Compacted:
     """Bring a table up to date, or only these days; `on_progress` hears how many of how many days are done. Raises ArchiveDamaged."""
     stamps: defaultdict[str, dict[str, str]] = defaultdict(dict)

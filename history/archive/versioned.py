@@ -24,7 +24,7 @@ KEPT: Final = ("ContentType", "ContentEncoding", "Metadata", "StorageClass")
 """What an object keeps of itself when it is rewritten."""
 
 
-class Left(NamedTuple):
+class Remainder(NamedTuple):
     """What is left of an object's bytes, and how many lines or rows of it went or were rewritten."""
 
     body: bytes
@@ -40,11 +40,11 @@ class Unusable(Exception):
     """The object can be neither read nor rewritten: it has to go whole."""
 
 
-Change = Callable[[bytes], Left]
+Change = Callable[[bytes], Remainder]
 """An object's bytes → what is left of them. Raises Unusable."""
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     """One version of an object. A delete marker has no bytes."""
 
     id: str
@@ -53,7 +53,7 @@ class Version(NamedTuple):
 
 
 @dataclass
-class Found:
+class Findings:
     """What a walk over objects saw: lines or rows in current versions, old versions, and the keys of all these objects."""
 
     objects: int = 0
@@ -69,15 +69,17 @@ class VersionedBucket:
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3, self._bucket = s3, bucket
 
-    def versions(self, prefix: str) -> Mapping[str, list[Version]]:
+    def versions(self, prefix: str) -> Mapping[str, list[ObjectVersion]]:
         """All versions of every object under a prefix, by key."""
-        versions: defaultdict[str, list[Version]] = defaultdict(list)
+        versions: defaultdict[str, list[ObjectVersion]] = defaultdict(list)
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
             for entry in page.get("Versions", ()):
-                versions[entry["Key"]].append(Version(entry["VersionId"], entry["IsLatest"], marker=False))
+                versions[entry["Key"]].append(
+                    ObjectVersion(entry["VersionId"], entry["IsLatest"], marker=False)
+                )
             for gone in page.get("DeleteMarkers", ()):
-                versions[gone["Key"]].append(Version(gone["VersionId"], gone["IsLatest"], marker=True))
+                versions[gone["Key"]].append(ObjectVersion(gone["VersionId"], gone["IsLatest"], marker=True))
         return versions
 
     def read(self, key: str, version: str | None = None) -> Mapping[str, Any]:
@@ -93,14 +95,12 @@ class VersionedBucket:
         change: Callable[[str], Change],
         on_progress: Callable[[int, int], None],
         suffix: str | tuple[str, ...] = "",
-    ) -> Found:
+    ) -> Findings:
         """Read every version of every object named so; `on_progress` hears how many of how many objects are read."""
         versions = {
-            key: key_versions
-            for key, key_versions in self.versions(prefix).items()
-            if key.endswith(suffix)
+            key: key_versions for key, key_versions in self.versions(prefix).items() if key.endswith(suffix)
         }
-        findings = Found()
+        findings = Findings()
         with ThreadPoolExecutor(READERS) as pool:
             seen = pool.map(lambda key: self._seen(key, versions[key], change(key)), versions)
             for number, (key, (left, old)) in enumerate(zip(versions, seen, strict=True), 1):
@@ -113,14 +113,14 @@ class VersionedBucket:
                     findings.keys += (key,)
         return findings
 
-    def _seen(self, key: str, versions: Iterable[Version], change: Change) -> tuple[Left, int]:
-        left, old = Left(b""), 0
+    def _seen(self, key: str, versions: Iterable[ObjectVersion], change: Change) -> tuple[Remainder, int]:
+        left, old = Remainder(b""), 0
         for version in versions:
             if not version.marker:
                 try:
                     remainder = change(self.read(key, version.id)["Body"])
                 except Unusable:
-                    remainder = Left(b"", removed=1)
+                    remainder = Remainder(b"", removed=1)
                 if version.latest:
                     left = remainder
                 else:
@@ -174,7 +174,7 @@ class VersionedBucket:
             return
         raise StoreUnavailable(f"{ATTEMPTS} others rewrote one object; run this again")
 
-    def _outdated(self, key: str, change: Change) -> Iterator[Version]:
+    def _outdated(self, key: str, change: Change) -> Iterator[ObjectVersion]:
         versions = self.versions(key).get(key, [])
         gone = [
             version
@@ -186,12 +186,12 @@ class VersionedBucket:
             # Nothing is left that the markers hide.
             yield from (version for version in versions if version.marker)
 
-    def _holds(self, key: str, version: Version, change: Change) -> bool:
+    def _holds(self, key: str, version: ObjectVersion, change: Change) -> bool:
         try:
             return change(self.read(key, version.id)["Body"]).changed
         except Unusable:
             return True
 
-    def _delete(self, key: str, version: Version) -> bool:
+    def _delete(self, key: str, version: ObjectVersion) -> bool:
         self._s3.delete_object(Bucket=self._bucket, Key=key, VersionId=version.id)
         return not version.marker

@@ -1,4 +1,4 @@
-"""Events and questions as columns: what the engines take."""
+"""Events and queries as columns: what the engines take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Knowledge = Literal["at_moment", "ever"]
 
 
 @dataclass(frozen=True)
-class Question:
+class PointInTimeQuery:
     """One row to answer: the application and the moment `q` (ms UTC) of which its features are asked."""
 
     row_id: str
@@ -131,23 +131,23 @@ def event_schema(definitions: Definitions) -> pa.Schema:
     )
 
 
-def asked_table(definitions: Definitions, questions: Sequence[Question]) -> pa.Table:
-    """Questions as columns: the moment `q` and the token of each entity, null where the application names none.
+def query_table(definitions: Definitions, queries: Sequence[PointInTimeQuery]) -> pa.Table:
+    """Queries as columns: the moment `q` and the token of each entity, null where the application names none.
 
     Raises `DefinitionError` for a view of an entity without a key: a table of tokens can be asked for that.
     """
     definitions.require_keys()
-    columns: dict[str, Any] = {"q": pa.array([question.q for question in questions], pa.int64())}
+    columns: dict[str, Any] = {"q": pa.array([query.q for query in queries], pa.int64())}
     for name, entity in definitions.entities.items():
-        keys = [_key_of(definitions, name, entity, question) for question in questions]
+        keys = [_key_of(definitions, name, entity, query) for query in queries]
         columns[entity_column(name)] = pa.array(keys, pa.string())
     return pa.table(columns)
 
 
-def _key_of(definitions: Definitions, name: str, entity: Any, question: Question) -> str | None:
+def _key_of(definitions: Definitions, name: str, entity: Any, query: PointInTimeQuery) -> str | None:
     """Only entities of a view are looked for: an application may know nothing of the others."""
-    asked = any(view.entity.name == name for view in definitions.views)
-    return entity.key_of(question.application) if asked else None
+    needed = any(view.entity.name == name for view in definitions.views)
+    return entity.key_of(query.application) if needed else None
 
 
 def kinds(view: FeatureView, field: str | None) -> list[str]:
@@ -162,7 +162,7 @@ def plain_fields(declared: EventType) -> list[tuple[str, str]]:
 
 
 def entity_column(name: str) -> str:
-    """The column of an entity's tokens, of events and of questions."""
+    """The column of an entity's tokens, of events and of queries."""
     return f"entity_{name}"
 
 

@@ -1,10 +1,10 @@
-"""The same features as one join of questions and events, in SQL: a second statement of what the engine answers.
+"""The same features as one join of queries and events, in SQL: a second statement of what the engine answers.
 
-The declarations are compiled to ibis expressions and run on DuckDB. It costs as much as there are pairs of questions and events, so
+The declarations are compiled to ibis expressions and run on DuckDB. It costs as much as there are pairs of queries and events, so
 nothing is built with it; the tests hold the engines against each other, and it is what an analyst can read.
 
 One view is one join on the entity, with the widest window as its range, and one aggregation per part and window over the
-joined pairs. An event that had been voided by the question's moment is not among them; a void is no event of its own.
+joined pairs. An event that had been voided by the query's moment is not among them; a void is no event of its own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NO_VALUE: Final = -(2**62)
 """No field holds it: integers are of at most 10¹⁵ either way."""
 
 _PRODUCT: Final = "decimal(19, 0)"
-_ASKED: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
+_QUERIES: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
 
 
 @ibis.udf.agg.builtin  # type: ignore[untyped-decorator] # ibis ships no types
@@ -47,7 +47,7 @@ def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-b
 def features_by_join(
     definitions: Definitions,
     events: pa.Table,
-    asked: pa.Table,
+    queries: pa.Table,
     *,
     knowledge: Knowledge = "at_moment",
     ahead: int = 0,
@@ -56,14 +56,14 @@ def features_by_join(
     if knowledge == "ever":
         nothing = pa.nulls(events.num_rows, pa.int64())
         events = events.set_column(events.column_names.index("known_at"), "known_at", nothing)
-    values = np.full((asked.num_rows, len(definitions.features)), np.nan)
-    q = asked["q"].to_pylist()
+    values = np.full((queries.num_rows, len(definitions.features)), np.nan)
+    q = queries["q"].to_pylist()
     column = 0
     with duckdb.connect() as engine:
         engine.register("events", _told(definitions, events))
         for view in definitions.views:
-            keys = asked[entity_column(view.entity.name)]
-            engine.register("asked", pa.table([range(len(q)), asked["q"], keys], schema=_ASKED))
+            keys = queries[entity_column(view.entity.name)]
+            engine.register("asked", pa.table([range(len(q)), queries["q"], keys], schema=_QUERIES))
             answer = engine.sql(view_sql(definitions, view, ahead=ahead)).to_arrow_table()
             _finalise(view, answer, q, values[:, column : column + len(view.features)])
             column += len(view.features)
@@ -80,8 +80,8 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
             if name in events.column_names
         ]
         values = (
-            next((one for one in found if one is not None), None)
-            for found in zip(*(column.to_pylist() for column in named), strict=True)
+            next((value for value in row if value is not None), None)
+            for row in zip(*(column.to_pylist() for column in named), strict=True)
         )
         events = events.append_column(
             field_column(field, "register"), pa.array(map(_register, values), pa.int64())
@@ -92,13 +92,13 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
 def view_sql(definitions: Definitions, view: FeatureView, *, ahead: int = 0) -> str:
     """One view as DuckDB SQL over the tables `events` and `asked`."""
     events = ibis.table(ibis.schema(_schema(definitions)), name="events")
-    asked = ibis.table(ibis.schema(_ASKED), name="asked")
-    return str(ibis.to_sql(view_parts(view, events, asked, ahead=ahead), dialect="duckdb"))
+    queries = ibis.table(ibis.schema(_QUERIES), name="asked")
+    return str(ibis.to_sql(view_parts(view, events, queries, ahead=ahead), dialect="duckdb"))
 
 
-def view_parts(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: int = 0) -> ir.Table:
+def view_parts(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int = 0) -> ir.Table:
     """One view as an expression: `row` and a column per distinct part and window, only for rows with events."""
-    pairs = _pairs(view, _distinct_events(view, events), asked, ahead=ahead)
+    pairs = _pairs(view, _distinct_events(view, events), queries, ahead=ahead)
     parts = {
         _part_column(leaf, name, feature.window): _part(view, leaf, name, feature.window, pairs)
         for feature in view.features
@@ -141,33 +141,35 @@ def _schema(definitions: Definitions) -> pa.Schema:
 def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
     """The view's events, each id once per entity, and when they were voided: the copies that arrived first, as online."""
     entity = events[entity_column(view.entity.name)]
-    mine = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
-    mine = mine.mutate(entity=mine[entity_column(view.entity.name)])
-    copies = ibis.window(group_by=[mine.entity, mine.id, mine.voided_at.isnull()], order_by=mine.arrival)
-    mine = mine.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
-    voids = mine.filter(mine.voided_at.notnull())
+    distinct = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
+    distinct = distinct.mutate(entity=distinct[entity_column(view.entity.name)])
+    copies = ibis.window(
+        group_by=[distinct.entity, distinct.id, distinct.voided_at.isnull()], order_by=distinct.arrival
+    )
+    distinct = distinct.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
+    voids = distinct.filter(distinct.voided_at.notnull())
     gone = ibis.greatest(voids.voided_at, voids.known_at)
     voids = voids.select(void_of=voids.id, void_entity=voids.entity, gone=gone)
-    mine = mine.filter(mine.voided_at.isnull())
-    mine = mine.left_join(voids, [mine.id == voids.void_of, mine.entity == voids.void_entity])
+    distinct = distinct.filter(distinct.voided_at.isnull())
+    distinct = distinct.left_join(voids, [distinct.id == voids.void_of, distinct.entity == voids.void_entity])
     # Ties of first and last break by (moment, id); DuckDB compares text by its UTF-8 bytes.
-    return mine.mutate(place=ibis.row_number().over(ibis.window(order_by=[mine.at, mine.id])))
+    return distinct.mutate(place=ibis.row_number().over(ibis.window(order_by=[distinct.at, distinct.id])))
 
 
-def _pairs(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: int) -> ir.Table:
-    """Questions joined with the events that any window of the view can hold."""
-    asked = asked.filter(asked.key.notnull()).mutate(edge=asked.q + ahead)
+def _pairs(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int) -> ir.Table:
+    """Queries joined with the events that any window of the view can hold."""
+    queries = queries.filter(queries.key.notnull()).mutate(edge=queries.q + ahead)
     windows = {feature.window for feature in view.features}
     starts = {
-        f"start_{window.label}": _start(asked.q, window) for window in windows if window.length is not None
+        f"start_{window.label}": _start(queries.q, window) for window in windows if window.length is not None
     }
-    asked = asked.mutate(**starts)
+    queries = queries.mutate(**starts)
     bounded = len(starts) == len(windows)
     if bounded:
-        asked = asked.mutate(earliest=ibis.least(*(asked[name] for name in starts)))
-    conditions = [asked.key == events.entity, ibis.greatest(events.at, events.known_at) < asked.edge]
-    conditions += [events.at >= asked.earliest] if bounded else []
-    pairs = asked.inner_join(events, conditions)
+        queries = queries.mutate(earliest=ibis.least(*(queries[name] for name in starts)))
+    conditions = [queries.key == events.entity, ibis.greatest(events.at, events.known_at) < queries.edge]
+    conditions += [events.at >= queries.earliest] if bounded else []
+    pairs = queries.inner_join(events, conditions)
     return pairs.filter(pairs.gone.isnull() | (pairs.gone >= pairs.edge))
 
 
@@ -291,7 +293,7 @@ def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.Bo
     if kind == "not":
         return ~_predicate(view, spec[1], pairs)
     if kind in ("and", "or"):
-        left, right = (_predicate(view, one, pairs) for one in spec[1:])
+        left, right = (_predicate(view, operand, pairs) for operand in spec[1:])
         return left & right if kind == "and" else left | right
     if kind == "type":
         return pairs.type.isin(spec[1])
@@ -334,19 +336,19 @@ def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:
     for feature in view.features:
         for leaf in feature.aggregation.leaves:
             if isinstance(leaf, Distinct):
-                found = columns[_part_column(leaf, "registers", feature.window)]
-                ranks = [None if one is None else _highest_ranks(one) for one in found]
+                registers = columns[_part_column(leaf, "registers", feature.window)]
+                ranks = [None if row is None else _highest_ranks(row) for row in registers]
                 columns[_part_column(leaf, "zeros", feature.window)] = [
-                    None if one is None else 1024 - len(one) for one in ranks
+                    None if row is None else 1024 - len(row) for row in ranks
                 ]
                 columns[_part_column(leaf, "harmonic", feature.window)] = [
-                    None if one is None else sum(2 ** (55 - rank) for rank in one.values()) for one in ranks
+                    None if row is None else sum(2 ** (55 - rank) for rank in row.values()) for row in ranks
                 ]
 
 
-def _highest_ranks(found: Iterable[int]) -> dict[int, int]:
+def _highest_ranks(digests: Iterable[int]) -> dict[int, int]:
     """Highest rank of every register seen; the last of ascending ones stays."""
-    return {one // 64: one % 64 for one in sorted(found)}
+    return {digest // 64: digest % 64 for digest in sorted(digests)}
 
 
 def _integers(column: pa.ChunkedArray) -> list[Any]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Range = tuple[Ints, Ints]
-"""Positions [start, end) for each question."""
+"""Positions [start, end) for each query."""
 
 Limbs = Sequence[tuple[Ints, int]]
 """Integers as sums of arrays, each shifted by so many bits: what 64 bits would not hold."""
@@ -77,51 +77,51 @@ def joined(parts: Limbs) -> npt.NDArray[Any]:
     )
 
 
-def added(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def exact_sum(first: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Sums of integers, as Python's own where 64 bits might not hold them."""
-    if object in (one.dtype, other.dtype) or largest(one) + largest(other) >= NARROW:
-        one, other = one.astype(object), other.astype(object)
-    return np.asarray(one + other)
+    if object in (first.dtype, other.dtype) or largest(first) + largest(other) >= NARROW:
+        first, other = first.astype(object), other.astype(object)
+    return np.asarray(first + other)
 
 
 def sizes(ranges: Sequence[Range]) -> Ints:
-    """How many members each question's ranges have together."""
+    """How many members each query's ranges have together."""
     return reduce(np.add, [ends - starts for starts, ends in ranges])
 
 
 def latest(ranges: Sequence[Range], back: int = 1) -> tuple[Ints, Mask]:
     """Positions of the members that are `back`-th from the end (1: the last), and which there are."""
     starts, ends = ranges[-1]
-    found, left = ends - back, back - (ends - starts)
+    places, left = ends - back, back - (ends - starts)
     for starts, ends in reversed(ranges[:-1]):
-        found = np.where(left > 0, ends - left, found)
+        places = np.where(left > 0, ends - left, places)
         left = np.where(left > 0, left - (ends - starts), left)
-    return found, left <= 0
+    return places, left <= 0
 
 
 def earliest(ranges: Sequence[Range]) -> tuple[Ints, Mask]:
     """Positions of the first members, and which there are."""
-    found, end = ranges[-1]
-    some = end > found
+    places, end = ranges[-1]
+    some = end > places
     for starts, ends in reversed(ranges[:-1]):
-        found = np.where(ends > starts, starts, found)
+        places = np.where(ends > starts, starts, places)
         some |= ends > starts
-    return found, some
+    return places, some
 
 
 def extremes(
-    values: Ints, questions: Sequence[Sequence[Range]], choose: Callable[[Ints, Ints], Ints]
+    values: Ints, queries: Sequence[Sequence[Range]], choose: Callable[[Ints, Ints], Ints]
 ) -> list[Ints]:
-    """The smallest or largest member (`choose` is np.minimum or np.maximum) of several questions' ranges; 0 where there is none."""
-    every = [found for ranges in questions for found in ranges]
-    starts, ends = (np.concatenate([found[side] for found in every]) for side in (0, 1))
+    """The smallest or largest member (`choose` is np.minimum or np.maximum) of several queries' ranges; 0 where there is none."""
+    every = [positions for ranges in queries for positions in ranges]
+    starts, ends = (np.concatenate([positions[side] for positions in every]) for side in (0, 1))
     chosen = iter(np.split(_extremes(values, starts, ends, choose), len(every)))
-    return [_chosen(ranges, [next(chosen) for _ in ranges], choose) for ranges in questions]
+    return [_chosen(ranges, [next(chosen) for _ in ranges], choose) for ranges in queries]
 
 
-def _chosen(ranges: Sequence[Range], found: Sequence[Ints], choose: Callable[[Ints, Ints], Ints]) -> Ints:
-    best, some = found[0], ranges[0][1] > ranges[0][0]
-    for value, (starts, ends) in zip(found[1:], ranges[1:], strict=True):
+def _chosen(ranges: Sequence[Range], values: Sequence[Ints], choose: Callable[[Ints, Ints], Ints]) -> Ints:
+    best, some = values[0], ranges[0][1] > ranges[0][0]
+    for value, (starts, ends) in zip(values[1:], ranges[1:], strict=True):
         more = ends > starts
         best = np.where(some & more, choose(best, value), np.where(more, value, best))
         some |= more
@@ -130,16 +130,16 @@ def _chosen(ranges: Sequence[Range], found: Sequence[Ints], choose: Callable[[In
 
 def _extremes(values: Ints, starts: Ints, ends: Ints, choose: Callable[[Ints, Ints], Ints]) -> Ints:
     """A range is covered by two runs of a power of two; runs are made twice as long from one power to the next."""
-    found = np.zeros(len(starts), np.int64)
+    best = np.zeros(len(starts), np.int64)
     powers = np.frexp((ends - starts).astype(np.float64))[1].astype(np.int64) - 1  # of an empty range: −1
     order = np.argsort(powers, kind="stable")
     bounds = np.searchsorted(powers[order], np.arange(most(powers, -1) + 2))
     runs = values
     for power, (first, last) in enumerate(pairwise(bounds)):
-        mine = order[first:last]
-        found[mine] = choose(runs[starts[mine]], runs[ends[mine] - (1 << power)])
+        chosen = order[first:last]
+        best[chosen] = choose(runs[starts[chosen]], runs[ends[chosen] - (1 << power)])
         runs = choose(runs[: -(1 << power)], runs[1 << power :])
-    return found
+    return best
 
 
 def below(keys: Ints, starts: Ints, ends: Ints, bounds: Ints) -> Ints:
@@ -147,18 +147,18 @@ def below(keys: Ints, starts: Ints, ends: Ints, bounds: Ints) -> Ints:
 
     A wavelet matrix (F. Claude and G. Navarro, 2012), one bit of the keys at a time.
     """
-    found = np.zeros(len(starts), np.int64)
+    counts = np.zeros(len(starts), np.int64)
     bits = max(most(keys), most(bounds)).bit_length()
     for bit in reversed(range(bits)):
         ones = (keys >> bit) & 1
         before = running(1 - ones)
         low_starts, low_ends = before[starts], before[ends]
         upper = (bounds >> bit) & 1 == 1
-        found += np.where(upper, low_ends - low_starts, 0)
+        counts += np.where(upper, low_ends - low_starts, 0)
         starts = np.where(upper, before[-1] + starts - low_starts, low_starts)
         ends = np.where(upper, before[-1] + ends - low_ends, low_ends)
         keys = np.concatenate([keys[ones == 0], keys[ones == 1]])
-    return found
+    return counts
 
 
 def members(starts: Ints, ends: Ints) -> Iterator[tuple[slice, Ints, Ints]]:
@@ -187,15 +187,15 @@ def least_over(size: int, starts: Ints, ends: Ints, values: Ints, none: int) -> 
     A range is covered by two runs of a power of two, and runs are halved from one power to the next.
     """
     powers = np.frexp((ends - starts).astype(np.float64))[1].astype(np.int64) - 1
-    found = np.full(size, none, np.int64)
+    least = np.full(size, none, np.int64)
     for power in reversed(range(most(powers, -1) + 1)):
         half = 1 << power
         if half < size:  # runs of the power above
-            np.minimum(found[half:], found[:-half].copy(), out=found[half:])
-        mine = powers == power
-        for begins in (starts[mine], ends[mine] - half):
-            np.minimum.at(found, begins, values[mine])
-    return found
+            np.minimum(least[half:], least[:-half].copy(), out=least[half:])
+        chosen = powers == power
+        for begins in (starts[chosen], ends[chosen] - half):
+            np.minimum.at(least, begins, values[chosen])
+    return least
 
 
 class Groups:
@@ -207,9 +207,9 @@ class Groups:
         self._new = ordered[1:] != ordered[:-1]
 
     def distinct(self, ranges: Sequence[Range]) -> Ints:
-        """How many different groups each question's one or two ranges hold."""
+        """How many different groups each query's one or two ranges hold."""
         first, *later = ranges
-        return reduce(np.add, [self._new_to(first, found) for found in later], self._within(*first))
+        return reduce(np.add, [self._new_to(first, positions) for positions in later], self._within(*first))
 
     @cached_property
     def _earlier(self) -> Ints:
@@ -234,28 +234,28 @@ class Groups:
     def _within(self, starts: Ints, ends: Ints) -> Ints:
         """A member counts where no other of its group stands before it in the range."""
         size = ends - starts
-        found: Ints = np.minimum(size, 1)
+        counts: Ints = np.minimum(size, 1)
         few = np.flatnonzero((size > 1) & (size <= SHORT))
         for some, heads, places in members(starts[few], ends[few]):
             chosen = few[some]
             bounds = np.repeat(starts[chosen], size[chosen])
-            found[chosen] = np.add.reduceat((self._earlier[places] <= bounds).astype(np.int64), heads)
+            counts[chosen] = np.add.reduceat((self._earlier[places] <= bounds).astype(np.int64), heads)
         many = np.flatnonzero(size > SHORT)
         if len(many):
-            found[many] = _distinct_in_long(self._earlier, starts[many], ends[many])
-        return found
+            counts[many] = _distinct_in_long(self._earlier, starts[many], ends[many])
+        return counts
 
-    def _new_to(self, before: Range, found: Range) -> Ints:
+    def _new_to(self, before: Range, after: Range) -> Ints:
         """How many different groups each range holds that the range before it does not."""
-        count = np.zeros(len(found[0]), np.int64)
-        some = np.flatnonzero(found[1] > found[0])
-        for part, heads, places in members(found[0][some], found[1][some]):
-            question = np.repeat(some[part], np.diff(np.append(heads, len(places))))
-            first = self._earlier[places] <= found[0][question]
-            question, rank = question[first], self._ranks[places[first]]
-            last = self._keys[np.searchsorted(self._keys, rank + before[1][question]) - 1]
-            known = (last >= rank + before[0][question]) & (last < rank + before[1][question])
-            count += np.bincount(question[~known], minlength=len(count))
+        count = np.zeros(len(after[0]), np.int64)
+        some = np.flatnonzero(after[1] > after[0])
+        for part, heads, places in members(after[0][some], after[1][some]):
+            query = np.repeat(some[part], np.diff(np.append(heads, len(places))))
+            first = self._earlier[places] <= after[0][query]
+            query, rank = query[first], self._ranks[places[first]]
+            last = self._keys[np.searchsorted(self._keys, rank + before[1][query]) - 1]
+            known = (last >= rank + before[0][query]) & (last < rank + before[1][query])
+            count += np.bincount(query[~known], minlength=len(count))
         return count
 
 

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from candor.features.views import FeatureView
 from history.asof.events import field_column, kinds
 from history.asof.ranges import Groups, Ints, Range, running
-from history.asof.stream import Stream
+from history.asof.stream import EventStream
 
 REGISTERS = 1024
 
 
 @dataclass(frozen=True)
-class Named:
+class FieldCodes:
     """A field's different values, as text with their kind, and the number of the one that each event has; −1 for none."""
 
     texts: Sequence[str]
@@ -31,26 +31,26 @@ class Named:
 
     def registers(self, codes: Ints) -> Ints:
         """Register and rank of these values as one integer; only values that occur are hashed."""
-        found = np.zeros(len(self.texts), np.int64)
+        digests = np.zeros(len(self.texts), np.int64)
         for code in np.unique(codes).tolist():
-            found[code] = _register(self.texts[code])
-        return found[codes]
+            digests[code] = _register(self.texts[code])
+        return digests[codes]
 
 
-def named(stream: Stream, view: FeatureView, field: str) -> Named:
+def field_codes(stream: EventStream, view: FeatureView, field: str) -> FieldCodes:
     """The values of a field; an integer is never equal to a text."""
     codes = np.full(len(stream.order), -1, np.int64)
     texts: list[str] = []
     for kind in kinds(view, field):
         column = stream.column(field_column(field, kind))
         values = column.drop_nulls().unique().sort()
-        told = column.to_frame("value").join(
+        numbers = column.to_frame("value").join(
             values.to_frame("value").with_row_index("code"), on="value", how="left", maintain_order="left"
         )["code"]
-        some = told.is_not_null().to_numpy()
-        codes[some] = told.drop_nulls().to_numpy().astype(np.int64) + len(texts)
+        some = numbers.is_not_null().to_numpy()
+        codes[some] = numbers.drop_nulls().to_numpy().astype(np.int64) + len(texts)
         texts += [f"{'int' if kind == 'integer' else 'str'}:{value}" for value in values.to_list()]
-    return Named(texts, codes)
+    return FieldCodes(texts, codes)
 
 
 def _register(text: str) -> int:
@@ -59,7 +59,7 @@ def _register(text: str) -> int:
     return int(bits[-10:], 2) * 64 + (bits[:-10] + "1").index("1") + 1
 
 
-def summaries(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tuple[Ints, npt.NDArray[Any]]:
+def register_sums(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tuple[Ints, npt.NDArray[Any]]:
     """Registers at zero, and the sum of 2^(55 − rank) over the others, of events in one or two ranges."""
     groups, ranks = entities * REGISTERS + digests // 64, digests % 64
     filled = Groups(groups).distinct(ranges)

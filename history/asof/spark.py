@@ -1,6 +1,6 @@
 """Feature values as of past moments on Spark: the embedded engine in every group of entities.
 
-Spark reads the archive's objects side by side, brings the events and the questions of some hundred entities together, and the one
+Spark reads the archive's objects side by side, brings the events and the queries of some hundred entities together, and the one
 engine answers them there: what one machine says and what a cluster says has the same bits because it is the same code. Nothing is
 asked of Spark's SQL but filters and joins on a row's number.
 """
@@ -25,13 +25,13 @@ from candor.features.views import FeatureView
 from history.archive.events import ENVELOPE, Reading, accepted_events, read_lines
 from history.archive.objects import Bucket, Folder
 from history.asof.events import (
-    Question,
-    asked_table,
+    PointInTimeQuery,
     entity_column,
     event_schema,
     event_table,
     field_column,
     plain_fields,
+    query_table,
 )
 from history.asof.point_in_time import FeatureTable, empty_values, features_as_of, fill_on_demand
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PER_GROUP: Final = 5_000
-"""Questions that one group answers, on average."""
+"""Queries that one group answers, on average."""
 
 LINES: Final = 50_000
 """Events that are read at a time."""
@@ -51,9 +51,9 @@ def session(name: str, cores: str = "local[*]") -> SparkSession:
     """Spark where this runs: a cluster's own, or this machine's."""
     from pyspark.sql import SparkSession
 
-    found = SparkSession.getActiveSession()
-    if found is not None:
-        return found
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        return active
     settings = {"spark.ui.enabled": "false", "spark.driver.memory": "4g", "spark.sql.shuffle.partitions": "4"}
     settings |= dict.fromkeys(("spark.driver.host", "spark.driver.bindAddress"), "127.0.0.1")
     builder = SparkSession.builder.appName(name)
@@ -85,9 +85,9 @@ class SparkArchive:
 
     def reading(self) -> Reading:
         """What was read, and what the contract refused."""
-        found = {row["refused"]: row["count"] for row in self._lines.groupBy("refused").count().collect()}
-        refused = Counter({code: count for code, count in found.items() if code is not None})
-        return Reading(sum(found.values()), refused)
+        counts = {row["refused"]: row["count"] for row in self._lines.groupBy("refused").count().collect()}
+        refused = Counter({code: count for code, count in counts.items() if code is not None})
+        return Reading(sum(counts.values()), refused)
 
     def count(self) -> int:
         """Events that were known before the moment, copies included."""
@@ -99,45 +99,47 @@ class SparkArchive:
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
         """Whole events of these types in order of arrival, here on the driver."""
-        mine = self._events.where(self._events["type"].isin(sorted(types))).select("arrival", "body")
-        rows = sorted((row["arrival"], row["body"]) for row in mine.collect())
+        rows_of_types = self._events.where(self._events["type"].isin(sorted(types))).select("arrival", "body")
+        rows = sorted((row["arrival"], row["body"]) for row in rows_of_types.collect())
         return [msgspec.msgpack.decode(bytes(body), type=Event) for _, body in rows]
 
-    def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
+    def point_in_time(self, queries: Sequence[PointInTimeQuery]) -> FeatureTable:
         """As `history.asof.point_in_time.point_in_time`; the answers come together here, on the driver."""
-        asked = asked_table(self._definitions, questions)
-        asked = asked.append_column("row", pa.array(range(len(questions)), pa.int64()))
+        query_rows = query_table(self._definitions, queries)
+        query_rows = query_rows.append_column("row", pa.array(range(len(queries)), pa.int64()))
         answers = features_on_spark(
-            self._definitions, self._events, self._spark.createDataFrame(asked), len(questions)
+            self._definitions, self._events, self._spark.createDataFrame(query_rows), len(queries)
         )
         table = answers.toArrow().sort_by("row")
         width = len(self._definitions.features)
-        values = np.full((len(questions), width), np.nan)
+        values = np.full((len(queries), width), np.nan)
         for place, name in enumerate(table.column_names[1:]):
             values[:, place] = table[name].to_numpy()
-        fill_on_demand(self._definitions, questions, values)
-        return FeatureTable(tuple(one.row_id for one in questions), self._definitions.features, values)
+        fill_on_demand(self._definitions, queries, values)
+        return FeatureTable(tuple(query.row_id for query in queries), self._definitions.features, values)
 
 
 def features_on_spark(
-    definitions: Definitions, events: DataFrame, asked: DataFrame, questions: int
+    definitions: Definitions, events: DataFrame, queries: DataFrame, count: int
 ) -> DataFrame:
-    """`row` and a column per windowed feature for each row of `asked`, which has `row`, `q` and the tokens.
+    """`row` and a column per windowed feature for each row of `queries`, which has `row`, `q` and the tokens.
 
     Columns are named by their number: a feature's name has dots.
     """
-    groups = max(questions // PER_GROUP, events.sparkSession.sparkContext.defaultParallelism)
-    found, first = asked.select("row"), 0
+    groups = max(count // PER_GROUP, events.sparkSession.sparkContext.defaultParallelism)
+    features, first = queries.select("row"), 0
     for view in definitions.views:
-        found = found.join(_view(definitions.only(view), view, events, asked, first, groups), "row", "left")
+        features = features.join(
+            _view(definitions.only(view), view, events, queries, first, groups), "row", "left"
+        )
         empty = dict(zip(_names(view, first), empty_values(view), strict=True))
-        found = found.fillna({name: value for name, value in empty.items() if value == value})  # noqa: PLR0124 - all but NaN
+        features = features.fillna({name: value for name, value in empty.items() if value == value})  # noqa: PLR0124 - all but NaN
         first += len(view.features)
-    return found
+    return features
 
 
 def _view(
-    alone: Definitions, view: FeatureView, events: DataFrame, asked: DataFrame, first: int, groups: int
+    alone: Definitions, view: FeatureView, events: DataFrame, queries: DataFrame, first: int, groups: int
 ) -> DataFrame:
     from pyspark.sql import functions
 
@@ -145,10 +147,10 @@ def _view(
     group = functions.pmod(functions.xxhash64(token), functions.lit(groups)).alias("bucket")
     fields = {field_column(*pair) for kind in view.events for pair in plain_fields(kind)}
     columns = ["arrival", "id", "type", "at", "voided_at", "known_at", token, *sorted(fields)]
-    mine = events.where(events[token].isNotNull() & events["type"].isin(sorted(view.event_types)))
-    theirs = asked.where(asked[token].isNotNull()).select(group, "row", "q", token)
+    view_events = events.where(events[token].isNotNull() & events["type"].isin(sorted(view.event_types)))
+    theirs = queries.where(queries[token].isNotNull()).select(group, "row", "q", token)
     schema = "row long" + "".join(f", {name} double" for name in _names(view, first))
-    both = mine.select(group, *columns).groupBy("bucket").cogroup(theirs.groupBy("bucket"))
+    both = view_events.select(group, *columns).groupBy("bucket").cogroup(theirs.groupBy("bucket"))
     return both.applyInArrow(partial(_answered, alone, _names(view, first)), schema)
 
 
@@ -156,11 +158,11 @@ def _names(view: FeatureView, first: int) -> list[str]:
     return [f"f{place}" for place in range(first, first + len(view.features))]
 
 
-def _answered(alone: Definitions, names: Sequence[str], events: pa.Table, asked: pa.Table) -> pa.Table:
+def _answered(alone: Definitions, names: Sequence[str], events: pa.Table, queries: pa.Table) -> pa.Table:
     """One group, wherever Spark put it."""
-    values = features_as_of(alone, events.sort_by("arrival"), asked)
+    values = features_as_of(alone, events.sort_by("arrival"), queries)
     columns = {name: pa.array(np.ascontiguousarray(values[:, place])) for place, name in enumerate(names)}
-    return pa.table({"row": asked["row"].cast(pa.int64()), **columns})
+    return pa.table({"row": queries["row"].cast(pa.int64()), **columns})
 
 
 def _read(

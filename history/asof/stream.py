@@ -20,11 +20,11 @@ _SORTED_BY: Final = ("type", "id", "at", "voided_at")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Questions of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms).
+class ViewQueries:
+    """Queries of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms).
 
-    Where events before a question count otherwise than they do in the stream, the stream's count up to the position `cut`,
-    and from there on those of the copy with the number `tail`. None: the stream is right for every question. `begin`: the first moment
+    Where events before a query count otherwise than they do in the stream, the stream's count up to the position `cut`,
+    and from there on those of the copy with the number `tail`. None: the stream is right for every query. `begin`: the first moment
     (ms) that counts, whatever a window's length; None: the entity's first event.
     """
 
@@ -36,14 +36,16 @@ class Asked:
     tail: Ints | None = None
     begin: Ints | None = None
 
-    def only(self, chosen: Any) -> Asked:
-        """Some questions, as the stream answers them."""
+    def only(self, chosen: Any) -> ViewQueries:
+        """Some queries, as the stream answers them."""
         begin = None if self.begin is None else self.begin[chosen]
-        return Asked(self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin)
+        return ViewQueries(
+            self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin
+        )
 
 
 @dataclass(frozen=True)
-class Stream:
+class EventStream:
     """Events in order: which rows of `source` they are, and the number of each one's entity or copy."""
 
     source: pl.DataFrame
@@ -65,23 +67,23 @@ class Stream:
         """A column of the events, in their order."""
         if name not in self._columns:
             self._columns[name] = self.source[name].gather(self.order)
-        found: pl.Series = self._columns[name]
-        return found
+        series: pl.Series = self._columns[name]
+        return series
 
     @property
     def entity(self) -> Ints:
         """The number of each event's entity."""
         return self.code if self.copy_of is None else self.copy_of
 
-    def only(self, chosen: Any) -> Stream:
+    def only(self, chosen: Any) -> EventStream:
         """Some events, as if all were known from their own moment on and none was voided."""
-        return Stream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
+        return EventStream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
 
-    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> Stream:
+    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> EventStream:
         """Some events, as `only` has them, and copies of events after them: with numbers beyond those of entities."""
         both = np.concatenate([chosen, copied])
         numbers = np.concatenate([self.code[chosen], code])
-        return Stream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
+        return EventStream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
         """For each entity's moment the place of the first event that is not before it."""
@@ -136,26 +138,26 @@ class Grid:
         return np.clip(moments, self.origin, self.origin + self.span - 1) - self.origin
 
 
-def streamed(
-    view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, knowledge: Knowledge, ahead: int
-) -> tuple[Stream, Asked]:
-    """The view's events of the entities that are asked about, and its questions. `ahead`: how far edges lie after q (ms)."""
+def view_stream(
+    view: FeatureView, events: pl.DataFrame, queries: pl.DataFrame, knowledge: Knowledge, ahead: int
+) -> tuple[EventStream, ViewQueries]:
+    """The view's events of the entities that are queried, and its queries. `ahead`: how far edges lie after q (ms)."""
     name = entity_column(view.entity.name)
-    questions = asked.select("q", pl.col(name).alias("key")).with_row_index("row").drop_nulls("key")
-    codes = questions.select(pl.col("key").unique()).with_row_index("code")
-    questions = questions.join(codes, on="key", how="inner").sort("code", "q")
-    q = _ints(questions["q"])
-    wanted = Asked(_ints(questions["row"]), _ints(questions["code"]), q, q + ahead)
-    # Columns of values stay where they are: places are sorted, and what is asked of a column is fetched from there.
+    rows = queries.select("q", pl.col(name).alias("key")).with_row_index("row").drop_nulls("key")
+    codes = rows.select(pl.col("key").unique()).with_row_index("code")
+    rows = rows.join(codes, on="key", how="inner").sort("code", "q")
+    q = _ints(rows["q"])
+    wanted = ViewQueries(_ints(rows["row"]), _ints(rows["code"]), q, q + ahead)
+    # Columns of values stay where they are: places are sorted, and what is read of a column is fetched from there.
     narrow = events.select(
         pl.int_range(pl.len()).alias("place"),
         pl.col(name).alias("key"),
         *_SORTED_BY,
         _known_at(events, knowledge),
     )
-    mine = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
-    mine = mine.join(codes, on="key", how="inner", maintain_order="left").drop("key")
-    return _sorted(events, _first_copies(mine)), wanted
+    view_events = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
+    view_events = view_events.join(codes, on="key", how="inner", maintain_order="left").drop("key")
+    return _sorted(events, _first_copies(view_events)), wanted
 
 
 def _known_at(events: pl.DataFrame, knowledge: Knowledge) -> pl.Expr:
@@ -185,7 +187,7 @@ def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
     return events.filter(pl.Series(keep))
 
 
-def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
+def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> EventStream:
     voided = events["voided_at"].is_not_null()
     since = gone = None
     if voided.any():
@@ -202,7 +204,7 @@ def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
     order = _ties_by_id(events["id"], order, keys[order])
     places = _ints(events["place"])
     since, gone = (None if moments is None else moments[order] for moments in (since, gone))
-    return Stream(source, places[order], code[order], at[order], since, gone)
+    return EventStream(source, places[order], code[order], at[order], since, gone)
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:

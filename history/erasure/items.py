@@ -29,7 +29,7 @@ MARKER: Final = marker_key("", "").partition("#")[0] + "#"
 
 
 @dataclass
-class Standing:
+class PersonItems:
     """The person's items of declared views: those that hold something, and births of those that live again."""
 
     held: list[str] = field(default_factory=list)
@@ -57,9 +57,9 @@ class Items:
         """Keys of the items that the updater may write to."""
         return list(self._views)
 
-    def standing(self, erased_at: int) -> Standing:
+    def standing(self, erased_at: int) -> PersonItems:
         """What stands of what happened before that moment (ms)."""
-        items = Standing()
+        items = PersonItems()
         for key, view in self._views.items():
             read = self._read(key, view)
             if read.version is None:
@@ -131,15 +131,15 @@ class Items:
 
     def scanned(self, living: Mapping[str, int]) -> list[str]:
         """Keys of all items and markers of the person but those declared or living: both tables are read whole."""
-        keys = []
+        owned: list[str] = []
         try:
             for table in self._tables:
                 mentions = FeatureItem.pk.contains(f"#{self._person.token}")
                 keys = (item.pk for item in table.scan(mentions, attributes_to_get=["pk"]))
-                keys += [key for key in keys if self._owns(key, living)]
+                owned += [key for key in keys if self._owns(key, living)]
         except PynamoDBException as error:
             raise StoreUnavailable(f"a table could not be read: {error.cause_response_code}") from error
-        return keys
+        return owned
 
     def _owns(self, key: str, living: Mapping[str, int]) -> bool:
         item = key.removeprefix(MARKER).rpartition("#")[0] if key.startswith(MARKER) else key

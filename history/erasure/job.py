@@ -24,11 +24,11 @@ from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import EVENTS_PREFIX
 from history.archive.stores import BucketStore
 from history.archive.tables import TABLES, compact, days_of, forget
-from history.archive.versioned import Change, Found, VersionedBucket
+from history.archive.versioned import Change, Findings, VersionedBucket
 from history.erasure.items import Items
 from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person, Rule, UndeliveredLines
 from history.erasure.objects import changed_lines
-from history.erasure.report import Kept, Report, told_places
+from history.erasure.report import ErasureReport, KeptDecisions, report_rows
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.index.bucket import ArchiveBucket
 from history.index.kinds import KINDS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 UNDELIVERED_PREFIX: Final = "undelivered/"
 """Where the archive's streams leave what they could not deliver."""
 
-Told = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Hears what is being done, how much of it is done, and of how much."""
 
 
@@ -51,7 +51,7 @@ class NobodyNamed(CandorError):
 
 
 @dataclass(frozen=True)
-class Places:
+class StageLocations:
     """Tables and buckets of a stage."""
 
     features: str
@@ -69,7 +69,7 @@ class Survey:
     known: Erasure | None
     anew: bool
     places: Sequence[dict[str, Any]]
-    findings: Mapping[str, Found]
+    findings: Mapping[str, Findings]
     items: Sequence[str]
     surplus: Sequence[tuple[int, str]]
     checkouts: frozenset[str]
@@ -80,14 +80,14 @@ class Survey:
         return not (self.items or self.surplus or any(findings.keys for findings in self.findings.values()))
 
 
-class Erasing:
+class ErasureJob:
     """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through."""
 
     def __init__(
         self,
         person: Person,
         definitions: Definitions,
-        places: Places,
+        places: StageLocations,
         retention: Retention,
         clock: Clock,
         s3: S3Client,
@@ -101,7 +101,7 @@ class Erasing:
         self._erasures = Erasures(places.registry)
         self._items = Items(person, definitions, (places.features, places.synchronous), retention)
 
-    def survey(self, on_progress: Told, *, again: bool = False, scan: bool = False) -> Survey:
+    def survey(self, on_progress: OnProgress, *, again: bool = False, scan: bool = False) -> Survey:
         """Look everywhere, change nothing.
 
         An entity that was erased before may have come back: only what happened before that erasure counts, unless `again`.
@@ -123,7 +123,7 @@ class Erasing:
         )
         surplus = commits.keys | commits.markers | set(self._items.scanned(standing.living) if scan else ())
         present = self._items.present(surplus)
-        places = told_places(
+        places = report_rows(
             items=len(standing.held),
             surplus=len(present),
             events=findings[EVENTS_PREFIX],
@@ -134,9 +134,11 @@ class Erasing:
             decisions=self._decisions(on_progress),
         )
         named = bool(events.event_ids or standing.held or present or commits.keys or known)
-        return Survey(known, anew, places, findings, standing.held, present, frozenset(events.checkouts), named)
+        return Survey(
+            known, anew, places, findings, standing.held, present, frozenset(events.checkouts), named
+        )
 
-    def erase(self, survey: Survey, reason: str, on_progress: Told) -> Report:
+    def erase(self, survey: Survey, reason: str, on_progress: OnProgress) -> ErasureReport:
         """Erase what the survey found. One that was cut short before goes on as it began."""
         known = survey.known
         if not survey.named:
@@ -158,7 +160,7 @@ class Erasing:
         erasure = self._finish(self._erasures.did(erasure, "archive", "done"), on_progress)
         return self._report(erasure, erasure.steps["found"], found_now=True)
 
-    def _finish(self, erasure: Erasure, on_progress: Told) -> Erasure:
+    def _finish(self, erasure: Erasure, on_progress: OnProgress) -> Erasure:
         if erasure.finished:
             return erasure
         self._compact(erasure, on_progress)
@@ -170,14 +172,14 @@ class Erasing:
         self._items.delete(survey.surplus)
         return buried
 
-    def _clean_training(self, survey: Survey, on_progress: Told) -> None:
+    def _clean_training(self, survey: Survey, on_progress: OnProgress) -> None:
         change = without_rows(survey.checkouts)
         keys = survey.findings[RUNS_PREFIX].keys
         for number, key in enumerate(keys, 1):
             clean_run(self._training, key, change)
             on_progress("training data rewritten", number, len(keys))
 
-    def _clean_archive(self, erasure: Erasure, survey: Survey, on_progress: Told) -> Erasure:
+    def _clean_archive(self, erasure: Erasure, survey: Survey, on_progress: OnProgress) -> Erasure:
         assert erasure.stand_in is not None
         living = self._items.standing(erasure.erased_at).living
         rules: Mapping[str, Rule] = {
@@ -208,7 +210,7 @@ class Erasing:
             forget(self._tables, table, days.get(table.name, ()))
         return erasure
 
-    def _compact(self, erasure: Erasure, on_progress: Told) -> None:
+    def _compact(self, erasure: Erasure, on_progress: OnProgress) -> None:
         """Write the days that were taken away again, of objects that are clean now."""
         noted = erasure.steps.get("tables", {})
         for table in TABLES:
@@ -219,21 +221,25 @@ class Erasing:
         """Note which weeks of the index hold the person's lines, before they go from the archive's own objects."""
         noted = erasure.steps.get("index", {})
         weeks = {
-            kind.name: sorted(weeks_of(kind, survey.findings[kind.prefix].keys) | set(noted.get(kind.name, ())))
+            kind.name: sorted(
+                weeks_of(kind, survey.findings[kind.prefix].keys) | set(noted.get(kind.name, ()))
+            )
             for kind in KINDS
         }
         return self._erasures.did(erasure, "index", weeks)
 
-    def _renew_index(self, erasure: Erasure, on_progress: Told) -> None:
+    def _renew_index(self, erasure: Erasure, on_progress: OnProgress) -> None:
         """Make the index of those weeks anew, of objects that are clean now."""
         noted = erasure.steps.get("index", {})
         for number, kind in enumerate(KINDS, 1):
             renew(self._index, kind, noted.get(kind.name, ()))
             on_progress("index", number, len(KINDS))
 
-    def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:
+    def _report(
+        self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool
+    ) -> ErasureReport:
         again_after = erasure.erased_at + self._retention.event_ids
-        return Report(erasure.name, erasure.erased_at, again_after, found_now, places)
+        return ErasureReport(erasure.name, erasure.erased_at, again_after, found_now, places)
 
     def _event_lines(self, stand_in: str, before: int) -> EventLines:
         return EventLines(self._person, self._definitions, stand_in, before)
@@ -244,13 +250,13 @@ class Erasing:
     def _undelivered_lines(self) -> UndeliveredLines:
         return UndeliveredLines(self._person, self._definitions)
 
-    def _look(self, prefix: str, rule: Rule, on_progress: Told) -> Found:
+    def _look(self, prefix: str, rule: Rule, on_progress: OnProgress) -> Findings:
         def change(key: str) -> Change:
             return changed_lines(rule, key)
 
         return self._archive.survey(prefix, change, partial(on_progress, prefix))
 
-    def _decisions(self, on_progress: Told) -> Kept:
+    def _decisions(self, on_progress: OnProgress) -> KeptDecisions:
         """What is kept by law: counted, never touched."""
         lines = DecisionLines(self._person, self._definitions)
         self._look(DECISIONS_PREFIX, lines, on_progress)
@@ -262,4 +268,4 @@ class Erasing:
             raise StoreUnavailable(f"decisions could not be read: {error.cause_response_code}") from error
         days = self._archive.expiry_days(DECISIONS_PREFIX)
         until = None if days is None or not lines.q else max(lines.q) + days * DAY
-        return Kept(len(lines.ids), until, len(expiries), max(expiries, default=None))
+        return KeptDecisions(len(lines.ids), until, len(expiries), max(expiries, default=None))

@@ -23,7 +23,7 @@ from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.event_types import Field
 from candor.store.protocol import marker_key
-from history.archive.decisions import Line
+from history.archive.decisions import DecisionLine
 
 SHARD_DIGITS: Final = 3
 
@@ -223,7 +223,7 @@ class DecisionLines:
 
     def __call__(self, line: bytes) -> bytes:
         if self._person.may_stand_in(line) and line.strip():
-            record = msgspec.json.decode(line, type=Line)
+            record = msgspec.json.decode(line, type=DecisionLine)
             decision = parse_record(bytes(record.record))
             application = Application(decision.request, decision.merchant_id, decision.livemode)
             if self._entity.key_of(application) == self._person.token:

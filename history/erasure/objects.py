@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Final
 
 from history.archive.events import ArchiveDamaged
-from history.archive.versioned import Change, Left
+from history.archive.versioned import Change, Remainder
 from history.erasure.lines import Rule
 
 GZIP: Final = b"\x1f\x8b"
@@ -17,7 +17,7 @@ GZIP: Final = b"\x1f\x8b"
 def changed_lines(rule: Rule, name: str = "") -> Change:
     """The change of an archive object, gzip'd or not, line by line. Raises ArchiveDamaged for half an object."""
 
-    def change(body: bytes) -> Left:
+    def change(body: bytes) -> Remainder:
         zipped = body.startswith(GZIP)
         try:
             text = BytesIO(gzip.decompress(body) if zipped else body)
@@ -28,8 +28,8 @@ def changed_lines(rule: Rule, name: str = "") -> Change:
         removed = len(pairs) - len(left)
         rewritten = sum(after is not None and after is not before for before, after in pairs)
         if not removed and not rewritten:
-            return Left(body)
+            return Remainder(body)
         rest = b"".join(left)
-        return Left(gzip.compress(rest, mtime=0) if zipped else rest, removed, rewritten)
+        return Remainder(gzip.compress(rest, mtime=0) if zipped else rest, removed, rewritten)
 
     return change

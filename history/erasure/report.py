@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from history.archive.versioned import Found
+from history.archive.versioned import Findings
 from history.erasure.lines import EventLines
 
 
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptDecisions:
     """A person's decisions, in the archive and in the table, and when (ms) the last of them expires."""
 
     archived: int
@@ -39,7 +39,7 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Report:
+class ErasureReport:
     """An erasure of what happened before `erased_at` (ms); `name` is the tombstone's, no token.
 
     `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies that are under way may still
@@ -53,16 +53,16 @@ class Report:
     places: Sequence[dict[str, Any]]
 
 
-def told_places(
+def report_rows(
     *,
     items: int,
     surplus: int,
-    events: Found,
+    events: Findings,
     lines: EventLines,
-    undelivered: Found,
-    commits: Found,
-    rows: Found,
-    decisions: Kept,
+    undelivered: Findings,
+    commits: Findings,
+    rows: Findings,
+    decisions: KeptDecisions,
 ) -> list[dict[str, Any]]:
     """The report's lines, as JSON has them."""
     places = [
@@ -80,9 +80,11 @@ def told_places(
     return [asdict(place) for place in places]
 
 
-def _place(name: str, findings: Found, why: str) -> Place:
+def _place(name: str, findings: Findings, why: str) -> Place:
     total = findings.removed + findings.rewritten
-    return Place(name, total, findings.rewritten, findings.removed, old_versions=findings.old_versions, why=why)
+    return Place(
+        name, total, findings.rewritten, findings.removed, old_versions=findings.old_versions, why=why
+    )
 
 
 def _kept(name: str, count: int, until: int | None) -> Place:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from history.archive.versioned import Change, Left, Unusable, VersionedBucket
+from history.archive.versioned import Change, Remainder, Unusable, VersionedBucket
 
 RUNS_PREFIX: Final = "runs/"
 DATASET: Final = "dataset.parquet"
@@ -25,7 +25,7 @@ MANIFEST: Final = "manifest.json"
 def without_rows(checkouts: Collection[str]) -> Change:
     """The change of a data set: rows of these checkouts go. Raises Unusable for a file that has no `row_id` to tell."""
 
-    def change(body: bytes) -> Left:
+    def change(body: bytes) -> Remainder:
         try:
             table = pq.read_table(pa.BufferReader(body))
             theirs = pc.is_in(table["row_id"], value_set=pa.array(sorted(checkouts), pa.string()))
@@ -33,8 +33,8 @@ def without_rows(checkouts: Collection[str]) -> Change:
             raise Unusable(DATASET) from error
         removed = pc.sum(theirs).as_py() or 0
         if not removed:
-            return Left(body)
-        return Left(_written(table.filter(pc.invert(theirs))), removed=removed)
+            return Remainder(body)
+        return Remainder(_written(table.filter(pc.invert(theirs))), removed=removed)
 
     return change
 
@@ -59,7 +59,7 @@ def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
     return bucket.clean(key, change)
 
 
-def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left, name: str) -> None:
+def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Remainder, name: str) -> None:
     """The manifest of what is left. A bundle's lineage names the data set by the bytes it once had: they stay told."""
     try:
         stored = bucket.read(key)

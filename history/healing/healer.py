@@ -26,7 +26,7 @@ from history.index.bucket import Vanished
 from history.index.history import EntityHistory, NotIndexed
 from history.index.read import ArchiveIndex
 from history.rebuild.backfill import ATTEMPTS
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 from history.rebuild.recompute import (
     NotFillable,
     earlier_events,
@@ -42,7 +42,7 @@ MOST_UNINDEXED: Final = 5_000
 Status = Literal["exact", "healed", "begun", "waiting", "failed"]
 
 
-class Result(NamedTuple):
+class HealingResult(NamedTuple):
     """What became of an item.
 
     exact: nothing to heal, or it is gone. begun: marked, to be healed later. healed: by this call. waiting: try again
@@ -53,11 +53,11 @@ class Result(NamedTuple):
     cause: str | None = None
 
 
-EXACT: Final = Result("exact")
-BEGUN: Final = Result("begun")
-HEALED: Final = Result("healed")
-READY: Final = Result("waiting", "the archive is to be read")
-CHANGED: Final = Result("waiting", "the item changed meanwhile")
+EXACT: Final = HealingResult("exact")
+BEGUN: Final = HealingResult("begun")
+HEALED: Final = HealingResult("healed")
+READY: Final = HealingResult("waiting", "the archive is to be read")
+CHANGED: Final = HealingResult("waiting", "the item changed meanwhile")
 
 Items = Mapping[str, FeatureView]
 Prepare = Callable[[Read], Commit | None]
@@ -73,7 +73,7 @@ class Healer:
     synchronous_store: FeatureStore
     clock: Clock
 
-    def heal(self, keys: Collection[str]) -> Mapping[str, Result]:
+    def heal(self, keys: Collection[str]) -> Mapping[str, HealingResult]:
         """Bring each item one step on. An item of a version that is not kept is nobody's. botocore's errors pass through."""
         views = {f"{view.name}@{view.version}": view for view in self.definitions.kept}
         items = {key: view for key in keys if (view := views.get(key.partition("#")[0]))}
@@ -93,7 +93,7 @@ class Healer:
     def _store(self, view: FeatureView) -> FeatureStore:
         return self.synchronous_store if view.synchronous else self.store
 
-    def _started(self, view: FeatureView, key: str, read: Read) -> Result:
+    def _started(self, view: FeatureView, key: str, read: Read) -> HealingResult:
         """The first step, or READY for an item that is past it."""
         try:
             state = state_of(view, read)
@@ -103,15 +103,15 @@ class Healer:
                 return READY
             commit = self._commit(view, key, read, lambda now: self._beginning(view, key, now))
         except StoreUnavailable as cause:
-            return Result("waiting", str(cause))
+            return HealingResult("waiting", str(cause))
         except CorruptItem as cause:
-            return Result("failed", str(cause))
+            return HealingResult("failed", str(cause))
         return CHANGED if commit is None else BEGUN
 
     def _beginning(self, view: FeatureView, key: str, read: Read) -> Commit | None:
         return healing_commit(view, key, read, self.clock.now_ms())
 
-    def _finished(self, items: Items, reads: Mapping[str, Read]) -> dict[str, Result]:
+    def _finished(self, items: Items, reads: Mapping[str, Read]) -> dict[str, HealingResult]:
         """The second step of all of them, by one reading of the archive."""
         if not items:
             return {}
@@ -119,25 +119,25 @@ class Healer:
         try:
             history.update()
         except (NotIndexed, Vanished) as cause:
-            return dict.fromkeys(items, Result("waiting", str(cause)))
+            return dict.fromkeys(items, HealingResult("waiting", str(cause)))
         except ArchiveDamaged as cause:
-            return dict.fromkeys(items, Result("failed", str(cause)))
+            return dict.fromkeys(items, HealingResult("failed", str(cause)))
         return {key: self._finish(view, key, reads[key], history.memory) for key, view in items.items()}
 
-    def _finish(self, view: FeatureView, key: str, read: Read, memory: Memory) -> Result:
+    def _finish(self, view: FeatureView, key: str, read: Read, memory: ArchivedItems) -> HealingResult:
         try:
             commit = self._commit(view, key, read, lambda now: self._healing(view, key, now, memory))
         except StoreUnavailable as cause:
-            return Result("waiting", str(cause))
+            return HealingResult("waiting", str(cause))
         except LogUnusable as cause:
-            return Result("failed" if str(cause) == CONTRADICTORY else "waiting", str(cause))
+            return HealingResult("failed" if str(cause) == CONTRADICTORY else "waiting", str(cause))
         except (NotFillable, CorruptItem) as cause:
-            return Result("failed", str(cause))
+            return HealingResult("failed", str(cause))
         if commit is None:
             return CHANGED
         return CHANGED if ViewState.decode(view, commit.blob).stale else HEALED
 
-    def _healing(self, view: FeatureView, key: str, read: Read, memory: Memory) -> Commit | None:
+    def _healing(self, view: FeatureView, key: str, read: Read, memory: ArchivedItems) -> Commit | None:
         """The commit that replaces what the item held when its healing began; None if it is not healing any more."""
         start = state_of(view, read).healing_from
         if start is None or read.version is None:

@@ -13,7 +13,7 @@ from candor.clock import HOUR, SECOND, Clock
 from candor.edge.messages import Message
 from candor.edge.stale import StaleItem, StaleQueue, parse_stale_item
 from candor.errors import InvalidInput
-from history.healing.healer import Result
+from history.healing.healer import HealingResult
 
 PATIENCE: Final = 2 * HOUR
 """How long (ms) an item may wait for the archive before its message is left to the dead letters.
@@ -25,13 +25,13 @@ An object that Firehose delivers late into an hour that is indexed already is re
 class Heals(Protocol):
     """What brings items one step on."""
 
-    def heal(self, keys: Sequence[str]) -> Mapping[str, Result]:
+    def heal(self, keys: Sequence[str]) -> Mapping[str, HealingResult]:
         """The result of each item, by key."""
         ...
 
 
 @dataclass
-class Outcome:
+class BatchOutcome:
     """What became of a batch.
 
     `failed`: messages to deliver again, with the cause. Seconds since each item went stale, of those that were `healed` and
@@ -44,7 +44,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Worker:
+class HealingWorker:
     """Takes batches. `archive_lag_s`: how long the archive takes to hold a commit; `retry_s`: pause between two looks."""
 
     healer: Heals
@@ -53,9 +53,9 @@ class Worker:
     archive_lag_s: int
     retry_s: int
 
-    def work(self, messages: Sequence[Message]) -> Outcome:
+    def work(self, messages: Sequence[Message]) -> BatchOutcome:
         """Heal what can be healed, and queue again what waits."""
-        outcome = Outcome()
+        outcome = BatchOutcome()
         waiting: dict[str, tuple[Message, StaleItem]] = {}
         for message in messages:
             try:
@@ -71,7 +71,9 @@ class Worker:
             self._settle(message, item, results[key], outcome)
         return outcome
 
-    def _settle(self, message: Message, item: StaleItem, result: Result, outcome: Outcome) -> None:
+    def _settle(
+        self, message: Message, item: StaleItem, result: HealingResult, outcome: BatchOutcome
+    ) -> None:
         age_ms = self.clock.now_ms() - item.since
         if result.status == "healed":
             outcome.healed.append(age_ms / SECOND)
@@ -80,7 +82,7 @@ class Worker:
             if not self._queued_again(item, result, age_ms):
                 outcome.failed.append((message, result.cause or result.status))
 
-    def _queued_again(self, item: StaleItem, result: Result, age_ms: int) -> bool:
+    def _queued_again(self, item: StaleItem, result: HealingResult, age_ms: int) -> bool:
         """False for an item that is left to the dead letters, or that the queue refuses."""
         if result.status == "begun":
             return self.queue.send([item], self.archive_lag_s) == 0

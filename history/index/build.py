@@ -24,7 +24,7 @@ from history.index.blocks import write as write_object
 from history.index.bucket import Archive
 from history.index.index_object import opened
 from history.index.kinds import Kind
-from history.index.periods import Stamp, Standing
+from history.index.periods import IndexedPeriod, Stamp
 
 RUN: Final = 128 << 20
 """Bytes of the archive's lines that are sorted in memory at a time; the owners of a line share its bytes."""
@@ -37,7 +37,7 @@ AHEAD: Final = 1 << 20
 
 
 def build(
-    archive: Archive, kind: Kind, sources: Sequence[Stamp], earlier: Sequence[Standing], out: IO[bytes]
+    archive: Archive, kind: Kind, sources: Sequence[Stamp], earlier: Sequence[IndexedPeriod], out: IO[bytes]
 ) -> int:
     """Write the index object of these sources; `earlier` are objects that may hold some of them already.
 
@@ -54,7 +54,7 @@ def build(
 
 
 def _kept(
-    archive: Archive, standing: Standing, place: Mapping[str, int], open_sources: set[tuple[str, str]]
+    archive: Archive, standing: IndexedPeriod, place: Mapping[str, int], open_sources: set[tuple[str, str]]
 ) -> Iterator[Line]:
     """The lines of those sources of an index object that are still wanted and not taken; takes them."""
     index_object = opened(archive, standing.name)

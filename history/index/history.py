@@ -22,7 +22,7 @@ from history.archive.events import ENVELOPE, ArchiveDamaged
 from history.archive.objects import Object
 from history.index.kinds import COMMITS, EVENTS, KINDS, Kind, entity_owner, item_owner, token_of
 from history.index.read import ArchiveIndex, OwnedLine
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 
 FEW: Final = 8
 """Texts up to which looking for each in a line is cheaper than decoding the line."""
@@ -50,7 +50,7 @@ class EntityHistory:
         items: Mapping[str, FeatureView],
         most_unindexed: int | None = None,
     ) -> None:
-        self.memory = Memory(items, definitions)
+        self.memory = ArchivedItems(items, definitions)
         self._index = index
         self._most = most_unindexed
         self._tokens = {key: token_of(view, key) for key, view in items.items()}

@@ -26,12 +26,12 @@ class _Detail(msgspec.Struct):
     entities: dict[str, str]
 
 
-class _Commit(msgspec.Struct):
+class _CommitLine(msgspec.Struct):
     key: str
 
 
 _DETAIL: Final = msgspec.json.Decoder(_Detail)
-_COMMIT: Final = msgspec.json.Decoder(_Commit)
+_COMMIT: Final = msgspec.json.Decoder(_CommitLine)
 
 
 @lru_cache(1 << 16)

@@ -56,7 +56,7 @@ class Period(NamedTuple):
         return self.start + self.hours
 
 
-class Standing(NamedTuple):
+class IndexedPeriod(NamedTuple):
     """An index object that stands."""
 
     period: Period
@@ -90,7 +90,7 @@ def fingerprint_of(sources: Iterable[Stamp]) -> str:
     return hashlib.sha256(msgspec.json.encode(names)).hexdigest()[:16]
 
 
-def standing(kind: Kind, listed: Iterable[Stamp]) -> list[Standing]:
+def standing(kind: Kind, listed: Iterable[Stamp]) -> list[IndexedPeriod]:
     """The index objects of a listing, in the order of their periods."""
     objects = []
     for stamp in listed:
@@ -98,13 +98,13 @@ def standing(kind: Kind, listed: Iterable[Stamp]) -> list[Standing]:
         if named is not None:
             *start, hours, fingerprint = named.groups()
             period = Period(_hours(*start), int(hours))
-            objects.append(Standing(period, fingerprint, stamp.name, stamp.size, stamp.modified))
+            objects.append(IndexedPeriod(period, fingerprint, stamp.name, stamp.size, stamp.modified))
     return sorted(objects)
 
 
-def chosen(objects: Iterable[Standing]) -> list[Standing]:
+def chosen(objects: Iterable[IndexedPeriod]) -> list[IndexedPeriod]:
     """Those that a reader takes: of each hour the coarsest object, of the same period the latest."""
-    taken: list[Standing] = []
+    taken: list[IndexedPeriod] = []
     reached = -1
     for candidate in sorted(objects, key=lambda it: (it.period.start, -it.period.hours, -it.modified)):
         if candidate.period.start >= reached:
@@ -113,7 +113,7 @@ def chosen(objects: Iterable[Standing]) -> list[Standing]:
     return taken
 
 
-def covered(objects: Sequence[Standing]) -> int:
+def covered(objects: Sequence[IndexedPeriod]) -> int:
     """The hour up to which the archive is indexed: hours without an object had nothing."""
     return max((standing_object.period.end for standing_object in objects), default=0)
 

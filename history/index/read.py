@@ -12,7 +12,7 @@ from history.index.blocks import owned, read_lines
 from history.index.bucket import Archive, Vanished
 from history.index.index_object import opened
 from history.index.kinds import Kind
-from history.index.periods import Standing, chosen, covered, raw_place, standing
+from history.index.periods import IndexedPeriod, chosen, covered, raw_place, standing
 
 READERS: Final = 16
 """Index objects that are read at a time."""
@@ -53,7 +53,7 @@ class ArchiveIndex:
             lines = [line for part in parts for line in part]
         return lines, raw_place(kind, covered(objects))
 
-    def _of(self, item: Standing, owners: Collection[bytes]) -> Sequence[OwnedLine]:
+    def _of(self, item: IndexedPeriod, owners: Collection[bytes]) -> Sequence[OwnedLine]:
         return [
             line
             for start, end in self._opened(item.name).directory.spans(owners)

@@ -15,9 +15,9 @@ from history.index.kinds import Kind
 from history.index.periods import (
     LARGEST,
     LENGTHS,
+    IndexedPeriod,
     Period,
     Stamp,
-    Standing,
     by_hour,
     coarse_start,
     complete_hours,
@@ -64,7 +64,7 @@ class _Pass:
     go_on: Continue
     result: Refreshed
 
-    def run(self, stamps: Iterable[Stamp], objects: Sequence[Standing]) -> None:
+    def run(self, stamps: Iterable[Stamp], objects: Sequence[IndexedPeriod]) -> None:
         """Bring the objects of these sources up to date; `objects` stand for nothing else."""
         left = list(objects)
         for start, group in groupby(stamps, key=lambda stamp: coarse_start(hour_of(stamp.name))):
@@ -75,7 +75,7 @@ class _Pass:
                 return
         self._remove(left)
 
-    def _weeks(self, hours: Mapping[int, Sequence[Stamp]], own: Sequence[Standing]) -> bool:
+    def _weeks(self, hours: Mapping[int, Sequence[Stamp]], own: Sequence[IndexedPeriod]) -> bool:
         """Four weeks; false if time ran out."""
         names = {item.name for item in own}
         wanted: set[str] = set()
@@ -93,14 +93,14 @@ class _Pass:
         self._remove(item for item in own if item.name not in wanted)
         return True
 
-    def _write(self, name: str, sources: Sequence[Stamp], earlier: Sequence[Standing]) -> None:
+    def _write(self, name: str, sources: Sequence[Stamp], earlier: Sequence[IndexedPeriod]) -> None:
         with tempfile.TemporaryFile() as out:
             self.result.lines += build(self.archive, self.kind, sources, earlier, out)
             out.seek(0)
             self.archive.put(name, out)
         self.result.written += 1
 
-    def _remove(self, objects: Iterable[Standing]) -> None:
+    def _remove(self, objects: Iterable[IndexedPeriod]) -> None:
         for item in objects:
             self.archive.remove(item.name)
             self.result.removed += 1

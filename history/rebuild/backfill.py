@@ -45,7 +45,7 @@ NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Filling:
+class Backfill:
     """The filling of one view, as of the moment (ms) when it began: going on later must not draw another line."""
 
     view: FeatureView
@@ -102,7 +102,7 @@ def gathered(path: Path) -> dict[str, list[Arrival]]:
 
 
 def fill(
-    filling: Filling,
+    filling: Backfill,
     arrivals: Mapping[str, Sequence[Arrival]],
     logged: Mapping[str, Sequence[Logged]],
     definitions: Definitions,
@@ -134,7 +134,7 @@ def fill(
 
 
 def _fill_item(
-    filling: Filling,
+    filling: Backfill,
     key: str,
     settled: Sequence[Event],
     logged: Sequence[Logged],
@@ -144,7 +144,7 @@ def _fill_item(
     """True if this filled the item, False if it had been before."""
     read = store.load([key])[key]
     for _ in range(ATTEMPTS):
-        commit = filling_commit(filling, key, read, settled, logged, clock.now_ms())
+        commit = backfill_commit(filling, key, read, settled, logged, clock.now_ms())
         if commit is None:
             return False
         match store.commit(commit):
@@ -155,8 +155,8 @@ def _fill_item(
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")
 
 
-def filling_commit(
-    filling: Filling,
+def backfill_commit(
+    filling: Backfill,
     key: str,
     read: Read,
     settled: Sequence[Event],
@@ -195,7 +195,7 @@ def filling_commit(
     )
 
 
-def _held(filling: Filling, read: Read, state: ViewState, logged: Sequence[Logged]) -> set[str]:
+def _held(filling: Backfill, read: Read, state: ViewState, logged: Sequence[Logged]) -> set[str]:
     """Ids that the log says the updater has applied.
 
     The log lags by minutes. What it lacks the item's ring remembers, and no settled event came after the beginning.

@@ -18,7 +18,7 @@ from history.rebuild.backfill import ATTEMPTS
 from history.rebuild.recompute import earlier_events, held_events, rebuilding_commit
 
 
-class Memory:
+class ArchivedItems:
     """What the archive has told so far of some items."""
 
     def __init__(self, keys: Iterable[str], definitions: Definitions) -> None:
@@ -39,7 +39,12 @@ class Memory:
 
 
 def rebuild(
-    view: FeatureView, key: str, memory: Memory, store: FeatureStore, clock: Clock, retention: Retention
+    view: FeatureView,
+    key: str,
+    memory: ArchivedItems,
+    store: FeatureStore,
+    clock: Clock,
+    retention: Retention,
 ) -> None:
     """Replace exactly the version that stands by one of the same events, without those that were voided.
 

@@ -15,9 +15,7 @@ from history.replay.as_served import Difference
 COMPARED: Final = ("score", "cutoff", "outcome", "component", "rules", "reasons", "terms", "degraded")
 
 
-def judge_again(
-    decision: Decision, model: Judge | None, policy: Policy, features: Sequence[str]
-) -> Judgement:
+def reassess(decision: Decision, model: Judge | None, policy: Policy, features: Sequence[str]) -> Judgement:
     """What `model` and `policy` make of the facts that the record holds. `features` name the record's values."""
     return judge(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
 

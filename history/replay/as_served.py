@@ -49,7 +49,7 @@ class Replayed:
     vector: FeatureVector | None = None
 
 
-def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
+def versions_read(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
     """The versions of every item that decisions read."""
     versions: defaultdict[str, set[Version]] = defaultdict(set)
     for decision in decisions:
@@ -59,7 +59,7 @@ def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
     return dict(versions)
 
 
-def keys_of(decisions: Iterable[Decision], kept: Kept) -> set[str]:
+def keys_of(decisions: Iterable[Decision], kept: KeptDefinitions) -> set[str]:
     """Every item that decisions asked for, whether or not one stood there or could be read."""
     keys: set[str] = set()
     for decision in decisions:
@@ -75,7 +75,7 @@ def application_of(decision: Decision) -> Application:
     return Application(decision.request, decision.merchant_id, decision.livemode)
 
 
-class Kept:
+class KeptDefinitions:
     """The declarations that are kept, and which of them made a decision."""
 
     def __init__(self, definitions: Definitions) -> None:
@@ -94,7 +94,9 @@ class Kept:
         if versions not in self._serving:
             self._serving[versions] = self._find(dict(versions))
         definitions = self._serving[versions]
-        return definitions if definitions is not None and definitions.hash == decision.definition_hash else None
+        return (
+            definitions if definitions is not None and definitions.hash == decision.definition_hash else None
+        )
 
     def _find(self, versions: Mapping[str, str]) -> Definitions | None:
         try:
@@ -107,15 +109,15 @@ def replay(
     decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
     """Replay decisions in their order."""
-    kept = Kept(definitions)
+    kept = KeptDefinitions(definitions)
     for start in range(0, len(decisions), PAGE):
         yield from _replay_page(decisions[start : start + PAGE], kept, log, items)
 
 
 def _replay_page(
-    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items
+    decisions: Sequence[Decision], kept: KeptDefinitions, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
-    needed = wanted(decisions)
+    needed = versions_read(decisions)
     reads: dict[str, Mapping[Version, Read | str]] = {}
     for decision in decisions:
         served = kept.served_by(decision)

@@ -53,7 +53,7 @@ ErasedAt = Callable[[str, str], int | None]
 """When an entity, by kind and token, was erased (ms), or None."""
 
 
-class Step(NamedTuple):
+class AppliedCommit(NamedTuple):
     """A commit that took an event in; `filled` if it came from the archive."""
 
     version: Version
@@ -61,7 +61,7 @@ class Step(NamedTuple):
     filled: bool
 
 
-class Asked(NamedTuple):
+class ItemRead(NamedTuple):
     """One question to an item: the version that was served (None: none stood), q, and when that was, by wall clock (ms)."""
 
     version: Version | None
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
     decided_at: int
 
 
-class Item:
+class ItemHistory:
     """What archive and log tell of one item."""
 
     def __init__(self, view: FeatureView, key: str, log: CommitLog, events: Mapping[str, Arrival]) -> None:
@@ -98,7 +98,7 @@ class Item:
             if arrival.in_time or event_id in self.steps
         )
 
-    def lacking(self, request: Asked) -> Iterator[Arrival]:
+    def lacking(self, request: ItemRead) -> Iterator[Arrival]:
         """Events, and voids, that bear on `q` and that the version had not taken in."""
         reached = self._plan.oldest(request.q)
         for _, event_id in self._known[: bisect_left(self._known, request.q, key=itemgetter(0))]:
@@ -109,7 +109,7 @@ class Item:
                 yield arrival
 
     def cause(
-        self, arrival: Arrival, request: Asked, retention: Retention, now_ms: int, erased_at: ErasedAt
+        self, arrival: Arrival, request: ItemRead, retention: Retention, now_ms: int, erased_at: ErasedAt
     ) -> str:
         """Why the version had not taken the event in."""
         event, name = arrival.event, self.view.entity.name
@@ -149,13 +149,13 @@ class Item:
         return ViewState.decode(self.view, read.blob).stale
 
 
-def _steps(key: str, log: CommitLog, events: Mapping[str, Arrival]) -> dict[str, list[Step]]:
+def _steps(key: str, log: CommitLog, events: Mapping[str, Arrival]) -> dict[str, list[AppliedCommit]]:
     """The commits that took each archived event in, one a birth."""
-    steps: dict[str, dict[int, Step]] = {}
+    steps: dict[str, dict[int, AppliedCommit]] = {}
     for commit in log.of(key):
         filled = commit.filled_before is not None
         ids = _filled(events, commit.filled_before) if commit.filled_before is not None else commit.event_ids
-        step = Step(Version(commit.birth, commit.n), commit.applied_at, filled)
+        step = AppliedCommit(Version(commit.birth, commit.n), commit.applied_at, filled)
         for event_id in ids:
             if event_id in events:
                 steps.setdefault(event_id, {}).setdefault(commit.birth, step)
@@ -166,7 +166,7 @@ def _filled(events: Mapping[str, Arrival], before: int) -> list[str]:
     return [event_id for event_id, arrival in events.items() if arrival.in_time and arrival.taken_at < before]
 
 
-def _precedes(step: Step, version: Version | None) -> bool:
+def _precedes(step: AppliedCommit, version: Version | None) -> bool:
     return version is not None and step.version.birth == version.birth and step.version.n <= version.n
 
 

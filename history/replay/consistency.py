@@ -24,9 +24,18 @@ from candor.updates import Retention
 from history.archive.commits import CommitLog
 from history.archive.decisions import made_at
 from history.archive.items import Items
-from history.asof.point_in_time import Question, point_in_time
-from history.replay.as_served import Kept, application_of, replay
-from history.replay.causes import CAUSES, EXPIRED, UNAVAILABLE, UNEXPLAINED, VOIDED, Asked, ErasedAt, Item
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
+from history.replay.as_served import KeptDefinitions, application_of, replay
+from history.replay.causes import (
+    CAUSES,
+    EXPIRED,
+    UNAVAILABLE,
+    UNEXPLAINED,
+    VOIDED,
+    ErasedAt,
+    ItemHistory,
+    ItemRead,
+)
 
 UNDATED: Final = "its record does not tell when it was made"
 NAMED: Final = 20
@@ -34,7 +43,7 @@ NAMED: Final = 20
 
 
 @dataclass
-class Tally:
+class CauseCount:
     """How many features, of how many decisions."""
 
     features: int = 0
@@ -51,7 +60,7 @@ class Freshness:
 
 
 @dataclass
-class Report:
+class ConsistencyReport:
     """What became of the decisions.
 
     `mismatches`: ids of those that as-served replay found otherwise. `compared` decisions with `features` values are
@@ -63,7 +72,7 @@ class Report:
     not_replayable: Counter[str] = field(default_factory=Counter)
     compared: int = 0
     features: int = 0
-    causes: dict[str, Tally] = field(default_factory=dict)
+    causes: dict[str, CauseCount] = field(default_factory=dict)
     unexplained: list[tuple[str, str]] = field(default_factory=list)
     freshness: dict[str, Freshness] = field(default_factory=dict)
 
@@ -72,7 +81,7 @@ class Report:
         self.compared += 1
         self.features += len(decision.vector.values)
         for cause, names in differing.items():
-            tally = self.causes.setdefault(cause, Tally())
+            tally = self.causes.setdefault(cause, CauseCount())
             tally.features += len(names)
             tally.decisions += 1
         unexplained = [(decision.id, name) for name in differing.get(UNEXPLAINED, ())]
@@ -80,7 +89,7 @@ class Report:
 
     @property
     def unexplained_features(self) -> int:
-        return self.causes.get(UNEXPLAINED, Tally()).features
+        return self.causes.get(UNEXPLAINED, CauseCount()).features
 
     def as_json(self) -> dict[str, Any]:
         """JSON form, with percentages of what was compared."""
@@ -101,7 +110,9 @@ class Report:
                 for cause in CAUSES
                 if (tally := self.causes.get(cause)) is not None
             },
-            "unexplained": [{"decision": decision_id, "feature": name} for decision_id, name in self.unexplained],
+            "unexplained": [
+                {"decision": decision_id, "feature": name} for decision_id, name in self.unexplained
+            ],
             "freshness_ms": {
                 name: {"events": delays.events, "p50": delays.p50, "p99": delays.p99}
                 for name, delays in self.freshness.items()
@@ -114,7 +125,7 @@ def nobody(_kind: str, _token: str) -> int | None:
     return None
 
 
-class Archived:
+class ArchivedHistory:
     """What archive and log tell of the items that decisions asked for."""
 
     def __init__(
@@ -122,8 +133,10 @@ class Archived:
     ) -> None:
         self.definitions, self.log, self.events = definitions, log, items
         self.retention, self.now_ms = retention, now_ms
-        self.kept = Kept(definitions)
-        self.items = {key: Item(self.kept.view_of(key), key, log, arrivals) for key, arrivals in items.items()}
+        self.kept = KeptDefinitions(definitions)
+        self.items = {
+            key: ItemHistory(self.kept.view_of(key), key, log, arrivals) for key, arrivals in items.items()
+        }
 
     def known(self) -> list[Event]:
         """Every event that counts by now, first copies in order of arrival."""
@@ -133,12 +146,12 @@ class Archived:
 
 def consistency(
     decisions: Sequence[Decision],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt = nobody,
     since: int | None = None,
-) -> Report:
+) -> ConsistencyReport:
     """Compare decisions both ways. `since` (ms): events that the bus took earlier do not count for freshness."""
-    report = Report(len(decisions))
+    report = ConsistencyReport(len(decisions))
     compared = []
     for replayed in replay(decisions, archived.definitions, archived.log, archived.events):
         if replayed.reason is not None:
@@ -157,7 +170,7 @@ def consistency(
 
 
 def _by_definitions(
-    decisions: Iterable[Decision], kept: Kept
+    decisions: Iterable[Decision], kept: KeptDefinitions
 ) -> Iterable[tuple[Definitions, list[Decision]]]:
     """Decisions by the declarations that made them."""
     groups: dict[Definitions, list[Decision]] = defaultdict(list)
@@ -171,12 +184,14 @@ def _by_definitions(
 def _compare(
     definitions: Definitions,
     decisions: Sequence[Decision],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
-    report: Report,
+    report: ConsistencyReport,
 ) -> None:
     """Decisions of the same declarations as of their moments."""
-    questions = [Question(decision.id, decision.q, application_of(decision)) for decision in decisions]
+    questions = [
+        PointInTimeQuery(decision.id, decision.q, application_of(decision)) for decision in decisions
+    ]
     # All that is known by now: what was only late differs then, and is told as lateness.
     table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
@@ -195,7 +210,7 @@ def _explained(
     definitions: Definitions,
     decision: Decision,
     names: Sequence[str],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> dict[str, list[str]]:
     """Differing features by cause. One that is computed from the request and others differs because they do."""
@@ -218,7 +233,7 @@ def _cause(
     definitions: Definitions,
     decision: Decision,
     view: FeatureView,
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> str:
     """Why a view of a decision differs."""
@@ -228,7 +243,7 @@ def _cause(
     decided_at = made_at(decision)
     assert decided_at is not None
     requests = {
-        archived.items[key]: Asked(decision.vector.versions.get(key), decision.q, decided_at)
+        archived.items[key]: ItemRead(decision.vector.versions.get(key), decision.q, decided_at)
         for key in item_keys(definitions, application_of(decision))[view.name]
     }
     lacking = {
@@ -238,14 +253,16 @@ def _cause(
     }
     if lacking:
         return _first(lacking)
-    return VOIDED if any(item.is_stale(request.version) for item, request in requests.items()) else UNEXPLAINED
+    return (
+        VOIDED if any(item.is_stale(request.version) for item, request in requests.items()) else UNEXPLAINED
+    )
 
 
 def _first(causes: Iterable[str]) -> str:
     return min(causes, key=CAUSES.index, default=UNEXPLAINED)
 
 
-def freshness(items: Iterable[Item], events: Items, since: int) -> dict[str, Freshness]:
+def freshness(items: Iterable[ItemHistory], events: Items, since: int) -> dict[str, Freshness]:
     """By view: from the bus into the item, of events that the bus took at `since` (ms) or later.
 
     What was filled in from the archive does not count; what a decision wrote itself, before the bus had it, took no time.

@@ -14,7 +14,7 @@ from typing import Any, Final
 from candor.decision import Decision, approved_amount
 from candor.policy import Policy
 from candor.underwriting import Judge, Judgement
-from history.replay.as_decided import judge_again
+from history.replay.as_decided import reassess
 
 OUTCOMES: Final = ("approved", "declined", "action_required")
 OTHER_FEATURES: Final = "its features are not those of the candidate"
@@ -107,7 +107,7 @@ def backtest(
         elif model.bundle.definition_hash != decision.definition_hash:
             result.left_out[OTHER_FEATURES] += 1
         else:
-            result.take_in(decision, judge_again(decision, model, policy_of(model), model.bundle.features))
+            result.take_in(decision, reassess(decision, model, policy_of(model), model.bundle.features))
     return result
 
 

@@ -28,7 +28,7 @@ from candor.underwriting import Judge, Judgement
 from history.archive.decisions import made_at, read_decisions
 from history.archive.events import ArchiveDamaged
 from history.archive.objects import Folder
-from history.replay.as_decided import judge_again
+from history.replay.as_decided import reassess
 from history.rescore.backtest import NO_SCORE, OTHER_FEATURES
 
 PART: Final = "part.parquet"
@@ -86,14 +86,14 @@ class Rescored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RescoringCandidate:
     """Who judges: a bundle and a table, its own or another."""
 
     model: Judge
     policy: Policy
 
     @classmethod
-    def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> Candidate:
+    def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> RescoringCandidate:
         """From files. Raises BundleRefused, PolicyError."""
         sha = sha256(bundle)
         model = Judge(sha, Bundle.from_bytes(bundle, sha))
@@ -104,12 +104,12 @@ class Candidate:
         model = self.model
         if model.bundle.definition_hash != decision.definition_hash:
             return _row(decision, None, OTHER_FEATURES)
-        assessment = judge_again(decision, model, self.policy, model.bundle.features)
+        assessment = reassess(decision, model, self.policy, model.bundle.features)
         return _row(decision, assessment, None if assessment.score is not None else NO_SCORE)
 
 
 def rescore(
-    decisions: Iterable[Decision], candidate: Candidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
+    decisions: Iterable[Decision], candidate: RescoringCandidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
 ) -> Rescored:
     """Write one Parquet file; what is in it. A file that is cut short is not left under its name."""
     result = Rescored()
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     order, table = root / "input/order", root / "input/order/policy.json"
     try:
         policy = json.loads(table.read_text()) if table.exists() else None
-        candidate = Candidate.of((order / "bundle.json").read_bytes(), policy)
+        candidate = RescoringCandidate.of((order / "bundle.json").read_bytes(), policy)
         decisions = read_decisions(Folder(root / "input/decisions"))
         chosen = made_between(decisions, options.since, options.until)
         result = rescore(chosen, candidate, root / "output/rescored" / PART)

@@ -174,16 +174,16 @@ def meaning(path: Sequence[int], value: Any) -> str:
 
 def annotated(blob: bytes) -> list[tuple[tuple[int, ...], int, bytes, str]]:
     """(path, offset, bytes, meaning) of all that an item's blob holds; the checksum's path is (-1,)."""
-    body = [(path, offset, found, meaning(path, value)) for path, offset, found, value in tokens(blob)]
+    body = [(path, offset, token, meaning(path, value)) for path, offset, token, value in tokens(blob)]
     return [*body, ((-1,), len(blob) - 4, blob[-4:], "CRC-32 of everything before")]
 
 
 def layout(blob: bytes, member: int | None = None) -> str:
     """Offset | bytes | meaning, of the whole item or of one member."""
     rows = [["offset", "bytes", "meaning"], ["--:", "---", "---"]]
-    for path, offset, found, said in annotated(blob):
+    for path, offset, token, said in annotated(blob):
         if member is None or path[:1] == (member,):
-            rows.append([str(offset), f"`{found.hex(' ')}`", said])
+            rows.append([str(offset), f"`{token.hex(' ')}`", said])
     return _table(rows)
 
 
@@ -201,7 +201,7 @@ def written() -> dict[str, str]:
 def put(page: str, name: str, table: str) -> str:
     """The page with that table between its marks."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", page)
+    return pattern.sub(lambda match: f"{match[1]}{table}\n{match[2]}", page)
 
 
 def taken(page: str, name: str) -> str:

@@ -17,7 +17,7 @@ from history.archive.objects import Object
 from history.index.bucket import Vanished
 from history.index.kinds import COMMITS, EVENTS
 from history.index.periods import Stamp
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 
 
 class MemoryArchive:
@@ -117,8 +117,8 @@ def fill(
             archive.deliver(COMMITS.prefix, at, commits, str(number))
 
 
-def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> Memory:
+def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> ArchivedItems:
     """What the whole archive tells of items."""
-    memory = Memory(keys, definitions)
+    memory = ArchivedItems(keys, definitions)
     memory.read(archive.every(EVENTS.prefix), archive.every(COMMITS.prefix))
     return memory

@@ -24,7 +24,7 @@ from candor.features.vector import ABSENT, Read, Version
 from candor.ingest import Backoff, ingest
 from candor.store.protocol import Commit, Conflict
 from history.healing.healer import Healer
-from history.healing.worker import PATIENCE, Worker
+from history.healing.worker import PATIENCE, HealingWorker
 from history.index.kinds import KINDS
 from history.index.read import ArchiveIndex
 from history.index.refresh import refresh
@@ -66,7 +66,7 @@ class World:
             clock=self.clock,
         )
         queue = StaleQueue(self._send, "url")
-        self.worker = Worker(self.healer, queue, self.clock, archive_lag_s=LAG_S, retry_s=RETRY_S)
+        self.worker = HealingWorker(self.healer, queue, self.clock, archive_lag_s=LAG_S, retry_s=RETRY_S)
 
     def _send(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's own names
         for entry in Entries:
@@ -134,8 +134,8 @@ class World:
         for view in (STEADY, BUSY):
             name = view.entity.name
             tokens = sorted({each.entities[name] for each in self.events if name in each.entities})
-            found = verify(DEFINITIONS, view, self.events, tokens, self.store, self.now + DAY)
-            assert found == Verified(len(tokens), [], 0)
+            verified = verify(DEFINITIONS, view, self.events, tokens, self.store, self.now + DAY)
+            assert verified == Verified(len(tokens), [], 0)
             for key in (key for token in tokens for key in view.item_keys(token)):
                 assert key not in self.store.items or not self.state(key).stale
 

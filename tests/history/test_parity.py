@@ -26,7 +26,7 @@ from candor.clock import DAY
 from candor.contracts import Applicant, Application, Checkout, Device, Event, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from tests.builders import (
     NOW,
     bits,
@@ -42,7 +42,7 @@ from tests.builders import (
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 
 
-def asked(number: int, q: int, merchant: str = "merchant") -> Question:
+def asked(number: int, q: int, merchant: str = "merchant") -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -54,13 +54,13 @@ def asked(number: int, q: int, merchant: str = "merchant") -> Question:
         Offer("pay_in_4", 4, 14),
         device=Device(f"device_{number}"),
     )
-    return Question(f"{number}@{q}", q, Application(checkout, f"{merchant}_{number}"))
+    return PointInTimeQuery(f"{number}@{q}", q, Application(checkout, f"{merchant}_{number}"))
 
 
-def online(definitions: Definitions, store: MemoryFeatureStore, question: Question) -> list[float]:
+def online(definitions: Definitions, store: MemoryFeatureStore, question: PointInTimeQuery) -> list[float]:
     keys = {view.name: view.entity.key_of(question.application) for view in definitions.views}
     items = {view.name: view.item_keys(str(keys[view.name])) for view in definitions.views}
-    reads = store.load([key for found in items.values() for key in found])
+    reads = store.load([key for view_items in items.values() for key in view_items])
     return build(definitions, reads, items, question.application.checkout, question.q).values
 
 
@@ -78,14 +78,14 @@ def test_every_declared_feature_has_the_same_bits_online_and_offline(seed, size)
 
 
 def assert_parity(
-    definitions: Definitions, arrived: list[Event], questions: list[Question], batch: int
+    definitions: Definitions, arrived: list[Event], questions: list[PointInTimeQuery], batch: int
 ) -> None:
     store = MemoryFeatureStore()
     take_in(arrived, definitions, store, batch=batch)
     offline = point_in_time(definitions, arrived, questions)
     for row, question in enumerate(questions):
-        found, wanted = bits(online(definitions, store, question)), bits(offline.vector(row))
-        differing = [n for n, a, b in zip(offline.names, found, wanted, strict=True) if a != b]
+        served, wanted = bits(online(definitions, store, question)), bits(offline.vector(row))
+        differing = [n for n, a, b in zip(offline.names, served, wanted, strict=True) if a != b]
         assert not differing, question.row_id
 
 

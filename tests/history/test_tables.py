@@ -32,7 +32,7 @@ def line(number: int, **more) -> dict:
 
 
 def zipped(*lines: dict) -> bytes:
-    return gzip.compress("".join(json.dumps(one) + "\n" for one in lines).encode())
+    return gzip.compress("".join(json.dumps(row) + "\n" for row in lines).encode())
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -104,11 +104,11 @@ def test_a_row_says_when_the_bus_took_an_event_and_when_it_was_known(store, tmp_
     history = {"ingestion_time": "2026-11-24T08:00:05Z", "event": line(2) | {"source": "candor.history"}}
     arrive(store, "2026/11/24", "part-0", live, history)
     compacted(store)
-    found = [
+    moments = [
         (row["taken_at"].isoformat(), row["known_at"].isoformat())
         for row in rows(store, "2026-11-24", tmp_path)
     ]
-    assert found == [
+    assert moments == [
         ("2026-11-24T08:00:05", "2026-11-24T08:00:05"),
         ("2026-11-24T08:00:05", "2026-11-24T08:00:00.250000"),
     ]

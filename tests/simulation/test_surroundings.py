@@ -9,7 +9,7 @@ from candor.edge.messages import Message
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates
-from simulation.queue import Queue
+from simulation.queue import SimulatedQueue
 from simulation.scheduler import Scheduler
 from simulation.store import Client, Table, Violation
 from simulation.workers import Killed, Pool, Process
@@ -41,10 +41,10 @@ def commit_of(seen=None, ids=("e1",), marker_expiry=None, expires_at=NOW // SECO
 
 def inside(world, work):
     """What a task of the world returns."""
-    found = []
-    world.scheduler.spawn(lambda: found.append(work()))
-    world.scheduler.run(lambda: bool(found))
-    return found[0]
+    results = []
+    world.scheduler.spawn(lambda: results.append(work()))
+    world.scheduler.run(lambda: bool(results))
+    return results[0]
 
 
 def client_of(*faults):
@@ -138,7 +138,7 @@ def test_a_killed_process_does_nothing_more():
 
 def queue_of(scheduler, max_receives=2):
     dead = []
-    return Queue(scheduler, lambda: None, dead.append, 30 * SECOND, max_receives), dead
+    return SimulatedQueue(scheduler, lambda: None, dead.append, 30 * SECOND, max_receives), dead
 
 
 def test_a_message_is_hidden_comes_again_and_dies():

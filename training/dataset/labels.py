@@ -14,7 +14,7 @@ from candor.contracts import Application, Event, parse_checkout
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.labels import FINAL_DUE, Label, Outcome
-from history.asof.events import Question, known_before
+from history.asof.events import PointInTimeQuery, known_before
 
 CHECKOUT = "checkout.started"
 
@@ -29,7 +29,7 @@ Moment = tuple[int, str]
 class Labelled:
     """A checkout with its end: `bad`, used from `known_at` (ms UTC) on."""
 
-    question: Question
+    question: PointInTimeQuery
     bad: bool
     known_at: int
 
@@ -118,7 +118,7 @@ def labelled_checkouts(
             unreadable += 1
             continue
         application = Application(checkout, started.entities.get("merchant", ""))
-        found.append(Labelled(Question(checkout_id, started.occurred_at, application), *end))
+        found.append(Labelled(PointInTimeQuery(checkout_id, started.occurred_at, application), *end))
     return sorted(found, key=lambda one: (one.question.q, one.question.row_id)), unreadable
 
 

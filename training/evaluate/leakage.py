@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from candor.contracts import Event
 from candor.features.definitions import Definitions
 from history.asof.events import known_before
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from training.dataset.labels import Labelled, labelled_checkouts
 from training.dataset.read import TrainingSet
 from training.dataset.split import Floats, Split
@@ -130,7 +130,7 @@ class Archive:
                 what = f"{changed[place]} of {asked} values change when events known later are taken away"
                 yield {"feature": features[place], "what": what}
 
-    def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
+    def _as_of(self, cut: int, questions: Sequence[PointInTimeQuery]) -> Floats:
         # Of what is left all was known: which knowledge counts makes no difference.
         past = known_before(self.events, cut)
         return np.asarray(point_in_time(self.definitions, past, questions).values)

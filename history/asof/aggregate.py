@@ -1,6 +1,6 @@
 """A declared aggregation over a window as exact integers, said in positions of a stream.
 
-A question's events lie in one range of positions, or in two where they count otherwise than in the end (see `bitemporal`).
+A query's events lie in one range of positions, or in two where they count otherwise than in the end (see `bitemporal`).
 The window arithmetic is restated here, no tile exists, and nothing of the online path takes part: what is shared is the
 declarations. The integers are those that `Aggregation.value` takes.
 """
@@ -36,6 +36,7 @@ from candor.features.distinct import Distinct
 from candor.features.views import FeatureView
 from candor.features.windows import Window
 from history.asof import sketches
+from history.asof.decay import decayed_sums
 from history.asof.events import field_column, kinds
 from history.asof.ranges import (
     NARROW,
@@ -43,8 +44,8 @@ from history.asof.ranges import (
     Ints,
     Limbs,
     Range,
-    added,
     earliest,
+    exact_sum,
     extremes,
     joined,
     largest,
@@ -55,13 +56,12 @@ from history.asof.ranges import (
     sizes,
     squares,
 )
-from history.asof.stream import Asked, Stream
-from history.asof.weighing import weighed
+from history.asof.stream import EventStream, ViewQueries
 
 T = TypeVar("T")
 
 Part = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
-"""One integer for each question, and which of them there are; None: all."""
+"""One integer for each query, and which of them there are; None: all."""
 
 
 def on_grid(moments: Ints, step: int) -> Ints:
@@ -69,27 +69,27 @@ def on_grid(moments: Ints, step: int) -> Ints:
     return moments // step * step
 
 
-def start_of(q: Ints, window: Window) -> Ints | None:
+def window_start(q: Ints, window: Window) -> Ints | None:
     """⌊(q − W)/h⌋·h; None where there is no left edge."""
     if window.length is None or window.hop is None:
         return None
     return on_grid(q - window.delay - window.length, window.hop)
 
 
-def end_of(edge: Ints, window: Window) -> Ints:
-    """The right edge: that of the question, or ⌊(q − D)/h⌋·h."""
+def window_end(edge: Ints, window: Window) -> Ints:
+    """The right edge: that of the query, or ⌊(q − D)/h⌋·h."""
     return on_grid(edge - window.delay, window.hop) if window.delay and window.hop else edge
 
 
 Places = Sequence[Ints]
-"""A position for each question, in each of the one or two runs of events that its ranges are of."""
+"""A position for each query, in each of the one or two runs of events that its ranges are of."""
 
 Ranges = Sequence[Range]
-"""Positions [start, end) for each question, the earlier events first."""
+"""Positions [start, end) for each query, the earlier events first."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class Selection:
     """Events that pass a filter and have the field (or may lack it), in order: their places in the stream."""
 
     rows: Ints | None
@@ -111,11 +111,11 @@ class Kept:
         return column if self.rows is None else column[self.rows]
 
 
-class Parts:
-    """Parts of one view's aggregations for its questions; what several share is computed once."""
+class Aggregates:
+    """Parts of one view's aggregations for its queries; what several share is computed once."""
 
-    def __init__(self, view: FeatureView, stream: Stream, asked: Asked) -> None:
-        self._view, self._stream, self._asked = view, stream, asked
+    def __init__(self, view: FeatureView, stream: EventStream, queries: ViewQueries) -> None:
+        self._view, self._stream, self._asked = view, stream, queries
         self._known: dict[tuple[Any, ...], Any] = {}
         self._answers: dict[type[Aggregation], Callable[[Any, Window], list[Part]]] = {
             Count: self._count,
@@ -143,15 +143,17 @@ class Parts:
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._known:
             self._known[key] = make()
-        found: T = self._known[key]
-        return found
+        value: T = self._known[key]
+        return value
 
     def _position(self, key: tuple[Any, ...], moments: Callable[[], Ints]) -> Places:
         return self._once(("position", *key), lambda: self._positions(moments()))
 
     def _positions(self, moments: Ints) -> Places:
-        stream, asked = self._stream, self._asked
-        return self._cut(stream.positions(asked.code, moments), lambda tail: stream.positions(tail, moments))
+        stream, queries = self._stream, self._asked
+        return self._cut(
+            stream.positions(queries.code, moments), lambda tail: stream.positions(tail, moments)
+        )
 
     def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Places:
         """Positions in the entity's events as far as they count, and in its copy."""
@@ -166,17 +168,17 @@ class Parts:
     def _end_of(self, window: Window) -> Places:
         if not window.delay:
             return self._end
-        return self._position(("end", window.label), lambda: end_of(self._asked.edge, window))
+        return self._position(("end", window.label), lambda: window_end(self._asked.edge, window))
 
     def _start(self, window: Window) -> Places:
-        found = start_of(self._asked.q, window)
+        start = window_start(self._asked.q, window)
         begin = self._asked.begin
-        if found is None and begin is not None:
+        if start is None and begin is not None:
             return self._position(("begin",), lambda: begin)
-        if found is None:
+        if start is None:
             born = self._stream.born
             return self._once(("born",), lambda: self._cut(born(self._asked.code), born))
-        return self._position(("start", window.label), lambda: found)
+        return self._position(("start", window.label), lambda: start)
 
     def _within(self, leaf: Aggregation, window: Window) -> Ranges:
         """Positions among the events that the leaf keeps."""
@@ -186,10 +188,10 @@ class Parts:
             key, lambda: kept.ranges(self._start(window), _later(self._end_of(window), self._start(window)))
         )
 
-    def _kept(self, leaf: Aggregation) -> Kept:
+    def _kept(self, leaf: Aggregation) -> Selection:
         return self._once(("kept", *_source(leaf)), lambda: self._keep(leaf))
 
-    def _keep(self, leaf: Aggregation) -> Kept:
+    def _keep(self, leaf: Aggregation) -> Selection:
         keep = np.ones(len(self._stream.order), np.bool_)
         if leaf.where is not None:
             keep &= self._passes(leaf.where.spec())
@@ -198,8 +200,8 @@ class Parts:
             if all(self._stream.source[name].null_count() for name in names):
                 keep &= np.any([_is_set(self._stream.column(name)) for name in names], axis=0)
         if keep.all():
-            return Kept(None, None)
-        return Kept(np.flatnonzero(keep), running(keep.astype(np.int64)))
+            return Selection(None, None)
+        return Selection(np.flatnonzero(keep), running(keep.astype(np.int64)))
 
     def _passes(self, spec: Sequence[Any]) -> npt.NDArray[np.bool_]:
         """A declared filter. A missing field matches no comparison, so no null is left when `not` turns it round."""
@@ -233,12 +235,12 @@ class Parts:
         return [(last, some)]
 
     def _first_or_last(self, leaf: First | Last, window: Window) -> list[Part]:
-        found = self._within(leaf, window)
-        return [self._taken(leaf, *(earliest(found) if isinstance(leaf, First) else latest(found)))]
+        ranges = self._within(leaf, window)
+        return [self._taken(leaf, *(earliest(ranges) if isinstance(leaf, First) else latest(ranges)))]
 
     def _last_k(self, leaf: LastK, window: Window) -> list[Part]:
-        found = self._within(leaf, window)
-        return [self._taken(leaf, *latest(found, back)) for back in range(1, leaf.k + 1)]
+        ranges = self._within(leaf, window)
+        return [self._taken(leaf, *latest(ranges, back)) for back in range(1, leaf.k + 1)]
 
     def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
         """The field of single events, of which the leaf keeps these: nobody sorts a column for them.
@@ -251,41 +253,41 @@ class Parts:
         if isinstance(leaf, LastCategory):
             codes = {category: code for code, category in enumerate(leaf.categories)}
             column = column.replace_strict(codes, default=-1, return_dtype=pl.Int64)
-        found = np.zeros(len(places), np.int64)
-        found[some] = column.fill_null(0).to_numpy()
+        values = np.zeros(len(places), np.int64)
+        values[some] = column.fill_null(0).to_numpy()
         present = np.zeros(len(places), np.bool_)
         present[some] = _is_set(column)
-        return found, present
+        return values, present
 
     def _extreme(self, leaf: Min | Max, window: Window) -> list[Part]:
         """All windows of the view in one go: they share the runs."""
-        windows = list({one.window.label: one.window for one in self._view.features}.values())
+        windows = list({feature.window.label: feature.window for feature in self._view.features}.values())
         choose = np.minimum if isinstance(leaf, Min) else np.maximum
 
         def answer() -> dict[str, Ints]:
-            found = [self._within(leaf, one) for one in windows]
+            ranges = [self._within(leaf, each) for each in windows]
             values = self._kept(leaf).of(self._values(leaf))
-            parts = extremes(values, found, choose)
-            return {one.label: part for one, part in zip(windows, parts, strict=True)}
+            parts = extremes(values, ranges, choose)
+            return {each.label: part for each, part in zip(windows, parts, strict=True)}
 
         some = sizes(self._within(leaf, window)) > 0
         return [(self._once((leaf.op, *_source(leaf)), answer)[window.label], some)]
 
     def _sums(self, leaf: Sum | Mean | Variance, window: Window) -> list[Part]:
-        found = self._within(leaf, window)
-        n: Part = (sizes(found), None)
-        total: Part = (self._sum(leaf, found), None)
+        ranges = self._within(leaf, window)
+        n: Part = (sizes(ranges), None)
+        total: Part = (self._sum(leaf, ranges), None)
         if isinstance(leaf, Sum):
             return [total]
-        return [n, total] if isinstance(leaf, Mean) else [n, total, (self._sum(leaf, found, power=2), None)]
+        return [n, total] if isinstance(leaf, Mean) else [n, total, (self._sum(leaf, ranges, power=2), None)]
 
-    def _sum(self, leaf: Aggregation, found: Ranges, power: int = 1) -> npt.NDArray[Any]:
+    def _sum(self, leaf: Aggregation, ranges: Ranges, power: int = 1) -> npt.NDArray[Any]:
         if leaf.field is None:
-            return sizes(found)
-        sums = self._running(leaf, power, most(sizes(found)))
+            return sizes(ranges)
+        sums = self._running(leaf, power, most(sizes(ranges)))
         return joined(
             [
-                (reduce(np.add, [part[ends] - part[starts] for starts, ends in found]), shift)
+                (reduce(np.add, [part[ends] - part[starts] for starts, ends in ranges]), shift)
                 for part, shift in sums
             ]
         )
@@ -299,7 +301,7 @@ class Parts:
         return self._once(key, lambda: [(running(part), shift) for part, shift in parts])
 
     def _change(self, leaf: RateOfChange, window: Window) -> list[Part]:
-        return [(self._sum(leaf, found), None) for found in self._periods(leaf, window)]
+        return [(self._sum(leaf, ranges), None) for ranges in self._periods(leaf, window)]
 
     def _period_start(self, leaf: RateOfChange, back: int) -> Places:
         moments = on_grid(self._asked.q - back * leaf.period, leaf.step)
@@ -313,7 +315,7 @@ class Parts:
         return kept.ranges(later, end), kept.ranges(list(map(np.minimum, before, later)), later)
 
     def _decayed(self, leaf: DecayedSum, window: Window) -> list[Part]:
-        found = self._within(leaf, window)
+        ranges = self._within(leaf, window)
         kept = self._kept(leaf)
         oldest = window.reach // leaf.step + 1
         steps = self._asked.q // leaf.step
@@ -325,26 +327,27 @@ class Parts:
         ages = (steps, kept.of(self._stream.at) // leaf.step)
         values = kept.of(self._values(leaf))
         sums = [
-            weighed(values, mine, weights(oldest), ages, partial(edge, run)) for run, mine in enumerate(found)
+            decayed_sums(values, positions, weights(oldest), ages, partial(edge, run))
+            for run, positions in enumerate(ranges)
         ]
-        return [(reduce(added, sums), None)]
+        return [(reduce(exact_sum, sums), None)]
 
     def _distinct(self, leaf: Distinct, window: Window) -> list[Part]:
-        found = self._within(leaf, window)
+        ranges = self._within(leaf, window)
         kept = self._kept(leaf)
         named = self._once(
-            ("named", leaf.field), lambda: sketches.named(self._stream, self._view, str(leaf.field))
+            ("named", leaf.field), lambda: sketches.field_codes(self._stream, self._view, str(leaf.field))
         )
         values = kept.of(named.codes)
         entities = kept.of(self._stream.entity)
         key = ("groups", *_source(leaf))
-        n = self._once(key, lambda: Groups(entities * len(named.texts) + values)).distinct(found)
+        n = self._once(key, lambda: Groups(entities * len(named.texts) + values)).distinct(ranges)
         beyond = n > leaf.exact
         zeros, harmonic = np.zeros(len(n), np.int64), np.zeros(len(n), object)
         if beyond.any():
             digests = named.registers(values)
-            large = [(starts[beyond], ends[beyond]) for starts, ends in found]
-            zeros[beyond], harmonic[beyond] = sketches.summaries(entities, digests, large)
+            large = [(starts[beyond], ends[beyond]) for starts, ends in ranges]
+            zeros[beyond], harmonic[beyond] = sketches.register_sums(entities, digests, large)
         return [(n, ~beyond), (zeros, beyond), (harmonic, beyond)]
 
 

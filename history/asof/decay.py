@@ -1,7 +1,7 @@
 """Sums of values times the weight of their age, exactly.
 
 A range of few members is looked through; of a long one, what has the same age is one difference of running sums. Neither
-grows with questions times members.
+grows with queries times members.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ _THIRD: Final = 22
 _LOW: Final = np.int64((1 << _THIRD) - 1)
 
 
-def weighed(
+def decayed_sums(
     values: Ints,
-    found: tuple[Ints, Ints],
+    positions: tuple[Ints, Ints],
     weights: Ints,
     ages: tuple[Ints, Ints],
     edge: Callable[[int], Ints],
 ) -> npt.NDArray[Any]:
     """Σ value · weights[age] over each range [start, end); weights are of 33 bits at most and the oldest age has the last.
 
-    `ages`: the step of each question and of each value, whose difference is the age; after the question it is 0.
-    `edge(age)`: for each question where values of that age or younger begin.
+    `ages`: the step of each query and of each value, whose difference is the age; after the query it is 0.
+    `edge(age)`: for each query where values of that age or younger begin.
     """
-    starts, ends = found
+    starts, ends = positions
     sizes = ends - starts
     out: npt.NDArray[Any] = np.zeros(len(starts), object)
     few = np.flatnonzero((sizes > 0) & (sizes <= FEW))

@@ -29,7 +29,7 @@ from candor.features.aggregations import (
 from candor.features.composed import LastK, Ratio
 from candor.features.decayed import UNIT, DecayedSum, RateOfChange
 from candor.features.distinct import Distinct
-from history.asof.parts import Part
+from history.asof.aggregate import Part
 from history.asof.ranges import Ints
 
 Floats = npt.NDArray[np.float64]
@@ -39,7 +39,7 @@ Finished = tuple[Floats, Mask | None]
 
 
 class Column(NamedTuple):
-    """An aggregation's parts for every question, and the questions' moments (ms)."""
+    """An aggregation's parts for every query, and the queries' moments (ms)."""
 
     aggregation: Aggregation
     parts: Sequence[Part]
@@ -54,11 +54,11 @@ _SMALL: Final = 1 << 28
 """Squares of values below this add up sixteen times, and times sixteen, within 64 bits."""
 
 
-def finished(aggregation: Aggregation, parts: Sequence[Part], q: Ints) -> Floats:
-    """The feature of every question at its moment `q` (ms)."""
+def finalize(aggregation: Aggregation, parts: Sequence[Part], q: Ints) -> Floats:
+    """The feature of every query at its moment `q` (ms)."""
     if type(aggregation) is Ratio:
         cut = len(aggregation.of.parts)
-        above, below = finished(aggregation.of, parts[:cut], q), finished(aggregation.to, parts[cut:], q)
+        above, below = finalize(aggregation.of, parts[:cut], q), finalize(aggregation.to, parts[cut:], q)
         some = (below != 0) & ~np.isnan(below)
         out = _nothing(q)
         np.divide(above, below, out=out, where=some)
@@ -66,8 +66,8 @@ def finished(aggregation: Aggregation, parts: Sequence[Part], q: Ints) -> Floats
     fast = _FAST.get(type(aggregation))
     if fast is None or any(values.dtype == object for values, _ in parts if fast is not _distinct):
         return _slow(aggregation, parts, q, _nothing(q), np.arange(len(q)))
-    found, sure = fast(Column(aggregation, parts, q))
-    return found if sure is None else _slow(aggregation, parts, q, found, np.flatnonzero(~sure))
+    values, sure = fast(Column(aggregation, parts, q))
+    return values if sure is None else _slow(aggregation, parts, q, values, np.flatnonzero(~sure))
 
 
 def _nothing(like: npt.NDArray[Any]) -> Floats:
@@ -76,81 +76,81 @@ def _nothing(like: npt.NDArray[Any]) -> Floats:
 
 def _slow(aggregation: Aggregation, parts: Sequence[Part], q: Ints, out: Floats, rows: Ints) -> Floats:
     columns = [_told(part, rows) for part in parts]
-    for row, moment, *mine in zip(rows.tolist(), q[rows].tolist(), *columns, strict=True):
-        out[row] = aggregation.value(mine, moment)
+    for row, moment, *integers in zip(rows.tolist(), q[rows].tolist(), *columns, strict=True):
+        out[row] = aggregation.value(integers, moment)
     return out
 
 
 def _told(part: Part, rows: Ints) -> list[int | None]:
     values, some = part
-    found: list[int | None] = values[rows].tolist()
+    integers: list[int | None] = values[rows].tolist()
     if some is None:
-        return found
-    return [value if there else None for value, there in zip(found, some[rows].tolist(), strict=True)]
+        return integers
+    return [value if there else None for value, there in zip(integers, some[rows].tolist(), strict=True)]
 
 
-def _number(asked: Column) -> Finished:
-    values, some = asked.parts[0]
-    found = values.astype(np.float64)
-    return (found if some is None else np.where(some, found, np.nan)), None
+def _number(column: Column) -> Finished:
+    values, some = column.parts[0]
+    numbers = values.astype(np.float64)
+    return (numbers if some is None else np.where(some, numbers, np.nan)), None
 
 
 def _quotient(above: Ints, below: Ints) -> Finished:
     """NaN where the divisor is 0."""
     some = below != 0
-    found = np.divide(above, below, out=_nothing(above), where=some)
-    return found, (_is_exact(above) & _is_exact(below)) | ~some
+    quotients = np.divide(above, below, out=_nothing(above), where=some)
+    return quotients, (_is_exact(above) & _is_exact(below)) | ~some
 
 
 def _is_exact(values: Ints) -> Mask:
     return (values <= EXACT) & (values >= -EXACT)
 
 
-def _mean(asked: Column) -> Finished:
-    return _quotient(asked.parts[1][0], asked.parts[0][0])
+def _mean(column: Column) -> Finished:
+    return _quotient(column.parts[1][0], column.parts[0][0])
 
 
-def _variance(asked: Column) -> Finished:
-    n, total, squares = (part[0] for part in asked.parts)
+def _variance(column: Column) -> Finished:
+    n, total, squares = (part[0] for part in column.parts)
     size = n.astype(np.float64)
     fits = (
         (np.abs(size * squares) < _ROOMY) & (total.astype(np.float64) ** 2 < _ROOMY) & (size < float(1 << 26))
     )
     n, total, squares = (np.where(fits, part, 0) for part in (n, total, squares))
-    found, sure = _quotient(n * squares - total * total, n * n)
-    return found, fits if sure is None else fits & sure
+    variances, sure = _quotient(n * squares - total * total, n * n)
+    return variances, fits if sure is None else fits & sure
 
 
-def _since(asked: Column) -> Finished:
-    last, some = asked.parts[0]
-    ago = asked.q - last
+def _since(column: Column) -> Finished:
+    last, some = column.parts[0]
+    ago = column.q - last
     return np.where(some, ago / SECOND, np.nan), _is_exact(ago) | ~_all(some, ago)
 
 
-def _change(asked: Column) -> Finished:
-    later, earlier = asked.parts[0][0], asked.parts[1][0]
+def _change(column: Column) -> Finished:
+    later, earlier = column.parts[0][0], column.parts[1][0]
     fits = (np.abs(later.astype(np.float64)) < _ROOMY) & (np.abs(earlier.astype(np.float64)) < _ROOMY)
-    found, sure = _quotient(np.where(fits, later - earlier, 0), earlier)
-    return found + 0.0, fits if sure is None else fits & sure
+    rates, sure = _quotient(np.where(fits, later - earlier, 0), earlier)
+    return rates + 0.0, fits if sure is None else fits & sure
 
 
-def _decayed(asked: Column) -> Finished:
+def _decayed(column: Column) -> Finished:
     """A power of two takes no digit away: rounded once, by the conversion."""
-    return asked.parts[0][0].astype(np.float64) / UNIT, None
+    return column.parts[0][0].astype(np.float64) / UNIT, None
 
 
-def _distinct(asked: Column) -> Finished:
-    return asked.parts[0][0].astype(np.float64), asked.parts[0][1]
+def _distinct(column: Column) -> Finished:
+    return column.parts[0][0].astype(np.float64), column.parts[0][1]
 
 
-def _last_k(asked: Column) -> Finished:
+def _last_k(column: Column) -> Finished:
     """The parts of what it is of, over the values that there are."""
-    assert isinstance(asked.aggregation, LastK)
-    some = np.array([_all(there, values) for values, there in asked.parts])
-    values = np.array([found for found, _ in asked.parts])
+    assert isinstance(column.aggregation, LastK)
+    some = np.array([_all(there, values) for values, there in column.parts])
+    values = np.array([integers for integers, _ in column.parts])
     n = some.sum(axis=0)
     if not ((values < _SMALL) & (values > -_SMALL)).all():
-        return _nothing(asked.q), np.zeros(len(asked.q), np.bool_)
+        return _nothing(column.q), np.zeros(len(column.q), np.bool_)
     counted = np.where(some, values, 0)
     inner: dict[type[Aggregation], Callable[[], list[Part]]] = {
         Sum: lambda: [(counted.sum(axis=0), None)],
@@ -159,8 +159,8 @@ def _last_k(asked: Column) -> Finished:
         Min: lambda: [(np.where(some, values, _SMALL).min(axis=0), n > 0)],
         Max: lambda: [(np.where(some, values, -_SMALL).max(axis=0), n > 0)],
     }
-    of = asked.aggregation.of
-    return _FAST[type(of)](Column(of, inner[type(of)](), asked.q))
+    of = column.aggregation.of
+    return _FAST[type(of)](Column(of, inner[type(of)](), column.q))
 
 
 def _all(some: Mask | None, like: npt.NDArray[Any]) -> Mask:
