@@ -1,6 +1,6 @@
-"""Training sets as a library: the features of any past moments, as columns beside the rows that ask for them.
+"""Training sets as a library: feature values as of past moments, as columns beside the rows that ask for them.
 
-The features, and their bits, are those that `candor.online` reads.
+The values are bit-identical to those that `candor.online` reads.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["event_table", "historical_features"]
 def historical_features(
     definitions: Definitions, events: pa.Table | pl.DataFrame, rows: pa.Table | pl.DataFrame
 ) -> pl.DataFrame:
-    """The rows with one more column for each feature: its value as of the row's moment.
+    """Return the rows with one added column per feature: its value as of the row's moment.
 
-    `events`: what `event_table` makes of them, in order of arrival, duplicates included. `rows`: a column `q`, the moment (whole
-    ms UTC), and a column of tokens (text) for each entity that a view is about, by its name; other columns, such as labels, are
-    kept as they are. A null token names no entity: its features are those of no events.
+    `events`: a table of `event_table`, in order of arrival, duplicates included. `rows`: a column `q`, the moment
+    (whole ms UTC), and a column of tokens (text) for each entity that a view is about, named as the entity; other
+    columns, such as labels, are kept. A null token names no entity: its features are those of no events.
 
-    Returns the rows in their order, none lost, with columns named and ordered as `Definitions.features` (float64, NaN is
-    missing). An event at or after `q` does not count.
+    The rows keep their order and number. Feature columns are named and ordered as `Definitions.features` (float64,
+    NaN is missing). An event at or after `q` does not count.
 
     Raises `InvalidInput` for a column that is missing, of another type or named like a feature, `DefinitionError` for
-    declarations with features on demand, which are computed from a checkout.
+    declarations with on-demand features, which need a checkout.
     """
     require_no_on_demand(definitions)
     table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
@@ -45,7 +45,7 @@ def historical_features(
 
 
 def _check(definitions: Definitions, rows: pl.DataFrame, entities: list[str]) -> None:
-    """Raise `InvalidInput` unless the rows say of whom and of when."""
+    """Raise `InvalidInput` unless the rows have a moment and the tokens of each entity."""
     schema = rows.schema
     for name in ["q", *entities]:
         if name not in schema:

@@ -1,4 +1,4 @@
-"""Objects of a bucket rewritten without a person, in every version that the bucket keeps."""
+"""Bucket objects rewritten without one person, in every version that the bucket keeps."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS: Final = 5
-"""Writes of one object that lose against another erasure before the job gives up."""
+"""Writes of one object lost to another erasure before the job gives up."""
 
 READERS: Final = 8
 OVERTAKEN: Final = ("PreconditionFailed", "ConditionalRequestConflict")
 KEPT: Final = ("ContentType", "ContentEncoding", "Metadata", "StorageClass")
-"""What an object keeps of itself when it is rewritten."""
+"""Object attributes that a rewrite preserves."""
 
 
 class Remainder(NamedTuple):
-    """What is left of an object's bytes, and how many lines or rows of it went or were rewritten."""
+    """The remaining bytes of an object, and how many of its lines or rows were removed or rewritten."""
 
     body: bytes
     removed: int = 0
@@ -37,11 +37,11 @@ class Remainder(NamedTuple):
 
 
 class Unusable(Exception):
-    """The object can be neither read nor rewritten: it has to go whole."""
+    """The object can be neither read nor rewritten: it has to be deleted whole."""
 
 
 Change = Callable[[bytes], Remainder]
-"""An object's bytes → what is left of them. Raises Unusable."""
+"""A change: an object's bytes → the remainder. Raises Unusable."""
 
 
 class ObjectVersion(NamedTuple):
@@ -54,7 +54,7 @@ class ObjectVersion(NamedTuple):
 
 @dataclass
 class Findings:
-    """What a walk over objects saw: lines or rows in current versions, old versions, and the keys of all these objects."""
+    """Counts of a survey: lines or rows in current versions, old versions, and the keys of all objects concerned."""
 
     objects: int = 0
     removed: int = 0
@@ -70,7 +70,7 @@ class VersionedBucket:
         self._s3, self._bucket = s3, bucket
 
     def versions(self, prefix: str) -> Mapping[str, list[ObjectVersion]]:
-        """All versions of every object under a prefix, by key."""
+        """Return all versions of every object under a prefix, by key."""
         versions: defaultdict[str, list[ObjectVersion]] = defaultdict(list)
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
@@ -83,7 +83,7 @@ class VersionedBucket:
         return versions
 
     def read(self, key: str, version: str | None = None) -> Mapping[str, Any]:
-        """An object: S3's answer with the bytes as `Body`."""
+        """Return an object: S3's response with the bytes as `Body`."""
         parameters: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
         answer: dict[str, Any] = {**self._s3.get_object(**parameters)}
         answer["Body"] = answer["Body"].read()
@@ -96,7 +96,7 @@ class VersionedBucket:
         on_progress: Callable[[int, int], None],
         suffix: str | tuple[str, ...] = "",
     ) -> Findings:
-        """Read every version of every object named so; `on_progress` hears how many of how many objects are read."""
+        """Read every version of every matching object; `on_progress` receives (objects read, objects in all)."""
         versions = {
             key: key_versions for key, key_versions in self.versions(prefix).items() if key.endswith(suffix)
         }
@@ -128,25 +128,25 @@ class VersionedBucket:
         return left, old
 
     def clean(self, key: str, change: Change) -> int:
-        """Rewrite the object, then delete the versions that still hold what went; returns how many were deleted.
+        """Rewrite the object and delete the versions that still hold removed content; return how many were deleted.
 
-        Cut short in between, an old version stays: the next run finds it.
+        After an interruption an old version remains: the next run finds it.
         """
         self._rewrite(key, change)
         return sum(1 for version in self._outdated(key, change) if self._delete(key, version))
 
     def put(self, key: str, body: bytes, like: Mapping[str, Any]) -> None:
-        """Replace exactly the object that was read as `like`. ClientError 412 if it is another by now."""
+        """Replace exactly the object that was read as `like`. Raises ClientError 412 if it has changed since."""
         kept: Any = {name: like[name] for name in KEPT if like.get(name)}
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, IfMatch=like["ETag"], **kept)
 
     def remove(self, key: str) -> None:
-        """Delete an object in all its versions."""
+        """Delete all versions of an object."""
         for version in self.versions(key).get(key, ()):
             self._delete(key, version)
 
     def expiry_days(self, prefix: str) -> int | None:
-        """Days after which the bucket's lifecycle lets objects of exactly this prefix go; None if it keeps them."""
+        """Return the days after which the bucket's lifecycle expires this exact prefix; None if it does not."""
         try:
             rules = self._s3.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
         except ClientError as error:
@@ -169,10 +169,10 @@ class VersionedBucket:
                 code = error.response["Error"]["Code"]
                 if code in OVERTAKEN:
                     continue
-                if code != "NoSuchKey":  # deleted by someone; its versions are not
+                if code != "NoSuchKey":  # someone deleted the object, but not its versions
                     raise
             return
-        raise StoreUnavailable(f"{ATTEMPTS} others rewrote one object; run this again")
+        raise StoreUnavailable(f"{ATTEMPTS} concurrent rewrites of one object; run this again")
 
     def _outdated(self, key: str, change: Change) -> Iterator[ObjectVersion]:
         versions = self.versions(key).get(key, [])
@@ -183,7 +183,7 @@ class VersionedBucket:
         ]
         yield from gone
         if all(version.marker or version in gone for version in versions):
-            # Nothing is left that the markers hide.
+            # The markers hide nothing any more.
             yield from (version for version in versions if version.marker)
 
     def _holds(self, key: str, version: ObjectVersion, change: Change) -> bool:

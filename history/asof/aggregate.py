@@ -1,8 +1,8 @@
-"""A declared aggregation over a window as exact integers, said in positions of a stream.
+"""Exact integer parts of declared aggregations over windows, computed from positions in a stream.
 
-A query's events lie in one range of positions, or in two where they count otherwise than in the end (see `bitemporal`).
-The window arithmetic is restated here, no tile exists, and nothing of the online path takes part: what is shared is the
-declarations. The integers are those that `Aggregation.value` takes.
+A query's events lie in one range of positions, or in two where they differ from the final state (see `bitemporal`).
+The window arithmetic is restated here without tiles and without code of the online path; only the declarations are
+shared. The integers are those that `Aggregation.value` takes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ from history.asof.stream import EventStream, ViewQueries
 T = TypeVar("T")
 
 Part = tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]
-"""One integer for each query, and which of them there are; None: all."""
+"""One integer per query, and a mask of the queries that have one; None: all."""
 
 
 def on_grid(moments: Ints, step: int) -> Ints:
@@ -70,41 +70,41 @@ def on_grid(moments: Ints, step: int) -> Ints:
 
 
 def window_start(q: Ints, window: Window) -> Ints | None:
-    """⌊(q − W)/h⌋·h; None where there is no left edge."""
+    """⌊(q − W)/h⌋·h; None where the window has no left edge."""
     if window.length is None or window.hop is None:
         return None
     return on_grid(q - window.delay - window.length, window.hop)
 
 
 def window_end(edge: Ints, window: Window) -> Ints:
-    """The right edge: that of the query, or ⌊(q − D)/h⌋·h."""
+    """Right edge of the window: the query's edge, or ⌊(q − D)/h⌋·h."""
     return on_grid(edge - window.delay, window.hop) if window.delay and window.hop else edge
 
 
 Places = Sequence[Ints]
-"""A position for each query, in each of the one or two runs of events that its ranges are of."""
+"""One position per query, in each of the one or two runs of events that its ranges cover."""
 
 Ranges = Sequence[Range]
-"""Positions [start, end) for each query, the earlier events first."""
+"""Positions [start, end) per query, earlier events first."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Events that pass a filter and have the field (or may lack it), in order: their places in the stream."""
+    """Events that pass a filter and, unless the leaf takes all, have the field: their stream positions, in order."""
 
     rows: Ints | None
     before: Ints | None
-    """How many of them stand before each place of the stream; None: all events are kept."""
+    """Number of selected events before each stream position; None: all events are selected."""
 
     def ranges(self, starts: Places, ends: Places) -> Ranges:
-        """From positions of the stream to those of the kept events."""
+        """Map stream positions to positions among the selected events."""
         if self.before is None:
             return list(zip(starts, ends, strict=True))
         before = self.before
         return [(before[start], before[end]) for start, end in zip(starts, ends, strict=True)]
 
     def rows_at(self, places: Ints) -> Ints:
-        """Places in the stream of these of the kept events."""
+        """Return the stream positions of these selected events."""
         return places if self.rows is None else self.rows[places]
 
     def of(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -112,7 +112,7 @@ class Selection:
 
 
 class Aggregates:
-    """Parts of one view's aggregations for its queries; what several share is computed once."""
+    """Parts of one view's aggregations for its queries; shared intermediate results are computed once."""
 
     def __init__(self, view: FeatureView, stream: EventStream, queries: ViewQueries) -> None:
         self._view, self._stream, self._asked = view, stream, queries
@@ -134,11 +134,11 @@ class Aggregates:
         }
 
     def of(self, leaf: Aggregation, window: Window) -> list[Part]:
-        """A leaf's parts in the order of `leaf.parts`."""
+        """Return a leaf's parts in the order of `leaf.parts`."""
         for kind, answer in self._answers.items():
             if isinstance(leaf, kind):
                 return answer(leaf, window)
-        raise TypeError(f"the offline engine does not know {leaf.op}")  # a new one needs its words here
+        raise TypeError(f"the offline engine does not support {leaf.op}")  # add it to the dispatch table
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
         if key not in self._known:
@@ -156,7 +156,7 @@ class Aggregates:
         )
 
     def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Places:
-        """Positions in the entity's events as far as they count, and in its copy."""
+        """Return positions in the entity's own events up to the cut, and in its copy."""
         if self._asked.cut is None or self._asked.tail is None:
             return [own]
         return [np.minimum(own, self._asked.cut), tail(self._asked.tail)]
@@ -181,7 +181,7 @@ class Aggregates:
         return self._position(("start", window.label), lambda: start)
 
     def _within(self, leaf: Aggregation, window: Window) -> Ranges:
-        """Positions among the events that the leaf keeps."""
+        """Return the positions among the events that the leaf selects."""
         kept = self._kept(leaf)
         key = ("within", window.label, *_source(leaf))
         return self._once(
@@ -204,7 +204,7 @@ class Aggregates:
         return Selection(np.flatnonzero(keep), running(keep.astype(np.int64)))
 
     def _passes(self, spec: Sequence[Any]) -> npt.NDArray[np.bool_]:
-        """A declared filter. A missing field matches no comparison, so no null is left when `not` turns it round."""
+        """Evaluate a declared filter. A missing field matches no comparison, so `not` meets no null."""
         if spec[0] == "and":
             return self._passes(spec[1]) & self._passes(spec[2])
         if spec[0] == "or":
@@ -221,7 +221,7 @@ class Aggregates:
         return _COMPARED[operation](column, value).fill_null(value=False).to_numpy()
 
     def _values(self, leaf: Aggregation) -> Ints:
-        """The leaf's field at every event of the stream; 0 where it is missing, which is never kept."""
+        """Return the leaf's field at every event of the stream; 0 where it is missing, and never selected."""
         name = field_column(leaf.field, "integer")
         return self._once(("values", name), lambda: self._stream.column(name).fill_null(0).to_numpy())
 
@@ -243,9 +243,9 @@ class Aggregates:
         return [self._taken(leaf, *latest(ranges, back)) for back in range(1, leaf.k + 1)]
 
     def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
-        """The field of single events, of which the leaf keeps these: nobody sorts a column for them.
+        """Return the field of single selected events, without sorting a whole column.
 
-        There is a part where `some` says so and the event has the field.
+        A part exists where `some` is true and the event has the field.
         """
         rows = self._stream.order[self._kept(leaf).rows_at(places[some])]
         text = isinstance(leaf, LastCategory)
@@ -260,7 +260,7 @@ class Aggregates:
         return values, present
 
     def _extreme(self, leaf: Min | Max, window: Window) -> list[Part]:
-        """All windows of the view in one go: they share the runs."""
+        """Compute all windows of the view together: they share the runs."""
         windows = list({feature.window.label: feature.window for feature in self._view.features}.values())
         choose = np.minimum if isinstance(leaf, Min) else np.maximum
 
@@ -293,7 +293,7 @@ class Aggregates:
         )
 
     def _running(self, leaf: Aggregation, power: int, members: int) -> Limbs:
-        """Running sums of the field, or of its squares, in as many limbs as sums of so many members need."""
+        """Return running sums of the field or its squares, in as many limbs as sums of so many members need."""
         values = self._once(("mine", *_source(leaf)), lambda: self._kept(leaf).of(self._values(leaf)))
         narrow = largest(values) ** power * members < NARROW
         key = ("running", power, narrow, *_source(leaf))
@@ -308,7 +308,7 @@ class Aggregates:
         return self._position((leaf.period, leaf.step, back), lambda: moments)
 
     def _periods(self, leaf: RateOfChange, window: Window) -> tuple[Ranges, Ranges]:
-        """Positions of the last period, and of the one before it."""
+        """Return positions of the latest period and of the period before it."""
         kept, start = self._kept(leaf), self._start(window)
         later, before = (_later(self._period_start(leaf, back), start) for back in (1, 2))
         end = _later(self._end, later)
@@ -352,7 +352,7 @@ class Aggregates:
 
 
 def weights(oldest: int) -> Ints:
-    """2^(32 − age/8) by age in eighths of a half-life, rounded to a whole number."""
+    """2^(32 − age/8) by age in eighths of a half-life, rounded to an integer."""
     with localcontext(prec=60):
         return np.array(
             [int((2 ** (32 - Decimal(age) / 8)).to_integral_value()) for age in range(oldest + 1)]
@@ -360,17 +360,17 @@ def weights(oldest: int) -> Ints:
 
 
 def _source(leaf: Aggregation) -> tuple[str | None, str]:
-    """What decides which events a leaf keeps."""
+    """Key of the events that a leaf selects: its field and filter."""
     return None if _takes_all(leaf) else leaf.field, repr(leaf.filter_spec)
 
 
 def _takes_all(leaf: Aggregation) -> bool:
-    """True if the leaf counts events that lack its field as well."""
+    """True if the leaf also counts events without its field."""
     return isinstance(leaf, LastK) and leaf.over == "events"
 
 
 def _later(ends: Places, starts: Places) -> Places:
-    """Ends that do not lie before the starts."""
+    """Clamp ends to their starts."""
     return list(map(np.maximum, ends, starts))
 
 

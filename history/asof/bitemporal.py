@@ -1,9 +1,9 @@
-"""What counted at each query: an event from when it was known until its void was known, and not only when it happened.
+"""Events known at each query: an event counts from the time it became known until its void became known.
 
-Almost every event counts at all queries after it, for hardly any is asked about before it is known. Those are one stream,
-as events are in the end. For a query at which some event counts otherwise, the events from the first of these on are copied
-as they counted then; queries between which nothing changes share a copy. So the cost grows with how far back a query
-differs, not with its windows, and what is only late by seconds costs next to nothing.
+Nearly every event counts at all later queries, since few are queried before they are known. These form one stream, in
+their final state. For a query at which some event counts differently, the events from the first such one on are
+copied in their state at that query; queries between which nothing changes share a copy. The cost grows with how far
+back a query differs, not with its windows, and events late by seconds cost almost nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from history.asof.stream import NEVER, EventStream, Index, ViewQueries
 
 @dataclass(frozen=True)
 class Changes:
-    """Where events count otherwise than in the end: of `events` (positions), at the queries [first, last)."""
+    """Deviations from the final state: of `events` (positions), at the queries [first, last)."""
 
     events: Ints
     first: Ints
@@ -29,15 +29,15 @@ class Changes:
 def counted_streams(
     stream: EventStream, queries: ViewQueries, earliest: Ints | None
 ) -> Iterator[tuple[EventStream, ViewQueries]]:
-    """Streams in which every event counts from its own moment on, and the queries that each answers.
+    """Yield streams whose events all count from their own moment on, and the queries that each answers.
 
-    `earliest`: the first moment that each query looks back to, None: all of them to the beginning.
+    `earliest`: the first moment that each query looks back to; None: the beginning.
     """
     if stream.since is None and stream.gone is None:
         yield stream, queries
         return
     ends = stream.positions(queries.code, queries.edge)
-    # The ends rise from query to query, so this is for each event the first query after it.
+    # Ends ascend, so this is the first query after each event.
     after = running(np.bincount(ends, minlength=len(stream.at) + 1))[1:-1]
     stands, changes = _changes(stream, queries, earliest, after)
     lowest = least_over(len(queries.q), changes.first, changes.last, changes.events, len(stream.at))
@@ -52,7 +52,10 @@ def counted_streams(
 def _changes(
     stream: EventStream, queries: ViewQueries, earliest: Ints | None, after: Ints
 ) -> tuple[Mask, Changes]:
-    """Which events count in the end, at the last queries that look back to them, and where each counts otherwise."""
+    """Return which events count in the final state, and where each counts otherwise.
+
+    The final state is that of the last queries that look back to an event.
+    """
     stands = np.ones(len(stream.at), np.bool_)
     events = np.flatnonzero(_suspects(stream, queries, after))
     code, first = stream.code[events], after[events]
@@ -75,7 +78,7 @@ def _changes(
 
 
 def _suspects(stream: EventStream, queries: ViewQueries, after: Ints) -> Mask:
-    """Events that were voided, and those about whose entity a query was asked before they were known."""
+    """Mask of voided events, and of events whose entity was queried before they were known."""
     suspects = np.zeros(len(stream.at), np.bool_)
     if stream.gone is not None:
         suspects |= stream.gone != NEVER
@@ -88,29 +91,29 @@ def _suspects(stream: EventStream, queries: ViewQueries, after: Ints) -> Mask:
 
 @dataclass(frozen=True)
 class QueryGroups:
-    """Queries that differ, in order; each run of them between which nothing changes is a group that shares a copy."""
+    """Queries that deviate from the final state, in order; consecutive ones without a change share a copy."""
 
     queries: Ints
     heads: Ints
-    """Where among the queries each group begins."""
+    """Index of each group's first query."""
 
     @property
     def ends(self) -> Ints:
-        """Where among the queries each group ends."""
+        """Index after each group's last query."""
         return np.append(self.heads[1:], len(self.queries))
 
     @classmethod
     def of(cls, changes: Changes, touched: Ints, queries: int) -> QueryGroups:
-        """The groups of the queries that some change touches."""
+        """Group the queries that some change touches."""
         changed = np.zeros(queries + 1, np.bool_)
         changed[changes.first] = changed[changes.last] = True
-        # The first query of an entity that differs begins some event's change: no group has two entities.
+        # An entity's first deviating query starts some change, so no group spans two entities.
         return cls(touched, np.flatnonzero(changed[touched]))
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What copies are made of: which events count in the end, each one's next query, each query's end and first change."""
+    """Inputs of copies: final-state mask, next query of each event, end and first change of each query."""
 
     stands: Mask
     after: Ints
@@ -121,7 +124,7 @@ class Copies:
 def _copied(
     stream: EventStream, queries: ViewQueries, copies: Copies, groups: QueryGroups
 ) -> Iterator[tuple[EventStream, ViewQueries]]:
-    """The events of entities with queries that differ, followed by copies of what differs, some millions at a time."""
+    """Yield the events of entities with deviating queries, followed by copies, some millions at a time."""
     heads, ends = groups.heads, groups.ends
     first, last = groups.queries[heads], groups.queries[ends - 1]
     concerned = np.zeros(int(queries.code[-1]) + 1, np.bool_)
@@ -130,7 +133,7 @@ def _copied(
     for part, starts, within in members(copies.lowest[first], copies.ends[last]):
         leads = first[part]
         number = np.repeat(np.arange(len(leads)), np.diff(np.append(starts, len(within))))
-        # At the first query of the group that an event precedes, it counts as at all others of the group.
+        # An event counts alike at all queries of the group that follow it.
         alive = _alive(stream, queries.edge[np.maximum(leads[number], copies.after[within])], within)
         low, high = np.searchsorted(stream.code[own], queries.code[leads[[0, -1]]] + np.array([0, 1]))
         rows, chosen = own[low:high], groups.queries[heads[part.start] : ends[part.stop - 1]]
@@ -143,7 +146,7 @@ def _copied(
 
 
 def _alive(stream: EventStream, edge: Ints, places: Ints) -> Mask:
-    """Which events counted at an edge."""
+    """Mask of the events that counted at an edge."""
     alive = np.ones(len(places), np.bool_)
     if stream.since is not None:
         alive &= stream.since[places] < edge

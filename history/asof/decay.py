@@ -1,7 +1,7 @@
-"""Sums of values times the weight of their age, exactly.
+"""Exact sums of values weighted by age.
 
-A range of few members is looked through; of a long one, what has the same age is one difference of running sums. Neither
-grows with queries times members.
+Short ranges are summed member by member; in long ones the values of one age are one difference of running sums. The
+cost never grows with queries times members.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from history.asof.ranges import NARROW, Ints, Limbs, joined, largest, limbs, members, most, running
 
 FEW: Final = 256
-"""Members that are looked through at most; also the most products that are added up in 64 bits."""
+"""Largest range summed member by member, and largest number of products added up in 64 bits."""
 
 _THIRD: Final = 22
 _LOW: Final = np.int64((1 << _THIRD) - 1)
@@ -28,10 +28,11 @@ def decayed_sums(
     ages: tuple[Ints, Ints],
     edge: Callable[[int], Ints],
 ) -> npt.NDArray[Any]:
-    """Σ value · weights[age] over each range [start, end); weights are of 33 bits at most and the oldest age has the last.
+    """Σ value · weights[age] over each range [start, end).
 
-    `ages`: the step of each query and of each value, whose difference is the age; after the query it is 0.
-    `edge(age)`: for each query where values of that age or younger begin.
+    Weights have at most 33 bits; the oldest age has the last. `ages`: the step of each query and of each value, whose
+    difference is the age; values after the query have age 0. `edge(age)`: per query, the position where values of
+    that age or younger begin.
     """
     starts, ends = positions
     sizes = ends - starts
@@ -71,7 +72,7 @@ def _by_age(
 
 
 def _thirds(values: Ints) -> Limbs:
-    """In three limbs, whose products with a weight add up 256 times within 64 bits."""
+    """Split into three limbs whose products with a weight add up 256 times within 64 bits."""
     return [
         (values & _LOW, 0),
         ((values >> _THIRD) & _LOW, _THIRD),

@@ -1,6 +1,6 @@
-"""Which part of an entity's history counts at a query: what a view's expiry cuts off, and where exact windows hold too much.
+"""Limits on the history that counts at a query: a view's expiry, and the event limit of exact windows.
 
-Both are rules of all events that were known, voided ones included, so they are answered before voids take anything away.
+Both apply to all known events, voided ones included, so they are computed before voids are applied.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from history.asof.stream import EventStream, Index, ViewQueries
 
 
 def history_starts(view: FeatureView, stream: EventStream, queries: ViewQueries) -> Ints | None:
-    """The first moment (ms) that counts at each query; its right edge where the whole history has expired.
+    """Return the first moment (ms) that counts at each query; its right edge where the whole history has expired.
 
-    None: nothing is cut off, for the view does not expire, or has no window that looks back so far.
+    None: nothing is cut off, because the view does not expire or no window looks back that far.
     """
     expiry = view.expiry_ms
     if expiry is None or all(feature.window.length is not None for feature in view.features):
@@ -38,7 +38,7 @@ def history_starts(view: FeatureView, stream: EventStream, queries: ViewQueries)
 
 
 def _unknown(stream: EventStream, queries: ViewQueries, ends: Ints) -> Ints:
-    """How many events before each query's edge were not known then."""
+    """Number of events before each query's edge that were not known then."""
     if stream.since is None:
         return np.zeros(len(queries.q), np.int64)
     order = np.lexsort((stream.since, stream.code))
@@ -47,7 +47,7 @@ def _unknown(stream: EventStream, queries: ViewQueries, ends: Ints) -> Ints:
 
 
 def _begin(stream: EventStream, start: int, end: int, edge: int, expiry: int) -> int:
-    """The first moment that counts at one query, of the events that were known."""
+    """Return the first moment that counts at one query, given the events known then."""
     moments = _known(stream, start, end, edge)
     if not len(moments) or edge - moments[-1] > expiry:
         return edge
@@ -62,7 +62,7 @@ def _known(stream: EventStream, start: int, end: int, edge: int) -> Ints:
 
 
 def overflows(view: FeatureView, stream: EventStream, queries: ViewQueries) -> Mask | None:
-    """At which queries the longest window of a view of exact windows holds more events than it declares; None: at none."""
+    """Mask of queries whose longest exact window exceeds the view's `max_events`; None: no query can."""
     if view.max_events is None:
         return None
     longest = max(feature.window.length or 0 for feature in view.features)

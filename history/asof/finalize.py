@@ -1,7 +1,7 @@
-"""Exact integers → features, a column at a time, with the bits of `Aggregation.value`.
+"""Exact integer parts to features, one column at a time, bit-identical to `Aggregation.value`.
 
-Where a quotient's two integers are exactly representable, one division of floats rounds it as Python does. All other rows, and
-every aggregation that is not named here, are finished by `Aggregation.value` itself.
+Where both integers of a quotient are exactly representable, one float division rounds as Python does. All other rows,
+and every aggregation not listed here, are computed by `Aggregation.value` itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from history.asof.ranges import Ints
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Finished = tuple[Floats, Mask | None]
-"""Features, and which of them are sure; None: all."""
+"""Features, and a mask of those known to be exact; None: all."""
 
 
 class Column(NamedTuple):
@@ -47,15 +47,15 @@ class Column(NamedTuple):
 
 
 EXACT: Final = 1 << 53
-"""Integers up to this size are floats exactly."""
+"""Integers up to this size are exactly representable as floats."""
 
 _ROOMY: Final = float(1 << 62)
 _SMALL: Final = 1 << 28
-"""Squares of values below this add up sixteen times, and times sixteen, within 64 bits."""
+"""Sixteen squares of values below this add up, times sixteen, within 64 bits."""
 
 
 def finalize(aggregation: Aggregation, parts: Sequence[Part], q: Ints) -> Floats:
-    """The feature of every query at its moment `q` (ms)."""
+    """Return the feature of every query at its moment `q` (ms)."""
     if type(aggregation) is Ratio:
         cut = len(aggregation.of.parts)
         above, below = finalize(aggregation.of, parts[:cut], q), finalize(aggregation.to, parts[cut:], q)
@@ -96,7 +96,7 @@ def _number(column: Column) -> Finished:
 
 
 def _quotient(above: Ints, below: Ints) -> Finished:
-    """NaN where the divisor is 0."""
+    """Quotients; NaN where the divisor is 0."""
     some = below != 0
     quotients = np.divide(above, below, out=_nothing(above), where=some)
     return quotients, (_is_exact(above) & _is_exact(below)) | ~some
@@ -135,7 +135,7 @@ def _change(column: Column) -> Finished:
 
 
 def _decayed(column: Column) -> Finished:
-    """A power of two takes no digit away: rounded once, by the conversion."""
+    """Dividing by a power of two is exact: the conversion alone rounds."""
     return column.parts[0][0].astype(np.float64) / UNIT, None
 
 
@@ -144,7 +144,7 @@ def _distinct(column: Column) -> Finished:
 
 
 def _last_k(column: Column) -> Finished:
-    """The parts of what it is of, over the values that there are."""
+    """Aggregate the values present as the inner aggregation does."""
     assert isinstance(column.aggregation, LastK)
     some = np.array([_all(there, values) for values, there in column.parts])
     values = np.array([integers for integers, _ in column.parts])
@@ -183,4 +183,4 @@ _FAST: Final[dict[type[Aggregation], Callable[[Column], Finished]]] = {
     Distinct: _distinct,
     LastK: _last_k,
 }
-"""By exact type: a lender's own subclass may finish otherwise."""
+"""Vectorized finalizers by exact type: a lender's own subclass may finalize differently."""

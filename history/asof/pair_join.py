@@ -1,10 +1,10 @@
-"""The same features as one join of queries and events, in SQL: a second statement of what the engine answers.
+"""Reference implementation of the engine in SQL: one join of queries and events.
 
-The declarations are compiled to ibis expressions and run on DuckDB. It costs as much as there are pairs of queries and events, so
-nothing is built with it; the tests hold the engines against each other, and it is what an analyst can read.
+The declarations are compiled to ibis expressions and run on DuckDB. The cost is the number of pairs of queries and
+events, so nothing is built with it: tests compare the engine with it, and analysts can read it.
 
-One view is one join on the entity, with the widest window as its range, and one aggregation per part and window over the
-joined pairs. An event that had been voided by the query's moment is not among them; a void is no event of its own.
+Each view is one join on the entity, bounded by the widest window, and one aggregate per part and window over the
+joined pairs. An event voided by the query's moment is not joined; a void is no event of its own.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from candor.features.windows import Window
 from history.asof.events import Knowledge, entity_column, event_schema, field_column, kinds
 
 _EXACT: Final = "decimal(38, 0)"
-"""128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises rather than wraps beyond."""
+"""128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises on overflow."""
 
 _NO_VALUE: Final = -(2**62)
-"""No field holds it: integers are of at most 10¹⁵ either way."""
+"""Sentinel outside the range of fields, whose integers are at most 10¹⁵ in size."""
 
 _PRODUCT: Final = "decimal(19, 0)"
 _QUERIES: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
@@ -41,7 +41,7 @@ _QUERIES: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.
 
 @ibis.udf.agg.builtin  # type: ignore[untyped-decorator] # ibis ships no types
 def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-body] # DuckDB has the body
-    """DuckDB's own: values of the `k` highest places, highest first."""
+    """DuckDB's own function: values of the `k` highest places, highest first."""
 
 
 def features_by_join(
@@ -52,7 +52,7 @@ def features_by_join(
     knowledge: Knowledge = "at_moment",
     ahead: int = 0,
 ) -> np.ndarray:
-    """As `features_as_of`, by one SQL query for each view. `ahead`: how far edges lie after q (ms)."""
+    """As `features_as_of`, by one SQL query per view. `ahead`: offset of right edges after q (ms)."""
     if knowledge == "ever":
         nothing = pa.nulls(events.num_rows, pa.int64())
         events = events.set_column(events.column_names.index("known_at"), "known_at", nothing)
@@ -71,7 +71,7 @@ def features_by_join(
 
 
 def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
-    """With what SQL does not know of a table: the order of arrival, and the registers of texts and integers."""
+    """Add columns that SQL cannot compute: the order of arrival, and the registers of texts and integers."""
     events = events.append_column("arrival", pa.array(range(events.num_rows), pa.int64()))
     for field in _counted_fields(definitions):
         named = [
@@ -90,14 +90,14 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
 
 
 def view_sql(definitions: Definitions, view: FeatureView, *, ahead: int = 0) -> str:
-    """One view as DuckDB SQL over the tables `events` and `asked`."""
+    """Return one view as DuckDB SQL over the tables `events` and `queries`."""
     events = ibis.table(ibis.schema(_schema(definitions)), name="events")
     queries = ibis.table(ibis.schema(_QUERIES), name="asked")
     return str(ibis.to_sql(view_parts(view, events, queries, ahead=ahead), dialect="duckdb"))
 
 
 def view_parts(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int = 0) -> ir.Table:
-    """One view as an expression: `row` and a column per distinct part and window, only for rows with events."""
+    """Return one view as an expression: `row` and a column per distinct part and window, for rows with events only."""
     pairs = _pairs(view, _distinct_events(view, events), queries, ahead=ahead)
     parts = {
         _part_column(leaf, name, feature.window): _part(view, leaf, name, feature.window, pairs)
@@ -109,7 +109,7 @@ def view_parts(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead:
 
 
 def _sql_parts(leaf: Aggregation) -> tuple[str, ...]:
-    """What SQL computes of a leaf; a distinct count beyond the exact ones is finished from its registers."""
+    """Parts that SQL computes for a leaf; counts beyond the exact ones are derived from registers."""
     return ("n_distinct", "registers") if isinstance(leaf, Distinct) else leaf.parts
 
 
@@ -139,7 +139,7 @@ def _schema(definitions: Definitions) -> pa.Schema:
 
 
 def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
-    """The view's events, each id once per entity, and when they were voided: the copies that arrived first, as online."""
+    """The view's events, each id once per entity (first copy to arrive, as online), with when they were voided."""
     entity = events[entity_column(view.entity.name)]
     distinct = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
     distinct = distinct.mutate(entity=distinct[entity_column(view.entity.name)])
@@ -157,7 +157,7 @@ def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
 
 
 def _pairs(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int) -> ir.Table:
-    """Queries joined with the events that any window of the view can hold."""
+    """Join queries with the events that any window of the view can hold."""
     queries = queries.filter(queries.key.notnull()).mutate(edge=queries.q + ahead)
     windows = {feature.window for feature in view.features}
     starts = {
@@ -181,19 +181,19 @@ def _start(q: ir.IntegerValue, window: Window) -> ir.IntegerValue:
 
 
 def _on_grid(moment: ir.IntegerValue, step: int) -> ir.IntegerValue:
-    """⌊t/s⌋·s in integers only; the remainder of SQL takes the dividend's sign, the floor's does not."""
+    """⌊t/s⌋·s in integers: SQL's remainder takes the dividend's sign, the floor's does not."""
     return moment - ((moment % step) + step) % step
 
 
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
-    """Equal parts share a column: the mean, the sum and the variance of a field are one sum."""
+    """Column name of a part; equal parts share one: mean, sum and variance of a field share their sum."""
     return f"{part}|{aggregation.field}|{aggregation.filter_spec}|{aggregation.spec()[3:]}|{window.label}"
 
 
 def _part(
     view: FeatureView, aggregation: Aggregation, part: str, window: Window, pairs: ir.Table
 ) -> ir.Scalar:
-    """One part as an aggregate over the pairs, filtered by window, predicate and presence of the field."""
+    """Return one part as an aggregate over the pairs, filtered by window, predicate and presence of the field."""
     keep = ibis.literal(value=True)
     if window.length is not None:
         keep = pairs.at >= pairs[f"start_{window.label}"]
@@ -221,7 +221,7 @@ def _amount(aggregation: Aggregation, pairs: ir.Table, keep: ir.BooleanValue) ->
 
 
 def _period(aggregation: RateOfChange, part: str, pairs: ir.Table) -> ir.BooleanValue:
-    """Which events are of the last period, or of the one before it."""
+    """Select the events of the latest period, or of the one before it."""
     middle = _on_grid(pairs.q - aggregation.period, aggregation.step)
     if part == "later":
         return pairs.at >= middle
@@ -230,7 +230,7 @@ def _period(aggregation: RateOfChange, part: str, pairs: ir.Table) -> ir.Boolean
 
 
 def _decayed(aggregation: DecayedSum, window: Window, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
-    """Values times their weights of 32 binary digits; whoever looks into the future finds nothing decayed there."""
+    """Values times their weights of 32 binary digits; events after the query have age 0."""
     assert window.length is not None
     assert window.hop is not None
     step = aggregation.step
@@ -288,7 +288,7 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
 
 
 def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.BooleanValue:
-    """A declared filter as SQL. A missing field matches no comparison, so that `not` meets no null."""
+    """Compile a declared filter to SQL. A missing field matches no comparison, so `not` meets no null."""
     kind = spec[0]
     if kind == "not":
         return ~_predicate(view, spec[1], pairs)
@@ -314,7 +314,7 @@ def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.Bo
 
 
 def _finalise(view: FeatureView, answer: pa.Table, q: Sequence[int], out: np.ndarray) -> None:
-    """A view's parts into its columns of the result; rows without events have empty parts."""
+    """Write a view's parts into its result columns; rows without events have empty parts."""
     columns = {name: _integers(answer[name]) for name in answer.column_names}
     rows = columns.pop("row")
     _finish_registers(view, columns)
@@ -332,7 +332,7 @@ def _finalise(view: FeatureView, answer: pa.Table, q: Sequence[int], out: np.nda
 
 
 def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:
-    """Registers of distinct counts into the parts that the finaliser takes."""
+    """Convert registers of distinct counts into the parts that `Aggregation.value` takes."""
     for feature in view.features:
         for leaf in feature.aggregation.leaves:
             if isinstance(leaf, Distinct):
@@ -347,7 +347,7 @@ def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:
 
 
 def _highest_ranks(digests: Iterable[int]) -> dict[int, int]:
-    """Highest rank of every register seen; the last of ascending ones stays."""
+    """Return the highest rank of every register seen: the last of ascending values wins."""
     return {digest // 64: digest % 64 for digest in sorted(digests)}
 
 

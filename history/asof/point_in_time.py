@@ -1,8 +1,8 @@
-"""Feature values as of past moments, set-based, from the lender's declarations alone.
+"""Feature values as of past moments, computed set-based from the lender's declarations.
 
-Nothing of the online path takes part: the window arithmetic is restated by the engine, and no tile exists. What is
-shared is the declarations and `Aggregation.value`, the one finaliser, so that equal integer parts give equal bits. The
-cost grows with events, queries and features, not with their pairs: a merchant with a tenth of all events is nothing special.
+No code of the online path is used: the engine restates the window arithmetic and has no tiles. Shared are the
+declarations and `Aggregation.value`, the only finalizer, so equal integer parts give equal bits. The cost grows with
+events, queries and features, not with their pairs: an entity with a tenth of all events is no special case.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from history.asof.ranges import Ints
 from history.asof.stream import EventStream, ViewQueries, view_stream
 
 LEAK_MS: Final = 30 * DAY
-"""How far the deliberately wrong join looks into the future."""
+"""Look-ahead (ms) of the deliberately leaky join."""
 
 __all__ = [
     "LEAK_MS",
@@ -43,14 +43,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Answers in the order of the queries: `values[i][j]` is feature `names[j]` of row `row_ids[i]`, float64."""
+    """Feature values in the order of the queries: `values[i][j]` is feature `names[j]` of row `row_ids[i]`, float64."""
 
     row_ids: tuple[str, ...]
     names: tuple[str, ...]
     values: np.ndarray
 
     def vector(self, row: int) -> tuple[float, ...]:
-        """One row as Python floats."""
+        """Return one row as Python floats."""
         return tuple(self.values[row].tolist())
 
 
@@ -62,11 +62,11 @@ def point_in_time(
     knowledge: Knowledge = "at_moment",
     leaky: bool = False,
 ) -> FeatureTable:
-    """Every feature of every query, from the accepted events in order of arrival (duplicates included).
+    """Return every feature of every query, from accepted events in order of arrival (duplicates included).
 
-    `knowledge`: what was known at each query's moment, by `Event.known_from`; or with "ever" what was true then, whenever
-    it became known. No query is ever lost: an entity without events gets the values of an empty window. `leaky=True`
-    also counts what happened and became known up to 30 days after the moment: wrong on purpose, to show that a comparison can fail.
+    `knowledge`: as known at each query's moment, by `Event.known_from`; or "ever", as known at any time since. Every
+    query has a row: an entity without events gets the values of an empty window. `leaky=True` also counts what
+    happened and became known up to 30 days after the moment: wrong on purpose, to show that a comparison can fail.
     """
     query_rows = query_table(definitions, queries)
     table = event_table(definitions, events)
@@ -83,10 +83,10 @@ def features_as_of(
     knowledge: Knowledge = "at_moment",
     leaky: bool = False,
 ) -> np.ndarray:
-    """The same of tables: `events` as `event_table` has them, `queries` with `q` (ms) and a column of tokens per entity.
+    """Return the features of tables: `events` as of `event_table`, `queries` with `q` (ms) and token columns.
 
-    A row for each query in order and a column per feature; those that are computed on demand stay NaN. Without a column
-    `known_at` every event is known from its own moment.
+    One row per query in order, one column per feature; on-demand features stay NaN. Without a column `known_at` every
+    event is known from its own moment.
     """
     happened, rows = _frame(events), _frame(queries)
     values = np.full((len(rows), len(definitions.features)), np.nan, order="F")
@@ -109,7 +109,7 @@ def _frame(table: pa.Table | pl.DataFrame) -> pl.DataFrame:
 
 
 def _answer(view: FeatureView, stream: EventStream, queries: ViewQueries, out: np.ndarray) -> None:
-    """One view's features into their columns; rows without the entity have empty windows."""
+    """Write one view's features into their columns; rows without the entity have empty windows."""
     out[:] = empty_values(view)
     for counted, answered in counted_streams(stream, queries, earliest_of(view, queries)):
         _fill(view, counted, answered, out)
@@ -119,7 +119,7 @@ def _answer(view: FeatureView, stream: EventStream, queries: ViewQueries, out: n
 
 
 def earliest_of(view: FeatureView, queries: ViewQueries) -> Ints | None:
-    """The first moment that any window of each query holds; None where there is no left edge."""
+    """Return the first moment that any window of each query holds; None where a window has no left edge."""
     starts = [window_start(queries.q, feature.window) for feature in view.features]
     bounded = [start for start in starts if start is not None]
     return np.min(bounded, axis=0) if len(bounded) == len(starts) else None
@@ -133,7 +133,7 @@ def features_of(
     *,
     knowledge: Knowledge = "at_moment",
 ) -> np.ndarray:
-    """One view's features of entities at moments: `pairs` holds tokens and moments (ms); a row for each of them, in order."""
+    """Return one view's features of entities at moments: one row per pair of token and moment (ms), in order."""
     columns = {
         "q": pa.array([q for _, q in pairs], pa.int64()),
         entity_column(view.entity.name): pa.array([token for token, _ in pairs], pa.string()),
@@ -143,7 +143,7 @@ def features_of(
 
 
 def empty_values(view: FeatureView) -> list[float]:
-    """What a view's features are where nothing happened."""
+    """Feature values of a view without events."""
     values = (feature.aggregation for feature in view.features)
     return [aggregation.value((None,) * len(aggregation.parts), 0) for aggregation in values]
 
@@ -156,7 +156,7 @@ def _fill(view: FeatureView, stream: EventStream, queries: ViewQueries, out: np.
 
 
 def fill_on_demand(definitions: Definitions, queries: Sequence[PointInTimeQuery], values: np.ndarray) -> None:
-    """The very functions of the online path, on the parsed checkout and the windowed values."""
+    """Compute on-demand features with the online path's functions, from checkout and windowed values."""
     if not definitions.on_demand:
         return
     width = len(definitions.features) - len(definitions.on_demand)

@@ -1,7 +1,7 @@
-"""Distinct counts beyond the exact ones: the registers of every range without a set of values for each.
+"""Distinct counts beyond the exact limit: registers of every range, without a set of values per range.
 
-How many registers a range fills with rank r or more is a distinct count of registers, over the events of such ranks: half
-as many with every r. From these counts follow the zeros, and the sum that the estimator takes.
+The number of registers a range fills with rank r or more is a distinct count of registers over the events of such
+ranks, half as many with every r. These counts give the zeros and the estimator's sum.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REGISTERS = 1024
 
 @dataclass(frozen=True)
 class FieldCodes:
-    """A field's different values, as text with their kind, and the number of the one that each event has; −1 for none."""
+    """Distinct values of a field, as text with their kind, and each event's value number; −1 for none."""
 
     texts: Sequence[str]
     codes: Ints
@@ -38,7 +38,7 @@ class FieldCodes:
 
 
 def field_codes(stream: EventStream, view: FeatureView, field: str) -> FieldCodes:
-    """The values of a field; an integer is never equal to a text."""
+    """Return the values of a field; an integer never equals a text."""
     codes = np.full(len(stream.order), -1, np.int64)
     texts: list[str] = []
     for kind in kinds(view, field):
@@ -54,13 +54,13 @@ def field_codes(stream: EventStream, view: FeatureView, field: str) -> FieldCode
 
 
 def _register(text: str) -> int:
-    """Register (10 low bits of the digest) and rank (position of the first 1 in the 54 others) as one integer."""
+    """Register (low 10 bits of the digest) and rank (position of the first 1 in the other 54) as one integer."""
     bits = f"{int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), 'big'):064b}"
     return int(bits[-10:], 2) * 64 + (bits[:-10] + "1").index("1") + 1
 
 
 def register_sums(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tuple[Ints, npt.NDArray[Any]]:
-    """Registers at zero, and the sum of 2^(55 − rank) over the others, of events in one or two ranges."""
+    """Number of registers at zero, and the sum of 2^(55 − rank) over the others, of events in one or two ranges."""
     groups, ranks = entities * REGISTERS + digests // 64, digests % 64
     filled = Groups(groups).distinct(ranges)
     zeros = REGISTERS - filled

@@ -1,8 +1,8 @@
 """Feature values as of past moments on Spark: the embedded engine in every group of entities.
 
-Spark reads the archive's objects side by side, brings the events and the queries of some hundred entities together, and the one
-engine answers them there: what one machine says and what a cluster says has the same bits because it is the same code. Nothing is
-asked of Spark's SQL but filters and joins on a row's number.
+Spark reads the archive's objects in parallel and groups events and queries of some hundred entities; the embedded
+engine answers each group. Results are bit-identical to one machine's because the code is the same. Spark SQL does
+only filters and joins on a row number.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 PER_GROUP: Final = 5_000
-"""Queries that one group answers, on average."""
+"""Queries per group, on average."""
 
 LINES: Final = 50_000
-"""Events that are read at a time."""
+"""Events read at a time."""
 
-_READ_ALIKE: Final = "arrival", "refused", "body"
+_ARCHIVE_COLUMNS: Final = "arrival", "refused", "body"
 
 
 def session(name: str, cores: str = "local[*]") -> SparkSession:
-    """Spark where this runs: a cluster's own, or this machine's."""
+    """Return the active Spark session, or start one: the cluster's, or a local one."""
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
@@ -58,22 +58,20 @@ def session(name: str, cores: str = "local[*]") -> SparkSession:
     settings |= dict.fromkeys(("spark.driver.host", "spark.driver.bindAddress"), "127.0.0.1")
     builder = SparkSession.builder.appName(name)
     if not os.environ.get("SPARK_ENV_LOADED"):  # spark-submit brings its own
-        os.environ.setdefault(
-            "PYSPARK_PYTHON", sys.executable
-        )  # else workers take whatever python3 the path has
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # else workers use the path's python3
         builder = builder.master(cores).config(map=settings)
     return builder.getOrCreate()
 
 
 class SparkArchive:
-    """The events of an archive as a data frame, in the columns of `event_table`, with their place in the order of arrival."""
+    """Archived events as a data frame with the columns of `event_table` and their order of arrival."""
 
     name = "spark"
 
     def __init__(
         self, spark: SparkSession, definitions: Definitions, source: Folder | Bucket, *, before: int
     ) -> None:
-        """Only what happened before this moment (ms) is an event; what became known later of it counts later."""
+        """Only events that happened before this time (ms) are read; what became known later counts later."""
         self._spark, self._definitions, self._before = spark, definitions, before
         names = list(enumerate(source.names()))
         objects = spark.createDataFrame(names or [(0, "")], "place long, name string").repartition(
@@ -84,13 +82,13 @@ class SparkArchive:
         self._events = self._lines.where("refused IS NULL").where(self._lines["at"] < before)
 
     def reading(self) -> Reading:
-        """What was read, and what the contract refused."""
+        """Counts of envelopes and of events refused by the contract."""
         counts = {row["refused"]: row["count"] for row in self._lines.groupBy("refused").count().collect()}
         refused = Counter({code: count for code, count in counts.items() if code is not None})
         return Reading(sum(counts.values()), refused)
 
     def count(self) -> int:
-        """Events that were known before the moment, copies included."""
+        """Return the number of events known before the moment, copies included."""
         from pyspark.sql import functions
 
         moment = functions.coalesce("voided_at", "at")
@@ -98,13 +96,13 @@ class SparkArchive:
         return int(self._events.where(known_from < self._before).count())
 
     def of_types(self, types: Iterable[str]) -> list[Event]:
-        """Whole events of these types in order of arrival, here on the driver."""
+        """Return whole events of these types in order of arrival, collected on the driver."""
         rows_of_types = self._events.where(self._events["type"].isin(sorted(types))).select("arrival", "body")
         rows = sorted((row["arrival"], row["body"]) for row in rows_of_types.collect())
         return [msgspec.msgpack.decode(bytes(body), type=Event) for _, body in rows]
 
     def point_in_time(self, queries: Sequence[PointInTimeQuery]) -> FeatureTable:
-        """As `history.asof.point_in_time.point_in_time`; the answers come together here, on the driver."""
+        """As `history.asof.point_in_time.point_in_time`; the answers are collected on the driver."""
         query_rows = query_table(self._definitions, queries)
         query_rows = query_rows.append_column("row", pa.array(range(len(queries)), pa.int64()))
         answers = features_on_spark(
@@ -122,9 +120,9 @@ class SparkArchive:
 def features_on_spark(
     definitions: Definitions, events: DataFrame, queries: DataFrame, count: int
 ) -> DataFrame:
-    """`row` and a column per windowed feature for each row of `queries`, which has `row`, `q` and the tokens.
+    """Return `row` and a column per windowed feature for each row of `queries` (`row`, `q` and the tokens).
 
-    Columns are named by their number: a feature's name has dots.
+    Columns are named by number, because a feature's name contains dots.
     """
     groups = max(count // PER_GROUP, events.sparkSession.sparkContext.defaultParallelism)
     features, first = queries.select("row"), 0
@@ -159,7 +157,7 @@ def _names(view: FeatureView, first: int) -> list[str]:
 
 
 def _answered(alone: Definitions, names: Sequence[str], events: pa.Table, queries: pa.Table) -> pa.Table:
-    """One group, wherever Spark put it."""
+    """Answer one group on its executor."""
     values = features_as_of(alone, events.sort_by("arrival"), queries)
     columns = {name: pa.array(np.ascontiguousarray(values[:, place])) for place, name in enumerate(names)}
     return pa.table({"row": queries["row"].cast(pa.int64()), **columns})
@@ -168,7 +166,7 @@ def _answered(alone: Definitions, names: Sequence[str], events: pa.Table, querie
 def _read(
     source: Folder | Bucket | None, definitions: Definitions, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """Objects → their events; what the contract refuses is a row that names its code alone."""
+    """Yield the events of objects; a refused event is a row with its code alone."""
     schema = _line_schema(definitions)
     for batch in batches:
         if source is None:
@@ -204,11 +202,11 @@ def _lines_of(
 
 def _line_schema(definitions: Definitions) -> pa.Schema:
     kinds = (pa.int64(), pa.string(), pa.binary())
-    return reduce(pa.Schema.append, map(pa.field, _READ_ALIKE, kinds), event_schema(definitions))
+    return reduce(pa.Schema.append, map(pa.field, _ARCHIVE_COLUMNS, kinds), event_schema(definitions))
 
 
 def _spark_schema(schema: pa.Schema) -> Any:
-    """The same columns in Spark's words."""
+    """Convert the schema to Spark's types."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)

@@ -1,6 +1,6 @@
-"""A view's events in the order in which they count, and where moments fall in it.
+"""A view's events in counting order, and the positions of moments among them.
 
-Every event once per entity (the copy that arrived first, as online), sorted by entity, moment and id.
+Each event occurs once per entity (the first copy to arrive, as online), sorted by entity, moment and id.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _SORTED_BY: Final = ("type", "id", "at", "voided_at")
 
 @dataclass(frozen=True)
 class ViewQueries:
-    """Queries of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms).
+    """Queries of one view that name its entity: row, entity number, q and right edge (ms), by entity and moment.
 
-    Where events before a query count otherwise than they do in the stream, the stream's count up to the position `cut`,
-    and from there on those of the copy with the number `tail`. None: the stream is right for every query. `begin`: the first moment
-    (ms) that counts, whatever a window's length; None: the entity's first event.
+    Where events before a query differ from the stream, the stream counts up to position `cut`, and from there on the
+    copy numbered `tail`; None: the stream is right for every query. `begin`: the first moment (ms) that counts,
+    whatever a window's length; None: the entity's first event.
     """
 
     row: Ints
@@ -37,7 +37,7 @@ class ViewQueries:
     begin: Ints | None = None
 
     def only(self, chosen: Any) -> ViewQueries:
-        """Some queries, as the stream answers them."""
+        """Return a subset of queries that the stream alone answers."""
         begin = None if self.begin is None else self.begin[chosen]
         return ViewQueries(
             self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin
@@ -46,25 +46,25 @@ class ViewQueries:
 
 @dataclass(frozen=True)
 class EventStream:
-    """Events in order: which rows of `source` they are, and the number of each one's entity or copy."""
+    """Ordered events: their rows in `source`, and the number of each one's entity or copy."""
 
     source: pl.DataFrame
     order: Ints
     code: Ints
     at: Ints
     since: Ints | None = None
-    """When each could be known (ms), its own moment at the earliest; None if that is everywhere the answer."""
+    """When each became known (ms), its own moment at the earliest; None if all were known at their own moment."""
 
     gone: Ints | None = None
-    """When each was known to be voided (ms), `NEVER` if it was not; None if nothing was."""
+    """When each was known to be voided (ms), `NEVER` if it was not; None if none was."""
 
     copy_of: Ints | None = None
-    """The number of the entity whose event each is, where there are copies; None: `code` is that."""
+    """Entity number of each event where there are copies; None: `code` is that number."""
 
     _columns: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def column(self, name: str) -> pl.Series:
-        """A column of the events, in their order."""
+        """Return a column of the events, in stream order."""
         if name not in self._columns:
             self._columns[name] = self.source[name].gather(self.order)
         series: pl.Series = self._columns[name]
@@ -72,25 +72,25 @@ class EventStream:
 
     @property
     def entity(self) -> Ints:
-        """The number of each event's entity."""
+        """Entity number of each event."""
         return self.code if self.copy_of is None else self.copy_of
 
     def only(self, chosen: Any) -> EventStream:
-        """Some events, as if all were known from their own moment on and none was voided."""
+        """Return a subset of events, as known from their own moment and never voided."""
         return EventStream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
 
     def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> EventStream:
-        """Some events, as `only` has them, and copies of events after them: with numbers beyond those of entities."""
+        """Return a subset of events as `only` does, followed by copies numbered beyond the entities."""
         both = np.concatenate([chosen, copied])
         numbers = np.concatenate([self.code[chosen], code])
         return EventStream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
-        """For each entity's moment the place of the first event that is not before it."""
+        """Return, for each entity's moment, the position of the first event not before it."""
         return self._index.positions(code, moments)
 
     def born(self, code: Ints) -> Ints:
-        """The place of each entity's first event."""
+        """Return the position of each entity's first event."""
         return np.searchsorted(self.code, code)
 
     @cached_property
@@ -99,14 +99,14 @@ class EventStream:
 
 
 class Index:
-    """Moments sorted by entity and moment, to be searched."""
+    """Searchable index of moments, sorted by entity and moment."""
 
     def __init__(self, code: Ints, moments: Ints) -> None:
         self._grid = Grid.of(moments, most(code, -1) + 1)
         self._keys = code * self._grid.span + self._grid.place(moments)
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
-        """For each entity's moment the place of the first that is not before it."""
+        """Return, for each entity's moment, the position of the first one not before it."""
         return np.searchsorted(self._keys, code * self._grid.span + self._grid.place(moments))
 
 
@@ -115,7 +115,7 @@ NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Grid:
-    """Moments as small numbers in the same order, so that entity and moment make one integer to search for."""
+    """Moments as small integers in the same order, so that entity and moment form one searchable integer."""
 
     origin: int
     span: int
@@ -123,7 +123,7 @@ class Grid:
 
     @classmethod
     def of(cls, at: Ints, codes: int) -> Grid:
-        """Milliseconds from the first moment on; their ranks where so many entities would overflow."""
+        """Milliseconds since the first moment; ranks where the number of entities would overflow."""
         first, last = (int(np.min(at)), int(np.max(at))) if len(at) else (0, 0)
         span = last - first + 2
         if (codes + 1) * span < NEVER:
@@ -132,7 +132,7 @@ class Grid:
         return cls(first, len(steps) + 1, steps)
 
     def place(self, moments: Ints) -> Ints:
-        """Of a moment between two steps: the later one's."""
+        """Grid number of a moment; between two steps that of the later one."""
         if self.steps is not None:
             return np.searchsorted(self.steps, moments)
         return np.clip(moments, self.origin, self.origin + self.span - 1) - self.origin
@@ -141,14 +141,17 @@ class Grid:
 def view_stream(
     view: FeatureView, events: pl.DataFrame, queries: pl.DataFrame, knowledge: Knowledge, ahead: int
 ) -> tuple[EventStream, ViewQueries]:
-    """The view's events of the entities that are queried, and its queries. `ahead`: how far edges lie after q (ms)."""
+    """Return the view's events of the queried entities, and its queries.
+
+    `ahead`: offset of right edges after q (ms).
+    """
     name = entity_column(view.entity.name)
     rows = queries.select("q", pl.col(name).alias("key")).with_row_index("row").drop_nulls("key")
     codes = rows.select(pl.col("key").unique()).with_row_index("code")
     rows = rows.join(codes, on="key", how="inner").sort("code", "q")
     q = _ints(rows["q"])
     wanted = ViewQueries(_ints(rows["row"]), _ints(rows["code"]), q, q + ahead)
-    # Columns of values stay where they are: places are sorted, and what is read of a column is fetched from there.
+    # Only row numbers are sorted; value columns are gathered on demand.
     narrow = events.select(
         pl.int_range(pl.len()).alias("place"),
         pl.col(name).alias("key"),
@@ -161,7 +164,7 @@ def view_stream(
 
 
 def _known_at(events: pl.DataFrame, knowledge: Knowledge) -> pl.Expr:
-    """When events became known; null where that is not recorded, does not matter, or where the table is of before."""
+    """When events became known; null where it is not recorded, irrelevant, or an older table lacks it."""
     recorded = knowledge == "at_moment" and "known_at" in events.columns
     return pl.col("known_at").cast(pl.Int64) if recorded else pl.lit(None, pl.Int64).alias("known_at")
 
@@ -171,7 +174,7 @@ def _ints(series: pl.Series) -> Ints:
 
 
 def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
-    """Each id once per entity, and its void once. Ids whose hash comes once need no closer look."""
+    """Keep each id once per entity, and its void once. Only ids with colliding hashes are compared."""
     hashed = events.select(
         pl.struct("code", "id", pl.col("voided_at").is_null()).hash().alias("hash")
     ).to_series()
@@ -208,7 +211,7 @@ def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> EventStream:
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:
-    """Events of one moment by their ids; polars compares text by its UTF-8 bytes, as online."""
+    """Order events of one moment by id; polars compares text by its UTF-8 bytes, as online."""
     same = keys[1:] == keys[:-1]
     tied = np.zeros(len(keys), np.bool_)
     tied[1:] |= same

@@ -1,7 +1,7 @@
-"""The erasure of one person: look first, then a tombstone, items, training data and the archive, in this order.
+"""Erasure of one person: survey, tombstones, items, training data and the archive, in this order.
 
-Every step finds by itself what is left for it, so the job may be cut short anywhere and started again. The archive comes
-last, because it tells the other steps what is the person's.
+Every step determines what is left to do, so the job may be interrupted and restarted anywhere. The archive is last,
+because the other steps need it to find the person's data.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 
 UNDELIVERED_PREFIX: Final = "undelivered/"
-"""Where the archive's streams leave what they could not deliver."""
+"""Archive prefix of undeliverable stream records."""
 
 OnProgress = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is done, and of how much."""
+"""Progress callback: the step, units done, and units in all."""
 
 
 class NobodyNamed(CandorError):
-    """Neither an event nor an item is of this entity: most likely the token is misspelled."""
+    """No event and no item belongs to this entity: the token is probably misspelled."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class StageLocations:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is left to erase: `anew`, or by the erasure that is `known`. `named`: something is of this very entity."""
+    """Data left to erase: `anew`, or under the `known` erasure. `named`: some data belongs to this very entity."""
 
     known: Erasure | None
     anew: bool
@@ -81,7 +81,10 @@ class Survey:
 
 
 class ErasureJob:
-    """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through."""
+    """One person's erasure.
+
+    Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through.
+    """
 
     def __init__(
         self,
@@ -102,10 +105,10 @@ class ErasureJob:
         self._items = Items(person, definitions, (places.features, places.synchronous), retention)
 
     def survey(self, on_progress: OnProgress, *, again: bool = False, scan: bool = False) -> Survey:
-        """Look everywhere, change nothing.
+        """Read everything, change nothing.
 
-        An entity that was erased before may have come back: only what happened before that erasure counts, unless `again`.
-        `scan` also reads both feature tables whole, for items that the log of commits does not name.
+        An erased entity may have returned: only data from before that erasure counts, unless `again`. `scan` also
+        reads both feature tables whole, for items that the commit log does not name.
         """
         known = self._erasures.find(self._person.kind, self._person.token)
         anew = known is None or (again and known.finished)
@@ -139,15 +142,15 @@ class ErasureJob:
         )
 
     def erase(self, survey: Survey, reason: str, on_progress: OnProgress) -> ErasureReport:
-        """Erase what the survey found. One that was cut short before goes on as it began."""
+        """Erase what the survey counted. An interrupted erasure continues as it began."""
         known = survey.known
         if not survey.named:
             raise NobodyNamed(
-                f"no event and no item names this {self._person.kind}: look at the token; nothing was changed"
+                f"no event and no item names this {self._person.kind}: check the token; nothing was changed"
             )
         at = self._clock.now_ms() if survey.anew or known is None else known.erased_at
         if survey.nothing_left and known is not None:
-            # Nothing but the tables and the last write may be missing.
+            # Only the tables and the final write may be missing.
             return self._report(self._finish(known, on_progress), survey.places, found_now=not known.finished)
         erasure = self._erasures.begin(self._person.kind, self._person.token, at, reason)
         if "found" not in erasure.steps:
@@ -196,7 +199,10 @@ class ErasureJob:
         return erasure
 
     def _forget_tables(self, erasure: Erasure, survey: Survey) -> Erasure:
-        """Take the tables' days away, and note them before: a run that goes on from here may find no line of them any more."""
+        """Record the tables' days, then remove them.
+
+        A resumed run may no longer find the lines they derive from.
+        """
         noted = erasure.steps.get("tables", {})
         days = {
             table.name: sorted(
@@ -211,14 +217,14 @@ class ErasureJob:
         return erasure
 
     def _compact(self, erasure: Erasure, on_progress: OnProgress) -> None:
-        """Write the days that were taken away again, of objects that are clean now."""
+        """Write the removed days again from the cleaned objects."""
         noted = erasure.steps.get("tables", {})
         for table in TABLES:
             if days := frozenset(noted.get(table.name, ())):
                 compact(self._tables, table, partial(on_progress, f"table {table.name}"), days)
 
     def _note_weeks(self, erasure: Erasure, survey: Survey) -> Erasure:
-        """Note which weeks of the index hold the person's lines, before they go from the archive's own objects."""
+        """Record the index weeks with the person's lines before these are removed from the archive."""
         noted = erasure.steps.get("index", {})
         weeks = {
             kind.name: sorted(
@@ -229,7 +235,7 @@ class ErasureJob:
         return self._erasures.did(erasure, "index", weeks)
 
     def _renew_index(self, erasure: Erasure, on_progress: OnProgress) -> None:
-        """Make the index of those weeks anew, of objects that are clean now."""
+        """Rebuild the index of those weeks from the cleaned objects."""
         noted = erasure.steps.get("index", {})
         for number, kind in enumerate(KINDS, 1):
             renew(self._index, kind, noted.get(kind.name, ()))
@@ -257,7 +263,7 @@ class ErasureJob:
         return self._archive.survey(prefix, change, partial(on_progress, prefix))
 
     def _decisions(self, on_progress: OnProgress) -> KeptDecisions:
-        """What is kept by law: counted, never touched."""
+        """Count the decisions that the law requires to be kept; they stay unchanged."""
         lines = DecisionLines(self._person, self._definitions)
         self._look(DECISIONS_PREFIX, lines, on_progress)
         table = bound(DecisionItem, self._places.decisions)

@@ -1,4 +1,4 @@
-"""Archive objects rewritten line by line."""
+"""Line-by-line rewriting of archive objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ GZIP: Final = b"\x1f\x8b"
 
 
 def changed_lines(rule: Rule, name: str = "") -> Change:
-    """The change of an archive object, gzip'd or not, line by line. Raises ArchiveDamaged for half an object."""
+    """Return the change that applies a rule to an object's lines, gzip'd or not.
+
+    Raises ArchiveDamaged for a truncated object.
+    """
 
     def change(body: bytes) -> Remainder:
         zipped = body.startswith(GZIP)

@@ -1,4 +1,4 @@
-"""What an erasure found and did, place by place."""
+"""Report of an erasure: counts and actions by location."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from history.erasure.lines import EventLines
 
 @dataclass(frozen=True)
 class Place:
-    """What was found in one place (items, lines or rows) and what becomes of it.
+    """Items, lines or rows in one location, and the action taken.
 
-    `old_versions` are deleted versions of objects; `until` (ms) is when the last of what is kept expires, None if nothing
-    makes it expire.
+    `old_versions` are deleted versions of objects; `until` (ms) is when the last of the kept ones expires, None if
+    nothing expires it.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True)
 class KeptDecisions:
-    """A person's decisions, in the archive and in the table, and when (ms) the last of them expires."""
+    """A person's decisions in the archive and in the table, and when (ms) the last of them expires."""
 
     archived: int
     archived_until: int | None
@@ -40,9 +40,9 @@ class KeptDecisions:
 
 @dataclass(frozen=True)
 class ErasureReport:
-    """An erasure of what happened before `erased_at` (ms); `name` is the tombstone's, no token.
+    """An erasure of data from before `erased_at` (ms); `name` is the tombstone's and contains no token.
 
-    `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies that are under way may still
+    `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies in transit may still
     reach the archive.
     """
 
@@ -64,7 +64,7 @@ def report_rows(
     rows: Findings,
     decisions: KeptDecisions,
 ) -> list[dict[str, Any]]:
-    """The report's lines, as JSON has them."""
+    """Rows of the report, as in its JSON."""
     places = [
         Place(
             "feature items", items, rewritten=items, why="tombstones stay until nothing can be redelivered"
@@ -94,7 +94,7 @@ def _kept(name: str, count: int, until: int | None) -> Place:
 def _of_events(lines: EventLines) -> str:
     said = ["rewritten ones count for other entities, without the person"]
     if lines.in_ids:
-        said.append(f"{len(lines.in_ids)} of their ids spell the token and cannot change")
+        said.append(f"{len(lines.in_ids)} of their ids contain the token and cannot change")
     if lines.later:
         said.append(f"{len(lines.later)} later events are left: --again erases them too")
     return "; ".join(said)

@@ -1,6 +1,7 @@
-"""Messages of the queue of stale items → healed items, and back: what waits for the archive comes again by a message of its own.
+"""Worker of the queue of stale items: heals them, and re-sends those that wait for the archive as new messages.
 
-A message that is sent anew begins with no receives, so a late archive alone does not bury it within its patience.
+A new message starts with a receive count of 0, so a late archive alone does not move it to the dead-letter queue
+before `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,25 @@ from candor.errors import InvalidInput
 from history.healing.healer import HealingResult
 
 PATIENCE: Final = 2 * HOUR
-"""How long (ms) an item may wait for the archive before its message is left to the dead letters.
+"""Longest time (ms) an item may wait for the archive before its message goes to the dead-letter queue.
 
-An object that Firehose delivers late into an hour that is indexed already is read after the next hour's pass at the latest.
+An object delivered late into an hour already indexed is read after the next hour's pass at the latest.
 """
 
 
 class Heals(Protocol):
-    """What brings items one step on."""
+    """Advances items by one step."""
 
     def heal(self, keys: Sequence[str]) -> Mapping[str, HealingResult]:
-        """The result of each item, by key."""
+        """Return the result of each item, by key."""
         ...
 
 
 @dataclass
 class BatchOutcome:
-    """What became of a batch.
+    """Results of a batch.
 
-    `failed`: messages to deliver again, with the cause. Seconds since each item went stale, of those that were `healed` and
-    of those that are `stale` still.
+    `failed`: messages to deliver again, with the cause. `healed` and `stale`: seconds since each item went stale.
     """
 
     failed: list[tuple[Message, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class BatchOutcome:
 
 @dataclass(frozen=True)
 class HealingWorker:
-    """Takes batches. `archive_lag_s`: how long the archive takes to hold a commit; `retry_s`: pause between two looks."""
+    """Processes batches. `archive_lag_s`: time until the archive holds a commit; `retry_s`: pause between attempts."""
 
     healer: Heals
     queue: StaleQueue
@@ -54,7 +54,7 @@ class HealingWorker:
     retry_s: int
 
     def work(self, messages: Sequence[Message]) -> BatchOutcome:
-        """Heal what can be healed, and queue again what waits."""
+        """Heal the items that can be healed, and re-send those that wait."""
         outcome = BatchOutcome()
         waiting: dict[str, tuple[Message, StaleItem]] = {}
         for message in messages:
@@ -83,7 +83,7 @@ class HealingWorker:
                 outcome.failed.append((message, result.cause or result.status))
 
     def _queued_again(self, item: StaleItem, result: HealingResult, age_ms: int) -> bool:
-        """False for an item that is left to the dead letters, or that the queue refuses."""
+        """False for an item left to the dead-letter queue, or refused by the queue."""
         if result.status == "begun":
             return self.queue.send([item], self.archive_lag_s) == 0
         return result.status == "waiting" and age_ms < PATIENCE and self.queue.send([item], self.retry_s) == 0

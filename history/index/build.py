@@ -1,8 +1,8 @@
-"""An index object made of what earlier ones hold already and of the archive's objects that none of them holds.
+"""Construction of an index object from earlier ones and from archive objects that none of them covers.
 
-So a late object, one that an erasure rewrote, one that expired and the roll-up of hours into a day are the same work: each
-source's lines are taken from an index object that has them under the same entity tag, else read. Runs of sorted lines are
-merged; what does not fit into memory is spilled.
+A late object, an object rewritten by an erasure, an expired one and the roll-up of hours into a day are thus one
+operation: each source's lines are taken from an index object that has them under the same entity tag, else read.
+Sorted runs of lines are merged; what exceeds memory is spilled.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from history.index.kinds import Kind
 from history.index.periods import IndexedPeriod, Stamp
 
 RUN: Final = 128 << 20
-"""Bytes of the archive's lines that are sorted in memory at a time; the owners of a line share its bytes."""
+"""Bytes of archive lines sorted in memory at a time; the owners of a line share its bytes."""
 
 _BY_OWNER: Final = itemgetter(0)
-"""Lines come in the order of their sources, and a sort keeps that."""
+"""Lines arrive in the order of their sources, and the sort is stable."""
 
 AHEAD: Final = 1 << 20
-"""Bytes of an index object that are fetched at a time."""
+"""Bytes of an index object fetched at a time."""
 
 
 def build(
     archive: Archive, kind: Kind, sources: Sequence[Stamp], earlier: Sequence[IndexedPeriod], out: IO[bytes]
 ) -> int:
-    """Write the index object of these sources; `earlier` are objects that may hold some of them already.
+    """Write the index object of these sources; `earlier`: objects that may already hold some of them.
 
     Returns the number of its lines. Raises ArchiveDamaged, Vanished.
     """
@@ -56,7 +56,7 @@ def build(
 def _kept(
     archive: Archive, standing: IndexedPeriod, place: Mapping[str, int], open_sources: set[tuple[str, str]]
 ) -> Iterator[Line]:
-    """The lines of those sources of an index object that are still wanted and not taken; takes them."""
+    """Take from an index object the lines of sources that are still open, and close these sources."""
     index_object = opened(archive, standing.name)
     taken = {
         number: source
@@ -78,7 +78,7 @@ def _kept(
 def _new_lines(
     archive: Archive, kind: Kind, names: Iterable[str], place: Mapping[str, int]
 ) -> Iterator[Line]:
-    """The lines of the archive's objects, once for each of their owners. Raises ArchiveDamaged."""
+    """Yield the lines of archive objects, once per owner. Raises ArchiveDamaged."""
     for name, data in archive.read(names):
         number, source = 0, place[name]
         try:
@@ -92,7 +92,7 @@ def _new_lines(
 
 
 def _sorted_runs(lines: Iterable[Line], files: ExitStack) -> list[Iterator[Line]]:
-    """Runs in the order of owners and sources; a source is whole in one of them, so its lines keep their order."""
+    """Sort into runs by owner and source; each source is within one run, so its lines keep their order."""
     runs: list[Iterator[Line]] = []
     held: list[Line] = []
     size, last = 0, b""
@@ -109,7 +109,7 @@ def _sorted_runs(lines: Iterable[Line], files: ExitStack) -> list[Iterator[Line]
 
 
 def _spilled(lines: list[Line], files: ExitStack) -> Iterator[Line]:
-    """The sorted lines from a file that goes with `files`."""
+    """Return the sorted lines from a temporary file owned by `files`."""
     lines.sort(key=_BY_OWNER)
     spill = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     with gzip.GzipFile(fileobj=spill, mode="wb", compresslevel=1) as packed:

@@ -1,4 +1,4 @@
-"""The index brought up to date: made where objects came, left where nothing changed, taken away where they expired."""
+"""Refresh of the index: objects are built for new sources, kept if unchanged, and removed when their sources expire."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from history.index.periods import (
 )
 
 RECENT: Final = 48
-"""Hours in which an object may come late; what is later, rewritten or expired is for a whole pass."""
+"""Hours within which late objects are expected; later, rewritten or expired ones need a whole pass."""
 
 Continue = Callable[[], bool]
-"""False when there is no time left for another object."""
+"""False if there is no time left for another object."""
 
 
 @dataclass
 class Refreshed:
-    """What became of one kind's index objects, and the lines that were written.
+    """Results for one kind: index objects and lines written.
 
-    `finished`: false if time ran out, and the next pass goes on. `behind`: hours that are complete and not indexed.
+    `finished`: false if time ran out; the next pass continues. `behind`: complete hours that are not indexed.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class _Pass:
     result: Refreshed
 
     def run(self, stamps: Iterable[Stamp], objects: Sequence[IndexedPeriod]) -> None:
-        """Bring the objects of these sources up to date; `objects` stand for nothing else."""
+        """Update the index objects of these sources; `objects` are those that cover nothing else."""
         left = list(objects)
         for start, group in groupby(stamps, key=lambda stamp: coarse_start(hour_of(stamp.name))):
             own = [item for item in left if coarse_start(item.period.start) == start]
@@ -76,7 +76,7 @@ class _Pass:
         self._remove(left)
 
     def _weeks(self, hours: Mapping[int, Sequence[Stamp]], own: Sequence[IndexedPeriod]) -> bool:
-        """Four weeks; false if time ran out."""
+        """Update one four-week period; false if time ran out."""
         names = {item.name for item in own}
         wanted: set[str] = set()
         sizes = {hour: sum(stamp.size for stamp in stamps) for hour, stamps in hours.items()}
@@ -115,10 +115,10 @@ def refresh(
     go_on: Continue = lambda: True,
     largest: int = LARGEST,
 ) -> Refreshed:
-    """Bring the index of one kind up to date for all hours that are complete.
+    """Update the index of one kind for all complete hours.
 
-    Without `whole` it looks at the weeks of the last two days and at what was never indexed. It may be cut short anywhere and
-    started again: hours are indexed in their order. Raises ArchiveDamaged, Vanished.
+    Without `whole` it covers the periods of the last two days and what was never indexed. It may be interrupted and
+    restarted anywhere: hours are indexed in order. Raises ArchiveDamaged, Vanished.
     """
     before = complete_hours(now_ms)
     objects = standing(kind, archive.stamps(kind.place))
@@ -133,7 +133,7 @@ def refresh(
 
 
 def renew(archive: Archive, kind: Kind, weeks: Iterable[int], largest: int = LARGEST) -> Refreshed:
-    """Bring the index of these four weeks (`weeks_of` what was rewritten) up to date, as far as it was indexed before.
+    """Update the index of these four-week periods (`weeks_of` rewritten objects), up to where it was indexed before.
 
     Raises ArchiveDamaged, Vanished.
     """
@@ -152,7 +152,7 @@ def _within(period: Period, stamps: Iterable[Stamp]) -> Iterator[Stamp]:
 
 
 def _raw(archive: Archive, kind: Kind, since: int) -> Iterator[Stamp]:
-    """The archive's objects from an hour on."""
+    """Yield the archive's objects from an hour on."""
     stamps = archive.stamps(kind.prefix, after=raw_place(kind, since))
     return (stamp for stamp in stamps if stamp.name.endswith(SUFFIX))
 

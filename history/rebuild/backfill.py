@@ -1,8 +1,8 @@
-"""Items made from the archive: a view's new version filled while live events flow, one entity computed anew.
+"""Backfill of a view's new version from the archive while live events flow.
 
-A fill takes in what the updater can never be given again, by one commit that the item remembers; what may still be
-redelivered goes the updater's own way, deduplication included. Neither can count an event twice, whatever the updater
-writes meanwhile, and both may be cut short anywhere and started again.
+One commit per item applies the events that can no longer be redelivered; the item remembers it. Events that may still
+be redelivered go through the updater, deduplication included. No event is counted twice, whatever the updater writes
+meanwhile, and a run may be interrupted and restarted anywhere.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from history.archive.events import Arrival
 from history.rebuild.recompute import NotFillable, item_expiry, state_of
 
 ATTEMPTS: Final = 12
-"""Writes of one item that lose against the updater before the job gives it up."""
+"""Writes of one item lost to the updater before the job gives up."""
 
 BATCH: Final = 100
-"""Events that are given to the updater's path at a time."""
+"""Events passed to the updater's code at a time."""
 
 PARTITIONS: Final = 64
-"""Files that the archive is spread over by item: each must fit into memory."""
+"""Files that the archive is partitioned into by item: each must fit into memory."""
 
 NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
 class Backfill:
-    """The filling of one view, as of the moment (ms) when it began: going on later must not draw another line."""
+    """Backfill of one view as of its start (ms), which a resumed run keeps."""
 
     view: FeatureView
     started_at: int
@@ -54,13 +54,13 @@ class Backfill:
 
     @property
     def settled_before(self) -> int:
-        """What the bus took before this moment (ms) could come for the last time before the filling began."""
+        """Events that the bus accepted before this time (ms) could not be redelivered after the start."""
         return self.started_at - self.retention.event_ids
 
 
 @dataclass
 class Counts:
-    """What became of the items of one file, and of their events."""
+    """Results for the items of one file, and for their events."""
 
     items: int = 0
     filled: int = 0
@@ -69,7 +69,7 @@ class Counts:
 
     events: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    """Items, and events of the updater's path, that were left as they were, by cause."""
+    """Items, and events of the updater's path, that were left unchanged, by cause."""
 
     def __iadd__(self, other: Counts) -> Self:
         for name, value in vars(other).items():
@@ -78,7 +78,7 @@ class Counts:
 
 
 def spread(arrivals: Iterable[Arrival], view: FeatureView, folder: Path) -> Iterator[int]:
-    """Write the view's arrivals into files by item, in order of arrival; yields the arrivals seen so far."""
+    """Partition the view's arrivals into files by item, in order of arrival; yields the number of arrivals read."""
     encode = msgspec.msgpack.Encoder().encode
     with ExitStack() as files:
         parts = [files.enter_context((folder / f"{part:03}").open("wb")) for part in range(PARTITIONS)]
@@ -91,7 +91,7 @@ def spread(arrivals: Iterable[Arrival], view: FeatureView, folder: Path) -> Iter
 
 
 def gathered(path: Path) -> dict[str, list[Arrival]]:
-    """One file of `spread`: the arrivals of every item, the first copy of each event alone."""
+    """Read one file of `spread`: the arrivals of every item, first copy of each event only."""
     decode = msgspec.msgpack.Decoder(tuple[str, Arrival]).decode
     items: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
     with path.open("rb") as stream:
@@ -109,7 +109,7 @@ def fill(
     store: FeatureStore,
     clock: Clock,
 ) -> Counts:
-    """Fill items by key. `logged` are their commits so far, which may lack those of the last minutes."""
+    """Fill items by key. `logged`: their commits so far, which may lack those of the last minutes."""
     counts = Counts(items=len(arrivals))
     recent: list[Event] = []
     for key, item_arrivals in arrivals.items():
@@ -141,7 +141,7 @@ def _fill_item(
     store: FeatureStore,
     clock: Clock,
 ) -> bool:
-    """True if this filled the item, False if it had been before."""
+    """True if this call filled the item, False if it was filled before."""
     read = store.load([key])[key]
     for _ in range(ATTEMPTS):
         commit = backfill_commit(filling, key, read, settled, logged, clock.now_ms())
@@ -163,7 +163,7 @@ def backfill_commit(
     logged: Sequence[Logged],
     now_ms: int,
 ) -> Commit | None:
-    """The one commit that takes in all settled events that the item does not hold yet; None if it was made before.
+    """Return the commit that applies all settled events that the item lacks; None if it was made before.
 
     Raises NotFillable, StoreUnavailable, CorruptItem.
     """
@@ -196,9 +196,9 @@ def backfill_commit(
 
 
 def _held(filling: Backfill, read: Read, state: ViewState, logged: Sequence[Logged]) -> set[str]:
-    """Ids that the log says the updater has applied.
+    """Ids of events that the updater has applied according to the log.
 
-    The log lags by minutes. What it lacks the item's ring remembers, and no settled event came after the beginning.
+    The log lags by minutes. The item's ring covers the gap, and no settled event arrived after the start.
     """
     if read.version is None:
         return set()
@@ -214,7 +214,7 @@ def _held(filling: Backfill, read: Read, state: ViewState, logged: Sequence[Logg
 
 
 def _logged_to(birth: int, logged: Sequence[Logged]) -> list[Logged]:
-    """The commits of one birth from its first on, up to the first that is missing."""
+    """Return the commits of one birth from the first on, up to the first gap."""
     commits = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
     return [commit for place, commit in enumerate(commits, 1) if commit.n == place]
 
@@ -225,5 +225,5 @@ def _item_of(view: FeatureView, event: Event) -> str | None:
 
 
 def part_of(key: str) -> int:
-    """Number of the file that an item's events are spread into."""
+    """Number of the partition that holds an item's events."""
     return hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % PARTITIONS

@@ -1,4 +1,4 @@
-"""As-judged replay: score, outcome, reasons and terms of a decision again, from its record and its bundle alone."""
+"""As-decided replay: score, outcome, reasons and terms recomputed from a decision's record and its bundle alone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ COMPARED: Final = ("score", "cutoff", "outcome", "component", "rules", "reasons"
 
 
 def reassess(decision: Decision, model: Judge | None, policy: Policy, features: Sequence[str]) -> Judgement:
-    """What `model` and `policy` make of the facts that the record holds. `features` name the record's values."""
+    """Assess the facts in the record with `model` and `policy`. `features` name the record's values."""
     return judge(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
 
 
 def compared(decision: Decision, assessment: Judgement, policy_hash: str) -> list[Difference]:
-    """Every part of a decision, as it was decided and as it is now; numbers by all their digits."""
+    """Return every part of a decision as decided and as assessed now; numbers with all digits."""
     pairs = [(name, getattr(decision, name), getattr(assessment, name)) for name in COMPARED]
     return [
         Difference("policy", decision.policy, policy_hash),
@@ -30,7 +30,7 @@ def compared(decision: Decision, assessment: Judgement, policy_hash: str) -> lis
 
 
 def differing(rows: Sequence[Difference]) -> list[Difference]:
-    """Those that are not the same."""
+    """Return the differences only."""
     return [row for row in rows if row.served != row.replayed]
 
 

@@ -1,8 +1,8 @@
-"""Logged decisions against the archive, twice.
+"""Comparison of logged decisions with the archive, in two ways.
 
-As served: every vector is computed again from the very versions that were read; a difference is a fault. As of `q`: the
-offline engine answers from all that is known by now of that moment; a difference has a cause, and one without is a fault. Besides, how long
-events took from the bus into the items that decisions asked for.
+As served: each vector is recomputed from the versions that were read; a difference is a fault. As of `q`: the offline
+engine answers from all that is known now of that moment; a difference has a cause, and one without is a fault. Also
+measured: the delay of events from the bus into the items that decisions read.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from history.replay.causes import (
 
 UNDATED: Final = "its record does not tell when it was made"
 NAMED: Final = 20
-"""So many unexplained differences are named."""
+"""Largest number of unexplained differences that are named."""
 
 
 @dataclass
 class CauseCount:
-    """How many features, of how many decisions."""
+    """Number of features, and of decisions."""
 
     features: int = 0
     decisions: int = 0
@@ -52,7 +52,7 @@ class CauseCount:
 
 @dataclass(frozen=True)
 class Freshness:
-    """From the bus into the item: number of events, median and 99th percentile (ms)."""
+    """Delay from the bus into the item: number of events, median and 99th percentile (ms)."""
 
     events: int
     p50: int
@@ -61,10 +61,10 @@ class Freshness:
 
 @dataclass
 class ConsistencyReport:
-    """What became of the decisions.
+    """Results of a comparison of decisions.
 
-    `mismatches`: ids of those that as-served replay found otherwise. `compared` decisions with `features` values are
-    compared as of q; `causes` tells why some differ. `unexplained` names the first of those (decision id, feature).
+    `mismatches`: ids whose as-served replay differs. `compared` decisions with `features` values were compared as of
+    q; `causes` counts differences by cause. `unexplained` names the first of those (decision id, feature).
     """
 
     decisions: int
@@ -121,12 +121,12 @@ class ConsistencyReport:
 
 
 def nobody(_kind: str, _token: str) -> int | None:
-    """Nobody was erased."""
+    """The lookup for a stage without erasures."""
     return None
 
 
 class ArchivedHistory:
-    """What archive and log tell of the items that decisions asked for."""
+    """Events and commits of the items that decisions read."""
 
     def __init__(
         self, definitions: Definitions, log: CommitLog, items: Items, retention: Retention, now_ms: int
@@ -139,7 +139,7 @@ class ArchivedHistory:
         }
 
     def known(self) -> list[Event]:
-        """Every event that counts by now, first copies in order of arrival."""
+        """Return every event that counts now, first copies in order of arrival."""
         arrivals = {id(arrival): arrival for item in self.items.values() for _, arrival in item.known()}
         return [arrival.event for arrival in sorted(arrivals.values(), key=lambda arrival: arrival.taken_at)]
 
@@ -150,7 +150,7 @@ def consistency(
     erased_at: ErasedAt = nobody,
     since: int | None = None,
 ) -> ConsistencyReport:
-    """Compare decisions both ways. `since` (ms): events that the bus took earlier do not count for freshness."""
+    """Compare decisions both ways. `since` (ms): freshness excludes events that the bus accepted earlier."""
     report = ConsistencyReport(len(decisions))
     compared = []
     for replayed in replay(decisions, archived.definitions, archived.log, archived.events):
@@ -172,7 +172,7 @@ def consistency(
 def _by_definitions(
     decisions: Iterable[Decision], kept: KeptDefinitions
 ) -> Iterable[tuple[Definitions, list[Decision]]]:
-    """Decisions by the declarations that made them."""
+    """Group decisions by the declarations that made them."""
     groups: dict[Definitions, list[Decision]] = defaultdict(list)
     for decision in decisions:
         served = kept.served_by(decision)
@@ -188,11 +188,11 @@ def _compare(
     erased_at: ErasedAt,
     report: ConsistencyReport,
 ) -> None:
-    """Decisions of the same declarations as of their moments."""
+    """Compare decisions of the same declarations as of their moments."""
     questions = [
         PointInTimeQuery(decision.id, decision.q, application_of(decision)) for decision in decisions
     ]
-    # All that is known by now: what was only late differs then, and is told as lateness.
+    # With all knowledge by now, late events differ and are reported as lateness.
     table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
         places = _differing(np.array(decision.vector.values), table.values[row])
@@ -201,7 +201,7 @@ def _compare(
 
 
 def _differing(served: np.ndarray, known: np.ndarray) -> list[int]:
-    """Places of values of other bits; NaN equals NaN, -0.0 differs from 0.0."""
+    """Indices of values whose bits differ; NaN equals NaN, -0.0 differs from 0.0."""
     same = (served.view(np.int64) == known.view(np.int64)) | (np.isnan(served) & np.isnan(known))
     return [int(place) for place in np.flatnonzero(~same)]
 
@@ -213,7 +213,10 @@ def _explained(
     archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> dict[str, list[str]]:
-    """Differing features by cause. One that is computed from the request and others differs because they do."""
+    """Group differing features by cause.
+
+    An on-demand feature takes the cause of the features it is computed from.
+    """
     explained: defaultdict[str, list[str]] = defaultdict(list)
     of_view = {feature.name: view for view in definitions.views for feature in view.features}
     causes: dict[FeatureView, str] = {}
@@ -236,7 +239,7 @@ def _cause(
     archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> str:
-    """Why a view of a decision differs."""
+    """Return the cause of a view's difference in a decision."""
     state = decision.vector.states[view.name]
     if state in (UNAVAILABLE, EXPIRED):
         return state
@@ -263,9 +266,9 @@ def _first(causes: Iterable[str]) -> str:
 
 
 def freshness(items: Iterable[ItemHistory], events: Items, since: int) -> dict[str, Freshness]:
-    """By view: from the bus into the item, of events that the bus took at `since` (ms) or later.
+    """Return, by view, the delay from the bus into the item of events that the bus accepted at `since` (ms) or later.
 
-    What was filled in from the archive does not count; what a decision wrote itself, before the bus had it, took no time.
+    Backfilled events do not count; events that a decision wrote itself, before the bus had them, count as 0.
     """
     waited: defaultdict[str, list[int]] = defaultdict(list)
     for item in items:
@@ -281,7 +284,7 @@ def freshness(items: Iterable[ItemHistory], events: Items, since: int) -> dict[s
 
 
 def _percentile(delays: Sequence[int], percent: int) -> int:
-    """The smallest value that so many percent do not exceed."""
+    """Smallest value that at least this percentage does not exceed."""
     return sorted(delays)[math.ceil(len(delays) * percent / 100) - 1]
 
 

@@ -1,7 +1,7 @@
-"""A policy, or a model, on past decisions: who would be approved, what that would lose, and who changes sides.
+"""Backtest of a policy or model on past decisions: approvals, expected loss, and swap sets.
 
-Every archived record is judged again with the candidate. Both sides are measured with the same yardstick: the score of the
-model that judges now. Amounts are minor units, kept apart by currency.
+Every archived record is assessed again with the candidate. Both sides are measured by the candidate's scores. Amounts
+are minor units, by currency.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ NO_SCORE: Final = "nothing scored it"
 
 @dataclass
 class Side:
-    """What a policy did with the decisions: how many it approved, what it lent, and what of it is expected to be lost."""
+    """One policy's results: number approved, amounts lent, and expected loss."""
 
     approved: int = 0
     amount: Counter[str] = field(default_factory=Counter)
     expected_loss: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def take_in(self, currency: str, amount: int, pd: float, loss_given_bad: float) -> None:
-        """One approval: it loses `loss_given_bad` of its amount with probability `pd`."""
+        """Add one approval: it loses `loss_given_bad` of its amount with probability `pd`."""
         self.approved += 1
         self.amount[currency] += amount
         self.expected_loss[currency] += amount * pd * loss_given_bad
 
     def as_json(self, decisions: int) -> dict[str, Any]:
-        """JSON form; the rate is of all that were judged, None of none."""
+        """JSON form; the rate is of all decisions assessed, None without any."""
         return {
             "approved": self.approved,
             "approval_rate": self.approved / decisions if decisions else None,
@@ -47,7 +47,7 @@ class Side:
 
 @dataclass
 class Backtest:
-    """Decisions as they were and as the candidate makes them; `swaps` counts (outcome before, outcome now)."""
+    """Decisions as made and as the candidate makes them; `swaps` counts (outcome before, outcome now)."""
 
     loss_given_bad: float
     decisions: int = 0
@@ -59,7 +59,7 @@ class Backtest:
     left_out: Counter[str] = field(default_factory=Counter)
 
     def take_in(self, decision: Decision, assessment: Judgement) -> None:
-        """One decision and what the candidate makes of it. One that nothing scored is left out."""
+        """Add one decision and the candidate's assessment. One without a score is left out."""
         if assessment.score is None:
             self.left_out[NO_SCORE] += 1
             return
@@ -98,7 +98,10 @@ def backtest(
     policy_of: Callable[[Judge], Policy],
     loss_given_bad: float,
 ) -> Backtest:
-    """Judge past decisions with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
+    """Assess past decisions with a candidate.
+
+    `model_of` selects the model that scores a decision, `policy_of` the policy that then decides.
+    """
     result = Backtest(loss_given_bad)
     for decision in decisions:
         model = model_of(decision)
@@ -112,6 +115,6 @@ def backtest(
 
 
 def loss_in(lineage: Mapping[str, Any]) -> float | None:
-    """What a bad loan costs per unit lent, as the model was trained with it; None if its lineage does not tell."""
+    """Return the loss per unit lent of a bad loan, from the model's lineage; None if it lacks one."""
     loss = lineage.get("economics", {}).get("loss_given_bad")
     return float(loss) if isinstance(loss, (int, float)) else None

@@ -1,8 +1,8 @@
-"""`python -m history.rescore.rescoring`: a past population scored and decided again by one bundle and one table, as Parquet.
+"""`python -m history.rescore.rescoring`: score and decide past decisions with one bundle and one policy, as Parquet.
 
-Runs under SageMaker Processing's contract: archived decisions in `input/decisions`, `bundle.json` and, if it is another than
-the bundle's, `policy.json` in `input/order`; one file `part.parquet` in `output/rescored`. On one machine the same
-function reads the archive itself. No column names a person.
+Runs under SageMaker Processing's contract: archived decisions in `input/decisions`, `bundle.json` and, if it differs
+from the bundle's, `policy.json` in `input/order`; one file `part.parquet` in `output/rescored`. On one machine the
+same function reads the archive itself. No column identifies a person.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ SCHEMA: Final = pa.schema(
         ("left_out", pa.string()),
     ]
 )
-"""One row a decision. Moments in ms UTC, amounts in minor units; `left_out` says why a row has no new outcome."""
+"""One row per decision. Moments in ms UTC, amounts in minor units; `left_out` states why a row has no new outcome."""
 
 
 @dataclass
 class Rescored:
-    """How many decisions were judged again, and by (outcome before, outcome now)."""
+    """Number of decisions assessed again, and counts by (outcome before, outcome now)."""
 
     rows: int = 0
     swaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def take_in(self, row: Mapping[str, Any]) -> None:
-        """One row."""
+        """Count one row."""
         self.rows += 1
         if row["left_out"] is None:
             self.swaps[row["outcome_was"], row["outcome"]] += 1
@@ -87,20 +87,20 @@ class Rescored:
 
 @dataclass(frozen=True, kw_only=True)
 class RescoringCandidate:
-    """Who judges: a bundle and a table, its own or another."""
+    """The bundle that scores, and the policy that decides: the bundle's own or another."""
 
     model: Judge
     policy: Policy
 
     @classmethod
     def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> RescoringCandidate:
-        """From files. Raises BundleRefused, PolicyError."""
+        """Load from file contents. Raises BundleRefused, PolicyError."""
         sha = sha256(bundle)
         model = Judge(sha, Bundle.from_bytes(bundle, sha))
         return cls(model=model, policy=model.policy if policy is None else Policy(policy))
 
     def row(self, decision: Decision) -> dict[str, Any]:
-        """What the candidate makes of a past decision."""
+        """Return the row of a past decision, assessed by the candidate."""
         model = self.model
         if model.bundle.definition_hash != decision.definition_hash:
             return _row(decision, None, OTHER_FEATURES)
@@ -111,7 +111,7 @@ class RescoringCandidate:
 def rescore(
     decisions: Iterable[Decision], candidate: RescoringCandidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
 ) -> Rescored:
-    """Write one Parquet file; what is in it. A file that is cut short is not left under its name."""
+    """Write one Parquet file and return its counts. An interrupted write leaves no file under this name."""
     result = Rescored()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
@@ -126,7 +126,7 @@ def rescore(
 
 
 def made_between(decisions: Iterable[Decision], since: int | None, until: int | None) -> Iterator[Decision]:
-    """Those that were made at `since` or later and before `until` (ms UTC)."""
+    """Yield the decisions made at `since` or later and before `until` (ms UTC)."""
     for decision in decisions:
         recorded = made_at(decision)
         moment = decision.q if recorded is None else recorded
@@ -135,7 +135,7 @@ def made_between(decisions: Iterable[Decision], since: int | None, until: int | 
 
 
 def counted(paths: Iterable[Path]) -> Rescored:
-    """What is in files of an earlier rescoring."""
+    """Return the counts of files of an earlier rescoring."""
     result = Rescored()
     for path in paths:
         for row in pq.read_table(path, columns=["outcome_was", "outcome", "left_out"]).to_pylist():
@@ -179,7 +179,7 @@ def _pages(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The container's entry; exit code 1 and one line on standard error where nothing can be written."""
+    """Entry point of the container; exit code 1 and one line on standard error if nothing can be written."""
     parser = argparse.ArgumentParser(prog="python -m history.rescore.rescoring", description=__doc__)
     parser.add_argument("--since", type=int, help="made at this moment (ms UTC) or later")
     parser.add_argument("--until", type=int, help="made before this moment (ms UTC)")

@@ -114,7 +114,7 @@ def test_without_events_every_window_is_empty():
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("queries", "error"),
     [
         (rows().drop("card"), r"missing_field: .* \(card\)"),
         (rows().drop("q"), r"missing_field: .* \(q\)"),
