@@ -1,4 +1,4 @@
-"""Deciders: what the scorer does with the items of synchronous views, in processes that can die between any two steps."""
+"""Simulated scorers: decisions on synchronous views, in processes that can die between any two steps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from simulation.traffic import CUSTOMER, SimulatedLender
 from simulation.workers import Killed, Process
 
 TURNS, ATTEMPTS = 6, 4
-"""So often a call decides again on a conflict, and a merchant calls again under the same key."""
+"""Decisions retried per call on a conflict, and calls of a merchant under the same key."""
 
 
 class Deciders:
-    """Decides checkouts of a customer, many at once; the table keeps what each decision saw."""
+    """Decides checkouts of a customer, many concurrently; the table records what each decision saw."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Deciders:
         self._world.scheduler.spawn(lambda: self._call(decision_id, customer, amount))
 
     def _call(self, decision_id: str, customer: str, amount: int) -> None:
-        """The merchant: calls until answered, always under the same key."""
+        """Call as the merchant does: until answered, always under the same key."""
         scheduler = self._world.scheduler
         for _ in range(ATTEMPTS):
             skew = scheduler.rng.randint(-self._max_skew_ms, self._max_skew_ms)

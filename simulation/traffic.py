@@ -1,4 +1,4 @@
-"""What the simulated lender declares and what its services send."""
+"""Simulated lenders' declarations, and the events that their services send."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ PAID = EventType("payment.succeeded", entities=[CUSTOMER, SHOP], fields=FIELDS)
 FAILED = EventType("payment.failed", entities=[CUSTOMER, SHOP], fields=FIELDS)
 DECIDED = decided_type([CUSTOMER, SHOP])
 HORIZON = 2 * DAY
-"""How long an id must be known: nothing is sent or delivered again later than this."""
+"""Retention of ids: nothing is sent or delivered again later than this."""
 
 
 @dataclass(frozen=True)
 class SimulatedLender:
-    """Declarations, and how long items and ids are kept for them."""
+    """Declarations, and retention of items and ids."""
 
     definitions: Definitions
     retention: Retention
@@ -135,7 +135,7 @@ LENDERS = (
 
 
 class Producer:
-    """A service of the lender, with a clock of its own."""
+    """A service of the lender with its own clock."""
 
     def __init__(self, rng: random.Random, lender: SimulatedLender, max_skew_ms: int) -> None:
         self._rng = rng
@@ -146,7 +146,7 @@ class Producer:
         self._count = 0
 
     def event(self, now_ms: int) -> Event:
-        """The next event; few entities, so that they are hot."""
+        """Return the next event; entities are few, so that they are hot."""
         self._count += 1
         data: dict[str, Any] = {
             "amount": self._rng.choice([None, 0, -5, self._rng.randrange(1000), 10**12]),
@@ -161,7 +161,7 @@ class Producer:
         )
 
     def distorted(self, void: Event) -> Event:
-        """The void as a careless sender writes it: with another amount than its event has, or another moment."""
+        """Return the void with errors of a careless sender: another amount or moment than its event."""
         if self._rng.random() < 0.5:
             return replace(void, data={**void.data, "amount": self._rng.randrange(1000)})
         moved = self._rng.choice([-1, 1]) * self._rng.choice([SECOND, HOUR, 3 * DAY])
@@ -174,7 +174,7 @@ class Producer:
         return entities
 
     def _moment(self, now_ms: int) -> int:
-        """Mostly about now; also late, beyond every window, ahead of the clock, and exactly on an edge."""
+        """Draw a moment: mostly now; also late, beyond every window, ahead of the clock, or exactly on an edge."""
         rng, longest = self._rng, self._lender.longest_ms
         now = now_ms + rng.randint(-self._max_skew_ms, self._max_skew_ms)
         late = -rng.randrange(2 * HOUR), -rng.randrange(2 * longest)
@@ -185,12 +185,12 @@ class Producer:
 
 
 def message_of(event: Event, number: int) -> Message:
-    """The event as the bus delivers it."""
+    """Return the event as the bus delivers it."""
     return Message(f"m{number}", _envelope(_body(event)))
 
 
 def poison_of(event: Event, number: int, rng: random.Random) -> Message:
-    """A message that can never be applied; it may carry the id of an event that can."""
+    """Return a message that can never be applied; it may carry the id of a valid event."""
     body = _body(event)
     broken: list[dict[str, Any]] = [
         {**body, "type": "payment.imagined"},

@@ -42,8 +42,8 @@ from history.replay.consistency import (
     consistency,
     nobody,
 )
-from simulation.faults import HEALTHY, PLANTS, knobs
-from simulation.world import World, in_the_time_of
+from simulation.faults import HEALTHY, PLANTS, patched_limits
+from simulation.world import World, virtual_time
 from tests.builders import NOW, RETENTION
 from tests.decide.lending import Shelf, attempt, decider
 from tests.history.logged import LoggedStore, log_of
@@ -362,9 +362,9 @@ class Watched(World):
 def lived(seed: int, planted: str | None = None) -> tuple[Watched, ConsistencyReport]:
     rng = random.Random(seed)
     plant = PLANTS[planted] if planted else HEALTHY
-    with knobs(rng), plant.active():
+    with patched_limits(rng), plant.active():
         world = Watched(rng, planted)
-        with in_the_time_of(world):
+        with virtual_time(world):
             violation = world.run()
         assert violation is None or planted
         items = items_of(

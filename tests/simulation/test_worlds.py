@@ -62,6 +62,9 @@ def test_two_hundred_worlds_equal_the_oracle_and_every_fault_and_situation_occur
     assert report["violations"] == []
     assert done.returncode == 0
     assert SITUATIONS - report["reached"].keys() == set()
+    staleness = report["staleness"]
+    assert staleness["items_healed"] > 0
+    assert 0 < staleness["median_seconds"] <= staleness["worst_seconds"]
 
 
 @pytest.mark.parametrize("planted", PLANTS)
@@ -95,6 +98,7 @@ def test_a_failure_names_the_command_that_replays_it_and_its_last_steps():
     assert done.returncode == 1
     assert "CANDOR_PLANTED_FAULT=no-dedupe make simulate SEED=0" in done.stdout
     assert "VIOLATION" in done.stdout
+    assert "stale items healed" in done.stdout
     process = simulate("--seed", "0", planted="no-dedupe")
     assert process.returncode == 1
     assert process.stdout.splitlines()[-2].split("VIOLATION")[1].strip() in done.stdout
