@@ -124,8 +124,8 @@ def _print(
 ) -> None:
     console = Console()
     table = Table("what happened", "times", title=f"{seeds:,} worlds in {seconds:.1f} s")
-    for what, times in reached.most_common():
-        table.add_row(what, f"{times:,}")
+    for situation, times in reached.most_common():
+        table.add_row(situation, f"{times:,}")
     table.add_section()
     for name, label in STALENESS.items():
         value = staleness[name]

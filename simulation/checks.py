@@ -100,8 +100,8 @@ class Checks:
                 self._world.reach("too many for exact windows")
                 continue
             if wrong := self._differences(view, _expected(view, events, q), values):
-                place = f"{key} at {(q - BEGIN) / SECOND:g} s"
-                raise Violation(f"{place}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
+                where = f"{key} at {(q - BEGIN) / SECOND:g} s"
+                raise Violation(f"{where}: {'; '.join(wrong[:3])} ({len(wrong)} of {len(values)} differ)")
 
     def as_of(self) -> None:
         """A training set of past moments holds what was known at each, and no later correction."""

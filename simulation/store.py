@@ -246,6 +246,6 @@ class Client:
 
     def _note(self, who: str, commit: Commit, outcome: Committed | Conflict | Duplicates) -> None:
         kind = type(outcome).__name__
-        what = " with markers" if commit.marker_expiry is not None else ""
-        self._world.note(who, f"{kind}{what}: {commit.key} +[{' '.join(commit.event_ids)}]")
-        self._world.reach(f"{kind.lower()}{what}")
+        suffix = " with markers" if commit.marker_expiry is not None else ""
+        self._world.note(who, f"{kind}{suffix}: {commit.key} +[{' '.join(commit.event_ids)}]")
+        self._world.reach(f"{kind.lower()}{suffix}")

@@ -198,8 +198,8 @@ def poison_of(event: Event, number: int, rng: random.Random) -> Message:
         {**body, "entities": {"loan": "x"}},
         {**body, "occurred_at": "yesterday"},
     ]
-    place = rng.randrange(len(broken) + 1)
-    bytes_ = b"{not json" if place == len(broken) else _envelope(broken[place])
+    position = rng.randrange(len(broken) + 1)
+    bytes_ = b"{not json" if position == len(broken) else _envelope(broken[position])
     return Message(f"poison{number}", bytes_)
 
 

@@ -83,8 +83,8 @@ class Pool:
         def write(number: int) -> None:
             try:
                 while pending:
-                    place, item = pending.popleft()
-                    results[place] = work(item)
+                    position, item = pending.popleft()
+                    results[position] = work(item)
             except Killed as death:
                 killed.append(death)
             ended.append(number)
@@ -96,7 +96,7 @@ class Pool:
         self._scheduler.suspend()
         if killed:
             raise killed[0]
-        return [results[place] for place in sorted(results)]
+        return [results[position] for position in sorted(results)]
 
 
 class Workers:
@@ -123,8 +123,8 @@ class Workers:
 
     def start(self, number: int, writers: int) -> None:
         """Start `number` workers, each with `writers` concurrent writers."""
-        for place in range(number):
-            self._world.scheduler.spawn(lambda place=place: self._run(f"w{place}", writers))  # type: ignore[misc]
+        for worker in range(number):
+            self._world.scheduler.spawn(lambda worker=worker: self._run(f"w{worker}", writers))  # type: ignore[misc]
 
     def look(self) -> None:
         """Wake an idle worker, because a message became visible."""
@@ -177,9 +177,9 @@ class Workers:
             process.io("tells of stale items")
             for key in sorted(outcome.stale):
                 self._stale(key)
-        for what in ("too_late", "stale"):
-            if getattr(outcome, what):
-                self._world.reach(f"told of {what}")
+        for kind in ("too_late", "stale"):
+            if getattr(outcome, kind):
+                self._world.reach(f"told of {kind}")
         process.io("batch done")
         self._delete(process, delivery, outcome)
 

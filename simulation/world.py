@@ -255,14 +255,14 @@ class World:
         self._accepted[void.dedup_id] = void
         self._send_with_copies(void)
 
-    def _send(self, event: Event, what: str = "event") -> None:
+    def _send(self, event: Event, kind: str = "event") -> None:
         self._sent += 1
         self._known_at.setdefault(event.dedup_id, self.scheduler.now)
         message = message_of(event, self._sent)
         age = (self.scheduler.now - event.occurred_at) / SECOND
         self.note(
             "producer",
-            f"{message.id} = {what} {event.dedup_id} {event.entities} {age:.3f} s old {event.data}",
+            f"{message.id} = {kind} {event.dedup_id} {event.entities} {age:.3f} s old {event.data}",
         )
         self.queue.send(message)
 

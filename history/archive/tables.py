@@ -81,12 +81,12 @@ class ArchiveTable:
     schema: pa.Schema
 
     @property
-    def place(self) -> str:
+    def table_prefix(self) -> str:
         return f"{TABLES_PREFIX}{self.name}/"
 
     def key(self, day: str) -> str:
         """Key of the file of a day (`2026-11-23`)."""
-        return f"{self.place}day={day}/part.parquet"
+        return f"{self.table_prefix}day={day}/part.parquet"
 
 
 def _event_row(envelope: Envelope) -> Row:
@@ -239,7 +239,8 @@ def compact(
     for name, stamp in store.stamps(table.prefix).items():
         stamps[day_of(name)][name] = stamp
     standing = {
-        name.removeprefix(f"{table.place}day=").partition("/")[0]: name for name in store.stamps(table.place)
+        name.removeprefix(f"{table.table_prefix}day=").partition("/")[0]: name
+        for name in store.stamps(table.table_prefix)
     }
     due = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
     written = kept = removed = rows = 0

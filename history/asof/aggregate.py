@@ -81,7 +81,7 @@ def window_end(edge: Ints, window: Window) -> Ints:
     return on_grid(edge - window.delay, window.hop) if window.delay and window.hop else edge
 
 
-Places = Sequence[Ints]
+Positions = Sequence[Ints]
 """One position per query, in each of the one or two runs of events that its ranges cover."""
 
 Ranges = Sequence[Range]
@@ -96,16 +96,16 @@ class Selection:
     before: Ints | None
     """Number of selected events before each stream position; None: all events are selected."""
 
-    def ranges(self, starts: Places, ends: Places) -> Ranges:
+    def ranges(self, starts: Positions, ends: Positions) -> Ranges:
         """Map stream positions to positions among the selected events."""
         if self.before is None:
             return list(zip(starts, ends, strict=True))
         before = self.before
         return [(before[start], before[end]) for start, end in zip(starts, ends, strict=True)]
 
-    def rows_at(self, places: Ints) -> Ints:
+    def rows_at(self, positions: Ints) -> Ints:
         """Return the stream positions of these selected events."""
-        return places if self.rows is None else self.rows[places]
+        return positions if self.rows is None else self.rows[positions]
 
     def of(self, column: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return column if self.rows is None else column[self.rows]
@@ -146,31 +146,31 @@ class Aggregates:
         value: T = self._known[key]
         return value
 
-    def _position(self, key: tuple[Any, ...], moments: Callable[[], Ints]) -> Places:
+    def _position(self, key: tuple[Any, ...], moments: Callable[[], Ints]) -> Positions:
         return self._once(("position", *key), lambda: self._positions(moments()))
 
-    def _positions(self, moments: Ints) -> Places:
+    def _positions(self, moments: Ints) -> Positions:
         stream, queries = self._stream, self._asked
         return self._cut(
             stream.positions(queries.code, moments), lambda tail: stream.positions(tail, moments)
         )
 
-    def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Places:
+    def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Positions:
         """Return positions in the entity's own events up to the cut, and in its copy."""
         if self._asked.cut is None or self._asked.tail is None:
             return [own]
         return [np.minimum(own, self._asked.cut), tail(self._asked.tail)]
 
     @cached_property
-    def _end(self) -> Places:
+    def _end(self) -> Positions:
         return self._positions(self._asked.edge)
 
-    def _end_of(self, window: Window) -> Places:
+    def _end_of(self, window: Window) -> Positions:
         if not window.delay:
             return self._end
         return self._position(("end", window.label), lambda: window_end(self._asked.edge, window))
 
-    def _start(self, window: Window) -> Places:
+    def _start(self, window: Window) -> Positions:
         start = window_start(self._asked.q, window)
         begin = self._asked.begin
         if start is None and begin is not None:
@@ -229,9 +229,9 @@ class Aggregates:
         return [(sizes(self._within(leaf, window)), None)]
 
     def _since(self, leaf: TimeSinceLast, window: Window) -> list[Part]:
-        places, some = latest(self._within(leaf, window))
-        last = np.zeros(len(places), np.int64)
-        last[some] = self._stream.at[self._kept(leaf).rows_at(places[some])]
+        positions, some = latest(self._within(leaf, window))
+        last = np.zeros(len(positions), np.int64)
+        last[some] = self._stream.at[self._kept(leaf).rows_at(positions[some])]
         return [(last, some)]
 
     def _first_or_last(self, leaf: First | Last, window: Window) -> list[Part]:
@@ -242,20 +242,20 @@ class Aggregates:
         ranges = self._within(leaf, window)
         return [self._taken(leaf, *latest(ranges, back)) for back in range(1, leaf.k + 1)]
 
-    def _taken(self, leaf: Aggregation, places: Ints, some: npt.NDArray[np.bool_]) -> Part:
+    def _taken(self, leaf: Aggregation, positions: Ints, some: npt.NDArray[np.bool_]) -> Part:
         """Return the field of single selected events, without sorting a whole column.
 
         A part exists where `some` is true and the event has the field.
         """
-        rows = self._stream.order[self._kept(leaf).rows_at(places[some])]
+        rows = self._stream.order[self._kept(leaf).rows_at(positions[some])]
         text = isinstance(leaf, LastCategory)
         column = self._stream.source[field_column(leaf.field, "text" if text else "integer")].gather(rows)
         if isinstance(leaf, LastCategory):
             codes = {category: code for code, category in enumerate(leaf.categories)}
             column = column.replace_strict(codes, default=-1, return_dtype=pl.Int64)
-        values = np.zeros(len(places), np.int64)
+        values = np.zeros(len(positions), np.int64)
         values[some] = column.fill_null(0).to_numpy()
-        present = np.zeros(len(places), np.bool_)
+        present = np.zeros(len(positions), np.bool_)
         present[some] = _is_set(column)
         return values, present
 
@@ -303,7 +303,7 @@ class Aggregates:
     def _change(self, leaf: RateOfChange, window: Window) -> list[Part]:
         return [(self._sum(leaf, ranges), None) for ranges in self._periods(leaf, window)]
 
-    def _period_start(self, leaf: RateOfChange, back: int) -> Places:
+    def _period_start(self, leaf: RateOfChange, back: int) -> Positions:
         moments = on_grid(self._asked.q - back * leaf.period, leaf.step)
         return self._position((leaf.period, leaf.step, back), lambda: moments)
 
@@ -321,8 +321,8 @@ class Aggregates:
         steps = self._asked.q // leaf.step
 
         def edge(run: int, age: int) -> Ints:
-            places = self._positions((steps - age) * leaf.step)
-            return kept.ranges(places, places)[run][0]
+            positions = self._positions((steps - age) * leaf.step)
+            return kept.ranges(positions, positions)[run][0]
 
         ages = (steps, kept.of(self._stream.at) // leaf.step)
         values = kept.of(self._values(leaf))
@@ -369,7 +369,7 @@ def _takes_all(leaf: Aggregation) -> bool:
     return isinstance(leaf, LastK) and leaf.over == "events"
 
 
-def _later(ends: Places, starts: Places) -> Places:
+def _later(ends: Positions, starts: Positions) -> Positions:
     """Clamp ends to their starts."""
     return list(map(np.maximum, ends, starts))
 

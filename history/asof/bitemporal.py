@@ -145,11 +145,11 @@ def _copied(
         )
 
 
-def _alive(stream: EventStream, edge: Ints, places: Ints) -> Mask:
+def _alive(stream: EventStream, edge: Ints, positions: Ints) -> Mask:
     """Mask of the events that counted at an edge."""
-    alive = np.ones(len(places), np.bool_)
+    alive = np.ones(len(positions), np.bool_)
     if stream.since is not None:
-        alive &= stream.since[places] < edge
+        alive &= stream.since[positions] < edge
     if stream.gone is not None:
-        alive &= stream.gone[places] >= edge
+        alive &= stream.gone[positions] >= edge
     return alive

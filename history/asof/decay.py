@@ -23,7 +23,7 @@ _LOW: Final = np.int64((1 << _THIRD) - 1)
 
 def decayed_sums(
     values: Ints,
-    positions: tuple[Ints, Ints],
+    ranges: tuple[Ints, Ints],
     weights: Ints,
     ages: tuple[Ints, Ints],
     edge: Callable[[int], Ints],
@@ -34,7 +34,7 @@ def decayed_sums(
     difference is the age; values after the query have age 0. `edge(age)`: per query, the position where values of
     that age or younger begin.
     """
-    starts, ends = positions
+    starts, ends = ranges
     sizes = ends - starts
     out: npt.NDArray[Any] = np.zeros(len(starts), object)
     few = np.flatnonzero((sizes > 0) & (sizes <= FEW))
@@ -42,12 +42,12 @@ def decayed_sums(
     parts: Limbs = [(values, 0)] if bound < NARROW else _thirds(values)
     if parts[0][0] is values:
         out = np.zeros(len(starts), np.int64)
-    for some, heads, places in members(starts[few], ends[few]):
+    for some, heads, positions in members(starts[few], ends[few]):
         chosen = few[some]
-        age = np.repeat(ages[0][chosen], sizes[chosen]) - ages[1][places]
+        age = np.repeat(ages[0][chosen], sizes[chosen]) - ages[1][positions]
         weight = weights[np.maximum(age, 0)]
         out[chosen] = joined(
-            [(np.add.reduceat(part[places] * weight, heads), shift) for part, shift in parts]
+            [(np.add.reduceat(part[positions] * weight, heads), shift) for part, shift in parts]
         )
     many = np.flatnonzero(sizes > FEW)
     if len(many):

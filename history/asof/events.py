@@ -41,11 +41,11 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
     schema = event_schema(definitions)
     batches: list[pa.RecordBatch] = []
     rows: list[dict[str, Any]] = []
-    for place, event in enumerate(events):
+    for index, event in enumerate(events):
         if event.type not in used:
-            raise InvalidInput("unknown_event_type", "No such event type is declared.", f"[{place}].type")
+            raise InvalidInput("unknown_event_type", "No such event type is declared.", f"[{index}].type")
         if not _fits(event, used[event.type]):
-            raise _misfit(place, event, used[event.type], definitions.entities)
+            raise _misfit(index, event, used[event.type], definitions.entities)
         row: dict[str, Any] = {
             "id": event.id,
             "type": event.type,
@@ -87,10 +87,10 @@ def _is_of(kind: str, value: object) -> bool:
 
 
 def _misfit(
-    place: int, event: Event, fields: Sequence[tuple[str, str]], entities: Container[str]
+    index: int, event: Event, fields: Sequence[tuple[str, str]], entities: Container[str]
 ) -> InvalidInput:
     """Error for what `_fits` rejected, by the event's index and the field's name; never the value."""
-    said: list[tuple[str, str, object]] = [
+    values: list[tuple[str, str, object]] = [
         ("event_id", "text", event.id),
         ("occurred_at", "integer", event.occurred_at),
         ("voided_at", "integer", event.voided_at if event.voided_at is not None else 0),
@@ -105,8 +105,8 @@ def _misfit(
             if event.data.get(field) is not None
         ),
     ]
-    name, kind = next((name, kind) for name, kind, value in said if not _is_of(kind, value))
-    return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{place}].{name}")
+    name, kind = next((name, kind) for name, kind, value in values if not _is_of(kind, value))
+    return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{index}].{name}")
 
 
 def known_before(events: Iterable[Event], moment: int) -> list[Event]:

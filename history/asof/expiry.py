@@ -25,10 +25,10 @@ def history_starts(view: FeatureView, stream: EventStream, queries: ViewQueries)
     some = np.flatnonzero(ends > born)
     if not len(some):
         return begins
-    places = np.arange(len(stream.at))
+    positions = np.arange(len(stream.at))
     cut = np.ones(len(stream.at), np.bool_)
     cut[1:] = (stream.code[1:] != stream.code[:-1]) | (stream.at[1:] - stream.at[:-1] > expiry)
-    first = np.maximum.accumulate(np.where(cut, places, 0))
+    first = np.maximum.accumulate(np.where(cut, positions, 0))
     last = ends[some] - 1
     lives = some[queries.edge[some] - stream.at[last] <= expiry]
     begins[lives] = stream.at[first[ends[lives] - 1]]

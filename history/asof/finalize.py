@@ -86,7 +86,7 @@ def _told(part: Part, rows: Ints) -> list[int | None]:
     integers: list[int | None] = values[rows].tolist()
     if some is None:
         return integers
-    return [value if there else None for value, there in zip(integers, some[rows].tolist(), strict=True)]
+    return [value if present else None for value, present in zip(integers, some[rows].tolist(), strict=True)]
 
 
 def _number(column: Column) -> Finished:
@@ -146,7 +146,7 @@ def _distinct(column: Column) -> Finished:
 def _last_k(column: Column) -> Finished:
     """Aggregate the values present as the inner aggregation does."""
     assert isinstance(column.aggregation, LastK)
-    some = np.array([_all(there, values) for values, there in column.parts])
+    some = np.array([_all(present, values) for values, present in column.parts])
     values = np.array([integers for integers, _ in column.parts])
     n = some.sum(axis=0)
     if not ((values < _SMALL) & (values > -_SMALL)).all():

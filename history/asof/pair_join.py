@@ -318,17 +318,17 @@ def _finalise(view: FeatureView, answer: pa.Table, q: Sequence[int], out: np.nda
     columns = {name: _integers(answer[name]) for name in answer.column_names}
     rows = columns.pop("row")
     _finish_registers(view, columns)
-    for place, feature in enumerate(view.features):
+    for column, feature in enumerate(view.features):
         value = feature.aggregation.value
         empty = (None,) * len(feature.aggregation.parts)
-        out[:, place] = [value(empty, moment) for moment in q]
+        out[:, column] = [value(empty, moment) for moment in q]
         names = [
             _part_column(leaf, part, feature.window)
             for leaf in feature.aggregation.leaves
             for part in leaf.parts
         ]
         for row, *parts in zip(rows, *(columns[name] for name in names), strict=True):
-            out[row, place] = value(parts, q[row])
+            out[row, column] = value(parts, q[row])
 
 
 def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:

@@ -150,9 +150,9 @@ def empty_values(view: FeatureView) -> list[float]:
 
 def _fill(view: FeatureView, stream: EventStream, queries: ViewQueries, out: np.ndarray) -> None:
     parts = Aggregates(view, stream, queries)
-    for place, feature in enumerate(view.features):
+    for index, feature in enumerate(view.features):
         integers = [part for leaf in feature.aggregation.leaves for part in parts.of(leaf, feature.window)]
-        out[queries.row, place] = finalize(feature.aggregation, integers, queries.q)
+        out[queries.row, index] = finalize(feature.aggregation, integers, queries.q)
 
 
 def fill_on_demand(definitions: Definitions, queries: Sequence[PointInTimeQuery], values: np.ndarray) -> None:
@@ -163,5 +163,5 @@ def fill_on_demand(definitions: Definitions, queries: Sequence[PointInTimeQuery]
     names = definitions.features[:width]
     for row, query in enumerate(queries):
         features: Mapping[str, Any] = dict(zip(names, values[row, :width].tolist(), strict=True))
-        for place, feature in enumerate(definitions.on_demand, width):
-            values[row, place] = feature.value(query.application.checkout, features)
+        for column, feature in enumerate(definitions.on_demand, width):
+            values[row, column] = feature.value(query.application.checkout, features)

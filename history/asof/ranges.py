@@ -54,9 +54,9 @@ def squares(values: Ints) -> Limbs:
     high, low = size >> np.uint64(_HALF), size & np.uint64(_LOW)
     products = ((low * low, 0), (high * low, _HALF + 1), (high * high, 2 * _HALF))
     return [
-        (half.view(np.int64), shift + place)
+        (half.view(np.int64), shift + offset)
         for product, shift in products
-        for half, place in ((product & np.uint64(_LOW), 0), (product >> np.uint64(_HALF), _HALF))
+        for half, offset in ((product & np.uint64(_LOW), 0), (product >> np.uint64(_HALF), _HALF))
     ]
 
 
@@ -95,21 +95,21 @@ def sizes(ranges: Sequence[Range]) -> Ints:
 def latest(ranges: Sequence[Range], back: int = 1) -> tuple[Ints, Mask]:
     """Positions of the `back`-th members from the end (1: the last), and a mask of those that exist."""
     starts, ends = ranges[-1]
-    places, left = ends - back, back - (ends - starts)
+    positions, left = ends - back, back - (ends - starts)
     for starts, ends in reversed(ranges[:-1]):
-        places = np.where(left > 0, ends - left, places)
+        positions = np.where(left > 0, ends - left, positions)
         left = np.where(left > 0, left - (ends - starts), left)
-    return places, left <= 0
+    return positions, left <= 0
 
 
 def earliest(ranges: Sequence[Range]) -> tuple[Ints, Mask]:
     """Positions of the first members, and a mask of those that exist."""
-    places, end = ranges[-1]
-    some = end > places
+    positions, end = ranges[-1]
+    some = end > positions
     for starts, ends in reversed(ranges[:-1]):
-        places = np.where(ends > starts, starts, places)
+        positions = np.where(ends > starts, starts, positions)
         some |= ends > starts
-    return places, some
+    return positions, some
 
 
 def extremes(
@@ -239,10 +239,10 @@ class Groups:
         size = ends - starts
         counts: Ints = np.minimum(size, 1)
         few = np.flatnonzero((size > 1) & (size <= SHORT))
-        for some, heads, places in members(starts[few], ends[few]):
+        for some, heads, positions in members(starts[few], ends[few]):
             chosen = few[some]
             bounds = np.repeat(starts[chosen], size[chosen])
-            counts[chosen] = np.add.reduceat((self._earlier[places] <= bounds).astype(np.int64), heads)
+            counts[chosen] = np.add.reduceat((self._earlier[positions] <= bounds).astype(np.int64), heads)
         many = np.flatnonzero(size > SHORT)
         if len(many):
             counts[many] = _distinct_in_long(self._earlier, starts[many], ends[many])
@@ -252,10 +252,10 @@ class Groups:
         """Number of distinct groups in each range that the range before it lacks."""
         count = np.zeros(len(after[0]), np.int64)
         some = np.flatnonzero(after[1] > after[0])
-        for part, heads, places in members(after[0][some], after[1][some]):
-            query = np.repeat(some[part], np.diff(np.append(heads, len(places))))
-            first = self._earlier[places] <= after[0][query]
-            query, rank = query[first], self._ranks[places[first]]
+        for part, heads, positions in members(after[0][some], after[1][some]):
+            query = np.repeat(some[part], np.diff(np.append(heads, len(positions))))
+            first = self._earlier[positions] <= after[0][query]
+            query, rank = query[first], self._ranks[positions[first]]
             last = self._keys[np.searchsorted(self._keys, rank + before[1][query]) - 1]
             known = (last >= rank + before[0][query]) & (last < rank + before[1][query])
             count += np.bincount(query[~known], minlength=len(count))
@@ -268,5 +268,5 @@ def _distinct_in_long(earlier: Ints, starts: Ints, ends: Ints) -> Ints:
     np.add.at(edges, starts, 1)
     np.add.at(edges, ends, -1)
     touched: npt.NDArray[np.bool_] = np.cumsum(edges[:-1]) > 0
-    place = running(touched.astype(np.int64))
-    return below(earlier[touched], place[starts], place[ends], starts + 1)
+    position = running(touched.astype(np.int64))
+    return below(earlier[touched], position[starts], position[ends], starts + 1)

@@ -68,9 +68,9 @@ def register_sums(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tup
     rank = 1
     while len(ranks):
         keep = ranks > rank
-        place = running(keep.astype(np.int64))
+        position = running(keep.astype(np.int64))
         groups, ranks = groups[keep], ranks[keep]
-        ranges = [(place[starts], place[ends]) for starts, ends in ranges]
+        ranges = [(position[starts], position[ends]) for starts, ends in ranges]
         higher = Groups(groups).distinct(ranges)
         harmonic += (filled - higher).astype(object) << (55 - rank)
         filled, rank = higher, rank + 1

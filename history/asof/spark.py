@@ -111,8 +111,8 @@ class SparkArchive:
         table = answers.toArrow().sort_by("row")
         width = len(self._definitions.features)
         values = np.full((len(queries), width), np.nan)
-        for place, name in enumerate(table.column_names[1:]):
-            values[:, place] = table[name].to_numpy()
+        for column, name in enumerate(table.column_names[1:]):
+            values[:, column] = table[name].to_numpy()
         fill_on_demand(self._definitions, queries, values)
         return FeatureTable(tuple(query.row_id for query in queries), self._definitions.features, values)
 
@@ -153,13 +153,13 @@ def _view(
 
 
 def _names(view: FeatureView, first: int) -> list[str]:
-    return [f"f{place}" for place in range(first, first + len(view.features))]
+    return [f"f{number}" for number in range(first, first + len(view.features))]
 
 
 def _answered(alone: Definitions, names: Sequence[str], events: pa.Table, queries: pa.Table) -> pa.Table:
     """Answer one group on its executor."""
     values = features_as_of(alone, events.sort_by("arrival"), queries)
-    columns = {name: pa.array(np.ascontiguousarray(values[:, place])) for place, name in enumerate(names)}
+    columns = {name: pa.array(np.ascontiguousarray(values[:, number])) for number, name in enumerate(names)}
     return pa.table({"row": queries["row"].cast(pa.int64()), **columns})
 
 
@@ -180,15 +180,15 @@ def _lines_of(
 ) -> Iterator[pa.RecordBatch]:
     envelopes = enumerate(read_lines(source.read([row["name"]]), ENVELOPE), row["place"] << 32)
     while part := list(islice(envelopes, LINES)):
-        places, events, refused = [], [], []
+        accepted_arrivals, events, refused = [], [], []
         for arrival, envelope in part:
             reading = Reading()
             accepted = list(accepted_events([envelope], definitions, reading))
-            places += [arrival] * len(accepted)
+            accepted_arrivals += [arrival] * len(accepted)
             events += accepted
             refused += [(arrival, code) for code in reading.refused]
         table = event_table(definitions, events)
-        table = table.append_column("arrival", pa.array(places, pa.int64()))
+        table = table.append_column("arrival", pa.array(accepted_arrivals, pa.int64()))
         table = table.append_column("refused", pa.nulls(len(events), pa.string()))
         table = table.append_column("body", pa.array(map(msgspec.msgpack.encode, events), pa.binary()))
         nothing = pa.table(

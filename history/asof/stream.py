@@ -103,11 +103,11 @@ class Index:
 
     def __init__(self, code: Ints, moments: Ints) -> None:
         self._grid = Grid.of(moments, most(code, -1) + 1)
-        self._keys = code * self._grid.span + self._grid.place(moments)
+        self._keys = code * self._grid.span + self._grid.number(moments)
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
         """Return, for each entity's moment, the position of the first one not before it."""
-        return np.searchsorted(self._keys, code * self._grid.span + self._grid.place(moments))
+        return np.searchsorted(self._keys, code * self._grid.span + self._grid.number(moments))
 
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -131,7 +131,7 @@ class Grid:
         steps = np.unique(at)
         return cls(first, len(steps) + 1, steps)
 
-    def place(self, moments: Ints) -> Ints:
+    def number(self, moments: Ints) -> Ints:
         """Grid number of a moment; between two steps that of the later one."""
         if self.steps is not None:
             return np.searchsorted(self.steps, moments)
@@ -153,7 +153,7 @@ def view_stream(
     wanted = ViewQueries(_ints(rows["row"]), _ints(rows["code"]), q, q + ahead)
     # Only row numbers are sorted; value columns are gathered on demand.
     narrow = events.select(
-        pl.int_range(pl.len()).alias("place"),
+        pl.int_range(pl.len()).alias("source_row"),
         pl.col(name).alias("key"),
         *_SORTED_BY,
         _known_at(events, knowledge),
@@ -202,12 +202,12 @@ def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> EventStream:
         since = _ints(events.select(pl.max_horizontal("at", "known_at")).to_series())
     code, at = _ints(events["code"]), _ints(events["at"])
     grid = Grid.of(at, most(code, -1) + 1)
-    keys = code * grid.span + grid.place(at)
+    keys = code * grid.span + grid.number(at)
     order = np.argsort(keys)
     order = _ties_by_id(events["id"], order, keys[order])
-    places = _ints(events["place"])
+    rows = _ints(events["source_row"])
     since, gone = (None if moments is None else moments[order] for moments in (since, gone))
-    return EventStream(source, places[order], code[order], at[order], since, gone)
+    return EventStream(source, rows[order], code[order], at[order], since, gone)
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:
@@ -218,9 +218,9 @@ def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:
     tied[:-1] |= same
     if not tied.any():
         return order
-    places = np.flatnonzero(tied)
-    rows = pl.DataFrame({"key": keys[places], "row": order[places]}).with_columns(
-        id=ids.gather(order[places])
+    positions = np.flatnonzero(tied)
+    rows = pl.DataFrame({"key": keys[positions], "row": order[positions]}).with_columns(
+        id=ids.gather(order[positions])
     )
-    order[places] = rows.sort("key", "id")["row"].to_numpy()
+    order[positions] = rows.sort("key", "id")["row"].to_numpy()
     return order

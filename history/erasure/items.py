@@ -122,8 +122,8 @@ class Items:
         wanted = sorted(set(keys) - self._views.keys())
         try:
             return [
-                (place, item.pk)
-                for place, table in enumerate(self._tables)
+                (number, item.pk)
+                for number, table in enumerate(self._tables)
                 for item in (table.batch_get(wanted, attributes_to_get=["pk"]) if wanted else ())
             ]
         except PynamoDBException as error:
@@ -150,8 +150,8 @@ class Items:
     def delete(self, present: Iterable[tuple[int, str]]) -> None:
         """Delete markers and items of undeclared versions: tombstones stop redelivered events."""
         try:
-            for place, key in present:
-                self._tables[place](key).delete()
+            for number, key in present:
+                self._tables[number](key).delete()
         except PynamoDBException as error:
             raise StoreUnavailable(f"an item was not deleted: {error.cause_response_code}") from error
 

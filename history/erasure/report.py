@@ -92,9 +92,9 @@ def _kept(name: str, count: int, until: int | None) -> Place:
 
 
 def _of_events(lines: EventLines) -> str:
-    said = ["rewritten ones count for other entities, without the person"]
+    notes = ["rewritten ones count for other entities, without the person"]
     if lines.in_ids:
-        said.append(f"{len(lines.in_ids)} of their ids contain the token and cannot change")
+        notes.append(f"{len(lines.in_ids)} of their ids contain the token and cannot change")
     if lines.later:
-        said.append(f"{len(lines.later)} later events are left: --again erases them too")
-    return "; ".join(said)
+        notes.append(f"{len(lines.later)} later events are left: --again erases them too")
+    return "; ".join(notes)

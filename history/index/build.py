@@ -44,17 +44,20 @@ def build(
     Returns the number of its lines. Raises ArchiveDamaged, Vanished.
     """
     ordered = sorted(sources)
-    place = {source.name: number for number, source in enumerate(ordered)}
+    source_numbers = {source.name: number for number, source in enumerate(ordered)}
     open_sources = {(source.name, source.tag) for source in ordered}
     with ExitStack() as files:
-        runs = [_kept(archive, standing, place, open_sources) for standing in earlier]
+        runs = [_kept(archive, standing, source_numbers, open_sources) for standing in earlier]
         left = [source.name for source in ordered if (source.name, source.tag) in open_sources]
-        runs += _sorted_runs(_new_lines(archive, kind, left, place), files)
+        runs += _sorted_runs(_new_lines(archive, kind, left, source_numbers), files)
         return write_object(out, heapq.merge(*runs), ordered)
 
 
 def _kept(
-    archive: Archive, standing: IndexedPeriod, place: Mapping[str, int], open_sources: set[tuple[str, str]]
+    archive: Archive,
+    standing: IndexedPeriod,
+    source_numbers: Mapping[str, int],
+    open_sources: set[tuple[str, str]],
 ) -> Iterator[Line]:
     """Take from an index object the lines of sources that are still open, and close these sources."""
     index_object = opened(archive, standing.name)
@@ -66,7 +69,7 @@ def _kept(
     open_sources.difference_update(taken.values())
     if not taken:
         return iter(())
-    renumbered = {number: place[name] for number, (name, _) in taken.items()}
+    renumbered = {number: source_numbers[name] for number, (name, _) in taken.items()}
     lines = (
         line
         for start, end in index_object.pieces(AHEAD)
@@ -76,11 +79,11 @@ def _kept(
 
 
 def _new_lines(
-    archive: Archive, kind: Kind, names: Iterable[str], place: Mapping[str, int]
+    archive: Archive, kind: Kind, names: Iterable[str], source_numbers: Mapping[str, int]
 ) -> Iterator[Line]:
     """Yield the lines of archive objects, once per owner. Raises ArchiveDamaged."""
     for name, data in archive.read(names):
-        number, source = 0, place[name]
+        number, source = 0, source_numbers[name]
         try:
             for number, line in enumerate(gzip.decompress(data).split(b"\n"), 1):  # noqa: B007 - named in the error
                 raw = line.strip()

@@ -89,7 +89,7 @@ class Kind:
     owners: Callable[[bytes], Sequence[bytes]]
 
     @property
-    def place(self) -> str:
+    def index_prefix(self) -> str:
         """Prefix of its index objects."""
         return f"{INDEX_PREFIX}{self.name}/"
 

@@ -74,14 +74,14 @@ def hour_of(name: str) -> int:
     return _hours(*match.groups())
 
 
-def raw_place(kind: Kind, hour: int) -> str:
+def hour_prefix(kind: Kind, hour: int) -> str:
     """Prefix of the objects of one hour; prefixes sort by hour."""
     return f"{kind.prefix}{_moment(hour):%Y/%m/%d/%H}/"
 
 
 def index_name(kind: Kind, period: Period, fingerprint: str) -> str:
     """Key of an index object."""
-    return f"{kind.place}{_moment(period.start):%Y%m%dT%H}.{period.hours:03}h.{fingerprint}"
+    return f"{kind.index_prefix}{_moment(period.start):%Y%m%dT%H}.{period.hours:03}h.{fingerprint}"
 
 
 def fingerprint_of(sources: Iterable[Stamp]) -> str:
@@ -94,7 +94,7 @@ def standing(kind: Kind, listed: Iterable[Stamp]) -> list[IndexedPeriod]:
     """Return the index objects of a listing, by period."""
     objects = []
     for stamp in listed:
-        named = _NAME.fullmatch(stamp.name.removeprefix(kind.place))
+        named = _NAME.fullmatch(stamp.name.removeprefix(kind.index_prefix))
         if named is not None:
             *start, hours, fingerprint = named.groups()
             period = Period(_hours(*start), int(hours))

@@ -12,7 +12,7 @@ from history.index.blocks import owned, read_lines
 from history.index.bucket import Archive, Vanished
 from history.index.index_object import opened
 from history.index.kinds import Kind
-from history.index.periods import IndexedPeriod, chosen, covered, raw_place, standing
+from history.index.periods import IndexedPeriod, chosen, covered, hour_prefix, standing
 
 READERS: Final = 16
 """Index objects read concurrently."""
@@ -47,11 +47,11 @@ class ArchiveIndex:
         return self._lines(kind, owners)
 
     def _lines(self, kind: Kind, owners: Collection[bytes]) -> tuple[list[OwnedLine], str]:
-        objects = standing(kind, self.archive.stamps(kind.place))
+        objects = standing(kind, self.archive.stamps(kind.index_prefix))
         with ThreadPoolExecutor(READERS) as pool:
             parts = pool.map(lambda item: self._of(item, owners), chosen(objects))
             lines = [line for part in parts for line in part]
-        return lines, raw_place(kind, covered(objects))
+        return lines, hour_prefix(kind, covered(objects))
 
     def _of(self, item: IndexedPeriod, owners: Collection[bytes]) -> Sequence[OwnedLine]:
         return [

@@ -24,9 +24,9 @@ from history.index.periods import (
     covered,
     fingerprint_of,
     hour_of,
+    hour_prefix,
     index_name,
     layout,
-    raw_place,
     standing,
 )
 
@@ -121,14 +121,14 @@ def refresh(
     restarted anywhere: hours are indexed in order. Raises ArchiveDamaged, Vanished.
     """
     before = complete_hours(now_ms)
-    objects = standing(kind, archive.stamps(kind.place))
+    objects = standing(kind, archive.stamps(kind.index_prefix))
     since = 0 if whole else coarse_start(max(min(before - RECENT, covered(objects)), 0))
     result = Refreshed(kind.name)
     stamps = _raw(archive, kind, since)
     recent = [item for item in objects if item.period.start >= since]
     _Pass(archive, kind, before, largest, go_on, result).run(stamps, recent)
     if not result.finished:
-        result.behind = before - covered(standing(kind, archive.stamps(kind.place)))
+        result.behind = before - covered(standing(kind, archive.stamps(kind.index_prefix)))
     return result
 
 
@@ -137,7 +137,7 @@ def renew(archive: Archive, kind: Kind, weeks: Iterable[int], largest: int = LAR
 
     Raises ArchiveDamaged, Vanished.
     """
-    objects = standing(kind, archive.stamps(kind.place))
+    objects = standing(kind, archive.stamps(kind.index_prefix))
     result = Refreshed(kind.name)
     for start in sorted(weeks):
         period = Period(start, LENGTHS[0])
@@ -153,7 +153,7 @@ def _within(period: Period, stamps: Iterable[Stamp]) -> Iterator[Stamp]:
 
 def _raw(archive: Archive, kind: Kind, since: int) -> Iterator[Stamp]:
     """Yield the archive's objects from an hour on."""
-    stamps = archive.stamps(kind.prefix, after=raw_place(kind, since))
+    stamps = archive.stamps(kind.prefix, after=hour_prefix(kind, since))
     return (stamp for stamp in stamps if stamp.name.endswith(SUFFIX))
 
 

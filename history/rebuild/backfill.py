@@ -216,7 +216,7 @@ def _held(filling: Backfill, read: Read, state: ViewState, logged: Sequence[Logg
 def _logged_to(birth: int, logged: Sequence[Logged]) -> list[Logged]:
     """Return the commits of one birth from the first on, up to the first gap."""
     commits = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
-    return [commit for place, commit in enumerate(commits, 1) if commit.n == place]
+    return [commit for number, commit in enumerate(commits, 1) if commit.n == number]
 
 
 def _item_of(view: FeatureView, event: Event) -> str | None:

@@ -130,10 +130,10 @@ class ItemHistory:
 
     def _came_too_late(self, arrival: Arrival, retention: Retention) -> bool:
         """True if every window had passed it at its last possible delivery."""
-        place = bisect_right(self._applied, arrival.taken_at + retention.event_ids)
-        if place == 0:
+        applied_until = bisect_right(self._applied, arrival.taken_at + retention.event_ids)
+        if applied_until == 0:
             return False
-        reached = self._plan.oldest(self._watermarks[place - 1] - MAX_SKEW)
+        reached = self._plan.oldest(self._watermarks[applied_until - 1] - MAX_SKEW)
         return reached is not None and arrival.event.occurred_at < reached
 
     def is_stale(self, version: Version | None) -> bool:

@@ -195,15 +195,15 @@ def _compare(
     # With all knowledge by now, late events differ and are reported as lateness.
     table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
-        places = _differing(np.array(decision.vector.values), table.values[row])
-        names = [definitions.features[place] for place in places]
+        columns = _differing(np.array(decision.vector.values), table.values[row])
+        names = [definitions.features[column] for column in columns]
         report.take_in(decision, _explained(definitions, decision, names, archived, erased_at))
 
 
 def _differing(served: np.ndarray, known: np.ndarray) -> list[int]:
     """Indices of values whose bits differ; NaN equals NaN, -0.0 differs from 0.0."""
     same = (served.view(np.int64) == known.view(np.int64)) | (np.isnan(served) & np.isnan(known))
-    return [int(place) for place in np.flatnonzero(~same)]
+    return [int(column) for column in np.flatnonzero(~same)]
 
 
 def _explained(

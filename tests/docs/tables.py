@@ -166,9 +166,9 @@ def meaning(path: Sequence[int], value: Any) -> str:
     if path[:1] == (7,) and len(path) == 2:
         at = f"applied at second {value >> STAMP} of wall clock; fingerprint of the event: {value & (1 << STAMP) - 1}"
         return at if path[1] % 2 else "64-bit BLAKE2b of an event id"
-    for pattern, said in _MEANINGS:
+    for pattern, text in _MEANINGS:
         if len(pattern) == len(path) and all(p in (_ANY, q) for p, q in zip(pattern, path, strict=True)):
-            return said(value, path)
+            return text(value, path)
     raise ValueError(f"no member stands at {path}")
 
 
@@ -181,9 +181,9 @@ def annotated(blob: bytes) -> list[tuple[tuple[int, ...], int, bytes, str]]:
 def layout(blob: bytes, member: int | None = None) -> str:
     """Offset | bytes | meaning, of the whole item or of one member."""
     rows = [["offset", "bytes", "meaning"], ["--:", "---", "---"]]
-    for path, offset, token, said in annotated(blob):
+    for path, offset, token, text in annotated(blob):
         if member is None or path[:1] == (member,):
-            rows.append([str(offset), f"`{token.hex(' ')}`", said])
+            rows.append([str(offset), f"`{token.hex(' ')}`", text])
     return _table(rows)
 
 

@@ -40,7 +40,7 @@ def test_the_annotations_cover_every_byte_of_an_item_once(blob):
 
     assert b"".join(token for _, _, token, _ in parts) == blob
     assert [offset for _, offset, _, _ in parts] == [
-        sum(len(token) for _, _, token, _ in parts[:place]) for place in range(len(parts))
+        sum(len(token) for _, _, token, _ in parts[:index]) for index in range(len(parts))
     ]
     assert parts[-1][2] == zlib.crc32(blob[:-4]).to_bytes(4, "big")
 

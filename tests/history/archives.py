@@ -95,26 +95,28 @@ def fill(
 ) -> None:
     """Events and commits of random entities in these hours (since 1970), with duplicates and lines nobody accepts."""
     for hour in hours:
-        for number in range(rng.randrange(1, 4)):
+        for delivery in range(rng.randrange(1, 4)):
             at = hour * HOUR + rng.randrange(60) * MINUTE
             events, commits = [], []
-            for place in range(rng.randrange(1, 8)):
-                who = {"customer": f"cus_{rng.randrange(tokens)}", "shop": f"sh#op/{rng.randrange(3)}"}
+            for event_number in range(rng.randrange(1, 8)):
+                entities = {"customer": f"cus_{rng.randrange(tokens)}", "shop": f"sh#op/{rng.randrange(3)}"}
                 if rng.random() < 0.2:
-                    del who["shop"]
-                event_id = f"e{hour}-{number}-{place}" if rng.random() < 0.9 else f"e{rng.randrange(20)}"
-                event = Event(event_id, "payment.succeeded", at, who, {"amount": rng.randrange(100)})
+                    del entities["shop"]
+                event_id = (
+                    f"e{hour}-{delivery}-{event_number}" if rng.random() < 0.9 else f"e{rng.randrange(20)}"
+                )
+                event = Event(event_id, "payment.succeeded", at, entities, {"amount": rng.randrange(100)})
                 events.append(envelope(event, at))
                 for view in definitions.views:
-                    if view.entity.name in who:
-                        key = view.item_key(who[view.entity.name], event.id)
+                    if view.entity.name in entities:
+                        key = view.item_key(entities[view.entity.name], event.id)
                         commits.append(commit_line(key, rng.randrange(50), at, [event.dedup_id]))
             events.append(
                 rng.choice([b"", b'{"time": "2027-01-01T00:00:00Z", "detail": {"of": "old"}}', events[0]])
             )
             rng.shuffle(commits)
-            archive.deliver(EVENTS.prefix, at, events, str(number))
-            archive.deliver(COMMITS.prefix, at, commits, str(number))
+            archive.deliver(EVENTS.prefix, at, events, str(delivery))
+            archive.deliver(COMMITS.prefix, at, commits, str(delivery))
 
 
 def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> ArchivedItems:

@@ -36,8 +36,8 @@ class LoggedStore(MemoryFeatureStore):
 
     def _write(self, commit):
         version = super()._write(commit)
-        said = commit.filled_before, commit.rebuilt, commit.left_out, list(commit.unsettled), commit.healing
-        line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *said)
+        flags = commit.filled_before, commit.rebuilt, commit.left_out, list(commit.unsettled), commit.healing
+        line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *flags)
         self.log[commit.key].append(line)
         return version
 

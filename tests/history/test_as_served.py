@@ -87,10 +87,12 @@ class World:
         self.deliver([decided(answer.decision, DEFINITIONS)])
 
     def take_in(self, step: int) -> None:
-        who = {"customer": self.rng.choice(PEOPLE), "shop": "corner"}
+        entities = {"customer": self.rng.choice(PEOPLE), "shop": "corner"}
         at = self.now - self.rng.choice([0, 5, 2 * HOUR, 30 * DAY])
         batch = [
-            Event(f"e{step}", "paid", at, who, {"amount": self.rng.randrange(1, 10**6), "currency": "USD"})
+            Event(
+                f"e{step}", "paid", at, entities, {"amount": self.rng.randrange(1, 10**6), "currency": "USD"}
+            )
         ]
         if self.happened and self.rng.random() < 0.1:
             batch.append(self.rng.choice(self.happened))

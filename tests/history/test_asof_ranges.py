@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candor import Count, DecayedSum, LastK, Max, Mean, Min, RateOfChange, Ratio, Sum, TimeSinceLast, Variance
-from history.asof import decay
+from history.asof import decay, ranges
 from history.asof import finalize as finish
-from history.asof import ranges
 from history.asof.finalize import finalize
 from history.asof.ranges import (
     Groups,
@@ -88,14 +87,14 @@ def test_extremes_of_ranges(drawn, other):
 def test_the_first_and_the_last_members(drawn, back):
     values, runs, held = drawn
     assert sizes(runs).tolist() == [len(members_held) for members_held in held]
-    places, some = latest(runs, back)
+    positions, some = latest(runs, back)
     assert some.tolist() == [len(members_held) >= back for members_held in held]
-    assert values[places[some]].tolist() == [
+    assert values[positions[some]].tolist() == [
         members_held[-back] for members_held in held if len(members_held) >= back
     ]
-    places, some = earliest(runs)
+    positions, some = earliest(runs)
     assert some.tolist() == [bool(members_held) for members_held in held]
-    assert values[places[some]].tolist() == [members_held[0] for members_held in held if members_held]
+    assert values[positions[some]].tolist() == [members_held[0] for members_held in held if members_held]
 
 
 @pytest.mark.parametrize("short", [0, 3, 64])
@@ -114,8 +113,8 @@ def test_the_least_of_the_ranges_that_hold_a_position(drawn, data):
     starts, ends = starts[ends > starts], ends[ends > starts]
     given_ = ints([data.draw(st.integers(0, 99)) for _ in starts])
     wanted = [
-        min((v for v, a, b in zip(given_, starts, ends, strict=True) if a <= place < b), default=100)
-        for place in range(len(values))
+        min((v for v, a, b in zip(given_, starts, ends, strict=True) if a <= position < b), default=100)
+        for position in range(len(values))
     ]
     assert least_over(len(values), starts, ends, given_, 100).tolist() == wanted
 
@@ -152,8 +151,8 @@ def test_members_are_all_positions_however_few_at_a_time(drawn, at_a_time):
     _, starts, ends = drawn
     starts, ends = starts[ends > starts], ends[ends > starts]
     with patch.object(ranges, "AT_A_TIME", at_a_time):
-        places = [place for _, _, some in members(starts, ends) for place in some.tolist()]
-    assert places == [place for a, b in zip(starts, ends, strict=True) for place in range(a, b)]
+        positions = [position for _, _, some in members(starts, ends) for position in some.tolist()]
+    assert positions == [position for a, b in zip(starts, ends, strict=True) for position in range(a, b)]
 
 
 @pytest.mark.parametrize("few", [0, 3, 256])
@@ -172,7 +171,7 @@ def test_weighed_sums_by_member_and_by_age(few, drawn, data):
     with patch.object(decay, "FEW", few):
         sums = decay.decayed_sums(values, (starts, ends), weights, (now, steps), edge)
     ages = [
-        [max(int(q - steps[place]), 0) for place in range(a, b)]
+        [max(int(q - steps[position]), 0) for position in range(a, b)]
         for q, a, b in zip(now, starts, ends, strict=True)
     ]
     wanted = [
@@ -203,7 +202,7 @@ def test_a_column_is_finished_with_the_bits_of_the_one_finaliser(aggregation, da
         low = st.integers(0, 2**31) if name == "n" else members
         values = ints([data.draw(low) for _ in range(rows)])
         parts.append((values, some))
-        columns.append([int(v) if there else None for v, there in zip(values, some, strict=True)])
+        columns.append([int(v) if present else None for v, present in zip(values, some, strict=True)])
     q = ints([data.draw(st.integers(-(2**61), 2**61)) for _ in range(rows)])
     try:
         wanted = [aggregation.value([column[row] for column in columns], int(q[row])) for row in range(rows)]

@@ -54,8 +54,10 @@ def history(rng: random.Random, count: int = 300) -> list[Arrival]:
     arrivals = []
     for number in range(count):
         occurred_at = NOW - rng.randrange(200 * DAY)
-        who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
-        new = event(f"e{number}", occurred_at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab"))
+        entities = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
+        new = event(
+            f"e{number}", occurred_at, entities=entities, amount=rng.randrange(100), kind=rng.choice("ab")
+        )
         taken_at = min(occurred_at + rng.choice([0, MINUTE, 3 * DAY]), NOW - 1)
         arrivals.append(Arrival(taken_at, new))
         if rng.random() < 0.1:

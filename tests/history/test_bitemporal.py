@@ -47,10 +47,10 @@ def history(rng: random.Random, count: int, late: list[int]) -> list[Event]:
     events = []
     for number in range(count):
         at = moment(rng)
-        who = {"customer": f"customer_{rng.randrange(2)}"}
+        entities = {"customer": f"customer_{rng.randrange(2)}"}
         data = {"amount": rng.choice([rng.randrange(99), 10**12]), "kind": rng.choice("abcd")}
         kind = rng.choice(["payment.succeeded", "payment.failed"])
-        new = event(f"e{number}", at, type=kind, entities=who, **data)
+        new = event(f"e{number}", at, type=kind, entities=entities, **data)
         events.append(replace(new, known_at=at + rng.choice(late)) if rng.random() < 0.4 else new)
         if rng.random() < 0.1:
             voided_at = at + rng.randrange(SPAN // HOUR) * HOUR

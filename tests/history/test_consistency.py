@@ -104,9 +104,9 @@ class Story:
         return consistency(compared, archived, self.erased_at)
 
 
-def paid(event_id: str, at: int, amount: int = 100, **who: str) -> Event:
+def paid(event_id: str, at: int, amount: int = 100, **entities: str) -> Event:
     data = {"amount": amount, "currency": "USD"}
-    return Event(event_id, "paid", at, who or {"customer": "ann", "shop": "corner"}, data)
+    return Event(event_id, "paid", at, entities or {"customer": "ann", "shop": "corner"}, data)
 
 
 def causes(report: ConsistencyReport) -> dict[str, int]:
@@ -313,8 +313,8 @@ class Watched(World):
     def _logged(self, put, commit, version):
         put(commit, version)
         ids, unsettled = list(commit.event_ids), list(commit.unsettled)
-        said = commit.filled_before, commit.rebuilt, commit.left_out, unsettled, commit.healing
-        self.log.add(Logged(commit.key, version.birth, version.n, commit.applied_at, ids, *said))
+        flags = commit.filled_before, commit.rebuilt, commit.left_out, unsettled, commit.healing
+        self.log.add(Logged(commit.key, version.birth, version.n, commit.applied_at, ids, *flags))
 
     def _send(self, event, what="event"):
         self.archive.append(Arrival(self.scheduler.now, event))

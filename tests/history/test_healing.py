@@ -113,7 +113,7 @@ class World:
         """The worker takes every message that is due; its outcome. What failed is not delivered again here."""
         due = [body for at, body in self.queue if at <= self.now]
         self.queue = deque((at, body) for at, body in self.queue if at > self.now)
-        return self.worker.work([Message(f"m{place}", body) for place, body in enumerate(due)])
+        return self.worker.work([Message(f"m{number}", body) for number, body in enumerate(due)])
 
     def settle(self, limit: int = 12) -> None:
         """Minutes pass, the log arrives, the worker works, until no message is left."""
@@ -179,9 +179,9 @@ def test_with_an_index_as_without(stale):
 
 def test_a_hot_entity_is_healed_shard_by_shard():
     world = World()
-    who = {"shop": "corner"}
+    entities = {"shop": "corner"}
     payments_of_shop = [
-        changed(each, occurred_at=each.occurred_at + 40 * DAY) for each in payments(400, entities=who)
+        changed(each, occurred_at=each.occurred_at + 40 * DAY) for each in payments(400, entities=entities)
     ]
     world.happen(*payments_of_shop)
     world.happen(*(void_of(each, NOW - DAY) for each in payments_of_shop[40:50]))
@@ -197,8 +197,10 @@ def test_random_worlds_end_exact(seed):
     past: list[Event] = []
     for number in range(rng.randrange(100, 160)):
         at = NOW - rng.randrange(50 * DAY)
-        who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
-        past.append(event(f"e{number}", at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab")))
+        entities = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
+        past.append(
+            event(f"e{number}", at, entities=entities, amount=rng.randrange(100), kind=rng.choice("ab"))
+        )
     world.happen(*past)
     for step in range(25):
         world.pass_time(rng.randrange(2 * MINUTE))
@@ -356,7 +358,7 @@ def test_what_the_queue_refuses_to_take_again_is_delivered_again(stale):
 def test_of_several_messages_of_one_item_the_oldest_goes_on(stale):
     bodies = [json.dumps({"key": KEY, "since": NOW - age}).encode() for age in (1, 3, 2)]
     stale.queue.clear()
-    outcome = stale.worker.work([Message(f"m{place}", body) for place, body in enumerate(bodies)])
+    outcome = stale.worker.work([Message(f"m{number}", body) for number, body in enumerate(bodies)])
     assert outcome.failed == []
     assert [json.loads(body)["since"] for _, body in stale.queue] == [NOW - 3]
 

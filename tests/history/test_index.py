@@ -179,7 +179,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_looked_for_again():
 
     def overtaken(prefix: str, after: str = ""):
         stamps = list(listed(prefix, after))
-        if prefix == COMMITS.place and not once:
+        if prefix == COMMITS.index_prefix and not once:
             once.append(1)
             fill(archive, DEFINITIONS, rng, [periods.hour_of(archive.names("events/")[0])], TOKENS)
             indexed(archive, whole=True)
@@ -303,10 +303,10 @@ def test_an_entity_costs_a_directory_and_a_block_of_each_object(monkeypatch):
     for hour in range(NOW_HOUR - 60 * 24, NOW_HOUR, 4):
         lines = [
             envelope(
-                event(f"e{hour}-{place}", hour * HOUR, entities={"customer": f"cus_{rng.randrange(3_000)}"}),
+                event(f"e{hour}-{number}", hour * HOUR, entities={"customer": f"cus_{rng.randrange(3_000)}"}),
                 hour * HOUR,
             )
-            for place in range(40)
+            for number in range(40)
         ]
         archive.deliver("events/", hour * HOUR, lines)
     refresh(archive, EVENTS, NOW)

@@ -72,7 +72,7 @@ def test_small_files_of_a_day_become_one_and_a_late_one_writes_only_its_day_agai
     arrive(store, "2026/11/24", "late", line(7))
     assert compacted(store) == (1, 1, 0, 4)
     assert compacted(store) == (0, 2, 0, 0)
-    assert len(store.stamps(EVENTS.place)) == 2
+    assert len(store.stamps(EVENTS.table_prefix)) == 2
 
 
 def test_what_was_rewritten_is_written_anew_and_what_expired_goes(store, tmp_path):
@@ -83,7 +83,7 @@ def test_what_was_rewritten_is_written_anew_and_what_expired_goes(store, tmp_pat
     store.remove("events/2026/11/25/08/part-0.gz")
     assert compacted(store) == (1, 0, 1, 1)
     assert [row["event_id"] for row in rows(store, "2026-11-24", tmp_path)] == ["evt_1"]
-    assert list(store.stamps(EVENTS.place)) == [EVENTS.key("2026-11-24")]
+    assert list(store.stamps(EVENTS.table_prefix)) == [EVENTS.key("2026-11-24")]
 
 
 def test_an_event_is_a_row_and_what_is_none_is_kept_as_it_came(store, tmp_path):
@@ -138,7 +138,7 @@ def test_what_is_forgotten_goes_in_all_versions_and_only_its_days(store):
     )
     assert days == {"2026-11-24"}
     forget(store, EVENTS, days)
-    assert list(store.stamps(EVENTS.place)) == [EVENTS.key("2026-11-25")]
+    assert list(store.stamps(EVENTS.table_prefix)) == [EVENTS.key("2026-11-25")]
     assert compact(store, EVENTS, lambda done, total: None, days).written == 1
 
 

@@ -131,7 +131,7 @@ def test_glue_knows_the_tables_as_they_are_written(assembly):
         columns = [(one["Name"], one["Type"]) for one in told["StorageDescriptor"]["Columns"]]
         assert columns == [(field.name, _glue_type(field.type)) for field in table.schema]
         place = assembly.plain(told["StorageDescriptor"]["Location"])
-        assert place.endswith(f"/{table.place}")
+        assert place.endswith(f"/{table.table_prefix}")
         assert assembly.plain(told["Parameters"]["storage.location.template"]) == place + "day=${day}/"
         assert [one["Name"] for one in told["PartitionKeys"]] == ["day"]
 
