@@ -30,7 +30,7 @@ def test_every_aggregation_is_worked_out():
 
 @pytest.mark.parametrize("name", ["hops", "exact", "item", "tiles"])
 def test_a_table_is_what_the_code_says(name):
-    """If it is not: `python -m tests.docs.tables`."""
+    """On failure run `python -m tests.docs.tables`."""
     assert tables.taken(PAGE, name) == tables.written()[name]
 
 

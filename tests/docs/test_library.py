@@ -1,4 +1,4 @@
-"""docs/how-to/use-as-a-library.md: what it runs, prints and imports, and what `pip install .[offline]` brings for it."""
+"""Code, output and imports of docs/how-to/use-as-a-library.md, and the distributions of `pip install .[offline]`."""
 
 import contextlib
 import importlib
@@ -31,7 +31,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def with_dependencies(distributions: set[str]) -> set[str]:
-    """Distributions, and those that they require in this environment."""
+    """Return distributions and their requirements in this environment."""
     known: set[str] = set()
     waiting = list(distributions)
     while waiting:
@@ -56,11 +56,11 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 """
-"""Begins a program that finds the modules of `absent` as little as if they were not installed."""
+"""Prologue of a program in which the modules of `absent` seem not to be installed."""
 
 
 def loaded_by(blocks: list[str], installed: set[str]) -> set[str]:
-    """Distributions that these blocks import in a fresh interpreter that has the wheel's packages and `installed` alone."""
+    """Return distributions that these blocks import, in a fresh interpreter with only the wheel's and `installed`."""
     owners = metadata.packages_distributions()
     absent = {module for module, distributions in owners.items() if installed.isdisjoint(distributions)}
     program = [WITHOUT.format(absent=absent), *blocks, "print(*sys.modules, file=sys.stderr)"]

@@ -1,4 +1,4 @@
-"""An archive in memory that counts what is read of it, and worlds of events and commits that Firehose would have put there."""
+"""An in-memory archive that counts reads, and random events and commits as Firehose would deliver them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from history.rebuild.rebuild import ArchivedItems
 
 
 class MemoryArchive:
-    """Objects by name; `gets`, `listings` and `bytes_read` count what readers cost."""
+    """Objects by name; `gets`, `listings` and `bytes_read` count the cost of readers."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -60,10 +60,10 @@ class MemoryArchive:
         self.bytes_read += len(body)
         return body
 
-    # What Firehose does
+    # Firehose's side
 
     def deliver(self, prefix: str, at: int, lines: Sequence[bytes], name: str = "a") -> str:
-        """One object of lines that arrived at a moment (ms)."""
+        """Deliver one object of lines that arrived at a moment (ms)."""
         moment = datetime.fromtimestamp(at / 1000, UTC)
         key = f"{prefix}{moment:%Y/%m/%d/%H}/stream-1-{moment:%Y-%m-%d-%H-%M-%S}-{name}.gz"
         self.objects[key] = gzip.compress(b"".join(line + b"\n" for line in lines), mtime=0)
@@ -77,7 +77,7 @@ class MemoryArchive:
 
 
 def envelope(event: Event, taken_at: int, **more: Any) -> bytes:
-    """The line of an event: with the bus's stamp around it, or of before that was kept."""
+    """Return the line of an event, with the bus's stamp or in the format from before it was recorded."""
     detail = json.loads(encode_event(event))
     bare = {"time": format_rfc3339(taken_at), "detail": detail, **more}
     stamped = {"ingestion_time": format_rfc3339(taken_at), "event": bare}
@@ -93,7 +93,7 @@ def commit_line(key: str, n: int, at: int, event_ids: Sequence[str]) -> bytes:
 def fill(
     archive: MemoryArchive, definitions: Any, rng: random.Random, hours: Sequence[int], tokens: int
 ) -> None:
-    """Events and commits of random entities in these hours (since 1970), with duplicates and lines nobody accepts."""
+    """Deliver events and commits of random entities in these hours (since 1970), with duplicates and invalid lines."""
     for hour in hours:
         for delivery in range(rng.randrange(1, 4)):
             at = hour * HOUR + rng.randrange(60) * MINUTE
@@ -120,7 +120,7 @@ def fill(
 
 
 def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> ArchivedItems:
-    """What the whole archive tells of items."""
+    """Return the items as read from the whole archive."""
     memory = ArchivedItems(keys, definitions)
     memory.read(archive.every(EVENTS.prefix), archive.every(COMMITS.prefix))
     return memory

@@ -1,4 +1,4 @@
-"""A store that keeps the log which the table's stream would bring."""
+"""A store that also records the log which the table's stream would deliver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from history.archive.commits import CommitLog
 
 
 class LoggedStore(MemoryFeatureStore):
-    """Items born at `now` (ms); `crash_after` so many commits nothing is written any more."""
+    """Items are born at `now` (ms); after `crash_after` commits nothing is written any more."""
 
     def __init__(self) -> None:
         super().__init__()

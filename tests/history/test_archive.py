@@ -1,4 +1,4 @@
-"""Only what the online path accepted is learned from, and half an archive is no archive."""
+"""Only events accepted online are read, and a truncated archive is an error."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ def test_a_damaged_file_is_named_not_skipped(tmp_path, damage):
 
 
 TAKEN, CLAIMED, LATER = T0 + HOUR, T0 + MINUTE, T0 + DAY
-"""When the bus took an event of `T0`, when its producer says that it did, and a moment after both."""
+"""When the bus accepted an event of `T0`, when its producer claims it did, and a moment after both."""
 
 
 def line(source: str, *, stamped: bool = True, **moments: int) -> dict[str, Any]:
-    """An archived event of `T0` from this source."""
+    """Return an archived event of `T0` from this source."""
     detail = event("1", "loan.closed", T0, "a", loan_id="l", days_late=0)
     detail |= {name: format_rfc3339(moment) for name, moment in moments.items()}
     envelope = {"source": source, "time": format_rfc3339(CLAIMED), "detail": detail}

@@ -1,4 +1,4 @@
-"""Every decision's vector is found again, bit for bit; what was tampered with, lost or mixed up is named."""
+"""Every decision's vector is replayed bit for bit; tampered, lost or mixed-up data is reported."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ PEOPLE = ("ann", "bob", "eve")
 
 
 class World:
-    """A day of a small lender: events, some twice, some taken back; checkouts in between; all of it archived."""
+    """A day of a small lender: events, some duplicated or voided, with checkouts in between, all archived."""
 
     def __init__(self, seed: int = 1, steps: int = 400) -> None:
         self.rng = random.Random(seed)
@@ -231,7 +231,7 @@ def test_a_view_that_could_not_be_read_is_none_when_replayed(world):
 
 
 def test_a_filled_item_is_replayed_from_its_filling_on(world):
-    """A version that came later: filled from the archive, then read by decisions."""
+    """A version declared later: backfilled from the archive, then read by decisions."""
     late = World(9, steps=0)
     late.archive = list(world.archive)
     filling = Backfill(payments, world.now + RETENTION.event_ids + HOUR, RETENTION)
@@ -253,7 +253,7 @@ def test_a_filled_item_is_replayed_from_its_filling_on(world):
 
 
 def test_what_was_left_out_beside_others_is_left_out_again():
-    """A commit that took in one event and left out another answers no moment in between, then and in replay."""
+    """A commit that applied one event and left out another answers no moment in between, live and in replay."""
     store, clock = LoggedStore(), FixedClock(NOW)
     key, *_ = sales.item_keys("corner")
     of_one_item = (f"e{n}" for n in count() if sales.item_key("corner", f"e{n}") == key)

@@ -1,4 +1,4 @@
-"""What lies between two positions, against loops; the vectorised finish, against the one finaliser."""
+"""Range aggregates against loops, and vectorized finalizers against `Aggregation.value`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_sums_of_limbs_and_of_squares_are_exact(drawn):
 
 @st.composite
 def in_runs(draw, members=SMALL):
-    """Values, one or two ranges of them for each question, and the values that each question's ranges hold."""
+    """Values, one or two ranges per query, and the values in each query's ranges."""
     values = draw(st.lists(members, min_size=1, max_size=40))
     runs = draw(st.integers(1, 2))
     edges = st.tuples(*[st.integers(0, len(values))] * (2 * runs)).map(sorted)

@@ -1,4 +1,4 @@
-"""A view's new version is filled while events flow; an entity is computed anew: never an event lost or counted twice."""
+"""Backfill while events flow, and recomputation of an entity: no event is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.history.logged import LoggedStore
 
 @pytest.fixture(scope="module", autouse=True)
 def items_of_any_size() -> Iterator[None]:
-    """Every aggregation over these windows is more than DynamoDB would take."""
+    """Lift the item size limit: every aggregation over these windows exceeds DynamoDB's."""
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         yield
 
@@ -50,7 +50,7 @@ BUSY = view_of(["1h", "30d"], shop)
 
 
 def history(rng: random.Random, count: int = 300) -> list[Arrival]:
-    """Arrivals of 200 days, some late, some twice, a few taken back; in order of arrival."""
+    """Return arrivals of 200 days, some late, some duplicated, a few voided, in order of arrival."""
     arrivals = []
     for number in range(count):
         occurred_at = NOW - rng.randrange(200 * DAY)
@@ -66,7 +66,7 @@ def history(rng: random.Random, count: int = 300) -> list[Arrival]:
 
 
 def live(store: LoggedStore, view, arrivals, since: int, rng: random.Random, until: int = NOW + DAY) -> None:
-    """The updater since the version was deployed; some events reach it late, from the queue of dead letters."""
+    """Run the updater since the version was deployed; some events arrive late, from the dead-letter queue."""
     alone = definitions_of(view)
     queue = [(arrival.taken_at + rng.choice([0, 0, 0, 10 * DAY]), arrival.event) for arrival in arrivals]
     for at, arrived in sorted(queue, key=lambda arrival: arrival[0]):
@@ -136,7 +136,7 @@ def test_a_filling_that_was_cut_short_goes_on(tmp_path, view, tokens, crash_afte
 
 
 def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
-    """An event of the longest way through the dead letters came just before the filling began."""
+    """An event of the longest path through the dead-letter queue arrived just before the backfill started."""
     horizon = RETENTION.event_ids
     first = event("e1", NOW - horizon - 30 * MINUTE, amount=7, kind="a")
     store = LoggedStore()
@@ -176,7 +176,7 @@ def test_an_item_older_than_its_memory_needs_the_log(tmp_path):
 
 
 def stale_item():
-    """A payment was voided after its tile was folded: its maximum cannot be given back."""
+    """A payment was voided after its tile was folded, so its maximum cannot be subtracted."""
     events = [event(f"e{n}", NOW - 60 * DAY + n * HOUR, amount=n, kind="a") for n in range(80)]
     void = Event(
         **{**{f: getattr(events[40], f) for f in events[40].__struct_fields__}, "voided_at": NOW - DAY}

@@ -1,4 +1,4 @@
-"""Late events and late voids in dense histories, against the naive oracle: whatever is copied, and however little at a time."""
+"""Late events and voids in dense histories, against the naive oracle, with any batch size of copies."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def view_over(windows: Sequence[str]) -> FeatureView:
 
 
 def moment(rng: random.Random) -> int:
-    """Of a few, so that much falls together."""
+    """Draw one of a few moments, so that many coincide."""
     return NOW - rng.randrange(SPAN // HOUR) * HOUR
 
 
 def history(rng: random.Random, count: int, late: list[int]) -> list[Event]:
-    """Events of two customers, a third of them late by one of these, a tenth voided, some doubled; in any order."""
+    """Return shuffled events of two customers: a third late, a tenth voided, some duplicated."""
     events = []
     for number in range(count):
         at = moment(rng)
@@ -87,7 +87,7 @@ def test_dense_histories_equal_the_oracle(windows, late, at_a_time):
 def standing_for(
     events: list[Event], moments: list[int], windows: Sequence[str] = ("lifetime",)
 ) -> list[tuple]:
-    """What each stream holds, as entities' numbers and amounts, and the moments of the questions that it answers."""
+    """Return each stream's entity numbers and amounts, and the moments of the queries that it answers."""
     view = FeatureView("payments", customer, [paid, failed], [Sum("amount")], windows)
     definitions = definitions_of(view)
     table = features_table(definitions, events), features_table(definitions, moments)

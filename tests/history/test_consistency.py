@@ -1,4 +1,4 @@
-"""Every cause of a difference by a history that has it, and simulated worlds in which nothing is left unexplained."""
+"""Every cause of a difference in a history that has it, and simulated worlds without unexplained ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from tests.history.test_as_served import DEFINITIONS, POLICY, payments, sales
 
 
 class Story:
-    """A lender in which each step is told: the bus takes events, the updater applies some, checkouts are decided."""
+    """A lender driven step by step: the bus accepts events, the updater applies some, checkouts are decided."""
 
     def __init__(self, store: type[MemoryDecisionStore] = MemoryDecisionStore) -> None:
         self.clock = FixedClock(NOW)
@@ -110,7 +110,7 @@ def paid(event_id: str, at: int, amount: int = 100, **entities: str) -> Event:
 
 
 def causes(report: ConsistencyReport) -> dict[str, int]:
-    """Decisions by cause, of a report without mismatches and with nothing that could not be replayed."""
+    """Return decisions by cause, of a report without mismatches in which everything was replayed."""
     assert report.mismatches == []
     assert not report.not_replayable
     return {cause: tally.decisions for cause, tally in report.causes.items()}
@@ -240,7 +240,7 @@ def test_an_item_that_vanished_before_it_expired_is_unexplained():
 
 
 class Away(MemoryDecisionStore):
-    """The items of one view cannot be read."""
+    """A decision store that cannot read the items of one view."""
 
     def read(self, keys, timeout_s, synchronous=()):
         snapshot = super().read(keys, timeout_s, synchronous)
@@ -299,7 +299,7 @@ def test_freshness_is_from_the_bus_into_the_item():
 
 
 class Watched(World):
-    """A world whose events are archived, whose commits are logged, and in which checkouts are decided at any moment."""
+    """A world with archived events and logged commits, in which checkouts are decided at any moment."""
 
     def __init__(self, rng: random.Random, planted: str | None) -> None:
         super().__init__(rng, planted)

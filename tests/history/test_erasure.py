@@ -1,4 +1,4 @@
-"""What an erasure leaves of a line, and of an object that others read, write or delete meanwhile."""
+"""The remainder of a line after an erasure, and of an object that others read, write or delete meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def envelope(kind: str, entities: dict[str, str], at: str = "2026-11-01T00:00:00
 
 
 def stamped(line: bytes) -> bytes:
-    """The same event as the archive holds it since the bus stamps it."""
+    """Return the event's line in the newer format, with the bus's stamp."""
     return json.dumps({"ingestion_time": "2026-11-01T00:00:02Z", "event": json.loads(line)}).encode() + b"\n"
 
 
@@ -55,7 +55,7 @@ def rule() -> EventLines:
 
 
 def left(line: bytes) -> Any:
-    """What is left of an event's line, stamped or not: its detail, or None."""
+    """Return the remainder of an event's line, stamped or not: its detail, or None."""
     remainder, with_stamp = rule()(line), rule()(stamped(line))
     if remainder is None:
         assert with_stamp is None

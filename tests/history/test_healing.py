@@ -1,4 +1,4 @@
-"""A stale item becomes exact by itself, whatever the updater writes meanwhile, however late the archive, by however many deliveries."""
+"""Stale items become exact, with concurrent updates, a late archive and repeated deliveries."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAG_S, RETRY_S = 150, 60
 
 @pytest.fixture(scope="module", autouse=True)
 def items_of_any_size() -> Iterator[None]:
-    """Every aggregation over these windows is more than DynamoDB would take."""
+    """Lift the item size limit: every aggregation over these windows exceeds DynamoDB's."""
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         yield
 
@@ -82,7 +82,7 @@ class World:
         self.clock.advance(ms)
 
     def happen(self, *events: Event, archived: bool = True) -> None:
-        """The bus takes events, the updater applies them and names what went stale."""
+        """The bus accepts events; the updater applies them and queues stale items."""
         self.events += events
         if archived:
             self.archive_events(*events)
@@ -95,7 +95,7 @@ class World:
         self._deliver("events/", [envelope(each, self.now) for each in events])
 
     def log_arrives(self) -> None:
-        """The streams' records of all commits so far reach the archive."""
+        """Deliver the streams' records of all commits so far to the archive."""
         commits = [
             commit
             for key in sorted(self.store.log)
@@ -110,13 +110,13 @@ class World:
         self.archive.deliver(prefix, self.now, lines, f"{self._objects:06}")
 
     def work(self) -> Any:
-        """The worker takes every message that is due; its outcome. What failed is not delivered again here."""
+        """Work on every due message and return the outcome. Failed messages are not redelivered here."""
         due = [body for at, body in self.queue if at <= self.now]
         self.queue = deque((at, body) for at, body in self.queue if at > self.now)
         return self.worker.work([Message(f"m{number}", body) for number, body in enumerate(due)])
 
     def settle(self, limit: int = 12) -> None:
-        """Minutes pass, the log arrives, the worker works, until no message is left."""
+        """Advance time, deliver the log and work, until no message is left."""
         for _ in range(limit):
             if not self.queue:
                 return
@@ -150,7 +150,7 @@ def void_of(payment: Event, at: int) -> Event:
 
 @pytest.fixture
 def stale() -> World:
-    """A payment was voided after its tile was folded: its maximum cannot be given back."""
+    """A payment was voided after its tile was folded, so its maximum cannot be subtracted."""
     world = World()
     world.happen(*payments())
     world.happen(void_of(payments()[40], NOW - DAY))
@@ -364,7 +364,7 @@ def test_of_several_messages_of_one_item_the_oldest_goes_on(stale):
 
 
 def test_the_first_step_marks_the_item_and_the_second_comes_when_the_archive_has_it(stale):
-    """The two steps apart: what comes between them is kept apart, and the item is exact in the end."""
+    """With the two steps apart, events in between are kept apart, and the item is exact in the end."""
     seen = stale.store.items[KEY].version
     assert stale.healer.heal([KEY])[KEY].status == "begun"
     assert stale.store.items[KEY].version == Version(seen.birth, seen.n + 1)

@@ -1,4 +1,4 @@
-"""Online and offline give the same bits: the updater's items read back, against SQL over the archived events."""
+"""Online and offline results are bit-identical: the updater's items against SQL over the archived events."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ REVERSIBLE = [
     RateOfChange(Count(), "7d"),
     RateOfChange(Sum("amount"), "7d"),
 ]
-"""All that an item can take back, however long ago it was folded into a tile."""
+"""Aggregations whose events an item can subtract, however long ago they were folded into a tile."""
 
 
 @settings(max_examples=20)

@@ -1,4 +1,4 @@
-"""The set-based engine against a loop that knows nothing but the definition of a window."""
+"""The set-based engine against a naive loop over the definition of a window."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from candor import (
 from candor.contracts import Applicant, Application, Event, Offer
 from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import event_table, query_table
-from history.asof.pair_join import features_by_join
 from history.asof.point_in_time import LEAK_MS, PointInTimeQuery, features_as_of, point_in_time
 from tests import oracle
+from tests.pair_join import features_by_join
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 LENGTHS = {
@@ -153,7 +153,7 @@ WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size
 
 
 def types_of(leaf) -> set[str]:
-    """Event types that a filter names: a view refuses those that it does not take."""
+    """Return the event types that a filter names: a view refuses those that it does not take."""
     conditions = () if leaf.where is None else leaf.where.leaves
     return {name for condition in conditions if condition.spec()[0] == "type" for name in condition.spec()[1]}
 
@@ -182,13 +182,13 @@ def definitions(draw):
 
 
 def share(checkout: Checkout, features):
-    """Uses the request and a windowed value; has no answer when that value is missing."""
+    """On-demand feature of the request and a windowed value; missing if that value is."""
     value = next(iter(features.values()))
     return None if math.isnan(value) else value / checkout.total
 
 
 def moments(q: int):
-    """Moments around a question, edges of every window and the moment itself included."""
+    """Moments around a query: the edges of every window and the moment itself."""
     edges = [(q - LENGTHS[w]) // HOPS[w] * HOPS[w] for w in LENGTHS] + [q, q + LEAK_MS]
     near = st.builds(lambda edge, step: edge + step, st.sampled_from(edges), st.sampled_from([-1, 0, 1]))
     return st.one_of(near, st.integers(q - 100 * DAY, q + 40 * DAY), st.integers(q - HOUR, q + MINUTE))
@@ -219,7 +219,7 @@ def happenings(draw, q: int):
 
 
 def known(q: int):
-    """Not recorded, or any moment: before the event's own it means nothing."""
+    """A time of knowledge: absent, or any moment; one before the event's own has no effect."""
     return st.none() | moments(q)
 
 
@@ -261,9 +261,9 @@ def known_from(event: Event, knowledge: str) -> int:
 
 
 def naive_inputs(view, window: str, aggregation, events, query: PointInTimeQuery, leak: int, knowledge: str):
-    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, no voided ones.
+    """Return the window's events by definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, none voided.
 
-    Nothing, a void neither, counts before it was known.
+    Nothing counts before it was known, voids included.
     """
     key, seen, gone, inside = view.entity.key_of(query.application), set(), {}, []
     start = (query.q - LENGTHS[window]) // HOPS[window] * HOPS[window] if window != "lifetime" else -math.inf
@@ -597,7 +597,7 @@ NO_ROWS = {
 
 @pytest.mark.parametrize(("changed", "code", "where"), NO_ROWS.values(), ids=NO_ROWS)
 def test_what_no_column_holds_is_refused_with_its_place_and_never_its_value(changed, code, where):
-    """A column of integers would cut 1.5 to 1 where the online path refuses it."""
+    """A column of integers would truncate 1.5 to 1 where the online path refuses it."""
     events = [paid("e", T0, 1), replace(paid("f", T0, 1), **changed)]
     with pytest.raises(InvalidInput) as refused:
         event_table(one_view(Count()), events)

@@ -1,4 +1,4 @@
-"""Past decisions judged again, a Parquet row each: the same candidate changes nothing, another one what a judge says."""
+"""Rescoring of past decisions, one Parquet row each: the same candidate changes nothing, another decides anew."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOTALS = (1_000, 3_000, 20_000, 60_000, 90_000, 150_000)
 
 @pytest.fixture(scope="module")
 def made():
-    """A stage with six decisions by one bundle and one by none, archived; and the bundle."""
+    """A stage with six decisions by one bundle and one without a bundle, archived; and the bundle."""
     bundle = train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -43,7 +43,7 @@ def made():
 
 
 def stricter(most: int = 50_000) -> dict:
-    """The lender's table with a lower limit."""
+    """Return the lender's policy with a lower limit."""
     table = lender.policy()
     [rows] = [node["content"]["rules"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
     next(row for row in rows if row["_id"] == "amount_limit_usd")["amount"] = f"> {most}"
@@ -168,7 +168,7 @@ def test_here_is_the_same_as_the_worker(made, tmp_path):
 
 
 def test_days_that_are_done_are_fetched_and_not_done_again(made, tmp_path):
-    """There is no state machine to start here: whoever asked for a job would fail."""
+    """There is no state machine here, so starting a job would fail."""
     bundle, decisions = made
     path = tmp_path / PART
     alone = rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), None), path)

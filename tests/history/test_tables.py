@@ -1,4 +1,4 @@
-"""The archive's days as Parquet files: made once, made anew when something came late, the same in a folder and in a bucket."""
+"""The archive's days as Parquet files: written once, rewritten after late objects, equal in folder and bucket."""
 
 from __future__ import annotations
 

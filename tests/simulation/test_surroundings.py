@@ -1,4 +1,4 @@
-"""The simulated queue, store and clock keep the promises of what they stand for."""
+"""The simulated queue, store and clock keep the guarantees of what they simulate."""
 
 import random
 
@@ -19,7 +19,7 @@ FIRST = Version(7, 1)
 
 
 class Surroundings:
-    """A world where only the named faults happen, always."""
+    """A world in which only the named faults happen, and always do."""
 
     def __init__(self, *faults):
         self.faults = faults
@@ -40,7 +40,7 @@ def commit_of(seen=None, ids=("e1",), marker_expiry=None, expires_at=NOW // SECO
 
 
 def inside(world, work):
-    """What a task of the world returns."""
+    """Run work as a task of the world and return its result."""
     results = []
     world.scheduler.spawn(lambda: results.append(work()))
     world.scheduler.run(lambda: bool(results))

@@ -1,4 +1,4 @@
-"""The simulation replays, sees what it must see, goes where it must go, and finds nothing wrong."""
+"""Simulated worlds are reproducible, detect planted faults, reach every situation, and find no violation."""
 
 import json
 import os

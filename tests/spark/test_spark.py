@@ -1,4 +1,7 @@
-"""Spark, the embedded engine and the naive oracle: the same bits for every aggregation. Needs the environment of `make test-spark`."""
+"""Spark, the embedded engine and the naive oracle agree bit for bit on every aggregation.
+
+Needs the environment of `make test-spark`.
+"""
 
 from __future__ import annotations
 

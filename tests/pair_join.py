@@ -63,7 +63,7 @@ def features_by_join(
         engine.register("events", _told(definitions, events))
         for view in definitions.views:
             keys = queries[entity_column(view.entity.name)]
-            engine.register("asked", pa.table([range(len(q)), queries["q"], keys], schema=_QUERIES))
+            engine.register("queries", pa.table([range(len(q)), queries["q"], keys], schema=_QUERIES))
             answer = engine.sql(view_sql(definitions, view, ahead=ahead)).to_arrow_table()
             _finalise(view, answer, q, values[:, column : column + len(view.features)])
             column += len(view.features)
@@ -92,7 +92,7 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
 def view_sql(definitions: Definitions, view: FeatureView, *, ahead: int = 0) -> str:
     """Return one view as DuckDB SQL over the tables `events` and `queries`."""
     events = ibis.table(ibis.schema(_schema(definitions)), name="events")
-    queries = ibis.table(ibis.schema(_QUERIES), name="asked")
+    queries = ibis.table(ibis.schema(_QUERIES), name="queries")
     return str(ibis.to_sql(view_parts(view, events, queries, ahead=ahead), dialect="duckdb"))
 
 
