@@ -168,11 +168,11 @@ class Client:
 
     def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
         self.process.io("read")
-        reads = {key: self._one(key) for key in keys}
+        reads = {key: self._item(key) for key in keys}
         self.process.io("read answered")
         return reads
 
-    def _one(self, key: str) -> Read:
+    def _item(self, key: str) -> Read:
         return UNAVAILABLE if self._world.happens("read unavailable") else self.table.get(key)
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
@@ -242,7 +242,7 @@ class Client:
 
     def _current(self, key: str) -> Conflict:
         self.process.io("reads after the conflict")
-        return Conflict(self._one(key))
+        return Conflict(self._item(key))
 
     def _note(self, who: str, commit: Commit, outcome: Committed | Conflict | Duplicates) -> None:
         kind = type(outcome).__name__

@@ -162,12 +162,12 @@ class World:
                 self._epoch(epoch)
             self._checks.as_of()
         except Exception as error:  # noqa: BLE001 - a crash is a finding of this seed, not the end of all others
-            return self._found(error)
+            return self._violation(error)
         finally:
             self.scheduler.stop()
         return None
 
-    def _found(self, error: Exception) -> str:
+    def _violation(self, error: Exception) -> str:
         if isinstance(error, Violation):
             violation = str(error)
         else:

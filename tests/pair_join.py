@@ -60,7 +60,7 @@ def features_by_join(
     q = queries["q"].to_pylist()
     column = 0
     with duckdb.connect() as engine:
-        engine.register("events", _told(definitions, events))
+        engine.register("events", _prepared(definitions, events))
         for view in definitions.views:
             keys = queries[entity_column(view.entity.name)]
             engine.register("queries", pa.table([range(len(q)), queries["q"], keys], schema=_QUERIES))
@@ -70,7 +70,7 @@ def features_by_join(
     return values
 
 
-def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
+def _prepared(definitions: Definitions, events: pa.Table) -> pa.Table:
     """Add columns that SQL cannot compute: the order of arrival, and the registers of texts and integers."""
     events = events.append_column("arrival", pa.array(range(events.num_rows), pa.int64()))
     for field in _counted_fields(definitions):

@@ -115,7 +115,7 @@ class Aggregates:
     """Parts of one view's aggregations for its queries; shared intermediate results are computed once."""
 
     def __init__(self, view: FeatureView, stream: EventStream, queries: ViewQueries) -> None:
-        self._view, self._stream, self._asked = view, stream, queries
+        self._view, self._stream, self._queries = view, stream, queries
         self._known: dict[tuple[Any, ...], Any] = {}
         self._answers: dict[type[Aggregation], Callable[[Any, Window], list[Part]]] = {
             Count: self._count,
@@ -150,34 +150,34 @@ class Aggregates:
         return self._once(("position", *key), lambda: self._positions(moments()))
 
     def _positions(self, moments: Ints) -> Positions:
-        stream, queries = self._stream, self._asked
+        stream, queries = self._stream, self._queries
         return self._cut(
             stream.positions(queries.code, moments), lambda tail: stream.positions(tail, moments)
         )
 
     def _cut(self, own: Ints, tail: Callable[[Ints], Ints]) -> Positions:
         """Return positions in the entity's own events up to the cut, and in its copy."""
-        if self._asked.cut is None or self._asked.tail is None:
+        if self._queries.cut is None or self._queries.tail is None:
             return [own]
-        return [np.minimum(own, self._asked.cut), tail(self._asked.tail)]
+        return [np.minimum(own, self._queries.cut), tail(self._queries.tail)]
 
     @cached_property
     def _end(self) -> Positions:
-        return self._positions(self._asked.edge)
+        return self._positions(self._queries.edge)
 
     def _end_of(self, window: Window) -> Positions:
         if not window.delay:
             return self._end
-        return self._position(("end", window.label), lambda: window_end(self._asked.edge, window))
+        return self._position(("end", window.label), lambda: window_end(self._queries.edge, window))
 
     def _start(self, window: Window) -> Positions:
-        start = window_start(self._asked.q, window)
-        begin = self._asked.begin
+        start = window_start(self._queries.q, window)
+        begin = self._queries.begin
         if start is None and begin is not None:
             return self._position(("begin",), lambda: begin)
         if start is None:
             born = self._stream.born
-            return self._once(("born",), lambda: self._cut(born(self._asked.code), born))
+            return self._once(("born",), lambda: self._cut(born(self._queries.code), born))
         return self._position(("start", window.label), lambda: start)
 
     def _within(self, leaf: Aggregation, window: Window) -> Ranges:
@@ -304,7 +304,7 @@ class Aggregates:
         return [(self._sum(leaf, ranges), None) for ranges in self._periods(leaf, window)]
 
     def _period_start(self, leaf: RateOfChange, back: int) -> Positions:
-        moments = on_grid(self._asked.q - back * leaf.period, leaf.step)
+        moments = on_grid(self._queries.q - back * leaf.period, leaf.step)
         return self._position((leaf.period, leaf.step, back), lambda: moments)
 
     def _periods(self, leaf: RateOfChange, window: Window) -> tuple[Ranges, Ranges]:
@@ -318,7 +318,7 @@ class Aggregates:
         ranges = self._within(leaf, window)
         kept = self._kept(leaf)
         oldest = window.reach // leaf.step + 1
-        steps = self._asked.q // leaf.step
+        steps = self._queries.q // leaf.step
 
         def edge(run: int, age: int) -> Ints:
             positions = self._positions((steps - age) * leaf.step)

@@ -75,13 +75,13 @@ def _nothing(like: npt.NDArray[Any]) -> Floats:
 
 
 def _slow(aggregation: Aggregation, parts: Sequence[Part], q: Ints, out: Floats, rows: Ints) -> Floats:
-    columns = [_told(part, rows) for part in parts]
+    columns = [_integers(part, rows) for part in parts]
     for row, moment, *integers in zip(rows.tolist(), q[rows].tolist(), *columns, strict=True):
         out[row] = aggregation.value(integers, moment)
     return out
 
 
-def _told(part: Part, rows: Ints) -> list[int | None]:
+def _integers(part: Part, rows: Ints) -> list[int | None]:
     values, some = part
     integers: list[int | None] = values[rows].tolist()
     if some is None:

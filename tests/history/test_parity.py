@@ -42,7 +42,7 @@ from tests.builders import (
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 
 
-def asked(number: int, q: int, merchant: str = "merchant") -> PointInTimeQuery:
+def query_at(number: int, q: int, merchant: str = "merchant") -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -73,7 +73,7 @@ def test_every_declared_feature_has_the_same_bits_online_and_offline(seed, size)
     events = [random_event(number, DEFINITIONS, moments, rng) for number in range(size)]
     arrived = events + rng.sample(events, size // 3)
     rng.shuffle(arrived)
-    questions = [asked(number, q) for number in range(3) for q in (NOW, NOW + 1, NOW + DAY)]
+    questions = [query_at(number, q) for number in range(3) for q in (NOW, NOW + 1, NOW + DAY)]
     assert_parity(DEFINITIONS, arrived, questions, rng.randrange(1, 60))
 
 
@@ -125,6 +125,6 @@ def test_ageing_features_and_voids_have_the_same_bits_online_and_offline(seed, s
     arrived = [*events, *voids, *rng.sample(events, size // 3), *voids[: size // 9]]
     rng.shuffle(arrived)
     questions = [
-        asked(number, q, "shop") for number in range(3) for q in (NOW, NOW + 1, NOW + DAY, NOW + 9 * DAY)
+        query_at(number, q, "shop") for number in range(3) for q in (NOW, NOW + 1, NOW + DAY, NOW + 9 * DAY)
     ]
     assert_parity(definitions, arrived, questions, rng.randrange(1, 60))
