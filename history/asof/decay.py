@@ -1,4 +1,4 @@
-"""Exact sums of values weighted by age.
+"""Exact sums of values weighted by age (`DecayedSum`).
 
 Short ranges are summed member by member; in long ones the values of one age are one difference of running sums. The
 cost never grows with queries times members.
@@ -7,18 +7,49 @@ cost never grows with queries times members.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal, localcontext
+from functools import partial, reduce
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from history.asof.ranges import NARROW, Ints, Limbs, joined, largest, limbs, members, most, running
+from candor.features.decayed import UNIT, DecayedSum
+from candor.features.windows import Window
+from history.asof.finalize import Column, Finished
+from history.asof.ranges import NARROW, Ints, Limbs, exact_sum, joined, largest, limbs, members, most, running
+from history.asof.selection import Part, ViewWindows
 
 FEW: Final = 256
 """Largest range summed member by member, and largest number of products added up in 64 bits."""
 
 _THIRD: Final = 22
 _LOW: Final = np.int64((1 << _THIRD) - 1)
+
+
+def decayed(windows: ViewWindows, leaf: DecayedSum, window: Window) -> list[Part]:
+    """Sum of values weighted by age."""
+    ranges = windows.within(leaf, window)
+    selection = windows.selected(leaf)
+    by_age = weights(window.reach // leaf.step + 1)
+    steps = windows.queries.q // leaf.step
+
+    def edge(run: int, age: int) -> Ints:
+        positions = windows.positions((steps - age) * leaf.step)
+        return selection.ranges(positions, positions)[run][0]
+
+    ages = (steps, selection.of(windows.stream.at) // leaf.step)
+    values = selection.of(windows.values(leaf))
+    sums = [
+        decayed_sums(values, positions, by_age, ages, partial(edge, run))
+        for run, positions in enumerate(ranges)
+    ]
+    return [(reduce(exact_sum, sums), None)]
+
+
+def unscaled(column: Column) -> Finished:
+    """Dividing by a power of two is exact: the conversion alone rounds."""
+    return column.parts[0][0].astype(np.float64) / UNIT, None
 
 
 def decayed_sums(
@@ -78,3 +109,11 @@ def _thirds(values: Ints) -> Limbs:
         ((values >> _THIRD) & _LOW, _THIRD),
         (values >> (2 * _THIRD), 2 * _THIRD),
     ]
+
+
+def weights(oldest: int) -> Ints:
+    """2^(32 − age/8) by age in eighths of a half-life, rounded to an integer."""
+    with localcontext(prec=60):
+        return np.array(
+            [int((2 ** (32 - Decimal(age) / 8)).to_integral_value()) for age in range(oldest + 1)]
+        )

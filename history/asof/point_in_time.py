@@ -19,12 +19,12 @@ from candor.clock import DAY
 from candor.contracts import Event
 from candor.features.definitions import Definitions
 from candor.features.views import FeatureView
-from history.asof.aggregate import Aggregates, window_start
 from history.asof.bitemporal import counted_streams
 from history.asof.events import Knowledge, PointInTimeQuery, entity_column, event_table, query_table
 from history.asof.expiry import history_starts, overflows
-from history.asof.finalize import finalize
+from history.asof.families import aggregate, finalize
 from history.asof.ranges import Ints
+from history.asof.selection import ViewWindows, window_start
 from history.asof.stream import EventStream, ViewQueries, view_stream
 
 LEAK_MS: Final = 30 * DAY
@@ -149,10 +149,11 @@ def empty_values(view: FeatureView) -> list[float]:
 
 
 def _fill(view: FeatureView, stream: EventStream, queries: ViewQueries, out: np.ndarray) -> None:
-    parts = Aggregates(view, stream, queries)
-    for index, feature in enumerate(view.features):
-        integers = [part for leaf in feature.aggregation.leaves for part in parts.of(leaf, feature.window)]
-        out[queries.row, index] = finalize(feature.aggregation, integers, queries.q)
+    windows = ViewWindows(view, stream, queries)
+    for column, feature in enumerate(view.features):
+        leaves = feature.aggregation.leaves
+        parts = [part for leaf in leaves for part in aggregate(windows, leaf, feature.window)]
+        out[queries.row, column] = finalize(feature.aggregation, parts, queries.q)
 
 
 def fill_on_demand(definitions: Definitions, queries: Sequence[PointInTimeQuery], values: np.ndarray) -> None:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from candor import Count, DecayedSum, LastK, Max, Mean, Min, RateOfChange, Ratio, Sum, TimeSinceLast, Variance
+from candor.features.aggregations import REGISTRY
 from history.asof import decay, ranges
-from history.asof import finalize as finish
-from history.asof.finalize import finalize
+from history.asof.families import FAMILIES, finalize
 from history.asof.ranges import (
     Groups,
     below,
@@ -217,4 +217,9 @@ def test_a_subclass_of_the_lender_is_finished_by_its_own_value():
             return 2 * super().value(parts, q)
 
     assert finalize(Twice("x"), [(ints([3]), None)], ints([0])).tolist() == [6.0]
-    assert finish._FAST.get(Twice) is None
+    assert Twice not in FAMILIES
+
+
+def test_every_aggregation_has_a_family():
+    declared = {kind for kind in REGISTRY.values() if kind.__module__.startswith("candor.")}
+    assert declared == FAMILIES.keys()

@@ -1,4 +1,4 @@
-"""Distinct counts beyond the exact limit: registers of every range, without a set of values per range.
+"""Distinct counts (`Distinct`): exact up to a limit, beyond it from registers without a set of values per range.
 
 The number of registers a range fills with rank r or more is a distinct count of registers over the events of such
 ranks, half as many with every r. These counts give the zeros and the estimator's sum.
@@ -14,12 +14,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from candor.features.distinct import Distinct
 from candor.features.views import FeatureView
+from candor.features.windows import Window
 from history.asof.events import field_column, kinds
+from history.asof.finalize import Column, Finished
 from history.asof.ranges import Groups, Ints, Range, running
+from history.asof.selection import Part, ViewWindows, source_key
 from history.asof.stream import EventStream
 
 REGISTERS = 1024
+
+
+def distinct(windows: ViewWindows, leaf: Distinct, window: Window) -> list[Part]:
+    """Number of distinct values; beyond the exact limit zeros and harmonic sum of the registers."""
+    ranges = windows.within(leaf, window)
+    selection = windows.selected(leaf)
+    field = windows.once(
+        ("field codes", leaf.field), lambda: field_codes(windows.stream, windows.view, str(leaf.field))
+    )
+    values = selection.of(field.codes)
+    entities = selection.of(windows.stream.entity)
+    key = ("groups", *source_key(leaf))
+    n = windows.once(key, lambda: Groups(entities * len(field.texts) + values)).distinct(ranges)
+    beyond = n > leaf.exact
+    zeros, harmonic = np.zeros(len(n), np.int64), np.zeros(len(n), object)
+    if beyond.any():
+        digests = field.registers(values)
+        large = [(starts[beyond], ends[beyond]) for starts, ends in ranges]
+        zeros[beyond], harmonic[beyond] = register_sums(entities, digests, large)
+    return [(n, ~beyond), (zeros, beyond), (harmonic, beyond)]
+
+
+def exact_count(column: Column) -> Finished:
+    """The number where it is exact."""
+    return column.parts[0][0].astype(np.float64), column.parts[0][1]
 
 
 @dataclass(frozen=True)
