@@ -21,7 +21,7 @@ from history.asof.point_in_time import earliest_of, point_in_time
 from history.asof.stream import view_stream
 from tests import oracle
 from tests.builders import NOW, all_aggregations, bits, customer, definitions_of, event, failed, paid
-from tests.history.test_parity import asked
+from tests.history.test_parity import query_at
 
 AGEING: list[Aggregation] = [
     DecayedSum("amount", half_life="2d"),
@@ -75,7 +75,7 @@ def test_dense_histories_equal_the_oracle(windows, late, at_a_time):
     definitions = definitions_of(view)
     rng = random.Random(f"{windows} {late}")
     events = history(rng, 200, LATE[late])
-    questions = [asked(row % 3, moment(rng) + rng.choice([0, 1, 2_000, 2_001])) for row in range(60)]
+    questions = [query_at(row % 3, moment(rng) + rng.choice([0, 1, 2_000, 2_001])) for row in range(60)]
     with patch.object(ranges, "AT_A_TIME", at_a_time):
         table = point_in_time(definitions, events, questions)
     for row, question in enumerate(questions):
@@ -106,7 +106,7 @@ def features_table(definitions: Definitions, rows: list[Event] | list[int]) -> p
     if rows and isinstance(rows[0], Event):
         table = event_table(definitions, rows)
     else:
-        table = query_table(definitions, [asked(0, q) for q in rows])
+        table = query_table(definitions, [query_at(0, q) for q in rows])
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
