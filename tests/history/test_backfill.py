@@ -140,9 +140,9 @@ def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
     horizon = RETENTION.event_ids
     first = event("e1", NOW - horizon - 30 * MINUTE, amount=7, kind="a")
     store = LoggedStore()
-    live(store, STEADY, [(NOW - 45 * MINUTE, first)], NOW - HOUR, random.Random(1))
-    filled(tmp_path, store, STEADY, [(first.occurred_at, first)], log={})
-    assert_equal(store, STEADY, [(first.occurred_at, first)], ["ann"])
+    live(store, STEADY, [Arrival(NOW - 45 * MINUTE, first)], NOW - HOUR, random.Random(1))
+    filled(tmp_path, store, STEADY, [Arrival(first.occurred_at, first)], log={})
+    assert_equal(store, STEADY, [Arrival(first.occurred_at, first)], ["ann"])
 
 
 def test_the_updater_may_write_between_reading_and_writing(tmp_path):
@@ -200,7 +200,7 @@ def test_a_stale_item_is_exact_once_it_is_rebuilt():
     assert ViewState.decode(STEADY, store.items[key].blob).stale
     rebuilt(store, [Arrival(NOW, past) for past in events])
     assert not ViewState.decode(STEADY, store.items[key].blob).stale
-    left = [(NOW, past) for past in events[:-1] if past.id != "e40"]
+    left = [Arrival(NOW, past) for past in events[:-1] if past.id != "e40"]
     assert_equal(store, STEADY, left, ["ann"])
     take_in(events, definitions_of(STEADY), store)  # redelivered: known, both the event and its void
     assert_equal(store, STEADY, left, ["ann"])
@@ -221,7 +221,7 @@ def test_a_damaged_item_is_rebuilt_with_its_memory():
     store.items[key] = Read("present", whole.blob[:-1] + b"?", whole.version)
     rebuilt(store, [Arrival(NOW, past) for past in events])
     take_in(events, definitions_of(STEADY), store)
-    assert_equal(store, STEADY, [(NOW, past) for past in events[:-1] if past.id != "e40"], ["ann"])
+    assert_equal(store, STEADY, [Arrival(NOW, past) for past in events[:-1] if past.id != "e40"], ["ann"])
 
 
 def test_a_void_whose_event_is_still_to_come_is_kept():
@@ -243,7 +243,7 @@ def test_nothing_is_rebuilt_from_half_an_archive():
 
 
 def test_nothing_is_rebuilt_where_nothing_stands():
-    with pytest.raises(NotFillable, match="no item"):
+    with pytest.raises(NotFillable, match="no such item"):
         rebuilding_commit(STEADY, "key", Read("absent"), [], [], NOW, RETENTION)
 
 

@@ -158,7 +158,7 @@ def test_a_bucket_keeps_one_version_of_a_table():
 
 
 def test_a_key_without_an_hour_is_damage():
-    with pytest.raises(ArchiveDamaged, match="names no hour"):
+    with pytest.raises(ArchiveDamaged, match="contains no hour"):
         day_of("events/part-0.gz")
 
 
