@@ -18,7 +18,7 @@ from candor import Definitions
 from candor.clock import DAY, FixedClock, format_rfc3339
 from candor.store.memory import MemoryFeatureStore
 from history.archive.events import arrivals, read_envelopes
-from history.rebuild.backfill import Filling, fill, gathered, spread
+from history.rebuild.backfill import Backfill, fill, gathered, spread
 
 EVENTS = 1_000_000
 CUSTOMERS = 33_000
@@ -98,7 +98,7 @@ def fill_part(job: Job, report: fleet.Report) -> int:
     (_, parts), number = job
     began = time.process_time_ns()
     store = MemoryFeatureStore()
-    filling = Filling(VIEW, LATER, RETENTION)
+    filling = Backfill(VIEW, LATER, RETENTION)
     for path in sorted(parts.iterdir())[number::PROCESSES]:
         counts = fill(filling, gathered(path), {}, DEFINITIONS, store, FixedClock(LATER))
         if counts.failures or counts.filled != counts.items:

@@ -81,7 +81,7 @@ def _register(engine: duckdb.DuckDBPyConnection, table: ArchiveTable, paths: Seq
 def _download(
     store: BucketStore | FolderStore, table: ArchiveTable, folder: Path, progress: Progress
 ) -> list[Path]:
-    names = sorted(name for name in store.stamps(table.place) if name.endswith(".parquet"))
+    names = sorted(name for name in store.stamps(table.table_prefix) if name.endswith(".parquet"))
     return [store.download(name, folder) for name in progress.each(table.name, names, len(names))]
 
 

@@ -22,7 +22,7 @@ from candor.decision import decided, parse_record
 from candor.model.engine import Booster
 from demo.progress import Posted
 from history.archive.events import accepted_events, read_envelopes
-from history.asof.point_in_time import FeatureTable, Question, point_in_time
+from history.asof.point_in_time import FeatureTable, PointInTimeQuery, point_in_time
 from lender import DEFINITIONS
 from training.metrics.scores import auc, auc_interval
 
@@ -44,10 +44,10 @@ class DecidedRow:
         return [math.nan if value is None else value for value in self.record["vector"]["values"]]
 
     @property
-    def question(self) -> Question:
+    def question(self) -> PointInTimeQuery:
         """The same checkout as a query to the point-in-time engine."""
         checkout = msgspec.convert(self.record["request"], Checkout)
-        return Question(self.id, self.record["q"], Application(checkout, self.record["merchant_id"]))
+        return PointInTimeQuery(self.id, self.record["q"], Application(checkout, self.record["merchant_id"]))
 
 
 @dataclass(frozen=True)

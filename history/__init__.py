@@ -1,1 +1,1 @@
-"""What was: the archive of events and the log of commits, read back as features, vectors and new items."""
+"""Past data read back: archived events and commits as features, vectors and rebuilt items."""

@@ -36,7 +36,7 @@ def historical_features(
     *,
     knowledge: Knowledge = "at_moment",
 ) -> pl.DataFrame:
-    """The rows with one more column for each feature: its value as of the row's moment.
+    """Return the rows with one added column per feature: its value as of the row's moment.
 
     `events`: what `event_table` makes of them, in order of arrival, duplicates included. `rows`: a column `q`, the moment
     (whole ms UTC), and a column of tokens (text) for each entity that a view is about, by its name; other columns, such
@@ -47,7 +47,7 @@ def historical_features(
     is missing). An event at or after `q` does not count.
 
     Raises `InvalidInput` for a column that is missing, of another type or named like a feature, `DefinitionError` for
-    declarations with features on demand, which are computed from a checkout.
+    declarations with on-demand features, which need a checkout.
     """
     require_no_on_demand(definitions)
     table = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows)
@@ -62,7 +62,7 @@ def historical_features(
 
 
 def _check(definitions: Definitions, rows: pl.DataFrame, entities: list[str]) -> None:
-    """Raise `InvalidInput` unless the rows say of whom and of when."""
+    """Raise `InvalidInput` unless the rows have a moment and the tokens of each entity."""
     schema = rows.schema
     for name in ["q", *entities]:
         if name not in schema:

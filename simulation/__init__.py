@@ -1,1 +1,1 @@
-"""A deterministic simulation of the event path: one seed is one world, and it always takes the same course."""
+"""Deterministic simulation of the event path: one seed is one world, with one reproducible course."""

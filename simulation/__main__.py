@@ -1,4 +1,4 @@
-"""`python -m simulation --seeds 200`: live through many worlds, or with `--seed 17` through one, told step by step."""
+"""`python -m simulation --seeds 200`: run many simulated worlds, or with `--seed 17` one, with all its steps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.progress import Progress
@@ -16,13 +17,21 @@ from rich.table import Table
 
 from simulation.faults import PLANTS
 from simulation.sweep import results_of
-from simulation.world import Result, run
+from simulation.world import WorldResult, run
 
 PLANTED = "CANDOR_PLANTED_FAULT"
 
+Staleness = dict[str, int | float | None]
+STALENESS = {
+    "items_healed": "stale items healed",
+    "median_seconds": "simulated seconds to heal, median",
+    "worst_seconds": "simulated seconds to heal, worst",
+}
+"""Labels of the staleness figures."""
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the seeds; 0 if every world ended well."""
+    """Run the seeds; return 0 if no world violated a check."""
     options = _options(arguments)
     planted = os.environ.get(PLANTED) or None
     if planted is not None and planted not in PLANTS:
@@ -47,12 +56,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _tell(result: Result, planted: str | None, *, as_json: bool) -> int:
+def _tell(result: WorldResult, planted: str | None, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({**_entry(result, planted), "digest": result.digest, "trace": result.trace}))
     else:
         print("\n".join(result.trace))
-        print(f"seed {result.seed}: {result.violation or 'as it must be'} (trace {result.digest[:16]})")
+        print(f"seed {result.seed}: {result.violation or 'equals the oracle'} (trace {result.digest[:16]})")
     return 1 if result.violation else 0
 
 
@@ -62,6 +71,7 @@ def _sweep(seeds: Sequence[int], planted: str | None, jobs: int, *, as_json: boo
     seconds = time.monotonic() - began
     failed = [result for result in results if result.violation]
     reached = sum((result.reached for result in results), Counter[str]())
+    staleness = _staleness(results)
     if as_json:
         report = {
             "seeds": len(seeds),
@@ -69,14 +79,15 @@ def _sweep(seeds: Sequence[int], planted: str | None, jobs: int, *, as_json: boo
             "planted": planted,
             "violations": [_entry(result, planted) for result in failed],
             "reached": dict(reached.most_common()),
+            "staleness": staleness,
         }
         print(json.dumps(report, indent=2))
     else:
-        _print(len(seeds), seconds, failed, reached, planted)
+        _print(len(seeds), seconds, failed, reached, staleness, planted)
     return 1 if failed else 0
 
 
-def _watched(results: Iterable[Result], total: int) -> Iterator[Result]:
+def _watched(results: Iterable[WorldResult], total: int) -> Iterator[WorldResult]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         yield from progress.track(results, total=total, description="worlds")
 
@@ -85,7 +96,7 @@ def _replay(seed: int, planted: str | None) -> str:
     return f"{PLANTED}={planted} make simulate SEED={seed}" if planted else f"make simulate SEED={seed}"
 
 
-def _entry(result: Result, planted: str | None) -> dict[str, str | int | None]:
+def _entry(result: WorldResult, planted: str | None) -> dict[str, str | int | None]:
     return {
         "seed": result.seed,
         "violation": result.violation,
@@ -93,13 +104,32 @@ def _entry(result: Result, planted: str | None) -> dict[str, str | int | None]:
     }
 
 
+def _staleness(results: Iterable[WorldResult]) -> Staleness:
+    """Return the number of items healed in all worlds and the simulated seconds until they were; None without any."""
+    seconds = [second for result in results for second in result.heal_seconds]
+    return {
+        "items_healed": len(seconds),
+        "median_seconds": round(median(seconds), 3) if seconds else None,
+        "worst_seconds": round(max(seconds), 3) if seconds else None,
+    }
+
+
 def _print(
-    seeds: int, seconds: float, failed: Sequence[Result], reached: Counter[str], planted: str | None
+    seeds: int,
+    seconds: float,
+    failed: Sequence[WorldResult],
+    reached: Counter[str],
+    staleness: Staleness,
+    planted: str | None,
 ) -> None:
     console = Console()
     table = Table("what happened", "times", title=f"{seeds:,} worlds in {seconds:.1f} s")
-    for what, times in reached.most_common():
-        table.add_row(what, f"{times:,}")
+    for situation, times in reached.most_common():
+        table.add_row(situation, f"{times:,}")
+    table.add_section()
+    for name, label in STALENESS.items():
+        value = staleness[name]
+        table.add_row(label, "-" if value is None else f"{value:,}")
     console.print(table)
     for result in failed[:1]:
         print("The last steps of the first failure:", *result.trace, sep="\n")

@@ -1,4 +1,4 @@
-"""Deciders: what the scorer does with the items of synchronous views, in processes that can die between any two steps."""
+"""Simulated scorers: decisions on synchronous views, in processes that can die between any two steps."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from candor.features.vector import Read, view_values
 from candor.store.protocol import Conflict
 from candor.synchronous import SynchronousViews
 from simulation.store import Client, Surroundings
-from simulation.traffic import CUSTOMER, Lender
+from simulation.traffic import CUSTOMER, SimulatedLender
 from simulation.workers import Killed, Process
 
 TURNS, ATTEMPTS = 6, 4
-"""So often a call decides again on a conflict, and a merchant calls again under the same key."""
+"""Decisions retried per call on a conflict, and calls of a merchant under the same key."""
 
 
 class Deciders:
-    """Decides checkouts of a customer, many at once; the table keeps what each decision saw."""
+    """Decides checkouts of a customer, many concurrently; the table records what each decision saw."""
 
     def __init__(
-        self, world: Surroundings, lender: Lender, client: Callable[[Process], Client], max_skew_ms: int
+        self,
+        world: Surroundings,
+        lender: SimulatedLender,
+        client: Callable[[Process], Client],
+        max_skew_ms: int,
     ) -> None:
         self._world = world
         self._lender = lender
@@ -38,7 +42,7 @@ class Deciders:
         self._world.scheduler.spawn(lambda: self._call(decision_id, customer, amount))
 
     def _call(self, decision_id: str, customer: str, amount: int) -> None:
-        """The merchant: calls until answered, always under the same key."""
+        """Call as the merchant does: until answered, always under the same key."""
         scheduler = self._world.scheduler
         for _ in range(ATTEMPTS):
             skew = scheduler.rng.randint(-self._max_skew_ms, self._max_skew_ms)
@@ -55,9 +59,9 @@ class Deciders:
         keys = {view.name: view.item_keys(customer) for view in self._views}
         client = self._client(process)
         for _ in range(TURNS):
-            found = client.load(self._synchronous.keys(keys))
+            stored = client.load(self._synchronous.keys(keys))
             now_ms = process.now_ms()
-            q, reads = self._synchronous.live(keys, found, now_ms)
+            q, reads = self._synchronous.live(keys, stored, now_ms)
             if any(read.state == "unavailable" for read in reads.values()):
                 raise StoreUnavailable("what others were granted is not known")
             event = Event(decision_id, DECIDED, q, {CUSTOMER.name: customer}, _data(decision_id, amount))

@@ -1,4 +1,4 @@
-"""What goes wrong in a world, how often, and nine bugs that a check of this simulation must be able to see."""
+"""Faults of a world, their rates, and nine bugs that a check of this simulation must detect."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ KINDS = (
     "delivered twice",
     "delete lost",
 )
-"""Faults of the surroundings; every world has some of them."""
+"""Faults of the surroundings; each world has some of them."""
 
 
-def drawn(rng: random.Random) -> dict[str, float]:
-    """Probability of each fault: a world without some kinds reaches states that a world with all of them does not.
+def fault_rates(rng: random.Random) -> dict[str, float]:
+    """Draw the probability of each fault.
 
-    A batch has some thirty moments to be killed at: more often, and a copy would not be done with inside the horizon of ids.
+    A world without some kinds reaches states that a world with all of them does not. A batch has about thirty points
+    at which it can be killed: with higher rates a copy would not be finished within the horizon of ids.
     """
     most = {"killed": 0.07}
     return {kind: rng.choice([0.0, rng.uniform(0.0, most.get(kind, 0.15))]) for kind in KINDS}
 
 
 @contextmanager
-def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
-    """In most worlds limits are small, so that few events reach them; the rest runs with what ships."""
+def patched_limits(rng: random.Random) -> Iterator[dict[str, int]]:
+    """Patch limits to small values in most worlds, so that few events reach them; others run as shipped."""
     shipped = rng.random() < 0.25
     head = rng.choice([1, 4, 32])
     limits = {
@@ -59,31 +60,31 @@ def knobs(rng: random.Random) -> Iterator[dict[str, int]]:
         "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
     }
     patches = [] if shipped else [patch(name, limit) for name, limit in limits.items()]
-    for one in patches:
-        one.start()
+    for patcher in patches:
+        patcher.start()
     try:
         yield {} if shipped else limits
     finally:
-        for one in patches:
-            one.stop()
+        for patcher in patches:
+            patcher.stop()
 
 
 class NoMarkersTable(Table):
-    """Forgets which events have markers."""
+    """Bug: forgets which events have markers."""
 
     def known(self, commit: Commit) -> frozenset[str]:
         return frozenset()
 
 
 class SameBirthTable(Table):
-    """Every birth of an item gets the same number."""
+    """Bug: gives every birth of an item the same number."""
 
     def birth(self, now_ms: int) -> int:
         return 1
 
 
 class DeafClient(Client):
-    """Takes a conflict for a success: the events are acknowledged, not applied again."""
+    """Bug: treats a conflict as success, so the events are acknowledged and not applied again."""
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         outcome = super().commit(commit)
@@ -91,7 +92,7 @@ class DeafClient(Client):
 
 
 class SplitClient(Client):
-    """Writes the markers first and the item afterwards."""
+    """Bug: writes the markers before the item."""
 
     def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
         if commit.marker_expiry is None:
@@ -140,7 +141,7 @@ _apply, _start = ViewState.apply, Window.start
 
 
 class Plant:
-    """A bug: a table, a client, or an attribute of candor that is replaced while the world runs."""
+    """A planted bug: a table, a client, or an attribute of candor that is replaced while the world runs."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class Plant:
         self._replaced = replaced
 
     def active(self) -> Any:
-        """Context in which the replacement holds."""
+        """Return the context in which the replacement is active."""
         return patch.object(*self._replaced) if self._replaced else nullcontext()
 
 
@@ -169,4 +170,4 @@ PLANTS = {
     "correction-known-too-early": Plant(replaced=(stream, "_known_at", _unknown)),
     "sweep-decides": Plant(replaced=(ViewState, "_counting", _never_expired)),
 }
-"""By the name that ``CANDOR_PLANTED_FAULT`` takes."""
+"""Planted bugs by their name in ``CANDOR_PLANTED_FAULT``."""

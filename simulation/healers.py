@@ -1,4 +1,4 @@
-"""Healers: what the function `heal_features` does with a stale item, in processes that can die between any two steps."""
+"""Simulated healers: the steps of the function `heal_features`, in processes that can die between any two steps."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from simulation.store import Client, Surroundings, Table
 from simulation.workers import Killed, Process
 
 LATEST_LOG = 5 * MINUTE
-"""How late (ms) a commit reaches the archive."""
+"""Largest delay (ms) of a commit on its way to the archive."""
 
 
 class Healers:
-    """Heals items by key until they are not stale; the queue delivers a key again until a healer is done with it."""
+    """Heals items by key until they are exact; the queue redelivers a key until a healer is done with it."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Healers:
         self.seconds: list[float] = []
 
     def __len__(self) -> int:
-        """Items that are to be healed."""
+        """Number of items to heal."""
         return len(self._open)
 
     def heal(self, key: str) -> None:
@@ -85,7 +85,7 @@ class Healers:
             self._world.reach(what)
 
     def _held(self, view: FeatureView, key: str, n: int) -> list[Event]:
-        """The events that the item held in its version `n`, and those of its earlier lives."""
+        """Return the events that the item held in its version `n`, and those of its earlier births."""
         table = self._table(view)
         ids = [
             event_id for commit in [*table.earlier[key], *table.log[key][:n]] for event_id in commit.event_ids

@@ -1,4 +1,7 @@
-"""The naive oracle: plain loops over every event that was accepted. It restates what a window is; of candor it uses specs alone."""
+"""Naive oracle: plain loops over all accepted events.
+
+It restates the window arithmetic and uses only the specs of candor.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ HOPS_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_00
 
 
 def left_edge(length: int | None, q: int, hop_of: int | None = None) -> int:
-    """First moment of the window that ends at ``q``, ms, on its own hop or that of another length; a lifetime has none."""
+    """Return the first moment (ms) of the window that ends at ``q``, on its own hop or that of another length.
+
+    A lifetime window has no left edge.
+    """
     if length is None:
         return -(2**62)
     hop = max((hop for hop in HOPS_MS if 24 * hop <= (hop_of or length)), default=HOPS_MS[-1])
@@ -24,7 +30,7 @@ def left_edge(length: int | None, q: int, hop_of: int | None = None) -> int:
 
 
 def expected(view: FeatureView, events: Iterable[Event], q: int) -> list[float]:
-    """Every feature of the view at ``q``, from the distinct events of one entity."""
+    """Return every feature of the view at ``q``, from the distinct events of one entity."""
     ordered = sorted(events, key=lambda event: (event.occurred_at, event.id))
     return [
         _value(feature.aggregation.spec(), _inside(ordered, *edges(feature.window, q, view.exact_windows)), q)
@@ -33,7 +39,7 @@ def expected(view: FeatureView, events: Iterable[Event], q: int) -> list[float]:
 
 
 def begin_of_history(moments: Iterable[int], expiry: int | None, q: int) -> int | None:
-    """First of the moments before ``q`` that no gap longer than the expiry follows; None if none counts any more."""
+    """Return the first moment before ``q`` that no gap longer than the expiry follows; None if all have expired."""
     begin: int | None = None
     last: int | None = None
     for at in sorted(at for at in moments if at < q):
@@ -44,7 +50,7 @@ def begin_of_history(moments: Iterable[int], expiry: int | None, q: int) -> int 
 
 
 def edges(window: Window, q: int, exact: bool) -> tuple[int, int]:  # noqa: FBT001 - a declaration's own flag
-    """First moment inside a window and first moment after it."""
+    """Return the first moment inside a window and the first moment after it."""
     if exact:
         return q - (window.length or 0), q
     grid = window.length or window.delay
@@ -73,7 +79,7 @@ def _value(spec: Sequence[Any], events: Sequence[Event], q: int) -> float:
 
 
 def _holds(where: Sequence[Any], event: Event) -> bool:
-    """A filter: a comparison with a missing field does not hold, and its opposite then does."""
+    """Evaluate a filter: a comparison with a missing field is false, and its negation true."""
     match where:
         case ["type", types]:
             return event.type in types
@@ -97,7 +103,7 @@ def _change(events: Sequence[Event], values: Sequence[int], q: int, period: int)
 
 
 def _decayed(events: Sequence[Event], values: Sequence[int], q: int, half_life: int) -> float:
-    """Ages in whole eighths of the half-life; weights of 32 binary digits."""
+    """Sum with ages in whole eighths of the half-life and weights of 32 binary digits."""
     ages = [q * 8 // half_life - event.occurred_at * 8 // half_life for event in events]
     weights = [round(Decimal(2) ** (32 - Decimal(age) / 8)) for age in ages]
     return float(Fraction(sum(value * weight for value, weight in zip(values, weights, strict=True)), 2**32))

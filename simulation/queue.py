@@ -1,4 +1,4 @@
-"""A standard queue as SQS promises it: at least once, in any order, hidden while in flight, to the DLQ when received too often."""
+"""Simulated standard SQS queue: at-least-once, unordered, with visibility timeout and dead-letter queue."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from simulation.scheduler import Scheduler
 
 @dataclass
 class Stored:
-    """A message in a queue; ``receipt`` is the latest receive's number."""
+    """A message in a queue; ``receipt`` is the number of its latest receive."""
 
     message: Message
     visible_at: int
@@ -19,7 +19,7 @@ class Stored:
     receipt: int = 0
 
 
-class Queue:
+class SimulatedQueue:
     """The source queue and its dead letters."""
 
     def __init__(
@@ -40,11 +40,11 @@ class Queue:
         self.dead: list[Message] = []
 
     def __len__(self) -> int:
-        """Messages that are not deleted, in flight or not."""
+        """Number of messages not deleted, in flight or not."""
         return len(self._messages)
 
     def send(self, message: Message, delay_ms: int = 0) -> None:
-        """Accept a message, to be delivered after `delay_ms`."""
+        """Accept a message for delivery after `delay_ms`."""
         self._numbers += 1
         self._messages[self._numbers] = Stored(message, self._scheduler.now + delay_ms)
         if delay_ms:
@@ -53,7 +53,10 @@ class Queue:
             self._on_visible()
 
     def receive(self, at_most: int, double_delivery: float) -> list[tuple[tuple[int, int], Message]]:
-        """Receipts and messages, in no order. With this probability one stays visible although it was delivered."""
+        """Receive messages with receipts, in any order.
+
+        With probability `double_delivery` a message stays visible.
+        """
         rng, now = self._scheduler.rng, self._scheduler.now
         visible = [number for number, stored in self._messages.items() if stored.visible_at <= now]
         rng.shuffle(visible)
@@ -76,7 +79,10 @@ class Queue:
         self._scheduler.at(stored.visible_at, self._on_visible)
 
     def delete(self, receipt: tuple[int, int]) -> None:
-        """Acknowledge. An outdated receipt may or may not count; here it does not."""
+        """Acknowledge a message.
+
+        SQS does not say whether an outdated receipt counts; here it does not.
+        """
         number, issued = receipt
         if number in self._messages and self._messages[number].receipt == issued:
             del self._messages[number]
@@ -87,7 +93,7 @@ class Queue:
         self._on_dead(message)
 
     def redrive(self, kept: Container[str] = ()) -> int:
-        """Send the dead letters again, but for those kept by their id; how many."""
+        """Redrive the dead letters except those with a kept id; return how many."""
         letters, self.dead = self.dead, [letter for letter in self.dead if letter.id in kept]
         sent = [letter for letter in letters if letter.id not in kept]
         for message in sent:
@@ -96,5 +102,5 @@ class Queue:
 
     @property
     def has_visible(self) -> bool:
-        """True if a receive would find something."""
+        """True if a receive would return a message."""
         return any(stored.visible_at <= self._scheduler.now for stored in self._messages.values())

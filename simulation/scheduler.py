@@ -1,4 +1,7 @@
-"""Virtual time. Tasks are greenlets, so exactly one runs; they take turns where they sleep, so a seed replays exactly."""
+"""Virtual time for greenlet tasks.
+
+Exactly one task runs, and tasks switch only where they sleep, so a seed replays exactly.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import random
 from collections.abc import Callable
 
 from greenlet import getcurrent, greenlet
+
+BEGIN = 1_800_000_000_000
+"""Start of every world (ms UTC)."""
 
 
 class Stopped(BaseException):
@@ -73,7 +79,7 @@ class Scheduler:
     def spawn(self, work: Callable[[], None]) -> Task:
         """Start a task now."""
         task = Task(self, work)
-        self._tasks = [one for one in self._tasks if not one.done]
+        self._tasks = [started for started in self._tasks if not started.done]
         self._tasks.append(task)
         self.wake(task)
         return task

@@ -1,4 +1,4 @@
-"""A feature store with DynamoDB's promises and its ways to fail. Every call sleeps, so others come between."""
+"""Simulated feature store with DynamoDB's guarantees and failures. Every call sleeps, so other tasks interleave."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from candor.store.protocol import Commit, Committed, Conflict, Duplicates, marke
 from simulation.scheduler import Scheduler
 
 LATEST_REQUEST = 20 * SECOND
-"""How late (ms) a request may arrive that its sender gave up."""
+"""Largest delay (ms) of a request that its sender has given up."""
 
 
 Seen = Sequence[Sequence[float]]
@@ -23,24 +23,24 @@ Seen = Sequence[Sequence[float]]
 
 
 class Violation(Exception):
-    """The world is not as it must be."""
+    """A check of the world failed."""
 
 
 class Surroundings(Protocol):
-    """What the store asks of the world."""
+    """Services of the world that the store uses."""
 
     scheduler: Scheduler
 
     def happens(self, fault: str) -> bool:
-        """Draws whether a fault happens now."""
+        """Draw whether a fault happens now."""
         ...
 
     def note(self, who: str, what: str) -> None:
-        """Writes a line of the trace."""
+        """Write a line of the trace."""
         ...
 
     def reach(self, what: str) -> None:
-        """Counts a rare situation."""
+        """Count a situation."""
         ...
 
 
@@ -54,12 +54,12 @@ class Caller(Protocol):
         ...
 
     def io(self, what: str) -> None:
-        """A boundary: time passes, and the process may die here."""
+        """An I/O boundary: time passes, and the process may die here."""
         ...
 
 
 class Table:
-    """Items and markers with their time to live, and the log of commits."""
+    """Items and markers with their time to live, and the commit log."""
 
     def __init__(self, world: Surroundings) -> None:
         self._world = world
@@ -67,14 +67,14 @@ class Table:
         self.markers: dict[tuple[str, str], Marker] = {}
         self.log: dict[str, list[Commit]] = defaultdict(list)
         self.earlier: dict[str, list[Commit]] = defaultdict(list)
-        """Commits of lives of an item that TTL has ended."""
+        """Commits of an item's births that TTL has ended."""
 
         self.expired: set[str] = set()
         self.decisions: dict[str, tuple[Event, Seen]] = {}
         self._versions: set[tuple[str, Version]] = set()
 
     def get(self, key: str) -> Read:
-        """What stands."""
+        """Return the stored item."""
         return self.items[key][0] if key in self.items else ABSENT
 
     def birth(self, now_ms: int) -> int:
@@ -82,15 +82,15 @@ class Table:
         return now_ms * 1_000_000 + self._world.scheduler.rng.randrange(1_000_000)
 
     def unchanged(self, commit: Commit) -> bool:
-        """The item's condition."""
+        """True if the item still has the version that the commit read."""
         return self.get(commit.key).version == commit.seen
 
     def known(self, commit: Commit) -> frozenset[str]:
-        """Events of the commit that have a marker already."""
+        """Return the events of the commit that already have a marker."""
         return frozenset(event for event in commit.event_ids if (commit.key, event) in self.markers)
 
     def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
-        """One conditional put, or one transaction with the markers: all or nothing."""
+        """Perform one conditional put, or one transaction with the markers: all or nothing."""
         if commit.marker_expiry is not None and (known := self.known(commit)):
             return Duplicates(known)
         if not self.unchanged(commit):
@@ -103,7 +103,7 @@ class Table:
     def decide(
         self, event: Event, commits: Sequence[Commit], versions: Sequence[Version], seen: Seen
     ) -> Event | Conflict:
-        """One transaction of a decision and its items: all or nothing. Answers what is stored under its id."""
+        """Perform one transaction of a decision and its items. Returns the stored decision if there is one."""
         if event.id in self.decisions:
             return self.decisions[event.id][0]
         if any(not self.unchanged(commit) or self._is_marked(commit) for commit in commits):
@@ -119,7 +119,7 @@ class Table:
         return commit.marker_expiry is not None and bool(self.known(commit))
 
     def mark(self, commit: Commit) -> None:
-        """Write the markers; each goes some time after its expiry."""
+        """Write the markers; each is deleted some time after its expiry."""
         assert commit.marker_expiry is not None
         self._world.reach("markers written")
         for event, fingerprint in marked(commit):
@@ -137,7 +137,7 @@ class Table:
             self._world.scheduler.at(self._sweep(commit.expires_at), lambda: self._expire_item(commit.key))
 
     def _sweep(self, expires_at: int) -> int:
-        """DynamoDB deletes what expired within two days."""
+        """Delay until DynamoDB deletes an expired item: up to two days."""
         linger = self._world.scheduler.rng.choice([1, 1, 2 * DAY])
         return expires_at * SECOND + self._world.scheduler.rng.randint(1, linger)
 
@@ -159,7 +159,7 @@ class Table:
 
 
 class Client:
-    """The store as one process sees it: ``FeatureStore`` over the table, with faults."""
+    """The store as seen by one process: ``FeatureStore`` over the table, with faults."""
 
     def __init__(self, world: Surroundings, process: Caller, table: Table) -> None:
         self._world = world
@@ -168,11 +168,11 @@ class Client:
 
     def load(self, keys: Sequence[str]) -> Mapping[str, Read]:
         self.process.io("read")
-        reads = {key: self._one(key) for key in keys}
+        reads = {key: self._item(key) for key in keys}
         self.process.io("read answered")
         return reads
 
-    def _one(self, key: str) -> Read:
+    def _item(self, key: str) -> Read:
         return UNAVAILABLE if self._world.happens("read unavailable") else self.table.get(key)
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
@@ -198,7 +198,7 @@ class Client:
         return self._current(commit.key) if isinstance(outcome, Conflict) else outcome
 
     def decide(self, event: Event, commits: Sequence[Commit], seen: Seen) -> Event | Conflict:
-        """A decision with the commits of its items, as the scorer sends it."""
+        """Write a decision with the commits of its items, as the scorer does."""
         self.process.io("decision sent")
         birth = self.table.birth(self.process.now_ms())
         versions = [next_version(commit.seen, birth) for commit in commits]
@@ -217,7 +217,7 @@ class Client:
         return outcome
 
     def _before(self, arrive: Callable[[], object]) -> None:
-        """What keeps a request from being answered; a late one arrives all the same."""
+        """Apply the faults that prevent a response; a late request still arrives."""
         if self._world.happens("request late"):
             delay = self._world.scheduler.rng.randrange(LATEST_REQUEST)
             scheduler = self._world.scheduler
@@ -237,15 +237,15 @@ class Client:
         return outcome
 
     def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
-        """The request arrives."""
+        """Apply the request to the table."""
         return self.table.write(commit, version)
 
     def _current(self, key: str) -> Conflict:
         self.process.io("reads after the conflict")
-        return Conflict(self._one(key))
+        return Conflict(self._item(key))
 
     def _note(self, who: str, commit: Commit, outcome: Committed | Conflict | Duplicates) -> None:
         kind = type(outcome).__name__
-        what = " with markers" if commit.marker_expiry is not None else ""
-        self._world.note(who, f"{kind}{what}: {commit.key} +[{' '.join(commit.event_ids)}]")
-        self._world.reach(f"{kind.lower()}{what}")
+        suffix = " with markers" if commit.marker_expiry is not None else ""
+        self._world.note(who, f"{kind}{suffix}: {commit.key} +[{' '.join(commit.event_ids)}]")
+        self._world.reach(f"{kind.lower()}{suffix}")

@@ -1,4 +1,4 @@
-"""What the simulated lender declares and what its services send."""
+"""Simulated lenders' declarations, and the events that their services send."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ PAID = EventType("payment.succeeded", entities=[CUSTOMER, SHOP], fields=FIELDS)
 FAILED = EventType("payment.failed", entities=[CUSTOMER, SHOP], fields=FIELDS)
 DECIDED = decided_type([CUSTOMER, SHOP])
 HORIZON = 2 * DAY
-"""How long an id must be known: nothing is sent or delivered again later than this."""
+"""Retention of ids: nothing is sent or delivered again later than this."""
 
 
 @dataclass(frozen=True)
-class Lender:
-    """Declarations, and how long items and ids are kept for them."""
+class SimulatedLender:
+    """Declarations, and retention of items and ids."""
 
     definitions: Definitions
     retention: Retention
@@ -58,7 +58,7 @@ class Lender:
     expiry_ms: int
 
 
-def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Lender:
+def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> SimulatedLender:
     views = [
         FeatureView(
             name=f"{entity.name}_payments",
@@ -122,7 +122,7 @@ def _lender(windows: Sequence[Spelling], expires_after: str, period: str) -> Len
     )
     definitions = Definitions(entities=[CUSTOMER, SHOP], events=[PAID, FAILED, DECIDED], views=views)
     longest = max((feature.window.length or 0) for feature in views[0].features)
-    return Lender(definitions, Retention(HORIZON), longest, duration(expires_after))
+    return SimulatedLender(definitions, Retention(HORIZON), longest, duration(expires_after))
 
 
 LENDERS = (
@@ -135,9 +135,9 @@ LENDERS = (
 
 
 class Producer:
-    """A service of the lender, with a clock of its own."""
+    """A service of the lender with its own clock."""
 
-    def __init__(self, rng: random.Random, lender: Lender, max_skew_ms: int) -> None:
+    def __init__(self, rng: random.Random, lender: SimulatedLender, max_skew_ms: int) -> None:
         self._rng = rng
         self._lender = lender
         self._max_skew_ms = max_skew_ms
@@ -146,7 +146,7 @@ class Producer:
         self._count = 0
 
     def event(self, now_ms: int) -> Event:
-        """The next event; few entities, so that they are hot."""
+        """Return the next event; entities are few, so that they are hot."""
         self._count += 1
         data: dict[str, Any] = {
             "amount": self._rng.choice([None, 0, -5, self._rng.randrange(1000), 10**12]),
@@ -161,20 +161,20 @@ class Producer:
         )
 
     def distorted(self, void: Event) -> Event:
-        """The void as a careless sender writes it: with another amount than its event has, or another moment."""
+        """Return the void with errors of a careless sender: another amount or moment than its event."""
         if self._rng.random() < 0.5:
             return replace(void, data={**void.data, "amount": self._rng.randrange(1000)})
         moved = self._rng.choice([-1, 1]) * self._rng.choice([SECOND, HOUR, 3 * DAY])
         return replace(void, occurred_at=min(void.occurred_at + moved, void.voided_at or 0))
 
     def _entities(self) -> dict[str, str]:
-        found = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}
+        entities = {"customer": self._rng.choice(self.customers), "shop": self._rng.choice(self._shops)}
         if self._rng.random() < 0.2:
-            del found[self._rng.choice(["customer", "shop"])]
-        return found
+            del entities[self._rng.choice(["customer", "shop"])]
+        return entities
 
     def _moment(self, now_ms: int) -> int:
-        """Mostly about now; also late, beyond every window, ahead of the clock, and exactly on an edge."""
+        """Draw a moment: mostly now; also late, beyond every window, ahead of the clock, or exactly on an edge."""
         rng, longest = self._rng, self._lender.longest_ms
         now = now_ms + rng.randint(-self._max_skew_ms, self._max_skew_ms)
         late = -rng.randrange(2 * HOUR), -rng.randrange(2 * longest)
@@ -185,12 +185,12 @@ class Producer:
 
 
 def message_of(event: Event, number: int) -> Message:
-    """The event as the bus delivers it."""
+    """Return the event as the bus delivers it."""
     return Message(f"m{number}", _envelope(_body(event)))
 
 
 def poison_of(event: Event, number: int, rng: random.Random) -> Message:
-    """A message that can never be applied; it may carry the id of an event that can."""
+    """Return a message that can never be applied; it may carry the id of a valid event."""
     body = _body(event)
     broken: list[dict[str, Any]] = [
         {**body, "type": "payment.imagined"},
@@ -198,8 +198,8 @@ def poison_of(event: Event, number: int, rng: random.Random) -> Message:
         {**body, "entities": {"loan": "x"}},
         {**body, "occurred_at": "yesterday"},
     ]
-    place = rng.randrange(len(broken) + 1)
-    bytes_ = b"{not json" if place == len(broken) else _envelope(broken[place])
+    position = rng.randrange(len(broken) + 1)
+    bytes_ = b"{not json" if position == len(broken) else _envelope(broken[position])
     return Message(f"poison{number}", bytes_)
 
 

@@ -1,4 +1,4 @@
-"""Workers: what the function `update_features` does with a batch, in processes that can die between any two steps."""
+"""Simulated workers: the function `update_features` on batches, in processes that can die between any two steps."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, Self, TypeVar
 from candor.clock import SECOND
 from candor.edge.messages import Message, MessageOutcome, ingest_messages
 from candor.store.protocol import FeatureStore
-from simulation.queue import Queue
+from simulation.queue import SimulatedQueue
 from simulation.scheduler import Scheduler, Task
 from simulation.store import Surroundings
-from simulation.traffic import Lender
+from simulation.traffic import SimulatedLender
 
 T = TypeVar("T")
 R = TypeVar("R")
 BATCH = 10
 VISIBILITY = 30 * SECOND
 LONGEST_STALL = 2 * VISIBILITY
-"""A stalled process goes on when its messages have long been delivered to another one."""
+"""Largest stall: a stalled process continues after its messages were delivered to another one."""
 
 Delivery = Sequence[tuple[tuple[int, int], Message]]
 
 
 class Killed(BaseException):
-    """The process is gone; nothing in it may catch this."""
+    """The process died; no code in it may catch this."""
 
 
 class Process:
-    """One life of a worker, with its own clock."""
+    """One process of a worker, with its own clock."""
 
     def __init__(self, world: Surroundings, name: str, skew_ms: int) -> None:
         self._world = world
@@ -53,7 +53,7 @@ class Process:
 
 
 class Pool:
-    """``ThreadPoolExecutor`` as ingest uses it, on tasks of the world."""
+    """``ThreadPoolExecutor`` as ingest uses it, on simulated tasks."""
 
     def __init__(self, scheduler: Scheduler, writers: int) -> None:
         self._scheduler = scheduler
@@ -66,7 +66,7 @@ class Pool:
         return None
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """All results in order; the calling task sleeps until the last one is there."""
+        """Return all results in order; the calling task sleeps until the last one is done."""
         pending = deque(enumerate(items))
         writers = min(self._writers, len(pending))
         if writers <= 1:
@@ -83,8 +83,8 @@ class Pool:
         def write(number: int) -> None:
             try:
                 while pending:
-                    place, item = pending.popleft()
-                    results[place] = work(item)
+                    position, item = pending.popleft()
+                    results[position] = work(item)
             except Killed as death:
                 killed.append(death)
             ended.append(number)
@@ -96,17 +96,17 @@ class Pool:
         self._scheduler.suspend()
         if killed:
             raise killed[0]
-        return [results[place] for place in sorted(results)]
+        return [results[position] for position in sorted(results)]
 
 
 class Workers:
-    """Everyone who takes messages from the queue."""
+    """The workers of the queue."""
 
     def __init__(
         self,
         world: Surroundings,
-        lender: Lender,
-        queue: Callable[[], Queue],
+        lender: SimulatedLender,
+        queue: Callable[[], SimulatedQueue],
         store: Callable[[Process], FeatureStore],
         synchronous_store: Callable[[Process], FeatureStore],
         stale: Callable[[str], None],
@@ -122,12 +122,12 @@ class Workers:
         self._idle: list[Task] = []
 
     def start(self, number: int, writers: int) -> None:
-        """Start so many, each writing so many items at a time."""
-        for place in range(number):
-            self._world.scheduler.spawn(lambda place=place: self._run(f"w{place}", writers))  # type: ignore[misc]
+        """Start `number` workers, each with `writers` concurrent writers."""
+        for worker in range(number):
+            self._world.scheduler.spawn(lambda worker=worker: self._run(f"w{worker}", writers))  # type: ignore[misc]
 
     def look(self) -> None:
-        """Something became visible in the queue: someone idle takes it up."""
+        """Wake an idle worker, because a message became visible."""
         if self._idle:
             scheduler = self._world.scheduler
             task = self._idle.pop(scheduler.rng.randrange(len(self._idle)))
@@ -177,9 +177,9 @@ class Workers:
             process.io("tells of stale items")
             for key in sorted(outcome.stale):
                 self._stale(key)
-        for what in ("too_late", "stale"):
-            if getattr(outcome, what):
-                self._world.reach(f"told of {what}")
+        for kind in ("too_late", "stale"):
+            if getattr(outcome, kind):
+                self._world.reach(f"told of {kind}")
         process.io("batch done")
         self._delete(process, delivery, outcome)
 

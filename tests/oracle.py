@@ -1,7 +1,7 @@
-"""The naive oracle: plain loops over the whole list of events.
+"""Naive oracle: plain loops over the whole list of events.
 
-It restates the design's formula of a window and finalises with fractions of its own; of candor it uses declarations
-alone (names, specs, labels).
+It restates the formula of a window and finalizes with its own fractions; of candor it uses declarations only (names,
+specs, labels).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LADDER_MS = (2_419_200_000, 604_800_000, 86_400_000, 21_600_000, 3_600_000, 900_
 
 
 def length_of(label: str) -> int | None:
-    """Length of a window in ms; None for lifetime."""
+    """Return the length of a window in ms; None for lifetime."""
     if label == "lifetime":
         return None
     number, unit = re.fullmatch(r"(\d+)([smhd])", label).groups()
@@ -32,18 +32,18 @@ def length_of(label: str) -> int | None:
 
 
 def hop_of(length: int) -> int:
-    """Largest ladder step not above a 24th of the length, or the smallest step."""
+    """Return the largest ladder step not above a 24th of the length, or the smallest step."""
     fitting = [step for step in LADDER_MS if step <= Fraction(length, 24)]
     return max(fitting, default=min(LADDER_MS))
 
 
 def left_edge(label: str, q: int) -> int | None:
-    """First moment inside the window at `q`; None where there is no left edge."""
+    """Return the first moment inside the window at `q`; None where it has no left edge."""
     return edges(label, q)[0]
 
 
 def edges(label: str, q: int, *, exact: bool = False) -> tuple[int | None, int]:
-    """First moment inside a window, None where it has no left edge, and the first moment after it."""
+    """Return the first moment inside a window (None without a left edge) and the first moment after it."""
     name, _, delay = label.partition("_delayed_")
     length, back = length_of(name), length_of(delay) if delay else 0
     if exact:
@@ -56,36 +56,38 @@ def edges(label: str, q: int, *, exact: bool = False) -> tuple[int | None, int]:
 def expected(
     view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str = "at_moment"
 ) -> list[float]:
-    """Every feature of the view at `q` for one entity, from all events in order of arrival.
+    """Return every feature of the view at `q` for one entity, from all events in order of arrival.
 
-    `knowledge`: what was known at that moment, or ("ever") also what became known of it later.
+    `knowledge`: as known at that moment, or ("ever") as known at any time since.
     """
     counting = _unvoided(view, _living(view, events, key, q, knowledge), key, q, knowledge)
-    mine = [event for event in _relevant(view, counting, key) if _known_from(event, knowledge) < q]
+    inside = [event for event in _relevant(view, counting, key) if _known_from(event, knowledge) < q]
     return [
         aggregate(
-            feature.aggregation.spec(), _inside(mine, feature.window.label, q, exact=view.exact_windows), q
+            feature.aggregation.spec(), _inside(inside, feature.window.label, q, exact=view.exact_windows), q
         )
         for feature in view.features
     ]
 
 
 def seen_before(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
-    """Whether the entity had an event of the view before `q`, and its history had not expired then."""
+    """True if the entity had an event of the view before `q` and its history had not expired."""
     return any(event.occurred_at < q and event.voided_at is None for event in _living(view, events, key, q))
 
 
 def seen_lately(view: FeatureView, events: Sequence[Event], key: str, q: int) -> bool:
-    """Whether the entity had an event of the view before `q` in its longest window: one that never comes too late."""
-    mine = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q, "ever"), key)
-    return any(_inside(mine, feature.window.label, q, exact=view.exact_windows) for feature in view.features)
+    """True if the entity had an event in the view's longest window before `q`, which is never too late."""
+    counting = _relevant(view, _unvoided(view, _living(view, events, key, q), key, q, "ever"), key)
+    return any(
+        _inside(counting, feature.window.label, q, exact=view.exact_windows) for feature in view.features
+    )
 
 
 def aggregate(spec: Sequence[Any], events: Iterable[Event], q: int) -> float:
-    """One aggregation, given as its spec, over exactly these events."""
+    """Compute one aggregation, given as its spec, over exactly these events."""
     if spec[0] == "ratio":
         events = list(events)
-        above, below = (aggregate(one, events, q) for one in spec[1:])
+        above, below = (aggregate(operand, events, q) for operand in spec[1:])
         return math.nan if below == 0 or math.isnan(below) else above / below
     op, field, where, *parameters = spec
     counted = [event for event in events if where is None or _holds(where, event)]
@@ -119,7 +121,7 @@ def _distinct(values: list[Any], events: list[Event], q: int, exact: int) -> flo
 
 
 def _sketched(different: Iterable[str]) -> float:
-    """HyperLogLog with 1,024 registers; Ertl's improved raw estimator with fractions, rounded to a whole number."""
+    """Estimate by HyperLogLog with 1,024 registers: Ertl's improved raw estimator in fractions, rounded."""
     ranks = dict.fromkeys(range(1024), 0)
     for value in different:
         bits = int.from_bytes(hashlib.blake2b(value.encode(), digest_size=8).digest(), "big")
@@ -132,7 +134,7 @@ def _sketched(different: Iterable[str]) -> float:
 
 
 def _decayed(values: list[int], events: list[Event], q: int, half_life: int) -> float:
-    """Every value times 2^(−age/8), of which 32 binary digits are kept; age is whole steps of an eighth of the half-life."""
+    """Sum of values times 2^(−age/8) with 32 binary digits; age counts whole eighths of the half-life."""
     step = Fraction(half_life, 8)
     ages = [math.floor(q / step) - math.floor(event.occurred_at / step) for event in events]
     with localcontext(prec=60):
@@ -160,7 +162,7 @@ def _relevant(view: FeatureView, events: Sequence[Event], key: str) -> list[Even
 
 
 def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str) -> list[Event]:
-    """Events that are not taken back at `q`: no voids, and nothing whose void, in its first copy, lies before `q`."""
+    """Return the events not voided at `q`: no voids, and none whose void, in its first copy, is before `q`."""
     voids = _relevant(view, [event for event in events if event.voided_at is not None], key)
     gone = {void.id for void in voids if _known_from(void, knowledge) < q}
     return [event for event in events if event.voided_at is None and event.id not in gone]
@@ -169,21 +171,23 @@ def _unvoided(view: FeatureView, events: Sequence[Event], key: str, q: int, know
 def _living(
     view: FeatureView, events: Sequence[Event], key: str, q: int, knowledge: str = "ever"
 ) -> list[Event]:
-    """Without what an interruption before `q`, longer than the view's expiry, has cut off."""
+    """Return the events after the last gap before `q` that exceeds the view's expiry."""
     types = view.event_types
-    mine = [event for event in events if event.type in types and event.entities.get(view.entity.name) == key]
-    first = _relevant(view, [event for event in mine if event.voided_at is None], key)
+    relevant = [
+        event for event in events if event.type in types and event.entities.get(view.entity.name) == key
+    ]
+    first = _relevant(view, [event for event in relevant if event.voided_at is None], key)
     happened = {event.occurred_at for event in first if _known_from(event, knowledge) < q}
     moments = sorted({*happened, q})
     begin = 0
     for earlier, later in itertools.pairwise(moments):
         if view.expiry_ms is not None and later - earlier > view.expiry_ms:
             begin = later
-    return [event for event in mine if event.voided_at is not None or event.occurred_at >= begin]
+    return [event for event in relevant if event.voided_at is not None or event.occurred_at >= begin]
 
 
 def _known_from(event: Event, knowledge: str) -> int:
-    """Its own moment, or when it became known where that is later."""
+    """Return the event's own moment, or when it became known if that is later."""
     own = event.occurred_at if event.voided_at is None else event.voided_at
     if knowledge == "ever" or event.known_at is None or event.known_at < own:
         return own
@@ -214,10 +218,10 @@ def _holds(spec: Sequence[Any], event: Event) -> bool:
     if spec[0] == "type":
         return event.type in spec[1]
     _, field, op, value = spec
-    found = event.data.get(field)
-    if found is None or isinstance(found, str) != isinstance(value, str):
+    value_of_event = event.data.get(field)
+    if value_of_event is None or isinstance(value_of_event, str) != isinstance(value, str):
         return False
-    sign = (found > value) - (found < value)
+    sign = (value_of_event > value) - (value_of_event < value)
     return {"==": sign == 0, "!=": sign != 0, "<": sign < 0, "<=": sign <= 0, ">": sign > 0, ">=": sign >= 0}[
         op
     ]

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.offline.world import DEFINITIONS, READY, WINDOWS
 from candor.features.windows import parse
-from history.asof import pair_join
 from history.asof.point_in_time import features_as_of
+from tests import pair_join
 
 NAMES = [f"{name}_{label}" for name in ("n", "sum", "mean", "max", "last", "distinct") for label in WINDOWS]
 

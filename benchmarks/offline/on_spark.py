@@ -27,7 +27,7 @@ from candor.clock import DAY, SECOND, format_rfc3339
 from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer, encode_event
 from history.archive.events import accepted_events, read_envelopes
 from history.archive.objects import Folder
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from history.asof.spark import SparkArchive, session
 from tests import oracle
 from tests.builders import NOW, all_aggregations, customer, definitions_of, failed, paid, shop
@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if same and not wrong else 1
 
 
-def _question(number: int, rng: random.Random, customers: int) -> Question:
+def _question(number: int, rng: random.Random, customers: int) -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -98,7 +98,7 @@ def _question(number: int, rng: random.Random, customers: int) -> Question:
         Applicant(f"c{rng.randrange(customers)}"),
         Offer("pay_in_4", 4, 14),
     )
-    return Question(str(number), NOW - rng.randrange(20 * DAY), Application(checkout, _shop(rng)))
+    return PointInTimeQuery(str(number), NOW - rng.randrange(20 * DAY), Application(checkout, _shop(rng)))
 
 
 def _shop(rng: random.Random) -> str:
@@ -136,7 +136,7 @@ def _copies(number: int, customers: int, rng: random.Random) -> list[Event]:
 
 
 def _beside_oracle(
-    events: list[Event], questions: list[Question], values: np.ndarray, rng: random.Random
+    events: list[Event], questions: list[PointInTimeQuery], values: np.ndarray, rng: random.Random
 ) -> int:
     """Number of sampled rows that differ from the oracle."""
     by_entity: defaultdict[tuple[str, str], list[Event]] = defaultdict(list)

@@ -20,7 +20,7 @@ from candor.clock import format_rfc3339
 from candor.contracts import HISTORY, Application, Event, parse_checkout, parse_event
 from demo.sources.base import SourceCheckout
 from demo.sources.superlender import AS_OF, SuperLender
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from training.dataset.job import build
 from training.dataset.labels import labelled_checkouts
@@ -101,9 +101,9 @@ def _tested(source: SuperLender, events: Sequence[Event]) -> tuple[NDArray[np.fl
     return values, np.array([checkout.label for checkout in checkouts], dtype=np.int8)
 
 
-def _question(checkout: SourceCheckout) -> Question:
+def _question(checkout: SourceCheckout) -> PointInTimeQuery:
     body = parse_checkout(json.dumps(checkout.body).encode())
-    return Question(checkout.id, checkout.q_ms, Application(body, checkout.merchant))
+    return PointInTimeQuery(checkout.id, checkout.q_ms, Application(body, checkout.merchant))
 
 
 def _event(event: dict[str, Any]) -> Event:

@@ -15,7 +15,7 @@ from cli.output import one_line
 from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.replay.as_served import Kept
+from history.replay.as_served import KeptDefinitions
 from lender import DEFINITIONS
 
 
@@ -36,5 +36,5 @@ def features_of(decision: Decision, model: LoadedBundle | None) -> Sequence[str]
     """Feature names of a record's values, from its bundle or the kept definitions; None if neither has them."""
     if model is not None:
         return model.bundle.features
-    kept = Kept(DEFINITIONS).served_by(decision)
+    kept = KeptDefinitions(DEFINITIONS).served_by(decision)
     return kept.features if kept else None

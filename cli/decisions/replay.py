@@ -15,7 +15,7 @@ from cli.decisions.lookup import decision_of, features_of, judge_of
 from cli.options import common
 from cli.output import print_json
 from cli.stage import Stage
-from history.replay.as_decided import compared, differing, judge_again
+from history.replay.as_decided import compared, differing, reassess
 from lender import policy as lender_policy
 
 
@@ -42,7 +42,7 @@ def replay_command(decision_id: str, policy_file: Path | None, stage: Stage, *, 
             f"decision {decision.id} was made without a bundle by definitions {decision.definition_hash[:12]}, "
             "which this release does not keep: use the release that does"
         )
-    rows = compared(decision, judge_again(decision, model, policy, features), policy.hash)
+    rows = compared(decision, reassess(decision, model, policy, features), policy.hash)
     different = differing(rows)
     if as_json:
         parts = {row.name: {"decided": row.served, "replayed": row.replayed} for row in rows}

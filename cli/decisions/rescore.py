@@ -23,7 +23,7 @@ from cli.stage import Stage
 from cli.state_machine import RunFailed, begin, failure_reason, watch
 from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import ArchiveDamaged
-from history.rescore.rescoring import PART, Candidate, Rescored, counted, rescore
+from history.rescore.rescoring import PART, Rescored, RescoringCandidate, counted, rescore
 
 RESCORED: Final = "rescored"
 """Prefix in the training bucket of every rescoring's rows, each under its name."""
@@ -100,7 +100,7 @@ def rescore_command(
 
 
 def _here(stage: Stage, request: RescoreRequest, folder: Path) -> Rescored:
-    candidate = Candidate.of(request.bundle, request.policy)
+    candidate = RescoringCandidate.of(request.bundle, request.policy)
     with Progress() as progress, one_line(ArchiveDamaged):
         decisions = select_decisions(
             stage, progress, since=request.since, until=request.until, last=request.last

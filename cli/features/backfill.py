@@ -23,7 +23,7 @@ from cli.options import common
 from cli.stage import Stage
 from history.archive.commits import COMMITS_PREFIX, Commit, read_log
 from history.archive.events import EVENTS_PREFIX, Arrival, arrivals, read_envelopes
-from history.rebuild.backfill import PARTITIONS, Counts, Filling, fill, gathered, spread
+from history.rebuild.backfill import PARTITIONS, Backfill, Counts, fill, gathered, spread
 from history.rebuild.verification import drawn, verify
 from lender import DEFINITIONS
 
@@ -74,7 +74,7 @@ def backfill_view(
     """Partition the archive by item, fill each item, compare a sample, record the end; returns the summary."""
     name = f"{view.name}@{view.version}"
     begun = stage.registry.begin_backfill(name, SystemClock().now_ms())
-    filling = Filling(view, begun.started_at, stage.retention)
+    filling = Backfill(view, begun.started_at, stage.retention)
     # The spool holds personal data: it is readable by this user alone, and gone at the end.
     with tempfile.TemporaryDirectory() as spool, Progress(console=Console(stderr=True)) as progress:
         files = _spread(stage, definitions, view, Path(spool), progress)
@@ -117,7 +117,7 @@ def _spread(
 def _fill(
     stage: Stage,
     definitions: Definitions,
-    filling: Filling,
+    filling: Backfill,
     files: Sequence[Path],
     threads: int,
     progress: Progress,

@@ -20,7 +20,7 @@ from cli.output import one_line, print_json, print_pairs
 from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.replay.consistency import Archived, Report, consistency
+from history.replay.consistency import ArchivedHistory, ConsistencyReport, consistency
 from lender import DEFINITIONS
 
 SERVICE = "consistency"
@@ -65,14 +65,14 @@ def consistency_command(
 
 def _report(
     stage: Stage, progress: Progress, since: int | None, until: int | None, last: int | None
-) -> Report:
+) -> ConsistencyReport:
     tombstones = Erasures(stage.output("RegistryTableName")).tombstones()
     decisions, erased = without_erased(
         select_decisions(stage, progress, since=since, until=until, last=last), tombstones
     )
     past = ReplayInputs(stage, decisions, progress)
     progress.update("comparing", 0, len(decisions))
-    archived = Archived(DEFINITIONS, past.log, past.items, stage.retention, SystemClock().now_ms())
+    archived = ArchivedHistory(DEFINITIONS, past.log, past.items, stage.retention, SystemClock().now_ms())
     report = consistency(decisions, archived, tombstones.erased_at, since)
     progress.update("comparing", len(decisions), len(decisions))
     if erased:
@@ -81,7 +81,7 @@ def _report(
     return report
 
 
-def metrics(report: Report, stage: str) -> Iterator[dict[str, Any]]:
+def metrics(report: ConsistencyReport, stage: str) -> Iterator[dict[str, Any]]:
     """CloudWatch metric data of the report."""
     dimensions = [{"Name": "service", "Value": SERVICE}, {"Name": "stage", "Value": stage}]
     for name, value in (

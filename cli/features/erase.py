@@ -18,7 +18,7 @@ from cli.output import one_line, print_json
 from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.erasure.job import Erasing, Places, Survey
+from history.erasure.job import ErasureJob, StageLocations, Survey
 from history.erasure.lines import Person
 from history.index.bucket import Vanished
 from lender import DEFINITIONS
@@ -73,8 +73,8 @@ def _person(entity: str) -> Person:
     return Person(kind, token_of(token))
 
 
-def _erasing(person: Person, stage: Stage) -> Erasing:
-    places = Places(
+def _erasing(person: Person, stage: Stage) -> ErasureJob:
+    places = StageLocations(
         features=stage.output("FeaturesTableName"),
         synchronous=stage.output("SynchronousFeaturesTableName"),
         decisions=stage.output("DecisionsTableName"),
@@ -82,7 +82,7 @@ def _erasing(person: Person, stage: Stage) -> Erasing:
         archive=stage.output("ArchiveBucketName"),
         training=stage.output("TrainingBucketName"),
     )
-    return Erasing(person, DEFINITIONS, places, stage.retention, SystemClock(), boto3.client("s3"))
+    return ErasureJob(person, DEFINITIONS, places, stage.retention, SystemClock(), boto3.client("s3"))
 
 
 def _refuse_while_training(stage: Stage) -> None:

@@ -21,7 +21,7 @@ from cli.output import one_line, print_json, print_pairs
 from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import ArchiveDamaged
-from history.replay.as_served import Kept, Replayed
+from history.replay.as_served import KeptDefinitions, Replayed
 from lender import DEFINITIONS
 
 NAMED = 20
@@ -121,7 +121,7 @@ class ReplayReport:
 
 def _detail_json(replayed: Replayed) -> dict[str, Any]:
     decision = replayed.decision
-    rows = _rows(decision.vector, replayed.vector, Kept(DEFINITIONS).served_by(decision))
+    rows = _rows(decision.vector, replayed.vector, KeptDefinitions(DEFINITIONS).served_by(decision))
     return {
         "id": decision.id,
         "q": decision.q,
@@ -134,7 +134,9 @@ def _detail_json(replayed: Replayed) -> dict[str, Any]:
 
 def _print_detail(replayed: Replayed) -> None:
     table = Table("feature", "served", "replayed", "", title=replayed.decision.id)
-    rows = _rows(replayed.decision.vector, replayed.vector, Kept(DEFINITIONS).served_by(replayed.decision))
+    rows = _rows(
+        replayed.decision.vector, replayed.vector, KeptDefinitions(DEFINITIONS).served_by(replayed.decision)
+    )
     for name, served, now in rows:
         same = replayed.vector is None or served.hex() == now.hex()
         table.add_row(

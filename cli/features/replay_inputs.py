@@ -11,7 +11,7 @@ from cli.stage import Stage
 from history.archive.commits import COMMITS_PREFIX, CommitLog, read_log
 from history.archive.events import EVENTS_PREFIX, arrivals, read_envelopes
 from history.archive.items import Items, items_of
-from history.replay.as_served import Kept, Replayed, application_of, keys_of, replay
+from history.replay.as_served import KeptDefinitions, Replayed, application_of, keys_of, replay
 from lender import DEFINITIONS
 
 ERASED = "a person in it was erased since"
@@ -34,7 +34,7 @@ class ReplayInputs:
 
     def __init__(self, stage: Stage, decisions: Sequence[Decision], progress: Progress) -> None:
         self.decisions = decisions
-        self.kept = Kept(DEFINITIONS)
+        self.kept = KeptDefinitions(DEFINITIONS)
         keys = keys_of(decisions, self.kept)
         self.log: CommitLog = read_log(stage.archive(COMMITS_PREFIX), keys)
         envelopes = progress.each("reading events", read_envelopes(stage.archive(EVENTS_PREFIX)))

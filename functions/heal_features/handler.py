@@ -14,7 +14,7 @@ from candor.edge.messages import Message
 from candor.edge.stale import StaleQueue
 from candor.store.dynamodb import DynamoFeatureStore
 from history.healing.healer import Healer
-from history.healing.worker import Worker
+from history.healing.worker import HealingWorker
 from history.index.bucket import ArchiveBucket
 from history.index.read import READERS, ArchiveIndex
 from lender import DEFINITIONS
@@ -25,7 +25,7 @@ METRICS.set_default_dimensions(stage=os.environ["STAGE"])
 PATIENCE = Config(
     connect_timeout=2, read_timeout=10, retries={"total_max_attempts": 3}, max_pool_connections=READERS
 )
-WORKER = Worker(
+WORKER = HealingWorker(
     healer=Healer(
         index=ArchiveIndex(ArchiveBucket(boto3.client("s3", config=PATIENCE), os.environ["ARCHIVE_BUCKET"])),
         definitions=DEFINITIONS,

@@ -1,1 +1,1 @@
-"""The archive: events, commits, decisions and tables as Firehose delivered them, read back."""
+"""Readers of the archive that Firehose delivers: events, commits, decisions and tables."""

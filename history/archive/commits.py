@@ -1,8 +1,8 @@
-"""The commit log read back: which events each item took in, in order of its versions.
+"""The commit log: which events each item applied, in order of its versions.
 
-Every commit of an item is one line: its key, version (birth, n), the moment it was applied (ms) and the ids of the
-events that were new to it. The streams deliver at least once and in any order across objects, so a line may come twice
-and late; a version whose predecessors are not all there cannot be replayed.
+Each commit of an item is one line: its key, version (birth, n), the time it was applied (ms) and the ids of the
+events that were new to it. Streams deliver at least once and in any order across objects, so a line may be duplicated
+and late. A version cannot be replayed unless all its predecessors are present.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from history.archive.events import read_lines
 from history.archive.objects import Objects
 
 COMMITS_PREFIX: Final = "commits/"
-"""Where the archive keeps the log."""
+"""Archive prefix of the commit log."""
 
 
 class LogUnusable(Exception):
-    """An item cannot be followed up to a version; the message is the reason, one of the two constants below."""
+    """An item's commits cannot be followed up to a version; the message is one of the two reasons below."""
 
 
 INCOMPLETE: Final = "log incomplete"
@@ -31,12 +31,12 @@ CONTRADICTORY: Final = "log contradicts itself"
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """One line: the commit number `n` of an item's birth (ns), its events by `Event.dedup_id`.
+    """One line: commit number `n` of an item's birth (ns), its events by `Event.dedup_id`.
 
-    `filled_before`: all archived events of the item that the bus took before that moment (ms) came in as well.
-    `rebuilt`: the item was computed anew from what it held, without the voided. `left_out`: events came with these that were
-    too late for every window. `unsettled`: voids among the events that took nothing back, for want of proof. `healing`: what came after
-    this version was kept apart until the item was rebuilt.
+    `filled_before`: all archived events of the item that the bus accepted before that time (ms) were applied as well.
+    `rebuilt`: the item was recomputed from its events, without the voided ones. `left_out`: the batch held events too
+    late for every window. `unsettled`: voids that took nothing back, for lack of proof. `healing`: later events are
+    kept apart until the item is rebuilt.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Commit(msgspec.Struct, frozen=True):
 
 
 class CommitLog:
-    """Commits by item key and birth. `repeated` counts lines that came more than once."""
+    """Commits by item key and birth. `repeated` counts duplicate lines."""
 
     def __init__(self) -> None:
         self.repeated = 0
@@ -60,7 +60,7 @@ class CommitLog:
         self._contradicted: set[tuple[str, Version]] = set()
 
     def add(self, commit: Commit) -> None:
-        """Take in one line."""
+        """Add one line."""
         version = Version(commit.birth, commit.n)
         known = self._commits[commit.key].setdefault(version, commit)
         if known is commit:
@@ -70,10 +70,10 @@ class CommitLog:
             self._contradicted.add((commit.key, version))
 
     def follow(self, key: str, birth: int) -> Iterator[Commit]:
-        """The commits of one birth of an item, from the first on.
+        """Yield the commits of one birth of an item, from the first on.
 
-        Raises LogUnusable at a gap, which is never passed over, and where two lines differ: neither is believed. Past the
-        last commit there is nothing but a gap.
+        Raises LogUnusable at a gap, which is never skipped, and where two lines of one version differ. The end of the
+        known commits is a gap as well.
         """
         known = self._commits.get(key, {})
         for n in count(1):
@@ -85,11 +85,11 @@ class CommitLog:
             yield known[version]
 
     def up_to(self, key: str, version: Version) -> list[Commit]:
-        """The commits that made this version of an item, first to last. Raises LogUnusable."""
+        """Return the commits that made this version of an item, first to last. Raises LogUnusable."""
         return list(islice(self.follow(key, version.birth), version.n))
 
     def of(self, key: str) -> list[Commit]:
-        """Everything known of an item, in order of its versions."""
+        """Return all known commits of an item, in order of version."""
         return [commit for _, commit in sorted(self._commits.get(key, {}).items())]
 
     def __iter__(self) -> Iterator[Commit]:
@@ -102,7 +102,7 @@ _COMMIT = msgspec.json.Decoder(Commit)
 def read_log(
     objects: Objects, keys: Container[str] | None = None, known: CommitLog | None = None
 ) -> CommitLog:
-    """The log in these objects, on top of what is known; only of these items, if told. Raises ArchiveDamaged."""
+    """Add the commits in these objects, of `keys` alone if given, to `known` or a new log. Raises ArchiveDamaged."""
     log = known or CommitLog()
     for commit in read_lines(objects, _COMMIT):
         if keys is None or commit.key in keys:

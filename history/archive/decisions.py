@@ -1,4 +1,4 @@
-"""The archive's decision records: one line for each decision, at least once."""
+"""Archived decision records: one line per decision, delivered at least once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from history.archive.events import ArchiveDamaged, read_lines
 from history.archive.objects import Objects
 
 DECISIONS_PREFIX: Final = "decisions/"
-"""Where the archive keeps them."""
+"""Archive prefix of the decisions."""
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One line: the record stays as the bytes that were stored."""
+class DecisionLine(msgspec.Struct, frozen=True):
+    """One line; the record keeps its stored bytes."""
 
     id: str
     q: int
     record: msgspec.Raw
 
 
-_LINE = msgspec.json.Decoder(Line)
+_LINE = msgspec.json.Decoder(DecisionLine)
 
 
 def read_decisions(objects: Objects) -> Iterator[Decision]:
-    """Every decision once, in order of arrival. Raises ArchiveDamaged."""
+    """Yield each decision once, in order of arrival. Raises ArchiveDamaged."""
     seen: set[str] = set()
     for line in read_lines(objects, _LINE):
         if line.id in seen:
@@ -36,11 +36,11 @@ def read_decisions(objects: Objects) -> Iterator[Decision]:
         try:
             yield parse_record(bytes(line.record))
         except (msgspec.ValidationError, KeyError, TypeError) as error:
-            raise ArchiveDamaged(f"the record of decision {line.id} is of another shape") from error
+            raise ArchiveDamaged(f"the record of decision {line.id} has an unexpected shape") from error
 
 
 def made_at(decision: Decision) -> int | None:
-    """When it was made (ms, wall clock); None for one of the replay clock whose record does not tell."""
+    """Return when the decision was made (ms, wall clock); None for a replay-clock decision whose record lacks it."""
     if decision.decided_at is None and not decision.replay_clock:
         return decision.q
     return decision.decided_at

@@ -1,7 +1,7 @@
-"""The archive: gzip'd JSON lines that Firehose wrote. Those of the bus are envelopes, read back as accepted events.
+"""Archived events: gzip'd JSON lines of EventBridge envelopes, read back as accepted events.
 
-An event that was recorded live is known from when the bus took it, by the bus's own clock. The platform's decisions are known
-from their own moment, and so is loaded history where it does not say otherwise.
+A live event is known from the time the bus accepted it, by the bus's clock. Platform decisions are known from their
+own moment, and so is loaded history unless it states another.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from history.archive.objects import Folder, Objects
 
 
 class ArchiveDamaged(Exception):
-    """An archive file is not what Firehose writes; the message names the file and the line."""
+    """An archive file is not as Firehose writes it; the message names the file and the line."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """An EventBridge envelope; `detail` stays as the bytes that arrived.
+    """An EventBridge envelope; `detail` keeps the bytes that arrived.
 
-    `time` is what the producer says, or else when the bus took the event; `ingestion_time` is the bus's own stamp.
-    Lines from before the stamp was kept have none.
+    `time` is set by the producer, else by the bus; `ingestion_time` is the bus's own stamp. Lines archived before the
+    stamp was recorded have none.
     """
 
     time: str
@@ -43,53 +43,53 @@ class Envelope(msgspec.Struct, frozen=True):
 
     @property
     def taken_at(self) -> int:
-        """When the bus took the event (ms UTC), as far as the line tells; EventBridge tells it to the second."""
+        """Time at which the bus accepted the event (ms UTC, whole seconds), as far as the line records it."""
         return parse_rfc3339(self.time if self.ingestion_time is None else self.ingestion_time)
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """A line of the archive: an envelope beside the bus's stamp."""
+    """An archive line: an envelope and the bus's stamp."""
 
     event: Envelope | None = None
     ingestion_time: str | None = None
 
 
 class EnvelopeDecoder:
-    """Decodes lines of the archive, those from before the stamp was kept as well."""
+    """Decoder of archive lines, with or without the bus's stamp."""
 
     _line = msgspec.json.Decoder(_Line)
     _bare = msgspec.json.Decoder(Envelope)
 
     def decode(self, line: bytes, /) -> Envelope:
-        """A line → the envelope. Raises msgspec.DecodeError."""
-        found = self._line.decode(line)
-        if found.event is None:
+        """Decode a line into an envelope. Raises msgspec.DecodeError."""
+        archived = self._line.decode(line)
+        if archived.event is None:
             return self._bare.decode(line)
-        return msgspec.structs.replace(found.event, ingestion_time=found.ingestion_time)
+        return msgspec.structs.replace(archived.event, ingestion_time=archived.ingestion_time)
 
 
 class Arrival(msgspec.Struct, frozen=True, array_like=True):
-    """An accepted event, and the moment (ms) when the bus took it."""
+    """An accepted event, and the time (ms) at which the bus accepted it."""
 
     taken_at: int
     event: Event
 
     @property
     def in_time(self) -> bool:
-        """False for one that was dated too far ahead when it came: only a redrive can have applied it."""
+        """False for an event dated too far ahead on arrival: only a redrive can have applied it."""
         return max(self.event.occurred_at, self.event.voided_at or 0) <= self.taken_at + MAX_SKEW
 
 
 @dataclass
 class Reading:
-    """What one pass over the archive saw: envelopes, refused events by code."""
+    """Counts of one pass over the archive: envelopes, and refused events by code."""
 
     envelopes: int = 0
     refused: Counter[str] = field(default_factory=Counter)
 
 
 EVENTS_PREFIX: Final = "events/"
-"""Where the archive keeps what the bus took."""
+"""Archive prefix of the bus's events."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -97,20 +97,20 @@ ENVELOPE: Final = EnvelopeDecoder()
 
 
 class Decoder(Protocol[T_co]):
-    """Reads one line. Raises msgspec.DecodeError."""
+    """Decoder of one line. Raises msgspec.DecodeError."""
 
     def decode(self, line: bytes, /) -> T_co: ...
 
 
 def read_envelopes(source: Path | Objects) -> Iterator[Envelope]:
-    """Every envelope of a folder or of objects in order of arrival: by key, then by line. Raises ArchiveDamaged."""
+    """Yield every envelope of a folder or of objects in order of arrival (by key, then line). Raises ArchiveDamaged."""
     return read_lines(Folder(source) if isinstance(source, Path) else source, ENVELOPE)
 
 
 def read_lines(objects: Objects, decoder: Decoder[T]) -> Iterator[T]:
-    """Every line of the objects, decoded.
+    """Yield every line of the objects, decoded.
 
-    Raises ArchiveDamaged: what is computed from half an archive would look like any other.
+    Raises ArchiveDamaged, because a result of half an archive would look like any other.
     """
     for name, data in objects:
         number = 0
@@ -126,7 +126,7 @@ def read_lines(objects: Objects, decoder: Decoder[T]) -> Iterator[T]:
 def accepted_events(
     envelopes: Iterable[Envelope], definitions: Definitions, reading: Reading | None = None
 ) -> Iterator[Event]:
-    """The events that the online path accepts, duplicates included, in order of arrival."""
+    """Yield the events that the online path accepts, duplicates included, in order of arrival."""
     return (arrival.event for arrival in arrivals(envelopes, definitions, reading))
 
 
@@ -137,10 +137,10 @@ def arrivals(
     *,
     ever: bool = False,
 ) -> Iterator[Arrival]:
-    """The events that the online path accepts, duplicates included, each with the moment when the bus took it.
+    """Yield the events that the online path accepts, duplicates included, with the time the bus accepted each.
 
-    The same validation as online, at that moment. `ever`: also those that were dated too far ahead then, which a redrive
-    may have applied later.
+    Validation is that of the online path at that time. `ever`: include events then dated too far ahead, which a
+    redrive may have applied later.
     """
     reading = reading or Reading()
     for envelope in envelopes:
@@ -157,7 +157,7 @@ def arrivals(
 
 
 def read_event(envelope: Envelope) -> Event:
-    """The event in an envelope; `known_at` only where it became known after its own moment. Raises InvalidInput."""
+    """Return an envelope's event; `known_at` is set only if it is after the event's moment. Raises InvalidInput."""
     event = parse_event(bytes(envelope.detail), envelope.source)
     known_at = _known_at(envelope, event)
     if known_at is not None and known_at <= event.moment:
@@ -166,7 +166,10 @@ def read_event(envelope: Envelope) -> Event:
 
 
 def _known_at(envelope: Envelope, event: Event) -> int | None:
-    """Loaded history says it, though nothing became known after the bus had it; of a live event it is when the bus took it."""
+    """Return when an event became known.
+
+    For loaded history as stated, bounded by the bus's time; for a live event the bus's time.
+    """
     if envelope.source == PLATFORM:
         return None
     if envelope.source != HISTORY:

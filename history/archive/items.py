@@ -12,7 +12,7 @@ Items = Mapping[str, Mapping[str, Arrival]]
 
 
 def items_of(arrivals: Iterable[Arrival], definitions: Definitions, keys: Iterable[str]) -> Items:
-    """The archived events of these items."""
+    """Return the archived events of these items."""
     items: dict[str, dict[str, Arrival]] = {key: {} for key in keys}
     for arrival in arrivals:
         add_arrival(items, arrival, definitions)
@@ -22,9 +22,9 @@ def items_of(arrivals: Iterable[Arrival], definitions: Definitions, keys: Iterab
 def add_arrival(
     items: Mapping[str, MutableMapping[str, Arrival]], arrival: Arrival, definitions: Definitions
 ) -> None:
-    """Add an event to those of these items that it belongs to."""
+    """Add an event to each of these items that it belongs to."""
     event = arrival.event
     for view in definitions.views_by_event[event.type]:
         token = event.entities.get(view.entity.name)
-        if token is not None and (found := items.get(view.item_key(token, event.id))) is not None:
-            found.setdefault(event.dedup_id, arrival)
+        if token is not None and (held := items.get(view.item_key(token, event.id))) is not None:
+            held.setdefault(event.dedup_id, arrival)

@@ -1,4 +1,4 @@
-"""Where the archive lies: a folder or a prefix of a bucket, read as the same named objects. Nothing touches the disk."""
+"""Archive objects from a folder or a bucket prefix, under the same names. Nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 SUFFIX: Final = ".gz"
 AHEAD: Final = 8
-"""Objects under way at a time: Firehose writes one a minute, and each alone costs a round trip."""
+"""Objects fetched concurrently: Firehose writes one a minute, and each costs a round trip."""
 
 Object = tuple[str, bytes]
 """An object's name and its bytes, still compressed. Firehose's buffer bounds the bytes."""
 
 Objects = Iterable[Object]
-"""Objects in order of their keys, which is the order of arrival: Firehose puts the hour and the moment into the key."""
+"""Objects in order of their keys, which is order of arrival: Firehose puts the time into the key."""
 
 
 class Folder:
@@ -29,14 +29,14 @@ class Folder:
         self._root = root
 
     def names(self) -> list[str]:
-        """Paths below the folder, in order."""
+        """Return the paths below the folder, sorted."""
         return [path.relative_to(self._root).as_posix() for path in sorted(self._root.rglob(f"*{SUFFIX}"))]
 
     def __iter__(self) -> Iterator[Object]:
         return self.read(self.names())
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects."""
+        """Yield these objects."""
         return ((name, (self._root / name).read_bytes()) for name in names)
 
 
@@ -47,20 +47,20 @@ class Bucket:
         self._s3, self._bucket, self._prefix = s3, bucket, prefix
 
     def names(self) -> list[str]:
-        """Keys, in order."""
+        """Return the keys, sorted."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
         return [
-            found["Key"]
+            entry["Key"]
             for page in pages
-            for found in page.get("Contents", ())
-            if found["Key"].endswith(SUFFIX)
+            for entry in page.get("Contents", ())
+            if entry["Key"].endswith(SUFFIX)
         ]
 
     def __iter__(self) -> Iterator[Object]:
         return self.read(self.names())
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects, some of them ahead of who asks."""
+        """Yield these objects, prefetching a few."""
         waiting: deque[Future[Object]] = deque()
         with ThreadPoolExecutor(AHEAD) as pool:
             for name in names:

@@ -1,4 +1,4 @@
-"""A folder and a bucket as places where the archive's tables are kept beside what they are made of."""
+"""A folder or a bucket as the store of the archive's tables, beside their source objects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class FolderStore:
-    """A folder, laid out as the bucket is."""
+    """A folder with the bucket's layout."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     def stamps(self, prefix: str) -> Mapping[str, str]:
-        """Names of files below a prefix, with size and moment of change."""
+        """Return the names of files below a prefix, with size and modification time."""
         files = (path for path in sorted((self._root / prefix).rglob("*")) if path.is_file())
         return {
             path.relative_to(self._root).as_posix(): f"{path.stat().st_size}/{path.stat().st_mtime_ns}"
@@ -31,11 +31,11 @@ class FolderStore:
         }
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These files."""
+        """Yield these files."""
         return Folder(self._root).read(names)
 
     def put(self, name: str, body: bytes) -> None:
-        """Write a file whole or not at all."""
+        """Write a file atomically."""
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
@@ -43,15 +43,15 @@ class FolderStore:
         part.replace(path)
 
     def remove(self, name: str) -> None:
-        """Delete a file, if there is one."""
+        """Delete a file if it exists."""
         (self._root / name).unlink(missing_ok=True)
 
     def metadata(self, name: str) -> Mapping[bytes, bytes]:
-        """What a Parquet file says of itself."""
+        """Return the Parquet metadata of a file."""
         return pq.read_schema(self._root / name).metadata or {}
 
     def download(self, name: str, folder: Path) -> Path:
-        """The file itself: it need not be copied."""
+        """Return the file's own path: it need not be copied."""
         return self._root / name
 
 
@@ -62,31 +62,34 @@ class BucketStore:
         self._s3, self._bucket, self._versions = s3, bucket, VersionedBucket(s3, bucket)
 
     def stamps(self, prefix: str) -> Mapping[str, str]:
-        """Keys below a prefix, with their entity tags."""
+        """Return the keys below a prefix, with their entity tags."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
-        return {found["Key"]: found["ETag"] for page in pages for found in page.get("Contents", ())}
+        return {entry["Key"]: entry["ETag"] for page in pages for entry in page.get("Contents", ())}
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects, some of them ahead of who asks."""
+        """Yield these objects, prefetching a few."""
         return Bucket(self._s3, self._bucket, "").read(names)
 
     def put(self, name: str, body: bytes) -> None:
-        """Write an object and delete its earlier versions: what is derived needs no history, and must not outlive an erasure."""
+        """Write an object and delete its earlier versions.
+
+        Derived data needs no history and must not outlive an erasure.
+        """
         self._s3.put_object(Bucket=self._bucket, Key=name, Body=body)
         for version in self._versions.versions(name).get(name, ()):
             if not version.latest:
                 self._s3.delete_object(Bucket=self._bucket, Key=name, VersionId=version.id)
 
     def remove(self, name: str) -> None:
-        """Delete an object in all its versions."""
+        """Delete all versions of an object."""
         self._versions.remove(name)
 
     def metadata(self, name: str) -> Mapping[bytes, bytes]:
-        """What a Parquet object says of itself."""
+        """Return the Parquet metadata of an object."""
         return pq.read_schema(io.BytesIO(self._versions.read(name)["Body"])).metadata or {}
 
     def download(self, name: str, folder: Path) -> Path:
-        """A copy below a folder."""
+        """Download an object into a folder."""
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         self._s3.download_file(self._bucket, name, str(path))

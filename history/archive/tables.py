@@ -1,8 +1,8 @@
-"""The archive as tables: one Parquet file for each day of arrival, made of that day's objects and of nothing else.
+"""Archive tables: one Parquet file per day of arrival, derived from that day's objects alone.
 
-A file names what it was made of. Compacting again therefore does nothing where nothing came, writes a day anew when an object came late
-or was rewritten by an erasure, and takes a day away whose objects have expired. A day's file is the same in a folder and in a
-bucket. Columns are only ever added: a file of before has them as nulls.
+Each file records its sources. Compacting again therefore skips a day without changes, rewrites a day with a late
+object or one that an erasure rewrote, and removes a day whose objects have expired. A day's file is the same in a
+folder and in a bucket. Columns are only ever added: an older file has them as nulls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from candor.decision import parse_record
 from candor.errors import InvalidInput
 from history.archive.commits import COMMITS_PREFIX, Commit
-from history.archive.decisions import DECISIONS_PREFIX, Line
+from history.archive.decisions import DECISIONS_PREFIX, DecisionLine
 from history.archive.events import (
     ENVELOPE,
     EVENTS_PREFIX,
@@ -37,7 +37,7 @@ from history.archive.objects import Object
 
 TABLES_PREFIX: Final = "tables/"
 SOURCES: Final = b"candor.sources"
-"""Key of the file's metadata under which it names its sources."""
+"""Key of the Parquet metadata that names a file's sources."""
 
 AT_A_TIME: Final = 50_000
 _DAY: Final = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/\d{2}/")
@@ -47,32 +47,32 @@ Row = dict[str, Any]
 
 
 class Store(Protocol):
-    """Where objects lie and tables are put: a folder or a bucket."""
+    """Store of source objects and tables: a folder or a bucket."""
 
     def stamps(self, prefix: str) -> Mapping[str, str]:
-        """Every object under a prefix, and what changes when its bytes do."""
+        """Return every object under a prefix, with a stamp that changes when its bytes do."""
         ...
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects."""
+        """Yield these objects."""
         ...
 
     def put(self, name: str, body: bytes) -> None:
-        """Write an object; no earlier version of it stays."""
+        """Write an object; no earlier version is kept."""
         ...
 
     def remove(self, name: str) -> None:
-        """Delete an object in all its versions."""
+        """Delete all versions of an object."""
         ...
 
     def metadata(self, name: str) -> Mapping[bytes, bytes]:
-        """The Parquet metadata of an object."""
+        """Return the Parquet metadata of an object."""
         ...
 
 
 @dataclass(frozen=True)
 class ArchiveTable:
-    """A table: the objects it is made of, how a line becomes a row, and its columns. Moments are UTC."""
+    """A table: its source objects, the row made of a line, and its columns. Moments are UTC."""
 
     name: str
     prefix: str
@@ -81,16 +81,16 @@ class ArchiveTable:
     schema: pa.Schema
 
     @property
-    def place(self) -> str:
+    def table_prefix(self) -> str:
         return f"{TABLES_PREFIX}{self.name}/"
 
     def key(self, day: str) -> str:
-        """The file of a day (`2026-11-23`)."""
-        return f"{self.place}day={day}/part.parquet"
+        """Key of the file of a day (`2026-11-23`)."""
+        return f"{self.table_prefix}day={day}/part.parquet"
 
 
 def _event_row(envelope: Envelope) -> Row:
-    """An event as the bus took it; of one that is no event, what arrived stands in `refused`."""
+    """Return the row of an event as the bus accepted it; `refused` holds the content of an invalid one."""
     row: Row = {"taken_at": envelope.taken_at}
     try:
         event = read_event(envelope)
@@ -107,12 +107,12 @@ def _event_row(envelope: Envelope) -> Row:
     }
 
 
-def _decision_row(line: Line) -> Row:
+def _decision_row(line: DecisionLine) -> Row:
     record = bytes(line.record)
     try:
         decision = parse_record(record)
     except (msgspec.ValidationError, KeyError, TypeError) as error:
-        raise ArchiveDamaged(f"the record of decision {line.id} is of another shape") from error
+        raise ArchiveDamaged(f"the record of decision {line.id} has an unexpected shape") from error
     same: tuple[str, ...] = (
         "id",
         "merchant_id",
@@ -125,8 +125,12 @@ def _decision_row(line: Line) -> Row:
     )
     same += ("score", "cutoff", "outcome", "component", "reasons", "degraded", "propensity")
     checkout = decision.request
-    asked = {"checkout_id": checkout.checkout_id, "total": checkout.total, "currency": checkout.currency}
-    return {name: getattr(decision, name) for name in same} | asked | {"record": record.decode()}
+    request_fields = {
+        "checkout_id": checkout.checkout_id,
+        "total": checkout.total,
+        "currency": checkout.currency,
+    }
+    return {name: getattr(decision, name) for name in same} | request_fields | {"record": record.decode()}
 
 
 def _commit_row(commit: Commit) -> Row:
@@ -160,7 +164,7 @@ TABLES: Final = (
     ArchiveTable(
         "decisions",
         DECISIONS_PREFIX,
-        msgspec.json.Decoder(Line),
+        msgspec.json.Decoder(DecisionLine),
         _decision_row,
         _schema(
             id=_TEXT,
@@ -202,12 +206,12 @@ TABLES: Final = (
         ),
     ),
 )
-"""Every table there is. Add columns at the end, and to `stacks/constructs/archive_tables.py`; never change one."""
+"""All tables. Add columns at the end, and to `stacks/constructs/archive_tables.py`; never change one."""
 
 
 @dataclass(frozen=True)
 class Compacted:
-    """Days of one table: written, as they were, taken away; and the rows that were written."""
+    """Result for one table: days written, kept and removed, and rows written."""
 
     table: str
     written: int
@@ -217,26 +221,30 @@ class Compacted:
 
 
 def day_of(name: str) -> str:
-    """The day of arrival that Firehose put into an object's key. Raises ArchiveDamaged."""
-    found = _DAY.search(name)
-    if found is None:
-        raise ArchiveDamaged(f"{name}: its key names no hour of arrival")
-    return "-".join(found.groups())
+    """Return the day of arrival in an object's key. Raises ArchiveDamaged."""
+    match = _DAY.search(name)
+    if match is None:
+        raise ArchiveDamaged(f"{name}: its key contains no hour of arrival")
+    return "-".join(match.groups())
 
 
 def compact(
-    store: Store, table: ArchiveTable, told: Callable[[int, int], None], days: frozenset[str] | None = None
+    store: Store,
+    table: ArchiveTable,
+    on_progress: Callable[[int, int], None],
+    days: frozenset[str] | None = None,
 ) -> Compacted:
-    """Bring a table up to date, or only these days; `told` hears how many of how many days are done. Raises ArchiveDamaged."""
+    """Update a table, or only these days; `on_progress` receives (days done, days in all). Raises ArchiveDamaged."""
     stamps: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for name, stamp in store.stamps(table.prefix).items():
         stamps[day_of(name)][name] = stamp
     standing = {
-        name.removeprefix(f"{table.place}day=").partition("/")[0]: name for name in store.stamps(table.place)
+        name.removeprefix(f"{table.table_prefix}day=").partition("/")[0]: name
+        for name in store.stamps(table.table_prefix)
     }
-    asked = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
+    due = sorted(day for day in stamps.keys() | standing.keys() if days is None or day in days)
     written = kept = removed = rows = 0
-    for number, day in enumerate(asked, 1):
+    for number, day in enumerate(due, 1):
         sources = stamps.get(day, {})
         fingerprint = _fingerprint(sources, table)
         if not sources:
@@ -249,25 +257,25 @@ def compact(
             store.put(table.key(day), body)
             written += 1
             rows += count
-        told(number, len(asked))
+        on_progress(number, len(due))
     return Compacted(table.name, written, kept, removed, rows)
 
 
 def days_of(table: ArchiveTable, names: Iterable[str]) -> frozenset[str]:
-    """The days whose files are made of these objects."""
+    """Return the days whose files derive from these objects."""
     return frozenset(day_of(name) for name in names if name.startswith(table.prefix) and _DAY.search(name))
 
 
 def forget(store: Store, table: ArchiveTable, days: Iterable[str]) -> None:
-    """Take away the files of these days, until `compact` writes them again."""
+    """Remove the files of these days, until `compact` writes them again."""
     for day in days:
         store.remove(table.key(day))
 
 
 def _fingerprint(sources: Mapping[str, str], table: ArchiveTable) -> bytes:
-    """Of the objects and of the columns: a day is written again for a new column as well."""
-    told = json.dumps([sorted(sources.items()), [str(field) for field in table.schema]])
-    return hashlib.sha256(told.encode()).hexdigest().encode()
+    """Hash of the sources and the columns: a new column causes a rewrite as well."""
+    content = json.dumps([sorted(sources.items()), [str(field) for field in table.schema]])
+    return hashlib.sha256(content.encode()).hexdigest().encode()
 
 
 def _parquet(

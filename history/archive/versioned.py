@@ -1,4 +1,4 @@
-"""Objects of a bucket rewritten without a person, in every version that the bucket keeps."""
+"""Bucket objects rewritten without one person, in every version that the bucket keeps."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 ATTEMPTS: Final = 5
-"""Writes of one object that lose against another erasure before the job gives up."""
+"""Writes of one object lost to another erasure before the job gives up."""
 
 READERS: Final = 8
 OVERTAKEN: Final = ("PreconditionFailed", "ConditionalRequestConflict")
 KEPT: Final = ("ContentType", "ContentEncoding", "Metadata", "StorageClass")
-"""What an object keeps of itself when it is rewritten."""
+"""Object attributes that a rewrite preserves."""
 
 
-class Left(NamedTuple):
-    """What is left of an object's bytes, and how many lines or rows of it went or were rewritten."""
+class Remainder(NamedTuple):
+    """The remaining bytes of an object, and how many of its lines or rows were removed or rewritten."""
 
     body: bytes
     removed: int = 0
@@ -37,14 +37,14 @@ class Left(NamedTuple):
 
 
 class Unusable(Exception):
-    """The object can be neither read nor rewritten: it has to go whole."""
+    """The object can be neither read nor rewritten: it has to be deleted whole."""
 
 
-Change = Callable[[bytes], Left]
-"""An object's bytes → what is left of them. Raises Unusable."""
+Change = Callable[[bytes], Remainder]
+"""A change: an object's bytes → the remainder. Raises Unusable."""
 
 
-class Version(NamedTuple):
+class ObjectVersion(NamedTuple):
     """One version of an object. A delete marker has no bytes."""
 
     id: str
@@ -53,8 +53,8 @@ class Version(NamedTuple):
 
 
 @dataclass
-class Found:
-    """What a walk over objects saw: lines or rows in current versions, old versions, and the keys of all these objects."""
+class Findings:
+    """Counts of a survey: lines or rows in current versions, old versions, and the keys of all objects concerned."""
 
     objects: int = 0
     removed: int = 0
@@ -69,21 +69,23 @@ class VersionedBucket:
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3, self._bucket = s3, bucket
 
-    def versions(self, prefix: str) -> Mapping[str, list[Version]]:
-        """All versions of every object under a prefix, by key."""
-        found: defaultdict[str, list[Version]] = defaultdict(list)
+    def versions(self, prefix: str) -> Mapping[str, list[ObjectVersion]]:
+        """Return all versions of every object under a prefix, by key."""
+        versions: defaultdict[str, list[ObjectVersion]] = defaultdict(list)
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=prefix)
         for page in pages:
-            for one in page.get("Versions", ()):
-                found[one["Key"]].append(Version(one["VersionId"], one["IsLatest"], marker=False))
+            for entry in page.get("Versions", ()):
+                versions[entry["Key"]].append(
+                    ObjectVersion(entry["VersionId"], entry["IsLatest"], marker=False)
+                )
             for gone in page.get("DeleteMarkers", ()):
-                found[gone["Key"]].append(Version(gone["VersionId"], gone["IsLatest"], marker=True))
-        return found
+                versions[gone["Key"]].append(ObjectVersion(gone["VersionId"], gone["IsLatest"], marker=True))
+        return versions
 
     def read(self, key: str, version: str | None = None) -> Mapping[str, Any]:
-        """An object: S3's answer with the bytes as `Body`."""
-        asked: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
-        answer: dict[str, Any] = {**self._s3.get_object(**asked)}
+        """Return an object: S3's response with the bytes as `Body`."""
+        parameters: Any = {"Bucket": self._bucket, "Key": key} | ({"VersionId": version} if version else {})
+        answer: dict[str, Any] = {**self._s3.get_object(**parameters)}
         answer["Body"] = answer["Body"].read()
         return answer
 
@@ -91,58 +93,60 @@ class VersionedBucket:
         self,
         prefix: str,
         change: Callable[[str], Change],
-        told: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None],
         suffix: str | tuple[str, ...] = "",
-    ) -> Found:
-        """Read every version of every object named so; `told` hears how many of how many objects are read."""
-        versions = {key: found for key, found in self.versions(prefix).items() if key.endswith(suffix)}
-        found = Found()
+    ) -> Findings:
+        """Read every version of every matching object; `on_progress` receives (objects read, objects in all)."""
+        versions = {
+            key: key_versions for key, key_versions in self.versions(prefix).items() if key.endswith(suffix)
+        }
+        findings = Findings()
         with ThreadPoolExecutor(READERS) as pool:
             seen = pool.map(lambda key: self._seen(key, versions[key], change(key)), versions)
             for number, (key, (left, old)) in enumerate(zip(versions, seen, strict=True), 1):
-                told(number, len(versions))
+                on_progress(number, len(versions))
                 if left.changed or old:
-                    found.objects += left.changed
-                    found.removed += left.removed
-                    found.rewritten += left.rewritten
-                    found.old_versions += old
-                    found.keys += (key,)
-        return found
+                    findings.objects += left.changed
+                    findings.removed += left.removed
+                    findings.rewritten += left.rewritten
+                    findings.old_versions += old
+                    findings.keys += (key,)
+        return findings
 
-    def _seen(self, key: str, versions: Iterable[Version], change: Change) -> tuple[Left, int]:
-        left, old = Left(b""), 0
+    def _seen(self, key: str, versions: Iterable[ObjectVersion], change: Change) -> tuple[Remainder, int]:
+        left, old = Remainder(b""), 0
         for version in versions:
             if not version.marker:
                 try:
-                    one = change(self.read(key, version.id)["Body"])
+                    remainder = change(self.read(key, version.id)["Body"])
                 except Unusable:
-                    one = Left(b"", removed=1)
+                    remainder = Remainder(b"", removed=1)
                 if version.latest:
-                    left = one
+                    left = remainder
                 else:
-                    old += one.changed
+                    old += remainder.changed
         return left, old
 
     def clean(self, key: str, change: Change) -> int:
-        """Rewrite the object, then delete the versions that still hold what went; returns how many were deleted.
+        """Rewrite the object and delete the versions that still hold removed content; return how many were deleted.
 
-        Cut short in between, an old version stays: the next run finds it.
+        After an interruption an old version remains: the next run finds it.
         """
         self._rewrite(key, change)
         return sum(1 for version in self._outdated(key, change) if self._delete(key, version))
 
     def put(self, key: str, body: bytes, like: Mapping[str, Any]) -> None:
-        """Replace exactly the object that was read as `like`. ClientError 412 if it is another by now."""
+        """Replace exactly the object that was read as `like`. Raises ClientError 412 if it has changed since."""
         kept: Any = {name: like[name] for name in KEPT if like.get(name)}
         self._s3.put_object(Bucket=self._bucket, Key=key, Body=body, IfMatch=like["ETag"], **kept)
 
     def remove(self, key: str) -> None:
-        """Delete an object in all its versions."""
+        """Delete all versions of an object."""
         for version in self.versions(key).get(key, ()):
             self._delete(key, version)
 
     def expiry_days(self, prefix: str) -> int | None:
-        """Days after which the bucket's lifecycle lets objects of exactly this prefix go; None if it keeps them."""
+        """Return the days after which the bucket's lifecycle expires this exact prefix; None if it does not."""
         try:
             rules = self._s3.get_bucket_lifecycle_configuration(Bucket=self._bucket)["Rules"]
         except ClientError as error:
@@ -165,12 +169,12 @@ class VersionedBucket:
                 code = error.response["Error"]["Code"]
                 if code in OVERTAKEN:
                     continue
-                if code != "NoSuchKey":  # deleted by someone; its versions are not
+                if code != "NoSuchKey":  # someone deleted the object, but not its versions
                     raise
             return
-        raise StoreUnavailable(f"{ATTEMPTS} others rewrote one object; run this again")
+        raise StoreUnavailable(f"{ATTEMPTS} concurrent rewrites of one object; run this again")
 
-    def _outdated(self, key: str, change: Change) -> Iterator[Version]:
+    def _outdated(self, key: str, change: Change) -> Iterator[ObjectVersion]:
         versions = self.versions(key).get(key, [])
         gone = [
             version
@@ -179,15 +183,15 @@ class VersionedBucket:
         ]
         yield from gone
         if all(version.marker or version in gone for version in versions):
-            # Nothing is left that the markers hide.
+            # The markers hide nothing any more.
             yield from (version for version in versions if version.marker)
 
-    def _holds(self, key: str, version: Version, change: Change) -> bool:
+    def _holds(self, key: str, version: ObjectVersion, change: Change) -> bool:
         try:
             return change(self.read(key, version.id)["Body"]).changed
         except Unusable:
             return True
 
-    def _delete(self, key: str, version: Version) -> bool:
+    def _delete(self, key: str, version: ObjectVersion) -> bool:
         self._s3.delete_object(Bucket=self._bucket, Key=key, VersionId=version.id)
         return not version.marker

@@ -1,6 +1,7 @@
-"""The embedded engine of point-in-time features: sorted streams, positions of edges in them, and sums between positions.
+"""Embedded point-in-time engine: sorted event streams, positions of window edges, and aggregates between positions.
 
-`stream` sorts a view's events by entity and moment, `bitemporal` says which of them counted at each question, `ranges` answers
-what lies between two positions of it, `parts` says a declared aggregation in those words, and `finish` turns the exact integers
-into the features.
+`stream` sorts a view's events by entity and moment, `bitemporal` selects the events known at each query, `selection`
+maps windows to positions, and `ranges` computes between positions. Each family of aggregations is one module (`sums`,
+`extremes`, `ordered`, `distinct`, `decay`) with exact integer parts and their finalizers; `families` dispatches to
+it.
 """

@@ -1,9 +1,9 @@
-"""What counted at each question: an event from when it was known until its void was known, and not only when it happened.
+"""Events known at each query: an event counts from the time it became known until its void became known.
 
-Almost every event counts at all questions after it, for hardly any is asked about before it is known. Those are one stream,
-as events are in the end. For a question at which some event counts otherwise, the events from the first of these on are copied
-as they counted then; questions between which nothing changes share a copy. So the cost grows with how far back a question
-differs, not with its windows, and what is only late by seconds costs next to nothing.
+Nearly every event counts at all later queries, since few are queried before they are known. These form one stream, in
+their final state. For a query at which some event counts differently, the events from the first such one on are
+copied in their state at that query; queries between which nothing changes share a copy. The cost grows with how far
+back a query differs, not with its windows, and events late by seconds cost almost nothing.
 """
 
 from __future__ import annotations
@@ -14,49 +14,56 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from history.asof.ranges import Ints, Mask, least_over, members, running
-from history.asof.stream import NEVER, Asked, Index, Stream
+from history.asof.stream import NEVER, EventStream, Index, ViewQueries
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Where events count otherwise than in the end: of `events` (positions), at the questions [first, last)."""
+    """Deviations from the final state: of `events` (positions), at the queries [first, last)."""
 
     events: Ints
     first: Ints
     last: Ints
 
 
-def standing(stream: Stream, asked: Asked, earliest: Ints | None) -> Iterator[tuple[Stream, Asked]]:
-    """Streams in which every event counts from its own moment on, and the questions that each answers.
+def counted_streams(
+    stream: EventStream, queries: ViewQueries, earliest: Ints | None
+) -> Iterator[tuple[EventStream, ViewQueries]]:
+    """Yield streams whose events all count from their own moment on, and the queries that each answers.
 
-    `earliest`: the first moment that each question looks back to, None: all of them to the beginning.
+    `earliest`: the first moment that each query looks back to; None: the beginning.
     """
     if stream.since is None and stream.gone is None:
-        yield stream, asked
+        yield stream, queries
         return
-    ends = stream.positions(asked.code, asked.edge)
-    # The ends rise from question to question, so this is for each event the first question after it.
+    ends = stream.positions(queries.code, queries.edge)
+    # Ends ascend, so this is the first query after each event.
     after = running(np.bincount(ends, minlength=len(stream.at) + 1))[1:-1]
-    stands, changes = _changes(stream, asked, earliest, after)
-    lowest = least_over(len(asked.q), changes.first, changes.last, changes.events, len(stream.at))
+    stands, changes = _changes(stream, queries, earliest, after)
+    lowest = least_over(len(queries.q), changes.first, changes.last, changes.events, len(stream.at))
     touched = lowest < len(stream.at)
     eventual = stream.only(slice(None) if stands.all() else np.flatnonzero(stands))
-    yield eventual, asked.only(~touched)
+    yield eventual, queries.only(~touched)
     if touched.any():
-        groups = Groups.of(changes, np.flatnonzero(touched), len(asked.q))
-        yield from _copied(stream, asked, Copies(stands, after, ends, lowest), groups)
+        groups = QueryGroups.of(changes, np.flatnonzero(touched), len(queries.q))
+        yield from _copied(stream, queries, Copies(stands, after, ends, lowest), groups)
 
 
-def _changes(stream: Stream, asked: Asked, earliest: Ints | None, after: Ints) -> tuple[Mask, Changes]:
-    """Which events count in the end, at the last questions that look back to them, and where each counts otherwise."""
+def _changes(
+    stream: EventStream, queries: ViewQueries, earliest: Ints | None, after: Ints
+) -> tuple[Mask, Changes]:
+    """Return which events count in the final state, and where each counts otherwise.
+
+    The final state is that of the last queries that look back to an event.
+    """
     stands = np.ones(len(stream.at), np.bool_)
-    events = np.flatnonzero(_suspects(stream, asked, after))
+    events = np.flatnonzero(_suspects(stream, queries, after))
     code, first = stream.code[events], after[events]
-    by_edge = Index(asked.code, asked.edge)
+    by_edge = Index(queries.code, queries.edge)
     known = first if stream.since is None else by_edge.positions(code, stream.since[events] + 1)
-    reach = np.searchsorted(asked.code, code, side="right")
+    reach = np.searchsorted(queries.code, code, side="right")
     if earliest is not None:
-        visible = Index(asked.code, earliest).positions(code, stream.at[events] + 1)
+        visible = Index(queries.code, earliest).positions(code, stream.at[events] + 1)
         reach = np.maximum(np.minimum(reach, visible), first)
     void = reach
     if stream.gone is not None:
@@ -70,43 +77,43 @@ def _changes(stream: Stream, asked: Asked, earliest: Ints | None, after: Ints) -
     return stands, Changes(events[some], begin[some], end[some])
 
 
-def _suspects(stream: Stream, asked: Asked, after: Ints) -> Mask:
-    """Events that were voided, and those about whose entity a question was asked before they were known."""
+def _suspects(stream: EventStream, queries: ViewQueries, after: Ints) -> Mask:
+    """Mask of voided events, and of events whose entity was queried before they were known."""
     suspects = np.zeros(len(stream.at), np.bool_)
     if stream.gone is not None:
         suspects |= stream.gone != NEVER
-    if stream.since is not None and len(asked.q):
-        next_question = np.minimum(after, len(asked.q) - 1)
-        late = asked.edge[next_question] <= stream.since
-        suspects |= late & (after < len(asked.q)) & (asked.code[next_question] == stream.code)
+    if stream.since is not None and len(queries.q):
+        next_query = np.minimum(after, len(queries.q) - 1)
+        late = queries.edge[next_query] <= stream.since
+        suspects |= late & (after < len(queries.q)) & (queries.code[next_query] == stream.code)
     return suspects
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Questions that differ, in order; each run of them between which nothing changes is a group that shares a copy."""
+class QueryGroups:
+    """Queries that deviate from the final state, in order; consecutive ones without a change share a copy."""
 
-    questions: Ints
+    queries: Ints
     heads: Ints
-    """Where among the questions each group begins."""
+    """Index of each group's first query."""
 
     @property
     def ends(self) -> Ints:
-        """Where among the questions each group ends."""
-        return np.append(self.heads[1:], len(self.questions))
+        """Index after each group's last query."""
+        return np.append(self.heads[1:], len(self.queries))
 
     @classmethod
-    def of(cls, changes: Changes, touched: Ints, questions: int) -> Groups:
-        """The groups of the questions that some change touches."""
-        changed = np.zeros(questions + 1, np.bool_)
+    def of(cls, changes: Changes, touched: Ints, queries: int) -> QueryGroups:
+        """Group the queries that some change touches."""
+        changed = np.zeros(queries + 1, np.bool_)
         changed[changes.first] = changed[changes.last] = True
-        # The first question of an entity that differs begins some event's change: no group has two entities.
+        # An entity's first deviating query starts some change, so no group spans two entities.
         return cls(touched, np.flatnonzero(changed[touched]))
 
 
 @dataclass(frozen=True)
 class Copies:
-    """What copies are made of: which events count in the end, each one's next question, each question's end and first change."""
+    """Inputs of copies: final-state mask, next query of each event, end and first change of each query."""
 
     stands: Mask
     after: Ints
@@ -114,33 +121,35 @@ class Copies:
     lowest: Ints
 
 
-def _copied(stream: Stream, asked: Asked, copies: Copies, groups: Groups) -> Iterator[tuple[Stream, Asked]]:
-    """The events of entities with questions that differ, followed by copies of what differs, some millions at a time."""
+def _copied(
+    stream: EventStream, queries: ViewQueries, copies: Copies, groups: QueryGroups
+) -> Iterator[tuple[EventStream, ViewQueries]]:
+    """Yield the events of entities with deviating queries, followed by copies, some millions at a time."""
     heads, ends = groups.heads, groups.ends
-    first, last = groups.questions[heads], groups.questions[ends - 1]
-    concerned = np.zeros(int(asked.code[-1]) + 1, np.bool_)
-    concerned[asked.code[first]] = True
+    first, last = groups.queries[heads], groups.queries[ends - 1]
+    concerned = np.zeros(int(queries.code[-1]) + 1, np.bool_)
+    concerned[queries.code[first]] = True
     own = np.flatnonzero(copies.stands & concerned[stream.code])
     for part, starts, within in members(copies.lowest[first], copies.ends[last]):
         leads = first[part]
         number = np.repeat(np.arange(len(leads)), np.diff(np.append(starts, len(within))))
-        # At the first question of the group that an event precedes, it counts as at all others of the group.
-        alive = _alive(stream, asked.edge[np.maximum(leads[number], copies.after[within])], within)
-        low, high = np.searchsorted(stream.code[own], asked.code[leads[[0, -1]]] + np.array([0, 1]))
-        rows, chosen = own[low:high], groups.questions[heads[part.start] : ends[part.stop - 1]]
+        # An event counts alike at all queries of the group that follow it.
+        alive = _alive(stream, queries.edge[np.maximum(leads[number], copies.after[within])], within)
+        low, high = np.searchsorted(stream.code[own], queries.code[leads[[0, -1]]] + np.array([0, 1]))
+        rows, chosen = own[low:high], groups.queries[heads[part.start] : ends[part.stop - 1]]
         cut = np.searchsorted(rows, copies.lowest[chosen])
         tail = len(concerned) + np.repeat(np.arange(len(leads)), ends[part] - heads[part])
         yield (
             stream.followed_by(rows, within[alive], len(concerned) + number[alive]),
-            replace(asked.only(chosen), cut=cut, tail=tail),
+            replace(queries.only(chosen), cut=cut, tail=tail),
         )
 
 
-def _alive(stream: Stream, edge: Ints, places: Ints) -> Mask:
-    """Which events counted at an edge."""
-    alive = np.ones(len(places), np.bool_)
+def _alive(stream: EventStream, edge: Ints, positions: Ints) -> Mask:
+    """Mask of the events that counted at an edge."""
+    alive = np.ones(len(positions), np.bool_)
     if stream.since is not None:
-        alive &= stream.since[places] < edge
+        alive &= stream.since[positions] < edge
     if stream.gone is not None:
-        alive &= stream.gone[places] >= edge
+        alive &= stream.gone[positions] >= edge
     return alive

@@ -1,4 +1,4 @@
-"""Events and questions as columns: what the engines take."""
+"""Events and queries as columns: the input of the engines."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BATCH: Final = 20_000
 _EXPECTED: Final = {"integer": "an integer of at most 64 bits", "text": "text"}
 
 Knowledge = Literal["at_moment", "ever"]
-"""Which knowledge counts at a past moment: what was known at that moment, or what ever became known of it."""
+"""Knowledge at a past moment: as known at that moment, or as known at any time since."""
 
 
 @dataclass(frozen=True)
-class Question:
-    """One row to answer: the application and the moment `q` (ms UTC) of which its features are asked."""
+class PointInTimeQuery:
+    """One row to answer: an application, and the moment `q` (ms UTC) as of which its features are computed."""
 
     row_id: str
     q: int
@@ -31,21 +31,21 @@ class Question:
 
 
 def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
-    """Events as columns in order of arrival: id, type, moments, one column per entity and per declared field and kind.
+    """Events as columns in order of arrival: id, type, moments, one column per entity, declared field and kind.
 
-    `at` is `occurred_at`; `voided_at` and `known_at` are null where the event has none. Only declared fields of the event's
-    own type become columns; other data are carried, not used. The events are those that `Definitions.check_event` accepts. Raises
-    `InvalidInput`, which names an event's place in the list and the field, where a column would have to change what an event says.
+    `at` is `occurred_at`; `voided_at` and `known_at` are null where the event has none. Only declared fields of the
+    event's own type become columns. The events are those that `Definitions.check_event` accepts. Raises
+    `InvalidInput`, naming the event's index and the field, where a column would have to alter a value.
     """
     used = {name: plain_fields(declared) for name, declared in definitions.event_types.items()}
     schema = event_schema(definitions)
     batches: list[pa.RecordBatch] = []
     rows: list[dict[str, Any]] = []
-    for place, event in enumerate(events):
+    for index, event in enumerate(events):
         if event.type not in used:
-            raise InvalidInput("unknown_event_type", "No such event type is declared.", f"[{place}].type")
+            raise InvalidInput("unknown_event_type", "No such event type is declared.", f"[{index}].type")
         if not _fits(event, used[event.type]):
-            raise _misfit(place, event, used[event.type], definitions.entities)
+            raise _misfit(index, event, used[event.type], definitions.entities)
         row: dict[str, Any] = {
             "id": event.id,
             "type": event.type,
@@ -64,7 +64,7 @@ def event_table(definitions: Definitions, events: Iterable[Event]) -> pa.Table:
 
 
 def _fits(event: Event, fields: Sequence[tuple[str, str]]) -> bool:
-    """False if a value is of another kind than its column: pyarrow would cut 1.5 to 1."""
+    """False if a value is not of its column's kind: pyarrow would truncate 1.5 to 1."""
     if type(event.id) is not str or type(event.occurred_at) is not int:
         return False
     if not {type(event.voided_at), type(event.known_at)} <= {int, type(None)}:
@@ -87,10 +87,10 @@ def _is_of(kind: str, value: object) -> bool:
 
 
 def _misfit(
-    place: int, event: Event, fields: Sequence[tuple[str, str]], entities: Container[str]
+    index: int, event: Event, fields: Sequence[tuple[str, str]], entities: Container[str]
 ) -> InvalidInput:
-    """What `_fits` found, by the place of the event and the name of the field; never the value."""
-    said: list[tuple[str, str, object]] = [
+    """Error for what `_fits` rejected, by the event's index and the field's name; never the value."""
+    values: list[tuple[str, str, object]] = [
         ("event_id", "text", event.id),
         ("occurred_at", "integer", event.occurred_at),
         ("voided_at", "integer", event.voided_at if event.voided_at is not None else 0),
@@ -105,21 +105,21 @@ def _misfit(
             if event.data.get(field) is not None
         ),
     ]
-    name, kind = next((name, kind) for name, kind, value in said if not _is_of(kind, value))
-    return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{place}].{name}")
+    name, kind = next((name, kind) for name, kind, value in values if not _is_of(kind, value))
+    return InvalidInput("invalid_field", f"Expected {_EXPECTED[kind]}.", f"[{index}].{name}")
 
 
 def known_before(events: Iterable[Event], moment: int) -> list[Event]:
-    """The events, in order of arrival, that were known before a moment (ms UTC).
+    """Return the events, in order of arrival, known before a moment (ms UTC).
 
-    The copy that arrived first says when an event was known; of one that was not, no later copy counts either.
+    The first copy to arrive decides when an event was known; if it was not, no later copy counts either.
     """
     known_from: dict[str, int] = {}
     return [event for event in events if known_from.setdefault(event.dedup_id, event.known_from) < moment]
 
 
 def event_schema(definitions: Definitions) -> pa.Schema:
-    """The columns of `event_table`."""
+    """Columns of `event_table`."""
     fields = sorted(
         {pair for declared in definitions.event_types.values() for pair in plain_fields(declared)}
     )
@@ -131,41 +131,41 @@ def event_schema(definitions: Definitions) -> pa.Schema:
     )
 
 
-def asked_table(definitions: Definitions, questions: Sequence[Question]) -> pa.Table:
-    """Questions as columns: the moment `q` and the token of each entity, null where the application names none.
+def query_table(definitions: Definitions, queries: Sequence[PointInTimeQuery]) -> pa.Table:
+    """Queries as columns: the moment `q` and the token of each entity, null where the application names none.
 
-    Raises `DefinitionError` for a view of an entity without a key: a table of tokens can be asked for that.
+    Raises `DefinitionError` for a view of an entity without a key: query such a view with a table of tokens.
     """
     definitions.require_keys()
-    columns: dict[str, Any] = {"q": pa.array([question.q for question in questions], pa.int64())}
+    columns: dict[str, Any] = {"q": pa.array([query.q for query in queries], pa.int64())}
     for name, entity in definitions.entities.items():
-        keys = [_key_of(definitions, name, entity, question) for question in questions]
+        keys = [_key_of(definitions, name, entity, query) for query in queries]
         columns[entity_column(name)] = pa.array(keys, pa.string())
     return pa.table(columns)
 
 
-def _key_of(definitions: Definitions, name: str, entity: Any, question: Question) -> str | None:
-    """Only entities of a view are looked for: an application may know nothing of the others."""
-    asked = any(view.entity.name == name for view in definitions.views)
-    return entity.key_of(question.application) if asked else None
+def _key_of(definitions: Definitions, name: str, entity: Any, query: PointInTimeQuery) -> str | None:
+    """Only entities of a view are looked up: an application may lack the others."""
+    needed = any(view.entity.name == name for view in definitions.views)
+    return entity.key_of(query.application) if needed else None
 
 
 def kinds(view: FeatureView, field: str | None) -> list[str]:
-    """The kinds, integer or text, in which the view's events declare a field."""
+    """Return the kinds, integer or text, in which the view's events declare a field."""
     declared = (event.fields.get(str(field)) for event in view.events)
     return sorted({kind.kind for kind in declared if kind is not None and kind.kind != "json"})
 
 
 def plain_fields(declared: EventType) -> list[tuple[str, str]]:
-    """Name and kind of the fields that can be aggregated or filtered on."""
+    """Return name and kind of the fields that can be aggregated or filtered on."""
     return [(field, kind.kind) for field, kind in declared.fields.items() if kind.kind != "json"]
 
 
 def entity_column(name: str) -> str:
-    """The column of an entity's tokens, of events and of questions."""
+    """Column name of an entity's tokens, in events and queries."""
     return f"entity_{name}"
 
 
 def field_column(field: str | None, kind: str) -> str:
-    """The column of a declared field in one of its kinds."""
+    """Column name of a declared field in one of its kinds."""
     return f"{kind}_{field}"

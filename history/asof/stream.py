@@ -1,6 +1,6 @@
-"""A view's events in the order in which they count, and where moments fall in it.
+"""A view's events in counting order, and the positions of moments among them.
 
-Every event once per entity (the copy that arrived first, as online), sorted by entity, moment and id.
+Each event occurs once per entity (the first copy to arrive, as online), sorted by entity, moment and id.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _SORTED_BY: Final = ("type", "id", "at", "voided_at")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Questions of one view that name its entity, by entity and moment: row, number of the entity, q and right edge (ms).
+class ViewQueries:
+    """Queries of one view that name its entity: row, entity number, q and right edge (ms), by entity and moment.
 
-    Where events before a question count otherwise than they do in the stream, the stream's count up to the position `cut`,
-    and from there on those of the copy with the number `tail`. None: the stream is right for every question. `begin`: the first moment
-    (ms) that counts, whatever a window's length; None: the entity's first event.
+    Where events before a query differ from the stream, the stream counts up to position `cut`, and from there on the
+    copy numbered `tail`; None: the stream is right for every query. `begin`: the first moment (ms) that counts,
+    whatever a window's length; None: the entity's first event.
     """
 
     row: Ints
@@ -36,59 +36,61 @@ class Asked:
     tail: Ints | None = None
     begin: Ints | None = None
 
-    def only(self, chosen: Any) -> Asked:
-        """Some questions, as the stream answers them."""
+    def only(self, chosen: Any) -> ViewQueries:
+        """Return a subset of queries that the stream alone answers."""
         begin = None if self.begin is None else self.begin[chosen]
-        return Asked(self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin)
+        return ViewQueries(
+            self.row[chosen], self.code[chosen], self.q[chosen], self.edge[chosen], begin=begin
+        )
 
 
 @dataclass(frozen=True)
-class Stream:
-    """Events in order: which rows of `source` they are, and the number of each one's entity or copy."""
+class EventStream:
+    """Ordered events: their rows in `source`, and the number of each one's entity or copy."""
 
     source: pl.DataFrame
     order: Ints
     code: Ints
     at: Ints
     since: Ints | None = None
-    """When each could be known (ms), its own moment at the earliest; None if that is everywhere the answer."""
+    """When each became known (ms), its own moment at the earliest; None if all were known at their own moment."""
 
     gone: Ints | None = None
-    """When each was known to be voided (ms), `NEVER` if it was not; None if nothing was."""
+    """When each was known to be voided (ms), `NEVER` if it was not; None if none was."""
 
     copy_of: Ints | None = None
-    """The number of the entity whose event each is, where there are copies; None: `code` is that."""
+    """Entity number of each event where there are copies; None: `code` is that number."""
 
     _columns: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def column(self, name: str) -> pl.Series:
-        """A column of the events, in their order."""
+        """Return a column of the events, in stream order."""
         if name not in self._columns:
             self._columns[name] = self.source[name].gather(self.order)
-        found: pl.Series = self._columns[name]
-        return found
+        series: pl.Series = self._columns[name]
+        return series
 
     @property
     def entity(self) -> Ints:
-        """The number of each event's entity."""
+        """Entity number of each event."""
         return self.code if self.copy_of is None else self.copy_of
 
-    def only(self, chosen: Any) -> Stream:
-        """Some events, as if all were known from their own moment on and none was voided."""
-        return Stream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
+    def only(self, chosen: Any) -> EventStream:
+        """Return a subset of events, as known from their own moment and never voided."""
+        return EventStream(self.source, self.order[chosen], self.code[chosen], self.at[chosen])
 
-    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> Stream:
-        """Some events, as `only` has them, and copies of events after them: with numbers beyond those of entities."""
+    def followed_by(self, chosen: Ints, copied: Ints, code: Ints) -> EventStream:
+        """Return a subset of events as `only` does, followed by copies numbered beyond the entities."""
         both = np.concatenate([chosen, copied])
         numbers = np.concatenate([self.code[chosen], code])
-        return Stream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
+        return EventStream(self.source, self.order[both], numbers, self.at[both], copy_of=self.code[both])
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
-        """For each entity's moment the place of the first event that is not before it."""
+        """Return, for each entity's moment, the position of the first event not before it."""
         return self._index.positions(code, moments)
 
     def born(self, code: Ints) -> Ints:
-        """The place of each entity's first event."""
+        """Return the position of each entity's first event."""
         return np.searchsorted(self.code, code)
 
     @cached_property
@@ -97,15 +99,15 @@ class Stream:
 
 
 class Index:
-    """Moments sorted by entity and moment, to be searched."""
+    """Searchable index of moments, sorted by entity and moment."""
 
     def __init__(self, code: Ints, moments: Ints) -> None:
         self._grid = Grid.of(moments, most(code, -1) + 1)
-        self._keys = code * self._grid.span + self._grid.place(moments)
+        self._keys = code * self._grid.span + self._grid.number(moments)
 
     def positions(self, code: Ints, moments: Ints) -> Ints:
-        """For each entity's moment the place of the first that is not before it."""
-        return np.searchsorted(self._keys, code * self._grid.span + self._grid.place(moments))
+        """Return, for each entity's moment, the position of the first one not before it."""
+        return np.searchsorted(self._keys, code * self._grid.span + self._grid.number(moments))
 
 
 NEVER: Final = np.iinfo(np.int64).max
@@ -113,7 +115,7 @@ NEVER: Final = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Grid:
-    """Moments as small numbers in the same order, so that entity and moment make one integer to search for."""
+    """Moments as small integers in the same order, so that entity and moment form one searchable integer."""
 
     origin: int
     span: int
@@ -121,7 +123,7 @@ class Grid:
 
     @classmethod
     def of(cls, at: Ints, codes: int) -> Grid:
-        """Milliseconds from the first moment on; their ranks where so many entities would overflow."""
+        """Milliseconds since the first moment; ranks where the number of entities would overflow."""
         first, last = (int(np.min(at)), int(np.max(at))) if len(at) else (0, 0)
         span = last - first + 2
         if (codes + 1) * span < NEVER:
@@ -129,37 +131,40 @@ class Grid:
         steps = np.unique(at)
         return cls(first, len(steps) + 1, steps)
 
-    def place(self, moments: Ints) -> Ints:
-        """Of a moment between two steps: the later one's."""
+    def number(self, moments: Ints) -> Ints:
+        """Grid number of a moment; between two steps that of the later one."""
         if self.steps is not None:
             return np.searchsorted(self.steps, moments)
         return np.clip(moments, self.origin, self.origin + self.span - 1) - self.origin
 
 
-def streamed(
-    view: FeatureView, events: pl.DataFrame, asked: pl.DataFrame, knowledge: Knowledge, ahead: int
-) -> tuple[Stream, Asked]:
-    """The view's events of the entities that are asked about, and its questions. `ahead`: how far edges lie after q (ms)."""
+def view_stream(
+    view: FeatureView, events: pl.DataFrame, queries: pl.DataFrame, knowledge: Knowledge, ahead: int
+) -> tuple[EventStream, ViewQueries]:
+    """Return the view's events of the queried entities, and its queries.
+
+    `ahead`: offset of right edges after q (ms).
+    """
     name = entity_column(view.entity.name)
-    questions = asked.select("q", pl.col(name).alias("key")).with_row_index("row").drop_nulls("key")
-    codes = questions.select(pl.col("key").unique()).with_row_index("code")
-    questions = questions.join(codes, on="key", how="inner").sort("code", "q")
-    q = _ints(questions["q"])
-    wanted = Asked(_ints(questions["row"]), _ints(questions["code"]), q, q + ahead)
-    # Columns of values stay where they are: places are sorted, and what is asked of a column is fetched from there.
+    rows = queries.select("q", pl.col(name).alias("key")).with_row_index("row").drop_nulls("key")
+    codes = rows.select(pl.col("key").unique()).with_row_index("code")
+    rows = rows.join(codes, on="key", how="inner").sort("code", "q")
+    q = _ints(rows["q"])
+    wanted = ViewQueries(_ints(rows["row"]), _ints(rows["code"]), q, q + ahead)
+    # Only row numbers are sorted; value columns are gathered on demand.
     narrow = events.select(
-        pl.int_range(pl.len()).alias("place"),
+        pl.int_range(pl.len()).alias("source_row"),
         pl.col(name).alias("key"),
         *_SORTED_BY,
         _known_at(events, knowledge),
     )
-    mine = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
-    mine = mine.join(codes, on="key", how="inner", maintain_order="left").drop("key")
-    return _sorted(events, _first_copies(mine)), wanted
+    view_events = narrow.filter(pl.col("type").is_in(sorted(view.event_types))).drop("type")
+    view_events = view_events.join(codes, on="key", how="inner", maintain_order="left").drop("key")
+    return _sorted(events, _first_copies(view_events)), wanted
 
 
 def _known_at(events: pl.DataFrame, knowledge: Knowledge) -> pl.Expr:
-    """When events became known; null where that is not recorded, does not matter, or where the table is of before."""
+    """When events became known; null where it is not recorded, irrelevant, or an older table lacks it."""
     recorded = knowledge == "at_moment" and "known_at" in events.columns
     return pl.col("known_at").cast(pl.Int64) if recorded else pl.lit(None, pl.Int64).alias("known_at")
 
@@ -169,7 +174,7 @@ def _ints(series: pl.Series) -> Ints:
 
 
 def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
-    """Each id once per entity, and its void once. Ids whose hash comes once need no closer look."""
+    """Keep each id once per entity, and its void once. Only ids with colliding hashes are compared."""
     hashed = events.select(
         pl.struct("code", "id", pl.col("voided_at").is_null()).hash().alias("hash")
     ).to_series()
@@ -185,7 +190,7 @@ def _first_copies(events: pl.DataFrame) -> pl.DataFrame:
     return events.filter(pl.Series(keep))
 
 
-def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
+def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> EventStream:
     voided = events["voided_at"].is_not_null()
     since = gone = None
     if voided.any():
@@ -197,25 +202,25 @@ def _sorted(source: pl.DataFrame, events: pl.DataFrame) -> Stream:
         since = _ints(events.select(pl.max_horizontal("at", "known_at")).to_series())
     code, at = _ints(events["code"]), _ints(events["at"])
     grid = Grid.of(at, most(code, -1) + 1)
-    keys = code * grid.span + grid.place(at)
+    keys = code * grid.span + grid.number(at)
     order = np.argsort(keys)
     order = _ties_by_id(events["id"], order, keys[order])
-    places = _ints(events["place"])
+    rows = _ints(events["source_row"])
     since, gone = (None if moments is None else moments[order] for moments in (since, gone))
-    return Stream(source, places[order], code[order], at[order], since, gone)
+    return EventStream(source, rows[order], code[order], at[order], since, gone)
 
 
 def _ties_by_id(ids: pl.Series, order: Ints, keys: Ints) -> Ints:
-    """Events of one moment by their ids; polars compares text by its UTF-8 bytes, as online."""
+    """Order events of one moment by id; polars compares text by its UTF-8 bytes, as online."""
     same = keys[1:] == keys[:-1]
     tied = np.zeros(len(keys), np.bool_)
     tied[1:] |= same
     tied[:-1] |= same
     if not tied.any():
         return order
-    places = np.flatnonzero(tied)
-    rows = pl.DataFrame({"key": keys[places], "row": order[places]}).with_columns(
-        id=ids.gather(order[places])
+    positions = np.flatnonzero(tied)
+    rows = pl.DataFrame({"key": keys[positions], "row": order[positions]}).with_columns(
+        id=ids.gather(order[positions])
     )
-    order[places] = rows.sort("key", "id")["row"].to_numpy()
+    order[positions] = rows.sort("key", "id")["row"].to_numpy()
     return order

@@ -1,1 +1,1 @@
-"""Removing a person: from every view's items, the archive and the training data; what the law keeps is told."""
+"""Erasure of a person from items, archive and training data; decisions kept by law are reported."""

@@ -1,7 +1,7 @@
-"""A person's items: tombstones in their place, and what belongs to them deleted.
+"""A person's items: replaced by tombstones, or deleted.
 
-A tombstone is version (birth, 0) of a new birth: it took in no event, so no log has to tell of it, and what is committed
-on top of it begins at 1 as in any other item.
+A tombstone is version (birth, 0) of a new birth: it applied no event, so it needs no log line, and later commits
+number from 1 as in any other item.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ MARKER: Final = marker_key("", "").partition("#")[0] + "#"
 
 
 @dataclass
-class Standing:
-    """The person's items of declared views: those that hold something, and births of those that live again."""
+class PersonItems:
+    """The person's items of declared views: `held` keys with erasable data, births of those written since."""
 
     held: list[str] = field(default_factory=list)
     living: dict[str, int] = field(default_factory=dict)
 
 
 class Items:
-    """The items of one person in the tables of plain and of synchronous views. Raises StoreUnavailable."""
+    """Items of one person in the tables of plain and of synchronous views. Raises StoreUnavailable."""
 
     def __init__(
         self, person: Person, definitions: Definitions, tables: Sequence[str], retention: Retention
@@ -54,27 +54,27 @@ class Items:
 
     @property
     def declared(self) -> list[str]:
-        """Keys of the items that the updater may write to."""
+        """Keys of the items that the updater may write."""
         return list(self._views)
 
-    def standing(self, erased_at: int) -> Standing:
-        """What stands of what happened before that moment (ms)."""
-        found = Standing()
+    def standing(self, erased_at: int) -> PersonItems:
+        """Return the items that hold data from before that moment (ms), and those written since."""
+        items = PersonItems()
         for key, view in self._views.items():
             read = self._read(key, view)
             if read.version is None:
                 continue
             state = _state(view, read)
             if not _stays(state, erased_at):
-                found.held.append(key)
+                items.held.append(key)
             elif state is not None and state.born is not None:
-                found.living[key] = read.version.birth
-        return found
+                items.living[key] = read.version.birth
+        return items
 
     def bury(self, erased_at: int, now_ms: int) -> int:
-        """Replace every declared item by a tombstone, where none stood too; returns how many were written.
+        """Replace every declared item by a tombstone, absent ones included; return how many were written.
 
-        Where nothing stands none is needed once no queue can redeliver what occurred before the erasure.
+        An absent item needs none once no queue can redeliver events from before the erasure.
         """
         reachable = now_ms < erased_at + self._retention.event_ids
         return sum(
@@ -118,28 +118,28 @@ class Items:
         return True
 
     def present(self, keys: Iterable[str]) -> list[tuple[int, str]]:
-        """Which of these keys, of items or markers, stand in which of the tables."""
+        """Return which of these keys, of items or markers, exist, as (table number, key)."""
         wanted = sorted(set(keys) - self._views.keys())
         try:
             return [
-                (place, item.pk)
-                for place, table in enumerate(self._tables)
+                (number, item.pk)
+                for number, table in enumerate(self._tables)
                 for item in (table.batch_get(wanted, attributes_to_get=["pk"]) if wanted else ())
             ]
         except PynamoDBException as error:
             raise StoreUnavailable(f"items could not be read: {error.cause_response_code}") from error
 
     def scanned(self, living: Mapping[str, int]) -> list[str]:
-        """Keys of all items and markers of the person but those declared or living: both tables are read whole."""
-        found = []
+        """Return keys of the person's items and markers, except declared or living ones. Scans both tables."""
+        owned: list[str] = []
         try:
             for table in self._tables:
                 mentions = FeatureItem.pk.contains(f"#{self._person.token}")
                 keys = (item.pk for item in table.scan(mentions, attributes_to_get=["pk"]))
-                found += [key for key in keys if self._owns(key, living)]
+                owned += [key for key in keys if self._owns(key, living)]
         except PynamoDBException as error:
             raise StoreUnavailable(f"a table could not be read: {error.cause_response_code}") from error
-        return found
+        return owned
 
     def _owns(self, key: str, living: Mapping[str, int]) -> bool:
         item = key.removeprefix(MARKER).rpartition("#")[0] if key.startswith(MARKER) else key
@@ -148,10 +148,10 @@ class Items:
         return self._person.owns(item, self._definitions)
 
     def delete(self, present: Iterable[tuple[int, str]]) -> None:
-        """Delete items of versions that are declared no more, and markers: nothing redelivered gets past the tombstones."""
+        """Delete markers and items of undeclared versions: tombstones stop redelivered events."""
         try:
-            for place, key in present:
-                self._tables[place](key).delete()
+            for number, key in present:
+                self._tables[number](key).delete()
         except PynamoDBException as error:
             raise StoreUnavailable(f"an item was not deleted: {error.cause_response_code}") from error
 
@@ -166,7 +166,7 @@ class Items:
 
 
 def _state(view: FeatureView, read: Read) -> ViewState | None:
-    """What the item holds; None if nothing stands there, or nothing that can be read."""
+    """Decode the item; None if it is absent or unreadable."""
     try:
         return None if read.blob is None else ViewState.decode(view, read.blob)
     except CorruptItem:
@@ -174,7 +174,7 @@ def _state(view: FeatureView, read: Read) -> ViewState | None:
 
 
 def _stays(state: ViewState | None, erased_at: int) -> bool:
-    """True if nothing in the item occurred before that moment."""
+    """True if the item holds nothing from before that moment."""
     if state is None:
         return False
     return (state.erased_at or 0) >= erased_at or (state.born is not None and state.born >= erased_at)

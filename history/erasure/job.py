@@ -1,7 +1,7 @@
-"""The erasure of one person: look first, then a tombstone, items, training data and the archive, in this order.
+"""Erasure of one person: survey, tombstones, items, training data and the archive, in this order.
 
-Every step finds by itself what is left for it, so the job may be cut short anywhere and started again. The archive comes
-last, because it tells the other steps what is the person's.
+Every step determines what is left to do, so the job may be interrupted and restarted anywhere. The archive is last,
+because the other steps need it to find the person's data.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from history.archive.decisions import DECISIONS_PREFIX
 from history.archive.events import EVENTS_PREFIX
 from history.archive.stores import BucketStore
 from history.archive.tables import TABLES, compact, days_of, forget
-from history.archive.versioned import Change, Found, VersionedBucket
+from history.archive.versioned import Change, Findings, VersionedBucket
 from history.erasure.items import Items
 from history.erasure.lines import CommitLines, DecisionLines, EventLines, Person, Rule, UndeliveredLines
 from history.erasure.objects import changed_lines
-from history.erasure.report import Kept, Report, told_places
+from history.erasure.report import ErasureReport, KeptDecisions, report_rows
 from history.erasure.rows import DATASET, RUNS_PREFIX, SERIES, clean_run, without_rows
 from history.index.bucket import ArchiveBucket
 from history.index.kinds import KINDS
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 
 
 UNDELIVERED_PREFIX: Final = "undelivered/"
-"""Where the archive's streams leave what they could not deliver."""
+"""Archive prefix of undeliverable stream records."""
 
-Told = Callable[[str, int, int], None]
-"""Hears what is being done, how much of it is done, and of how much."""
+OnProgress = Callable[[str, int, int], None]
+"""Progress callback: the step, units done, and units in all."""
 
 
 class NobodyNamed(CandorError):
-    """Neither an event nor an item is of this entity: most likely the token is misspelled."""
+    """No event and no item belongs to this entity: the token is probably misspelled."""
 
 
 @dataclass(frozen=True)
-class Places:
+class StageLocations:
     """Tables and buckets of a stage."""
 
     features: str
@@ -64,12 +64,12 @@ class Places:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is left to erase: `anew`, or by the erasure that is `known`. `named`: something is of this very entity."""
+    """Data left to erase: `anew`, or under the `known` erasure. `named`: some data belongs to this very entity."""
 
     known: Erasure | None
     anew: bool
     places: Sequence[dict[str, Any]]
-    found: Mapping[str, Found]
+    findings: Mapping[str, Findings]
     items: Sequence[str]
     surplus: Sequence[tuple[int, str]]
     checkouts: frozenset[str]
@@ -77,17 +77,20 @@ class Survey:
 
     @property
     def nothing_left(self) -> bool:
-        return not (self.items or self.surplus or any(found.keys for found in self.found.values()))
+        return not (self.items or self.surplus or any(findings.keys for findings in self.findings.values()))
 
 
-class Erasing:
-    """One person's erasure. Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through."""
+class ErasureJob:
+    """One person's erasure.
+
+    Raises StoreUnavailable, ArchiveDamaged, NobodyNamed, Vanished; botocore's errors pass through.
+    """
 
     def __init__(
         self,
         person: Person,
         definitions: Definitions,
-        places: Places,
+        places: StageLocations,
         retention: Retention,
         clock: Clock,
         s3: S3Client,
@@ -101,68 +104,70 @@ class Erasing:
         self._erasures = Erasures(places.registry)
         self._items = Items(person, definitions, (places.features, places.synchronous), retention)
 
-    def survey(self, told: Told, *, again: bool = False, scan: bool = False) -> Survey:
-        """Look everywhere, change nothing.
+    def survey(self, on_progress: OnProgress, *, again: bool = False, scan: bool = False) -> Survey:
+        """Read everything, change nothing.
 
-        An entity that was erased before may have come back: only what happened before that erasure counts, unless `again`.
-        `scan` also reads both feature tables whole, for items that the log of commits does not name.
+        An erased entity may have returned: only data from before that erasure counts, unless `again`. `scan` also
+        reads both feature tables whole, for items that the commit log does not name.
         """
         known = self._erasures.find(self._person.kind, self._person.token)
         anew = known is None or (again and known.finished)
         before = known.erased_at if known and not anew else self._clock.now_ms()
         standing = self._items.standing(before)
         events, commits = self._event_lines("", before), self._commit_lines(standing.living)
-        found = {
-            EVENTS_PREFIX: self._look(EVENTS_PREFIX, events, told),
-            UNDELIVERED_PREFIX: self._look(UNDELIVERED_PREFIX, self._undelivered_lines(), told),
-            COMMITS_PREFIX: self._look(COMMITS_PREFIX, commits, told),
+        findings = {
+            EVENTS_PREFIX: self._look(EVENTS_PREFIX, events, on_progress),
+            UNDELIVERED_PREFIX: self._look(UNDELIVERED_PREFIX, self._undelivered_lines(), on_progress),
+            COMMITS_PREFIX: self._look(COMMITS_PREFIX, commits, on_progress),
         }
         rows = without_rows(events.checkouts)
-        found[RUNS_PREFIX] = self._training.survey(
-            RUNS_PREFIX, lambda _: rows, partial(told, "training data"), (DATASET, SERIES)
+        findings[RUNS_PREFIX] = self._training.survey(
+            RUNS_PREFIX, lambda _: rows, partial(on_progress, "training data"), (DATASET, SERIES)
         )
         surplus = commits.keys | commits.markers | set(self._items.scanned(standing.living) if scan else ())
         present = self._items.present(surplus)
-        places = told_places(
+        places = report_rows(
             items=len(standing.held),
             surplus=len(present),
-            events=found[EVENTS_PREFIX],
+            events=findings[EVENTS_PREFIX],
             lines=events,
-            undelivered=found[UNDELIVERED_PREFIX],
-            commits=found[COMMITS_PREFIX],
-            rows=found[RUNS_PREFIX],
-            decisions=self._decisions(told),
+            undelivered=findings[UNDELIVERED_PREFIX],
+            commits=findings[COMMITS_PREFIX],
+            rows=findings[RUNS_PREFIX],
+            decisions=self._decisions(on_progress),
         )
         named = bool(events.event_ids or standing.held or present or commits.keys or known)
-        return Survey(known, anew, places, found, standing.held, present, frozenset(events.checkouts), named)
+        return Survey(
+            known, anew, places, findings, standing.held, present, frozenset(events.checkouts), named
+        )
 
-    def erase(self, survey: Survey, reason: str, told: Told) -> Report:
-        """Erase what the survey found. One that was cut short before goes on as it began."""
+    def erase(self, survey: Survey, reason: str, on_progress: OnProgress) -> ErasureReport:
+        """Erase what the survey counted. An interrupted erasure continues as it began."""
         known = survey.known
         if not survey.named:
             raise NobodyNamed(
-                f"no event and no item names this {self._person.kind}: look at the token; nothing was changed"
+                f"no event and no item names this {self._person.kind}: check the token; nothing was changed"
             )
         at = self._clock.now_ms() if survey.anew or known is None else known.erased_at
         if survey.nothing_left and known is not None:
-            # Nothing but the tables and the last write may be missing.
-            return self._report(self._finish(known, told), survey.places, found_now=not known.finished)
+            # Only the tables and the final write may be missing.
+            return self._report(self._finish(known, on_progress), survey.places, found_now=not known.finished)
         erasure = self._erasures.begin(self._person.kind, self._person.token, at, reason)
         if "found" not in erasure.steps:
             erasure = self._erasures.did(erasure, "found", survey.places)
         buried = self._bury(erasure, survey)
         erasure = self._erasures.did(erasure, "items", buried)
-        self._clean_training(survey, told)
-        erasure = self._erasures.did(erasure, "training", len(survey.found[RUNS_PREFIX].keys))
-        erasure = self._clean_archive(erasure, survey, told)
-        erasure = self._finish(self._erasures.did(erasure, "archive", "done"), told)
+        self._clean_training(survey, on_progress)
+        erasure = self._erasures.did(erasure, "training", len(survey.findings[RUNS_PREFIX].keys))
+        erasure = self._clean_archive(erasure, survey, on_progress)
+        erasure = self._finish(self._erasures.did(erasure, "archive", "done"), on_progress)
         return self._report(erasure, erasure.steps["found"], found_now=True)
 
-    def _finish(self, erasure: Erasure, told: Told) -> Erasure:
+    def _finish(self, erasure: Erasure, on_progress: OnProgress) -> Erasure:
         if erasure.finished:
             return erasure
-        self._compact(erasure, told)
-        self._renew_index(erasure, told)
+        self._compact(erasure, on_progress)
+        self._renew_index(erasure, on_progress)
         return self._erasures.finish(erasure)
 
     def _bury(self, erasure: Erasure, survey: Survey) -> int:
@@ -170,14 +175,14 @@ class Erasing:
         self._items.delete(survey.surplus)
         return buried
 
-    def _clean_training(self, survey: Survey, told: Told) -> None:
+    def _clean_training(self, survey: Survey, on_progress: OnProgress) -> None:
         change = without_rows(survey.checkouts)
-        keys = survey.found[RUNS_PREFIX].keys
+        keys = survey.findings[RUNS_PREFIX].keys
         for number, key in enumerate(keys, 1):
             clean_run(self._training, key, change)
-            told("training data rewritten", number, len(keys))
+            on_progress("training data rewritten", number, len(keys))
 
-    def _clean_archive(self, erasure: Erasure, survey: Survey, told: Told) -> Erasure:
+    def _clean_archive(self, erasure: Erasure, survey: Survey, on_progress: OnProgress) -> Erasure:
         assert erasure.stand_in is not None
         living = self._items.standing(erasure.erased_at).living
         rules: Mapping[str, Rule] = {
@@ -187,53 +192,60 @@ class Erasing:
         }
         erasure = self._forget_tables(self._note_weeks(erasure, survey), survey)
         for prefix, rule in rules.items():
-            keys = survey.found[prefix].keys
+            keys = survey.findings[prefix].keys
             for number, key in enumerate(keys, 1):
                 self._archive.clean(key, changed_lines(rule, key))
-                told(f"{prefix} rewritten", number, len(keys))
+                on_progress(f"{prefix} rewritten", number, len(keys))
         return erasure
 
     def _forget_tables(self, erasure: Erasure, survey: Survey) -> Erasure:
-        """Take the tables' days away, and note them before: a run that goes on from here may find no line of them any more."""
+        """Record the tables' days, then remove them.
+
+        A resumed run may no longer find the lines they derive from.
+        """
         noted = erasure.steps.get("tables", {})
         days = {
             table.name: sorted(
-                days_of(table, survey.found[table.prefix].keys) | set(noted.get(table.name, ()))
+                days_of(table, survey.findings[table.prefix].keys) | set(noted.get(table.name, ()))
             )
             for table in TABLES
-            if table.prefix in survey.found
+            if table.prefix in survey.findings
         }
         erasure = self._erasures.did(erasure, "tables", days)
         for table in TABLES:
             forget(self._tables, table, days.get(table.name, ()))
         return erasure
 
-    def _compact(self, erasure: Erasure, told: Told) -> None:
-        """Write the days that were taken away again, of objects that are clean now."""
+    def _compact(self, erasure: Erasure, on_progress: OnProgress) -> None:
+        """Write the removed days again from the cleaned objects."""
         noted = erasure.steps.get("tables", {})
         for table in TABLES:
             if days := frozenset(noted.get(table.name, ())):
-                compact(self._tables, table, partial(told, f"table {table.name}"), days)
+                compact(self._tables, table, partial(on_progress, f"table {table.name}"), days)
 
     def _note_weeks(self, erasure: Erasure, survey: Survey) -> Erasure:
-        """Note which weeks of the index hold the person's lines, before they go from the archive's own objects."""
+        """Record the index weeks with the person's lines before these are removed from the archive."""
         noted = erasure.steps.get("index", {})
         weeks = {
-            kind.name: sorted(weeks_of(kind, survey.found[kind.prefix].keys) | set(noted.get(kind.name, ())))
+            kind.name: sorted(
+                weeks_of(kind, survey.findings[kind.prefix].keys) | set(noted.get(kind.name, ()))
+            )
             for kind in KINDS
         }
         return self._erasures.did(erasure, "index", weeks)
 
-    def _renew_index(self, erasure: Erasure, told: Told) -> None:
-        """Make the index of those weeks anew, of objects that are clean now."""
+    def _renew_index(self, erasure: Erasure, on_progress: OnProgress) -> None:
+        """Rebuild the index of those weeks from the cleaned objects."""
         noted = erasure.steps.get("index", {})
         for number, kind in enumerate(KINDS, 1):
             renew(self._index, kind, noted.get(kind.name, ()))
-            told("index", number, len(KINDS))
+            on_progress("index", number, len(KINDS))
 
-    def _report(self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool) -> Report:
+    def _report(
+        self, erasure: Erasure, places: Sequence[dict[str, Any]], *, found_now: bool
+    ) -> ErasureReport:
         again_after = erasure.erased_at + self._retention.event_ids
-        return Report(erasure.name, erasure.erased_at, again_after, found_now, places)
+        return ErasureReport(erasure.name, erasure.erased_at, again_after, found_now, places)
 
     def _event_lines(self, stand_in: str, before: int) -> EventLines:
         return EventLines(self._person, self._definitions, stand_in, before)
@@ -244,22 +256,22 @@ class Erasing:
     def _undelivered_lines(self) -> UndeliveredLines:
         return UndeliveredLines(self._person, self._definitions)
 
-    def _look(self, prefix: str, rule: Rule, told: Told) -> Found:
+    def _look(self, prefix: str, rule: Rule, on_progress: OnProgress) -> Findings:
         def change(key: str) -> Change:
             return changed_lines(rule, key)
 
-        return self._archive.survey(prefix, change, partial(told, prefix))
+        return self._archive.survey(prefix, change, partial(on_progress, prefix))
 
-    def _decisions(self, told: Told) -> Kept:
-        """What is kept by law: counted, never touched."""
+    def _decisions(self, on_progress: OnProgress) -> KeptDecisions:
+        """Count the decisions that the law requires to be kept; they stay unchanged."""
         lines = DecisionLines(self._person, self._definitions)
-        self._look(DECISIONS_PREFIX, lines, told)
+        self._look(DECISIONS_PREFIX, lines, on_progress)
         table = bound(DecisionItem, self._places.decisions)
         try:
-            found = table.batch_get(sorted(lines.ids), attributes_to_get=["pk", "ttl"]) if lines.ids else ()
-            expiries = [int(item.ttl) * SECOND for item in found]
+            stored = table.batch_get(sorted(lines.ids), attributes_to_get=["pk", "ttl"]) if lines.ids else ()
+            expiries = [int(item.ttl) * SECOND for item in stored]
         except PynamoDBException as error:
             raise StoreUnavailable(f"decisions could not be read: {error.cause_response_code}") from error
         days = self._archive.expiry_days(DECISIONS_PREFIX)
         until = None if days is None or not lines.q else max(lines.q) + days * DAY
-        return Kept(len(lines.ids), until, len(expiries), max(expiries, default=None))
+        return KeptDecisions(len(lines.ids), until, len(expiries), max(expiries, default=None))

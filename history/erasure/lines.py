@@ -1,8 +1,8 @@
-"""What an erasure leaves of a line of the archive.
+"""Rules that erase a person from archive lines.
 
-A line that only the person needs goes. One that another entity's features count stays, without what no feature can
-depend on: the person's entity, JSON fields, undeclared data. Where the token is a value that may be counted (the
-applicants of a device), a stand-in takes its place: as many are distinct as before.
+A line that only the person needs is removed. A line that another entity's features count is kept without everything
+no feature can depend on: the person's entity, JSON fields, undeclared data. Where the token is a value that may be
+counted (the applicants of a device), a pseudonym replaces it, so distinct counts stay the same.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.event_types import Field
 from candor.store.protocol import marker_key
-from history.archive.decisions import Line
+from history.archive.decisions import DecisionLine
 
 SHARD_DIGITS: Final = 3
 
 
 @dataclass(frozen=True)
 class Person:
-    """An entity by kind and token. Printing it does not tell the token."""
+    """An entity by kind and token. Its repr omits the token."""
 
     kind: str
     token: str
@@ -39,7 +39,7 @@ class Person:
         return f"Person({self.kind})"
 
     def may_stand_in(self, line: bytes) -> bool:
-        """False if the token certainly does not: JSON may also spell it with escapes."""
+        """False if the token certainly is not in the line; JSON may also spell it with escapes."""
         return self.token.encode() in line or b"\\" in line
 
     def stands_in(self, value: Any) -> bool:
@@ -54,9 +54,9 @@ class Person:
         return False
 
     def owns(self, key: str, definitions: Definitions) -> bool:
-        """True if an item key, of whatever version of a view, is this entity's.
+        """True if an item key, of any version of a view, is this entity's.
 
-        A view that is declared no more does not tell its kind of entity: there the token decides.
+        The entity kind of an undeclared view is unknown: there the token decides.
         """
         view, _, rest = key.partition("#")
         entities = {kept.entity for kept in definitions.kept if kept.name == view.partition("@")[0]}
@@ -70,14 +70,15 @@ class Person:
 
 
 Rule = Callable[[bytes], bytes | None]
-"""A line → what is left of it: the very same bytes if it is not the person's, None if nothing."""
+"""A line → its remainder: the same bytes object if it is not the person's, None if nothing remains."""
 
 
 class EventLines:
-    """The rule for the bus's envelopes: of what occurred before `before` (ms). Lines that no reader accepts go whole.
+    """Rule for envelopes of events from before `before` (ms).
 
-    It remembers the ids of the person's events and checkouts, of those that occurred `later`, and ids of kept events that
-    spell the token themselves: they cannot change, for other items' logs name them.
+    Lines that no reader accepts are removed whole. Collects ids of the person's events and checkouts, of events
+    `later` than that, and of kept events whose own id contains the token: these cannot change, because other items'
+    logs name them.
     """
 
     def __init__(self, person: Person, definitions: Definitions, stand_in: str, before: int) -> None:
@@ -95,7 +96,7 @@ class EventLines:
         envelope = _envelope(archived)
         detail: Any = envelope.get("detail")
         if not self._accepted(envelope):
-            # No reader takes such a line; one that is not even JSON cannot be told whose it is.
+            # No reader accepts such a line; without JSON only a text search shows whose it is.
             theirs = self._person.stands_in(archived) or (
                 not archived and self._person.token.encode() in line
             )
@@ -126,7 +127,7 @@ class EventLines:
     def _left(self, detail: Mapping[str, Any]) -> dict[str, Any] | None:
         named = detail["entities"].get(self._person.kind)
         if named not in (None, self._person.token):
-            # Another's event that mentions the person.
+            # An event of another entity that mentions the person.
             return {**detail, "data": self._without_token(detail["data"])}
         self._remember(detail, by_name=named is not None)
         kind = self._definitions.event_types[detail["type"]]
@@ -152,7 +153,7 @@ class EventLines:
             self.checkouts.add(checkout)
 
     def _value(self, declared: Field | None, value: Any) -> Any:
-        """A member of the data as far as a feature may depend on it; None if none can."""
+        """Return the part of a data member that a feature may depend on; None if there is none."""
         if declared is None:
             return None
         if declared.kind == "json":
@@ -171,10 +172,10 @@ class EventLines:
 
 
 class CommitLines:
-    """The rule for the log of commits: lines of the person's items go.
+    """Rule for the commit log: lines of the person's items are removed.
 
-    `living` are births of items that took in events after an earlier erasure: their log is needed. What went is
-    remembered: items of views that are declared no more, and markers, are known from nowhere else.
+    `living`: births of items written after an earlier erasure, whose log is needed. Collects the keys removed,
+    because items of undeclared views, and markers, are listed nowhere else.
     """
 
     def __init__(self, person: Person, definitions: Definitions, living: Mapping[str, int]) -> None:
@@ -197,7 +198,10 @@ class CommitLines:
 
 
 class UndeliveredLines:
-    """The rule for what the archive's streams could not deliver: Firehose wraps it as base64. Nobody counts it: it goes."""
+    """Rule for undeliverable stream records, which Firehose wraps as base64.
+
+    No feature counts them, so they are removed.
+    """
 
     def __init__(self, person: Person, definitions: Definitions) -> None:
         self._person, self._definitions = person, definitions
@@ -206,15 +210,15 @@ class UndeliveredLines:
         wrapped = _object(line)
         inner = [wrapped, *map(_object, _raw(wrapped).split(b"\n"))]
         theirs = any(
-            self._person.stands_in(one) or self._person.owns(str(one.get("key", "")), self._definitions)
-            for one in inner
+            self._person.stands_in(part) or self._person.owns(str(part.get("key", "")), self._definitions)
+            for part in inner
         )
         unreadable = not wrapped and self._person.token.encode() in line
         return None if theirs or unreadable else line
 
 
 class DecisionLines:
-    """Remembers ids and moments (ms) of the person's decisions, and leaves them: the law has them kept."""
+    """Collects ids and moments (ms) of the person's decisions and keeps every line, as the law requires."""
 
     def __init__(self, person: Person, definitions: Definitions) -> None:
         self._person, self._entity = person, definitions.entities[person.kind]
@@ -223,35 +227,35 @@ class DecisionLines:
 
     def __call__(self, line: bytes) -> bytes:
         if self._person.may_stand_in(line) and line.strip():
-            found = msgspec.json.decode(line, type=Line)
-            decision = parse_record(bytes(found.record))
+            record = msgspec.json.decode(line, type=DecisionLine)
+            decision = parse_record(bytes(record.record))
             application = Application(decision.request, decision.merchant_id, decision.livemode)
             if self._entity.key_of(application) == self._person.token:
-                self.ids.add(found.id)
-                self.q.add(found.q)
+                self.ids.add(record.id)
+                self.q.add(record.q)
         return line
 
 
 def _envelope(archived: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The bus's envelope, which lies beside the time of its ingestion since that is kept."""
+    """Return the bus's envelope; newer lines hold it beside its ingestion time."""
     event = archived.get("event")
     return event if isinstance(event, dict) else archived
 
 
 def _with_detail(archived: Mapping[str, Any], detail: Mapping[str, Any]) -> dict[str, Any]:
-    """The line with another event in its envelope."""
+    """Return the line with another detail in its envelope."""
     envelope = _envelope(archived)
     changed = {**envelope, "detail": detail}
     return changed if envelope is archived else {**archived, "event": changed}
 
 
 def _object(line: bytes) -> dict[str, Any]:
-    """The JSON object of a line; an empty one if it is none."""
+    """Return the JSON object of a line; an empty one if it is not JSON."""
     try:
-        found = json.loads(line)
+        value = json.loads(line)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {"": found}
+    return value if isinstance(value, dict) else {"": value}
 
 
 def _raw(wrapped: Mapping[str, Any]) -> bytes:

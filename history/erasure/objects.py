@@ -1,4 +1,4 @@
-"""Archive objects rewritten line by line."""
+"""Line-by-line rewriting of archive objects."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from io import BytesIO
 from typing import Final
 
 from history.archive.events import ArchiveDamaged
-from history.archive.versioned import Change, Left
+from history.archive.versioned import Change, Remainder
 from history.erasure.lines import Rule
 
 GZIP: Final = b"\x1f\x8b"
 
 
 def changed_lines(rule: Rule, name: str = "") -> Change:
-    """The change of an archive object, gzip'd or not, line by line. Raises ArchiveDamaged for half an object."""
+    """Return the change that applies a rule to an object's lines, gzip'd or not.
 
-    def change(body: bytes) -> Left:
+    Raises ArchiveDamaged for a truncated object.
+    """
+
+    def change(body: bytes) -> Remainder:
         zipped = body.startswith(GZIP)
         try:
             text = BytesIO(gzip.decompress(body) if zipped else body)
@@ -28,8 +31,8 @@ def changed_lines(rule: Rule, name: str = "") -> Change:
         removed = len(pairs) - len(left)
         rewritten = sum(after is not None and after is not before for before, after in pairs)
         if not removed and not rewritten:
-            return Left(body)
+            return Remainder(body)
         rest = b"".join(left)
-        return Left(gzip.compress(rest, mtime=0) if zipped else rest, removed, rewritten)
+        return Remainder(gzip.compress(rest, mtime=0) if zipped else rest, removed, rewritten)
 
     return change

@@ -1,4 +1,4 @@
-"""What an erasure found and did, place by place."""
+"""Report of an erasure: counts and actions by location."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from history.archive.versioned import Found
+from history.archive.versioned import Findings
 from history.erasure.lines import EventLines
 
 
 @dataclass(frozen=True)
 class Place:
-    """What was found in one place (items, lines or rows) and what becomes of it.
+    """Items, lines or rows in one location, and the action taken.
 
-    `old_versions` are deleted versions of objects; `until` (ms) is when the last of what is kept expires, None if nothing
-    makes it expire.
+    `old_versions` are deleted versions of objects; `until` (ms) is when the last of the kept ones expires, None if
+    nothing expires it.
     """
 
     name: str
@@ -29,8 +29,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A person's decisions, in the archive and in the table, and when (ms) the last of them expires."""
+class KeptDecisions:
+    """A person's decisions in the archive and in the table, and when (ms) the last of them expires."""
 
     archived: int
     archived_until: int | None
@@ -39,10 +39,10 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Report:
-    """An erasure of what happened before `erased_at` (ms); `name` is the tombstone's, no token.
+class ErasureReport:
+    """An erasure of data from before `erased_at` (ms); `name` is the tombstone's and contains no token.
 
-    `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies that are under way may still
+    `found_now`: false if there was nothing left to do. `again_after` (ms): until then copies in transit may still
     reach the archive.
     """
 
@@ -53,18 +53,18 @@ class Report:
     places: Sequence[dict[str, Any]]
 
 
-def told_places(
+def report_rows(
     *,
     items: int,
     surplus: int,
-    events: Found,
+    events: Findings,
     lines: EventLines,
-    undelivered: Found,
-    commits: Found,
-    rows: Found,
-    decisions: Kept,
+    undelivered: Findings,
+    commits: Findings,
+    rows: Findings,
+    decisions: KeptDecisions,
 ) -> list[dict[str, Any]]:
-    """The report's lines, as JSON has them."""
+    """Rows of the report, as in its JSON."""
     places = [
         Place(
             "feature items", items, rewritten=items, why="tombstones stay until nothing can be redelivered"
@@ -80,19 +80,21 @@ def told_places(
     return [asdict(place) for place in places]
 
 
-def _place(name: str, found: Found, why: str) -> Place:
-    total = found.removed + found.rewritten
-    return Place(name, total, found.rewritten, found.removed, old_versions=found.old_versions, why=why)
+def _place(name: str, findings: Findings, why: str) -> Place:
+    total = findings.removed + findings.rewritten
+    return Place(
+        name, total, findings.rewritten, findings.removed, old_versions=findings.old_versions, why=why
+    )
 
 
-def _kept(name: str, found: int, until: int | None) -> Place:
-    return Place(name, found, kept=found, until=until, why="kept by law")
+def _kept(name: str, count: int, until: int | None) -> Place:
+    return Place(name, count, kept=count, until=until, why="kept by law")
 
 
 def _of_events(lines: EventLines) -> str:
-    said = ["rewritten ones count for other entities, without the person"]
+    notes = ["rewritten ones count for other entities, without the person"]
     if lines.in_ids:
-        said.append(f"{len(lines.in_ids)} of their ids spell the token and cannot change")
+        notes.append(f"{len(lines.in_ids)} of their ids contain the token and cannot change")
     if lines.later:
-        said.append(f"{len(lines.later)} later events are left: --again erases them too")
-    return "; ".join(said)
+        notes.append(f"{len(lines.later)} later events are left: --again erases them too")
+    return "; ".join(notes)

@@ -1,4 +1,7 @@
-"""A person's rows in the data sets that trainings wrote. Bundles and model files hold none: they are sums over all rows."""
+"""A person's rows in training data sets.
+
+Bundles and model files need no change: they hold only sums over all rows.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
-from history.archive.versioned import Change, Left, Unusable, VersionedBucket
+from history.archive.versioned import Change, Remainder, Unusable, VersionedBucket
 
 RUNS_PREFIX: Final = "runs/"
 DATASET: Final = "dataset.parquet"
 SERIES: Final = "series.parquet"
 MANIFEST: Final = "manifest.json"
-"""What `training.dataset` writes for each run; both tables name checkouts as `row_id`."""
+"""Files that `training.dataset` writes for each run; both tables identify checkouts by `row_id`."""
 
 
 def without_rows(checkouts: Collection[str]) -> Change:
-    """The change of a data set: rows of these checkouts go. Raises Unusable for a file that has no `row_id` to tell."""
+    """Return the change that removes rows of these checkouts. Raises Unusable for a file without `row_id`."""
 
-    def change(body: bytes) -> Left:
+    def change(body: bytes) -> Remainder:
         try:
             table = pq.read_table(pa.BufferReader(body))
             theirs = pc.is_in(table["row_id"], value_set=pa.array(sorted(checkouts), pa.string()))
@@ -33,16 +36,16 @@ def without_rows(checkouts: Collection[str]) -> Change:
             raise Unusable(DATASET) from error
         removed = pc.sum(theirs).as_py() or 0
         if not removed:
-            return Left(body)
-        return Left(_written(table.filter(pc.invert(theirs))), removed=removed)
+            return Remainder(body)
+        return Remainder(_written(table.filter(pc.invert(theirs))), removed=removed)
 
     return change
 
 
 def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
-    """Rewrite one run's data set; its manifest first, so that cut short in between the next run finds the rows still there.
+    """Rewrite one run's data set, its manifest first, so that an interrupted run still finds the rows.
 
-    Returns how many old versions were deleted. A data set that cannot be rewritten goes with its manifest.
+    Returns how many old versions were deleted. An unusable data set is deleted with its manifest.
     """
     folder, _, name = key.rpartition("/")
     manifest = f"{folder}/{MANIFEST}"
@@ -59,8 +62,8 @@ def clean_run(bucket: VersionedBucket, key: str, change: Change) -> int:
     return bucket.clean(key, change)
 
 
-def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left, name: str) -> None:
-    """The manifest of what is left. A bundle's lineage names the data set by the bytes it once had: they stay told."""
+def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Remainder, name: str) -> None:
+    """Update the manifest; earlier hashes stay, because a bundle's lineage refers to the data set by them."""
     try:
         stored = bucket.read(key)
     except ClientError as error:
@@ -71,7 +74,7 @@ def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left, name:
     table = pq.read_table(pa.BufferReader(left.body))
     if name == SERIES:
         manifest["series"] = {"rows": table.num_rows, "sha256": hashlib.sha256(left.body).hexdigest()}
-        bucket.put(key, _told(manifest), stored)
+        bucket.put(key, _to_json(manifest), stored)
         return
     earlier = manifest.get("sha256_before_erasures", [])
     if manifest.get("sha256") == hashlib.sha256(before).hexdigest():
@@ -82,15 +85,15 @@ def _restate(bucket: VersionedBucket, key: str, before: bytes, left: Left, name:
         "sha256": hashlib.sha256(left.body).hexdigest(),
         "sha256_before_erasures": earlier,
     }
-    bucket.put(key, _told(manifest), stored)
+    bucket.put(key, _to_json(manifest), stored)
 
 
-def _told(manifest: dict[str, Any]) -> bytes:
+def _to_json(manifest: dict[str, Any]) -> bytes:
     return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
 
 
 def _written(table: pa.Table) -> bytes:
-    """The same bytes every time: the manifest names them before they are stored."""
+    """Serialize deterministically: the manifest records the bytes' hash before they are stored."""
     out = io.BytesIO()
     pq.write_table(table, out)
     return out.getvalue()

@@ -1,1 +1,1 @@
-"""Healing of stale items: recomputed from the archive, while the updater goes on writing to them."""
+"""Healing of stale items: recomputation from the archive while the updater keeps writing."""

@@ -1,8 +1,8 @@
-"""Stale items made exact, in two conditional commits each.
+"""Healing of stale items in two conditional commits each.
 
-The first marks the item as healing at the version that stands: later events go to a part of their own, so that what has to
-be recomputed stands still. The second, once the archive holds everything up to that version, replaces it by what its events
-make without the voided ones. Either may be repeated, and an item that is exact is left alone.
+The first marks the stored version as healing: later events go to a separate part, so the part to recompute is stable.
+The second, once the archive holds everything up to that version, replaces that part by its events without the voided
+ones. Both are idempotent, and an exact item is left alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from history.index.bucket import Vanished
 from history.index.history import EntityHistory, NotIndexed
 from history.index.read import ArchiveIndex
 from history.rebuild.backfill import ATTEMPTS
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 from history.rebuild.recompute import (
     NotFillable,
     earlier_events,
@@ -37,27 +37,27 @@ from history.rebuild.recompute import (
 )
 
 MOST_UNINDEXED: Final = 5_000
-"""Objects of the archive that a healing reads without an index: some days of Firehose's, or a small archive whole."""
+"""Archive objects that a healing reads without an index: a few days of Firehose's, or a small archive whole."""
 
 Status = Literal["exact", "healed", "begun", "waiting", "failed"]
 
 
-class Result(NamedTuple):
-    """What became of an item.
+class HealingResult(NamedTuple):
+    """Result for an item.
 
-    exact: nothing to heal, or it is gone. begun: marked, to be healed later. healed: by this call. waiting: try again
-    later. failed: time will not help.
+    exact: nothing to heal, or the item is gone. begun: marked, to be healed later. healed: by this call. waiting:
+    retry later. failed: a retry will not help.
     """
 
     status: Status
     cause: str | None = None
 
 
-EXACT: Final = Result("exact")
-BEGUN: Final = Result("begun")
-HEALED: Final = Result("healed")
-READY: Final = Result("waiting", "the archive is to be read")
-CHANGED: Final = Result("waiting", "the item changed meanwhile")
+EXACT: Final = HealingResult("exact")
+BEGUN: Final = HealingResult("begun")
+HEALED: Final = HealingResult("healed")
+READY: Final = HealingResult("waiting", "the archive is to be read")
+CHANGED: Final = HealingResult("waiting", "the item changed meanwhile")
 
 Items = Mapping[str, FeatureView]
 Prepare = Callable[[Read], Commit | None]
@@ -65,7 +65,7 @@ Prepare = Callable[[Read], Commit | None]
 
 @dataclass(frozen=True)
 class Healer:
-    """Heals items of the stores of plain and of synchronous views."""
+    """Healer of items in the stores of plain and of synchronous views."""
 
     index: ArchiveIndex
     definitions: Definitions
@@ -73,8 +73,11 @@ class Healer:
     synchronous_store: FeatureStore
     clock: Clock
 
-    def heal(self, keys: Collection[str]) -> Mapping[str, Result]:
-        """Bring each item one step on. An item of a version that is not kept is nobody's. botocore's errors pass through."""
+    def heal(self, keys: Collection[str]) -> Mapping[str, HealingResult]:
+        """Advance each item by one step.
+
+        An item of a version that is no longer kept counts as exact. botocore's errors pass through.
+        """
         views = {f"{view.name}@{view.version}": view for view in self.definitions.kept}
         items = {key: view for key in keys if (view := views.get(key.partition("#")[0]))}
         reads = self._reads(items)
@@ -84,7 +87,7 @@ class Healer:
         return results | self._finished(healing, reads)
 
     def _reads(self, items: Items) -> Mapping[str, Read]:
-        """What stands, by item key: one read of each store."""
+        """Read the stored items by key: one read per store."""
         keys: defaultdict[FeatureStore, list[str]] = defaultdict(list)
         for key, view in items.items():
             keys[self._store(view)].append(key)
@@ -93,8 +96,8 @@ class Healer:
     def _store(self, view: FeatureView) -> FeatureStore:
         return self.synchronous_store if view.synchronous else self.store
 
-    def _started(self, view: FeatureView, key: str, read: Read) -> Result:
-        """The first step, or READY for an item that is past it."""
+    def _started(self, view: FeatureView, key: str, read: Read) -> HealingResult:
+        """Take the first step; READY for an item that is past it."""
         try:
             state = state_of(view, read)
             if not state.stale:
@@ -103,42 +106,42 @@ class Healer:
                 return READY
             commit = self._commit(view, key, read, lambda now: self._beginning(view, key, now))
         except StoreUnavailable as cause:
-            return Result("waiting", str(cause))
+            return HealingResult("waiting", str(cause))
         except CorruptItem as cause:
-            return Result("failed", str(cause))
+            return HealingResult("failed", str(cause))
         return CHANGED if commit is None else BEGUN
 
     def _beginning(self, view: FeatureView, key: str, read: Read) -> Commit | None:
         return healing_commit(view, key, read, self.clock.now_ms())
 
-    def _finished(self, items: Items, reads: Mapping[str, Read]) -> dict[str, Result]:
-        """The second step of all of them, by one reading of the archive."""
+    def _finished(self, items: Items, reads: Mapping[str, Read]) -> dict[str, HealingResult]:
+        """Take the second step for all items, with one read of the archive."""
         if not items:
             return {}
         history = EntityHistory(self.index, self.definitions, items, MOST_UNINDEXED)
         try:
             history.update()
         except (NotIndexed, Vanished) as cause:
-            return dict.fromkeys(items, Result("waiting", str(cause)))
+            return dict.fromkeys(items, HealingResult("waiting", str(cause)))
         except ArchiveDamaged as cause:
-            return dict.fromkeys(items, Result("failed", str(cause)))
+            return dict.fromkeys(items, HealingResult("failed", str(cause)))
         return {key: self._finish(view, key, reads[key], history.memory) for key, view in items.items()}
 
-    def _finish(self, view: FeatureView, key: str, read: Read, memory: Memory) -> Result:
+    def _finish(self, view: FeatureView, key: str, read: Read, memory: ArchivedItems) -> HealingResult:
         try:
             commit = self._commit(view, key, read, lambda now: self._healing(view, key, now, memory))
         except StoreUnavailable as cause:
-            return Result("waiting", str(cause))
+            return HealingResult("waiting", str(cause))
         except LogUnusable as cause:
-            return Result("failed" if str(cause) == CONTRADICTORY else "waiting", str(cause))
+            return HealingResult("failed" if str(cause) == CONTRADICTORY else "waiting", str(cause))
         except (NotFillable, CorruptItem) as cause:
-            return Result("failed", str(cause))
+            return HealingResult("failed", str(cause))
         if commit is None:
             return CHANGED
         return CHANGED if ViewState.decode(view, commit.blob).stale else HEALED
 
-    def _healing(self, view: FeatureView, key: str, read: Read, memory: Memory) -> Commit | None:
-        """The commit that replaces what the item held when its healing began; None if it is not healing any more."""
+    def _healing(self, view: FeatureView, key: str, read: Read, memory: ArchivedItems) -> Commit | None:
+        """Return the commit that replaces the state from before the healing; None if the item is no longer healing."""
         start = state_of(view, read).healing_from
         if start is None or read.version is None:
             return None
@@ -149,7 +152,7 @@ class Healer:
         return healed_commit(view, key, read, events, self.clock.now_ms())
 
     def _commit(self, view: FeatureView, key: str, read: Read, prepare: Prepare) -> Commit | None:
-        """Write what `prepare` makes of what stands until it is written; None if it makes nothing. Raises StoreUnavailable."""
+        """Write the commit of `prepare`, retrying on conflicts; None if it prepares none. Raises StoreUnavailable."""
         store = self._store(view)
         for attempt in range(1, ATTEMPTS + 1):
             commit = prepare(read)

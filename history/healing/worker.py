@@ -1,6 +1,7 @@
-"""Messages of the queue of stale items → healed items, and back: what waits for the archive comes again by a message of its own.
+"""Worker of the queue of stale items: heals them, and re-sends those that wait for the archive as new messages.
 
-A message that is sent anew begins with no receives, so a late archive alone does not bury it within its patience.
+A new message starts with a receive count of 0, so a late archive alone does not move it to the dead-letter queue
+before `PATIENCE`.
 """
 
 from __future__ import annotations
@@ -13,29 +14,28 @@ from candor.clock import HOUR, SECOND, Clock
 from candor.edge.messages import Message
 from candor.edge.stale import StaleItem, StaleQueue, parse_stale_item
 from candor.errors import InvalidInput
-from history.healing.healer import Result
+from history.healing.healer import HealingResult
 
 PATIENCE: Final = 2 * HOUR
-"""How long (ms) an item may wait for the archive before its message is left to the dead letters.
+"""Longest time (ms) an item may wait for the archive before its message goes to the dead-letter queue.
 
-An object that Firehose delivers late into an hour that is indexed already is read after the next hour's pass at the latest.
+An object delivered late into an hour already indexed is read after the next hour's pass at the latest.
 """
 
 
 class Heals(Protocol):
-    """What brings items one step on."""
+    """Advances items by one step."""
 
-    def heal(self, keys: Sequence[str]) -> Mapping[str, Result]:
-        """The result of each item, by key."""
+    def heal(self, keys: Sequence[str]) -> Mapping[str, HealingResult]:
+        """Return the result of each item, by key."""
         ...
 
 
 @dataclass
-class Outcome:
-    """What became of a batch.
+class BatchOutcome:
+    """Results of a batch.
 
-    `failed`: messages to deliver again, with the cause. Seconds since each item went stale, of those that were `healed` and
-    of those that are `stale` still.
+    `failed`: messages to deliver again, with the cause. `healed` and `stale`: seconds since each item went stale.
     """
 
     failed: list[tuple[Message, str]] = field(default_factory=list)
@@ -44,8 +44,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """Takes batches. `archive_lag_s`: how long the archive takes to hold a commit; `retry_s`: pause between two looks."""
+class HealingWorker:
+    """Processes batches. `archive_lag_s`: time until the archive holds a commit; `retry_s`: pause between attempts."""
 
     healer: Heals
     queue: StaleQueue
@@ -53,9 +53,9 @@ class Worker:
     archive_lag_s: int
     retry_s: int
 
-    def work(self, messages: Sequence[Message]) -> Outcome:
-        """Heal what can be healed, and queue again what waits."""
-        outcome = Outcome()
+    def work(self, messages: Sequence[Message]) -> BatchOutcome:
+        """Heal the items that can be healed, and re-send those that wait."""
+        outcome = BatchOutcome()
         waiting: dict[str, tuple[Message, StaleItem]] = {}
         for message in messages:
             try:
@@ -71,7 +71,9 @@ class Worker:
             self._settle(message, item, results[key], outcome)
         return outcome
 
-    def _settle(self, message: Message, item: StaleItem, result: Result, outcome: Outcome) -> None:
+    def _settle(
+        self, message: Message, item: StaleItem, result: HealingResult, outcome: BatchOutcome
+    ) -> None:
         age_ms = self.clock.now_ms() - item.since
         if result.status == "healed":
             outcome.healed.append(age_ms / SECOND)
@@ -80,8 +82,8 @@ class Worker:
             if not self._queued_again(item, result, age_ms):
                 outcome.failed.append((message, result.cause or result.status))
 
-    def _queued_again(self, item: StaleItem, result: Result, age_ms: int) -> bool:
-        """False for an item that is left to the dead letters, or that the queue refuses."""
+    def _queued_again(self, item: StaleItem, result: HealingResult, age_ms: int) -> bool:
+        """False for an item left to the dead-letter queue, or refused by the queue."""
         if result.status == "begun":
             return self.queue.send([item], self.archive_lag_s) == 0
         return result.status == "waiting" and age_ms < PATIENCE and self.queue.send([item], self.retry_s) == 0

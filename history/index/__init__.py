@@ -1,1 +1,1 @@
-"""The index of the archive by owner: one entity's events and one item's commits, read without reading everything else."""
+"""Index of the archive by owner: reads one entity's events and one item's commits without scanning the archive."""

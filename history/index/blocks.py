@@ -1,10 +1,10 @@
-"""An index object: lines sorted by owner in blocks of gzip, what they came from, and where each block begins.
+"""Format of an index object: lines sorted by owner in gzip blocks, their sources, and a directory of the blocks.
 
-A line is `owner source raw`: the owner's 16 digits, the place of its source in the object's list (hexadecimal), and
-the archive's own bytes. Blocks, sources and directory are gzip members, and so is the trailer of fixed length that
-says where the last two begin: the object as a whole is one gzip file.
+A line is `owner source raw`: the owner's 16 digits, the index of its source in the object's list (hexadecimal), and
+the archive's own bytes. Blocks, sources and directory are gzip members, and so is the fixed-length trailer with the
+offsets of the last two: the whole object is one gzip file.
 
-Lines of one owner stand in order of arrival: by the keys of their sources, then as they stand in their source.
+Lines of one owner are in order of arrival: by the keys of their sources, then in source order.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from history.archive.events import ArchiveDamaged
 from history.index.periods import Stamp
 
 BLOCK: Final = 256 << 10
-"""Bytes of lines that a block holds before it is compressed: what a reader decompresses for one entity."""
+"""Bytes of lines per block before compression: what a reader decompresses for one entity."""
 
 LEVEL: Final = 4
 TRAILER: Final = struct.Struct(">16sQQ10s")
-"""A gzip member of nothing, whose extra field `CI` holds where sources and directory begin (RFC 1952)."""
+"""An empty gzip member whose extra field `CI` holds the offsets of sources and directory (RFC 1952)."""
 
 _HEAD: Final = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x14\0CI\x10\0"
 _NOTHING: Final = b"\x03\0" + bytes(8)
@@ -35,21 +35,21 @@ _GZIP: Final = 31
 T = TypeVar("T")
 
 Line = tuple[bytes, int, bytes]
-"""Owner, place of the source, the archive's bytes without the end of line."""
+"""Owner, index of the source, and the archive's bytes without the line end."""
 
 
 class Directory(NamedTuple):
-    """Where the blocks begin, and the owner that each begins with; one offset more than owners: the end of the last."""
+    """Block offsets and the first owner of each block; the additional last offset is the end of the last block."""
 
     owners: list[str]
     offsets: list[int]
 
     def spans(self, wanted: Iterable[bytes]) -> list[tuple[int, int]]:
-        """Byte ranges (from, to) that hold all lines of these owners; neighbours are joined."""
+        """Return the byte ranges (from, to) that hold all lines of these owners; adjacent ranges are merged."""
         joined: list[tuple[int, int]] = []
         for owner in sorted(wanted):
             text = owner.decode()
-            # An owner's lines may begin in the block before the first one that begins with it.
+            # An owner's lines may start in the block before the first one headed by it.
             first = max(bisect_left(self.owners, text) - 1, 0)
             last = bisect_right(self.owners, text)
             if first == last:
@@ -63,7 +63,7 @@ class Directory(NamedTuple):
 
 
 def write(out: IO[bytes], lines: Iterable[Line], sources: Sequence[Stamp]) -> int:
-    """Write an index object of lines in order; returns how many."""
+    """Write an index object of sorted lines; return their number."""
     owners: list[str] = []
     offsets: list[int] = []
     count = 0
@@ -81,7 +81,7 @@ def write(out: IO[bytes], lines: Iterable[Line], sources: Sequence[Stamp]) -> in
 
 
 def _blocks(lines: Iterable[Line]) -> Iterator[tuple[bytes, int, bytes]]:
-    """The first owner of each block, the number of its lines, and its bytes."""
+    """Yield each block's first owner, number of lines, and bytes."""
     first, held, size = b"", list[bytes](), 0
     for owner, source, raw in lines:
         if not held:
@@ -101,22 +101,22 @@ def _packed(value: object) -> bytes:
 
 
 def trailer(name: str, tail: bytes) -> tuple[int, int]:
-    """Where sources and directory begin, from an object's last bytes. Raises ArchiveDamaged."""
+    """Return the offsets of sources and directory from an object's last bytes. Raises ArchiveDamaged."""
     if len(tail) < TRAILER.size:
-        raise ArchiveDamaged(f"{name}: no index object")
+        raise ArchiveDamaged(f"{name}: not an index object")
     head, sources, directory, nothing = TRAILER.unpack(tail[-TRAILER.size :])
     if (head, nothing) != (_HEAD, _NOTHING):
-        raise ArchiveDamaged(f"{name}: no index object")
+        raise ArchiveDamaged(f"{name}: not an index object")
     return sources, directory
 
 
 def read_directory(name: str, packed: bytes) -> Directory:
-    """A directory from its gzip member. Raises ArchiveDamaged."""
+    """Decode a directory from its gzip member. Raises ArchiveDamaged."""
     return _unpacked(name, packed, Directory)
 
 
 def read_sources(name: str, packed: bytes) -> list[tuple[str, str]]:
-    """Names and tags of the sources from their gzip member. Raises ArchiveDamaged."""
+    """Decode names and tags of the sources from their gzip member. Raises ArchiveDamaged."""
     return _unpacked(name, packed, list[tuple[str, str]])
 
 
@@ -128,7 +128,7 @@ def _unpacked(name: str, packed: bytes, kind: type[T]) -> T:
 
 
 def read_lines(name: str, stream: IO[bytes]) -> Iterator[Line]:
-    """The lines of consecutive blocks. Raises ArchiveDamaged."""
+    """Yield the lines of consecutive blocks. Raises ArchiveDamaged."""
     try:
         with gzip.GzipFile(fileobj=stream) as text:
             for line in text:
@@ -139,6 +139,6 @@ def read_lines(name: str, stream: IO[bytes]) -> Iterator[Line]:
 
 
 def owned(lines: Iterable[Line], wanted: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Owner and bytes of those lines that are of these owners."""
+    """Yield owner and bytes of the lines of these owners."""
     owners = frozenset(wanted)
     return ((owner, raw) for owner, _, raw in lines if owner in owners)

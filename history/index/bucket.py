@@ -1,4 +1,4 @@
-"""The archive's bucket as the index needs it: listings, ranges, and objects that are written once; botocore's errors pass through."""
+"""Access to the archive's bucket for the index: listings, range reads and writes; botocore's errors pass through."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Vanished(Exception):
 
 
 class Archive(Protocol):
-    """Where the archive's objects lie, and its index beside them."""
+    """Storage of the archive's objects and of its index."""
 
     def stamps(self, prefix: str, after: str = "") -> Iterator[Stamp]:
-        """Objects below a prefix whose names come after `after`, in order of their names."""
+        """Yield the objects below a prefix with names after `after`, by name."""
         ...
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects, whole."""
+        """Yield these objects, whole."""
         ...
 
     def tail(self, name: str, size: int) -> tuple[bytes, int]:
-        """The last bytes of an object, at most `size`, and the length of the whole. Raises Vanished."""
+        """Return the last bytes of an object, at most `size`, and its full length. Raises Vanished."""
         ...
 
     def span(self, name: str, start: int, end: int) -> IO[bytes]:
-        """The bytes from `start` up to `end`. Raises Vanished."""
+        """Return the bytes from `start` up to `end`. Raises Vanished."""
         ...
 
     def put(self, name: str, body: IO[bytes]) -> None:
@@ -44,18 +44,18 @@ class Archive(Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Delete an object in all its versions, if there is one."""
+        """Delete all versions of an object, if it exists."""
         ...
 
 
 class ArchiveBucket:
-    """The bucket of a stage."""
+    """The archive bucket of a stage."""
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3, self._bucket = s3, bucket
 
     def stamps(self, prefix: str, after: str = "") -> Iterator[Stamp]:
-        """Objects below a prefix whose names come after `after`, in order of their names."""
+        """Yield the objects below a prefix with names after `after`, by name."""
         start: Any = {"StartAfter": after} if after else {}
         listing = self._s3.get_paginator("list_objects_v2")
         for page in listing.paginate(Bucket=self._bucket, Prefix=prefix, **start):
@@ -64,16 +64,16 @@ class ArchiveBucket:
                 yield Stamp(item["Key"], item["ETag"], item["Size"], modified)
 
     def read(self, names: Iterable[str]) -> Iterator[Object]:
-        """These objects, some of them ahead of the reader."""
+        """Yield these objects, prefetching a few."""
         return Bucket(self._s3, self._bucket, "").read(names)
 
     def tail(self, name: str, size: int) -> tuple[bytes, int]:
-        """The last bytes of an object, at most `size`, and the length of the whole. Raises Vanished."""
+        """Return the last bytes of an object, at most `size`, and its full length. Raises Vanished."""
         body, length = self._get(name, f"bytes=-{size}")
         return body.read(), length
 
     def span(self, name: str, start: int, end: int) -> IO[bytes]:
-        """The bytes from `start` up to `end`. Raises Vanished."""
+        """Return the bytes from `start` up to `end`. Raises Vanished."""
         return self._get(name, f"bytes={start}-{end - 1}")[0]
 
     def _get(self, name: str, byte_range: str) -> tuple[IO[bytes], int]:
@@ -91,7 +91,7 @@ class ArchiveBucket:
         self._s3.put_object(Bucket=self._bucket, Key=name, Body=body)
 
     def remove(self, name: str) -> None:
-        """Delete an object in all its versions, if there is one: what is derived must not outlive an erasure."""
+        """Delete all versions of an object, if it exists: derived data must not outlive an erasure."""
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=name)
         for page in pages:
             for version in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):

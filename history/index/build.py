@@ -1,8 +1,8 @@
-"""An index object made of what earlier ones hold already and of the archive's objects that none of them holds.
+"""Construction of an index object from earlier ones and from archive objects that none of them covers.
 
-So a late object, one that an erasure rewrote, one that expired and the roll-up of hours into a day are the same work: each
-source's lines are taken from an index object that has them under the same entity tag, else read. Runs of sorted lines are
-merged; what does not fit into memory is spilled.
+A late object, an object rewritten by an erasure, an expired one and the roll-up of hours into a day are thus one
+operation: each source's lines are taken from an index object that has them under the same entity tag, else read.
+Sorted runs of lines are merged; what exceeds memory is spilled.
 """
 
 from __future__ import annotations
@@ -24,39 +24,42 @@ from history.index.blocks import write as write_object
 from history.index.bucket import Archive
 from history.index.index_object import opened
 from history.index.kinds import Kind
-from history.index.periods import Stamp, Standing
+from history.index.periods import IndexedPeriod, Stamp
 
 RUN: Final = 128 << 20
-"""Bytes of the archive's lines that are sorted in memory at a time; the owners of a line share its bytes."""
+"""Bytes of archive lines sorted in memory at a time; the owners of a line share its bytes."""
 
 _BY_OWNER: Final = itemgetter(0)
-"""Lines come in the order of their sources, and a sort keeps that."""
+"""Lines arrive in the order of their sources, and the sort is stable."""
 
 AHEAD: Final = 1 << 20
-"""Bytes of an index object that are fetched at a time."""
+"""Bytes of an index object fetched at a time."""
 
 
 def build(
-    archive: Archive, kind: Kind, sources: Sequence[Stamp], earlier: Sequence[Standing], out: IO[bytes]
+    archive: Archive, kind: Kind, sources: Sequence[Stamp], earlier: Sequence[IndexedPeriod], out: IO[bytes]
 ) -> int:
-    """Write the index object of these sources; `earlier` are objects that may hold some of them already.
+    """Write the index object of these sources; `earlier`: objects that may already hold some of them.
 
     Returns the number of its lines. Raises ArchiveDamaged, Vanished.
     """
     ordered = sorted(sources)
-    place = {source.name: number for number, source in enumerate(ordered)}
+    source_numbers = {source.name: number for number, source in enumerate(ordered)}
     open_sources = {(source.name, source.tag) for source in ordered}
     with ExitStack() as files:
-        runs = [_kept(archive, standing, place, open_sources) for standing in earlier]
+        runs = [_kept(archive, standing, source_numbers, open_sources) for standing in earlier]
         left = [source.name for source in ordered if (source.name, source.tag) in open_sources]
-        runs += _sorted_runs(_new_lines(archive, kind, left, place), files)
+        runs += _sorted_runs(_new_lines(archive, kind, left, source_numbers), files)
         return write_object(out, heapq.merge(*runs), ordered)
 
 
 def _kept(
-    archive: Archive, standing: Standing, place: Mapping[str, int], open_sources: set[tuple[str, str]]
+    archive: Archive,
+    standing: IndexedPeriod,
+    source_numbers: Mapping[str, int],
+    open_sources: set[tuple[str, str]],
 ) -> Iterator[Line]:
-    """The lines of those sources of an index object that are still wanted and not taken; takes them."""
+    """Take from an index object the lines of sources that are still open, and close these sources."""
     index_object = opened(archive, standing.name)
     taken = {
         number: source
@@ -66,7 +69,7 @@ def _kept(
     open_sources.difference_update(taken.values())
     if not taken:
         return iter(())
-    renumbered = {number: place[name] for number, (name, _) in taken.items()}
+    renumbered = {number: source_numbers[name] for number, (name, _) in taken.items()}
     lines = (
         line
         for start, end in index_object.pieces(AHEAD)
@@ -76,11 +79,11 @@ def _kept(
 
 
 def _new_lines(
-    archive: Archive, kind: Kind, names: Iterable[str], place: Mapping[str, int]
+    archive: Archive, kind: Kind, names: Iterable[str], source_numbers: Mapping[str, int]
 ) -> Iterator[Line]:
-    """The lines of the archive's objects, once for each of their owners. Raises ArchiveDamaged."""
+    """Yield the lines of archive objects, once per owner. Raises ArchiveDamaged."""
     for name, data in archive.read(names):
-        number, source = 0, place[name]
+        number, source = 0, source_numbers[name]
         try:
             for number, line in enumerate(gzip.decompress(data).split(b"\n"), 1):  # noqa: B007 - named in the error
                 raw = line.strip()
@@ -92,7 +95,7 @@ def _new_lines(
 
 
 def _sorted_runs(lines: Iterable[Line], files: ExitStack) -> list[Iterator[Line]]:
-    """Runs in the order of owners and sources; a source is whole in one of them, so its lines keep their order."""
+    """Sort into runs by owner and source; each source is within one run, so its lines keep their order."""
     runs: list[Iterator[Line]] = []
     held: list[Line] = []
     size, last = 0, b""
@@ -109,7 +112,7 @@ def _sorted_runs(lines: Iterable[Line], files: ExitStack) -> list[Iterator[Line]
 
 
 def _spilled(lines: list[Line], files: ExitStack) -> Iterator[Line]:
-    """The sorted lines from a file that goes with `files`."""
+    """Return the sorted lines from a temporary file owned by `files`."""
     lines.sort(key=_BY_OWNER)
     spill = files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     with gzip.GzipFile(fileobj=spill, mode="wb", compresslevel=1) as packed:

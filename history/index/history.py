@@ -1,6 +1,6 @@
-"""What the archive tells of a few items: their commits and the events of their entities.
+"""Archived commits and events of a few items.
 
-From the index as far as it reaches, and from the archive's own objects since; without an index from all of them.
+Read from the index as far as it reaches, then from the archive's objects; without an index from all of them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from history.archive.events import ENVELOPE, ArchiveDamaged
 from history.archive.objects import Object
 from history.index.kinds import COMMITS, EVENTS, KINDS, Kind, entity_owner, item_owner, token_of
 from history.index.read import ArchiveIndex, OwnedLine
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 
 FEW: Final = 8
-"""Texts up to which looking for each in a line is cheaper than decoding the line."""
+"""Number of texts up to which searching a line for each is cheaper than decoding it."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -34,13 +34,13 @@ _COMMIT: Final = msgspec.json.Decoder(Commit)
 
 
 class NotIndexed(CandorError):
-    """More of the archive is not indexed yet than the reader is ready to read."""
+    """More of the archive is not yet indexed than the reader accepts to read."""
 
 
 class EntityHistory:
-    """Commits and events of items in `memory`, once `update` was called; each further call adds what came since.
+    """Commits and events of items in `memory`, after `update`; each further call adds what is new.
 
-    `items` are views by item key. `most_unindexed` bounds the archive's objects of one kind that an update reads.
+    `items` are views by item key. `most_unindexed` bounds the archive objects of one kind that an update reads.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class EntityHistory:
         items: Mapping[str, FeatureView],
         most_unindexed: int | None = None,
     ) -> None:
-        self.memory = Memory(items, definitions)
+        self.memory = ArchivedItems(items, definitions)
         self._index = index
         self._most = most_unindexed
         self._tokens = {key: token_of(view, key) for key, view in items.items()}
@@ -61,11 +61,11 @@ class EntityHistory:
         self._read: set[str] = set()
 
     def update(self, watch: Watch = iter) -> None:
-        """Read what was not read before; `watch` passes on the archive's objects as they come.
+        """Read what was not read before; `watch` wraps the iterator of archive objects.
 
         Raises ArchiveDamaged, NotIndexed, Vanished; botocore's errors pass through.
 
-        Commits come first: an event that is archived between the two readings is then not missed by a commit that names it.
+        Commits are read first, so an event archived between the two reads is not missed by a commit that names it.
         """
         for kind in KINDS:
             if kind.name not in self._after:
@@ -78,7 +78,10 @@ class EntityHistory:
         return self._keys if kind is EVENTS else {item_owner(key) for key in self._tokens}
 
     def _take_indexed(self, kind: Kind, lines: Iterable[OwnedLine]) -> None:
-        """An event has a line for each entity that it names: a line counts for the items of its owner alone."""
+        """Add indexed lines.
+
+        An event has a line for each entity that it names: a line counts for the items of its owner alone.
+        """
         if kind is COMMITS:
             self._add_commits(raw for _, raw in lines)
             return
@@ -115,7 +118,7 @@ class EntityHistory:
 
 
 def _mentioning(data: Object, texts: Collection[bytes]) -> Iterator[bytes]:
-    """The lines of an object in which any of these texts may stand: JSON may also spell it with escapes."""
+    """Return the lines of an object that may contain any of these texts; JSON may also spell them with escapes."""
     name, packed = data
     try:
         lines = gzip.decompress(packed).split(b"\n")
@@ -127,15 +130,15 @@ def _mentioning(data: Object, texts: Collection[bytes]) -> Iterator[bytes]:
 
 
 class _Decoder(Protocol[T_co]):
-    """What decodes a line."""
+    """Decoder of a line."""
 
     def decode(self, line: bytes, /) -> T_co:
-        """The line's content. Raises msgspec.DecodeError."""
+        """Decode a line. Raises msgspec.DecodeError."""
         ...
 
 
 def _decoded(decoder: _Decoder[T], lines: Iterable[bytes]) -> Iterator[T]:
-    """Raises ArchiveDamaged."""
+    """Decode lines. Raises ArchiveDamaged."""
     for line in lines:
         try:
             yield decoder.decode(line)

@@ -1,4 +1,4 @@
-"""An index object opened: its directory by one ranged read of its end, its sources by another."""
+"""Opened index objects: the directory by one range read of the end, the sources by another."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from history.index.blocks import TRAILER, Directory, read_directory, read_source
 from history.index.bucket import Archive
 
 TAIL: Final = 64 << 10
-"""Bytes that the first read of an object fetches: the directory of most objects fits."""
+"""Bytes of the first read of an object, which holds the directory of most objects."""
 
 
 @dataclass(frozen=True)
 class IndexObject:
-    """A directory, and where the sources lie between blocks and directory."""
+    """A directory, and the byte range of the sources between blocks and directory."""
 
     name: str
     directory: Directory
     sources_at: tuple[int, int]
 
     def sources(self, archive: Archive) -> list[tuple[str, str]]:
-        """Names and tags of what the object is made of. Raises Vanished, ArchiveDamaged."""
+        """Return names and tags of the object's sources. Raises Vanished, ArchiveDamaged."""
         return read_sources(self.name, archive.span(self.name, *self.sources_at).read())
 
     def pieces(self, size: int) -> Iterator[tuple[int, int]]:
-        """Byte ranges of all its blocks, each about `size` long."""
+        """Yield byte ranges of all blocks, each about `size` long."""
         offsets = self.directory.offsets
         start = offsets[0]
         for end in offsets[1:]:

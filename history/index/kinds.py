@@ -1,4 +1,4 @@
-"""What is indexed: the archive's events by each entity that they name, and its commits by item."""
+"""Indexed kinds of lines: events by each entity that they name, and commits by item."""
 
 from __future__ import annotations
 
@@ -19,52 +19,55 @@ INDEX_PREFIX: Final = "index/"
 
 
 class ForeignKey(CandorError):
-    """The key is of no item of this view."""
+    """The key does not belong to an item of this view."""
 
 
 class _Detail(msgspec.Struct):
     entities: dict[str, str]
 
 
-class _Commit(msgspec.Struct):
+class _CommitLine(msgspec.Struct):
     key: str
 
 
 _DETAIL: Final = msgspec.json.Decoder(_Detail)
-_COMMIT: Final = msgspec.json.Decoder(_Commit)
+_COMMIT: Final = msgspec.json.Decoder(_CommitLine)
 
 
 @lru_cache(1 << 16)
 def owner(*names: str) -> bytes:
     """Sort key of an owner's lines: 16 hexadecimal digits of a hash of its names.
 
-    Owners may share one; whoever reads checks the line itself.
+    Owners may collide: readers check the line itself.
     """
     return hashlib.blake2b("\0".join(names).encode(), digest_size=8).hexdigest().encode()
 
 
 def entity_owner(kind: str, token: str) -> bytes:
-    """The owner of an entity's events."""
+    """Owner of an entity's events."""
     return owner(kind, token)
 
 
 def item_owner(key: str) -> bytes:
-    """The owner of an item's commits."""
+    """Owner of an item's commits."""
     return owner(key)
 
 
 def token_of(view: FeatureView, key: str) -> str:
-    """The entity's token in an item key. Raises ForeignKey."""
+    """Return the entity's token in an item key. Raises ForeignKey."""
     token = key.partition("#")[2]
     if view.shards > 1:
         token = token.rpartition("/")[0]
     if key not in view.item_keys(token):
-        raise ForeignKey(f"the key is of no item of {view.name}@{view.version}")
+        raise ForeignKey(f"the key does not belong to an item of {view.name}@{view.version}")
     return token
 
 
 def _owners_of_event(line: bytes) -> Sequence[bytes]:
-    """Every entity that an event names. What no reader accepts is nobody's; raises DecodeError where readers do."""
+    """Owners of an event: every entity it names.
+
+    An event that no reader accepts has none; raises DecodeError where readers do.
+    """
     detail = ENVELOPE.decode(line).detail
     try:
         entities = _DETAIL.decode(detail).entities
@@ -79,15 +82,15 @@ def _owners_of_commit(line: bytes) -> Sequence[bytes]:
 
 @dataclass(frozen=True)
 class Kind:
-    """One part of the archive: where its lines lie, and whose a line is. `owners` raises DecodeError."""
+    """One part of the archive: the prefix of its lines, and their owners. `owners` raises DecodeError."""
 
     name: str
     prefix: str
     owners: Callable[[bytes], Sequence[bytes]]
 
     @property
-    def place(self) -> str:
-        """Where its index objects lie."""
+    def index_prefix(self) -> str:
+        """Prefix of its index objects."""
         return f"{INDEX_PREFIX}{self.name}/"
 
 

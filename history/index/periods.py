@@ -1,7 +1,7 @@
-"""Periods of the index: hours that become days, days that become four weeks.
+"""Periods of the index: hours that are merged into days, and days into four weeks.
 
-A period counts in hours since 1970. Its index object is named by the period and by a fingerprint of what it is made of, so
-that a listing alone tells what is up to date, and an object never changes under a reader.
+A period counts in hours since 1970. Its index object is named by the period and by a fingerprint of its sources, so a
+listing alone shows what is up to date, and an object never changes under a reader.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from history.archive.events import ArchiveDamaged
 from history.index.kinds import Kind
 
 FORMAT: Final = 1
-"""Part of every fingerprint: raise it, and the whole index is made anew."""
+"""Part of every fingerprint: raising it rebuilds the whole index."""
 
 LENGTHS: Final = (28 * 24, 24, 1)
 """Hours of a period, coarsest first; each begins at a multiple of its length."""
 
 LARGEST: Final = 128 << 20
-"""Bytes of archive objects that one index object is made of at most; more than that stays in finer periods."""
+"""Largest total of archive bytes behind one index object; beyond it, finer periods are kept."""
 
 SETTLED: Final = 15 * MINUTE
-"""An hour is indexed this long (ms) after its end: Firehose names an object by the moment when it began to fill it."""
+"""Delay (ms) after an hour's end before it is indexed: Firehose names an object by when its buffer was opened."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RAW: Final = re.compile(r"(?:^|/)(\d{4})/(\d{2})/(\d{2})/(\d{2})/")
@@ -37,7 +37,7 @@ _NAME: Final = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})\.(\d{3})h\.([0-9a-f]{1
 
 
 class Stamp(NamedTuple):
-    """An object as a listing names it; `tag` changes when its bytes do."""
+    """An object in a listing; `tag` changes when its bytes do."""
 
     name: str
     tag: str
@@ -56,8 +56,8 @@ class Period(NamedTuple):
         return self.start + self.hours
 
 
-class Standing(NamedTuple):
-    """An index object that stands."""
+class IndexedPeriod(NamedTuple):
+    """An existing index object."""
 
     period: Period
     fingerprint: str
@@ -67,44 +67,44 @@ class Standing(NamedTuple):
 
 
 def hour_of(name: str) -> int:
-    """The hour of arrival that Firehose put into a key. Raises ArchiveDamaged."""
+    """Return the hour of arrival in an object's key. Raises ArchiveDamaged."""
     match = _RAW.search(name)
     if match is None:
-        raise ArchiveDamaged(f"{name}: its key names no hour of arrival")
+        raise ArchiveDamaged(f"{name}: its key contains no hour of arrival")
     return _hours(*match.groups())
 
 
-def raw_place(kind: Kind, hour: int) -> str:
-    """The prefix of the objects of one hour; prefixes sort as the hours do."""
+def hour_prefix(kind: Kind, hour: int) -> str:
+    """Prefix of the objects of one hour; prefixes sort by hour."""
     return f"{kind.prefix}{_moment(hour):%Y/%m/%d/%H}/"
 
 
 def index_name(kind: Kind, period: Period, fingerprint: str) -> str:
-    """The key of an index object."""
-    return f"{kind.place}{_moment(period.start):%Y%m%dT%H}.{period.hours:03}h.{fingerprint}"
+    """Key of an index object."""
+    return f"{kind.index_prefix}{_moment(period.start):%Y%m%dT%H}.{period.hours:03}h.{fingerprint}"
 
 
 def fingerprint_of(sources: Iterable[Stamp]) -> str:
-    """Names what an index object is made of."""
+    """Fingerprint of an index object's sources."""
     names = [FORMAT, sorted((source.name, source.tag) for source in sources)]
     return hashlib.sha256(msgspec.json.encode(names)).hexdigest()[:16]
 
 
-def standing(kind: Kind, listed: Iterable[Stamp]) -> list[Standing]:
-    """The index objects of a listing, in the order of their periods."""
+def standing(kind: Kind, listed: Iterable[Stamp]) -> list[IndexedPeriod]:
+    """Return the index objects of a listing, by period."""
     objects = []
     for stamp in listed:
-        named = _NAME.fullmatch(stamp.name.removeprefix(kind.place))
+        named = _NAME.fullmatch(stamp.name.removeprefix(kind.index_prefix))
         if named is not None:
             *start, hours, fingerprint = named.groups()
             period = Period(_hours(*start), int(hours))
-            objects.append(Standing(period, fingerprint, stamp.name, stamp.size, stamp.modified))
+            objects.append(IndexedPeriod(period, fingerprint, stamp.name, stamp.size, stamp.modified))
     return sorted(objects)
 
 
-def chosen(objects: Iterable[Standing]) -> list[Standing]:
-    """Those that a reader takes: of each hour the coarsest object, of the same period the latest."""
-    taken: list[Standing] = []
+def chosen(objects: Iterable[IndexedPeriod]) -> list[IndexedPeriod]:
+    """Return the objects that a reader uses: per hour the coarsest, per period the latest."""
+    taken: list[IndexedPeriod] = []
     reached = -1
     for candidate in sorted(objects, key=lambda it: (it.period.start, -it.period.hours, -it.modified)):
         if candidate.period.start >= reached:
@@ -113,28 +113,31 @@ def chosen(objects: Iterable[Standing]) -> list[Standing]:
     return taken
 
 
-def covered(objects: Sequence[Standing]) -> int:
-    """The hour up to which the archive is indexed: hours without an object had nothing."""
+def covered(objects: Sequence[IndexedPeriod]) -> int:
+    """Return the hour up to which the archive is indexed; hours without an object were empty."""
     return max((standing_object.period.end for standing_object in objects), default=0)
 
 
 def complete_hours(now_ms: int) -> int:
-    """The first hour that is not complete yet."""
+    """Return the first hour that is not complete yet."""
     return (now_ms - SETTLED) // HOUR
 
 
 def coarse_start(hour: int) -> int:
-    """The beginning of the coarsest period that an hour is in."""
+    """Return the start of the coarsest period that contains an hour."""
     return hour - hour % LENGTHS[0]
 
 
 def weeks_of(kind: Kind, names: Iterable[str]) -> frozenset[int]:
-    """Beginnings (hours) of the four weeks in which these objects of a kind arrived. Raises ArchiveDamaged."""
+    """Return the start hours of the four-week periods in which these objects of a kind arrived.
+
+    Raises ArchiveDamaged.
+    """
     return frozenset(coarse_start(hour_of(name)) for name in names if name.startswith(kind.prefix))
 
 
 def by_hour(stamps: Iterable[Stamp], before: int) -> dict[int, list[Stamp]]:
-    """Objects by their hours, which end before hour `before`."""
+    """Group objects by hour, for hours before `before`."""
     hours: dict[int, list[Stamp]] = {}
     for stamp in stamps:
         hour = hour_of(stamp.name)
@@ -144,7 +147,7 @@ def by_hour(stamps: Iterable[Stamp], before: int) -> dict[int, list[Stamp]]:
 
 
 def layout(sizes: Mapping[int, int], before: int, largest: int = LARGEST) -> list[Period]:
-    """The periods that should stand for hours with so many bytes each, all of it before hour `before`."""
+    """Return the periods that should exist for hours of these sizes in bytes, all before hour `before`."""
     return sorted(_divided(sorted(sizes), sizes, before, largest, LENGTHS))
 
 

@@ -1,4 +1,4 @@
-"""The index read: the lines of a few owners, from as many objects at a time as the network gives."""
+"""Reader of the index: lines of a few owners, from several objects concurrently."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from history.index.blocks import owned, read_lines
 from history.index.bucket import Archive, Vanished
 from history.index.index_object import opened
 from history.index.kinds import Kind
-from history.index.periods import Standing, chosen, covered, raw_place, standing
+from history.index.periods import IndexedPeriod, chosen, covered, hour_prefix, standing
 
 READERS: Final = 16
-"""Index objects that are read at a time."""
+"""Index objects read concurrently."""
 
 ATTEMPTS: Final = 3
-"""Readings that find an object replaced under them before the reader gives up."""
+"""Reads that may find an object replaced before the reader gives up."""
 
 DIRECTORIES: Final = 128
-"""Directories that are remembered: an index object never changes."""
+"""Directories cached: an index object never changes."""
 
 OwnedLine = tuple[bytes, bytes]
-"""An owner, and one of its lines as the archive has it."""
+"""An owner, and one of its lines with the archive's bytes."""
 
 
 class ArchiveIndex:
-    """The index of one archive. It remembers directories: keep it for as long as the process lives. Thread-safe."""
+    """Index of one archive. It caches directories: keep it for the life of the process. Thread-safe."""
 
     def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self._opened = lru_cache(DIRECTORIES)(partial(opened, archive))
 
     def lines(self, kind: Kind, owners: Collection[bytes]) -> tuple[list[OwnedLine], str]:
-        """The indexed lines of these owners, each owner's in order of arrival, and the name after which nothing is indexed.
+        """Return the indexed lines of these owners, by arrival, and the name after which nothing is indexed.
 
-        Raises ArchiveDamaged; Vanished if the index is made anew faster than it can be read.
+        Raises ArchiveDamaged; Vanished if the index is rebuilt faster than it can be read.
         """
         for _ in range(ATTEMPTS - 1):
             try:
@@ -47,13 +47,13 @@ class ArchiveIndex:
         return self._lines(kind, owners)
 
     def _lines(self, kind: Kind, owners: Collection[bytes]) -> tuple[list[OwnedLine], str]:
-        objects = standing(kind, self.archive.stamps(kind.place))
+        objects = standing(kind, self.archive.stamps(kind.index_prefix))
         with ThreadPoolExecutor(READERS) as pool:
             parts = pool.map(lambda item: self._of(item, owners), chosen(objects))
             lines = [line for part in parts for line in part]
-        return lines, raw_place(kind, covered(objects))
+        return lines, hour_prefix(kind, covered(objects))
 
-    def _of(self, item: Standing, owners: Collection[bytes]) -> Sequence[OwnedLine]:
+    def _of(self, item: IndexedPeriod, owners: Collection[bytes]) -> Sequence[OwnedLine]:
         return [
             line
             for start, end in self._opened(item.name).directory.spans(owners)
@@ -61,7 +61,7 @@ class ArchiveIndex:
         ]
 
     def unindexed(self, kind: Kind, after: str) -> Iterator[str]:
-        """Names of the archive's objects that come after a name."""
+        """Yield names of archive objects that follow a name."""
         return (
             stamp.name for stamp in self.archive.stamps(kind.prefix, after) if stamp.name.endswith(SUFFIX)
         )

@@ -1,4 +1,4 @@
-"""The index brought up to date: made where objects came, left where nothing changed, taken away where they expired."""
+"""Refresh of the index: objects are built for new sources, kept if unchanged, and removed when their sources expire."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from history.index.kinds import Kind
 from history.index.periods import (
     LARGEST,
     LENGTHS,
+    IndexedPeriod,
     Period,
     Stamp,
-    Standing,
     by_hour,
     coarse_start,
     complete_hours,
     covered,
     fingerprint_of,
     hour_of,
+    hour_prefix,
     index_name,
     layout,
-    raw_place,
     standing,
 )
 
 RECENT: Final = 48
-"""Hours in which an object may come late; what is later, rewritten or expired is for a whole pass."""
+"""Hours within which late objects are expected; later, rewritten or expired ones need a whole pass."""
 
 Continue = Callable[[], bool]
-"""False when there is no time left for another object."""
+"""False if there is no time left for another object."""
 
 
 @dataclass
 class Refreshed:
-    """What became of one kind's index objects, and the lines that were written.
+    """Results for one kind: index objects and lines written.
 
-    `finished`: false if time ran out, and the next pass goes on. `behind`: hours that are complete and not indexed.
+    `finished`: false if time ran out; the next pass continues. `behind`: complete hours that are not indexed.
     """
 
     kind: str
@@ -64,8 +64,8 @@ class _Pass:
     go_on: Continue
     result: Refreshed
 
-    def run(self, stamps: Iterable[Stamp], objects: Sequence[Standing]) -> None:
-        """Bring the objects of these sources up to date; `objects` stand for nothing else."""
+    def run(self, stamps: Iterable[Stamp], objects: Sequence[IndexedPeriod]) -> None:
+        """Update the index objects of these sources; `objects` are those that cover nothing else."""
         left = list(objects)
         for start, group in groupby(stamps, key=lambda stamp: coarse_start(hour_of(stamp.name))):
             own = [item for item in left if coarse_start(item.period.start) == start]
@@ -75,8 +75,8 @@ class _Pass:
                 return
         self._remove(left)
 
-    def _weeks(self, hours: Mapping[int, Sequence[Stamp]], own: Sequence[Standing]) -> bool:
-        """Four weeks; false if time ran out."""
+    def _weeks(self, hours: Mapping[int, Sequence[Stamp]], own: Sequence[IndexedPeriod]) -> bool:
+        """Update one four-week period; false if time ran out."""
         names = {item.name for item in own}
         wanted: set[str] = set()
         sizes = {hour: sum(stamp.size for stamp in stamps) for hour, stamps in hours.items()}
@@ -93,14 +93,14 @@ class _Pass:
         self._remove(item for item in own if item.name not in wanted)
         return True
 
-    def _write(self, name: str, sources: Sequence[Stamp], earlier: Sequence[Standing]) -> None:
+    def _write(self, name: str, sources: Sequence[Stamp], earlier: Sequence[IndexedPeriod]) -> None:
         with tempfile.TemporaryFile() as out:
             self.result.lines += build(self.archive, self.kind, sources, earlier, out)
             out.seek(0)
             self.archive.put(name, out)
         self.result.written += 1
 
-    def _remove(self, objects: Iterable[Standing]) -> None:
+    def _remove(self, objects: Iterable[IndexedPeriod]) -> None:
         for item in objects:
             self.archive.remove(item.name)
             self.result.removed += 1
@@ -115,29 +115,29 @@ def refresh(
     go_on: Continue = lambda: True,
     largest: int = LARGEST,
 ) -> Refreshed:
-    """Bring the index of one kind up to date for all hours that are complete.
+    """Update the index of one kind for all complete hours.
 
-    Without `whole` it looks at the weeks of the last two days and at what was never indexed. It may be cut short anywhere and
-    started again: hours are indexed in their order. Raises ArchiveDamaged, Vanished.
+    Without `whole` it covers the periods of the last two days and what was never indexed. It may be interrupted and
+    restarted anywhere: hours are indexed in order. Raises ArchiveDamaged, Vanished.
     """
     before = complete_hours(now_ms)
-    objects = standing(kind, archive.stamps(kind.place))
+    objects = standing(kind, archive.stamps(kind.index_prefix))
     since = 0 if whole else coarse_start(max(min(before - RECENT, covered(objects)), 0))
     result = Refreshed(kind.name)
     stamps = _raw(archive, kind, since)
     recent = [item for item in objects if item.period.start >= since]
     _Pass(archive, kind, before, largest, go_on, result).run(stamps, recent)
     if not result.finished:
-        result.behind = before - covered(standing(kind, archive.stamps(kind.place)))
+        result.behind = before - covered(standing(kind, archive.stamps(kind.index_prefix)))
     return result
 
 
 def renew(archive: Archive, kind: Kind, weeks: Iterable[int], largest: int = LARGEST) -> Refreshed:
-    """Bring the index of these four weeks (`weeks_of` what was rewritten) up to date, as far as it was indexed before.
+    """Update the index of these four-week periods (`weeks_of` rewritten objects), up to where it was indexed before.
 
     Raises ArchiveDamaged, Vanished.
     """
-    objects = standing(kind, archive.stamps(kind.place))
+    objects = standing(kind, archive.stamps(kind.index_prefix))
     result = Refreshed(kind.name)
     for start in sorted(weeks):
         period = Period(start, LENGTHS[0])
@@ -152,8 +152,8 @@ def _within(period: Period, stamps: Iterable[Stamp]) -> Iterator[Stamp]:
 
 
 def _raw(archive: Archive, kind: Kind, since: int) -> Iterator[Stamp]:
-    """The archive's objects from an hour on."""
-    stamps = archive.stamps(kind.prefix, after=raw_place(kind, since))
+    """Yield the archive's objects from an hour on."""
+    stamps = archive.stamps(kind.prefix, after=hour_prefix(kind, since))
     return (stamp for stamp in stamps if stamp.name.endswith(SUFFIX))
 
 

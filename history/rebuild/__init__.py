@@ -1,1 +1,1 @@
-"""Items computed anew from the archive: backfill of new views, rebuild, and their verification."""
+"""Items recomputed from the archive: backfill of new views, rebuild, and verification."""

@@ -1,8 +1,8 @@
-"""Items made from the archive: a view's new version filled while live events flow, one entity computed anew.
+"""Backfill of a view's new version from the archive while live events flow.
 
-A fill takes in what the updater can never be given again, by one commit that the item remembers; what may still be
-redelivered goes the updater's own way, deduplication included. Neither can count an event twice, whatever the updater
-writes meanwhile, and both may be cut short anywhere and started again.
+One commit per item applies the events that can no longer be redelivered; the item remembers it. Events that may still
+be redelivered go through the updater, deduplication included. No event is counted twice, whatever the updater writes
+meanwhile, and a run may be interrupted and restarted anywhere.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from history.archive.events import Arrival
 from history.rebuild.recompute import NotFillable, item_expiry, state_of
 
 ATTEMPTS: Final = 12
-"""Writes of one item that lose against the updater before the job gives it up."""
+"""Writes of one item lost to the updater before the job gives up."""
 
 BATCH: Final = 100
-"""Events that are given to the updater's path at a time."""
+"""Events passed to the updater's code at a time."""
 
 PARTITIONS: Final = 64
-"""Files that the archive is spread over by item: each must fit into memory."""
+"""Files that the archive is partitioned into by item: each must fit into memory."""
 
 NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(frozen=True)
-class Filling:
-    """The filling of one view, as of the moment (ms) when it began: going on later must not draw another line."""
+class Backfill:
+    """Backfill of one view as of its start (ms), which a resumed run keeps."""
 
     view: FeatureView
     started_at: int
@@ -54,13 +54,13 @@ class Filling:
 
     @property
     def settled_before(self) -> int:
-        """What the bus took before this moment (ms) could come for the last time before the filling began."""
+        """Events that the bus accepted before this time (ms) could not be redelivered after the start."""
         return self.started_at - self.retention.event_ids
 
 
 @dataclass
 class Counts:
-    """What became of the items of one file, and of their events."""
+    """Results for the items of one file, and for their events."""
 
     items: int = 0
     filled: int = 0
@@ -69,7 +69,7 @@ class Counts:
 
     events: int = 0
     failures: Counter[str] = field(default_factory=Counter)
-    """Items, and events of the updater's path, that were left as they were, by cause."""
+    """Items, and events of the updater's path, that were left unchanged, by cause."""
 
     def __iadd__(self, other: Counts) -> Self:
         for name, value in vars(other).items():
@@ -78,7 +78,7 @@ class Counts:
 
 
 def spread(arrivals: Iterable[Arrival], view: FeatureView, folder: Path) -> Iterator[int]:
-    """Write the view's arrivals into files by item, in order of arrival; yields the arrivals seen so far."""
+    """Partition the view's arrivals into files by item, in order of arrival; yields the number of arrivals read."""
     encode = msgspec.msgpack.Encoder().encode
     with ExitStack() as files:
         parts = [files.enter_context((folder / f"{part:03}").open("wb")) for part in range(PARTITIONS)]
@@ -91,31 +91,31 @@ def spread(arrivals: Iterable[Arrival], view: FeatureView, folder: Path) -> Iter
 
 
 def gathered(path: Path) -> dict[str, list[Arrival]]:
-    """One file of `spread`: the arrivals of every item, the first copy of each event alone."""
+    """Read one file of `spread`: the arrivals of every item, first copy of each event only."""
     decode = msgspec.msgpack.Decoder(tuple[str, Arrival]).decode
-    found: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
+    items: defaultdict[str, dict[str, Arrival]] = defaultdict(dict)
     with path.open("rb") as stream:
         while size := stream.read(4):
             key, arrival = decode(stream.read(int.from_bytes(size, "big")))
-            found[key].setdefault(arrival.event.dedup_id, arrival)
-    return {key: list(copies.values()) for key, copies in found.items()}
+            items[key].setdefault(arrival.event.dedup_id, arrival)
+    return {key: list(copies.values()) for key, copies in items.items()}
 
 
 def fill(
-    filling: Filling,
+    filling: Backfill,
     arrivals: Mapping[str, Sequence[Arrival]],
     logged: Mapping[str, Sequence[Logged]],
     definitions: Definitions,
     store: FeatureStore,
     clock: Clock,
 ) -> Counts:
-    """Fill items by key. `logged` are their commits so far, which may lack those of the last minutes."""
+    """Fill items by key. `logged`: their commits so far, which may lack those of the last minutes."""
     counts = Counts(items=len(arrivals))
     recent: list[Event] = []
-    for key, mine in arrivals.items():
-        counts.events += len(mine)
-        settled = [one.event for one in mine if one.taken_at < filling.settled_before]
-        recent += (one.event for one in mine if one.taken_at >= filling.settled_before)
+    for key, item_arrivals in arrivals.items():
+        counts.events += len(item_arrivals)
+        settled = [arrival.event for arrival in item_arrivals if arrival.taken_at < filling.settled_before]
+        recent += (arrival.event for arrival in item_arrivals if arrival.taken_at >= filling.settled_before)
         if not settled:
             continue
         try:
@@ -134,17 +134,17 @@ def fill(
 
 
 def _fill_item(
-    filling: Filling,
+    filling: Backfill,
     key: str,
     settled: Sequence[Event],
     logged: Sequence[Logged],
     store: FeatureStore,
     clock: Clock,
 ) -> bool:
-    """True if this filled the item, False if it had been before."""
+    """True if this call filled the item, False if it was filled before."""
     read = store.load([key])[key]
     for _ in range(ATTEMPTS):
-        commit = filling_commit(filling, key, read, settled, logged, clock.now_ms())
+        commit = backfill_commit(filling, key, read, settled, logged, clock.now_ms())
         if commit is None:
             return False
         match store.commit(commit):
@@ -155,15 +155,15 @@ def _fill_item(
     raise StoreUnavailable(f"{ATTEMPTS} conflicting writers on one item")
 
 
-def filling_commit(
-    filling: Filling,
+def backfill_commit(
+    filling: Backfill,
     key: str,
     read: Read,
     settled: Sequence[Event],
     logged: Sequence[Logged],
     now_ms: int,
 ) -> Commit | None:
-    """The one commit that takes in all settled events that the item does not hold yet; None if it was made before.
+    """Return the commit that applies all settled events that the item lacks; None if it was made before.
 
     Raises NotFillable, StoreUnavailable, CorruptItem.
     """
@@ -195,10 +195,10 @@ def filling_commit(
     )
 
 
-def _held(filling: Filling, read: Read, state: ViewState, logged: Sequence[Logged]) -> set[str]:
-    """Ids that the log says the updater has applied.
+def _held(filling: Backfill, read: Read, state: ViewState, logged: Sequence[Logged]) -> set[str]:
+    """Ids of events that the updater has applied according to the log.
 
-    The log lags by minutes. What it lacks the item's ring remembers, and no settled event came after the beginning.
+    The log lags by minutes. The item's ring covers the gap, and no settled event arrived after the start.
     """
     if read.version is None:
         return set()
@@ -214,9 +214,9 @@ def _held(filling: Filling, read: Read, state: ViewState, logged: Sequence[Logge
 
 
 def _logged_to(birth: int, logged: Sequence[Logged]) -> list[Logged]:
-    """The commits of one birth from its first on, up to the first that is missing."""
-    mine = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
-    return [commit for place, commit in enumerate(mine, 1) if commit.n == place]
+    """Return the commits of one birth from the first on, up to the first gap."""
+    commits = sorted((commit for commit in logged if commit.birth == birth), key=lambda commit: commit.n)
+    return [commit for number, commit in enumerate(commits, 1) if commit.n == number]
 
 
 def _item_of(view: FeatureView, event: Event) -> str | None:
@@ -225,5 +225,5 @@ def _item_of(view: FeatureView, event: Event) -> str | None:
 
 
 def part_of(key: str) -> int:
-    """Number of the file that an item's events are spread into."""
+    """Number of the partition that holds an item's events."""
     return hashlib.blake2b(key.encode(), digest_size=1).digest()[0] % PARTITIONS

@@ -1,4 +1,4 @@
-"""One entity's items computed anew from the archive, while the updater goes on writing."""
+"""Recomputation of one entity's items from the archive while the updater keeps writing."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from history.rebuild.backfill import ATTEMPTS
 from history.rebuild.recompute import earlier_events, held_events, rebuilding_commit
 
 
-class Memory:
-    """What the archive has told so far of some items."""
+class ArchivedItems:
+    """Archived commits and events of some items, as read so far."""
 
     def __init__(self, keys: Iterable[str], definitions: Definitions) -> None:
         self.log = CommitLog()
@@ -27,24 +27,29 @@ class Memory:
         self._definitions = definitions
 
     def read(self, events: Objects, commits: Objects) -> None:
-        """Take in objects, of which some may have been taken in before. Raises ArchiveDamaged."""
+        """Read objects, some of which may have been read before. Raises ArchiveDamaged."""
         read_log(commits, self.items, self.log)
         self.add_events(read_envelopes(events), self.items)
 
     def add_events(self, envelopes: Iterable[Envelope], keys: Iterable[str]) -> None:
-        """Give events, in order of arrival, to those of these items that they belong to."""
+        """Add events, in order of arrival, to those of these items that they belong to."""
         items = {key: self.items[key] for key in keys}
         for arrival in arrivals(envelopes, self._definitions, ever=True):
             add_arrival(items, arrival, self._definitions)
 
 
 def rebuild(
-    view: FeatureView, key: str, memory: Memory, store: FeatureStore, clock: Clock, retention: Retention
+    view: FeatureView,
+    key: str,
+    memory: ArchivedItems,
+    store: FeatureStore,
+    clock: Clock,
+    retention: Retention,
 ) -> None:
-    """Replace exactly the version that stands by one of the same events, without those that were voided.
+    """Replace exactly the stored version by one of the same events, without the voided ones.
 
-    Raises LogUnusable if the archive does not reach that version yet, or contradicts itself; NotFillable if nothing stands;
-    StoreUnavailable.
+    Raises LogUnusable if the archive does not reach that version yet or contradicts itself; NotFillable if there is
+    no item; StoreUnavailable.
     """
     read = store.load([key])[key]
     for _ in range(ATTEMPTS):

@@ -1,4 +1,4 @@
-"""Items computed anew: from the archive by an operator, or because they are stale."""
+"""Recomputation of items: requested by an operator, or because they are stale."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from history.archive.events import Arrival
 
 
 class NotFillable(CandorError):
-    """The item was written before its ids were kept, and the log does not tell which events it holds."""
+    """The item was written before its ids were recorded, and the log does not list the events it holds."""
 
 
 def rebuilding_commit(
@@ -33,12 +33,13 @@ def rebuilding_commit(
     now_ms: int,
     retention: Retention,
 ) -> Commit:
-    """The commit that computes an item anew from `events`, all that its log says it holds.
+    """Return the commit that recomputes an item from `events`, all that its log lists.
 
-    What can be read of the old item's deduplication stays, else the log tells it. Raises NotFillable if nothing stands there.
+    The old item's deduplication state is kept if readable, else derived from the log. Raises NotFillable if there is
+    no item.
     """
     if read.version is None:
-        raise NotFillable("no item stands there: nothing was applied, or it expired")
+        raise NotFillable("no such item: no event was applied, or it expired")
     try:
         item = state_of(view, read)
     except CorruptItem:
@@ -47,7 +48,7 @@ def rebuilding_commit(
 
 
 def healing_commit(view: FeatureView, key: str, read: Read, now_ms: int) -> Commit | None:
-    """The commit from which on new events are kept apart; None if the item is not stale, or is healed already.
+    """Return the commit from which on new events are kept apart; None if the item is not stale or already healing.
 
     Raises StoreUnavailable, CorruptItem.
     """
@@ -59,7 +60,7 @@ def healing_commit(view: FeatureView, key: str, read: Read, now_ms: int) -> Comm
 
 
 def healed_commit(view: FeatureView, key: str, read: Read, events: Sequence[Event], now_ms: int) -> Commit:
-    """The commit that replaces what is stale by `events`, all that the item held when its healing began.
+    """Return the commit that replaces the stale state by `events`, all that the item held when its healing began.
 
     Raises NotFillable if it is not being healed, StoreUnavailable, CorruptItem.
     """
@@ -72,7 +73,7 @@ def healed_commit(view: FeatureView, key: str, read: Read, events: Sequence[Even
 
 
 def recomputed(item: ViewState, events: Iterable[Event]) -> ViewState:
-    """A state of exactly these events, which knows the same ids as the item."""
+    """Return a state of exactly these events, with the item's known ids."""
     state = ViewState.new(item.plan.view)
     state.ring, state.markers, state.since = item.ring, item.markers, item.since
     state.filled, state.erased_at = item.filled, item.erased_at
@@ -85,7 +86,7 @@ def _rebuilt(key: str, read: Read, state: ViewState, now_ms: int) -> Commit:
 
 
 def _commit(key: str, read: Read, state: ViewState, now_ms: int) -> Commit:
-    """The commit that writes a state in place of the item that was read, and applies no event of its own."""
+    """Return the commit that writes a state over the item read and applies no event of its own."""
     return Commit(
         key=key,
         blob=state.encode(),
@@ -97,12 +98,12 @@ def _commit(key: str, read: Read, state: ViewState, now_ms: int) -> Commit:
 
 
 def item_expiry(view: FeatureView, now_ms: int) -> int | None:
-    """The second from which DynamoDB may delete an item written now; None if never."""
+    """Second from which DynamoDB may delete an item written now; None if never."""
     return None if view.item_expiry_ms is None else (now_ms + view.item_expiry_ms) // SECOND
 
 
 def _of_log(view: FeatureView, logged: Sequence[Logged], birth: int, since: int) -> ViewState:
-    """What the log knows of an item that cannot be read, apart from its events; ids that were applied at `since` (ms) or later."""
+    """Return the state of an unreadable item without its events, from the log; ids applied since `since` (ms)."""
     life = [commit for commit in logged if commit.birth == birth]
     state = ViewState.new(view)
     state.ring = {
@@ -118,7 +119,7 @@ def _of_log(view: FeatureView, logged: Sequence[Logged], birth: int, since: int)
 
 
 def held_events(logged: Sequence[Logged], arrivals: Sequence[Arrival]) -> list[Event]:
-    """The events that these commits of an item took in, in the order of its versions.
+    """Return the events that these commits of an item applied, in order of version.
 
     Raises LogUnusable if the archive lacks one of them.
     """
@@ -137,7 +138,7 @@ def held_events(logged: Sequence[Logged], arrivals: Sequence[Arrival]) -> list[E
 
 
 def earlier_events(view: FeatureView, logged: Sequence[Logged], arrivals: Iterable[Arrival]) -> list[Event]:
-    """The events of an item's earlier births, of a view whose windows may reach back to them.
+    """Return the events of an item's earlier births, if a window of the view may reach back to them.
 
     Raises LogUnusable if the archive lacks one of them.
     """
@@ -146,7 +147,7 @@ def earlier_events(view: FeatureView, logged: Sequence[Logged], arrivals: Iterab
 
 
 def state_of(view: FeatureView, read: Read) -> ViewState:
-    """The item's state. Raises StoreUnavailable, CorruptItem."""
+    """Decode the item's state. Raises StoreUnavailable, CorruptItem."""
     if read.state == "unavailable":
         raise StoreUnavailable("the item could not be read")
     return ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)

@@ -1,4 +1,4 @@
-"""A view's items against the offline engine: entities drawn at random, as of now, bit for bit."""
+"""Verification of a view's items against the offline engine: a random sample of entities, as of now, bit for bit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from history.asof.point_in_time import features_of
 
 @dataclass(frozen=True)
 class Verified:
-    """Entities that were compared, those that differ, and those that could not be read as of that moment."""
+    """Number of entities compared, those that differ, and the number that could not be read at that moment."""
 
     compared: int
     different: Sequence[str]
@@ -24,7 +24,7 @@ class Verified:
 
 
 def drawn(events: Iterable[Event], view: FeatureView, count: int, seed: int = 0) -> list[str]:
-    """Tokens of at most `count` entities that the view's events name, at random."""
+    """Return tokens of at most `count` entities that the view's events name, at random."""
     tokens = {event.entities.get(view.entity.name) for event in events if event.type in view.event_types}
     known = sorted(token for token in tokens if token is not None)
     return random.Random(seed).sample(known, min(count, len(known)))  # noqa: S311 - a run must be repeatable
@@ -54,6 +54,6 @@ def verify(
 def _offline(
     definitions: Definitions, view: FeatureView, events: Sequence[Event], tokens: Sequence[str], q: int
 ) -> Mapping[str, list[str]]:
-    # An item holds what was applied, whenever its moment was said to be known.
+    # An item holds every applied event, whenever it became known.
     values = features_of(view, definitions, events, [(token, q) for token in tokens], knowledge="ever")
     return {token: [value.hex() for value in row] for token, row in zip(tokens, values.tolist(), strict=True)}

@@ -1,1 +1,1 @@
-"""Replay: feature vectors as they were served, decisions as they were made, and the causes of differences."""
+"""Replay: feature vectors as served, decisions as made, and the causes of differences."""

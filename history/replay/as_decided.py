@@ -1,4 +1,4 @@
-"""As-judged replay: score, outcome, reasons and terms of a decision again, from its record and its bundle alone."""
+"""As-decided replay: score, outcome, reasons and terms recomputed from a decision's record and its bundle alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from history.replay.as_served import Difference
 COMPARED: Final = ("score", "cutoff", "outcome", "component", "rules", "reasons", "terms", "degraded")
 
 
-def judge_again(
+def reassess(
     decision: Decision, model: LoadedBundle | None, policy: Policy, features: Sequence[str]
 ) -> Assessment:
-    """What `model` and `policy` make of the facts that the record holds. `features` name the record's values."""
+    """Assess the facts in the record with `model` and `policy`. `features` name the record's values."""
     return assess(model, policy, decision.request, features, decision.vector, unseen=decision.unseen)
 
 
-def compared(decision: Decision, found: Assessment, policy_hash: str) -> list[Difference]:
-    """Every part of a decision, as it was decided and as it is now; numbers by all their digits."""
-    pairs = [(name, getattr(decision, name), getattr(found, name)) for name in COMPARED]
+def compared(decision: Decision, assessment: Assessment, policy_hash: str) -> list[Difference]:
+    """Return every part of a decision as decided and as assessed now; numbers with all digits."""
+    pairs = [(name, getattr(decision, name), getattr(assessment, name)) for name in COMPARED]
     return [
         Difference("policy", decision.policy, policy_hash),
         *(Difference(name, _text(was), _text(now)) for name, was, now in pairs),
@@ -32,7 +32,7 @@ def compared(decision: Decision, found: Assessment, policy_hash: str) -> list[Di
 
 
 def differing(rows: Sequence[Difference]) -> list[Difference]:
-    """Those that are not the same."""
+    """Return the differences only."""
     return [row for row in rows if row.served != row.replayed]
 
 

@@ -1,7 +1,7 @@
-"""As-served replay: a decision's vector again, bit for bit, from the archive and the log of commits.
+"""As-served replay: a decision's vector recomputed, bit for bit, from the archive and the commit log.
 
-The record names every item that was read and its version; the log says which events each version had taken in; the archive
-holds the events. They are applied commit by commit with the updater's own code, and the vector is built with the scorer's.
+The record names every item read and its version; the log lists the events of each version; the archive holds the
+events. They are applied commit by commit with the updater's code, and the vector is built with the scorer's.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ NOT_KEPT: Final = "its definitions are not kept"
 NOT_ARCHIVED: Final = "the archive lacks an event of the log"
 
 PAGE: Final = 1_000
-"""Decisions that are replayed together: so many versions of every item that they read are held at a time."""
+"""Decisions replayed together: all versions of the items they read are held in memory."""
 
 
 class Difference(NamedTuple):
-    """A feature or a view's state that replay found to be another than what was served."""
+    """A feature or a view's state whose replayed value differs from the served one."""
 
     name: str
     served: str
@@ -41,7 +41,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Replayed:
-    """One decision: what its `vector` was now, with `differences` from what was served, or why it could not be replayed."""
+    """Replay of one decision: the recomputed `vector` and its `differences`, or the reason why there is none."""
 
     decision: Decision
     differences: Sequence[Difference] = ()
@@ -49,34 +49,34 @@ class Replayed:
     vector: FeatureVector | None = None
 
 
-def wanted(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
-    """The versions of every item that decisions read."""
-    found: defaultdict[str, set[Version]] = defaultdict(set)
+def versions_read(decisions: Iterable[Decision]) -> dict[str, set[Version]]:
+    """Return the versions of every item that decisions read."""
+    versions: defaultdict[str, set[Version]] = defaultdict(set)
     for decision in decisions:
         for key, version in decision.vector.versions.items():
             if version is not None:
-                found[key].add(version)
-    return dict(found)
+                versions[key].add(version)
+    return dict(versions)
 
 
-def keys_of(decisions: Iterable[Decision], kept: Kept) -> set[str]:
-    """Every item that decisions asked for, whether or not one stood there or could be read."""
-    found: set[str] = set()
+def keys_of(decisions: Iterable[Decision], kept: KeptDefinitions) -> set[str]:
+    """Return the key of every item that decisions requested, whether or not it existed or could be read."""
+    keys: set[str] = set()
     for decision in decisions:
-        found.update(decision.vector.versions)
+        keys.update(decision.vector.versions)
         served = kept.served_by(decision)
         if served is not None:
-            found.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
-    return found
+            keys.update(chain.from_iterable(item_keys(served, application_of(decision)).values()))
+    return keys
 
 
 def application_of(decision: Decision) -> Application:
-    """What was decided on."""
+    """Return the application that was decided."""
     return Application(decision.request, decision.merchant_id, decision.livemode)
 
 
-class Kept:
-    """The declarations that are kept, and which of them made a decision."""
+class KeptDefinitions:
+    """Declarations that are kept, and lookup of those that made a decision."""
 
     def __init__(self, definitions: Definitions) -> None:
         self._definitions = definitions
@@ -84,17 +84,19 @@ class Kept:
         self._serving: dict[frozenset[tuple[str, str]], Definitions | None] = {}
 
     def view_of(self, key: str) -> FeatureView:
-        """The view of an item that a decision of these declarations read."""
+        """Return the view of an item that a decision of these declarations read."""
         return self._views[key.partition("#")[0]]
 
     def served_by(self, decision: Decision) -> Definitions | None:
-        """The declarations that the decision was made with; None if they are not kept."""
+        """Return the declarations that made the decision; None if they are not kept."""
         named = (key.partition("#")[0].partition("@") for key in decision.vector.versions)
         versions = frozenset((name, version) for name, _, version in named)
         if versions not in self._serving:
             self._serving[versions] = self._find(dict(versions))
-        found = self._serving[versions]
-        return found if found is not None and found.hash == decision.definition_hash else None
+        definitions = self._serving[versions]
+        return (
+            definitions if definitions is not None and definitions.hash == decision.definition_hash else None
+        )
 
     def _find(self, versions: Mapping[str, str]) -> Definitions | None:
         try:
@@ -106,16 +108,16 @@ class Kept:
 def replay(
     decisions: Sequence[Decision], definitions: Definitions, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
-    """Replay decisions in their order."""
-    kept = Kept(definitions)
+    """Replay decisions in order."""
+    kept = KeptDefinitions(definitions)
     for start in range(0, len(decisions), PAGE):
         yield from _replay_page(decisions[start : start + PAGE], kept, log, items)
 
 
 def _replay_page(
-    decisions: Sequence[Decision], kept: Kept, log: CommitLog, items: Items
+    decisions: Sequence[Decision], kept: KeptDefinitions, log: CommitLog, items: Items
 ) -> Iterator[Replayed]:
-    needed = wanted(decisions)
+    needed = versions_read(decisions)
     reads: dict[str, Mapping[Version, Read | str]] = {}
     for decision in decisions:
         served = kept.served_by(decision)
@@ -132,34 +134,34 @@ def _replay_page(
 def item_versions(
     view: FeatureView, key: str, versions: Iterable[Version], log: CommitLog, events: Mapping[str, Arrival]
 ) -> dict[Version, Read | str]:
-    """An item as it stood in these versions, or why it is not known."""
+    """Return an item in each of these versions, or the reason why it is unknown."""
     births: defaultdict[int, set[int]] = defaultdict(set)
     for version in versions:
         births[version.birth].add(version.n)
-    found: dict[Version, Read | str] = {}
-    for birth, asked in births.items():
+    reads: dict[Version, Read | str] = {}
+    for birth, numbers in births.items():
         try:
-            found.update(_followed(view, key, birth, asked, log, events))
+            reads.update(_followed(view, key, birth, numbers, log, events))
         except LogUnusable as error:
-            for n in asked:
-                found.setdefault(Version(birth, n), str(error))
-    return found
+            for n in numbers:
+                reads.setdefault(Version(birth, n), str(error))
+    return reads
 
 
 def _followed(
     view: FeatureView,
     key: str,
     birth: int,
-    asked: set[int],
+    numbers: set[int],
     log: CommitLog,
     events: Mapping[str, Arrival],
 ) -> Iterator[tuple[Version, Read]]:
-    """One birth of an item, commit by commit. Raises LogUnusable."""
+    """Replay one birth of an item, commit by commit. Raises LogUnusable."""
     state, held = ViewState.new(view), dict[str, Event]()
-    if 0 in asked:  # a tombstone: an erased entity, of which nothing is known yet
+    if 0 in numbers:  # the tombstone of an erased entity: no commit made it
         yield Version(birth, 0), Read("present", state.encode(), Version(birth, 0))
     healing: list[Event] | None = None
-    for commit in islice(log.follow(key, birth), max(asked)):
+    for commit in islice(log.follow(key, birth), max(numbers)):
         new = _taken_in(commit, held, events)
         before = held.copy() if any(event.voided_at is not None for event in new) else held
         held |= {event.dedup_id: event for event in new}
@@ -176,7 +178,7 @@ def _followed(
             state.replay(new, commit.applied_at, before, commit.unsettled)
             state.base.folded |= commit.left_out
             state.filled |= commit.filled_before is not None
-        if commit.n in asked:
+        if commit.n in numbers:
             version = Version(birth, commit.n)
             yield version, Read("present", state.encode(), version)
 
@@ -184,12 +186,12 @@ def _followed(
 def _earlier(
     view: FeatureView, key: str, birth: int, log: CommitLog, events: Mapping[str, Arrival]
 ) -> list[Event]:
-    """What earlier births of the item took in, where a window may reach back to it. Raises LogUnusable."""
+    """Return the events of the item's earlier births that a window may still reach. Raises LogUnusable."""
     return earlier_events(view, [commit for commit in log.of(key) if commit.birth < birth], events.values())
 
 
 def _taken_in(commit: Commit, held: Mapping[str, Event], events: Mapping[str, Arrival]) -> list[Event]:
-    """What a commit took in, in its order. Raises LogUnusable if the archive lacks some of it."""
+    """Return the events that a commit applied, in order. Raises LogUnusable if the archive lacks one."""
     if commit.filled_before is not None:
         return [
             arrival.event
@@ -217,10 +219,10 @@ def _replayed(
             elif version is None:
                 reads[key] = ABSENT
             else:
-                found = versions[key][version]
-                if isinstance(found, str):
-                    return Replayed(decision, reason=found)
-                reads[key] = found
+                read = versions[key][version]
+                if isinstance(read, str):
+                    return Replayed(decision, reason=read)
+                reads[key] = read
     vector = build(definitions, reads, keys, decision.request, decision.q)
     return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
 
@@ -228,11 +230,11 @@ def _replayed(
 def differences(
     served: FeatureVector, replayed: FeatureVector, definitions: Definitions
 ) -> Iterator[Difference]:
-    """Where two vectors differ: by bits of the values, NaN being equal to NaN, and by state."""
+    """Yield the differences between two vectors: by bits of the values (NaN equals NaN), and by state."""
     for name in sorted(served.states.keys() | replayed.states.keys()):
         pair = served.states.get(name, "-"), replayed.states.get(name, "-")
         if pair[0] != pair[1]:
             yield Difference(name, *pair)
-    for name, one, other in zip(definitions.features, served.values, replayed.values, strict=True):
-        if one.hex() != other.hex():
-            yield Difference(name, repr(one), repr(other))
+    for name, value, other in zip(definitions.features, served.values, replayed.values, strict=True):
+        if value.hex() != other.hex():
+            yield Difference(name, repr(value), repr(other))

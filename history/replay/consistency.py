@@ -1,8 +1,8 @@
-"""Logged decisions against the archive, twice.
+"""Comparison of logged decisions with the archive, in two ways.
 
-As served: every vector is computed again from the very versions that were read; a difference is a fault. As of `q`: the
-offline engine answers from all that is known by now of that moment; a difference has a cause, and one without is a fault. Besides, how long
-events took from the bus into the items that decisions asked for.
+As served: each vector is recomputed from the versions that were read; a difference is a fault. As of `q`: the offline
+engine answers from all that is known now of that moment; a difference has a cause, and one without is a fault. Also
+measured: the delay of events from the bus into the items that decisions read.
 """
 
 from __future__ import annotations
@@ -24,18 +24,27 @@ from candor.updates import Retention
 from history.archive.commits import CommitLog
 from history.archive.decisions import made_at
 from history.archive.items import Items
-from history.asof.point_in_time import Question, point_in_time
-from history.replay.as_served import Kept, application_of, replay
-from history.replay.causes import CAUSES, EXPIRED, UNAVAILABLE, UNEXPLAINED, VOIDED, Asked, ErasedAt, Item
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
+from history.replay.as_served import KeptDefinitions, application_of, replay
+from history.replay.causes import (
+    CAUSES,
+    EXPIRED,
+    UNAVAILABLE,
+    UNEXPLAINED,
+    VOIDED,
+    ErasedAt,
+    ItemHistory,
+    ItemRead,
+)
 
 UNDATED: Final = "its record does not tell when it was made"
 NAMED: Final = 20
-"""So many unexplained differences are named."""
+"""Largest number of unexplained differences that are named."""
 
 
 @dataclass
-class Tally:
-    """How many features, of how many decisions."""
+class CauseCount:
+    """Number of features, and of decisions."""
 
     features: int = 0
     decisions: int = 0
@@ -43,7 +52,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Freshness:
-    """From the bus into the item: number of events, median and 99th percentile (ms)."""
+    """Delay from the bus into the item: number of events, median and 99th percentile (ms)."""
 
     events: int
     p50: int
@@ -51,11 +60,11 @@ class Freshness:
 
 
 @dataclass
-class Report:
-    """What became of the decisions.
+class ConsistencyReport:
+    """Results of a comparison of decisions.
 
-    `mismatches`: ids of those that as-served replay found otherwise. `compared` decisions with `features` values are
-    compared as of q; `causes` tells why some differ. `unexplained` names the first of those (decision id, feature).
+    `mismatches`: ids whose as-served replay differs. `compared` decisions with `features` values were compared as of
+    q; `causes` counts differences by cause. `unexplained` names the first of those (decision id, feature).
     """
 
     decisions: int
@@ -63,7 +72,7 @@ class Report:
     not_replayable: Counter[str] = field(default_factory=Counter)
     compared: int = 0
     features: int = 0
-    causes: dict[str, Tally] = field(default_factory=dict)
+    causes: dict[str, CauseCount] = field(default_factory=dict)
     unexplained: list[tuple[str, str]] = field(default_factory=list)
     freshness: dict[str, Freshness] = field(default_factory=dict)
 
@@ -72,15 +81,15 @@ class Report:
         self.compared += 1
         self.features += len(decision.vector.values)
         for cause, names in differing.items():
-            tally = self.causes.setdefault(cause, Tally())
+            tally = self.causes.setdefault(cause, CauseCount())
             tally.features += len(names)
             tally.decisions += 1
-        found = [(decision.id, name) for name in differing.get(UNEXPLAINED, ())]
-        self.unexplained += found[: NAMED - len(self.unexplained)]
+        unexplained = [(decision.id, name) for name in differing.get(UNEXPLAINED, ())]
+        self.unexplained += unexplained[: NAMED - len(self.unexplained)]
 
     @property
     def unexplained_features(self) -> int:
-        return self.causes.get(UNEXPLAINED, Tally()).features
+        return self.causes.get(UNEXPLAINED, CauseCount()).features
 
     def as_json(self) -> dict[str, Any]:
         """JSON form, with percentages of what was compared."""
@@ -101,105 +110,114 @@ class Report:
                 for cause in CAUSES
                 if (tally := self.causes.get(cause)) is not None
             },
-            "unexplained": [{"decision": one, "feature": name} for one, name in self.unexplained],
+            "unexplained": [
+                {"decision": decision_id, "feature": name} for decision_id, name in self.unexplained
+            ],
             "freshness_ms": {
-                name: {"events": one.events, "p50": one.p50, "p99": one.p99}
-                for name, one in self.freshness.items()
+                name: {"events": delays.events, "p50": delays.p50, "p99": delays.p99}
+                for name, delays in self.freshness.items()
             },
         }
 
 
 def nobody(_kind: str, _token: str) -> int | None:
-    """Nobody was erased."""
+    """The lookup for a stage without erasures."""
     return None
 
 
-class Archived:
-    """What archive and log tell of the items that decisions asked for."""
+class ArchivedHistory:
+    """Events and commits of the items that decisions read."""
 
     def __init__(
         self, definitions: Definitions, log: CommitLog, items: Items, retention: Retention, now_ms: int
     ) -> None:
         self.definitions, self.log, self.events = definitions, log, items
         self.retention, self.now_ms = retention, now_ms
-        self.kept = Kept(definitions)
-        self.items = {key: Item(self.kept.view_of(key), key, log, found) for key, found in items.items()}
+        self.kept = KeptDefinitions(definitions)
+        self.items = {
+            key: ItemHistory(self.kept.view_of(key), key, log, arrivals) for key, arrivals in items.items()
+        }
 
     def known(self) -> list[Event]:
-        """Every event that counts by now, first copies in order of arrival."""
-        found = {id(arrival): arrival for item in self.items.values() for _, arrival in item.known()}
-        return [arrival.event for arrival in sorted(found.values(), key=lambda arrival: arrival.taken_at)]
+        """Return every event that counts now, first copies in order of arrival."""
+        arrivals = {id(arrival): arrival for item in self.items.values() for _, arrival in item.known()}
+        return [arrival.event for arrival in sorted(arrivals.values(), key=lambda arrival: arrival.taken_at)]
 
 
 def consistency(
     decisions: Sequence[Decision],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt = nobody,
     since: int | None = None,
-) -> Report:
-    """Compare decisions both ways. `since` (ms): events that the bus took earlier do not count for freshness."""
-    report = Report(len(decisions))
+) -> ConsistencyReport:
+    """Compare decisions both ways. `since` (ms): freshness excludes events that the bus accepted earlier."""
+    report = ConsistencyReport(len(decisions))
     compared = []
-    for one in replay(decisions, archived.definitions, archived.log, archived.events):
-        if one.reason is not None:
-            report.not_replayable[one.reason] += 1
+    for replayed in replay(decisions, archived.definitions, archived.log, archived.events):
+        if replayed.reason is not None:
+            report.not_replayable[replayed.reason] += 1
             continue
-        if one.differences:
-            report.mismatches.append(one.decision.id)
-        if made_at(one.decision) is None:
+        if replayed.differences:
+            report.mismatches.append(replayed.decision.id)
+        if made_at(replayed.decision) is None:
             report.not_replayable[UNDATED] += 1
         else:
-            compared.append(one.decision)
-    for served, mine in _by_definitions(compared, archived.kept):
-        _compare(served, mine, archived, erased_at, report)
+            compared.append(replayed.decision)
+    for served, group in _by_definitions(compared, archived.kept):
+        _compare(served, group, archived, erased_at, report)
     report.freshness = freshness(archived.items.values(), archived.events, since or 0)
     return report
 
 
 def _by_definitions(
-    decisions: Iterable[Decision], kept: Kept
+    decisions: Iterable[Decision], kept: KeptDefinitions
 ) -> Iterable[tuple[Definitions, list[Decision]]]:
-    """Decisions by the declarations that made them."""
-    found: dict[Definitions, list[Decision]] = defaultdict(list)
+    """Group decisions by the declarations that made them."""
+    groups: dict[Definitions, list[Decision]] = defaultdict(list)
     for decision in decisions:
         served = kept.served_by(decision)
         assert served is not None
-        found[served].append(decision)
-    return found.items()
+        groups[served].append(decision)
+    return groups.items()
 
 
 def _compare(
     definitions: Definitions,
     decisions: Sequence[Decision],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
-    report: Report,
+    report: ConsistencyReport,
 ) -> None:
-    """Decisions of the same declarations as of their moments."""
-    questions = [Question(one.id, one.q, application_of(one)) for one in decisions]
-    # All that is known by now: what was only late differs then, and is told as lateness.
+    """Compare decisions of the same declarations as of their moments."""
+    questions = [
+        PointInTimeQuery(decision.id, decision.q, application_of(decision)) for decision in decisions
+    ]
+    # With all knowledge by now, late events differ and are reported as lateness.
     table = point_in_time(definitions, archived.known(), questions, knowledge="ever")
     for row, decision in enumerate(decisions):
-        places = _differing(np.array(decision.vector.values), table.values[row])
-        names = [definitions.features[place] for place in places]
+        columns = _differing(np.array(decision.vector.values), table.values[row])
+        names = [definitions.features[column] for column in columns]
         report.take_in(decision, _explained(definitions, decision, names, archived, erased_at))
 
 
 def _differing(served: np.ndarray, known: np.ndarray) -> list[int]:
-    """Places of values of other bits; NaN equals NaN, -0.0 differs from 0.0."""
+    """Indices of values whose bits differ; NaN equals NaN, -0.0 differs from 0.0."""
     same = (served.view(np.int64) == known.view(np.int64)) | (np.isnan(served) & np.isnan(known))
-    return [int(place) for place in np.flatnonzero(~same)]
+    return [int(column) for column in np.flatnonzero(~same)]
 
 
 def _explained(
     definitions: Definitions,
     decision: Decision,
     names: Sequence[str],
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> dict[str, list[str]]:
-    """Differing features by cause. One that is computed from the request and others differs because they do."""
-    found: defaultdict[str, list[str]] = defaultdict(list)
+    """Group differing features by cause.
+
+    An on-demand feature takes the cause of the features it is computed from.
+    """
+    explained: defaultdict[str, list[str]] = defaultdict(list)
     of_view = {feature.name: view for view in definitions.views for feature in view.features}
     causes: dict[FeatureView, str] = {}
     for name in names:
@@ -207,48 +225,50 @@ def _explained(
             view = of_view[name]
             if view not in causes:
                 causes[view] = _cause(definitions, decision, view, archived, erased_at)
-            found[causes[view]].append(name)
+            explained[causes[view]].append(name)
     derived = [name for name in names if name not in of_view]
     if derived:
-        found[_first(causes.values())] += derived
-    return found
+        explained[_first(causes.values())] += derived
+    return explained
 
 
 def _cause(
     definitions: Definitions,
     decision: Decision,
     view: FeatureView,
-    archived: Archived,
+    archived: ArchivedHistory,
     erased_at: ErasedAt,
 ) -> str:
-    """Why a view of a decision differs."""
+    """Return the cause of a view's difference in a decision."""
     state = decision.vector.states[view.name]
     if state in (UNAVAILABLE, EXPIRED):
         return state
     decided_at = made_at(decision)
     assert decided_at is not None
-    asked = {
-        archived.items[key]: Asked(decision.vector.versions.get(key), decision.q, decided_at)
+    requests = {
+        archived.items[key]: ItemRead(decision.vector.versions.get(key), decision.q, decided_at)
         for key in item_keys(definitions, application_of(decision))[view.name]
     }
     lacking = {
-        item.cause(arrival, one, archived.retention, archived.now_ms, erased_at)
-        for item, one in asked.items()
-        for arrival in item.lacking(one)
+        item.cause(arrival, request, archived.retention, archived.now_ms, erased_at)
+        for item, request in requests.items()
+        for arrival in item.lacking(request)
     }
     if lacking:
         return _first(lacking)
-    return VOIDED if any(item.is_stale(one.version) for item, one in asked.items()) else UNEXPLAINED
+    return (
+        VOIDED if any(item.is_stale(request.version) for item, request in requests.items()) else UNEXPLAINED
+    )
 
 
 def _first(causes: Iterable[str]) -> str:
     return min(causes, key=CAUSES.index, default=UNEXPLAINED)
 
 
-def freshness(items: Iterable[Item], events: Items, since: int) -> dict[str, Freshness]:
-    """By view: from the bus into the item, of events that the bus took at `since` (ms) or later.
+def freshness(items: Iterable[ItemHistory], events: Items, since: int) -> dict[str, Freshness]:
+    """Return, by view, the delay from the bus into the item of events that the bus accepted at `since` (ms) or later.
 
-    What was filled in from the archive does not count; what a decision wrote itself, before the bus had it, took no time.
+    Backfilled events do not count; events that a decision wrote itself, before the bus had them, count as 0.
     """
     waited: defaultdict[str, list[int]] = defaultdict(list)
     for item in items:
@@ -258,14 +278,14 @@ def freshness(items: Iterable[Item], events: Items, since: int) -> dict[str, Fre
             if live and taken_at >= since:
                 waited[item.view.name].append(max(min(live) - taken_at, 0))
     return {
-        name: Freshness(len(found), _percentile(found, 50), _percentile(found, 99))
-        for name, found in sorted(waited.items())
+        name: Freshness(len(delays), _percentile(delays, 50), _percentile(delays, 99))
+        for name, delays in sorted(waited.items())
     }
 
 
-def _percentile(found: Sequence[int], percent: int) -> int:
-    """The smallest value that so many percent do not exceed."""
-    return sorted(found)[math.ceil(len(found) * percent / 100) - 1]
+def _percentile(delays: Sequence[int], percent: int) -> int:
+    """Smallest value that at least this percentage does not exceed."""
+    return sorted(delays)[math.ceil(len(delays) * percent / 100) - 1]
 
 
 def _percent(part: int, whole: int) -> float:

@@ -1,7 +1,7 @@
-"""A policy, or a model, on past decisions: who would be approved, what that would lose, and who changes sides.
+"""Backtest of a policy or model on past decisions: approvals, expected loss, and swap sets.
 
-Every archived record is judged again with the candidate. Both sides are measured with the same yardstick: the score of the
-model that judges now. Amounts are minor units, kept apart by currency.
+Every archived record is assessed again with the candidate. Both sides are measured by the candidate's scores. Amounts
+are minor units, by currency.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from candor.decision import Decision, approved_amount
 from candor.policy import Policy
 from candor.underwriting import Assessment, LoadedBundle
-from history.replay.as_decided import judge_again
+from history.replay.as_decided import reassess
 
 OUTCOMES: Final = ("approved", "declined", "action_required")
 OTHER_FEATURES: Final = "its features are not those of the candidate"
@@ -23,20 +23,20 @@ NO_SCORE: Final = "nothing scored it"
 
 @dataclass
 class Side:
-    """What a policy did with the decisions: how many it approved, what it lent, and what of it is expected to be lost."""
+    """One policy's results: number approved, amounts lent, and expected loss."""
 
     approved: int = 0
     amount: Counter[str] = field(default_factory=Counter)
     expected_loss: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def take_in(self, currency: str, amount: int, pd: float, loss_given_bad: float) -> None:
-        """One approval: it loses `loss_given_bad` of its amount with probability `pd`."""
+        """Add one approval: it loses `loss_given_bad` of its amount with probability `pd`."""
         self.approved += 1
         self.amount[currency] += amount
         self.expected_loss[currency] += amount * pd * loss_given_bad
 
     def as_json(self, decisions: int) -> dict[str, Any]:
-        """JSON form; the rate is of all that were judged, None of none."""
+        """JSON form; the rate is of all decisions assessed, None without any."""
         return {
             "approved": self.approved,
             "approval_rate": self.approved / decisions if decisions else None,
@@ -47,7 +47,7 @@ class Side:
 
 @dataclass
 class Backtest:
-    """Decisions as they were and as the candidate makes them; `swaps` counts (outcome before, outcome now)."""
+    """Decisions as made and as the candidate makes them; `swaps` counts (outcome before, outcome now)."""
 
     loss_given_bad: float
     decisions: int = 0
@@ -58,23 +58,23 @@ class Backtest:
     swapped_out: Side = field(default_factory=Side)
     left_out: Counter[str] = field(default_factory=Counter)
 
-    def take_in(self, decision: Decision, found: Assessment) -> None:
-        """One decision and what the candidate makes of it. One that nothing scored is left out."""
-        if found.score is None:
+    def take_in(self, decision: Decision, assessment: Assessment) -> None:
+        """Add one decision and the candidate's assessment. One without a score is left out."""
+        if assessment.score is None:
             self.left_out[NO_SCORE] += 1
             return
         self.decisions += 1
-        self.swaps[decision.outcome, found.outcome] += 1
+        self.swaps[decision.outcome, assessment.outcome] += 1
         currency, loss = decision.request.currency, self.loss_given_bad
-        was, now = approved_amount(decision), found.terms.amount if found.terms else 0
+        was, now = approved_amount(decision), assessment.terms.amount if assessment.terms else 0
         if decision.outcome == "approved":
-            self.before.take_in(currency, was, found.score, loss)
-            if found.outcome != "approved":
-                self.swapped_out.take_in(currency, was, found.score, loss)
-        if found.outcome == "approved":
-            self.now.take_in(currency, now, found.score, loss)
+            self.before.take_in(currency, was, assessment.score, loss)
+            if assessment.outcome != "approved":
+                self.swapped_out.take_in(currency, was, assessment.score, loss)
+        if assessment.outcome == "approved":
+            self.now.take_in(currency, now, assessment.score, loss)
             if decision.outcome != "approved":
-                self.swapped_in.take_in(currency, now, found.score, loss)
+                self.swapped_in.take_in(currency, now, assessment.score, loss)
 
     def as_json(self) -> dict[str, Any]:
         """JSON form."""
@@ -98,20 +98,23 @@ def backtest(
     policy_of: Callable[[LoadedBundle], Policy],
     loss_given_bad: float,
 ) -> Backtest:
-    """Decide past decisions again with a candidate. `model_of` says which model scores one, `policy_of` which table then decides."""
-    told = Backtest(loss_given_bad)
+    """Assess past decisions with a candidate.
+
+    `model_of` selects the model that scores a decision, `policy_of` the policy that then decides.
+    """
+    result = Backtest(loss_given_bad)
     for decision in decisions:
         model = model_of(decision)
         if model is None:
-            told.left_out[NO_SCORE] += 1
+            result.left_out[NO_SCORE] += 1
         elif model.bundle.definition_hash != decision.definition_hash:
-            told.left_out[OTHER_FEATURES] += 1
+            result.left_out[OTHER_FEATURES] += 1
         else:
-            told.take_in(decision, judge_again(decision, model, policy_of(model), model.bundle.features))
-    return told
+            result.take_in(decision, reassess(decision, model, policy_of(model), model.bundle.features))
+    return result
 
 
 def loss_in(lineage: Mapping[str, Any]) -> float | None:
-    """What a bad loan costs per unit lent, as the model was trained with it; None if its lineage does not tell."""
-    found = lineage.get("economics", {}).get("loss_given_bad")
-    return float(found) if isinstance(found, (int, float)) else None
+    """Return the loss per unit lent of a bad loan, from the model's lineage; None if it lacks one."""
+    loss = lineage.get("economics", {}).get("loss_given_bad")
+    return float(loss) if isinstance(loss, (int, float)) else None

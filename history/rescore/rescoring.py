@@ -1,8 +1,8 @@
-"""`python -m history.rescore.rescoring`: a past population scored and decided again by one bundle and one table, as Parquet.
+"""`python -m history.rescore.rescoring`: score and decide past decisions with one bundle and one policy, as Parquet.
 
-Runs under SageMaker Processing's contract: archived decisions in `input/decisions`, `bundle.json` and, if it is another than
-the bundle's, `policy.json` in `input/order`; one file `part.parquet` in `output/rescored`. On one machine the same
-function reads the archive itself. No column names a person.
+Runs under SageMaker Processing's contract: archived decisions in `input/decisions`, `bundle.json` and, if it differs
+from the bundle's, `policy.json` in `input/order`; one file `part.parquet` in `output/rescored`. On one machine the
+same function reads the archive itself. No column identifies a person.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from candor.underwriting import Assessment, LoadedBundle
 from history.archive.decisions import made_at, read_decisions
 from history.archive.events import ArchiveDamaged
 from history.archive.objects import Folder
-from history.replay.as_decided import judge_again
+from history.replay.as_decided import reassess
 from history.rescore.backtest import NO_SCORE, OTHER_FEATURES
 
 PART: Final = "part.parquet"
@@ -57,19 +57,19 @@ SCHEMA: Final = pa.schema(
         ("left_out", pa.string()),
     ]
 )
-"""One row a decision. Moments in ms UTC, amounts in minor units; `left_out` says why a row has no new outcome."""
+"""One row per decision. Moments in ms UTC, amounts in minor units; `left_out` states why a row has no new outcome."""
 
 
 @dataclass
 class Rescored:
-    """How many decisions were judged again, and by (outcome before, outcome now)."""
+    """Number of decisions assessed again, and counts by (outcome before, outcome now)."""
 
     rows: int = 0
     swaps: Counter[tuple[str, str]] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
 
     def take_in(self, row: Mapping[str, Any]) -> None:
-        """One row."""
+        """Count one row."""
         self.rows += 1
         if row["left_out"] is None:
             self.swaps[row["outcome_was"], row["outcome"]] += 1
@@ -86,65 +86,65 @@ class Rescored:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """Who judges: a bundle and a table, its own or another."""
+class RescoringCandidate:
+    """The bundle that scores, and the policy that decides: the bundle's own or another."""
 
     model: LoadedBundle
     policy: Policy
 
     @classmethod
-    def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> Candidate:
-        """From files. Raises BundleRefused, PolicyError."""
+    def of(cls, bundle: bytes, policy: Mapping[str, Any] | None) -> RescoringCandidate:
+        """Load from file contents. Raises BundleRefused, PolicyError."""
         sha = sha256(bundle)
         model = LoadedBundle(sha, Bundle.from_bytes(bundle, sha))
         return cls(model=model, policy=model.policy if policy is None else Policy(policy))
 
     def row(self, decision: Decision) -> dict[str, Any]:
-        """What the candidate makes of a past decision."""
+        """Return the row of a past decision, assessed by the candidate."""
         model = self.model
         if model.bundle.definition_hash != decision.definition_hash:
             return _row(decision, None, OTHER_FEATURES)
-        found = judge_again(decision, model, self.policy, model.bundle.features)
-        return _row(decision, found, None if found.score is not None else NO_SCORE)
+        assessment = reassess(decision, model, self.policy, model.bundle.features)
+        return _row(decision, assessment, None if assessment.score is not None else NO_SCORE)
 
 
 def rescore(
-    decisions: Iterable[Decision], candidate: Candidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
+    decisions: Iterable[Decision], candidate: RescoringCandidate, path: Path, rows_at_once: int = ROWS_AT_ONCE
 ) -> Rescored:
-    """Write one Parquet file; what is in it. A file that is cut short is not left under its name."""
-    told = Rescored()
+    """Write one Parquet file and return its counts. An interrupted write leaves no file under this name."""
+    result = Rescored()
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".unfinished")
     metadata = {"bundle": candidate.model.sha, "policy": candidate.policy.hash}
     with pq.ParquetWriter(unfinished, SCHEMA.with_metadata(metadata)) as writer:
-        for page in _pages((candidate.row(one) for one in decisions), rows_at_once):
+        for page in _pages((candidate.row(decision) for decision in decisions), rows_at_once):
             for row in page:
-                told.take_in(row)
+                result.take_in(row)
             writer.write_table(pa.Table.from_pylist(page, SCHEMA.with_metadata(metadata)))
     unfinished.replace(path)
-    return told
+    return result
 
 
 def made_between(decisions: Iterable[Decision], since: int | None, until: int | None) -> Iterator[Decision]:
-    """Those that were made at `since` or later and before `until` (ms UTC)."""
-    for one in decisions:
-        found = made_at(one)
-        moment = one.q if found is None else found
+    """Yield the decisions made at `since` or later and before `until` (ms UTC)."""
+    for decision in decisions:
+        recorded = made_at(decision)
+        moment = decision.q if recorded is None else recorded
         if (since is None or moment >= since) and (until is None or moment < until):
-            yield one
+            yield decision
 
 
 def counted(paths: Iterable[Path]) -> Rescored:
-    """What is in files of an earlier rescoring."""
-    told = Rescored()
+    """Return the counts of files of an earlier rescoring."""
+    result = Rescored()
     for path in paths:
         for row in pq.read_table(path, columns=["outcome_was", "outcome", "left_out"]).to_pylist():
-            told.take_in(row)
-    return told
+            result.take_in(row)
+    return result
 
 
-def _row(decision: Decision, found: Assessment | None, left_out: str | None) -> dict[str, Any]:
-    judged = found if left_out is None else None
+def _row(decision: Decision, assessment: Assessment | None, left_out: str | None) -> dict[str, Any]:
+    judged = assessment if left_out is None else None
     return {
         "decision_id": decision.id,
         "merchant_id": decision.merchant_id,
@@ -179,23 +179,23 @@ def _pages(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The container's entry; exit code 1 and one line on standard error where nothing can be written."""
+    """Entry point of the container; exit code 1 and one line on standard error if nothing can be written."""
     parser = argparse.ArgumentParser(prog="python -m history.rescore.rescoring", description=__doc__)
     parser.add_argument("--since", type=int, help="made at this moment (ms UTC) or later")
     parser.add_argument("--until", type=int, help="made before this moment (ms UTC)")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     root = Path(os.environ.get("PROCESSING_ROOT", "/opt/ml/processing"))
     order, table = root / "input/order", root / "input/order/policy.json"
     try:
         policy = json.loads(table.read_text()) if table.exists() else None
-        candidate = Candidate.of((order / "bundle.json").read_bytes(), policy)
+        candidate = RescoringCandidate.of((order / "bundle.json").read_bytes(), policy)
         decisions = read_decisions(Folder(root / "input/decisions"))
-        chosen = made_between(decisions, asked.since, asked.until)
-        told = rescore(chosen, candidate, root / "output/rescored" / PART)
+        chosen = made_between(decisions, options.since, options.until)
+        result = rescore(chosen, candidate, root / "output/rescored" / PART)
     except (ArchiveDamaged, CandorError, OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"rescored: {json.dumps(told.as_json(), ensure_ascii=False)}\n")
+    sys.stdout.write(f"rescored: {json.dumps(result.as_json(), ensure_ascii=False)}\n")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""The tables of docs/features.md that code writes. `python -m tests.docs.tables [--costs]` brings the page up to date.
+"""Generated tables of docs/features.md. `python -m tests.docs.tables [--costs]` updates the page.
 
-`--costs` weighs every profile anew, which takes a minute; without it the cost table stays.
+`--costs` measures every profile again, which takes a minute; without it the cost table stays.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LENGTHS = {0xCC: ">B", 0xCD: ">H", 0xCE: ">I", 0xCF: ">Q", 0xD0: ">b", 0xD1: ">
 
 
 def span(ms: int) -> str:
-    """Milliseconds in the largest unit that is whole."""
+    """Format milliseconds in the largest whole unit."""
     for unit, length in (("d", DAY), ("h", HOUR), ("min", MINUTE), ("s", SECOND)):
         if ms % length == 0:
             return f"{ms // length} {unit}"
@@ -61,7 +61,7 @@ def span(ms: int) -> str:
 
 
 def hops() -> str:
-    """Window → hop → by how much the window looks back too far at most."""
+    """Table of windows, their hops, and the largest overshoot of the window's start."""
     rows = [["window", "hop", "looks back too far by at most"], ["---"] * 3]
     for label in WINDOWS:
         window = parse(label)
@@ -72,7 +72,7 @@ def hops() -> str:
 
 
 def exact() -> str:
-    """Windows → up to how many values one distinct count of free text, and each of two, may be declared exact."""
+    """Table of windows, and how many values one or two exact distinct counts of free text may declare."""
     rows = [["windows of the view", "one distinct count", "each of two"], ["---"] * 3]
     for windows in DISTINCT_WINDOWS:
         fitting = (_largest_exact(windows, fields) for fields in (["method"], ["method", "shop"]))
@@ -87,14 +87,14 @@ def _largest_exact(windows: Sequence[str], fields: Sequence[str]) -> int:
 
 
 def small_item() -> bytes:
-    """Two payments of one customer, a minute apart."""
+    """Return the item of two payments of one customer, a minute apart."""
     state = ViewState.new(VIEW)
     state.apply([_payment("p1", NOW, 1_250), _payment("p2", NOW + MINUTE, -300)], NOW + MINUTE, 14 * DAY)
     return state.encode()
 
 
 def folded_item() -> bytes:
-    """Forty payments, one every ten minutes: the oldest eight are in tiles."""
+    """Return the item of forty payments, one every ten minutes: the oldest eight are in tiles."""
     state = ViewState.new(VIEW)
     payments = [_payment(f"p{number}", NOW + number * 10 * MINUTE, 1_000 + number) for number in range(40)]
     state.apply(payments, NOW + 7 * HOUR, 14 * DAY)
@@ -106,7 +106,7 @@ def _payment(event_id: str, at: int, amount: int) -> Event:
 
 
 def tokens(blob: bytes, offset: int = 0, path: tuple[int, ...] = ()) -> Iterator[Token]:
-    """Every token of one MessagePack value, depth first."""
+    """Yield every token of one MessagePack value, depth first."""
     head = blob[offset]
     size, value, members = 1, None, 0
     if head <= 0x7F or head >= 0xE0:
@@ -162,50 +162,50 @@ _MEANINGS: list[tuple[tuple[int | None, ...], Callable[[Any, Sequence[int]], str
 
 
 def meaning(path: Sequence[int], value: Any) -> str:
-    """What a token says, by its place."""
+    """Return the meaning of a token, by its path."""
     if path[:1] == (7,) and len(path) == 2:
         at = f"applied at second {value >> STAMP} of wall clock; fingerprint of the event: {value & (1 << STAMP) - 1}"
         return at if path[1] % 2 else "64-bit BLAKE2b of an event id"
-    for pattern, said in _MEANINGS:
+    for pattern, text in _MEANINGS:
         if len(pattern) == len(path) and all(p in (_ANY, q) for p, q in zip(pattern, path, strict=True)):
-            return said(value, path)
+            return text(value, path)
     raise ValueError(f"no member stands at {path}")
 
 
 def annotated(blob: bytes) -> list[tuple[tuple[int, ...], int, bytes, str]]:
-    """(path, offset, bytes, meaning) of all that an item's blob holds; the checksum's path is (-1,)."""
-    body = [(path, offset, found, meaning(path, value)) for path, offset, found, value in tokens(blob)]
+    """Return (path, offset, bytes, meaning) of an item's whole blob; the checksum's path is (-1,)."""
+    body = [(path, offset, token, meaning(path, value)) for path, offset, token, value in tokens(blob)]
     return [*body, ((-1,), len(blob) - 4, blob[-4:], "CRC-32 of everything before")]
 
 
 def layout(blob: bytes, member: int | None = None) -> str:
-    """Offset | bytes | meaning, of the whole item or of one member."""
+    """Table of offset, bytes and meaning, of the whole item or of one member."""
     rows = [["offset", "bytes", "meaning"], ["--:", "---", "---"]]
-    for path, offset, found, said in annotated(blob):
+    for path, offset, token, text in annotated(blob):
         if member is None or path[:1] == (member,):
-            rows.append([str(offset), f"`{found.hex(' ')}`", said])
+            rows.append([str(offset), f"`{token.hex(' ')}`", text])
     return _table(rows)
 
 
 def costs() -> str:
-    """Bytes, units and prices of every profile, weighed now."""
+    """Table of bytes, units and prices of every profile, measured now."""
     jobs = [(profile, windows, size) for profile in PROFILES for windows in PERIODS for size in SIZES]
     return markdown(fleet.run(weigh_job, jobs, title="profiles", total=len(jobs), processes=2))
 
 
 def written() -> dict[str, str]:
-    """The tables that are the same on every run, by their name on the page."""
+    """Return the reproducible tables, by their name on the page."""
     return {"hops": hops(), "exact": exact(), "item": layout(small_item()), "tiles": layout(folded_item(), 6)}
 
 
 def put(page: str, name: str, table: str) -> str:
-    """The page with that table between its marks."""
+    """Return the page with that table between its markers."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}{table}\n{found[2]}", page)
+    return pattern.sub(lambda match: f"{match[1]}{table}\n{match[2]}", page)
 
 
 def taken(page: str, name: str) -> str:
-    """What stands between the marks of that name."""
+    """Return the text between the markers of that name."""
     return page.partition(f"<!-- {name} -->\n")[2].partition(f"\n<!-- /{name} -->")[0]
 
 

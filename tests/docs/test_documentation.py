@@ -59,7 +59,7 @@ def test_the_problems_page_names_every_code_with_its_status():
         re.findall(r'InvalidInput\(\s*"(\w+)"', "".join(path.read_text(encoding="utf-8") for path in sources))
     )
 
-    # A stream's record is no request: that one is unreadable the on-call engineer is told, not a merchant.
-    told = {code for code in raised if not code.startswith("unreadable_")}
+    # A stream's record is no request: an unreadable one is reported to the on-call engineer, not to a merchant.
+    answered = {code for code in raised if not code.startswith("unreadable_")}
 
-    assert {(code, STATUS_OF.get(code, 422)) for code in told} <= documented
+    assert {(code, STATUS_OF.get(code, 422)) for code in answered} <= documented

@@ -30,7 +30,7 @@ def test_every_aggregation_is_worked_out():
 
 @pytest.mark.parametrize("name", ["hops", "exact", "item", "tiles"])
 def test_a_table_is_what_the_code_says(name):
-    """If it is not: `python -m tests.docs.tables`."""
+    """On failure run `python -m tests.docs.tables`."""
     assert tables.taken(PAGE, name) == tables.written()[name]
 
 
@@ -38,9 +38,9 @@ def test_a_table_is_what_the_code_says(name):
 def test_the_annotations_cover_every_byte_of_an_item_once(blob):
     parts = tables.annotated(blob)
 
-    assert b"".join(found for _, _, found, _ in parts) == blob
+    assert b"".join(token for _, _, token, _ in parts) == blob
     assert [offset for _, offset, _, _ in parts] == [
-        sum(len(found) for _, _, found, _ in parts[:place]) for place in range(len(parts))
+        sum(len(token) for _, _, token, _ in parts[:index]) for index in range(len(parts))
     ]
     assert parts[-1][2] == zlib.crc32(blob[:-4]).to_bytes(4, "big")
 

@@ -1,4 +1,4 @@
-"""docs/how-to/use-as-a-library.md: what it runs, prints and imports, and what `pip install .[offline]` brings for it."""
+"""Code, output and imports of docs/how-to/use-as-a-library.md, and the distributions of `pip install .[offline]`."""
 
 import contextlib
 import importlib
@@ -31,7 +31,7 @@ def names(requirements: list[str]) -> set[str]:
 
 
 def with_dependencies(distributions: set[str]) -> set[str]:
-    """Distributions, and those that they require in this environment."""
+    """Return distributions and their requirements in this environment."""
     known: set[str] = set()
     waiting = list(distributions)
     while waiting:
@@ -40,7 +40,11 @@ def with_dependencies(distributions: set[str]) -> set[str]:
             continue
         known.add(name)
         needed = (Requirement(text) for text in metadata.requires(name) or ())
-        waiting += [one.name for one in needed if one.marker is None or one.marker.evaluate({"extra": ""})]
+        waiting += [
+            requirement.name
+            for requirement in needed
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        ]
     return known
 
 
@@ -52,11 +56,11 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 """
-"""Begins a program that finds the modules of `absent` as little as if they were not installed."""
+"""Prologue of a program in which the modules of `absent` seem not to be installed."""
 
 
 def loaded_by(blocks: list[str], installed: set[str]) -> set[str]:
-    """Distributions that these blocks import in a fresh interpreter that has the wheel's packages and `installed` alone."""
+    """Return distributions that these blocks import, in a fresh interpreter with only the wheel's and `installed`."""
     owners = metadata.packages_distributions()
     absent = {module for module, distributions in owners.items() if installed.isdisjoint(distributions)}
     program = [WITHOUT.format(absent=absent), *blocks, "print(*sys.modules, file=sys.stderr)"]
@@ -100,13 +104,13 @@ def test_the_page_imports_what_it_calls_public():
 @pytest.mark.parametrize("module", PUBLIC)
 def test_what_is_public_has_docstrings(module):
     public = importlib.import_module(module)
-    own = [name for name, one in vars(public).items() if getattr(one, "__module__", None) == module]
+    own = [name for name, member in vars(public).items() if getattr(member, "__module__", None) == module]
     declared = [getattr(public, name) for name in getattr(public, "__all__", own) if not name.startswith("_")]
-    kinds = [one for one in declared if inspect.isclass(one) or inspect.isfunction(one)]
+    kinds = [member for member in declared if inspect.isclass(member) or inspect.isfunction(member)]
 
     assert public.__doc__
     assert len(kinds) > 1
-    assert [one.__name__ for one in kinds if not vars(one).get("__doc__", one.__doc__)] == []
+    assert [kind.__name__ for kind in kinds if not vars(kind).get("__doc__", kind.__doc__)] == []
 
 
 def test_the_extra_brings_what_the_page_imports_and_nothing_more():
@@ -123,7 +127,7 @@ def test_the_ranges_hold_the_locked_versions():
     lock = (ROOT / "requirements.txt").read_text(encoding="utf-8")
     required = [
         *PROJECT["dependencies"],
-        *(one for extra in PROJECT["optional-dependencies"].values() for one in extra),
+        *(requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra),
     ]
     for requirement in map(Requirement, required):
         locked = re.findall(rf"^{re.escape(requirement.name)}==([^ ;]+)", lock, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""An archive in memory that counts what is read of it, and worlds of events and commits that Firehose would have put there."""
+"""An in-memory archive that counts reads, and random events and commits as Firehose would deliver them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from history.archive.objects import Object
 from history.index.bucket import Vanished
 from history.index.kinds import COMMITS, EVENTS
 from history.index.periods import Stamp
-from history.rebuild.rebuild import Memory
+from history.rebuild.rebuild import ArchivedItems
 
 
 class MemoryArchive:
-    """Objects by name; `gets`, `listings` and `bytes_read` count what readers cost."""
+    """Objects by name; `gets`, `listings` and `bytes_read` count the cost of readers."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -60,10 +60,10 @@ class MemoryArchive:
         self.bytes_read += len(body)
         return body
 
-    # What Firehose does
+    # Firehose's side
 
     def deliver(self, prefix: str, at: int, lines: Sequence[bytes], name: str = "a") -> str:
-        """One object of lines that arrived at a moment (ms)."""
+        """Deliver one object of lines that arrived at a moment (ms)."""
         moment = datetime.fromtimestamp(at / 1000, UTC)
         key = f"{prefix}{moment:%Y/%m/%d/%H}/stream-1-{moment:%Y-%m-%d-%H-%M-%S}-{name}.gz"
         self.objects[key] = gzip.compress(b"".join(line + b"\n" for line in lines), mtime=0)
@@ -77,7 +77,7 @@ class MemoryArchive:
 
 
 def envelope(event: Event, taken_at: int, **more: Any) -> bytes:
-    """The line of an event: with the bus's stamp around it, or of before that was kept."""
+    """Return the line of an event, with the bus's stamp or in the format from before it was recorded."""
     detail = json.loads(encode_event(event))
     bare = {"time": format_rfc3339(taken_at), "detail": detail, **more}
     stamped = {"ingestion_time": format_rfc3339(taken_at), "event": bare}
@@ -93,32 +93,34 @@ def commit_line(key: str, n: int, at: int, event_ids: Sequence[str]) -> bytes:
 def fill(
     archive: MemoryArchive, definitions: Any, rng: random.Random, hours: Sequence[int], tokens: int
 ) -> None:
-    """Events and commits of random entities in these hours (since 1970), with duplicates and lines nobody accepts."""
+    """Deliver events and commits of random entities in these hours (since 1970), with duplicates and invalid lines."""
     for hour in hours:
-        for number in range(rng.randrange(1, 4)):
+        for delivery in range(rng.randrange(1, 4)):
             at = hour * HOUR + rng.randrange(60) * MINUTE
             events, commits = [], []
-            for place in range(rng.randrange(1, 8)):
-                who = {"customer": f"cus_{rng.randrange(tokens)}", "shop": f"sh#op/{rng.randrange(3)}"}
+            for event_number in range(rng.randrange(1, 8)):
+                entities = {"customer": f"cus_{rng.randrange(tokens)}", "shop": f"sh#op/{rng.randrange(3)}"}
                 if rng.random() < 0.2:
-                    del who["shop"]
-                event_id = f"e{hour}-{number}-{place}" if rng.random() < 0.9 else f"e{rng.randrange(20)}"
-                event = Event(event_id, "payment.succeeded", at, who, {"amount": rng.randrange(100)})
+                    del entities["shop"]
+                event_id = (
+                    f"e{hour}-{delivery}-{event_number}" if rng.random() < 0.9 else f"e{rng.randrange(20)}"
+                )
+                event = Event(event_id, "payment.succeeded", at, entities, {"amount": rng.randrange(100)})
                 events.append(envelope(event, at))
                 for view in definitions.views:
-                    if view.entity.name in who:
-                        key = view.item_key(who[view.entity.name], event.id)
+                    if view.entity.name in entities:
+                        key = view.item_key(entities[view.entity.name], event.id)
                         commits.append(commit_line(key, rng.randrange(50), at, [event.dedup_id]))
             events.append(
                 rng.choice([b"", b'{"time": "2027-01-01T00:00:00Z", "detail": {"of": "old"}}', events[0]])
             )
             rng.shuffle(commits)
-            archive.deliver(EVENTS.prefix, at, events, str(number))
-            archive.deliver(COMMITS.prefix, at, commits, str(number))
+            archive.deliver(EVENTS.prefix, at, events, str(delivery))
+            archive.deliver(COMMITS.prefix, at, commits, str(delivery))
 
 
-def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> Memory:
-    """What the whole archive tells of items."""
-    memory = Memory(keys, definitions)
+def whole(archive: MemoryArchive, definitions: Any, keys: Iterable[str]) -> ArchivedItems:
+    """Return the items as read from the whole archive."""
+    memory = ArchivedItems(keys, definitions)
     memory.read(archive.every(EVENTS.prefix), archive.every(COMMITS.prefix))
     return memory

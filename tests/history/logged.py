@@ -1,4 +1,4 @@
-"""A store that keeps the log which the table's stream would bring."""
+"""A store that also records the log which the table's stream would deliver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from history.archive.commits import CommitLog
 
 
 class LoggedStore(MemoryFeatureStore):
-    """Items born at `now` (ms); `crash_after` so many commits nothing is written any more."""
+    """Items are born at `now` (ms); after `crash_after` commits nothing is written any more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class LoggedStore(MemoryFeatureStore):
 
     def _write(self, commit):
         version = super()._write(commit)
-        said = commit.filled_before, commit.rebuilt, commit.left_out, list(commit.unsettled), commit.healing
-        line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *said)
+        flags = commit.filled_before, commit.rebuilt, commit.left_out, list(commit.unsettled), commit.healing
+        line = Logged(commit.key, version.birth, version.n, commit.applied_at, list(commit.event_ids), *flags)
         self.log[commit.key].append(line)
         return version
 

@@ -1,4 +1,4 @@
-"""Only what the online path accepted is learned from, and half an archive is no archive."""
+"""Only events accepted online are read, and a truncated archive is an error."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_events_come_in_order_of_arrival_with_their_duplicates(tmp_path):
     first, second = loan("1", "a", T0, days_late=0), loan("2", "a", T0 - DAY, days_late=0)
     write_archive(tmp_path, first, "2026/11/23/21/b.gz")
     write_archive(tmp_path, [*second, second[0]], "2026/11/23/21/a.gz")
-    found = [one.id for one in accepted_events(read_envelopes(tmp_path), small_lender())]
-    assert found == [one["event_id"] for one in (*second, second[0], *first)]
+    ids = [event.id for event in accepted_events(read_envelopes(tmp_path), small_lender())]
+    assert ids == [line["event_id"] for line in (*second, second[0], *first)]
 
 
 def test_refused_events_are_counted_by_their_code_and_left_out(tmp_path):
@@ -58,11 +58,11 @@ def test_a_damaged_file_is_named_not_skipped(tmp_path, damage):
 
 
 TAKEN, CLAIMED, LATER = T0 + HOUR, T0 + MINUTE, T0 + DAY
-"""When the bus took an event of `T0`, when its producer says that it did, and a moment after both."""
+"""When the bus accepted an event of `T0`, when its producer claims it did, and a moment after both."""
 
 
 def line(source: str, *, stamped: bool = True, **moments: int) -> dict[str, Any]:
-    """An archived event of `T0` from this source."""
+    """Return an archived event of `T0` from this source."""
     detail = event("1", "loan.closed", T0, "a", loan_id="l", days_late=0)
     detail |= {name: format_rfc3339(moment) for name, moment in moments.items()}
     envelope = {"source": source, "time": format_rfc3339(CLAIMED), "detail": detail}
@@ -93,27 +93,27 @@ def read(tmp_path: Path, *lines: dict[str, Any]) -> tuple[list[Event], Reading]:
     ],
 )
 def test_live_events_are_known_from_their_arrival_and_history_as_it_says(tmp_path, archived, known_at):
-    ((found,), _) = read(tmp_path, archived)
-    assert found.known_at == known_at
-    assert found.known_from == (found.moment if known_at is None else known_at)
+    ((accepted,), _) = read(tmp_path, archived)
+    assert accepted.known_at == known_at
+    assert accepted.known_from == (accepted.moment if known_at is None else known_at)
 
 
 @pytest.mark.parametrize("source", ["candor.lender", PLATFORM])
 def test_a_producer_that_says_when_its_event_became_known_is_refused(tmp_path, source):
-    found, reading = read(tmp_path, line(source, known_at=CLAIMED), line(HISTORY, known_at=CLAIMED))
-    assert len(found) == 1
+    accepted, reading = read(tmp_path, line(source, known_at=CLAIMED), line(HISTORY, known_at=CLAIMED))
+    assert len(accepted) == 1
     assert dict(reading.refused) == {"invalid_field": 1}
 
 
 def test_when_the_bus_took_an_event_is_by_its_own_stamp(tmp_path):
     write_lines(tmp_path / "part-1.gz", [line("candor.lender"), line("candor.lender", stamped=False)])
-    found = [arrival.taken_at for arrival in arrivals(read_envelopes(tmp_path), small_lender())]
-    assert found == [TAKEN, CLAIMED]
+    moments = [arrival.taken_at for arrival in arrivals(read_envelopes(tmp_path), small_lender())]
+    assert moments == [TAKEN, CLAIMED]
 
 
 def test_an_event_ahead_of_the_buss_clock_is_refused_whatever_its_producer_says(tmp_path):
-    found, reading = read(tmp_path, line("candor.lender", occurred_at=TAKEN + HOUR))
-    assert (found, dict(reading.refused)) == ([], {"occurred_in_future": 1})
+    accepted, reading = read(tmp_path, line("candor.lender", occurred_at=TAKEN + HOUR))
+    assert (accepted, dict(reading.refused)) == ([], {"occurred_in_future": 1})
 
 
 def test_an_empty_archive_has_no_events(tmp_path):
@@ -132,9 +132,9 @@ def test_a_bucket_and_a_folder_are_read_as_the_same_objects(tmp_path):
         s3.put_object(Bucket="archive", Key="undelivered/2026/part-1.gz", Body=b"something else")
         bucket = Bucket(s3, "archive", "events/")
         assert bucket.names() == [f"events/{name}" for name in Folder(tmp_path).names()]
-        found = [bytes(one.detail) for one in read_envelopes(bucket)]
-    assert found == [bytes(one.detail) for one in read_envelopes(tmp_path)]
-    assert len(found) == 3 * AHEAD
+        details = [bytes(envelope.detail) for envelope in read_envelopes(bucket)]
+    assert details == [bytes(envelope.detail) for envelope in read_envelopes(tmp_path)]
+    assert len(details) == 3 * AHEAD
 
 
 def test_a_damaged_object_of_a_bucket_is_named(tmp_path):

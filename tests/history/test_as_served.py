@@ -1,4 +1,4 @@
-"""Every decision's vector is found again, bit for bit; what was tampered with, lost or mixed up is named."""
+"""Every decision's vector is replayed bit for bit; tampered, lost or mixed-up data is reported."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from candor.store.protocol import Committed
 from history.archive.commits import INCOMPLETE, CommitLog
 from history.archive.events import Arrival
 from history.archive.items import items_of
-from history.rebuild.backfill import Filling, filling_commit
+from history.rebuild.backfill import Backfill, backfill_commit
 from history.rebuild.recompute import held_events, rebuilding_commit
-from history.replay.as_served import NOT_ARCHIVED, NOT_KEPT, Replayed, item_versions, replay, wanted
+from history.replay.as_served import NOT_ARCHIVED, NOT_KEPT, Replayed, item_versions, replay, versions_read
 from tests.builders import NOW, RETENTION, customer, shop
 from tests.decide.lending import Shelf, attempt, decider
 from tests.decision_tables import row, table
@@ -50,7 +50,7 @@ PEOPLE = ("ann", "bob", "eve")
 
 
 class World:
-    """A day of a small lender: events, some twice, some taken back; checkouts in between; all of it archived."""
+    """A day of a small lender: events, some duplicated or voided, with checkouts in between, all archived."""
 
     def __init__(self, seed: int = 1, steps: int = 400) -> None:
         self.rng = random.Random(seed)
@@ -87,10 +87,12 @@ class World:
         self.deliver([decided(answer.decision, DEFINITIONS)])
 
     def take_in(self, step: int) -> None:
-        who = {"customer": self.rng.choice(PEOPLE), "shop": "corner"}
+        entities = {"customer": self.rng.choice(PEOPLE), "shop": "corner"}
         at = self.now - self.rng.choice([0, 5, 2 * HOUR, 30 * DAY])
         batch = [
-            Event(f"e{step}", "paid", at, who, {"amount": self.rng.randrange(1, 10**6), "currency": "USD"})
+            Event(
+                f"e{step}", "paid", at, entities, {"amount": self.rng.randrange(1, 10**6), "currency": "USD"}
+            )
         ]
         if self.happened and self.rng.random() < 0.1:
             batch.append(self.rng.choice(self.happened))
@@ -110,8 +112,10 @@ class World:
     def rebuild(self, token: str) -> None:
         (key,) = payments.item_keys(token)
         read = self.features.load([key])[key]
-        arrivals = [one for one in self.archive if one.event.entities.get("customer") == token]
-        events = held_events(self.features.log[key], [one for one in arrivals if one.event.type == "paid"])
+        arrivals = [arrival for arrival in self.archive if arrival.event.entities.get("customer") == token]
+        events = held_events(
+            self.features.log[key], [arrival for arrival in arrivals if arrival.event.type == "paid"]
+        )
         commit = rebuilding_commit(payments, key, read, events, self.features.log[key], self.now, RETENTION)
         assert isinstance(self.features.commit(commit), Committed)
 
@@ -127,7 +131,7 @@ class World:
         self, log: CommitLog | None = None, decisions: Sequence[Decision] | None = None, archive=None
     ) -> list[Replayed]:
         chosen = self.decisions if decisions is None else decisions
-        items = items_of(self.archive if archive is None else archive, DEFINITIONS, wanted(chosen))
+        items = items_of(self.archive if archive is None else archive, DEFINITIONS, versions_read(chosen))
         return list(replay(chosen, DEFINITIONS, log or self.log, items))
 
 
@@ -138,26 +142,28 @@ def world():
 
 @pytest.mark.parametrize("seed", range(1, 6))
 def test_every_decision_is_found_again(seed):
-    found = World(seed).replayed()
-    assert len(found) > 80
-    assert [(one.reason, one.differences) for one in found if one.reason or one.differences] == []
+    replayed = World(seed).replayed()
+    assert len(replayed) > 80
+    assert [
+        (result.reason, result.differences) for result in replayed if result.reason or result.differences
+    ] == []
 
 
 def test_a_tampered_value_is_found(world):
     first, *others = world.decisions
     values = [first.vector.values[0] + 1, *first.vector.values[1:]]
     tampered = msgspec.structs.replace(first, vector=msgspec.structs.replace(first.vector, values=values))
-    found, *rest = world.replayed(decisions=[tampered, *others])
-    assert [one.name for one in found.differences] == ["payments.count.1h"]
-    assert not any(one.differences for one in rest)
+    changed, *rest = world.replayed(decisions=[tampered, *others])
+    assert [difference.name for difference in changed.differences] == ["payments.count.1h"]
+    assert not any(result.differences for result in rest)
 
 
 def test_a_tampered_state_is_found(world):
     first = world.decisions[0]
     states = {**first.vector.states, "sales": "expired"}
     tampered = msgspec.structs.replace(first, vector=msgspec.structs.replace(first.vector, states=states))
-    (found,) = world.replayed(decisions=[tampered])
-    assert found.differences[0].name == "sales"
+    (changed,) = world.replayed(decisions=[tampered])
+    assert changed.differences[0].name == "sales"
 
 
 def test_a_lost_line_of_the_log_is_told_and_nothing_is_replayed_over_it(world):
@@ -166,9 +172,9 @@ def test_a_lost_line_of_the_log_is_told_and_nothing_is_replayed_over_it(world):
     for commit in world.log:
         if commit != lost:
             log.add(commit)
-    found = world.replayed(log)
-    assert {one.reason for one in found} == {None, INCOMPLETE}
-    assert not any(one.differences for one in found)
+    replayed = world.replayed(log)
+    assert {result.reason for result in replayed} == {None, INCOMPLETE}
+    assert not any(result.differences for result in replayed)
 
 
 def test_lines_twice_and_in_any_order_change_nothing(world):
@@ -177,14 +183,14 @@ def test_lines_twice_and_in_any_order_change_nothing(world):
     log = CommitLog()
     for line in lines:
         log.add(line)
-    assert not any(one.reason or one.differences for one in world.replayed(log))
+    assert not any(result.reason or result.differences for result in world.replayed(log))
     assert log.repeated == len(lines) / 2
 
 
 def test_a_lost_event_is_told(world):
     lost = world.happened[len(world.happened) // 2].id
-    archive = [one for one in world.archive if one.event.id != lost]
-    assert {one.reason for one in world.replayed(archive=archive)} == {None, NOT_ARCHIVED}
+    archive = [arrival for arrival in world.archive if arrival.event.id != lost]
+    assert {result.reason for result in world.replayed(archive=archive)} == {None, NOT_ARCHIVED}
 
 
 def test_a_changed_event_is_found(world):
@@ -193,13 +199,13 @@ def test_a_changed_event_is_found(world):
     archive = [
         Arrival(at, changed if event is victim else event) for at, event in map(astuple, world.archive)
     ]
-    assert any(one.differences for one in world.replayed(archive=archive))
+    assert any(result.differences for result in world.replayed(archive=archive))
 
 
 def test_definitions_that_are_not_kept_are_told(world):
     other = msgspec.structs.replace(world.decisions[0], definition_hash="0" * 64)
-    (found,) = world.replayed(decisions=[other])
-    assert found.reason == NOT_KEPT
+    (result,) = world.replayed(decisions=[other])
+    assert result.reason == NOT_KEPT
 
 
 def test_a_view_that_could_not_be_read_is_none_when_replayed(world):
@@ -220,34 +226,34 @@ def test_a_view_that_could_not_be_read_is_none_when_replayed(world):
     answer = scorer.decide(attempt("away", token="ann", merchant_id="corner"), Deadline(60.0))
     decision = answer.decision
     assert decision.vector.states[view] == "unavailable" != lost.vector.states[view]
-    (found,) = world.replayed(decisions=[parse_record(store.decisions[decision.id].record)])
-    assert (found.reason, found.differences) == (None, [])
+    (result,) = world.replayed(decisions=[parse_record(store.decisions[decision.id].record)])
+    assert (result.reason, result.differences) == (None, [])
 
 
 def test_a_filled_item_is_replayed_from_its_filling_on(world):
-    """A version that came later: filled from the archive, then read by decisions."""
+    """A version declared later: backfilled from the archive, then read by decisions."""
     late = World(9, steps=0)
     late.archive = list(world.archive)
-    filling = Filling(payments, world.now + RETENTION.event_ids + HOUR, RETENTION)
+    filling = Backfill(payments, world.now + RETENTION.event_ids + HOUR, RETENTION)
     late.advance(filling.started_at - late.now)
     for token in PEOPLE:
         (key,) = payments.item_keys(token)
         events = items_of(late.archive, DEFINITIONS, [key])[key].values()
-        settled = [one.event for one in events]
+        settled = [arrival.event for arrival in events]
         read = late.features.load([key])[key]
-        commit = filling_commit(filling, key, read, settled, (), late.now)
+        commit = backfill_commit(filling, key, read, settled, (), late.now)
         assert isinstance(late.features.commit(commit), Committed)
     for step in range(20):
         late.advance(MINUTE)
         late.take_in(10_000 + step)
         late.check_out(20_000 + step)
-    found = late.replayed()
-    assert len(found) == 20
-    assert not any(one.reason or one.differences for one in found)
+    replayed = late.replayed()
+    assert len(replayed) == 20
+    assert not any(result.reason or result.differences for result in replayed)
 
 
 def test_what_was_left_out_beside_others_is_left_out_again():
-    """A commit that took in one event and left out another answers no moment in between, then and in replay."""
+    """A commit that applied one event and left out another answers no moment in between, live and in replay."""
     store, clock = LoggedStore(), FixedClock(NOW)
     key, *_ = sales.item_keys("corner")
     of_one_item = (f"e{n}" for n in count() if sales.item_key("corner", f"e{n}") == key)
@@ -259,6 +265,6 @@ def test_what_was_left_out_beside_others_is_left_out_again():
     assert ingest([newer, old], DEFINITIONS, store, clock, RETENTION).too_late == {old.id}
     read = store.load([key])[key]
     events = {event.id: Arrival(NOW, event) for event in (new, newer, old)}
-    found = item_versions(sales, key, [read.version], log_of(store), events)[read.version]
-    for blob in (read.blob, found.blob):
+    replayed = item_versions(sales, key, [read.version], log_of(store), events)[read.version]
+    for blob in (read.blob, replayed.blob):
         assert not ViewState.decode(sales, blob).answers(NOW - HOUR)

@@ -1,4 +1,4 @@
-"""A view's new version is filled while events flow; an entity is computed anew: never an event lost or counted twice."""
+"""Backfill while events flow, and recomputation of an entity: no event is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import Committed
 from history.archive.commits import LogUnusable
 from history.archive.events import Arrival
-from history.rebuild.backfill import Counts, Filling, fill, gathered, spread
+from history.rebuild.backfill import Backfill, Counts, fill, gathered, spread
 from history.rebuild.recompute import NotFillable, held_events, rebuilding_commit
 from history.rebuild.verification import Verified, drawn, verify
 from tests.builders import (
@@ -39,7 +39,7 @@ from tests.history.logged import LoggedStore
 
 @pytest.fixture(scope="module", autouse=True)
 def items_of_any_size() -> Iterator[None]:
-    """Every aggregation over these windows is more than DynamoDB would take."""
+    """Lift the item size limit: every aggregation over these windows exceeds DynamoDB's."""
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         yield
 
@@ -50,33 +50,35 @@ BUSY = view_of(["1h", "30d"], shop)
 
 
 def history(rng: random.Random, count: int = 300) -> list[Arrival]:
-    """Arrivals of 200 days, some late, some twice, a few taken back; in order of arrival."""
+    """Return arrivals of 200 days, some late, some duplicated, a few voided, in order of arrival."""
     arrivals = []
     for number in range(count):
         occurred_at = NOW - rng.randrange(200 * DAY)
-        who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
-        one = event(f"e{number}", occurred_at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab"))
+        entities = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
+        new = event(
+            f"e{number}", occurred_at, entities=entities, amount=rng.randrange(100), kind=rng.choice("ab")
+        )
         taken_at = min(occurred_at + rng.choice([0, MINUTE, 3 * DAY]), NOW - 1)
-        arrivals.append(Arrival(taken_at, one))
+        arrivals.append(Arrival(taken_at, new))
         if rng.random() < 0.1:
-            arrivals.append(Arrival(min(taken_at + rng.randrange(5 * DAY), NOW - 1), one))
+            arrivals.append(Arrival(min(taken_at + rng.randrange(5 * DAY), NOW - 1), new))
     return sorted(arrivals, key=lambda arrival: arrival.taken_at)
 
 
 def live(store: LoggedStore, view, arrivals, since: int, rng: random.Random, until: int = NOW + DAY) -> None:
-    """The updater since the version was deployed; some events reach it late, from the queue of dead letters."""
+    """Run the updater since the version was deployed; some events arrive late, from the dead-letter queue."""
     alone = definitions_of(view)
     queue = [(arrival.taken_at + rng.choice([0, 0, 0, 10 * DAY]), arrival.event) for arrival in arrivals]
-    for at, one in sorted(queue, key=lambda arrival: arrival[0]):
+    for at, arrived in sorted(queue, key=lambda arrival: arrival[0]):
         if since <= at < until:
             store.now = at
-            assert not ingest([one], alone, store, FixedClock(at), RETENTION).failed
+            assert not ingest([arrived], alone, store, FixedClock(at), RETENTION).failed
 
 
 def filled(tmp_path, store, view, arrivals, *, started_at: int = NOW, log=None):
     for _ in spread(arrivals, view, tmp_path):
         pass
-    filling = Filling(view, started_at, RETENTION)
+    filling = Backfill(view, started_at, RETENTION)
     clock = FixedClock(started_at)
     logged = store.log if log is None else log
     counts = Counts()
@@ -134,13 +136,13 @@ def test_a_filling_that_was_cut_short_goes_on(tmp_path, view, tokens, crash_afte
 
 
 def test_what_the_log_does_not_tell_yet_the_item_remembers(tmp_path):
-    """An event of the longest way through the dead letters came just before the filling began."""
+    """An event of the longest path through the dead-letter queue arrived just before the backfill started."""
     horizon = RETENTION.event_ids
-    one = event("e1", NOW - horizon - 30 * MINUTE, amount=7, kind="a")
+    first = event("e1", NOW - horizon - 30 * MINUTE, amount=7, kind="a")
     store = LoggedStore()
-    live(store, STEADY, [(NOW - 45 * MINUTE, one)], NOW - HOUR, random.Random(1))
-    filled(tmp_path, store, STEADY, [(one.occurred_at, one)], log={})
-    assert_equal(store, STEADY, [(one.occurred_at, one)], ["ann"])
+    live(store, STEADY, [Arrival(NOW - 45 * MINUTE, first)], NOW - HOUR, random.Random(1))
+    filled(tmp_path, store, STEADY, [Arrival(first.occurred_at, first)], log={})
+    assert_equal(store, STEADY, [Arrival(first.occurred_at, first)], ["ann"])
 
 
 def test_the_updater_may_write_between_reading_and_writing(tmp_path):
@@ -151,11 +153,11 @@ def test_the_updater_may_write_between_reading_and_writing(tmp_path):
     load = store.load
 
     def overtaken(keys):
-        found = load(keys)
+        reads = load(keys)
         if keys == [only_key(STEADY, "ann")]:
             store.load = load
             ingest([late], definitions_of(STEADY), store, FixedClock(NOW), RETENTION)
-        return found
+        return reads
 
     store.load = overtaken
     assert not filled(tmp_path, store, STEADY, arrivals).failures
@@ -174,7 +176,7 @@ def test_an_item_older_than_its_memory_needs_the_log(tmp_path):
 
 
 def stale_item():
-    """A payment was voided after its tile was folded: its maximum cannot be given back."""
+    """A payment was voided after its tile was folded, so its maximum cannot be subtracted."""
     events = [event(f"e{n}", NOW - 60 * DAY + n * HOUR, amount=n, kind="a") for n in range(80)]
     void = Event(
         **{**{f: getattr(events[40], f) for f in events[40].__struct_fields__}, "voided_at": NOW - DAY}
@@ -196,9 +198,9 @@ def test_a_stale_item_is_exact_once_it_is_rebuilt():
     store, events = stale_item()
     key = only_key(STEADY, "ann")
     assert ViewState.decode(STEADY, store.items[key].blob).stale
-    rebuilt(store, [Arrival(NOW, one) for one in events])
+    rebuilt(store, [Arrival(NOW, past) for past in events])
     assert not ViewState.decode(STEADY, store.items[key].blob).stale
-    left = [(NOW, one) for one in events[:-1] if one.id != "e40"]
+    left = [Arrival(NOW, past) for past in events[:-1] if past.id != "e40"]
     assert_equal(store, STEADY, left, ["ann"])
     take_in(events, definitions_of(STEADY), store)  # redelivered: known, both the event and its void
     assert_equal(store, STEADY, left, ["ann"])
@@ -206,7 +208,7 @@ def test_a_stale_item_is_exact_once_it_is_rebuilt():
 
 def test_no_moment_before_a_void_can_be_answered_by_a_rebuilt_item():
     store, events = stale_item()
-    rebuilt(store, [Arrival(NOW, one) for one in events])
+    rebuilt(store, [Arrival(NOW, past) for past in events])
     state = ViewState.decode(STEADY, store.items[only_key(STEADY, "ann")].blob)
     assert state.answers(NOW)
     assert not state.answers(NOW - 2 * DAY)
@@ -217,29 +219,31 @@ def test_a_damaged_item_is_rebuilt_with_its_memory():
     key = only_key(STEADY, "ann")
     whole = store.items[key]
     store.items[key] = Read("present", whole.blob[:-1] + b"?", whole.version)
-    rebuilt(store, [Arrival(NOW, one) for one in events])
+    rebuilt(store, [Arrival(NOW, past) for past in events])
     take_in(events, definitions_of(STEADY), store)
-    assert_equal(store, STEADY, [(NOW, one) for one in events[:-1] if one.id != "e40"], ["ann"])
+    assert_equal(store, STEADY, [Arrival(NOW, past) for past in events[:-1] if past.id != "e40"], ["ann"])
 
 
 def test_a_void_whose_event_is_still_to_come_is_kept():
-    one = event("e1", NOW - DAY, amount=7, kind="a")
-    void = Event(one.id, one.type, one.occurred_at, one.entities, one.data, NOW - HOUR)
+    original = event("e1", NOW - DAY, amount=7, kind="a")
+    void = Event(
+        original.id, original.type, original.occurred_at, original.entities, original.data, NOW - HOUR
+    )
     store = LoggedStore()
     take_in([void], definitions_of(STEADY), store)
     rebuilt(store, [Arrival(NOW, void)])
-    take_in([one], definitions_of(STEADY), store)
+    take_in([original], definitions_of(STEADY), store)
     assert stored_values(store, STEADY, "ann")[0] == 0.0
 
 
 def test_nothing_is_rebuilt_from_half_an_archive():
     store, events = stale_item()
     with pytest.raises(LogUnusable, match="archive lacks"):
-        rebuilt(store, [Arrival(NOW, one) for one in events[1:]])
+        rebuilt(store, [Arrival(NOW, past) for past in events[1:]])
 
 
 def test_nothing_is_rebuilt_where_nothing_stands():
-    with pytest.raises(NotFillable, match="no item"):
+    with pytest.raises(NotFillable, match="no such item"):
         rebuilding_commit(STEADY, "key", Read("absent"), [], [], NOW, RETENTION)
 
 
@@ -249,9 +253,9 @@ def test_a_filled_view_equals_the_offline_engine_and_an_empty_one_does_not(tmp_p
     store = LoggedStore()
     filled(tmp_path, store, view, arrivals)
     events = [arrival.event for arrival in arrivals]
-    asked = (definitions_of(view), view, events, drawn(events, view, 5))
-    assert verify(*asked, store, NOW) == Verified(count, [], 0)
-    assert len(verify(*asked, MemoryFeatureStore(), NOW).different) == count
+    arguments = (definitions_of(view), view, events, drawn(events, view, 5))
+    assert verify(*arguments, store, NOW) == Verified(count, [], 0)
+    assert len(verify(*arguments, MemoryFeatureStore(), NOW).different) == count
 
 
 def test_a_view_that_no_checkout_is_served_with_is_verified_by_token():
@@ -265,6 +269,6 @@ def test_a_view_that_no_checkout_is_served_with_is_verified_by_token():
     ]
     store = MemoryFeatureStore()
     take_in(events, definitions, store)
-    asked = (definitions, view, events, drawn(events, view, 5))
-    assert verify(*asked, store, NOW) == Verified(2, [], 0)
-    assert len(verify(*asked, MemoryFeatureStore(), NOW).different) == 2
+    arguments = (definitions, view, events, drawn(events, view, 5))
+    assert verify(*arguments, store, NOW) == Verified(2, [], 0)
+    assert len(verify(*arguments, MemoryFeatureStore(), NOW).different) == 2

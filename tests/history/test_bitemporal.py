@@ -1,4 +1,4 @@
-"""Late events and late voids in dense histories, against the naive oracle: whatever is copied, and however little at a time."""
+"""Late events and voids in dense histories, against the naive oracle, with any batch size of copies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from candor.clock import DAY, HOUR, MINUTE
 from candor.contracts import Event
 from candor.features.aggregations import Aggregation
 from history.asof import ranges
-from history.asof.bitemporal import standing
-from history.asof.events import asked_table, event_table
+from history.asof.bitemporal import counted_streams
+from history.asof.events import event_table, query_table
 from history.asof.point_in_time import earliest_of, point_in_time
-from history.asof.stream import streamed
+from history.asof.stream import view_stream
 from tests import oracle
 from tests.builders import NOW, all_aggregations, bits, customer, definitions_of, event, failed, paid
-from tests.history.test_parity import asked
+from tests.history.test_parity import query_at
 
 AGEING: list[Aggregation] = [
     DecayedSum("amount", half_life="2d"),
@@ -38,24 +38,27 @@ def view_over(windows: Sequence[str]) -> FeatureView:
 
 
 def moment(rng: random.Random) -> int:
-    """Of a few, so that much falls together."""
+    """Draw one of a few moments, so that many coincide."""
     return NOW - rng.randrange(SPAN // HOUR) * HOUR
 
 
 def history(rng: random.Random, count: int, late: list[int]) -> list[Event]:
-    """Events of two customers, a third of them late by one of these, a tenth voided, some doubled; in any order."""
+    """Return shuffled events of two customers: a third late, a tenth voided, some duplicated."""
     events = []
     for number in range(count):
         at = moment(rng)
-        who = {"customer": f"customer_{rng.randrange(2)}"}
+        entities = {"customer": f"customer_{rng.randrange(2)}"}
         data = {"amount": rng.choice([rng.randrange(99), 10**12]), "kind": rng.choice("abcd")}
         kind = rng.choice(["payment.succeeded", "payment.failed"])
-        one = event(f"e{number}", at, type=kind, entities=who, **data)
-        events.append(replace(one, known_at=at + rng.choice(late)) if rng.random() < 0.4 else one)
+        new = event(f"e{number}", at, type=kind, entities=entities, **data)
+        events.append(replace(new, known_at=at + rng.choice(late)) if rng.random() < 0.4 else new)
         if rng.random() < 0.1:
             voided_at = at + rng.randrange(SPAN // HOUR) * HOUR
-            events.append(replace(one, voided_at=voided_at, known_at=voided_at + rng.choice(late)))
-    copies = [replace(one, known_at=one.moment + rng.choice(late)) for one in rng.sample(events, count // 9)]
+            events.append(replace(new, voided_at=voided_at, known_at=voided_at + rng.choice(late)))
+    copies = [
+        replace(original, known_at=original.moment + rng.choice(late))
+        for original in rng.sample(events, count // 9)
+    ]
     events += copies
     rng.shuffle(events)
     return events
@@ -72,7 +75,7 @@ def test_dense_histories_equal_the_oracle(windows, late, at_a_time):
     definitions = definitions_of(view)
     rng = random.Random(f"{windows} {late}")
     events = history(rng, 200, LATE[late])
-    questions = [asked(row % 3, moment(rng) + rng.choice([0, 1, 2_000, 2_001])) for row in range(60)]
+    questions = [query_at(row % 3, moment(rng) + rng.choice([0, 1, 2_000, 2_001])) for row in range(60)]
     with patch.object(ranges, "AT_A_TIME", at_a_time):
         table = point_in_time(definitions, events, questions)
     for row, question in enumerate(questions):
@@ -84,15 +87,18 @@ def test_dense_histories_equal_the_oracle(windows, late, at_a_time):
 def standing_for(
     events: list[Event], moments: list[int], windows: Sequence[str] = ("lifetime",)
 ) -> list[tuple]:
-    """What each stream holds, as entities' numbers and amounts, and the moments of the questions that it answers."""
+    """Return each stream's entity numbers and amounts, and the moments of the queries that it answers."""
     view = FeatureView("payments", customer, [paid, failed], [Sum("amount")], windows)
     definitions = definitions_of(view)
     table = features_table(definitions, events), features_table(definitions, moments)
-    stream, questions = streamed(view, *table, "at_moment", 0)
-    found = standing(stream, questions, earliest_of(view, questions))
+    stream, questions = view_stream(view, *table, "at_moment", 0)
+    streams = counted_streams(stream, questions, earliest_of(view, questions))
     return [
-        (list(zip(part.code.tolist(), part.column("integer_amount").to_list(), strict=True)), mine.q.tolist())
-        for part, mine in found
+        (
+            list(zip(part.code.tolist(), part.column("integer_amount").to_list(), strict=True)),
+            answered.q.tolist(),
+        )
+        for part, answered in streams
     ]
 
 
@@ -100,15 +106,15 @@ def features_table(definitions: Definitions, rows: list[Event] | list[int]) -> p
     if rows and isinstance(rows[0], Event):
         table = event_table(definitions, rows)
     else:
-        table = asked_table(definitions, [asked(0, q) for q in rows])
-    found = pl.from_arrow(table)
-    assert isinstance(found, pl.DataFrame)
-    return found
+        table = query_table(definitions, [query_at(0, q) for q in rows])
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def happened(number: int, at: int, known_at: int | None = None, voided_at: int | None = None) -> Event:
-    one = event(f"e{number}", at, entities={"customer": "customer_0"}, voided_at=voided_at, amount=number)
-    return replace(one, known_at=known_at)
+    new = event(f"e{number}", at, entities={"customer": "customer_0"}, voided_at=voided_at, amount=number)
+    return replace(new, known_at=known_at)
 
 
 def test_what_was_known_before_anybody_asked_is_not_copied():

@@ -1,4 +1,4 @@
-"""Every cause of a difference by a history that has it, and simulated worlds in which nothing is left unexplained."""
+"""Every cause of a difference in a history that has it, and simulated worlds without unexplained ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from history.archive.commits import CommitLog
 from history.archive.events import Arrival
 from history.archive.items import items_of
 from history.rebuild.recompute import held_events, rebuilding_commit
-from history.replay.as_served import Kept, keys_of
+from history.replay.as_served import KeptDefinitions, keys_of
 from history.replay.causes import (
     ERASED,
     LAG,
@@ -34,9 +34,16 @@ from history.replay.causes import (
     VOIDED,
 )
 from history.replay.causes import UNAVAILABLE as NOT_READ
-from history.replay.consistency import UNDATED, Archived, Freshness, Report, consistency, nobody
-from simulation.faults import HEALTHY, PLANTS, knobs
-from simulation.world import World, in_the_time_of
+from history.replay.consistency import (
+    UNDATED,
+    ArchivedHistory,
+    ConsistencyReport,
+    Freshness,
+    consistency,
+    nobody,
+)
+from simulation.faults import HEALTHY, PLANTS, patched_limits
+from simulation.world import World, virtual_time
 from tests.builders import NOW, RETENTION
 from tests.decide.lending import Shelf, attempt, decider
 from tests.history.logged import LoggedStore, log_of
@@ -44,7 +51,7 @@ from tests.history.test_as_served import DEFINITIONS, POLICY, payments, sales
 
 
 class Story:
-    """A lender in which each step is told: the bus takes events, the updater applies some, checkouts are decided."""
+    """A lender driven step by step: the bus accepts events, the updater applies some, checkouts are decided."""
 
     def __init__(self, store: type[MemoryDecisionStore] = MemoryDecisionStore) -> None:
         self.clock = FixedClock(NOW)
@@ -82,28 +89,28 @@ class Story:
         self.apply(*events)
 
     def decide(self, key: str = "k", *, replay_at: int | None = None) -> Decision:
-        asked = attempt(key, token="ann", merchant_id="corner", replay_at=replay_at)
-        found = self.decider.decide(asked, Deadline(60.0)).decision
+        request = attempt(key, token="ann", merchant_id="corner", replay_at=replay_at)
+        decision = self.decider.decide(request, Deadline(60.0)).decision
         self.wait()
-        self.both(decided(found, DEFINITIONS))
-        return found
+        self.both(decided(decision, DEFINITIONS))
+        return decision
 
-    def report(self, decisions: list[Decision] | None = None, now: int | None = None) -> Report:
-        found = decisions or [parse_record(stored.record) for stored in self.store.decisions.values()]
-        keys = keys_of(found, Kept(DEFINITIONS))
+    def report(self, decisions: list[Decision] | None = None, now: int | None = None) -> ConsistencyReport:
+        compared = decisions or [parse_record(stored.record) for stored in self.store.decisions.values()]
+        keys = keys_of(compared, KeptDefinitions(DEFINITIONS))
         items = items_of(self.archive, DEFINITIONS, keys)
         log = log_of(self.features, self.synchronous)
-        archived = Archived(DEFINITIONS, log, items, RETENTION, now or self.now)
-        return consistency(found, archived, self.erased_at)
+        archived = ArchivedHistory(DEFINITIONS, log, items, RETENTION, now or self.now)
+        return consistency(compared, archived, self.erased_at)
 
 
-def paid(event_id: str, at: int, amount: int = 100, **who: str) -> Event:
+def paid(event_id: str, at: int, amount: int = 100, **entities: str) -> Event:
     data = {"amount": amount, "currency": "USD"}
-    return Event(event_id, "paid", at, who or {"customer": "ann", "shop": "corner"}, data)
+    return Event(event_id, "paid", at, entities or {"customer": "ann", "shop": "corner"}, data)
 
 
-def causes(report: Report) -> dict[str, int]:
-    """Decisions by cause, of a report without mismatches and with nothing that could not be replayed."""
+def causes(report: ConsistencyReport) -> dict[str, int]:
+    """Return decisions by cause, of a report without mismatches in which everything was replayed."""
     assert report.mismatches == []
     assert not report.not_replayable
     return {cause: tally.decisions for cause, tally in report.causes.items()}
@@ -233,7 +240,7 @@ def test_an_item_that_vanished_before_it_expired_is_unexplained():
 
 
 class Away(MemoryDecisionStore):
-    """The items of one view cannot be read."""
+    """A decision store that cannot read the items of one view."""
 
     def read(self, keys, timeout_s, synchronous=()):
         snapshot = super().read(keys, timeout_s, synchronous)
@@ -251,17 +258,17 @@ def test_a_view_that_could_not_be_read_is_told_as_that():
 def test_a_value_that_nothing_explains_is_a_mismatch_and_unexplained():
     story = Story()
     story.both(paid("e1", NOW))
-    found = story.decide()
-    values = [found.vector.values[0] + 1, *found.vector.values[1:]]
-    report = story.report([replace(found, vector=replace(found.vector, values=values))])
-    assert report.mismatches == [found.id]
-    assert report.unexplained == [(found.id, "payments.count.1h")]
+    decision = story.decide()
+    values = [decision.vector.values[0] + 1, *decision.vector.values[1:]]
+    report = story.report([replace(decision, vector=replace(decision.vector, values=values))])
+    assert report.mismatches == [decision.id]
+    assert report.unexplained == [(decision.id, "payments.count.1h")]
 
 
 def test_a_record_that_does_not_tell_when_it_was_made_is_compared_as_served_alone():
     story = Story()
-    found = replace(story.decide(replay_at=NOW - DAY), decided_at=None)
-    report = story.report([found])
+    undated = replace(story.decide(replay_at=NOW - DAY), decided_at=None)
+    report = story.report([undated])
     assert (report.not_replayable, report.compared) == ({UNDATED: 1}, 0)
 
 
@@ -292,7 +299,7 @@ def test_freshness_is_from_the_bus_into_the_item():
 
 
 class Watched(World):
-    """A world whose events are archived, whose commits are logged, and in which checkouts are decided at any moment."""
+    """A world with archived events and logged commits, in which checkouts are decided at any moment."""
 
     def __init__(self, rng: random.Random, planted: str | None) -> None:
         super().__init__(rng, planted)
@@ -306,8 +313,8 @@ class Watched(World):
     def _logged(self, put, commit, version):
         put(commit, version)
         ids, unsettled = list(commit.event_ids), list(commit.unsettled)
-        said = commit.filled_before, commit.rebuilt, commit.left_out, unsettled, commit.healing
-        self.log.add(Logged(commit.key, version.birth, version.n, commit.applied_at, ids, *said))
+        flags = commit.filled_before, commit.rebuilt, commit.left_out, unsettled, commit.healing
+        self.log.add(Logged(commit.key, version.birth, version.n, commit.applied_at, ids, *flags))
 
     def _send(self, event, what="event"):
         self.archive.append(Arrival(self.scheduler.now, event))
@@ -319,13 +326,13 @@ class Watched(World):
 
     def _check_out(self) -> None:
         now = self.scheduler.now
-        asked = attempt(f"d{len(self.decisions)}", token="c0", merchant_id="s0").application
-        keys = item_keys(self.definitions, asked)
-        found = {
+        application = attempt(f"d{len(self.decisions)}", token="c0", merchant_id="s0").application
+        keys = item_keys(self.definitions, application)
+        stored = {
             key: self._table_of(view).get(key) for view in self.definitions.views for key in keys[view.name]
         }
-        q, reads = SynchronousViews(self.definitions, self.retention).live(keys, found, now)
-        vector = build(self.definitions, reads, keys, asked.checkout, q)
+        q, reads = SynchronousViews(self.definitions, self.retention).live(keys, stored, now)
+        vector = build(self.definitions, reads, keys, application.checkout, q)
         self.decisions.append(
             Decision(
                 id=f"d{len(self.decisions)}",
@@ -333,7 +340,7 @@ class Watched(World):
                 livemode=False,
                 q=q,
                 replay_clock=False,
-                request=asked.checkout,
+                request=application.checkout,
                 vector=vector,
                 definition_hash=self.definitions.hash,
                 bundle=None,
@@ -352,21 +359,21 @@ class Watched(World):
         )
 
 
-def lived(seed: int, planted: str | None = None) -> tuple[Watched, Report]:
+def lived(seed: int, planted: str | None = None) -> tuple[Watched, ConsistencyReport]:
     rng = random.Random(seed)
     plant = PLANTS[planted] if planted else HEALTHY
-    with knobs(rng), plant.active():
+    with patched_limits(rng), plant.active():
         world = Watched(rng, planted)
-        with in_the_time_of(world):
+        with virtual_time(world):
             violation = world.run()
         assert violation is None or planted
         items = items_of(
-            [one for one in world.archive if one.event.type in world.definitions.event_types],
+            [arrival for arrival in world.archive if arrival.event.type in world.definitions.event_types],
             world.definitions,
-            keys_of(world.decisions, Kept(world.definitions)),
+            keys_of(world.decisions, KeptDefinitions(world.definitions)),
         )
         now = world.scheduler.now + UNDER_WAY
-        archived = Archived(world.definitions, world.log, items, world.retention, now)
+        archived = ArchivedHistory(world.definitions, world.log, items, world.retention, now)
         return world, consistency(world.decisions, archived)
 
 
@@ -380,8 +387,8 @@ def test_in_a_simulated_world_nothing_mismatches_and_nothing_is_unexplained(seed
 
 
 def test_simulated_worlds_have_lateness_lag_and_voids():
-    found = {cause for seed in range(12) for cause in lived(seed)[1].causes}
-    assert {LATENESS, LAG} <= found
+    causes = {cause for seed in range(12) for cause in lived(seed)[1].causes}
+    assert {LATENESS, LAG} <= causes
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What an erasure leaves of a line, and of an object that others read, write or delete meanwhile."""
+"""The remainder of a line after an erasure, and of an object that others read, write or delete meanwhile."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def envelope(kind: str, entities: dict[str, str], at: str = "2026-11-01T00:00:00
 
 
 def stamped(line: bytes) -> bytes:
-    """The same event as the archive holds it since the bus stamps it."""
+    """Return the event's line in the newer format, with the bus's stamp."""
     return json.dumps({"ingestion_time": "2026-11-01T00:00:02Z", "event": json.loads(line)}).encode() + b"\n"
 
 
@@ -55,13 +55,13 @@ def rule() -> EventLines:
 
 
 def left(line: bytes) -> Any:
-    """What is left of an event's line, stamped or not: its detail, or None."""
-    found, with_stamp = rule()(line), rule()(stamped(line))
-    if found is None:
+    """Return the remainder of an event's line, stamped or not: its detail, or None."""
+    remainder, with_stamp = rule()(line), rule()(stamped(line))
+    if remainder is None:
         assert with_stamp is None
         return None
-    assert json.loads(with_stamp) == json.loads(stamped(found))
-    return json.loads(found)["detail"]
+    assert json.loads(with_stamp) == json.loads(stamped(remainder))
+    return json.loads(remainder)["detail"]
 
 
 def untouched(line: bytes) -> bool:
@@ -80,15 +80,15 @@ def test_what_only_the_person_needs_goes():
 
 
 def test_what_a_merchant_counts_stays_without_the_person():
-    found = left(envelope("refund.created", BOTH, **REFUND, note="for cus_1"))
-    assert (found["entities"], found["data"]) == ({"merchant": "mer_1"}, REFUND)
+    detail = left(envelope("refund.created", BOTH, **REFUND, note="for cus_1"))
+    assert (detail["entities"], detail["data"]) == ({"merchant": "mer_1"}, REFUND)
 
 
 def test_a_device_counts_as_many_applicants_as_before():
     data = {"checkout_id": "c", "total": 4_000, "currency": "USD", "checkout": checkout(token="cus_1")}
-    found = left(envelope("checkout.started", {**BOTH, "device": "dev_1"}, **data, applicant="cus_1"))
-    assert found["entities"] == {"merchant": "mer_1", "device": "dev_1"}
-    assert found["data"] == {**data, "applicant": STAND_IN, "checkout": {}}
+    detail = left(envelope("checkout.started", {**BOTH, "device": "dev_1"}, **data, applicant="cus_1"))
+    assert detail["entities"] == {"merchant": "mer_1", "device": "dev_1"}
+    assert detail["data"] == {**data, "applicant": STAND_IN, "checkout": {}}
 
 
 def test_what_happened_since_stays():
@@ -97,8 +97,8 @@ def test_what_happened_since_stays():
 
 def test_an_event_of_another_that_mentions_the_person_keeps_all_but_the_token():
     data = {"checkout_id": "c", "total": 4_000, "currency": "USD", "checkout": {"by": ["cus_1"], "n": 1}}
-    found = left(envelope("checkout.started", {"customer": "cus_2"}, **data))
-    assert (found["entities"], found["data"]) == (
+    detail = left(envelope("checkout.started", {"customer": "cus_2"}, **data))
+    assert (detail["entities"], detail["data"]) == (
         {"customer": "cus_2"},
         {**data, "checkout": {"by": [STAND_IN], "n": 1}},
     )
@@ -107,8 +107,8 @@ def test_an_event_of_another_that_mentions_the_person_keeps_all_but_the_token():
 def test_loaded_history_keeps_when_it_became_known():
     line = json.loads(envelope("refund.created", BOTH, **REFUND))
     line |= {"source": HISTORY, "detail": {**line["detail"], "known_at": "2026-11-01T00:00:01Z"}}
-    found = left(json.dumps(line).encode() + b"\n")
-    assert (found["known_at"], found["entities"]) == ("2026-11-01T00:00:01Z", {"merchant": "mer_1"})
+    detail = left(json.dumps(line).encode() + b"\n")
+    assert (detail["known_at"], detail["entities"]) == ("2026-11-01T00:00:01Z", {"merchant": "mer_1"})
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,8 @@ def test_loaded_history_keeps_when_it_became_known():
     ],
 )
 def test_no_spelling_hides_the_token(line, goes):
-    found = EventLines(PERSON, DEFINITIONS, STAND_IN, ERASED_AT)(line)
-    assert (found != line, b'cus_1"' in (found or b"")) == (goes, False)
+    remainder = EventLines(PERSON, DEFINITIONS, STAND_IN, ERASED_AT)(line)
+    assert (remainder != line, b'cus_1"' in (remainder or b"")) == (goes, False)
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,10 @@ def put(key: str, body: bytes, **more: Any) -> None:
 
 def versions(key: str) -> list[bytes]:
     s3 = boto3.client("s3", "us-east-1")
-    found = s3.list_object_versions(Bucket="archive", Prefix=key).get("Versions", [])
+    stored = s3.list_object_versions(Bucket="archive", Prefix=key).get("Versions", [])
     return [
-        s3.get_object(Bucket="archive", Key=key, VersionId=one["VersionId"])["Body"].read() for one in found
+        s3.get_object(Bucket="archive", Key=key, VersionId=version["VersionId"])["Body"].read()
+        for version in stored
     ]
 
 
@@ -202,7 +203,7 @@ def test_an_object_is_rewritten_as_it_was_and_its_old_versions_go(bucket):
     for body in (b"x1\n", b"a\n", b"x1\na\n"):
         put("k", gzip.compress(body), ContentType="text/x", Metadata={"m": "1"}, StorageClass="STANDARD_IA")
     assert bucket.clean("k", CHANGE) == 2
-    assert [gzip.decompress(one) for one in versions("k")] == [b"a\n", b"a\n"]
+    assert [gzip.decompress(body) for body in versions("k")] == [b"a\n", b"a\n"]
     answer = bucket.read("k")
     assert (answer["ContentType"], answer["Metadata"], answer["StorageClass"]) == (
         "text/x",

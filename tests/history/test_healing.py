@@ -1,4 +1,4 @@
-"""A stale item becomes exact by itself, whatever the updater writes meanwhile, however late the archive, by however many deliveries."""
+"""Stale items become exact, with concurrent updates, a late archive and repeated deliveries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from candor.features.vector import ABSENT, Read, Version
 from candor.ingest import Backoff, ingest
 from candor.store.protocol import Commit, Conflict
 from history.healing.healer import Healer
-from history.healing.worker import PATIENCE, Worker
+from history.healing.worker import PATIENCE, HealingWorker
 from history.index.kinds import KINDS
 from history.index.read import ArchiveIndex
 from history.index.refresh import refresh
@@ -41,7 +41,7 @@ LAG_S, RETRY_S = 150, 60
 
 @pytest.fixture(scope="module", autouse=True)
 def items_of_any_size() -> Iterator[None]:
-    """Every aggregation over these windows is more than DynamoDB would take."""
+    """Lift the item size limit: every aggregation over these windows exceeds DynamoDB's."""
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):
         yield
 
@@ -66,7 +66,7 @@ class World:
             clock=self.clock,
         )
         queue = StaleQueue(self._send, "url")
-        self.worker = Worker(self.healer, queue, self.clock, archive_lag_s=LAG_S, retry_s=RETRY_S)
+        self.worker = HealingWorker(self.healer, queue, self.clock, archive_lag_s=LAG_S, retry_s=RETRY_S)
 
     def _send(self, *, QueueUrl: str, Entries: list[dict[str, Any]]) -> dict[str, Any]:  # noqa: N803 - boto3's own names
         for entry in Entries:
@@ -82,7 +82,7 @@ class World:
         self.clock.advance(ms)
 
     def happen(self, *events: Event, archived: bool = True) -> None:
-        """The bus takes events, the updater applies them and names what went stale."""
+        """The bus accepts events; the updater applies them and queues stale items."""
         self.events += events
         if archived:
             self.archive_events(*events)
@@ -95,7 +95,7 @@ class World:
         self._deliver("events/", [envelope(each, self.now) for each in events])
 
     def log_arrives(self) -> None:
-        """The streams' records of all commits so far reach the archive."""
+        """Deliver the streams' records of all commits so far to the archive."""
         commits = [
             commit
             for key in sorted(self.store.log)
@@ -110,13 +110,13 @@ class World:
         self.archive.deliver(prefix, self.now, lines, f"{self._objects:06}")
 
     def work(self) -> Any:
-        """The worker takes every message that is due; its outcome. What failed is not delivered again here."""
+        """Work on every due message and return the outcome. Failed messages are not redelivered here."""
         due = [body for at, body in self.queue if at <= self.now]
         self.queue = deque((at, body) for at, body in self.queue if at > self.now)
-        return self.worker.work([Message(f"m{place}", body) for place, body in enumerate(due)])
+        return self.worker.work([Message(f"m{number}", body) for number, body in enumerate(due)])
 
     def settle(self, limit: int = 12) -> None:
-        """Minutes pass, the log arrives, the worker works, until no message is left."""
+        """Advance time, deliver the log and work, until no message is left."""
         for _ in range(limit):
             if not self.queue:
                 return
@@ -134,8 +134,8 @@ class World:
         for view in (STEADY, BUSY):
             name = view.entity.name
             tokens = sorted({each.entities[name] for each in self.events if name in each.entities})
-            found = verify(DEFINITIONS, view, self.events, tokens, self.store, self.now + DAY)
-            assert found == Verified(len(tokens), [], 0)
+            verified = verify(DEFINITIONS, view, self.events, tokens, self.store, self.now + DAY)
+            assert verified == Verified(len(tokens), [], 0)
             for key in (key for token in tokens for key in view.item_keys(token)):
                 assert key not in self.store.items or not self.state(key).stale
 
@@ -150,7 +150,7 @@ def void_of(payment: Event, at: int) -> Event:
 
 @pytest.fixture
 def stale() -> World:
-    """A payment was voided after its tile was folded: its maximum cannot be given back."""
+    """A payment was voided after its tile was folded, so its maximum cannot be subtracted."""
     world = World()
     world.happen(*payments())
     world.happen(void_of(payments()[40], NOW - DAY))
@@ -179,9 +179,9 @@ def test_with_an_index_as_without(stale):
 
 def test_a_hot_entity_is_healed_shard_by_shard():
     world = World()
-    who = {"shop": "corner"}
+    entities = {"shop": "corner"}
     payments_of_shop = [
-        changed(each, occurred_at=each.occurred_at + 40 * DAY) for each in payments(400, entities=who)
+        changed(each, occurred_at=each.occurred_at + 40 * DAY) for each in payments(400, entities=entities)
     ]
     world.happen(*payments_of_shop)
     world.happen(*(void_of(each, NOW - DAY) for each in payments_of_shop[40:50]))
@@ -197,8 +197,10 @@ def test_random_worlds_end_exact(seed):
     past: list[Event] = []
     for number in range(rng.randrange(100, 160)):
         at = NOW - rng.randrange(50 * DAY)
-        who = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
-        past.append(event(f"e{number}", at, entities=who, amount=rng.randrange(100), kind=rng.choice("ab")))
+        entities = {"customer": rng.choice(["ann", "bob"]), "shop": "corner"}
+        past.append(
+            event(f"e{number}", at, entities=entities, amount=rng.randrange(100), kind=rng.choice("ab"))
+        )
     world.happen(*past)
     for step in range(25):
         world.pass_time(rng.randrange(2 * MINUTE))
@@ -356,13 +358,13 @@ def test_what_the_queue_refuses_to_take_again_is_delivered_again(stale):
 def test_of_several_messages_of_one_item_the_oldest_goes_on(stale):
     bodies = [json.dumps({"key": KEY, "since": NOW - age}).encode() for age in (1, 3, 2)]
     stale.queue.clear()
-    outcome = stale.worker.work([Message(f"m{place}", body) for place, body in enumerate(bodies)])
+    outcome = stale.worker.work([Message(f"m{number}", body) for number, body in enumerate(bodies)])
     assert outcome.failed == []
     assert [json.loads(body)["since"] for _, body in stale.queue] == [NOW - 3]
 
 
 def test_the_first_step_marks_the_item_and_the_second_comes_when_the_archive_has_it(stale):
-    """The two steps apart: what comes between them is kept apart, and the item is exact in the end."""
+    """With the two steps apart, events in between are kept apart, and the item is exact in the end."""
     seen = stale.store.items[KEY].version
     assert stale.healer.heal([KEY])[KEY].status == "begun"
     assert stale.store.items[KEY].version == Version(seen.birth, seen.n + 1)

@@ -1,4 +1,4 @@
-"""The index tells of an entity what the whole archive tells, whatever came late, was rewritten or expired, and reads little for it."""
+"""Index reads equal whole-archive reads after late, rewritten and expired objects, at little cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def history_of(archive: MemoryArchive, items=ITEMS) -> EntityHistory:
 
 
 def assert_told(archive: MemoryArchive, memory) -> None:
-    """Equal to what the whole archive tells: the same commits, the same events in the same order."""
+    """The commits and events equal those of the whole archive, in the same order."""
     expected = whole(archive, DEFINITIONS, ITEMS)
     for key in ITEMS:
         assert memory.log.of(key) == expected.log.of(key)
@@ -60,7 +60,7 @@ def world(seed: int, days: int = 70) -> tuple[MemoryArchive, random.Random]:
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks, runs and reads of a few lines, so that every boundary is met."""
+    """Shrink blocks, runs and reads to a few lines, so that every boundary is met."""
     monkeypatch.setattr(blocks, "BLOCK", 700)
     monkeypatch.setattr(build, "RUN", 5_000)
     monkeypatch.setattr(build, "AHEAD", 1_000)
@@ -179,7 +179,7 @@ def test_an_object_that_is_replaced_while_it_is_read_is_looked_for_again():
 
     def overtaken(prefix: str, after: str = ""):
         stamps = list(listed(prefix, after))
-        if prefix == COMMITS.place and not once:
+        if prefix == COMMITS.index_prefix and not once:
             once.append(1)
             fill(archive, DEFINITIONS, rng, [periods.hour_of(archive.names("events/")[0])], TOKENS)
             indexed(archive, whole=True)
@@ -303,10 +303,10 @@ def test_an_entity_costs_a_directory_and_a_block_of_each_object(monkeypatch):
     for hour in range(NOW_HOUR - 60 * 24, NOW_HOUR, 4):
         lines = [
             envelope(
-                event(f"e{hour}-{place}", hour * HOUR, entities={"customer": f"cus_{rng.randrange(3_000)}"}),
+                event(f"e{hour}-{number}", hour * HOUR, entities={"customer": f"cus_{rng.randrange(3_000)}"}),
                 hour * HOUR,
             )
-            for place in range(40)
+            for number in range(40)
         ]
         archive.deliver("events/", hour * HOUR, lines)
     refresh(archive, EVENTS, NOW)

@@ -1,4 +1,4 @@
-"""The bucket behind the index: ranges, listings from a name on, what vanishes under a reader, and removal in all versions."""
+"""The bucket behind the index: range reads, listings from a name on, replaced objects, removal of all versions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_nothing_is_left_of_what_is_removed(bucket, s3):
 
 @pytest.mark.parametrize("tail", [64 << 10, 64])
 def test_an_index_in_a_bucket_tells_what_one_in_memory_tells(bucket, s3, monkeypatch, tail):
-    """`tail`: bytes of the first read; a directory that is longer costs another."""
+    """`tail`: bytes of the first read; a longer directory costs a second one."""
     monkeypatch.setattr(index_object, "TAIL", tail)
     memory = MemoryArchive()
     for number in range(30):

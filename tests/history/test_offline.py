@@ -60,9 +60,9 @@ def test_a_row_has_the_values_that_are_read_online_at_its_moment():
     store = MemoryFeatureStore()
     ingest(events, DEFINITIONS, store, FixedClock(NOW), Retention(event_ids=14 * DAY))
     named = [{"card": f"c{card}", "terminal": f"t{terminal}"} for card in range(5) for terminal in range(4)]
-    asked = pl.DataFrame([{"q": NOW, **entities} for entities in named])
+    queries = pl.DataFrame([{"q": NOW, **entities} for entities in named])
 
-    answered = historical_features(DEFINITIONS, event_table(DEFINITIONS, events), asked).to_dicts()
+    answered = historical_features(DEFINITIONS, event_table(DEFINITIONS, events), queries).to_dicts()
 
     for entities, row in zip(named, answered, strict=True):
         features = online_features(DEFINITIONS, store, entities, NOW)
@@ -74,7 +74,7 @@ def test_a_row_has_the_values_that_are_read_online_at_its_moment():
 
 def test_rows_stay_as_they_are_in_their_order_with_their_other_columns():
     events = event_table(DEFINITIONS, payments(50))
-    asked = pl.DataFrame(
+    queries = pl.DataFrame(
         {
             "fraud": [True, False, None],
             "q": [NOW, NOW - DAY, NOW],
@@ -83,19 +83,19 @@ def test_rows_stay_as_they_are_in_their_order_with_their_other_columns():
         }
     )
 
-    answered = historical_features(DEFINITIONS, events, asked)
+    answered = historical_features(DEFINITIONS, events, queries)
 
-    assert answered.columns == [*asked.columns, *DEFINITIONS.features]
-    assert answered.select(asked.columns).equals(asked)
+    assert answered.columns == [*queries.columns, *DEFINITIONS.features]
+    assert answered.select(queries.columns).equals(queries)
     assert answered["terminals.count.lifetime"].to_list()[1:] == [0.0, 0.0]
     assert answered["terminals.count.lifetime"][0] > 0
 
 
 def test_tables_of_arrow_are_answered_as_frames_are():
-    events, asked = event_table(DEFINITIONS, payments(50)), rows(amount=[3])
+    events, queries = event_table(DEFINITIONS, payments(50)), rows(amount=[3])
 
-    of_arrow = historical_features(DEFINITIONS, events, asked.to_arrow())
-    of_frames = historical_features(DEFINITIONS, pl.DataFrame(events), asked)
+    of_arrow = historical_features(DEFINITIONS, events, queries.to_arrow())
+    of_frames = historical_features(DEFINITIONS, pl.DataFrame(events), queries)
 
     assert isinstance(events, pa.Table)
     assert of_arrow.equals(of_frames)
@@ -115,7 +115,7 @@ def test_without_events_every_window_is_empty():
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("queries", "error"),
     [
         (rows().drop("card"), r"missing_field: .* \(card\)"),
         (rows().drop("q"), r"missing_field: .* \(q\)"),
@@ -126,9 +126,9 @@ def test_without_events_every_window_is_empty():
         (rows(**{"cards.count.7d": [1]}), r"invalid_field: .* \(cards\.count\.7d\)"),
     ],
 )
-def test_a_column_that_does_not_say_of_whom_and_of_when_is_refused(asked, error):
+def test_a_column_that_does_not_say_of_whom_and_of_when_is_refused(queries, error):
     with pytest.raises(InvalidInput, match=error):
-        historical_features(DEFINITIONS, event_table(DEFINITIONS, []), asked)
+        historical_features(DEFINITIONS, event_table(DEFINITIONS, []), queries)
 
 
 def test_features_of_a_checkout_are_refused():

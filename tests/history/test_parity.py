@@ -1,4 +1,4 @@
-"""Online and offline give the same bits: the updater's items read back, against SQL over the archived events."""
+"""Online and offline results are bit-identical: the updater's items against SQL over the archived events."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from candor.clock import DAY
 from candor.contracts import Applicant, Application, Checkout, Device, Event, Offer
 from candor.features.vector import build
 from candor.store.memory import MemoryFeatureStore
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from tests.builders import (
     NOW,
     bits,
@@ -42,7 +42,7 @@ from tests.builders import (
 DEFINITIONS = pytest.importorskip("lender").DEFINITIONS
 
 
-def asked(number: int, q: int, merchant: str = "merchant") -> Question:
+def query_at(number: int, q: int, merchant: str = "merchant") -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -54,13 +54,13 @@ def asked(number: int, q: int, merchant: str = "merchant") -> Question:
         Offer("pay_in_4", 4, 14),
         device=Device(f"device_{number}"),
     )
-    return Question(f"{number}@{q}", q, Application(checkout, f"{merchant}_{number}"))
+    return PointInTimeQuery(f"{number}@{q}", q, Application(checkout, f"{merchant}_{number}"))
 
 
-def online(definitions: Definitions, store: MemoryFeatureStore, question: Question) -> list[float]:
+def online(definitions: Definitions, store: MemoryFeatureStore, question: PointInTimeQuery) -> list[float]:
     keys = {view.name: view.entity.key_of(question.application) for view in definitions.views}
     items = {view.name: view.item_keys(str(keys[view.name])) for view in definitions.views}
-    reads = store.load([key for found in items.values() for key in found])
+    reads = store.load([key for view_items in items.values() for key in view_items])
     return build(definitions, reads, items, question.application.checkout, question.q).values
 
 
@@ -73,19 +73,19 @@ def test_every_declared_feature_has_the_same_bits_online_and_offline(seed, size)
     events = [random_event(number, DEFINITIONS, moments, rng) for number in range(size)]
     arrived = events + rng.sample(events, size // 3)
     rng.shuffle(arrived)
-    questions = [asked(number, q) for number in range(3) for q in (NOW, NOW + 1, NOW + DAY)]
+    questions = [query_at(number, q) for number in range(3) for q in (NOW, NOW + 1, NOW + DAY)]
     assert_parity(DEFINITIONS, arrived, questions, rng.randrange(1, 60))
 
 
 def assert_parity(
-    definitions: Definitions, arrived: list[Event], questions: list[Question], batch: int
+    definitions: Definitions, arrived: list[Event], questions: list[PointInTimeQuery], batch: int
 ) -> None:
     store = MemoryFeatureStore()
     take_in(arrived, definitions, store, batch=batch)
     offline = point_in_time(definitions, arrived, questions)
     for row, question in enumerate(questions):
-        found, wanted = bits(online(definitions, store, question)), bits(offline.vector(row))
-        differing = [n for n, a, b in zip(offline.names, found, wanted, strict=True) if a != b]
+        served, wanted = bits(online(definitions, store, question)), bits(offline.vector(row))
+        differing = [n for n, a, b in zip(offline.names, served, wanted, strict=True) if a != b]
         assert not differing, question.row_id
 
 
@@ -102,7 +102,7 @@ REVERSIBLE = [
     RateOfChange(Count(), "7d"),
     RateOfChange(Sum("amount"), "7d"),
 ]
-"""All that an item can take back, however long ago it was folded into a tile."""
+"""Aggregations whose events an item can subtract, however long ago they were folded into a tile."""
 
 
 @settings(max_examples=20)
@@ -125,6 +125,6 @@ def test_ageing_features_and_voids_have_the_same_bits_online_and_offline(seed, s
     arrived = [*events, *voids, *rng.sample(events, size // 3), *voids[: size // 9]]
     rng.shuffle(arrived)
     questions = [
-        asked(number, q, "shop") for number in range(3) for q in (NOW, NOW + 1, NOW + DAY, NOW + 9 * DAY)
+        query_at(number, q, "shop") for number in range(3) for q in (NOW, NOW + 1, NOW + DAY, NOW + 9 * DAY)
     ]
     assert_parity(definitions, arrived, questions, rng.randrange(1, 60))

@@ -1,4 +1,4 @@
-"""The set-based engine against a loop that knows nothing but the definition of a window."""
+"""The set-based engine against a naive loop over the definition of a window."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from candor import (
 )
 from candor.contracts import Applicant, Application, Event, Offer
 from candor.errors import DefinitionError, InvalidInput
-from history.asof.events import asked_table, event_table
-from history.asof.pair_join import features_by_join
-from history.asof.point_in_time import LEAK_MS, Question, features_as_of, point_in_time
+from history.asof.events import event_table, query_table
+from history.asof.point_in_time import LEAK_MS, PointInTimeQuery, features_as_of, point_in_time
 from tests import oracle
+from tests.pair_join import features_by_join
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 LENGTHS = {
@@ -153,20 +153,24 @@ WINDOWS = st.lists(st.sampled_from([*LENGTHS, "lifetime"]), min_size=1, max_size
 
 
 def types_of(leaf) -> set[str]:
-    """Event types that a filter names: a view refuses those that it does not take."""
+    """Return the event types that a filter names: a view refuses those that it does not take."""
     conditions = () if leaf.where is None else leaf.where.leaves
-    return {name for one in conditions if one.spec()[0] == "type" for name in one.spec()[1]}
+    return {name for condition in conditions if condition.spec()[0] == "type" for name in condition.spec()[1]}
 
 
 @st.composite
 def definitions(draw):
     views = []
     for number, entity in enumerate((CUSTOMER, MERCHANT)):
-        aggregations = draw(st.lists(AGGREGATIONS, min_size=1, max_size=4, unique_by=lambda one: one.label))
-        named = {name for one in aggregations for leaf in one.leaves for name in types_of(leaf)}
+        aggregations = draw(
+            st.lists(AGGREGATIONS, min_size=1, max_size=4, unique_by=lambda aggregation: aggregation.label)
+        )
+        named = {
+            name for aggregation in aggregations for leaf in aggregation.leaves for name in types_of(leaf)
+        }
         events = [PAID, FAILED] if FAILED.name in named or draw(st.booleans()) else [PAID]
         views.append(FeatureView(f"view{number}", entity, events, aggregations, draw(WINDOWS)))
-    ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda one: one.label))
+    ageing = draw(st.lists(AGEING, min_size=1, max_size=3, unique_by=lambda aggregation: aggregation.label))
     views.append(FeatureView("ageing", CUSTOMER, [PAID, FAILED], ageing, ["14d"]))
     with patch("candor.features.definitions.LARGEST_ITEM", 2**62):  # no item is made here
         return Definitions(
@@ -178,13 +182,13 @@ def definitions(draw):
 
 
 def share(checkout: Checkout, features):
-    """Uses the request and a windowed value; has no answer when that value is missing."""
+    """On-demand feature of the request and a windowed value; missing if that value is."""
     value = next(iter(features.values()))
     return None if math.isnan(value) else value / checkout.total
 
 
 def moments(q: int):
-    """Moments around a question, edges of every window and the moment itself included."""
+    """Moments around a query: the edges of every window and the moment itself."""
     edges = [(q - LENGTHS[w]) // HOPS[w] * HOPS[w] for w in LENGTHS] + [q, q + LEAK_MS]
     near = st.builds(lambda edge, step: edge + step, st.sampled_from(edges), st.sampled_from([-1, 0, 1]))
     return st.one_of(near, st.integers(q - 100 * DAY, q + 40 * DAY), st.integers(q - HOUR, q + MINUTE))
@@ -215,15 +219,15 @@ def happenings(draw, q: int):
 
 
 def known(q: int):
-    """Not recorded, or any moment: before the event's own it means nothing."""
+    """A time of knowledge: absent, or any moment; one before the event's own has no effect."""
     return st.none() | moments(q)
 
 
-def question(row: int, q: int, token: str, merchant: str) -> Question:
+def question(row: int, q: int, token: str, merchant: str) -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{row}", "order", "US", "USD", 300, [], Applicant(token), Offer("pay_in_4", 4, 14)
     )
-    return Question(str(row), q, Application(checkout, merchant))
+    return PointInTimeQuery(str(row), q, Application(checkout, merchant))
 
 
 @st.composite
@@ -256,25 +260,27 @@ def known_from(event: Event, knowledge: str) -> int:
     return own if knowledge == "ever" or event.known_at is None else max(own, event.known_at)
 
 
-def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: int, knowledge: str):
-    """The window's events, straight from its definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, no voided ones.
+def naive_inputs(view, window: str, aggregation, events, query: PointInTimeQuery, leak: int, knowledge: str):
+    """Return the window's events by definition: [⌊(q−W)/h⌋·h, q), first copy of an id per entity, none voided.
 
-    Nothing, a void neither, counts before it was known.
+    Nothing counts before it was known, voids included.
     """
-    key, seen, gone, inside = view.entity.key_of(asked.application), set(), {}, []
-    start = (asked.q - LENGTHS[window]) // HOPS[window] * HOPS[window] if window != "lifetime" else -math.inf
+    key, seen, gone, inside = view.entity.key_of(query.application), set(), {}, []
+    start = (query.q - LENGTHS[window]) // HOPS[window] * HOPS[window] if window != "lifetime" else -math.inf
     types = {kind.name for kind in view.events}
-    mine = [one for one in events if one.type in types and one.entities.get(view.entity.name) == key]
-    for event in mine:
+    own_events = [
+        event for event in events if event.type in types and event.entities.get(view.entity.name) == key
+    ]
+    for event in own_events:
         if event.voided_at is not None:
             gone.setdefault(event.id, known_from(event, knowledge))
-    for event in mine:
+    for event in own_events:
         if event.voided_at is not None or event.id in seen:
             continue
         seen.add(event.id)
-        if gone.get(event.id, math.inf) < asked.q + leak or known_from(event, knowledge) >= asked.q + leak:
+        if gone.get(event.id, math.inf) < query.q + leak or known_from(event, knowledge) >= query.q + leak:
             continue
-        if start <= event.occurred_at < asked.q + leak and (
+        if start <= event.occurred_at < query.q + leak and (
             aggregation.where is None or aggregation.where.matches(event)
         ):
             inside.append(event)
@@ -282,22 +288,28 @@ def naive_inputs(view, window: str, aggregation, events, asked: Question, leak: 
 
 
 def naive(
-    view, aggregation, window: str, events, asked: Question, leak: int = 0, knowledge: str = "at_moment"
+    view,
+    aggregation,
+    window: str,
+    events,
+    query: PointInTimeQuery,
+    leak: int = 0,
+    knowledge: str = "at_moment",
 ) -> float:
     if aggregation.op == "ratio":
         above, below = (
-            naive(view, one, window, events, asked, leak, knowledge) for one in aggregation.leaves
+            naive(view, leaf, window, events, query, leak, knowledge) for leaf in aggregation.leaves
         )
         return math.nan if below == 0 or math.isnan(below) else above / below
-    inside = naive_inputs(view, window, aggregation, events, asked, leak, knowledge)
-    return naive_leaf(aggregation, inside, asked)
+    inside = naive_inputs(view, window, aggregation, events, query, leak, knowledge)
+    return naive_leaf(aggregation, inside, query)
 
 
-def naive_leaf(aggregation, inside: list[Event], asked: Question) -> float:
+def naive_leaf(aggregation, inside: list[Event], query: PointInTimeQuery) -> float:
     values = [e.data[aggregation.field] for e in inside if e.data.get(aggregation.field) is not None]
     op = aggregation.op
     if op in {"decayed_sum", "rate_of_change"}:
-        return oracle.aggregate(aggregation.spec(), inside, asked.q)
+        return oracle.aggregate(aggregation.spec(), inside, query.q)
     if op == "last_k":
         if aggregation.over == "events":
             latest = [e.data.get(aggregation.field) for e in inside[-aggregation.k :]]
@@ -308,10 +320,10 @@ def naive_leaf(aggregation, inside: list[Event], asked: Question) -> float:
         case "count" | "sum":
             return float(len(inside) if op == "count" else sum(values))
         case "time_since_last":
-            return (asked.q - inside[-1].occurred_at) / 1000 if inside else math.nan
+            return (query.q - inside[-1].occurred_at) / 1000 if inside else math.nan
         case "distinct":
             few = len(set(values)) <= aggregation.exact
-            return float(len(set(values))) if few else oracle.aggregate(aggregation.spec(), inside, asked.q)
+            return float(len(set(values))) if few else oracle.aggregate(aggregation.spec(), inside, query.q)
     if not values:
         return math.nan
     category = None
@@ -337,14 +349,14 @@ def bits(values) -> list[bytes]:
 
 
 def expected(
-    defined: Definitions, events, asked: Question, leak: int = 0, knowledge: str = "at_moment"
+    defined: Definitions, events, query: PointInTimeQuery, leak: int = 0, knowledge: str = "at_moment"
 ) -> list[float]:
     windowed = {
-        feature.name: naive(view, feature.aggregation, feature.window.label, events, asked, leak, knowledge)
+        feature.name: naive(view, feature.aggregation, feature.window.label, events, query, leak, knowledge)
         for view in defined.views
         for feature in view.features
     }
-    answer = share(asked.application.checkout, windowed)
+    answer = share(query.application.checkout, windowed)
     return [*windowed.values(), math.nan if answer is None else float(answer)]
 
 
@@ -358,14 +370,14 @@ def test_equals_a_naive_loop_bit_for_bit(world, leaky, knowledge):
     joined = features_by_join(
         defined,
         event_table(defined, events),
-        asked_table(defined, questions),
+        query_table(defined, questions),
         knowledge=knowledge,
         ahead=LEAK_MS if leaky else 0,
     )
     assert table.names == defined.features
-    assert table.row_ids == tuple(asked.row_id for asked in questions)
-    for row, asked in enumerate(questions):
-        wanted = expected(defined, events, asked, LEAK_MS if leaky else 0, knowledge)
+    assert table.row_ids == tuple(query.row_id for query in questions)
+    for row, query in enumerate(questions):
+        wanted = expected(defined, events, query, LEAK_MS if leaky else 0, knowledge)
         assert bits(table.vector(row)) == bits(wanted), list(
             zip(table.names, table.vector(row), wanted, strict=True)
         )
@@ -410,17 +422,17 @@ def test_squares_beyond_64_bits_are_exact():
 
 def test_the_copy_that_arrived_first_counts_and_only_for_its_entity():
     events = [paid("e", T0 - 1, 5), paid("e", T0 - 2, 9), paid("e", T0 - 3, 11, customer="b")]
-    asked = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
-    table = point_in_time(one_view(Sum("amount"), Count()), events, asked)
+    queries = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
+    table = point_in_time(one_view(Sum("amount"), Count()), events, queries)
     assert [table.vector(0), table.vector(1)] == [(5.0, 1.0), (11.0, 1.0)]
 
 
 @pytest.mark.parametrize(("voided_at", "counts"), [(T0 - 1, 0.0), (T0, 1.0)])
 @pytest.mark.parametrize("void_first", [False, True])
 def test_a_voided_event_does_not_count_from_the_moment_after(voided_at, counts, void_first):
-    one = paid("e", T0 - DAY // 2, 5)
-    arrived = [one, replace(one, voided_at=voided_at), replace(one, voided_at=T0 - DAY // 2)]
-    arrived = [*arrived[1:], one] if void_first else arrived
+    original = paid("e", T0 - DAY // 2, 5)
+    arrived = [original, replace(original, voided_at=voided_at), replace(original, voided_at=T0 - DAY // 2)]
+    arrived = [*arrived[1:], original] if void_first else arrived
     table = point_in_time(one_view(Count(), Max("amount")), arrived, [question(0, T0, "a", "x")])
     assert bits(table.vector(0)) == bits((counts, 5.0 if counts else math.nan))
 
@@ -439,14 +451,14 @@ CORRECTION = [
     [(2, "at_moment", 2.0), (2, "ever", 7.0), (4, "at_moment", 5.0), (4, "ever", 5.0)],
 )
 def test_a_correction_counts_from_when_it_became_known(hours, knowledge, wanted):
-    asked = [question(0, T0 + hours * HOUR, "a", "x")]
-    table = point_in_time(one_view(Sum("amount")), CORRECTION, asked, knowledge=knowledge)
+    queries = [question(0, T0 + hours * HOUR, "a", "x")]
+    table = point_in_time(one_view(Sum("amount")), CORRECTION, queries, knowledge=knowledge)
     assert table.vector(0) == (wanted,)
 
 
 def test_by_default_nothing_counts_before_it_was_known():
-    asked = [question(0, T0 + 2 * HOUR, "a", "x")]
-    assert point_in_time(one_view(Sum("amount")), CORRECTION, asked).vector(0) == (2.0,)
+    queries = [question(0, T0 + 2 * HOUR, "a", "x")]
+    assert point_in_time(one_view(Sum("amount")), CORRECTION, queries).vector(0) == (2.0,)
 
 
 @pytest.mark.parametrize(("offset", "counts"), [(-1, 1.0), (0, 0.0)])
@@ -457,32 +469,36 @@ def test_an_event_that_became_known_at_the_moment_itself_does_not_count(offset, 
 
 @pytest.mark.parametrize(("offset", "counts"), [(-1, 0.0), (0, 1.0)])
 def test_a_void_that_became_known_at_the_moment_itself_takes_nothing_back(offset, counts):
-    one = paid("e", T0 - HOUR, 1)
-    void = replace(one, voided_at=T0 - MINUTE, known_at=T0 + offset)
-    assert point_in_time(one_view(Count()), [one, void], [question(0, T0, "a", "x")]).vector(0) == (counts,)
+    original = paid("e", T0 - HOUR, 1)
+    void = replace(original, voided_at=T0 - MINUTE, known_at=T0 + offset)
+    assert point_in_time(one_view(Count()), [original, void], [question(0, T0, "a", "x")]).vector(0) == (
+        counts,
+    )
 
 
 def test_the_copy_that_arrived_first_says_when_an_event_was_known():
     late, early = (replace(paid("e", T0 - HOUR, 1), known_at=T0 + step) for step in (1, -1))
-    asked = [question(0, T0, "a", "x")]
+    queries = [question(0, T0, "a", "x")]
     first_late, first_early = (
-        point_in_time(one_view(Count()), arrived, asked).vector(0)
+        point_in_time(one_view(Count()), arrived, queries).vector(0)
         for arrived in ([late, early], [early, late])
     )
     assert (first_late, first_early) == ((0.0,), (1.0,))
 
 
 def test_a_table_of_before_counts_every_event_from_its_own_moment():
-    asked = [question(0, T0 + 2 * HOUR, "a", "x")]
+    queries = [question(0, T0 + 2 * HOUR, "a", "x")]
     defined = one_view(Sum("amount"))
     table = event_table(defined, CORRECTION).drop_columns("known_at")
-    assert features_as_of(defined, table, asked_table(defined, asked)).tolist() == [[7.0]]
+    assert features_as_of(defined, table, query_table(defined, queries)).tolist() == [[7.0]]
 
 
 def test_one_entity_with_many_events_voids_and_questions():
     rng = random.Random(5)
     events = [paid(f"e{n}", T0 - rng.randrange(20 * DAY), rng.randrange(99)) for n in range(600)]
-    voids = [replace(one, voided_at=one.occurred_at + rng.randrange(DAY)) for one in rng.sample(events, 60)]
+    voids = [
+        replace(event, voided_at=event.occurred_at + rng.randrange(DAY)) for event in rng.sample(events, 60)
+    ]
     arrived = [*events, *voids, *rng.sample(events, 50)]
     aggregations = [
         Count(),
@@ -493,19 +509,19 @@ def test_one_entity_with_many_events_voids_and_questions():
         LastK(Sum("amount"), 3, over="events"),
     ]
     defined = one_view(*aggregations, windows=["24h", "14d"])
-    asked = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(60)]
-    table = point_in_time(defined, arrived, asked)
+    queries = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(60)]
+    table = point_in_time(defined, arrived, queries)
     (view,) = defined.views
-    for row, one in enumerate(asked):
-        wanted = [naive(view, f.aggregation, f.window.label, arrived, one) for f in view.features]
+    for row, query in enumerate(queries):
+        wanted = [naive(view, f.aggregation, f.window.label, arrived, query) for f in view.features]
         assert bits(table.vector(row)) == bits(wanted)
 
 
 def test_a_void_takes_back_only_its_own_event_and_is_none_itself():
     void = replace(paid("e", T0 - 9, 5), voided_at=T0 - 1)
     others = [paid("f", T0 - 9, 7), paid("e", T0 - 9, 5, customer="b")]
-    asked = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
-    table = point_in_time(one_view(Sum("amount"), Count()), [void, *others], asked)
+    queries = [question(0, T0, "a", "x"), question(1, T0, "b", "x")]
+    table = point_in_time(one_view(Sum("amount"), Count()), [void, *others], queries)
     assert [table.vector(0), table.vector(1)] == [(7.0, 1.0), (5.0, 1.0)]
 
 
@@ -518,8 +534,8 @@ def test_both_periods_begin_on_the_hop(edge, step, wanted):
     grid = T0 // hop * hop
     events = [paid("earlier", grid - 10 * DAY, 4), paid("later", grid - DAY, 12)]
     events.append(paid("edge", grid - edge + step, 2))
-    asked = [question(row, q, "a", "x") for row, q in enumerate((grid, grid + hop - 1))]
-    table = point_in_time(one_view(change, windows=["14d", "28d"]), events, asked)
+    queries = [question(row, q, "a", "x") for row, q in enumerate((grid, grid + hop - 1))]
+    table = point_in_time(one_view(change, windows=["14d", "28d"]), events, queries)
     assert [table.vector(0), table.vector(1)] == [(wanted, wanted)] * 2
 
 
@@ -559,8 +575,8 @@ def test_an_entity_that_no_application_names_is_asked_for_by_its_token():
     events = [Event("e", "card.used", T0 - 1, {"card": "c"}, {"amount": 3})]
     with pytest.raises(DefinitionError, match='nothing says where they name "card"'):
         point_in_time(defined, events, [question(0, T0, "a", "x")])
-    asked = pa.table({"q": [T0, T0 - 1], "entity_card": ["c", "c"]})
-    assert features_as_of(defined, event_table(defined, events), asked).tolist() == [[3.0], [0.0]]
+    queries = pa.table({"q": [T0, T0 - 1], "entity_card": ["c", "c"]})
+    assert features_as_of(defined, event_table(defined, events), queries).tolist() == [[3.0], [0.0]]
 
 
 NO_ROWS = {
@@ -581,7 +597,7 @@ NO_ROWS = {
 
 @pytest.mark.parametrize(("changed", "code", "where"), NO_ROWS.values(), ids=NO_ROWS)
 def test_what_no_column_holds_is_refused_with_its_place_and_never_its_value(changed, code, where):
-    """A column of integers would cut 1.5 to 1 where the online path refuses it."""
+    """A column of integers would truncate 1.5 to 1 where the online path refuses it."""
     events = [paid("e", T0, 1), replace(paid("f", T0, 1), **changed)]
     with pytest.raises(InvalidInput) as refused:
         event_table(one_view(Count()), events)
@@ -609,9 +625,9 @@ def test_the_latest_values_and_the_latest_events_differ_where_a_field_is_missing
     amounts = [100, 20, None, 3]
     events = [replace(paid(f"e{n}", T0 - 9 + n, 0), data={"amount": x}) for n, x in enumerate(amounts)]
     defined = one_view(LastK(Sum("amount"), 2), LastK(Sum("amount"), 2, over="events"))
-    asked = [question(0, T0, "a", "x")]
-    assert point_in_time(defined, events, asked).vector(0) == (23.0, 3.0)
-    joined = features_by_join(defined, event_table(defined, events), asked_table(defined, asked))
+    queries = [question(0, T0, "a", "x")]
+    assert point_in_time(defined, events, queries).vector(0) == (23.0, 3.0)
+    joined = features_by_join(defined, event_table(defined, events), query_table(defined, queries))
     assert joined.tolist() == [[23.0, 3.0]]
 
 
@@ -636,13 +652,13 @@ def test_delayed_windows_equal_the_oracle():
     ]
     defined = Definitions(entities=[CUSTOMER, MERCHANT], events=[PAID], views=views)
     events = [paid(f"e{n}", T0 - rng.randrange(20 * DAY), rng.randrange(99)) for n in range(300)]
-    events += [replace(one, voided_at=one.occurred_at + DAY) for one in rng.sample(events, 20)]
-    asked = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(40)]
+    events += [replace(event, voided_at=event.occurred_at + DAY) for event in rng.sample(events, 20)]
+    queries = [question(row, T0 - rng.randrange(10 * DAY), "a", "x") for row in range(40)]
 
-    table = point_in_time(defined, events, asked)
+    table = point_in_time(defined, events, queries)
 
-    for row, one in enumerate(asked):
-        wanted = [value for view in views for value in oracle.expected(view, events, "a", one.q)]
+    for row, query in enumerate(queries):
+        wanted = [value for view in views for value in oracle.expected(view, events, "a", query.q)]
         assert bits(table.vector(row)) == bits(wanted), list(
             zip(table.names, table.vector(row), wanted, strict=True)
         )

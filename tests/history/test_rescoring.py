@@ -1,4 +1,4 @@
-"""Past decisions judged again, a Parquet row each: the same candidate changes nothing, another one what a judge says."""
+"""Rescoring of past decisions, one Parquet row each: the same candidate changes nothing, another decides anew."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.underwriting import LoadedBundle
 from cli.decisions.rescore import days_of
-from history.replay.as_decided import judge_again
-from history.rescore.rescoring import PART, SCHEMA, Candidate, counted, made_between, main, rescore
+from history.replay.as_decided import reassess
+from history.rescore.rescoring import PART, SCHEMA, RescoringCandidate, counted, made_between, main, rescore
 from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
 
@@ -27,21 +27,23 @@ TOTALS = (1_000, 3_000, 20_000, 60_000, 90_000, 150_000)
 
 @pytest.fixture(scope="module")
 def made():
-    """A stage with six decisions by one bundle and one by none, archived; and the bundle."""
+    """A stage with six decisions by one bundle and one without a bundle, archived; and the bundle."""
     bundle = train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         stage = Deployed()
         keep_bundle(boto3.client("s3"), "bundles", bundle.sha, bundle.to_bytes())
         Registry("registry").register(Registration(bundle.sha, "candidate", {}, "run", 1))
-        found = [stage.decide(f"k{total}", f"cus_{total}", total=total, bundle=bundle) for total in TOTALS]
-        found.append(stage.decide("none", "cus_none"))
+        decisions = [
+            stage.decide(f"k{total}", f"cus_{total}", total=total, bundle=bundle) for total in TOTALS
+        ]
+        decisions.append(stage.decide("none", "cus_none"))
         stage.deliver("decisions")
-        yield bundle, found
+        yield bundle, decisions
 
 
 def stricter(most: int = 50_000) -> dict:
-    """The lender's table with a lower limit."""
+    """Return the lender's policy with a lower limit."""
     table = lender.policy()
     [rows] = [node["content"]["rules"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
     next(row for row in rows if row["_id"] == "amount_limit_usd")["amount"] = f"> {most}"
@@ -50,9 +52,11 @@ def stricter(most: int = 50_000) -> dict:
 
 def test_the_same_candidate_decides_the_same(made, tmp_path):
     bundle, decisions = made
-    told = rescore(decisions, Candidate.of(bundle.to_bytes(), None), tmp_path / PART, rows_at_once=4)
+    result = rescore(
+        decisions, RescoringCandidate.of(bundle.to_bytes(), None), tmp_path / PART, rows_at_once=4
+    )
     rows = pq.read_table(tmp_path / PART).to_pylist()
-    assert told.rows == len(rows) == len(TOTALS) + 1
+    assert result.rows == len(rows) == len(TOTALS) + 1
     for row, decision in zip(rows[:-1], decisions, strict=False):
         assert row["decision_id"] == decision.id
         assert (row["outcome"], row["score"], row["reasons"]) == (
@@ -61,19 +65,19 @@ def test_the_same_candidate_decides_the_same(made, tmp_path):
         assert row["granted"] == row["granted_was"]
     assert (rows[-1]["bundle_was"], rows[-1]["score_was"]) == (None, None)
     assert rows[-1]["score"] is not None, "what nothing scored then is scored now"
-    assert counted([tmp_path / PART]) == told
+    assert counted([tmp_path / PART]) == result
 
 
 def test_another_table_decides_as_a_judge_with_it_does(made, tmp_path):
     bundle, decisions = made
-    told = rescore(decisions, Candidate.of(bundle.to_bytes(), stricter()), tmp_path / PART)
+    result = rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), stricter()), tmp_path / PART)
     judge, table = LoadedBundle(bundle.sha, bundle), Policy(stricter())
-    expected = [judge_again(one, judge, table, bundle.features).outcome for one in decisions]
+    expected = [reassess(decision, judge, table, bundle.features).outcome for decision in decisions]
     rows = pq.read_table(tmp_path / PART).to_pylist()
     assert [row["outcome"] for row in rows] == expected
-    assert [row["outcome_was"] for row in rows] == [one.outcome for one in decisions]
+    assert [row["outcome_was"] for row in rows] == [decision.outcome for decision in decisions]
     assert any(row["outcome"] != row["outcome_was"] for row in rows)
-    assert sum(told.swaps.values()) == len(rows)
+    assert sum(result.swaps.values()) == len(rows)
     metadata = pq.read_schema(tmp_path / PART).metadata
     assert metadata[b"policy"].decode() == table.hash
     assert metadata[b"bundle"].decode() == bundle.sha
@@ -84,8 +88,8 @@ def test_other_features_are_left_out_and_told(made, tmp_path):
     from msgspec.structs import replace
 
     other = replace(bundle, definition_hash="0" * 64)
-    told = rescore(decisions, Candidate.of(other.to_bytes(), None), tmp_path / PART)
-    assert told.as_json() == {
+    result = rescore(decisions, RescoringCandidate.of(other.to_bytes(), None), tmp_path / PART)
+    assert result.as_json() == {
         "rows": 7,
         "swaps": {},
         "left_out": {"its features are not those of the candidate": 7},
@@ -94,7 +98,7 @@ def test_other_features_are_left_out_and_told(made, tmp_path):
 
 def test_no_column_names_a_person(made, tmp_path):
     bundle, decisions = made
-    rescore(decisions, Candidate.of(bundle.to_bytes(), None), tmp_path / PART)
+    rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), None), tmp_path / PART)
     assert set(pq.read_schema(tmp_path / PART).names) == set(SCHEMA.names)
     text = json.dumps(pq.read_table(tmp_path / PART).to_pylist())
     assert not [total for total in TOTALS if f"cus_{total}" in text]
@@ -108,7 +112,7 @@ def test_a_file_that_was_cut_short_does_not_stand_under_its_name(made, tmp_path)
         raise OSError("the archive is away")
 
     with pytest.raises(OSError, match="away"):
-        rescore(some(), Candidate.of(bundle.to_bytes(), None), tmp_path / PART, rows_at_once=1)
+        rescore(some(), RescoringCandidate.of(bundle.to_bytes(), None), tmp_path / PART, rows_at_once=1)
     assert not (tmp_path / PART).exists()
 
 
@@ -120,8 +124,8 @@ def test_the_job_reads_and_writes_where_its_contract_says(made, tmp_path, monkey
     (order / "bundle.json").write_bytes(bundle.to_bytes())
     (order / "policy.json").write_text(json.dumps(stricter()))
     s3 = boto3.client("s3")
-    [found] = s3.list_objects_v2(Bucket="archive", Prefix="decisions/")["Contents"]
-    (archive / "one.gz").write_bytes(s3.get_object(Bucket="archive", Key=found["Key"])["Body"].read())
+    [archived] = s3.list_objects_v2(Bucket="archive", Prefix="decisions/")["Contents"]
+    (archive / "one.gz").write_bytes(s3.get_object(Bucket="archive", Key=archived["Key"])["Body"].read())
     monkeypatch.setenv("PROCESSING_ROOT", str(tmp_path))
     assert main(["--since=0"]) == 0
     assert pq.read_metadata(tmp_path / "output/rescored" / PART).num_rows == len(decisions)
@@ -151,25 +155,27 @@ def test_here_is_the_same_as_the_worker(made, tmp_path):
     bundle, decisions = made
     file = tmp_path / "policy.json"
     file.write_text(json.dumps(stricter()))
-    found = rescored(
+    report = rescored(
         "--bundle", bundle.sha[:8], "--policy", str(file), "--here", "--name", "x", "--out", str(tmp_path)
     )
-    alone = rescore(decisions, Candidate.of(bundle.to_bytes(), stricter()), tmp_path / "alone" / PART)
-    assert (found["rows"], found["swaps"]) == (alone.rows, alone.as_json()["swaps"])
+    alone = rescore(
+        decisions, RescoringCandidate.of(bundle.to_bytes(), stricter()), tmp_path / "alone" / PART
+    )
+    assert (report["rows"], report["swaps"]) == (alone.rows, alone.as_json()["swaps"])
     assert pq.read_table(tmp_path / "x" / PART).equals(pq.read_table(tmp_path / "alone" / PART))
     last = rescored("--bundle", bundle.sha, "--here", "--last", "2", "--out", str(tmp_path))
     assert last["rows"] == 2
 
 
 def test_days_that_are_done_are_fetched_and_not_done_again(made, tmp_path):
-    """There is no state machine to start here: whoever asked for a job would fail."""
+    """There is no state machine here, so starting a job would fail."""
     bundle, decisions = made
     path = tmp_path / PART
-    alone = rescore(decisions, Candidate.of(bundle.to_bytes(), None), path)
+    alone = rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), None), path)
     key = f"rescored/again/day=2026-11-24/{PART}"
     boto3.client("s3").put_object(Bucket="training", Key=key, Body=path.read_bytes())
-    found = rescored("--bundle", bundle.sha, "--name", "again", "--out", str(tmp_path))
-    assert (found["rows"], found["swaps"]) == (alone.rows, alone.as_json()["swaps"])
+    report = rescored("--bundle", bundle.sha, "--name", "again", "--out", str(tmp_path))
+    assert (report["rows"], report["swaps"]) == (alone.rows, alone.as_json()["swaps"])
     assert (tmp_path / "again" / "day=2026-11-24" / PART).read_bytes() == path.read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""The archive's days as Parquet files: made once, made anew when something came late, the same in a folder and in a bucket."""
+"""The archive's days as Parquet files: written once, rewritten after late objects, equal in folder and bucket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def line(number: int, **more) -> dict:
 
 
 def zipped(*lines: dict) -> bytes:
-    return gzip.compress("".join(json.dumps(one) + "\n" for one in lines).encode())
+    return gzip.compress("".join(json.dumps(row) + "\n" for row in lines).encode())
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -72,7 +72,7 @@ def test_small_files_of_a_day_become_one_and_a_late_one_writes_only_its_day_agai
     arrive(store, "2026/11/24", "late", line(7))
     assert compacted(store) == (1, 1, 0, 4)
     assert compacted(store) == (0, 2, 0, 0)
-    assert len(store.stamps(EVENTS.place)) == 2
+    assert len(store.stamps(EVENTS.table_prefix)) == 2
 
 
 def test_what_was_rewritten_is_written_anew_and_what_expired_goes(store, tmp_path):
@@ -83,7 +83,7 @@ def test_what_was_rewritten_is_written_anew_and_what_expired_goes(store, tmp_pat
     store.remove("events/2026/11/25/08/part-0.gz")
     assert compacted(store) == (1, 0, 1, 1)
     assert [row["event_id"] for row in rows(store, "2026-11-24", tmp_path)] == ["evt_1"]
-    assert list(store.stamps(EVENTS.place)) == [EVENTS.key("2026-11-24")]
+    assert list(store.stamps(EVENTS.table_prefix)) == [EVENTS.key("2026-11-24")]
 
 
 def test_an_event_is_a_row_and_what_is_none_is_kept_as_it_came(store, tmp_path):
@@ -104,11 +104,11 @@ def test_a_row_says_when_the_bus_took_an_event_and_when_it_was_known(store, tmp_
     history = {"ingestion_time": "2026-11-24T08:00:05Z", "event": line(2) | {"source": "candor.history"}}
     arrive(store, "2026/11/24", "part-0", live, history)
     compacted(store)
-    found = [
+    moments = [
         (row["taken_at"].isoformat(), row["known_at"].isoformat())
         for row in rows(store, "2026-11-24", tmp_path)
     ]
-    assert found == [
+    assert moments == [
         ("2026-11-24T08:00:05", "2026-11-24T08:00:05"),
         ("2026-11-24T08:00:05", "2026-11-24T08:00:00.250000"),
     ]
@@ -138,7 +138,7 @@ def test_what_is_forgotten_goes_in_all_versions_and_only_its_days(store):
     )
     assert days == {"2026-11-24"}
     forget(store, EVENTS, days)
-    assert list(store.stamps(EVENTS.place)) == [EVENTS.key("2026-11-25")]
+    assert list(store.stamps(EVENTS.table_prefix)) == [EVENTS.key("2026-11-25")]
     assert compact(store, EVENTS, lambda done, total: None, days).written == 1
 
 
@@ -158,7 +158,7 @@ def test_a_bucket_keeps_one_version_of_a_table():
 
 
 def test_a_key_without_an_hour_is_damage():
-    with pytest.raises(ArchiveDamaged, match="names no hour"):
+    with pytest.raises(ArchiveDamaged, match="contains no hour"):
         day_of("events/part-0.gz")
 
 

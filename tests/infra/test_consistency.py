@@ -2,11 +2,11 @@
 
 from candor.edge.telemetry import NAMESPACE
 from cli.features.consistency import SERVICE, metrics
-from history.replay.consistency import Freshness, Report
+from history.replay.consistency import ConsistencyReport, Freshness
 
 
 def test_a_fault_in_the_report_wakes_somebody(assembly):
-    report = Report(1, freshness={"view": Freshness(1, 0, 0)})
+    report = ConsistencyReport(1, freshness={"view": Freshness(1, 0, 0)})
     published = {
         (metric["MetricName"], tuple(sorted((each["Name"], each["Value"]) for each in metric["Dimensions"])))
         for metric in metrics(report, assembly.stage)

@@ -131,7 +131,7 @@ def test_glue_knows_the_tables_as_they_are_written(assembly):
         columns = [(column["Name"], column["Type"]) for column in table_input["StorageDescriptor"]["Columns"]]
         assert columns == [(field.name, _glue_type(field.type)) for field in table.schema]
         place = assembly.plain(table_input["StorageDescriptor"]["Location"])
-        assert place.endswith(f"/{table.place}")
+        assert place.endswith(f"/{table.table_prefix}")
         assert assembly.plain(table_input["Parameters"]["storage.location.template"]) == place + "day=${day}/"
         assert [key["Name"] for key in table_input["PartitionKeys"]] == ["day"]
 

@@ -1,4 +1,4 @@
-"""The simulated queue, store and clock keep the promises of what they stand for."""
+"""The simulated queue, store and clock keep the guarantees of what they simulate."""
 
 import random
 
@@ -9,7 +9,7 @@ from candor.edge.messages import Message
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.store.protocol import Commit, Committed, Conflict, Duplicates
-from simulation.queue import Queue
+from simulation.queue import SimulatedQueue
 from simulation.scheduler import Scheduler
 from simulation.store import Client, Table, Violation
 from simulation.workers import Killed, Pool, Process
@@ -19,7 +19,7 @@ FIRST = Version(7, 1)
 
 
 class Surroundings:
-    """A world where only the named faults happen, always."""
+    """A world in which only the named faults happen, and always do."""
 
     def __init__(self, *faults):
         self.faults = faults
@@ -40,11 +40,11 @@ def commit_of(seen=None, ids=("e1",), marker_expiry=None, expires_at=NOW // SECO
 
 
 def inside(world, work):
-    """What a task of the world returns."""
-    found = []
-    world.scheduler.spawn(lambda: found.append(work()))
-    world.scheduler.run(lambda: bool(found))
-    return found[0]
+    """Run work as a task of the world and return its result."""
+    results = []
+    world.scheduler.spawn(lambda: results.append(work()))
+    world.scheduler.run(lambda: bool(results))
+    return results[0]
 
 
 def client_of(*faults):
@@ -138,7 +138,7 @@ def test_a_killed_process_does_nothing_more():
 
 def queue_of(scheduler, max_receives=2):
     dead = []
-    return Queue(scheduler, lambda: None, dead.append, 30 * SECOND, max_receives), dead
+    return SimulatedQueue(scheduler, lambda: None, dead.append, 30 * SECOND, max_receives), dead
 
 
 def test_a_message_is_hidden_comes_again_and_dies():

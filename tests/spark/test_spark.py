@@ -1,4 +1,7 @@
-"""Spark, the embedded engine and the naive oracle: the same bits for every aggregation. Needs the environment of `make test-spark`."""
+"""Spark, the embedded engine and the naive oracle agree bit for bit on every aggregation.
+
+Needs the environment of `make test-spark`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from candor.clock import DAY, format_rfc3339
 from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, Offer
 from history.archive.events import accepted_events, read_envelopes
 from history.archive.objects import Folder
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from tests import oracle
 from tests.builders import (
     NOW,
@@ -50,12 +53,12 @@ DEFINITIONS = definitions_of(*VIEWS)
 
 @pytest.fixture(scope="module")
 def spark():
-    found = session("tests", "local[2]")
-    yield found
-    found.stop()
+    started = session("tests", "local[2]")
+    yield started
+    started.stop()
 
 
-def question(number: int, q: int) -> Question:
+def question(number: int, q: int) -> PointInTimeQuery:
     checkout = Checkout(
         f"chk_{number}",
         "order",
@@ -66,20 +69,20 @@ def question(number: int, q: int) -> Question:
         Applicant(f"customer_{number % 7}"),
         Offer("pay_in_4", 4, 14),
     )
-    return Question(str(number), q, Application(checkout, f"shop_{number % 5}"))
+    return PointInTimeQuery(str(number), q, Application(checkout, f"shop_{number % 5}"))
 
 
 def write(folder, events: list[Event], name: str) -> None:
     with gzip.open(folder / name, "wt") as lines:
-        for one in events:
+        for event in events:
             detail = {
-                "event_id": one.id,
-                "type": one.type,
-                "occurred_at": format_rfc3339(one.occurred_at),
-                "entities": one.entities,
-                "data": {key: value for key, value in one.data.items() if value is not None},
+                "event_id": event.id,
+                "type": event.type,
+                "occurred_at": format_rfc3339(event.occurred_at),
+                "entities": event.entities,
+                "data": {key: value for key, value in event.data.items() if value is not None},
             }
-            moments = {"voided_at": one.voided_at, "known_at": one.known_at}
+            moments = {"voided_at": event.voided_at, "known_at": event.known_at}
             detail |= {name: format_rfc3339(moment) for name, moment in moments.items() if moment is not None}
             envelope = {"time": format_rfc3339(NOW), "source": HISTORY, "detail": detail}
             lines.write(json.dumps({"ingestion_time": format_rfc3339(NOW), "event": envelope}) + "\n")
@@ -90,12 +93,19 @@ def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(s
     moments = [NOW - rng.randrange(30 * DAY) for _ in range(200)]
     events = [random_event(number, DEFINITIONS, moments, rng) for number in range(400)]
     voids = [
-        Event(one.id, one.type, one.occurred_at, one.entities, one.data, rng.randint(one.occurred_at, NOW))
-        for one in rng.sample(events, 25)
+        Event(
+            event.id,
+            event.type,
+            event.occurred_at,
+            event.entities,
+            event.data,
+            rng.randint(event.occurred_at, NOW),
+        )
+        for event in rng.sample(events, 25)
     ]
     arrived = [
-        replace(one, known_at=one.moment + late) if (late := rng.choice([0, 1, DAY, 12 * DAY])) else one
-        for one in (*events, *voids, *rng.sample(events, 60))
+        replace(event, known_at=event.moment + late) if (late := rng.choice([0, 1, DAY, 12 * DAY])) else event
+        for event in (*events, *voids, *rng.sample(events, 60))
     ]
     rng.shuffle(arrived)
     strange = Event("evt_strange", "no.such.type", NOW - 1, {"customer": "customer_1"}, {})
@@ -109,21 +119,23 @@ def test_spark_equals_the_embedded_engine_and_the_oracle_for_every_aggregation(s
     on_spark = archive.point_in_time(questions)
 
     known = [
-        one for one in accepted_events(read_envelopes(tmp_path), DEFINITIONS) if one.occurred_at < NOW - 1
+        event
+        for event in accepted_events(read_envelopes(tmp_path), DEFINITIONS)
+        if event.occurred_at < NOW - 1
     ]
     embedded = point_in_time(DEFINITIONS, known, questions)
-    for row, one in enumerate(questions):
+    for row, query in enumerate(questions):
         wanted = [
             value
             for view in VIEWS
-            for value in oracle.expected(view, known, str(view.entity.key_of(one.application)), one.q)
+            for value in oracle.expected(view, known, str(view.entity.key_of(query.application)), query.q)
         ]
-        assert bits(on_spark.vector(row)) == bits(embedded.vector(row)) == bits(wanted), one
-    assert archive.count() == sum(one.known_from < NOW - 1 for one in known)
+        assert bits(on_spark.vector(row)) == bits(embedded.vector(row)) == bits(wanted), query
+    assert archive.count() == sum(event.known_from < NOW - 1 for event in known)
     reading = archive.reading()
     assert (reading.envelopes, dict(reading.refused)) == (len(arrived) + 5, {"unknown_event_type": 4})
-    mine = archive.of_types(["payment.failed"])
-    assert mine == [one for one in known if one.type == "payment.failed"]
+    failures = archive.of_types(["payment.failed"])
+    assert failures == [event for event in known if event.type == "payment.failed"]
 
 
 def test_an_archive_without_objects_has_no_events(spark, tmp_path):

@@ -17,7 +17,7 @@ from candor.contracts import Application, parse_checkout
 from candor.decision import decided, parse_record
 from demo.sources.folder import from_folder
 from history.archive.events import accepted_events, read_envelopes
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from lender import DEFINITIONS
 from tests.builders import bits
 from tests.system.conftest import Served
@@ -77,7 +77,9 @@ def test_rows_and_archive_give_the_parity(
     questions = []
     for row, checkout in zip(rows, from_folder(served.data).checkouts(), strict=True):
         body = parse_checkout(json.dumps(checkout.body).encode())
-        questions.append(Question(row["id"], parse_rfc3339(row["q"]), Application(body, checkout.merchant)))
+        questions.append(
+            PointInTimeQuery(row["id"], parse_rfc3339(row["q"]), Application(body, checkout.merchant))
+        )
     (folder,) = served.running.state.glob("s3/*archive*/events")
     events = list(accepted_events(read_envelopes(folder), DEFINITIONS))
     records = [json.dumps(record).encode() for record in served.contents.records.values()]

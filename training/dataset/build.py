@@ -22,7 +22,7 @@ from candor.features.labels import FINAL_DUE
 from history.archive.decisions import read_decisions
 from history.archive.events import Reading, accepted_events, read_envelopes
 from history.archive.objects import Bucket, Folder, Objects
-from history.asof.events import Question
+from history.asof.events import PointInTimeQuery
 from history.asof.point_in_time import FeatureTable, point_in_time
 from history.replay.as_served import application_of
 from training.dataset.labels import (
@@ -71,7 +71,7 @@ class Engine(Protocol):
         """Events of these types, in order of arrival."""
         ...
 
-    def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
+    def point_in_time(self, questions: Sequence[PointInTimeQuery]) -> FeatureTable:
         """Features of the queries, by what was known at their moments."""
         ...
 
@@ -98,7 +98,7 @@ class Embedded:
         wanted = frozenset(types)
         return [event for event in self._events if event.type in wanted]
 
-    def point_in_time(self, questions: Sequence[Question]) -> FeatureTable:
+    def point_in_time(self, questions: Sequence[PointInTimeQuery]) -> FeatureTable:
         return point_in_time(self._definitions, self._events, questions)
 
 
@@ -218,7 +218,7 @@ def _served(definitions: Definitions, decisions: Folder | Bucket) -> dict[str, D
 
 def _as_decided(row: LabelledCheckout, decision: Decision) -> LabelledCheckout:
     """The row at the decision's own moment, for the application that was decided."""
-    question = Question(row.question.row_id, decision.q, application_of(decision))
+    question = PointInTimeQuery(row.question.row_id, decision.q, application_of(decision))
     return LabelledCheckout(question, row.bad, row.known_at)
 
 

@@ -14,7 +14,7 @@ from candor.contracts import Application, Event, parse_checkout
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
 from candor.features.labels import FINAL_DUE, Label, Outcome
-from history.asof.events import Question, known_before
+from history.asof.events import PointInTimeQuery, known_before
 
 CHECKOUT = "checkout.started"
 
@@ -29,7 +29,7 @@ Moment = tuple[int, str]
 class LabelledCheckout:
     """A checkout with its label `bad`, which may be used from `known_at` (ms UTC) on."""
 
-    question: Question
+    question: PointInTimeQuery
     bad: bool
     known_at: int
 
@@ -118,7 +118,9 @@ def labelled_checkouts(
             unreadable += 1
             continue
         application = Application(checkout, started.entities.get("merchant", ""))
-        labelled.append(LabelledCheckout(Question(checkout_id, started.occurred_at, application), *end))
+        labelled.append(
+            LabelledCheckout(PointInTimeQuery(checkout_id, started.occurred_at, application), *end)
+        )
     return sorted(labelled, key=lambda row: (row.question.q, row.question.row_id)), unreadable
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from candor.contracts import Event
 from candor.features.definitions import Definitions
 from history.asof.events import known_before
-from history.asof.point_in_time import Question, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from training.dataset.labels import LabelledCheckout, labelled_checkouts
 from training.dataset.read import TrainingSet
 from training.dataset.split import Floats, Split
@@ -134,7 +134,7 @@ class EventHistory:
                 what = f"{changed[index]} of {compared} values change when events known later are removed"
                 yield {"feature": features[index], "what": what}
 
-    def _as_of(self, cut: int, questions: Sequence[Question]) -> Floats:
+    def _as_of(self, cut: int, questions: Sequence[PointInTimeQuery]) -> Floats:
         # Everything that is left was known, so the knowledge mode makes no difference.
         past = known_before(self.events, cut)
         return np.asarray(point_in_time(self.definitions, past, questions).values)

@@ -1,10 +1,10 @@
-"""The same features as one join of questions and events, in SQL: a second statement of what the engine answers.
+"""Reference implementation of the engine in SQL: one join of queries and events.
 
-The declarations are compiled to ibis expressions and run on DuckDB. It costs as much as there are pairs of questions and events, so
-nothing is built with it; the tests hold the engines against each other, and it is what an analyst can read.
+The declarations are compiled to ibis expressions and run on DuckDB. The cost is the number of pairs of queries and
+events, so nothing is built with it: tests compare the engine with it, and analysts can read it.
 
-One view is one join on the entity, with the widest window as its range, and one aggregation per part and window over the
-joined pairs. An event that had been voided by the question's moment is not among them; a void is no event of its own.
+Each view is one join on the entity, bounded by the widest window, and one aggregate per part and window over the
+joined pairs. An event voided by the query's moment is not joined; a void is no event of its own.
 """
 
 from __future__ import annotations
@@ -30,48 +30,48 @@ from candor.features.windows import Window
 from history.asof.events import Knowledge, entity_column, event_schema, field_column, kinds
 
 _EXACT: Final = "decimal(38, 0)"
-"""128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises rather than wraps beyond."""
+"""128-bit integers: 10¹⁴ squares of 10¹² fit; DuckDB raises on overflow."""
 
 _NO_VALUE: Final = -(2**62)
-"""No field holds it: integers are of at most 10¹⁵ either way."""
+"""Sentinel outside the range of fields, whose integers are at most 10¹⁵ in size."""
 
 _PRODUCT: Final = "decimal(19, 0)"
-_ASKED: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
+_QUERIES: Final = pa.schema([("row", pa.int64()), ("q", pa.int64()), ("key", pa.string())])
 
 
 @ibis.udf.agg.builtin  # type: ignore[untyped-decorator] # ibis ships no types
 def max_by(value: int, place: int, k: int) -> list[int]:  # type: ignore[empty-body] # DuckDB has the body
-    """DuckDB's own: values of the `k` highest places, highest first."""
+    """DuckDB's own function: values of the `k` highest places, highest first."""
 
 
 def features_by_join(
     definitions: Definitions,
     events: pa.Table,
-    asked: pa.Table,
+    queries: pa.Table,
     *,
     knowledge: Knowledge = "at_moment",
     ahead: int = 0,
 ) -> np.ndarray:
-    """As `features_as_of`, by one SQL query for each view. `ahead`: how far edges lie after q (ms)."""
+    """As `features_as_of`, by one SQL query per view. `ahead`: offset of right edges after q (ms)."""
     if knowledge == "ever":
         nothing = pa.nulls(events.num_rows, pa.int64())
         events = events.set_column(events.column_names.index("known_at"), "known_at", nothing)
-    values = np.full((asked.num_rows, len(definitions.features)), np.nan)
-    q = asked["q"].to_pylist()
+    values = np.full((queries.num_rows, len(definitions.features)), np.nan)
+    q = queries["q"].to_pylist()
     column = 0
     with duckdb.connect() as engine:
-        engine.register("events", _told(definitions, events))
+        engine.register("events", _prepared(definitions, events))
         for view in definitions.views:
-            keys = asked[entity_column(view.entity.name)]
-            engine.register("asked", pa.table([range(len(q)), asked["q"], keys], schema=_ASKED))
+            keys = queries[entity_column(view.entity.name)]
+            engine.register("queries", pa.table([range(len(q)), queries["q"], keys], schema=_QUERIES))
             answer = engine.sql(view_sql(definitions, view, ahead=ahead)).to_arrow_table()
             _finalise(view, answer, q, values[:, column : column + len(view.features)])
             column += len(view.features)
     return values
 
 
-def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
-    """With what SQL does not know of a table: the order of arrival, and the registers of texts and integers."""
+def _prepared(definitions: Definitions, events: pa.Table) -> pa.Table:
+    """Add columns that SQL cannot compute: the order of arrival, and the registers of texts and integers."""
     events = events.append_column("arrival", pa.array(range(events.num_rows), pa.int64()))
     for field in _counted_fields(definitions):
         named = [
@@ -80,8 +80,8 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
             if name in events.column_names
         ]
         values = (
-            next((one for one in found if one is not None), None)
-            for found in zip(*(column.to_pylist() for column in named), strict=True)
+            next((value for value in row if value is not None), None)
+            for row in zip(*(column.to_pylist() for column in named), strict=True)
         )
         events = events.append_column(
             field_column(field, "register"), pa.array(map(_register, values), pa.int64())
@@ -90,15 +90,15 @@ def _told(definitions: Definitions, events: pa.Table) -> pa.Table:
 
 
 def view_sql(definitions: Definitions, view: FeatureView, *, ahead: int = 0) -> str:
-    """One view as DuckDB SQL over the tables `events` and `asked`."""
+    """Return one view as DuckDB SQL over the tables `events` and `queries`."""
     events = ibis.table(ibis.schema(_schema(definitions)), name="events")
-    asked = ibis.table(ibis.schema(_ASKED), name="asked")
-    return str(ibis.to_sql(view_parts(view, events, asked, ahead=ahead), dialect="duckdb"))
+    queries = ibis.table(ibis.schema(_QUERIES), name="queries")
+    return str(ibis.to_sql(view_parts(view, events, queries, ahead=ahead), dialect="duckdb"))
 
 
-def view_parts(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: int = 0) -> ir.Table:
-    """One view as an expression: `row` and a column per distinct part and window, only for rows with events."""
-    pairs = _pairs(view, _distinct_events(view, events), asked, ahead=ahead)
+def view_parts(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int = 0) -> ir.Table:
+    """Return one view as an expression: `row` and a column per distinct part and window, for rows with events only."""
+    pairs = _pairs(view, _distinct_events(view, events), queries, ahead=ahead)
     parts = {
         _part_column(leaf, name, feature.window): _part(view, leaf, name, feature.window, pairs)
         for feature in view.features
@@ -109,7 +109,7 @@ def view_parts(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: i
 
 
 def _sql_parts(leaf: Aggregation) -> tuple[str, ...]:
-    """What SQL computes of a leaf; a distinct count beyond the exact ones is finished from its registers."""
+    """Parts that SQL computes for a leaf; counts beyond the exact ones are derived from registers."""
     return ("n_distinct", "registers") if isinstance(leaf, Distinct) else leaf.parts
 
 
@@ -139,35 +139,37 @@ def _schema(definitions: Definitions) -> pa.Schema:
 
 
 def _distinct_events(view: FeatureView, events: ir.Table) -> ir.Table:
-    """The view's events, each id once per entity, and when they were voided: the copies that arrived first, as online."""
+    """The view's events, each id once per entity (first copy to arrive, as online), with when they were voided."""
     entity = events[entity_column(view.entity.name)]
-    mine = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
-    mine = mine.mutate(entity=mine[entity_column(view.entity.name)])
-    copies = ibis.window(group_by=[mine.entity, mine.id, mine.voided_at.isnull()], order_by=mine.arrival)
-    mine = mine.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
-    voids = mine.filter(mine.voided_at.notnull())
+    distinct = events.filter(events.type.isin(sorted(view.event_types)), entity.notnull())
+    distinct = distinct.mutate(entity=distinct[entity_column(view.entity.name)])
+    copies = ibis.window(
+        group_by=[distinct.entity, distinct.id, distinct.voided_at.isnull()], order_by=distinct.arrival
+    )
+    distinct = distinct.mutate(copy=ibis.row_number().over(copies)).filter(lambda table: table.copy == 0)
+    voids = distinct.filter(distinct.voided_at.notnull())
     gone = ibis.greatest(voids.voided_at, voids.known_at)
     voids = voids.select(void_of=voids.id, void_entity=voids.entity, gone=gone)
-    mine = mine.filter(mine.voided_at.isnull())
-    mine = mine.left_join(voids, [mine.id == voids.void_of, mine.entity == voids.void_entity])
+    distinct = distinct.filter(distinct.voided_at.isnull())
+    distinct = distinct.left_join(voids, [distinct.id == voids.void_of, distinct.entity == voids.void_entity])
     # Ties of first and last break by (moment, id); DuckDB compares text by its UTF-8 bytes.
-    return mine.mutate(place=ibis.row_number().over(ibis.window(order_by=[mine.at, mine.id])))
+    return distinct.mutate(place=ibis.row_number().over(ibis.window(order_by=[distinct.at, distinct.id])))
 
 
-def _pairs(view: FeatureView, events: ir.Table, asked: ir.Table, *, ahead: int) -> ir.Table:
-    """Questions joined with the events that any window of the view can hold."""
-    asked = asked.filter(asked.key.notnull()).mutate(edge=asked.q + ahead)
+def _pairs(view: FeatureView, events: ir.Table, queries: ir.Table, *, ahead: int) -> ir.Table:
+    """Join queries with the events that any window of the view can hold."""
+    queries = queries.filter(queries.key.notnull()).mutate(edge=queries.q + ahead)
     windows = {feature.window for feature in view.features}
     starts = {
-        f"start_{window.label}": _start(asked.q, window) for window in windows if window.length is not None
+        f"start_{window.label}": _start(queries.q, window) for window in windows if window.length is not None
     }
-    asked = asked.mutate(**starts)
+    queries = queries.mutate(**starts)
     bounded = len(starts) == len(windows)
     if bounded:
-        asked = asked.mutate(earliest=ibis.least(*(asked[name] for name in starts)))
-    conditions = [asked.key == events.entity, ibis.greatest(events.at, events.known_at) < asked.edge]
-    conditions += [events.at >= asked.earliest] if bounded else []
-    pairs = asked.inner_join(events, conditions)
+        queries = queries.mutate(earliest=ibis.least(*(queries[name] for name in starts)))
+    conditions = [queries.key == events.entity, ibis.greatest(events.at, events.known_at) < queries.edge]
+    conditions += [events.at >= queries.earliest] if bounded else []
+    pairs = queries.inner_join(events, conditions)
     return pairs.filter(pairs.gone.isnull() | (pairs.gone >= pairs.edge))
 
 
@@ -179,19 +181,19 @@ def _start(q: ir.IntegerValue, window: Window) -> ir.IntegerValue:
 
 
 def _on_grid(moment: ir.IntegerValue, step: int) -> ir.IntegerValue:
-    """⌊t/s⌋·s in integers only; the remainder of SQL takes the dividend's sign, the floor's does not."""
+    """⌊t/s⌋·s in integers: SQL's remainder takes the dividend's sign, the floor's does not."""
     return moment - ((moment % step) + step) % step
 
 
 def _part_column(aggregation: Aggregation, part: str, window: Window) -> str:
-    """Equal parts share a column: the mean, the sum and the variance of a field are one sum."""
+    """Column name of a part; equal parts share one: mean, sum and variance of a field share their sum."""
     return f"{part}|{aggregation.field}|{aggregation.filter_spec}|{aggregation.spec()[3:]}|{window.label}"
 
 
 def _part(
     view: FeatureView, aggregation: Aggregation, part: str, window: Window, pairs: ir.Table
 ) -> ir.Scalar:
-    """One part as an aggregate over the pairs, filtered by window, predicate and presence of the field."""
+    """Return one part as an aggregate over the pairs, filtered by window, predicate and presence of the field."""
     keep = ibis.literal(value=True)
     if window.length is not None:
         keep = pairs.at >= pairs[f"start_{window.label}"]
@@ -219,7 +221,7 @@ def _amount(aggregation: Aggregation, pairs: ir.Table, keep: ir.BooleanValue) ->
 
 
 def _period(aggregation: RateOfChange, part: str, pairs: ir.Table) -> ir.BooleanValue:
-    """Which events are of the last period, or of the one before it."""
+    """Select the events of the latest period, or of the one before it."""
     middle = _on_grid(pairs.q - aggregation.period, aggregation.step)
     if part == "later":
         return pairs.at >= middle
@@ -228,7 +230,7 @@ def _period(aggregation: RateOfChange, part: str, pairs: ir.Table) -> ir.Boolean
 
 
 def _decayed(aggregation: DecayedSum, window: Window, pairs: ir.Table, keep: ir.BooleanValue) -> ir.Scalar:
-    """Values times their weights of 32 binary digits; whoever looks into the future finds nothing decayed there."""
+    """Values times their weights of 32 binary digits; events after the query have age 0."""
     assert window.length is not None
     assert window.hop is not None
     step = aggregation.step
@@ -286,12 +288,12 @@ def _integer_part(aggregation: Aggregation, part: str, pairs: ir.Table, keep: ir
 
 
 def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.BooleanValue:
-    """A declared filter as SQL. A missing field matches no comparison, so that `not` meets no null."""
+    """Compile a declared filter to SQL. A missing field matches no comparison, so `not` meets no null."""
     kind = spec[0]
     if kind == "not":
         return ~_predicate(view, spec[1], pairs)
     if kind in ("and", "or"):
-        left, right = (_predicate(view, one, pairs) for one in spec[1:])
+        left, right = (_predicate(view, operand, pairs) for operand in spec[1:])
         return left & right if kind == "and" else left | right
     if kind == "type":
         return pairs.type.isin(spec[1])
@@ -312,41 +314,41 @@ def _predicate(view: FeatureView, spec: Sequence[Any], pairs: ir.Table) -> ir.Bo
 
 
 def _finalise(view: FeatureView, answer: pa.Table, q: Sequence[int], out: np.ndarray) -> None:
-    """A view's parts into its columns of the result; rows without events have empty parts."""
+    """Write a view's parts into its result columns; rows without events have empty parts."""
     columns = {name: _integers(answer[name]) for name in answer.column_names}
     rows = columns.pop("row")
     _finish_registers(view, columns)
-    for place, feature in enumerate(view.features):
+    for column, feature in enumerate(view.features):
         value = feature.aggregation.value
         empty = (None,) * len(feature.aggregation.parts)
-        out[:, place] = [value(empty, moment) for moment in q]
+        out[:, column] = [value(empty, moment) for moment in q]
         names = [
             _part_column(leaf, part, feature.window)
             for leaf in feature.aggregation.leaves
             for part in leaf.parts
         ]
         for row, *parts in zip(rows, *(columns[name] for name in names), strict=True):
-            out[row, place] = value(parts, q[row])
+            out[row, column] = value(parts, q[row])
 
 
 def _finish_registers(view: FeatureView, columns: dict[str, list[Any]]) -> None:
-    """Registers of distinct counts into the parts that the finaliser takes."""
+    """Convert registers of distinct counts into the parts that `Aggregation.value` takes."""
     for feature in view.features:
         for leaf in feature.aggregation.leaves:
             if isinstance(leaf, Distinct):
-                found = columns[_part_column(leaf, "registers", feature.window)]
-                ranks = [None if one is None else _highest_ranks(one) for one in found]
+                registers = columns[_part_column(leaf, "registers", feature.window)]
+                ranks = [None if row is None else _highest_ranks(row) for row in registers]
                 columns[_part_column(leaf, "zeros", feature.window)] = [
-                    None if one is None else 1024 - len(one) for one in ranks
+                    None if row is None else 1024 - len(row) for row in ranks
                 ]
                 columns[_part_column(leaf, "harmonic", feature.window)] = [
-                    None if one is None else sum(2 ** (55 - rank) for rank in one.values()) for one in ranks
+                    None if row is None else sum(2 ** (55 - rank) for rank in row.values()) for row in ranks
                 ]
 
 
-def _highest_ranks(found: Iterable[int]) -> dict[int, int]:
-    """Highest rank of every register seen; the last of ascending ones stays."""
-    return {one // 64: one % 64 for one in sorted(found)}
+def _highest_ranks(digests: Iterable[int]) -> dict[int, int]:
+    """Return the highest rank of every register seen: the last of ascending values wins."""
+    return {digest // 64: digest % 64 for digest in sorted(digests)}
 
 
 def _integers(column: pa.ChunkedArray) -> list[Any]:
