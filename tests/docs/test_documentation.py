@@ -18,6 +18,25 @@ def test_every_relative_link_leads_somewhere(page: Path):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_anchor_is_a_heading_of_its_page(page: Path):
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    targets = [
+        (page.parent / path if path else page, anchor)
+        for path, anchor in links
+        if "://" not in path and (not path or path.endswith(".md"))
+    ]
+
+    assert [anchor for target, anchor in targets if anchor not in anchors(target)] == []
+
+
 def test_every_page_is_reachable_from_the_readme():
     reached, waiting = set(), [ROOT / "README.md"]
     while waiting:
