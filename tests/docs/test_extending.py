@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -17,12 +16,19 @@ INDEX = (FOLDER / "README.md").read_text(encoding="utf-8")
 INFRA = {"add-a-function"}
 NAMES = sorted(path.stem for path in FOLDER.glob("add-*.md"))
 
-BLOCK = re.compile(r"^<!-- (file: [^\n]*|run) -->\n+```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PLACE = re.compile(r'file: (?P<file>[^;]+)(?:; (?P<where>after|before|replace): "(?P<anchor>.+)")?')
+BLOCK = re.compile(
+    r"^<!-- (?P<mark>file: [^\n]*|run) -->\n(?P<fence>`{3,})(?P<language>\w+)\n(?P<text>.*?)^(?P=fence)$",
+    re.DOTALL | re.MULTILINE,
+)
+PLACE = re.compile(r'file: (?P<file>[^;]+)(?:; (?P<where>end|after|before|replace)(?:: "(?P<anchor>.+)")?)?')
+
+
+LISTED = re.compile(r"^\| \d+ \| (?=\[|`[^`]+` \(new\))\[?`([^`]+)`", re.MULTILINE)
+GENERATED = re.compile(r"^\| \d+ \| \[`([^`]+)`\]\([^)]*\) \| \(generated\)", re.MULTILINE)
 
 
 class Change(NamedTuple):
-    """Text that goes into a file: at a line that begins with `anchor`, or as the whole of a new file."""
+    """Text for a file: beside or instead of the line that begins with `anchor`, at its end, or as a new file."""
 
     file: str
     where: str | None
@@ -35,12 +41,26 @@ def page_of(name: str) -> str:
 
 
 def changes(page: str) -> list[Change]:
-    blocks = [(PLACE.fullmatch(mark), text) for mark, text in BLOCK.findall(page) if mark != "run"]
-    return [Change(place["file"], place["where"], place["anchor"], text) for place, text in blocks]
+    blocks = [block for block in BLOCK.finditer(page) if block["mark"] != "run"]
+    places = [PLACE.fullmatch(block["mark"]) for block in blocks]
+    return [
+        Change(place["file"], place["where"], place["anchor"], block["text"])
+        for place, block in zip(places, blocks, strict=True)
+    ]
 
 
-def commands(page: str) -> list[str]:
-    return [line for mark, text in BLOCK.findall(page) if mark == "run" for line in text.splitlines()]
+def programs(page: str) -> list[list[str]]:
+    """Command lines of the page's checks: each line of a shell block, each Python block as a whole."""
+    found = []
+    for block in BLOCK.finditer(page):
+        if block["mark"] == "run":
+            python = block["language"] == "python"
+            found += (
+                [["python", "-c", block["text"]]]
+                if python
+                else [["bash", "-c", line] for line in block["text"].splitlines()]
+            )
+    return found
 
 
 def copy_tree(target: Path) -> None:
@@ -54,36 +74,37 @@ def copy_tree(target: Path) -> None:
 
 def apply(change: Change, tree: Path) -> None:
     path = tree / change.file
-    if change.anchor is None:
+    if change.where is None:
         assert not path.exists(), f"{change.file} is there already"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(change.text, encoding="utf-8")
         return
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    found = [number for number, line in enumerate(lines) if line.strip().startswith(change.anchor)]
-    assert len(found) == 1, f"{change.file}: {len(found)} lines begin with {change.anchor!r}"
-    start, end = {
-        "after": (found[0] + 1, found[0] + 1),
-        "before": (found[0], found[0]),
-        "replace": (found[0], found[0] + 1),
-    }[change.where]
+    start, end = lines_at(change, lines)
     lines[start:end] = [change.text]
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def run(command: str, tree: Path) -> None:
-    python = ("candor", "layers/core/python", "layers/lender/python")
+def lines_at(change: Change, lines: list[str]) -> tuple[int, int]:
+    """Numbers of the lines that the change takes the place of."""
+    if change.anchor is None:
+        return len(lines), len(lines)
+    found = [number for number, line in enumerate(lines) if line.strip().startswith(change.anchor)]
+    assert len(found) == 1, f"{change.file}: {len(found)} lines begin with {change.anchor!r}"
+    first = found[0] + (change.where == "after")
+    return first, first + (change.where == "replace")
+
+
+def run(program: list[str], tree: Path) -> None:
+    libraries = ("layers/core/python", "layers/lender/python")
     environment = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-        "PYTHONPATH": os.pathsep.join([str(tree), *(str(tree / folder) for folder in python[1:])]),
+        "PYTHONPATH": os.pathsep.join([str(tree), *(str(tree / folder) for folder in libraries)]),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+        "PYTEST_ADDOPTS": "-p no:cacheprovider",
     }
-    words = shlex.split(command)
-    if words[0] in ("python", "pytest"):
-        words = [sys.executable, *(["-m", "pytest", "-p", "no:cacheprovider"] if words[0] == "pytest" else [])] + words[1:]
-    done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    done = subprocess.run(program, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{program}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
 
 
 @pytest.mark.parametrize(
@@ -95,16 +116,15 @@ def test_the_page_does_what_it_says(name: str, tmp_path: Path):
     for change in changes(page):
         apply(change, tmp_path)
 
-    assert commands(page)
-    for command in commands(page):
-        run(command, tmp_path)
+    assert programs(page)
+    for program in programs(page):
+        run(program, tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_page_lists_the_files_that_its_code_changes_in_order(name: str):
     page = page_of(name)
-    rows = re.findall(r"^\| \d+ \| \[`([^`]+)`\]|^\| \d+ \| `([^`]+)` \(new\)", page, re.MULTILINE)
-    listed = [known or new for known, new in rows]
+    listed = [file for file in LISTED.findall(page) if file not in GENERATED.findall(page)]
 
     assert listed == list(dict.fromkeys(change.file for change in changes(page)))
 
@@ -113,5 +133,5 @@ def test_the_index_counts_the_files_of_every_page():
     counted = re.findall(r"\]\((add-[\w-]+)\.md\) \| (\d+) \|", INDEX)
 
     assert {name: int(files) for name, files in counted} == {
-        name: len({change.file for change in changes(page_of(name))}) for name in NAMES
+        name: len(LISTED.findall(page_of(name))) for name in NAMES
     }
