@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 import lender
+from candor.edge import openapi
 from candor.edge.rest import STATUS_OF
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +51,14 @@ def test_every_page_is_reachable_from_the_readme():
         ]
 
     assert set(PAGES) - reached == set()
+
+
+def test_the_example_of_an_answer_has_an_id_as_the_schema_has_it():
+    page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r'"id": "(dec_[^"]*)"', page)
+    (pattern,) = set(re.findall(r'"pattern": "(\^dec_[^"]*)"', openapi.text()))
+
+    assert re.fullmatch(pattern, example)
 
 
 def _row(event) -> str:
