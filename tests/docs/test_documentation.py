@@ -53,6 +53,20 @@ def test_every_page_is_reachable_from_the_readme():
     assert set(PAGES) - reached == set()
 
 
+def test_what_where_things_are_names_is_in_the_files_that_it_links():
+    page = ROOT / "docs" / "where-things-are.md"
+    missing = []
+    for row in re.findall(r"^\| .*\?.* \|$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        _, question, files, answer, _ = row.split("|")
+        linked = [(page.parent / link).resolve() for link in LINK.findall(files)] + [ROOT / "cdk.json"]
+        sources = [file for path in linked for file in (path.rglob("*.py") if path.is_dir() else [path])]
+        text = "\n".join(f"{source} {source.read_text(encoding='utf-8')}" for source in sources)
+        names = re.findall(r"`(?:[A-Z]\w*\.)?(\w+)`", answer)
+        missing += [(question, name) for name in names if not re.search(rf"\b{name}\b", text)]
+
+    assert missing == []
+
+
 def test_the_example_of_an_answer_has_an_id_as_the_schema_has_it():
     page = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     (example,) = re.findall(r'"id": "(dec_[^"]*)"', page)
