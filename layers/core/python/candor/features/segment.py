@@ -72,7 +72,7 @@ class Segment(msgspec.Struct):
         """Merge another segment of the same entity into this one."""
         self.watermark = other.watermark = max(self.watermark, other.watermark)
         self.folded = True
-        self.stale |= other.stale or any(map(self.voids.may_concern, other.moments()))
+        self.stale |= other.stale
         self.dropped = max(filter(None, (self.dropped, other.dropped)), default=None)
         self.readable_from = max(self.readable_from, other.readable_from)
         self.voids.absorb(other.voids)
@@ -83,11 +83,6 @@ class Segment(msgspec.Struct):
         self._fold_rows(other.singles.values())
         self.head = sorted([*self.head, *other.head], key=moment)
         self._bring_forward()
-
-    def moments(self) -> Iterator[int]:
-        """Moments (ms) of the events that are held, of those in a tile its start."""
-        rows = chain(self.head, self.singles.values())
-        return chain((row[0] for row in rows), (start for start, _ in self.tiles))
 
     def clear(self) -> None:
         """Drop all events; voids of events that have not arrived stay."""

@@ -194,6 +194,7 @@ class ViewState(msgspec.Struct):
         if self.delta is None:
             return self.base.insert(counting, voids, resolve)
         self._hand_over(self.delta, {row[1] for row in counting})
+        self.delta.stale |= any(self.base.voids.may_concern(row[0]) for row in counting)
         return self.delta.insert(counting, voids, partial(self._resolve_while_healing, resolve))
 
     # Deduplication
