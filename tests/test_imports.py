@@ -65,7 +65,7 @@ def imported_by(function: str, *layers: Path) -> set[str]:
         "PYTHONPATH": os.pathsep.join(map(str, (folder, *LIBRARIES, *layers))),
     }
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
@@ -82,7 +82,7 @@ def test_who_needs_typing_extensions_after_candor_has_it():
     program = "import candor, typing_extensions; print(typing_extensions.TypedDict.__name__)"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(LIBRARIES[0])}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "TypedDict\n"
 
@@ -101,7 +101,7 @@ def test_the_layer_of_history_is_whole_and_light(history):
     program = f"import sys\nfor name in {modules}: __import__(name)\nprint(*sys.modules)"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(map(str, (*LIBRARIES, history)))}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "history" in loaded

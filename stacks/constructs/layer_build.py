@@ -28,6 +28,7 @@ HISTORY = (
     "archive/__init__.py",
     "archive/commits.py",
     "archive/events.py",
+    "archive/items.py",
     "archive/objects.py",
     "healing",
     "index",
