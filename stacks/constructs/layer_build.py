@@ -35,6 +35,7 @@ HISTORY = (
     "rebuild/__init__.py",
     "rebuild/backfill.py",
     "rebuild/rebuild.py",
+    "rebuild/recompute.py",
     "replay/__init__.py",
     "replay/as_served.py",
 )
