@@ -275,10 +275,17 @@ class World:
                 counts["stale and different"] += not equal(read.wanted.values, read.values)
                 self._expect(self._may_be_stale(read.view, read.token), "stale", read)
             case state:
-                self._expect(state == read.wanted.state, "state", read)
+                absent = state == "absent" and self._only_too_late(read.view, read.token, read.q)
+                self._expect(absent or state == read.wanted.state, "state", read)
                 counts["values online"] += len(read.values)
                 counts["earlier moments answered"] += read.q < read.clock
                 self._expect(equal(read.wanted.values, read.values), "online", read)
+
+    def _only_too_late(self, view: View, token: str, q: int) -> bool:
+        """True where only events that came too late for every window lie before `q`: they make no entity present."""
+        return all(
+            event.dedup_id in self._too_late for event in self._of(view, token) if event.occurred_at < q
+        )
 
     def _may_be_unavailable(self, view: View, token: str, q: int) -> bool:
         """True for a moment that is not promised: the past, a crowded one, or one before what a healing took back."""
