@@ -73,7 +73,7 @@ def without_history(state: ViewState) -> bytes:
     state.ring, state.markers = {}, False
     # An event that comes too late for every window is left out, one that came in time stays while it is among the newest.
     state.born, state.expired, state.base.folded = None, None, False
-    reached = state.plan.oldest(state.line)
+    reached = state.plan.oldest(state.fold_horizon)
     state.base.head = [row for row in state.base.head if reached is None or row[0] >= reached]
     return state.encode()
 
@@ -92,7 +92,7 @@ def assert_never_lies(view, state, events, moments):
 
 def telling_moments(view, state, events, rng, count=6):
     """Moments that reveal errors: at the newest event, at the fold horizon, and with windows' edges on events."""
-    moments = {state.line, state.line - 1, state.watermark, state.watermark + 1, NOW}
+    moments = {state.fold_horizon, state.fold_horizon - 1, state.watermark, state.watermark + 1, NOW}
     for _ in range(count):
         label = rng.choice(view.windows)
         at = rng.choice(events).occurred_at
