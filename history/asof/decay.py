@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from candor.features.decayed import UNIT, DecayedSum
 from candor.features.windows import Window
-from history.asof.finalize import Column, Finished
+from history.asof.finalize import Column, Families, Family, Finished
 from history.asof.ranges import NARROW, Ints, Limbs, exact_sum, joined, largest, limbs, members, most, running
 from history.asof.selection import Part, ViewWindows
 
@@ -117,3 +117,8 @@ def weights(oldest: int) -> Ints:
         return np.array(
             [int((2 ** (32 - Decimal(age) / 8)).to_integral_value()) for age in range(oldest + 1)]
         )
+
+
+FAMILIES: Final[Families] = {
+    DecayedSum: Family(decayed, unscaled),
+}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from candor.features.distinct import Distinct
 from candor.features.views import FeatureView
 from candor.features.windows import Window
 from history.asof.events import field_column, kinds
-from history.asof.finalize import Column, Finished
+from history.asof.finalize import Column, Families, Family, Finished
 from history.asof.ranges import Groups, Ints, Range, running
 from history.asof.selection import Part, ViewWindows, source_key
 from history.asof.stream import EventStream
@@ -104,3 +104,8 @@ def register_sums(entities: Ints, digests: Ints, ranges: Sequence[Range]) -> tup
         harmonic += (filled - higher).astype(object) << (55 - rank)
         filled, rank = higher, rank + 1
     return zeros, harmonic
+
+
+FAMILIES: Final[Families] = {
+    Distinct: Family(distinct, exact_count, wide=True),
+}

@@ -1,14 +1,14 @@
-"""Extremes: runs of powers of two.
-
-Aggregations: `Min`, `Max`.
-"""
+"""Extremes: runs of powers of two."""
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 
 from candor.features.aggregations import Max, Min
 from candor.features.windows import Window
+from history.asof.finalize import Families, Family, number
 from history.asof.ranges import Ints, extremes, sizes
 from history.asof.selection import Part, ViewWindows, source_key
 
@@ -26,3 +26,9 @@ def extreme(windows: ViewWindows, leaf: Min | Max, window: Window) -> list[Part]
 
     some = sizes(windows.within(leaf, window)) > 0
     return [(windows.once((leaf.op, *source_key(leaf)), answer)[window.label], some)]
+
+
+FAMILIES: Final[Families] = {
+    Min: Family(extreme, number),
+    Max: Family(extreme, number),
+}

@@ -1,49 +1,23 @@
 """Dispatch from an aggregation to its family: parts over windows, and the vectorized finalizer.
 
-A new aggregation is one entry of `FAMILIES` and two functions in its family's module; a test requires an entry for every
-aggregation of `candor.features.aggregations.REGISTRY`.
+A new aggregation is two functions and one entry of `FAMILIES` in its family's module; a test requires an entry for
+every aggregation of `candor.features.aggregations.REGISTRY`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
-from candor.features.aggregations import (
-    Aggregation,
-    Count,
-    First,
-    Last,
-    LastCategory,
-    Max,
-    Mean,
-    Min,
-    Sum,
-    TimeSinceLast,
-    Variance,
-)
-from candor.features.composed import LastK, Ratio
-from candor.features.decayed import DecayedSum, RateOfChange
-from candor.features.distinct import Distinct
+from candor.features.aggregations import Aggregation
+from candor.features.composed import Ratio
 from candor.features.windows import Window
 from history.asof import decay, distinct, extremes, ordered, sums
-from history.asof.finalize import Column, Finished, Floats, by_value, missing, number
+from history.asof.finalize import Column, Families, Family, Finished, Floats, by_value, missing
 from history.asof.ranges import Ints
 from history.asof.selection import Part, ViewWindows
-
-
-class Family(NamedTuple):
-    """The two sides of an aggregation.
-
-    `aggregate` returns the parts of a leaf over a window in the order of `leaf.parts`; None for an aggregation that is no
-    leaf. `finalize` computes a column of features. `wide`: it also takes parts of Python integers.
-    """
-
-    aggregate: Callable[[ViewWindows, Any, Window], list[Part]] | None
-    finalize: Callable[[Column], Finished]
-    wide: bool = False
 
 
 def aggregate(windows: ViewWindows, leaf: Aggregation, window: Window) -> list[Part]:
@@ -78,21 +52,12 @@ def _ratio(column: Column) -> Finished:
     return out, None
 
 
-FAMILIES: Final[dict[type[Aggregation], Family]] = {
-    Count: Family(sums.count, number),
-    Sum: Family(sums.sums, number),
-    Mean: Family(sums.sums, sums.mean),
-    Variance: Family(sums.sums, sums.variance),
-    RateOfChange: Family(sums.periods, sums.rate_of_change),
-    Min: Family(extremes.extreme, number),
-    Max: Family(extremes.extreme, number),
-    First: Family(ordered.first_or_last, number),
-    Last: Family(ordered.first_or_last, number),
-    LastCategory: Family(ordered.first_or_last, number),
-    TimeSinceLast: Family(ordered.last_moment, ordered.age_in_seconds),
-    LastK: Family(ordered.latest_values, ordered.last_k),
-    DecayedSum: Family(decay.decayed, decay.unscaled),
-    Distinct: Family(distinct.distinct, distinct.exact_count, wide=True),
+FAMILIES: Final[Families] = {
+    **sums.FAMILIES,
+    **extremes.FAMILIES,
+    **ordered.FAMILIES,
+    **decay.FAMILIES,
+    **distinct.FAMILIES,
     Ratio: Family(None, _ratio, wide=True),
 }
 """Every aggregation by its type."""

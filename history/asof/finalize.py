@@ -6,15 +6,16 @@ computed by `Aggregation.value` itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from candor.features.aggregations import Aggregation
+from candor.features.windows import Window
 from history.asof.ranges import Ints, Mask
-from history.asof.selection import Part
+from history.asof.selection import Part, ViewWindows
 
 Floats = npt.NDArray[np.float64]
 Finished = tuple[Floats, Mask | None]
@@ -28,6 +29,21 @@ class Column(NamedTuple):
     parts: Sequence[Part]
     q: Ints
 
+
+class Family(NamedTuple):
+    """The two sides of an aggregation.
+
+    `aggregate` returns the parts of a leaf over a window in the order of `leaf.parts`; None for an aggregation that is
+    no leaf. `finalize` computes a column of features. `wide`: it also takes parts of Python integers.
+    """
+
+    aggregate: Callable[[ViewWindows, Any, Window], list[Part]] | None
+    finalize: Callable[[Column], Finished]
+    wide: bool = False
+
+
+Families = dict[type[Aggregation], Family]
+"""Aggregations by their type."""
 
 EXACT: Final = 1 << 53
 """Integers up to this size are exactly representable as floats."""

@@ -1,7 +1,4 @@
-"""First, last and latest k events: positions at the edges of a range.
-
-Aggregations: `First`, `Last`, `LastCategory`, `TimeSinceLast`, `LastK`.
-"""
+"""First, last and latest k events: positions at the edges of a range."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from candor.features.composed import LastK
 from candor.features.windows import Window
 from history.asof import sums
 from history.asof.events import field_column
-from history.asof.finalize import Column, Finished, all_present, is_exact, missing, number
+from history.asof.finalize import Column, Families, Family, Finished, all_present, is_exact, missing, number
 from history.asof.ranges import Ints, earliest, latest
 from history.asof.selection import Part, ViewWindows, is_set
 
@@ -104,3 +101,12 @@ def last_k(column: Column) -> Finished:
     of = column.aggregation.of
     parts, finalizer = inner[type(of)]()
     return finalizer(Column(of, parts, column.q))
+
+
+FAMILIES: Final[Families] = {
+    First: Family(first_or_last, number),
+    Last: Family(first_or_last, number),
+    LastCategory: Family(first_or_last, number),
+    TimeSinceLast: Family(last_moment, age_in_seconds),
+    LastK: Family(latest_values, last_k),
+}

@@ -1,12 +1,9 @@
-"""Counts, sums and their quotients: differences of running sums.
-
-Aggregations: `Count`, `Sum`, `Mean`, `Variance`, `RateOfChange`.
-"""
+"""Counts, sums and their quotients: differences of running sums."""
 
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +11,7 @@ import numpy.typing as npt
 from candor.features.aggregations import Aggregation, Count, Mean, Sum, Variance
 from candor.features.decayed import RateOfChange
 from candor.features.windows import Window
-from history.asof.finalize import ROOMY, Column, Finished, quotient
+from history.asof.finalize import ROOMY, Column, Families, Family, Finished, number, quotient
 from history.asof.ranges import NARROW, Limbs, joined, largest, limbs, most, running, sizes, squares
 from history.asof.selection import Part, Positions, Ranges, ViewWindows, not_before, on_grid, source_key
 
@@ -100,3 +97,12 @@ def _periods(windows: ViewWindows, leaf: RateOfChange, window: Window) -> tuple[
     later, before = (not_before(_period_start(windows, leaf, back), start) for back in (1, 2))
     end = not_before(windows.end, later)
     return selection.ranges(later, end), selection.ranges(list(map(np.minimum, before, later)), later)
+
+
+FAMILIES: Final[Families] = {
+    Count: Family(count, number),
+    Sum: Family(sums, number),
+    Mean: Family(sums, mean),
+    Variance: Family(sums, variance),
+    RateOfChange: Family(periods, rate_of_change),
+}

@@ -49,6 +49,7 @@ from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import event_table, query_table
 from history.asof.point_in_time import LEAK_MS, PointInTimeQuery, features_as_of, point_in_time
 from tests import oracle
+from tests.builders import plain_aggregations
 from tests.pair_join import features_by_join
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -109,7 +110,7 @@ AGGREGATIONS = st.one_of(
     st.builds(lambda kind, where: kind(where=where), st.sampled_from([Count, TimeSinceLast]), WHERE),
     st.builds(
         lambda kind, name, where: kind(name, where=where),
-        st.sampled_from([Sum, Mean, Variance, Min, Max, First, Last]),
+        st.sampled_from(plain_aggregations()),
         st.sampled_from(["amount", "days_late"]),
         WHERE,
     ),
@@ -331,17 +332,16 @@ def naive_leaf(aggregation, inside: list[Event], query: PointInTimeQuery) -> flo
         category = aggregation.categories.index(values[-1]) if values[-1] in aggregation.categories else -1
         values = [0]
     mean = Fraction(sum(values), n)
-    return float(
-        {
-            "mean": mean,
-            "variance": sum((value - mean) ** 2 for value in values) / n,
-            "min": min(values),
-            "max": max(values),
-            "last_category": category,
-            "first": values[0],
-            "last": values[-1],
-        }[op]
-    )
+    known = {
+        "mean": mean,
+        "variance": sum((value - mean) ** 2 for value in values) / n,
+        "min": min(values),
+        "max": max(values),
+        "last_category": category,
+        "first": values[0],
+        "last": values[-1],
+    }
+    return float(known[op]) if op in known else oracle.aggregate(aggregation.spec(), inside, query.q)
 
 
 def bits(values) -> list[bytes]:

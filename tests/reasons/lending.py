@@ -60,7 +60,8 @@ def assessment_of(
     vector = FeatureVector(values, {**STATES, **changes.pop("states", {})}, {})
     by = changes.pop("by", model(seed))
     policy = changes.pop("policy", by.policy if by else fallback())
-    return assess(by, policy, request or requested(), FEATURES, vector, **changes)
+    names = by.bundle.features if by else FEATURES
+    return assess(by, policy, request or requested(), names, vector, **changes)
 
 
 def row(rng: random.Random, **known: float) -> list[float]:
