@@ -1,4 +1,4 @@
-"""What is computed from past events, as a library: training sets, and stale items made exact again.
+"""Past events as a library: training sets, and stale items made exact again.
 
 A training set is the features of any past moments, as columns beside the rows that ask for them. The features, and
 their bits, are those that `candor.online` reads.

@@ -51,16 +51,16 @@ def changes(page: str) -> list[Change]:
 
 def programs(page: str) -> list[list[str]]:
     """Command lines of the page's checks: each line of a shell block, each Python block as a whole."""
-    found = []
+    commands = []
     for block in BLOCK.finditer(page):
         if block["mark"] == "run":
             python = block["language"] == "python"
-            found += (
+            commands += (
                 [["python", "-c", block["text"]]]
                 if python
                 else [["bash", "-c", line] for line in block["text"].splitlines()]
             )
-    return found
+    return commands
 
 
 def copy_tree(target: Path) -> None:
@@ -89,9 +89,9 @@ def lines_at(change: Change, lines: list[str]) -> tuple[int, int]:
     """Numbers of the lines that the change takes the place of."""
     if change.anchor is None:
         return len(lines), len(lines)
-    found = [number for number, line in enumerate(lines) if line.strip().startswith(change.anchor)]
-    assert len(found) == 1, f"{change.file}: {len(found)} lines begin with {change.anchor!r}"
-    first = found[0] + (change.where == "after")
+    matches = [number for number, line in enumerate(lines) if line.strip().startswith(change.anchor)]
+    assert len(matches) == 1, f"{change.file}: {len(matches)} lines begin with {change.anchor!r}"
+    first = matches[0] + (change.where == "after")
     return first, first + (change.where == "replace")
 
 

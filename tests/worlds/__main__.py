@@ -56,7 +56,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def results_of(seeds: Sequence[int], jobs: int) -> Iterator[Result]:
-    """What was seen in each world, in the order of the seeds."""
+    """Observations of each world, in the order of the seeds."""
     if jobs == 1:
         yield from map(live_seed, seeds)
         return

@@ -60,7 +60,7 @@ def aggregation(of: Aggregation):
 
 
 def plain(kind):
-    """How an aggregation of a field is made."""
+    """Constructor of an aggregation of a field."""
     return lambda of, more: kind(of.field, **more)
 
 
@@ -81,7 +81,7 @@ MADE = {
     "ratio": lambda of, more: candor.Ratio(aggregation(of.of), aggregation(of.to), name=more["name"]),
     "rate_of_change": lambda of, more: candor.RateOfChange(aggregation(of.of), of.time, name=more["name"]),
 }
-"""How an aggregation is made, by kind."""
+"""Constructor of an aggregation, by kind."""
 
 
 def predicate(of: Condition):

@@ -1,4 +1,4 @@
-"""What a feature's value is, read from docs/features.md alone: every question is answered anew from the list of events.
+"""Feature values, read from docs/features.md alone: every question is answered anew from the list of events.
 
 Nothing of candor's own computation is used, and nothing is fast: each value is a loop over the events of its window.
 Declarations are said a second time here, as plain data, so that candor's objects decide nothing either.
@@ -167,7 +167,7 @@ class View:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a view answers at a moment: its state, and its values in the order of its features."""
+    """A view's answer at a moment: its state, and its values in the order of its features."""
 
     state: Literal["present", "absent", "unavailable"]
     values: tuple[Value, ...]
@@ -231,7 +231,7 @@ def continued(view: View, before: Sequence[Event], q: int) -> list[Event]:
 
 
 def expiry(view: View) -> float:
-    """How long (ms) a history counts that nothing continued."""
+    """Time (ms) for which a history counts that nothing continued."""
     if view.hot:
         return math.inf
     if view.expires_after:
@@ -356,7 +356,7 @@ STATISTICS: Mapping[str, Callable[[Sequence[int]], int | Fraction]] = {
     "first": lambda values: values[0],
     "last": lambda values: values[-1],
 }
-"""What is made of at least one number, exactly."""
+"""Exact result over at least one number."""
 
 
 def of_numbers(of: Aggregation, events: Sequence[Event], _q: int) -> float:

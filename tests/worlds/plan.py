@@ -36,10 +36,10 @@ EPOCH = 20_833 * DAY
 SPANS = (20 * MINUTE, 3 * HOUR, 2 * DAY, 20 * DAY, 150 * DAY)
 GRIDS = (1, SECOND, 10 * SECOND, MINUTE, 15 * MINUTE, HOUR)
 LATEST_COPY = 11 * DAY
-"""How late (ms) a copy of an event comes at most: within the horizon of ids, whatever its batch adds."""
+"""Greatest delay (ms) of a copy of an event: within the horizon of ids, whatever its batch adds."""
 
 LONGEST_BATCH = DAY
-"""How long (ms) a batch waits for more events at most."""
+"""Longest wait (ms) of a batch for more events."""
 
 HORIZON = 14 * DAY
 NUMERIC = ("sum", "mean", "variance", "min", "max", "first", "last")
@@ -158,7 +158,7 @@ def counted(rng: random.Random, types: tuple[str, ...]) -> Aggregation:
 
 
 def divided(rng: random.Random, types: tuple[str, ...]) -> Aggregation:
-    """What a ratio is made of: mostly counts and sums."""
+    """The parts of a ratio: mostly counts and sums."""
     if rng.random() < 0.7:
         return counted(rng, types)
     return Aggregation(rng.choice(NUMERIC), field="amount", where=condition(rng, types))
@@ -302,7 +302,7 @@ def burst(rng: random.Random, begin: int) -> list[int]:
 
 
 def amounts(rng: random.Random):
-    """How amounts are drawn in this world."""
+    """The distribution of amounts in this world."""
     most = rng.choice([5, 1_000, 10**12])
     return lambda: rng.randint(-most // 3, most)
 
@@ -371,7 +371,7 @@ def voided(rng: random.Random, first: Arrival, span: int, amount) -> list[Arriva
 
 
 def delay_of_void(rng: random.Random, span: int) -> int:
-    """How long (ms) after its moment a void arrives; some come before it."""
+    """Delay (ms) of a void after its moment; some come before it."""
     return rng.choice([0, rng.randrange(10 * SECOND), rng.randrange(span), -rng.randint(0, MAX_SKEW)])
 
 

@@ -57,7 +57,7 @@ class Difference:
 
 @dataclass
 class Result:
-    """What was seen in a world."""
+    """Observations of a world."""
 
     seed: int
     counts: Counter[str] = field(default_factory=Counter)
