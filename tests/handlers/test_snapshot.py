@@ -50,7 +50,7 @@ def test_a_snapshot_holds_the_champion_and_no_connection(scorer):
     snapshot()
     decider = scorer.module.SCORER.decider()
     assert decider._champions.last.champion is not None
-    assert decider._store._client._wire is None
+    assert decider._store._client._connection is None
     restore()
     assert scorer(key="restored")["statusCode"] == 200
     assert scorer.module.SCORER.decider() is decider, "nothing is built twice"
