@@ -33,6 +33,7 @@ from candor.decide import Attempt, Decider
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.model.bundle import Bundle
+from candor.store import layout
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
 from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
@@ -252,7 +253,7 @@ def check_answers(answers: Sequence[KeyAnswer], stored: Mapping[str, Mapping[str
             outcome.broken.append(f"{key}: {len(bodies)} different answers")
             continue
         item = stored.get(json.loads(key_answers[0].body)["id"])
-        if item is None or item["a"]["B"] != key_answers[0].body:
+        if item is None or item[layout.ANSWER]["B"] != key_answers[0].body:
             outcome.broken.append(f"{key}: the answer is not what is stored")
     if len(stored) != outcome.keys:
         outcome.broken.append(f"{len(stored)} decisions for {outcome.keys} keys")
@@ -266,7 +267,7 @@ def _counted(key: str) -> bool:
 def _checkouts(item: Mapping[str, Any]) -> int:
     """Number of checkouts that the item counts within a day of its newest."""
     (view,) = (view for view in DEFINITIONS.views if view.name == COUNTED)
-    state = ViewState.decode(view, item["b"]["B"])
+    state = ViewState.decode(view, item[layout.STATE]["B"])
     names = [feature.name for feature in view.features]
     return int(state.values(state.watermark + 1)[names.index(f"{COUNTED}.count.24h")])
 

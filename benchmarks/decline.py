@@ -28,7 +28,7 @@ def measure() -> Iterator[Measurement]:
     calls: dict[str, Callable[[], int]] = {
         "score": partial(_each, champion.score, rows.tolist()),
         package: partial(_package, reference, rows),
-        ours: partial(_each, champion.booster.contributions, rows.tolist()),
+        ours: partial(_each, champion.engine.contributions, rows.tolist()),
         "reasons: contributions, factors, choice": partial(_each, champion.reasons, rows.tolist()),
     }
     spent = interleaved(calls, rounds=7)

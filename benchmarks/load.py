@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
+from candor.store import layout
 from demo.sources.simulated import SimulatedLender
 
 RETRYABLE = (429, 500, 502, 503, 504)
@@ -204,7 +205,9 @@ def stored_answers(state: Path) -> dict[str, bytes]:
     )
     (name,) = (name for name in tables.list_tables()["TableNames"] if "decisions" in name.lower())
     pages = tables.get_paginator("scan").paginate(TableName=name, ConsistentRead=True)
-    return {item["pk"]["S"]: bytes(item["a"]["B"]) for page in pages for item in page["Items"]}
+    return {
+        item[layout.KEY]["S"]: bytes(item[layout.ANSWER]["B"]) for page in pages for item in page["Items"]
+    }
 
 
 def compare(result: LoadResult, before: Mapping[str, bytes], after: Mapping[str, bytes]) -> Iterator[str]:

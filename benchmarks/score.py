@@ -18,7 +18,7 @@ import lightgbm
 import numpy as np
 
 from benchmarks.rounds import Measurement
-from candor.model.engine import Booster, library_path
+from candor.model.lightgbm import Booster, library_path
 
 FEATURES = 120
 ROWS = 2_000

@@ -19,7 +19,7 @@ import numpy as np
 from candor.clock import format_rfc3339
 from candor.contracts import Application, Checkout
 from candor.decision import decided, parse_record
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from demo.progress import Posted
 from history.archive.events import accepted_events, read_envelopes
 from history.asof.point_in_time import FeatureTable, PointInTimeQuery, point_in_time

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
 from candor.features.event_types import DECIDED
-from candor.features.vector import Read, view_values
+from candor.features.vector import DecodedItem, decode_items, values_of
 from candor.store.protocol import Conflict
 from candor.synchronous import SynchronousViews
 from simulation.store import Client, Surroundings
@@ -59,14 +59,17 @@ class Deciders:
         keys = {view.name: view.item_keys(customer) for view in self._views}
         client = self._client(process)
         for _ in range(TURNS):
-            stored = client.load(self._synchronous.keys(keys))
+            reads = client.load(self._synchronous.keys(keys))
             now_ms = process.now_ms()
-            q, reads = self._synchronous.live(keys, stored, now_ms)
-            if any(read.state == "unavailable" for read in reads.values()):
+            q, items = self._synchronous.live(
+                keys, decode_items(self._lender.definitions, reads, keys), now_ms
+            )
+            if any(item.state is None for item in items.values()):
                 raise StoreUnavailable("what others were granted is not known")
             event = Event(decision_id, DECIDED, q, {CUSTOMER.name: customer}, _data(decision_id, amount))
-            commits = self._synchronous.commits(event, keys, reads, now_ms)
-            outcome = client.decide(event, commits, self._values(reads, keys, q))
+            values = self._values(items, keys, q)
+            commits = self._synchronous.commits(event, keys, items, now_ms)
+            outcome = client.decide(event, commits, values)
             if not isinstance(outcome, Conflict):
                 self._world.reach("decided" if outcome is event else "decision answered again")
                 return
@@ -74,9 +77,9 @@ class Deciders:
         raise StoreUnavailable("until the deadline others wrote to the same items")
 
     def _values(
-        self, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]], q: int
+        self, items: Mapping[str, DecodedItem], keys: Mapping[str, Sequence[str]], q: int
     ) -> Sequence[Sequence[float]]:
-        return [view_values(view, [reads[key] for key in keys[view.name]], q)[1] for view in self._views]
+        return [values_of(view, [items[key] for key in keys[view.name]], q)[1] for view in self._views]
 
 
 def _data(decision_id: str, amount: int) -> dict[str, str | int]:

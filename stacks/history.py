@@ -27,7 +27,7 @@ TIMEOUT_S = 60
 MAX_RECORD_AGE_H = 12
 """Hours for which a failing record is retried: half of a stream's retention, so that a person has the other half."""
 
-# Writes that are neither commits nor decisions invoke no function.
+# Writes that are neither commits nor decisions invoke no function. `vn` is `NUMBER` in candor/store/layout.py.
 _COMMITS = {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}
 _INSERTS = {"eventName": ["INSERT"]}
 

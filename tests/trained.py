@@ -10,7 +10,7 @@ import numpy as np
 
 from candor import Definitions, Reason
 from candor.model.bundle import Bundle, Calibration
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.reasons import Catalogue
 
 ROWS = 600

@@ -19,6 +19,7 @@ from candor.features.size import most_bytes
 from candor.features.state import ViewState
 from candor.features.vector import Read, Version
 from candor.features.views import FeatureView
+from candor.store import layout
 from candor.store.protocol import Commit
 from candor.updates import Retention, prepare
 
@@ -167,10 +168,16 @@ def _last_commits(view: FeatureView, key: str, state: ViewState, events: Sequenc
 
 def item_bytes(commit: Commit) -> int:
     """Item size by DynamoDB's rules: names in UTF-8, raw binary, one byte per two digits of a number plus one."""
-    numbers = {"vb": END * 1_000_000, "vn": 1_000, "u": commit.applied_at, "ttl": commit.expires_at}
+    numbers = {
+        layout.BIRTH: END * 1_000_000,
+        layout.NUMBER: 1_000,
+        layout.APPLIED_AT: commit.applied_at,
+        layout.EXPIRES_AT: commit.expires_at,
+    }
     ids = msgspec.json.encode(commit.event_ids)
-    texts = len("pk") + len(commit.key) + len("b") + len(commit.blob) + len("ids") + len(ids)
-    return texts + sum(len(name) + math.ceil(len(str(value)) / 2) + 1 for name, value in numbers.items())
+    texts = {layout.KEY: len(commit.key), layout.STATE: len(commit.blob), layout.EVENT_IDS: len(ids)}
+    held = sum(len(name) + size for name, size in texts.items())
+    return held + sum(len(name) + math.ceil(len(str(value)) / 2) + 1 for name, value in numbers.items())
 
 
 def _kilobytes(size: int) -> int:

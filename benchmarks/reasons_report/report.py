@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.reasons_report.datasets import Dataset
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.reasons import Catalogue
 
 TREES = 200

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.request.prepared import PreparedScorer
 from benchmarks.request.world import proxied
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.store.signed import client as lean
 
 _CHUNK = 256 * 1024

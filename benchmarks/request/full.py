@@ -16,7 +16,7 @@ from candor.decide import Attempt, Decider, DecisionScope, ProposedDecision
 from candor.decision import answer, decided, to_record
 from candor.edge import rest, telemetry
 from candor.edge.intake import attempt_of
-from candor.features.vector import build
+from candor.features.vector import build, decode_items
 from candor.policy import Facts
 from candor.store.protocol import Snapshot
 
@@ -83,7 +83,13 @@ def _read(step: Steps) -> Snapshot:
 
 def _vector(step: Steps) -> object:
     definitions, checkout = step.scope.chosen.serving.definitions, step.attempt.application.checkout
-    return build(definitions, step.reads, step.scope.keys, checkout, step.decision.q)
+    return build(
+        definitions,
+        decode_items(definitions, step.reads, step.scope.keys),
+        step.scope.keys,
+        checkout,
+        step.decision.q,
+    )
 
 
 def _policy(step: Steps) -> object:
@@ -104,8 +110,12 @@ def _policy(step: Steps) -> object:
 
 
 def _commits(step: Steps) -> object:
-    event = decided(step.decision, step.scope.chosen.serving.definitions)
-    return step.scope.synchronous.commits(event, step.scope.keys, step.reads, step.decision.q)
+    """Decode included: a commit changes the items' states in place."""
+    definitions, keys = step.scope.chosen.serving.definitions, step.scope.keys
+    written = {key: step.reads[key] for key in step.scope.synchronous.keys(keys)}
+    event = decided(step.decision, definitions)
+    items = decode_items(definitions, written, keys)
+    return step.scope.synchronous.commits(event, keys, items, step.decision.q)
 
 
 def _write(step: Steps) -> object:

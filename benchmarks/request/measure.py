@@ -20,7 +20,7 @@ from benchmarks.request.servers import Function, Server, load
 from benchmarks.request.world import CUSTOMERS, ROOT, RequestWorld, proxied, world
 from benchmarks.rounds import Measurement, interleaved
 from benchmarks.score import vectors
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "7"))
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", str(CUSTOMERS)))

@@ -20,7 +20,7 @@ from candor.edge.intake import attempt_of
 from candor.errors import StoreUnavailable
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Calibration
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.store.protocol import DecisionStore, Snapshot, StoredDecision
 from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials

@@ -24,10 +24,11 @@ import numpy as np
 from candor import EventType, FeatureView
 from candor.clock import DAY
 from candor.contracts import Application, Event, parse_checkout
-from candor.features.vector import Read, Version, build, item_keys
+from candor.features.vector import Read, Version, build, decode_items, item_keys
 from candor.model.bundle import Bundle, Calibration
-from candor.model.text import served
+from candor.model.lightgbm_text import served
 from candor.reasons import Catalogue
+from candor.store import layout
 from candor.updates import Retention, prepare
 from lender import DEFINITIONS, REASONS, policy
 
@@ -201,10 +202,10 @@ def _packed(rows: np.ndarray) -> list[dict[str, Any]]:
 
 def _item(key: str, blob: bytes) -> dict[str, Any]:
     return {
-        "pk": {"S": key},
-        "b": {"B": blob},
-        "vb": {"N": str(time.time_ns())},
-        "vn": {"N": "7"},
+        layout.KEY: {"S": key},
+        layout.STATE: {"B": blob},
+        layout.BIRTH: {"N": str(time.time_ns())},
+        layout.NUMBER: {"N": "7"},
     }
 
 
@@ -271,12 +272,13 @@ def _vectors(tables: Mapping[str, Mapping[str, bytes]]) -> np.ndarray:
     reads = {
         key: Read("present", blob, Version(1, 1)) for table in tables.values() for key, blob in table.items()
     }
-    return np.array(
-        [
-            build(DEFINITIONS, reads, item_keys(DEFINITIONS, application), application.checkout, now).values
-            for application in _applications()
-        ]
-    )
+    return np.array([_values(application, reads, now) for application in _applications()])
+
+
+def _values(application: Application, reads: Mapping[str, Read], q: int) -> Sequence[float]:
+    keys = item_keys(DEFINITIONS, application)
+    own = {key: reads[key] for of_view in keys.values() for key in of_view}
+    return build(DEFINITIONS, decode_items(DEFINITIONS, own, keys), keys, application.checkout, q).values
 
 
 def _bundle(tables: Mapping[str, Mapping[str, bytes]]) -> Bundle:

@@ -73,7 +73,7 @@ def explanation_json(decision: Decision, model: LoadedBundle | None) -> dict[str
 
 
 def _factors(decision: Decision, model: LoadedBundle) -> list[Mapping[str, Any]]:
-    parts = model.catalogue.by_factor(model.booster.contributions(decision.vector.values)[:-1])
+    parts = model.catalogue.by_factor(model.engine.contributions(decision.vector.values)[:-1])
     reference = model.bundle.reason_reference
     rows = [
         {

@@ -15,6 +15,7 @@ from candor.clock import SystemClock
 from candor.errors import CorruptItem, StoreUnavailable
 from candor.features.state import ViewState
 from candor.features.views import FeatureView
+from candor.store import layout
 from cli.options import common, token_of, views_named
 from cli.output import one_line, print_json, print_pairs
 from cli.progress import Progress
@@ -81,15 +82,15 @@ def stale_items(stage: Stage, view: FeatureView, progress: Progress) -> Iterator
     for page in client.get_paginator("scan").paginate(
         TableName=table,
         ConsistentRead=True,
-        ProjectionExpression="pk, b",
-        FilterExpression="begins_with(pk, :prefix) AND attribute_exists(b)",
+        ProjectionExpression=f"{layout.KEY}, {layout.STATE}",
+        FilterExpression=f"begins_with({layout.KEY}, :prefix) AND attribute_exists({layout.STATE})",
         ExpressionAttributeValues={":prefix": {"S": f"{view.name}@{view.version}#"}},
     ):
         scanned += page["ScannedCount"]
         progress.update(f"reading {table}", scanned, total)
         for item in page["Items"]:
-            if _is_stale(view, bytes(item["b"]["B"])):
-                yield view, item["pk"]["S"]
+            if _is_stale(view, bytes(item[layout.STATE]["B"])):
+                yield view, item[layout.KEY]["S"]
 
 
 def _is_stale(view: FeatureView, blob: bytes) -> bool:

@@ -19,6 +19,7 @@ from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import Read
 from candor.features.views import FeatureView
+from candor.store import layout
 from candor.store.dynamodb import DynamoFeatureStore, FeatureItem, bound
 from candor.store.protocol import marker_key
 from candor.updates import Retention
@@ -99,16 +100,16 @@ class Items:
     def _put(self, key: str, view: FeatureView, tombstone: ViewState, seen: Read, now_ms: int) -> bool:
         item = self._table(view)(
             key,
-            b=tombstone.encode(),
-            vb=time.time_ns(),
-            vn=0,
-            u=now_ms,
-            ids=b"[]",
-            ttl=(now_ms + self._retention.event_ids) // SECOND,
+            state=tombstone.encode(),
+            birth=time.time_ns(),
+            number=0,
+            applied_at=now_ms,
+            event_ids=b"[]",
+            expires_at=(now_ms + self._retention.event_ids) // SECOND,
         )
         unchanged = FeatureItem.pk.does_not_exist()
         if seen.version is not None:
-            unchanged = (FeatureItem.vb == seen.version.birth) & (FeatureItem.vn == seen.version.n)
+            unchanged = (FeatureItem.birth == seen.version.birth) & (FeatureItem.number == seen.version.n)
         try:
             item.save(condition=unchanged)
         except PutError as error:
@@ -124,7 +125,7 @@ class Items:
             return [
                 (number, item.pk)
                 for number, table in enumerate(self._tables)
-                for item in (table.batch_get(wanted, attributes_to_get=["pk"]) if wanted else ())
+                for item in (table.batch_get(wanted, attributes_to_get=[layout.KEY]) if wanted else ())
             ]
         except PynamoDBException as error:
             raise StoreUnavailable(f"items could not be read: {error.cause_response_code}") from error
@@ -135,7 +136,7 @@ class Items:
         try:
             for table in self._tables:
                 mentions = FeatureItem.pk.contains(f"#{self._person.token}")
-                keys = (item.pk for item in table.scan(mentions, attributes_to_get=["pk"]))
+                keys = (item.pk for item in table.scan(mentions, attributes_to_get=[layout.KEY]))
                 owned += [key for key in keys if self._owns(key, living)]
         except PynamoDBException as error:
             raise StoreUnavailable(f"a table could not be read: {error.cause_response_code}") from error

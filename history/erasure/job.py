@@ -16,6 +16,7 @@ from pynamodb.exceptions import PynamoDBException
 from candor.clock import DAY, SECOND, Clock
 from candor.errors import CandorError, StoreUnavailable
 from candor.features.definitions import Definitions
+from candor.store import layout
 from candor.store.dynamodb import DecisionItem, bound
 from candor.store.erasures import Erasure, Erasures
 from candor.updates import Retention
@@ -268,8 +269,12 @@ class ErasureJob:
         self._look(DECISIONS_PREFIX, lines, on_progress)
         table = bound(DecisionItem, self._places.decisions)
         try:
-            stored = table.batch_get(sorted(lines.ids), attributes_to_get=["pk", "ttl"]) if lines.ids else ()
-            expiries = [int(item.ttl) * SECOND for item in stored]
+            stored = (
+                table.batch_get(sorted(lines.ids), attributes_to_get=[layout.KEY, layout.EXPIRES_AT])
+                if lines.ids
+                else ()
+            )
+            expiries = [int(item.expires_at) * SECOND for item in stored]
         except PynamoDBException as error:
             raise StoreUnavailable(f"decisions could not be read: {error.cause_response_code}") from error
         days = self._archive.expiry_days(DECISIONS_PREFIX)

@@ -17,7 +17,16 @@ from candor.decision import Decision
 from candor.errors import DefinitionError
 from candor.features.definitions import Definitions
 from candor.features.state import ViewState
-from candor.features.vector import ABSENT, UNAVAILABLE, FeatureVector, Read, Version, build, item_keys
+from candor.features.vector import (
+    ABSENT,
+    UNAVAILABLE,
+    FeatureVector,
+    Read,
+    Version,
+    build,
+    decode_items,
+    item_keys,
+)
 from candor.features.views import FeatureView
 from history.archive.commits import Commit, CommitLog, LogUnusable
 from history.archive.events import Arrival
@@ -223,7 +232,7 @@ def _replayed(
                 if isinstance(read, str):
                     return Replayed(decision, reason=read)
                 reads[key] = read
-    vector = build(definitions, reads, keys, decision.request, decision.q)
+    vector = build(definitions, decode_items(definitions, reads, keys), keys, decision.request, decision.q)
     return Replayed(decision, list(differences(decision.vector, vector, definitions)), vector=vector)
 
 

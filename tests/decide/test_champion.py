@@ -10,9 +10,8 @@ from msgspec import structs
 from candor.champion import KEPT, RETRY_AFTER
 from candor.clock import Deadline, FixedClock
 from candor.decide import START_TIMEOUT_S
-from candor.errors import BundleRefused, PolicyError, StoreUnavailable
+from candor.errors import BundleRefused, EngineUnavailable, PolicyError, StoreUnavailable
 from candor.model.bundle import Bundle, sha256
-from candor.model.engine import EngineUnavailable
 from candor.policy import Policy
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from tests.decide.lending import NOW, POLICY, REASONS, RISKY, SAFE, Shelf, Till, attempt, champion, decider
@@ -153,17 +152,17 @@ def test_a_start_makes_the_champion_ready_before_any_request(till):
 
 
 def test_without_the_engine_the_fallback_policy_decides_and_it_is_told(till, monkeypatch):
-    def away(text):
+    def load(self):
         raise EngineUnavailable("attach the layer")
 
-    monkeypatch.setattr("candor.underwriting.Booster", away)
+    monkeypatch.setattr(Bundle, "load", load)
     assert till.record(total=SAFE)["bundle"] is None
     assert [type(error) for _, error in till.shelf.failures] == [EngineUnavailable]
 
 
 @pytest.mark.parametrize("raw", [math.nan, math.inf, -math.inf])
 def test_a_model_without_a_finite_answer_approves_nobody_as_a_good_score_would(till, monkeypatch, raw):
-    monkeypatch.setattr("candor.model.engine.Booster.raw", lambda self, values: raw)
+    monkeypatch.setattr("candor.model.lightgbm.Booster.raw", lambda self, values: raw)
     record = till.record(total=RISKY)
     assert (record["bundle"], record["score"], record["degraded"]) == (champion().sha, None, True)
     assert (record["outcome"], record["rules"]) == ("action_required", ["unverified"])

@@ -12,7 +12,7 @@ import pytest
 from candor.clock import DAY, HOUR
 from candor.features.vector import UNAVAILABLE
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.policy import Facts, Policy
 from candor.reasons import Catalogue
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore

@@ -14,7 +14,7 @@ from candor.errors import DefinitionError, StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.features.event_types import MAX_SKEW
 from candor.features.state import RING_IDS, ViewState
-from candor.features.vector import UNAVAILABLE, Read, Version
+from candor.features.vector import UNAVAILABLE, Read, Version, decode_items
 from candor.features.views import FeatureView
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Contended, Snapshot
@@ -103,8 +103,9 @@ def test_an_entity_that_the_application_does_not_name_has_no_item():
     assert "device" not in event.entities
     keys = {"attempts": attempts.item_keys("ann")}
     reads = store.synchronous.load(views.keys(keys))
+    items = decode_items(definitions, reads, keys)
     assert views.keys(keys) == list(attempts.item_keys("ann"))
-    assert {commit.key for commit in views.commits(event, keys, reads, NOW)} <= set(attempts.item_keys("ann"))
+    assert {commit.key for commit in views.commits(event, keys, items, NOW)} <= set(attempts.item_keys("ann"))
 
 
 def test_the_copy_that_the_bus_brings_counts_no_second_time():

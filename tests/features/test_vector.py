@@ -13,7 +13,7 @@ from candor.clock import DAY, HOUR, MINUTE
 from candor.contracts import parse_checkout
 from candor.features.definitions import Definitions
 from candor.features.state import ViewState
-from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, view_values
+from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, decode_items, view_values
 from candor.store.memory import MemoryFeatureStore
 from tests.builders import (
     NOW,
@@ -90,13 +90,9 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
         on_demand=[OnDemand("total", lambda checkout, features: checkout.total), OnDemand("spy", spy)],
     )
     read = read_after([event("e", NOW - 1, amount=5)])
-    vector = build(
-        definitions,
-        {ANN: read, **dict.fromkeys(MER, ABSENT), MER[2]: UNAVAILABLE},
-        {VIEW.name: [ANN], SHOP_VIEW.name: MER},
-        CHECKOUT,
-        NOW,
-    )
+    keys = {VIEW.name: [ANN], SHOP_VIEW.name: MER}
+    reads = {ANN: read, **dict.fromkeys(MER, ABSENT), MER[2]: UNAVAILABLE}
+    vector = build(definitions, decode_items(definitions, reads, keys), keys, CHECKOUT, NOW)
     named = dict(zip(definitions.features, vector.values, strict=True))
     assert list(named) == list(definitions.features)
     assert vector.states == {SHOP_VIEW.name: "unavailable", VIEW.name: "present"}
@@ -110,7 +106,9 @@ def test_the_vector_is_in_declared_order_and_says_what_it_stands_on():
 
 
 def test_a_vector_of_absent_entities_is_not_degraded():
-    assert not build(definitions_of(VIEW), {ANN: ABSENT}, {VIEW.name: [ANN]}, CHECKOUT, NOW).degraded
+    keys, definitions = {VIEW.name: [ANN]}, definitions_of(VIEW)
+    items = decode_items(definitions, {ANN: ABSENT}, keys)
+    assert not build(definitions, items, keys, CHECKOUT, NOW).degraded
 
 
 def _division(checkout, features):

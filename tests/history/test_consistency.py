@@ -13,7 +13,7 @@ from candor.clock import DAY, HOUR, MINUTE, SECOND, Deadline, FixedClock
 from candor.contracts import Event
 from candor.decision import Decision, decided, parse_record
 from candor.features.state import ViewState
-from candor.features.vector import UNAVAILABLE, Read, Version, build, item_keys
+from candor.features.vector import UNAVAILABLE, Read, Version, build, decode_items, item_keys
 from candor.ingest import ingest
 from candor.store.memory import MemoryDecisionStore
 from candor.store.protocol import Committed
@@ -331,8 +331,9 @@ class Watched(World):
         stored = {
             key: self._table_of(view).get(key) for view in self.definitions.views for key in keys[view.name]
         }
-        q, reads = SynchronousViews(self.definitions, self.retention).live(keys, stored, now)
-        vector = build(self.definitions, reads, keys, application.checkout, q)
+        read = decode_items(self.definitions, stored, keys)
+        q, items = SynchronousViews(self.definitions, self.retention).live(keys, read, now)
+        vector = build(self.definitions, items, keys, application.checkout, q)
         self.decisions.append(
             Decision(
                 id=f"d{len(self.decisions)}",

@@ -24,7 +24,7 @@ from candor import (
 )
 from candor.clock import DAY
 from candor.contracts import Applicant, Application, Checkout, Device, Event, Offer
-from candor.features.vector import build
+from candor.features.vector import build, decode_items
 from candor.store.memory import MemoryFeatureStore
 from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from tests.builders import (
@@ -61,7 +61,9 @@ def online(definitions: Definitions, store: MemoryFeatureStore, question: PointI
     keys = {view.name: view.entity.key_of(question.application) for view in definitions.views}
     items = {view.name: view.item_keys(str(keys[view.name])) for view in definitions.views}
     reads = store.load([key for view_items in items.values() for key in view_items])
-    return build(definitions, reads, items, question.application.checkout, question.q).values
+    return build(
+        definitions, decode_items(definitions, reads, items), items, question.application.checkout, question.q
+    ).values
 
 
 @settings(max_examples=12)

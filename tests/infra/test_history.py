@@ -7,6 +7,7 @@ import pytest
 
 from candor.contracts import HISTORY, PLATFORM
 from candor.edge.bus import SOURCE
+from candor.store import layout
 from history.archive.commits import COMMITS_PREFIX
 from history.archive.tables import TABLES
 
@@ -55,8 +56,8 @@ def test_a_record_is_tried_again_in_part_and_given_up_long_before_the_stream_for
 @pytest.mark.parametrize(
     ("table", "pattern"),
     [
-        ("Features", {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}),
-        ("SynchronousFeatures", {"dynamodb": {"NewImage": {"vn": {"N": [{"exists": True}]}}}}),
+        ("Features", {"dynamodb": {"NewImage": {layout.NUMBER: {"N": [{"exists": True}]}}}}),
+        ("SynchronousFeatures", {"dynamodb": {"NewImage": {layout.NUMBER: {"N": [{"exists": True}]}}}}),
         ("Decisions", {"eventName": ["INSERT"]}),
     ],
 )

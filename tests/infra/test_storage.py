@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from candor.store import layout
+
 # A changed id makes CloudFormation replace the resource, with its data. Change a line only with a migration.
 STATEFUL = {
     "AWS::DynamoDB::Table": {
@@ -28,11 +30,13 @@ def test_tables_are_keyed_and_expire_as_the_code_expects(assembly):
         key[8:-8]: each["Properties"] for key, each in assembly.resources("AWS::DynamoDB::Table").items()
     }
     for table in tables.values():
-        assert table["KeySchema"] == [{"AttributeName": "pk", "KeyType": "HASH"}]
-        assert table["AttributeDefinitions"] == [{"AttributeName": "pk", "AttributeType": "S"}]
+        assert table["KeySchema"] == [{"AttributeName": layout.KEY, "KeyType": "HASH"}]
+        assert table["AttributeDefinitions"] == [{"AttributeName": layout.KEY, "AttributeType": "S"}]
         assert table["BillingMode"] == "PAY_PER_REQUEST"
     expiring = {name for name, table in tables.items() if "TimeToLiveSpecification" in table}
     assert expiring == {"Features", "SynchronousFeatures", "Decisions"}
+    for name in expiring:
+        assert tables[name]["TimeToLiveSpecification"]["AttributeName"] == layout.EXPIRES_AT
     streams = {
         name: table.get("StreamSpecification", {}).get("StreamViewType") for name, table in tables.items()
     }

@@ -55,7 +55,7 @@ ABOVE = 1e9
 
 
 def contributions(values) -> list[float]:
-    return model().booster.contributions(values)[:-1]
+    return model().engine.contributions(values)[:-1]
 
 
 def declined_by_score(count: int = 50) -> list[list[float]]:
@@ -327,9 +327,9 @@ def test_aa10_factors_and_bias_add_up_to_the_raw_score():
     rng = random.Random(5)
     for _ in range(300):
         values = row(rng)
-        *parts, bias = model().booster.contributions(values)
+        *parts, bias = model().engine.contributions(values)
         total = math.fsum([*model().catalogue.by_factor(parts).values(), bias])
-        assert abs(total - model().booster.raw(values)) < 1e-9
+        assert abs(total - model().engine.raw(values)) < 1e-9
 
 
 def test_aa10_factors_are_those_of_the_training_package():

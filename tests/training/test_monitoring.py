@@ -17,7 +17,7 @@ import pytest
 from candor.clock import DAY, HOUR, format_rfc3339, parse_rfc3339
 from candor.contracts import Event
 from candor.features.labels import Label
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd, loan_ends
 from training.monitoring.monitor import monitor

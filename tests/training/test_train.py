@@ -10,7 +10,7 @@ import pytest
 
 from candor import Monotone
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.reasons import Catalogue
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive

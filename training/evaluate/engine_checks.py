@@ -8,7 +8,7 @@ from typing import Final
 import lightgbm
 import numpy as np
 
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from training.dataset.split import Floats
 
 MOST: Final = 2_000

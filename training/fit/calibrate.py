@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from candor.model.bundle import Calibration
-from candor.model.engine import Booster
+from candor.model.engine import ScoringEngine
 from candor.reasons import Catalogue
 from training.dataset.split import CannotLearn, Floats
 
@@ -57,7 +57,7 @@ def near_cutoff(pd: Floats, cutoff: float) -> NDArray[np.intp]:
 
 
 def reason_reference(
-    engine: Booster, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
+    engine: ScoringEngine, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
 ) -> dict[str, float]:
     """Mean contribution (log odds) of each factor for applicants near the cut-off.
 

@@ -21,7 +21,7 @@ import numpy as np
 from candor.errors import CandorError
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle, Calibration
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 from candor.model.soundness import require_sound
 from candor.reasons import Catalogue, Monotone, Reason
 from training.dataset.read import TrainingSet, read_training_set

@@ -13,7 +13,7 @@ import numpy as np
 from lightgbm.callback import CallbackEnv
 from numpy.typing import NDArray
 
-from candor.model.text import served
+from candor.model.lightgbm_text import served
 from training.dataset.read import TrainingSet
 from training.dataset.split import Floats, Split
 from training.fit.hosts import Hosts

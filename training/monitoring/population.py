@@ -21,7 +21,6 @@ from candor.errors import CandorError
 from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster
 from training.monitoring.figures import Floats
 from training.monitoring.loans import LoanEnd
 
@@ -175,7 +174,7 @@ def _loans(decisions: Sequence[_DecisionRow], ends: Mapping[str, LoanEnd]) -> li
 
 
 def _scored(bundle: Bundle, values: Floats) -> Floats:
-    with Booster(bundle.model) as engine:
+    with bundle.load() as engine:
         return np.array([bundle.score(engine.raw(row)) for row in values.tolist()], dtype=float)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.request import prepared
-from candor.model.engine import Booster
+from candor.model.lightgbm import Booster
 
 STORE = prepared.lean_store() if os.environ["PREPARED_STORE"] == "lean" else prepared.pynamodb_store()
 PREPARED = prepared.PreparedScorer(STORE, Booster(Path(os.environ["PEER_MODEL"]).read_text(encoding="utf-8")))

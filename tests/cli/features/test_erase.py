@@ -519,8 +519,8 @@ def test_markers_and_items_of_views_that_are_declared_no_more_go_with_the_rest(s
     populated(stage)
     table = bound(FeatureItem, "features")
     gone = f"old_view@00000000#{PERSON}"
-    table(gone, b=b"x", vb=1, vn=1).save()
-    table(f"old_view@00000000#{NEIGHBOUR}", b=b"x", vb=1, vn=1).save()
+    table(gone, state=b"x", birth=1, number=1).save()
+    table(f"old_view@00000000#{NEIGHBOUR}", state=b"x", birth=1, number=1).save()
     table(marker_key(gone, "e1")).save()
     stage.put(
         "commits/",
@@ -535,7 +535,7 @@ def test_markers_and_items_of_views_that_are_declared_no_more_go_with_the_rest(s
 def test_items_that_no_log_names_are_found_by_a_scan(stage):
     populated(stage)
     gone = f"old_view@00000000#{PERSON}"
-    bound(FeatureItem, "features")(gone, b=b"x", vb=1, vn=1).save()
+    bound(FeatureItem, "features")(gone, state=b"x", birth=1, number=1).save()
     erased()
     assert gone in items()
     report = erased("--scan")

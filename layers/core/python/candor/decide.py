@@ -24,11 +24,11 @@ from candor.contracts import Application
 from candor.decision import Decision, answer, decided, decision_id, to_record
 from candor.errors import InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
-from candor.features.vector import FeatureVector, build, item_keys
+from candor.features.vector import FeatureVector, Read, build, decode_items, item_keys
 from candor.policy import compiled
 from candor.regulation import Profile, adverse_action
 from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, StoredDecision
-from candor.synchronous import Keys, Reads, SynchronousViews
+from candor.synchronous import Items, Keys, SynchronousViews
 from candor.underwriting import assess
 from candor.updates import Retention
 
@@ -70,6 +70,10 @@ class DecisionScope(NamedTuple):
     chosen: Chosen
     keys: Keys
     synchronous: SynchronousViews
+
+
+Reads = Mapping[str, Read]
+"""Reads by item key."""
 
 
 class ProposedDecision(NamedTuple):
@@ -191,13 +195,14 @@ class Decider:
 
     def _propose(self, attempt: Attempt, scope: DecisionScope, reads: Reads) -> ProposedDecision:
         now_ms = self._clock.now_ms()
-        if attempt.replay_at is None:
-            q, reads = scope.synchronous.live(scope.keys, reads, now_ms)
-        else:
-            q = attempt.replay_at
         definitions = scope.chosen.serving.definitions
         checkout = attempt.application.checkout
-        vector = build(definitions, reads, scope.keys, checkout, q)
+        items: Items = decode_items(definitions, reads, scope.keys)
+        if attempt.replay_at is None:
+            q, items = scope.synchronous.live(scope.keys, items, now_ms)
+        else:
+            q = attempt.replay_at
+        vector = build(definitions, items, scope.keys, checkout, q)
         decision = self._decide(attempt, q, now_ms, vector, scope)
         record = StoredDecision(
             id=decision.id,
@@ -209,7 +214,7 @@ class Decider:
             expires_at=(now_ms + self._kept_ms) // SECOND,
         )
         event = decided(decision, definitions)
-        return ProposedDecision(decision, record, scope.synchronous.commits(event, scope.keys, reads, now_ms))
+        return ProposedDecision(decision, record, scope.synchronous.commits(event, scope.keys, items, now_ms))
 
     def _decide(
         self, attempt: Attempt, q: int, now_ms: int, vector: FeatureVector, scope: DecisionScope

@@ -39,3 +39,11 @@ class BundleRefused(CandorError):
 
 class PolicyError(CandorError):
     """A policy table cannot be evaluated; a bundle with it must not serve."""
+
+
+class EngineUnavailable(CandorError):
+    """The library of a scoring engine, or a dependency of it, cannot be loaded; the message names the remedy."""
+
+
+class ModelRefused(CandorError):
+    """A scoring engine rejects the model, or a row has the wrong number of values."""

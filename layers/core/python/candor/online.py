@@ -12,7 +12,7 @@ import msgspec
 
 from candor.errors import DefinitionError, InvalidInput
 from candor.features.definitions import Definitions
-from candor.features.vector import State, item_keys_of, windowed
+from candor.features.vector import State, decode_items, item_keys_of, windowed
 from candor.ingest import IngestOutcome, ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import FeatureStore
@@ -58,7 +58,7 @@ def online_features(
     _check(definitions, entities)
     keys = item_keys_of(definitions, entities)
     reads = store.load([key for of_view in keys.values() for key in of_view])
-    return OnlineFeatures(*windowed(definitions, reads, keys, q))
+    return OnlineFeatures(*windowed(definitions, decode_items(definitions, reads, keys), keys, q))
 
 
 def require_no_on_demand(definitions: Definitions) -> None:

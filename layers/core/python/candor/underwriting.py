@@ -10,10 +10,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from candor.contracts import Checkout
-from candor.errors import BundleRefused, DefinitionError, PolicyError
+from candor.errors import BundleRefused, DefinitionError, ModelRefused, PolicyError
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
-from candor.model.engine import Booster, ModelRefused
 from candor.policy import Component, Facts, Outcome, Policy, PolicyVerdict, codes, compiled
 from candor.reasons import MAX_REASONS, Catalogue
 from candor.terms import TermLimits, Terms, granted, is_counter_offer
@@ -26,7 +25,7 @@ class LoadedBundle:
         self.sha = sha
         self.bundle = bundle
         try:
-            self.booster = Booster(bundle.model)
+            self.engine = bundle.load()
             self.policy = compiled(bundle.policy)
             self.catalogue = Catalogue(bundle.reasons, bundle.features)
         except (ModelRefused, PolicyError, DefinitionError) as error:
@@ -37,12 +36,12 @@ class LoadedBundle:
 
         A table would read such a score as null, and null fires no row: the application would pass as good.
         """
-        raw = self.booster.raw(values)
+        raw = self.engine.raw(values)
         return self.bundle.score(raw) if isfinite(raw) else None
 
     def reasons(self, values: Sequence[float]) -> list[str]:
         """Codes of the model's principal reasons for declining this applicant."""
-        contributions = self.booster.contributions(values)[:-1]
+        contributions = self.engine.contributions(values)[:-1]
         return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
 
 

@@ -11,7 +11,7 @@ from candor.clock import SECOND
 from candor.contracts import Event
 from candor.errors import StoreUnavailable
 from candor.features.state import Applied, Marker, ViewState
-from candor.features.vector import Read
+from candor.features.vector import DecodedItem, Read
 from candor.features.views import FeatureView
 from candor.store.protocol import Commit
 
@@ -56,6 +56,23 @@ def prepare(
     if read.state == "unavailable":
         raise StoreUnavailable("the item could not be read")
     state = ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
+    item = DecodedItem(state, read.version)
+    return prepare_decoded(view, key, item, events, now_ms, retention, markers)
+
+
+def prepare_decoded(
+    view: FeatureView,
+    key: str,
+    item: DecodedItem,
+    events: Sequence[Event],
+    now_ms: int,
+    retention: Retention,
+    markers: Markers = no_markers,
+) -> PreparedUpdate:
+    """Apply events to the state of their item, in place. Raises `StoreUnavailable` if it has none."""
+    state = item.state
+    if state is None:
+        raise StoreUnavailable("the item could not be read")
     doubtful = state.doubtful(events)
     before = state.base.folded
     applied = state.apply(events, now_ms, retention.event_ids, markers(key, doubtful) if doubtful else None)
@@ -65,7 +82,7 @@ def prepare(
     commit = Commit(
         key=key,
         blob=state.encode(),
-        seen=read.version,
+        seen=item.version,
         event_ids=[event.dedup_id for event in applied.fresh],
         applied_at=now_ms,
         expires_at=None if expiry is None else (now_ms + expiry) // SECOND,

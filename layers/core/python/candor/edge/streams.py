@@ -17,6 +17,7 @@ import msgspec
 from candor.decision import Decision, parse_record
 from candor.edge.delivery import deliver
 from candor.errors import InvalidInput
+from candor.store import layout
 
 RECORDS_PER_CALL: Final = 500
 BYTES_PER_CALL: Final = 4 << 20
@@ -27,6 +28,8 @@ RECORD_BYTES: Final = 256 << 10
 
 Record = Mapping[str, Any]
 T = TypeVar("T")
+
+_TRUE: Final = {"BOOL": True}
 
 
 class _CommitLine(msgspec.Struct, omit_defaults=True):
@@ -56,20 +59,20 @@ def commit_line(record: Record) -> bytes | None:
     Raises `InvalidInput` if an attribute of a commit is missing.
     """
     image = record["dynamodb"].get("NewImage")
-    if image is None or image.get("vn", {"N": "0"}) == {"N": "0"}:
+    if image is None or image.get(layout.NUMBER, {"N": "0"}) == {"N": "0"}:
         return None
     with _reading():
         line = _CommitLine(
-            key=image["pk"]["S"],
-            birth=int(image["vb"]["N"]),
-            n=int(image["vn"]["N"]),
-            applied_at=int(image["u"]["N"]),
-            event_ids=msgspec.json.decode(_bytes(image["ids"]), type=list[str]),
-            filled_before=int(image["fb"]["N"]) if "fb" in image else None,
-            rebuilt=image.get("rb") == {"BOOL": True},
-            left_out=image.get("lo") == {"BOOL": True},
-            unsettled=msgspec.json.decode(_bytes(image["us"]), type=list[str]) if "us" in image else [],
-            healing=image.get("hl") == {"BOOL": True},
+            key=image[layout.KEY]["S"],
+            birth=int(image[layout.BIRTH]["N"]),
+            n=int(image[layout.NUMBER]["N"]),
+            applied_at=int(image[layout.APPLIED_AT]["N"]),
+            event_ids=_ids(image[layout.EVENT_IDS]),
+            filled_before=int(image[layout.FILLED_BEFORE]["N"]) if layout.FILLED_BEFORE in image else None,
+            rebuilt=image.get(layout.REBUILT) == _TRUE,
+            left_out=image.get(layout.LEFT_OUT) == _TRUE,
+            unsettled=_ids(image[layout.UNSETTLED]) if layout.UNSETTLED in image else [],
+            healing=image.get(layout.HEALING) == _TRUE,
         )
     return msgspec.json.encode(line)
 
@@ -79,14 +82,14 @@ def decision_line(record: Record) -> bytes:
     with _reading():
         image = record["dynamodb"]["NewImage"]
         raw = msgspec.Raw(decision_record(record))
-        line = _DecisionLine(id=image["pk"]["S"], q=int(image["q"]["N"]), record=raw)
+        line = _DecisionLine(id=image[layout.KEY]["S"], q=int(image[layout.MOMENT]["N"]), record=raw)
     return msgspec.json.encode(line)
 
 
 def decision_record(record: Record) -> bytes:
     """The record of a new decision as stored, one JSON object. Raises `InvalidInput`."""
     with _reading():
-        raw = _bytes(record["dynamodb"]["NewImage"]["r"])
+        raw = _bytes(record["dynamodb"]["NewImage"][layout.RECORD])
         msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     return raw
 
@@ -98,6 +101,10 @@ def decision_of(record: Record) -> Decision:
         return parse_record(raw)
     except (KeyError, TypeError, msgspec.ValidationError):
         raise InvalidInput("unreadable_decision", "The record is of another shape.") from None
+
+
+def _ids(attribute: Mapping[str, str]) -> list[str]:
+    return msgspec.json.decode(_bytes(attribute), type=list[str])
 
 
 def _bytes(attribute: Mapping[str, str]) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -50,6 +50,20 @@ ABSENT = Read("absent")
 UNAVAILABLE = Read("unavailable")
 
 
+class DecodedItem(NamedTuple):
+    """A read, decoded once for the vector, the moment and the commit of a decision.
+
+    `state` is None if the item could not be read or decoded; `version` is None if there is no item, or it could not be
+    read.
+    """
+
+    state: ViewState | None
+    version: Version | None
+
+
+UNREADABLE = DecodedItem(None, None)
+
+
 class FeatureVector(msgspec.Struct, frozen=True):
     """Values (`array("d")`, NaN is missing) in the order of `Definitions.features`, with states and item versions.
 
@@ -82,47 +96,68 @@ def item_keys_of(definitions: Definitions, tokens: Mapping[str, str | None]) -> 
     }
 
 
+def decode(view: FeatureView, read: Read) -> DecodedItem:
+    """Decode a read: an absent item has the state of no events, a corrupt item none."""
+    if read.state == "unavailable":
+        return UNREADABLE
+    if read.blob is None:
+        return DecodedItem(ViewState.new(view), read.version)
+    try:
+        return DecodedItem(ViewState.decode(view, read.blob), read.version)
+    except CorruptItem:
+        return DecodedItem(None, read.version)
+
+
+def decode_items(
+    definitions: Definitions, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]]
+) -> dict[str, DecodedItem]:
+    """Decode the reads of all views, by item key and in the order of the reads; `keys` are by view name."""
+    views = {key: view for view in definitions.views for key in keys.get(view.name, ())}
+    return {key: decode(views[key], read) for key, read in reads.items()}
+
+
 def build(
     definitions: Definitions,
-    reads: Mapping[str, Read],
+    items: Mapping[str, DecodedItem],
     keys: Mapping[str, Sequence[str]],
     checkout: Checkout,
     q: int,
 ) -> FeatureVector:
-    """Vector at moment `q` (ms), from reads by item key and keys by view name. Views without keys are absent."""
-    named, states = windowed(definitions, reads, keys, q)
+    """Vector at moment `q` (ms), from items by key and keys by view name. Views without keys are absent."""
+    named, states = windowed(definitions, items, keys, q)
     answers = [feature.answer(checkout, named) for feature in definitions.on_demand]
     if None in answers:
         states[REQUEST] = "unavailable"
     ordered = [*named.values(), *(math.nan if answer is None else answer for answer in answers)]
-    versions = {key: read.version for key, read in reads.items() if read.state != "unavailable"}
+    versions = {key: item.version for key, item in items.items() if item is not UNREADABLE}
     return FeatureVector(array("d", ordered), states, versions)
 
 
 def windowed(
-    definitions: Definitions, reads: Mapping[str, Read], keys: Mapping[str, Sequence[str]], q: int
+    definitions: Definitions, items: Mapping[str, DecodedItem], keys: Mapping[str, Sequence[str]], q: int
 ) -> tuple[dict[str, float], dict[str, State]]:
     """Values of the views by feature name, in declared order, and states by view name, at moment `q` (ms)."""
     named: dict[str, float] = {}
     states: dict[str, State] = {}
     for view in definitions.views:
-        view_reads = [reads[key] for key in keys.get(view.name, ())]
-        states[view.name], numbers = view_values(view, view_reads, q)
+        view_items = [items[key] for key in keys.get(view.name, ())]
+        states[view.name], numbers = values_of(view, view_items, q)
         named.update(zip((feature.name for feature in view.features), numbers, strict=True))
     return named, states
 
 
 def view_values(view: FeatureView, reads: Sequence[Read], q: int) -> tuple[State, Sequence[float]]:
-    """State and values of one view at `q`, from the reads of all its items.
+    """State and values of one view at `q`, from the reads of all its items."""
+    return values_of(view, [decode(view, read) for read in reads], q)
 
-    A corrupt item, or one that cannot answer `q` exactly, is unavailable.
+
+def values_of(view: FeatureView, items: Sequence[DecodedItem], q: int) -> tuple[State, Sequence[float]]:
+    """State and values of one view at `q` (ms), from all its items.
+
+    An item without a state, or one that cannot answer `q` exactly, is unavailable.
     """
-    try:
-        shards = [_state(view, read) for read in reads]
-    except CorruptItem:
-        return "unavailable", _missing(view)
-    known = [shard for shard in shards if shard is not None]
-    if len(known) < len(shards) or not all(shard.answers(q) for shard in known):
+    known = [item.state for item in items if item.state is not None]
+    if len(known) < len(items) or not all(shard.answers(q) for shard in known):
         return "unavailable", _missing(view)
     if not any(shard.present(q) for shard in known):
         return "stale" if _is_stale(known) else "absent", ViewState.new(view).values(q)
@@ -134,13 +169,6 @@ def view_values(view: FeatureView, reads: Sequence[Read], q: int) -> tuple[State
 
 def _is_stale(shards: Iterable[ViewState]) -> bool:
     return any(shard.stale for shard in shards)
-
-
-def _state(view: FeatureView, read: Read) -> ViewState | None:
-    """State of an item; None if it could not be read. Raises `CorruptItem`."""
-    if read.state == "unavailable":
-        return None
-    return ViewState.new(view) if read.blob is None else ViewState.decode(view, read.blob)
 
 
 def _missing(view: FeatureView) -> list[float]:

@@ -1,1 +1,1 @@
-"""The LightGBM engine, and the bundle that pins a model to everything it was trained with."""
+"""The scoring engines, and the bundle that pins a model to everything it was trained with."""

@@ -14,6 +14,7 @@ import msgspec
 
 from candor.errors import BundleRefused
 from candor.features.definitions import Definitions
+from candor.model.engine import LIGHTGBM, ScoringEngine, engine_named
 from candor.reasons import Reason
 
 FORMAT: Final = 1
@@ -37,7 +38,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Model, calibration, cut-off, policy and reasons, served together.
 
-    `model` is LightGBM's text, `features` its columns in order; `cutoff` is the highest PD still approved;
+    `model` is the text of a model that the scoring engine `engine` loads, `features` its columns in order; `cutoff` is the highest PD still approved;
     `reason_reference` holds the mean contribution (log odds) of each factor for applicants near the cut-off;
     `policy` is the zen decision table. Members must not be mutated: all decisions of a process share them.
     """
@@ -52,6 +53,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     reasons: tuple[Reason, ...]
     metrics: Mapping[str, Any]
     lineage: Mapping[str, Any]
+    engine: str = LIGHTGBM
 
     @classmethod
     def from_bytes(cls, data: bytes, expected_sha: str | None = None) -> Bundle:
@@ -77,6 +79,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @classmethod
     def _from_members(cls, members: dict[str, Any]) -> Bundle:
+        members.setdefault("engine", LIGHTGBM)
         expected = set(cls.__struct_fields__)
         if set(members) != expected:
             raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(members) ^ expected))}")
@@ -90,8 +93,13 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return cls(**members)
 
     def to_bytes(self) -> bytes:
-        """Canonical bytes: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes."""
+        """Canonical bytes: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes.
+
+        LightGBM is not written as `engine`: bundles from before there was a second name keep their SHA-256.
+        """
         members = {name: getattr(self, name) for name in self.__struct_fields__}
+        if self.engine == LIGHTGBM:
+            del members["engine"]
         members["format"] = FORMAT
         members["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
         members["reasons"] = [
@@ -111,6 +119,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def score(self, raw: float) -> float:
         """Probability that the checkout turns bad, from the model's raw score (log odds)."""
         return self.calibration.probability(raw)
+
+    def load(self) -> ScoringEngine:
+        """The model, loaded into its scoring engine. Raises ModelRefused, EngineUnavailable."""
+        return engine_named(self.engine)(self.model)
 
     def require(self, definitions: Definitions) -> None:
         """BundleRefused unless the bundle was trained on exactly these definitions."""
@@ -132,8 +144,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return trained or definitions
 
     def __post_init__(self) -> None:
-        columns = next((line for line in self.model.split("\n", 64) if line.startswith("feature_names=")), "")
-        if tuple(columns.removeprefix("feature_names=").split(" ")) != self.features:
+        if engine_named(self.engine).columns(self.model) != self.features:
             raise BundleRefused("the model's columns are not the bundle's features")
         if not isinstance(self.definition_hash, str):
             raise BundleRefused("definition_hash must be a text")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from candor.errors import BundleRefused
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
+from candor.model.engine import engine_named
 from candor.policy.validation import Known, faults
 from candor.reasons import unspecific_reasons
 
@@ -17,7 +18,7 @@ def require_sound(bundle: Bundle, definitions: Definitions) -> None:
         [reason.code for reason in bundle.reasons if not reason.features],
     )
     wrong = [*faults(bundle.policy, known), *unspecific_reasons(bundle.reasons)]
-    if "\nsplit_feature=" not in bundle.model.replace("\nsplit_feature=\n", "\n"):
+    if not engine_named(bundle.engine).uses_a_feature(bundle.model):
         wrong.append("the model uses no feature, so a decline would have no reason: train again")
     if wrong:
         raise BundleRefused("the bundle cannot be built: " + "; ".join(wrong))

@@ -18,6 +18,7 @@ from pynamodb.transactions import TransactWrite
 from candor.errors import StoreUnavailable
 from candor.features.state import Marker
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store import layout
 from candor.store.protocol import (
     Commit,
     Committed,
@@ -61,19 +62,19 @@ class FeatureItem(Model):
     class Meta(_Settings):
         table_name = "features"
 
-    pk = UnicodeAttribute(hash_key=True)
-    b = BinaryAttribute(null=True, legacy_encoding=False)
-    vb = NumberAttribute(null=True)
-    vn = NumberAttribute(null=True)
-    u = NumberAttribute(null=True)
-    ids = BinaryAttribute(null=True, legacy_encoding=False)
-    fb = NumberAttribute(null=True)
-    rb = BooleanAttribute(null=True)
-    lo = BooleanAttribute(null=True)
-    us = BinaryAttribute(null=True, legacy_encoding=False)
-    hl = BooleanAttribute(null=True)
-    fp = NumberAttribute(null=True)
-    ttl = NumberAttribute(null=True)
+    pk = UnicodeAttribute(attr_name=layout.KEY, hash_key=True)
+    state = BinaryAttribute(attr_name=layout.STATE, null=True, legacy_encoding=False)
+    birth = NumberAttribute(attr_name=layout.BIRTH, null=True)
+    number = NumberAttribute(attr_name=layout.NUMBER, null=True)
+    applied_at = NumberAttribute(attr_name=layout.APPLIED_AT, null=True)
+    event_ids = BinaryAttribute(attr_name=layout.EVENT_IDS, null=True, legacy_encoding=False)
+    filled_before = NumberAttribute(attr_name=layout.FILLED_BEFORE, null=True)
+    rebuilt = BooleanAttribute(attr_name=layout.REBUILT, null=True)
+    left_out = BooleanAttribute(attr_name=layout.LEFT_OUT, null=True)
+    unsettled = BinaryAttribute(attr_name=layout.UNSETTLED, null=True, legacy_encoding=False)
+    healing = BooleanAttribute(attr_name=layout.HEALING, null=True)
+    fingerprint = NumberAttribute(attr_name=layout.FINGERPRINT, null=True)
+    expires_at = NumberAttribute(attr_name=layout.EXPIRES_AT, null=True)
 
 
 class DecisionItem(Model):
@@ -82,13 +83,13 @@ class DecisionItem(Model):
     class Meta(_Settings):
         table_name = "decisions"
 
-    pk = UnicodeAttribute(hash_key=True)
-    m = UnicodeAttribute()
-    f = UnicodeAttribute()
-    r = BinaryAttribute(legacy_encoding=False)
-    a = BinaryAttribute(legacy_encoding=False)
-    q = NumberAttribute()
-    ttl = NumberAttribute()
+    pk = UnicodeAttribute(attr_name=layout.KEY, hash_key=True)
+    merchant_id = UnicodeAttribute(attr_name=layout.MERCHANT)
+    fingerprint = UnicodeAttribute(attr_name=layout.REQUEST)
+    record = BinaryAttribute(attr_name=layout.RECORD, legacy_encoding=False)
+    answer = BinaryAttribute(attr_name=layout.ANSWER, legacy_encoding=False)
+    q = NumberAttribute(attr_name=layout.MOMENT)
+    expires_at = NumberAttribute(attr_name=layout.EXPIRES_AT)
 
 
 class MerchantItem(Model):
@@ -141,7 +142,7 @@ class DynamoFeatureStore:
             for start in range(0, len(names), KEYS_PER_READ):
                 page = list(names)[start : start + KEYS_PER_READ]
                 for item in self._item.batch_get(page, consistent_read=True):
-                    markers[names[item.pk]] = Marker(int(item.fp or 0), int(item.ttl))
+                    markers[names[item.pk]] = Marker(int(item.fingerprint or 0), int(item.expires_at))
         except PynamoDBException as error:
             raise StoreUnavailable(f"markers could not be read: {error.cause_response_code}") from error
         return markers
@@ -175,7 +176,9 @@ class DynamoFeatureStore:
         transaction.save(item, condition=_unchanged(commit.seen))
         for event_id, fingerprint in marked(commit):
             marker = self._item(
-                marker_key(commit.key, event_id), fp=fingerprint or None, ttl=commit.marker_expiry
+                marker_key(commit.key, event_id),
+                fingerprint=fingerprint or None,
+                expires_at=commit.marker_expiry,
             )
             transaction.save(marker, condition=FeatureItem.pk.does_not_exist())
         for event_id in under_plain_keys(commit):
@@ -186,17 +189,17 @@ class DynamoFeatureStore:
     def _committed(self, commit: Commit, version: Version) -> FeatureItem:
         return self._item(
             commit.key,
-            b=commit.blob,
-            vb=version.birth,
-            vn=version.n,
-            u=commit.applied_at,
-            ids=msgspec.json.encode(commit.event_ids),
-            fb=commit.filled_before,
-            rb=commit.rebuilt or None,
-            lo=commit.left_out or None,
-            us=msgspec.json.encode(commit.unsettled) if commit.unsettled else None,
-            hl=commit.healing or None,
-            ttl=commit.expires_at,
+            state=commit.blob,
+            birth=version.birth,
+            number=version.n,
+            applied_at=commit.applied_at,
+            event_ids=msgspec.json.encode(commit.event_ids),
+            filled_before=commit.filled_before,
+            rebuilt=commit.rebuilt or None,
+            left_out=commit.left_out or None,
+            unsettled=msgspec.json.encode(commit.unsettled) if commit.unsettled else None,
+            healing=commit.healing or None,
+            expires_at=commit.expires_at,
         )
 
     def _cancelled(self, commit: Commit, error: TransactWriteError) -> Conflict | Duplicates:
@@ -271,12 +274,12 @@ class DynamoDecisionStore:
     def _decision_item(self, decision: StoredDecision) -> DecisionItem:
         return self._item(
             decision.id,
-            m=decision.merchant_id,
-            f=decision.fingerprint,
-            r=decision.record,
-            a=decision.answer,
+            merchant_id=decision.merchant_id,
+            fingerprint=decision.fingerprint,
+            record=decision.record,
+            answer=decision.answer,
             q=decision.q,
-            ttl=decision.expires_at,
+            expires_at=decision.expires_at,
         )
 
     def get(self, decision_id: str) -> StoredDecision | None:
@@ -323,16 +326,24 @@ def _codes(error: PutError | TransactWriteError) -> list[str | None]:
 def _unchanged(seen: Version | None) -> Condition:
     if seen is None:
         return FeatureItem.pk.does_not_exist()
-    same: Condition = (FeatureItem.vb == seen.birth) & (FeatureItem.vn == seen.n)
+    same: Condition = (FeatureItem.birth == seen.birth) & (FeatureItem.number == seen.n)
     return same
 
 
 def _read(item: FeatureItem) -> Read:
-    return Read("present", item.b, Version(int(item.vb), int(item.vn)))
+    return Read("present", item.state, Version(int(item.birth), int(item.number)))
 
 
 def _stored(item: DecisionItem) -> StoredDecision:
-    return StoredDecision(item.pk, item.m, item.f, item.r, item.a, int(item.q), int(item.ttl))
+    return StoredDecision(
+        item.pk,
+        item.merchant_id,
+        item.fingerprint,
+        item.record,
+        item.answer,
+        int(item.q),
+        int(item.expires_at),
+    )
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ import msgspec
 from candor.clock import Deadline
 from candor.errors import StoreUnavailable
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
+from candor.store import layout
 from candor.store.protocol import (
     Challenger,
     Commit,
@@ -56,6 +57,15 @@ _IN_CONFLICT = "TransactionConflict"
 _UNREADABLE = (msgspec.DecodeError, UnicodeEncodeError, TypeError)
 """Exceptions of decoding external text, unpaired surrogates included."""
 
+_NEW = f"attribute_not_exists({layout.KEY})"
+_UNCHANGED = f"{layout.BIRTH} = :b AND {layout.NUMBER} = :n"
+"""Conditions of a write: no item has the key; the item has the version seen."""
+
+_READ = f"{layout.KEY},{layout.STATE},{layout.BIRTH},{layout.NUMBER}".encode()
+"""Attributes of feature items that the scorer reads."""
+
+_FIRST_KEY, _NEXT_KEY = f'[{{"{layout.KEY}":{{"S":'.encode(), f'}}}},{{"{layout.KEY}":{{"S":'.encode()
+
 _HEADERS = {
     operation: {
         "content-type": "application/x-amz-json-1.0",
@@ -74,10 +84,10 @@ class _Text(msgspec.Struct):
 class _StoredItem(msgspec.Struct):
     """An item of any table, as far as the scorer reads it. Only its key is required."""
 
-    pk: _Text
-    b: dict[str, Any] = {}
-    vb: dict[str, Any] = {}
-    vn: dict[str, Any] = {}
+    key: _Text = msgspec.field(name=layout.KEY)
+    state: dict[str, Any] = msgspec.field(name=layout.STATE, default_factory=dict)
+    birth: dict[str, Any] = msgspec.field(name=layout.BIRTH, default_factory=dict)
+    number: dict[str, Any] = msgspec.field(name=layout.NUMBER, default_factory=dict)
     bundle: dict[str, Any] = {}
     views: dict[str, Any] = {}
     challenger: dict[str, Any] = {}
@@ -144,7 +154,7 @@ class ScorerStore:
             reads |= dict.fromkeys(pending - left, ABSENT)
             for table in (self._features, self._synchronous):
                 for item in answer.Responses.get(table, ()):
-                    reads[item.pk.S] = read_of(item)
+                    reads[item.key.S] = read_of(item)
             for item in answer.Responses.get(self._registry, ()):
                 pointer = item
             if not unprocessed:
@@ -195,14 +205,14 @@ class ScorerStore:
             seen = {":b": {"N": str(commit.seen.birth)}, ":n": {"N": str(commit.seen.n)}}
             yield {
                 **_put_new(self._synchronous, item),
-                "ConditionExpression": "vb = :b AND vn = :n",
+                "ConditionExpression": _UNCHANGED,
                 "ExpressionAttributeValues": seen,
             }
         for event_id, fingerprint in marked(commit):
             marker = {
                 **_key(marker_key(commit.key, event_id)),
-                **({"fp": {"N": str(fingerprint)}} if fingerprint else {}),
-                "ttl": {"N": str(commit.marker_expiry)},
+                **({layout.FINGERPRINT: {"N": str(fingerprint)}} if fingerprint else {}),
+                layout.EXPIRES_AT: {"N": str(commit.marker_expiry)},
             }
             yield _put_new(self._synchronous, marker)
 
@@ -212,7 +222,7 @@ class ScorerStore:
             check = {
                 "TableName": self._synchronous,
                 "Key": _key(plain_marker_key(commit.key, event_id)),
-                "ConditionExpression": "attribute_not_exists(pk)",
+                "ConditionExpression": _NEW,
             }
             yield {"ConditionCheck": check}
 
@@ -280,10 +290,10 @@ def _existing(
     if not codes & {_CONDITION_FAILED, _IN_CONFLICT}:
         raise StoreUnavailable(f"dynamodb TransactWriteItems: {', '.join(sorted(codes))}") from refused
     items = [
-        (put["Item"]["pk"]["S"], reason.get("Item"))
+        (put["Item"][layout.KEY]["S"], reason.get("Item"))
         for put, reason in zip(puts, refused.reasons, strict=False)  # the checks of markers follow the puts
         # An existing marker does not return its item.
-        if reason["Code"] == _CONDITION_FAILED and "b" in put["Item"]
+        if reason["Code"] == _CONDITION_FAILED and layout.STATE in put["Item"]
     ]
     return Contended({key: ABSENT if item is None else _read_existing(item) for key, item in items})
 
@@ -346,7 +356,9 @@ def _decode_pointer(views: str, challenger: str) -> tuple[Mapping[str, str], Cha
 def read_of(item: _StoredItem) -> Read:
     """A feature item → Read; an incomplete item is unavailable, never absent."""
     try:
-        return Read("present", a2b_base64(item.b["B"]), Version(int(item.vb["N"]), int(item.vn["N"])))
+        return Read(
+            "present", a2b_base64(item.state["B"]), Version(int(item.birth["N"]), int(item.number["N"]))
+        )
     except _MALFORMED:
         return UNAVAILABLE
 
@@ -360,19 +372,20 @@ def _read_existing(item: _RawItem) -> Read:
 
 
 def _key(pk: str) -> dict[str, dict[str, str]]:
-    return {"pk": {"S": pk}}
+    return {layout.KEY: {"S": pk}}
 
 
 def _keys(pks: Iterable[str]) -> bytes:
     """Keys as DynamoDB's JSON, at half the cost of encoding nested dictionaries."""
-    return b'[{"pk":{"S":%b}}]' % b'}},{"pk":{"S":'.join(map(_ENCODE, pks))
+    return _FIRST_KEY + _NEXT_KEY.join(map(_ENCODE, pks)) + b"}}]"
 
 
 def _items(table: str, keys: Sequence[str], *, strongly: bool) -> bytes:
     """BatchGetItem's request for one table of feature items."""
-    return b'%b:{"Keys":%b,"ProjectionExpression":"pk,b,vb,vn","ConsistentRead":%b}' % (
+    return b'%b:{"Keys":%b,"ProjectionExpression":"%b","ConsistentRead":%b}' % (
         _ENCODE(table),
         _keys(keys),
+        _READ,
         b"true" if strongly else b"false",
     )
 
@@ -382,49 +395,49 @@ def _put_new(table: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "TableName": table,
         "Item": item,
-        "ConditionExpression": "attribute_not_exists(pk)",
+        "ConditionExpression": _NEW,
         "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
     }
 
 
 def _pks(unprocessed: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """Unprocessed keys of all tables."""
-    return {key["pk"]["S"] for of in unprocessed.values() for key in of.get("Keys", ())}
+    return {key[layout.KEY]["S"] for of in unprocessed.values() for key in of.get("Keys", ())}
 
 
 def _feature_item(commit: Commit) -> dict[str, dict[str, str | bytes]]:
-    """Item in the layout of `FeatureItem` (candor/store/dynamodb.py)."""
+    """The feature item that a commit writes."""
     version = next_version(commit.seen, time.time_ns())
     return {
-        "pk": {"S": commit.key},
-        "b": {"B": commit.blob},
-        "vb": {"N": str(version.birth)},
-        "vn": {"N": str(version.n)},
-        "u": {"N": str(commit.applied_at)},
-        "ids": {"B": _ENCODE(commit.event_ids)},
-        **({} if commit.expires_at is None else {"ttl": {"N": str(commit.expires_at)}}),
+        layout.KEY: {"S": commit.key},
+        layout.STATE: {"B": commit.blob},
+        layout.BIRTH: {"N": str(version.birth)},
+        layout.NUMBER: {"N": str(version.n)},
+        layout.APPLIED_AT: {"N": str(commit.applied_at)},
+        layout.EVENT_IDS: {"B": _ENCODE(commit.event_ids)},
+        **({} if commit.expires_at is None else {layout.EXPIRES_AT: {"N": str(commit.expires_at)}}),
     }
 
 
 def _decision_item(decision: StoredDecision) -> dict[str, dict[str, str | bytes]]:
     return {
-        "pk": {"S": decision.id},
-        "m": {"S": decision.merchant_id},
-        "f": {"S": decision.fingerprint},
-        "r": {"B": decision.record},
-        "a": {"B": decision.answer},
-        "q": {"N": str(decision.q)},
-        "ttl": {"N": str(decision.expires_at)},
+        layout.KEY: {"S": decision.id},
+        layout.MERCHANT: {"S": decision.merchant_id},
+        layout.REQUEST: {"S": decision.fingerprint},
+        layout.RECORD: {"B": decision.record},
+        layout.ANSWER: {"B": decision.answer},
+        layout.MOMENT: {"N": str(decision.q)},
+        layout.EXPIRES_AT: {"N": str(decision.expires_at)},
     }
 
 
 def _stored_decision(item: _RawItem) -> StoredDecision:
     return StoredDecision(
-        id=item["pk"]["S"],
-        merchant_id=item["m"]["S"],
-        fingerprint=item["f"]["S"],
-        record=a2b_base64(item["r"]["B"]),
-        answer=a2b_base64(item["a"]["B"]),
-        q=int(item["q"]["N"]),
-        expires_at=int(item["ttl"]["N"]),
+        id=item[layout.KEY]["S"],
+        merchant_id=item[layout.MERCHANT]["S"],
+        fingerprint=item[layout.REQUEST]["S"],
+        record=a2b_base64(item[layout.RECORD]["B"]),
+        answer=a2b_base64(item[layout.ANSWER]["B"]),
+        q=int(item[layout.MOMENT]["N"]),
+        expires_at=int(item[layout.EXPIRES_AT]["N"]),
     )

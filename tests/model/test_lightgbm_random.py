@@ -13,8 +13,8 @@ import lightgbm
 import numpy as np
 import pytest
 
-from candor.model.engine import Booster
-from candor.model.text import served
+from candor.model.lightgbm import Booster
+from candor.model.lightgbm_text import served
 
 MODELS = 20
 ROWS = int(os.environ.get("CANDOR_ENGINE_ROWS", "4000")) // MODELS

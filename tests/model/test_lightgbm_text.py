@@ -1,4 +1,4 @@
-"""A model's text as a bundle holds it. That its scores are the same is proven in test_engine_random.py."""
+"""A model's text as a bundle holds it. That its scores are the same is proven in test_lightgbm_random.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import lightgbm
 import numpy as np
 import pytest
 
-from candor.model.engine import Booster
-from candor.model.text import served
+from candor.model.lightgbm import Booster
+from candor.model.lightgbm_text import served
 
 
 @pytest.fixture(scope="module")
