@@ -46,7 +46,7 @@ from candor.features.segment import MOST_RAW
 from candor.online import MemoryFeatureStore, OnlineFeatures, Retention, online_features
 from history.archive.events import accepted_events, read_envelopes
 from history.asof.point_in_time import features_of
-from tests.oracle import expected
+from simulation.oracle import expected
 
 UNAVAILABLE_BUDGET: Final = 1
 """Highest per cent of unavailable views in live reads."""

@@ -16,7 +16,7 @@ from candor.features.views import FeatureView
 from candor.store.protocol import Commit, marked
 from history.asof.point_in_time import features_of
 from history.rebuild.recompute import recomputed
-from simulation.oracle import begin_of_history, expected
+from simulation.oracle import begin_of_history, features
 from simulation.scheduler import BEGIN
 from simulation.store import Surroundings, Table, Violation
 from simulation.traffic import SimulatedLender
@@ -78,7 +78,7 @@ class Checks:
                 [event.occurred_at for event in others], view.expiry_ms, decision.occurred_at
             )
             counting = [event for event in others if begin is not None and event.occurred_at >= begin]
-            if list(seen) != expected(view, counting, decision.occurred_at):
+            if list(seen) != features(view, counting, decision.occurred_at):
                 raise Violation(f"{decision.id} did not see what was decided before it")
 
     def _check_values(self, view: FeatureView, key: str, events: list[Event]) -> None:
@@ -218,7 +218,7 @@ def _expected(view: FeatureView, events: Sequence[Event], q: int) -> list[float]
     begin = begin_of_history(happened, view.expiry_ms, q)
     counting = [event for event in events if begin is not None and event.occurred_at >= begin]
     voids = [event for event in events if event.voided_at is not None]
-    return expected(view, _not_voided([*counting, *voids], q), q)
+    return features(view, _not_voided([*counting, *voids], q), q)
 
 
 def _not_voided(events: Sequence[Event], q: int) -> list[Event]:

@@ -16,6 +16,7 @@ from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, view_valu
 from candor.ingest import ATTEMPTS, Backoff, ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.store.protocol import MARKERS_PER_COMMIT, Committed
+from simulation.oracle import expected
 from tests.builders import (
     NOW,
     RETENTION,
@@ -30,7 +31,6 @@ from tests.builders import (
     stored_values,
     view_of,
 )
-from tests.oracle import expected
 
 VIEW = view_of(["1h", "30d", "lifetime"])
 SHOP_VIEW = view_of(["lifetime"], shop)

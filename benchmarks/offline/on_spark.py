@@ -29,7 +29,7 @@ from history.archive.events import accepted_events, read_envelopes
 from history.archive.objects import Folder
 from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from history.asof.spark import SparkArchive, session
-from tests import oracle
+from simulation import oracle
 from tests.builders import NOW, all_aggregations, customer, definitions_of, failed, paid, shop
 
 PER_FILE, SHOPS, ORACLE_ROWS = 50_000, 200, 100

@@ -8,8 +8,8 @@ from candor.edge.messages import Message, ingest_messages
 from candor.errors import StoreUnavailable
 from candor.features.state import ViewState
 from candor.store.memory import MemoryFeatureStore
+from simulation.oracle import expected
 from tests.builders import NOW, RETENTION, bits, definitions_of, event, only_key, view_of
-from tests.oracle import expected
 
 VIEW = view_of(["lifetime"])
 DEFINITIONS = definitions_of(VIEW)

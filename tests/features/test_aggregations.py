@@ -45,8 +45,8 @@ from candor.features.aggregations import (
 from candor.features.decayed import weight
 from candor.features.state import ViewState
 from candor.features.windows import parse
+from simulation.oracle import aggregate, expected
 from tests.builders import NOW, bits
-from tests.oracle import aggregate, expected
 
 EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch", "decayed_sum")
 FILTERS = {

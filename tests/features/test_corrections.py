@@ -11,8 +11,8 @@ from candor import Count, FeatureView, Mean, Ratio, Sum, Variance, type_is
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.features import segment, voids
 from candor.features.state import MAX_SKEW, ViewState
+from simulation.oracle import expected
 from tests.builders import NOW, bits, customer, event, failed, paid, view_of
-from tests.oracle import expected
 
 WINDOWS = ["1h", "24h", "30d", "lifetime"]
 EVERYTHING = view_of(WINDOWS)

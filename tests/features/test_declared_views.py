@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from candor.clock import DAY, HOUR
 from candor.features.vector import view_values
 from candor.store.memory import MemoryFeatureStore
+from simulation.oracle import expected, left_edge, seen_before, seen_lately
 from tests.builders import NOW, bits, random_event, take_in
-from tests.oracle import expected, left_edge, seen_before, seen_lately
 
 lender = pytest.importorskip("lender")
 DEFINITIONS = lender.DEFINITIONS

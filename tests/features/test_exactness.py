@@ -10,8 +10,8 @@ from candor.features.segment import HEAD_EVENTS
 from candor.features.state import Marker, ViewState
 from candor.features.vector import Read, view_values
 from candor.features.voids import MOST_VOIDS
+from simulation.oracle import expected
 from tests.builders import NOW, bits, customer, event, paid, shop, view_of
-from tests.oracle import expected
 
 HORIZON = 18 * DAY
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from candor import Count, field, type_is
 from candor.contracts import Event
 from candor.errors import DefinitionError
-from tests.oracle import _holds
+from simulation.oracle import _holds
 
 OPERATORS = {
     "==": lambda name, value: field(name) == value,

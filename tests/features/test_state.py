@@ -17,6 +17,7 @@ from candor.features.state import MAX_SKEW, STAMP, ViewState
 from candor.ingest import ingest
 from candor.store.memory import MemoryFeatureStore
 from candor.updates import Retention
+from simulation.oracle import expected, hop_of, left_edge, length_of, seen_before, seen_lately
 from tests.builders import (
     NOW,
     RETENTION,
@@ -32,7 +33,6 @@ from tests.builders import (
     take_in,
     view_of,
 )
-from tests.oracle import expected, hop_of, left_edge, length_of, seen_before, seen_lately
 
 LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "365d", "731d", "lifetime"]
 EVERYTHING = view_of(LABELS)

@@ -15,6 +15,7 @@ from candor.features.definitions import Definitions
 from candor.features.state import ViewState
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version, build, decode_items, view_values
 from candor.store.memory import MemoryFeatureStore
+from simulation.oracle import expected
 from tests.builders import (
     NOW,
     bits,
@@ -28,7 +29,6 @@ from tests.builders import (
     take_in,
     view_of,
 )
-from tests.oracle import expected
 
 VIEW = view_of(["1h", "lifetime"])
 SHOP_VIEW = view_of(["1h"], shop)

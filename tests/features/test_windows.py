@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from candor.clock import DAY, MINUTE, SECOND
 from candor.errors import DefinitionError
 from candor.features.windows import LIFETIME, duration, parse
-from tests.oracle import UNIT_MS, hop_of, left_edge, length_of
+from simulation.oracle import UNIT_MS, hop_of, left_edge, length_of
 
 labels = st.builds(
     lambda length, unit: f"{length // UNIT_MS[unit]}{unit}",

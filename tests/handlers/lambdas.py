@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import logging
 import sys
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -94,14 +95,15 @@ def create_table(name: str, stream: str | None = None) -> str:
     return str(table["TableDescription"].get("LatestStreamArn", ""))
 
 
-@lru_cache(maxsize=1)
-def _queues() -> Any:
+@cache
+def _queues(_endpoint: str | None) -> Any:
+    """A client for each address: one that was made beside a moto server keeps that server's."""
     return boto3.client("sqs")
 
 
 def drain(queue_url: str) -> list[dict[str, Any]]:
     """All messages of a queue, which is empty then."""
-    sqs, received = _queues(), []
+    sqs, received = _queues(os.environ.get("AWS_ENDPOINT_URL")), []
     wanted = {"QueueUrl": queue_url, "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
     while messages := sqs.receive_message(**wanted).get("Messages"):
         for message in messages:

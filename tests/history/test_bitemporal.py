@@ -19,7 +19,7 @@ from history.asof.bitemporal import counted_streams
 from history.asof.events import event_table, query_table
 from history.asof.point_in_time import earliest_of, point_in_time
 from history.asof.stream import view_stream
-from tests import oracle
+from simulation import oracle
 from tests.builders import NOW, all_aggregations, bits, customer, definitions_of, event, failed, paid
 from tests.history.test_parity import query_at
 

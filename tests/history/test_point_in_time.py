@@ -48,7 +48,7 @@ from candor.contracts import Applicant, Application, Event, Offer
 from candor.errors import DefinitionError, InvalidInput
 from history.asof.events import event_table, query_table
 from history.asof.point_in_time import LEAK_MS, PointInTimeQuery, features_as_of, point_in_time
-from tests import oracle
+from simulation import oracle
 from tests.builders import plain_aggregations
 from tests.pair_join import features_by_join
 

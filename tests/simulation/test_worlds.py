@@ -2,21 +2,14 @@
 
 import json
 import os
-import random
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from candor.clock import DAY
-from candor.contracts import Event
-from simulation import oracle
 from simulation.faults import KINDS, PLANTS
-from simulation.traffic import LENDERS, Producer
 from simulation.world import run
-from tests.builders import NOW, bits
-from tests.oracle import expected
 
 ROOT = Path(__file__).resolve().parents[2]
 SITUATIONS = {
@@ -120,20 +113,3 @@ def test_an_unknown_planted_fault_is_refused_with_the_known_ones():
     done = simulate("--seeds", "1", planted="no-such")
     assert done.returncode == 2
     assert all(name in done.stderr for name in PLANTS)
-
-
-@pytest.mark.parametrize("lender", LENDERS, ids=lambda lender: lender.definitions.views[0].windows[1])
-def test_its_oracle_says_what_the_other_oracle_says(lender):
-    producer = Producer(random.Random(7), lender, 60_000)
-    events: list[Event] = [producer.event(NOW - n * DAY // 12) for n in range(60)]
-    for view in (view for view in lender.definitions.views if not view.synchronous):
-        for key in {
-            event.entities[view.entity.name] for event in events if view.entity.name in event.entities
-        }:
-            own_events = [event for event in events if event.entities.get(view.entity.name) == key]
-            for q in (NOW, NOW - DAY, own_events[0].occurred_at, own_events[0].occurred_at + DAY):
-                begin = oracle.begin_of_history(
-                    [event.occurred_at for event in own_events], view.expiry_ms, q
-                )
-                counting = [event for event in own_events if begin is not None and event.occurred_at >= begin]
-                assert bits(oracle.expected(view, counting, q)) == bits(expected(view, events, key, q))

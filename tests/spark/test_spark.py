@@ -18,7 +18,7 @@ from candor.contracts import HISTORY, Applicant, Application, Checkout, Event, O
 from history.archive.events import accepted_events, read_envelopes
 from history.archive.objects import Folder
 from history.asof.point_in_time import PointInTimeQuery, point_in_time
-from tests import oracle
+from simulation import oracle
 from tests.builders import (
     NOW,
     all_aggregations,

@@ -11,8 +11,8 @@ from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
 from candor.ingest import ingest
 from candor.store.dynamodb import DynamoFeatureStore
 from candor.store.protocol import MARKERS_PER_COMMIT, Committed, Conflict, Duplicates, marker_key
+from simulation.oracle import expected
 from tests.builders import NOW, RETENTION, bits, customer, definitions_of, event, shop, stored_values, view_of
-from tests.oracle import expected
 from tests.store.conftest import disconnect, point_at, read_one
 
 KEY = "view@1#ann"

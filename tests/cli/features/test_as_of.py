@@ -11,7 +11,7 @@ from candor.clock import DAY, HOUR, MINUTE, SystemClock, format_rfc3339
 from candor.contracts import HISTORY, Event
 from candor.store.erasures import Erasures
 from lender import DEFINITIONS
-from tests import oracle
+from simulation import oracle
 from tests.cli.deployed import REGION, Deployed, call
 
 VIEW = next(view for view in DEFINITIONS.views if view.name == "customer_repayments")
