@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import msgspec
 
 from candor.decision import Decision, parse_record
-from candor.store.dynamodb import DynamoDecisionStore
+from candor.errors import StoreUnavailable
+from candor.store.dynamodb import DecisionReader
 from candor.underwriting import LoadedBundle
 from cli.archived_decisions import select_decisions
 from cli.bundles import judge_named
@@ -21,9 +22,8 @@ from lender import DEFINITIONS
 
 def decision_of(stage: Stage, decision_id: str) -> Decision:
     """Decision from the table, or from the archive once it has expired there. Raises ClickException."""
-    tables = stage.output("FeaturesTableName"), stage.output("DecisionsTableName")
-    stored = DynamoDecisionStore(*tables, pointer=lambda: (None, None)).get(decision_id)
-    with Progress() as progress, one_line(ArchiveDamaged, msgspec.ValidationError):
+    with Progress() as progress, one_line(ArchiveDamaged, StoreUnavailable, msgspec.ValidationError):
+        stored = DecisionReader(stage.output("DecisionsTableName")).get(decision_id)
         return parse_record(stored.record) if stored else select_decisions(stage, progress, [decision_id])[0]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -12,14 +12,12 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.registry.artifacts import require_bundle, s3_client
 from candor.registry.lifecycle import Actor, Proposal
 from candor.registry.pointer import Pointer
+from candor.registry.promote import SECOND_PERSON
 from cli.bundles import resolve_bundle
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-TWO_PERSONS: Final = "second_person"
-"""Value of the output `PromotionApproval` of a stage that requires a second person's approval."""
 
 
 def actor_options(command: F) -> F:
@@ -37,7 +35,7 @@ def bundle_with_file(stage: Stage, bundle: str) -> str:
 
 def actor(stage: Stage, by: str, why: str) -> Actor:
     """Actor with reason and moment; its AWS identity only where a second person must approve."""
-    second_person = stage.output("PromotionApproval") == TWO_PERSONS
+    second_person = stage.output("PromotionApproval") == SECOND_PERSON
     return Actor(by, SystemClock().now_ms(), why, stage.identity() if second_person else "")
 
 

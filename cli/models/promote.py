@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from candor.registry.lifecycle import CHAMPION, Proposal
-from cli.models.changes import TWO_PERSONS, actor, actor_options, bundle_with_file, print_pointer, propose
+from candor.registry.promote import SECOND_PERSON
+from cli.models.changes import actor, actor_options, bundle_with_file, print_pointer, propose
 from cli.options import common
 from cli.stage import Stage
 
@@ -22,7 +23,7 @@ def promote_command(bundle: str, by: str, why: str, stage: Stage, *, as_json: bo
     """
     sha = bundle_with_file(stage, bundle)
     proposer = actor(stage, by, why)
-    if stage.output("PromotionApproval") == TWO_PERSONS:
+    if stage.output("PromotionApproval") == SECOND_PERSON:
         propose(
             stage,
             sha,

@@ -8,35 +8,28 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
-from candor.registry.artifacts import require_bundle, s3_client
-from candor.registry.lifecycle import ApprovalRefused
+from candor.registry.artifacts import s3_client
+from candor.registry.promote import Promoter
 from candor.registry.registry import Registry
-from candor.registry.registry_table import PromotionConflict
 
 LOGGER = Logger()
 METRICS = Metrics()
-S3 = s3_client()
-REGISTRY = Registry(os.environ["REGISTRY_TABLE"])
-BUNDLES = os.environ["BUNDLES_BUCKET"]
-APPROVAL = os.environ["APPROVAL"]
-TWO_PERSONS = "a second person must approve here: use `candor models promote` and `candor models approve`"
-NOT_COMPARED = "another champion serves than the one that the bundle was compared with: start the run again"
+PROMOTER = Promoter(
+    s3=s3_client(),
+    registry=Registry(os.environ["REGISTRY_TABLE"]),
+    bundles=os.environ["BUNDLES_BUCKET"],
+    approval=os.environ["APPROVAL"],
+)
 
 
 @METRICS.log_metrics
 @LOGGER.inject_lambda_context
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Promote `bundle`, as actor `by`; an unknown or refused bundle fails the call.
-
-    So does a given `champion` that no longer serves: the comparison was with that one.
-    """
+    """Promote `bundle`, as actor `by`; `champion`, where given, is the one it was compared with."""
     METRICS.add_metric("PromotionsAsked", MetricUnit.Count, 1)
-    if APPROVAL == "second_person":
-        raise ApprovalRefused(TWO_PERSONS)
-    bundle, by = event["bundle"], event["by"]
-    require_bundle(S3, BUNDLES, bundle)
-    if "champion" in event and REGISTRY.pointer().bundle not in (event["champion"], bundle):
-        raise PromotionConflict(NOT_COMPARED)
-    champion = REGISTRY.promote(bundle, by=by, at=SystemClock().now_ms(), why="every gate passed")
+    compared_with = [event["champion"]] if "champion" in event else None
+    champion = PROMOTER.promote(
+        event["bundle"], by=event["by"], now_ms=SystemClock().now_ms(), compared_with=compared_with
+    )
     LOGGER.info("promoted", extra={"bundle": champion.bundle, "by": champion.by})
     return {"bundle": champion.bundle, "promoted_at": champion.promoted_at, "by": champion.by}

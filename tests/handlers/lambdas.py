@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import logging
+import os
 import sys
 from collections.abc import Mapping
 from functools import cache
