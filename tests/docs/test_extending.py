@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs" / "how-to" / "extend"
 INDEX = (FOLDER / "README.md").read_text(encoding="utf-8")
-INFRA = {"add-a-function"}
 NAMES = sorted(path.stem for path in FOLDER.glob("add-*.md"))
 
 BLOCK = re.compile(
@@ -107,9 +106,27 @@ def run(program: list[str], tree: Path) -> None:
     assert done.returncode == 0, f"{program}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.infra] if name in INFRA else []) for name in NAMES]
-)
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, which no test changes."""
+    tree = tmp_path_factory.mktemp("tree")
+    copy_tree(tree)
+    return tree
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_changes_of_the_page_fit_the_code_and_are_valid_python(name: str, copied: Path, tmp_path: Path):
+    for change in changes(page_of(name)):
+        if (copied / change.file).exists() and not (tmp_path / change.file).exists():
+            (tmp_path / change.file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(copied / change.file, tmp_path / change.file)
+        apply(change, tmp_path)
+    for file in tmp_path.rglob("*.py"):
+        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+
+
+@pytest.mark.deep  # each page starts pytest or a program several times
+@pytest.mark.parametrize("name", NAMES)
 def test_the_page_does_what_it_says(name: str, tmp_path: Path):
     page = page_of(name)
     copy_tree(tmp_path)
