@@ -29,11 +29,16 @@ from simulation.store import Table, Violation
 from simulation.traffic import HORIZON, LENDERS, Producer, message_of, poison_of
 from simulation.workers import VISIBILITY, Pool, Workers
 
+MOST_REDRIVEN = 200
+"""Dead letters above which the operator leaves refused messages alone: a worker that is killed between the DLQ and the
+queue doubles them, so that a world that redrives all of them again and again would not end."""
+
 CALM_AFTER, GIVE_UP_AFTER = 6, 60
 """Rounds of five minutes until faults cease, and until a world that has not drained is stuck."""
 
 LATEST_COPY = HORIZON - DAY
-"""Largest delay of a copy: its delivery, redrives included, must end within the horizon."""
+LONGEST_OUTAGE = 12 * HOUR
+"""Largest delay of a copy, and of an outage: deliveries, redrives included, must end within the horizon."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class World:
         self._checkouts = 0
         self._rates = fault_rates(rng)
         self._calm = False
+        self._sent_at: dict[str, int] = {}
         self._lender = rng.choice(LENDERS)
         skew = rng.choice([0, 2 * SECOND, 2 * MINUTE])
         self._producer = Producer(rng, self._lender, skew)
@@ -264,6 +270,7 @@ class World:
             "producer",
             f"{message.id} = {kind} {event.dedup_id} {event.entities} {age:.3f} s old {event.data}",
         )
+        self._sent_at[message.id] = self.scheduler.now
         self.queue.send(message)
 
     def _send_poison(self, event: Event) -> None:
@@ -281,8 +288,16 @@ class World:
         self.scheduler.at(self.scheduler.now + 10 * MINUTE, self._redrive)
 
     def _redrive(self) -> None:
+        """Redrive dead letters; an outage that lasts for `LONGEST_OUTAGE` ends, as the horizon of event ids requires."""
         self._alarmed = False
-        kept = () if self.rng.random() < 0.1 else self._poison
+        oldest = min(
+            (self._sent_at.get(letter.id, self.scheduler.now) for letter in self.queue.dead),
+            default=self.scheduler.now,
+        )
+        if self.scheduler.now - oldest > LONGEST_OUTAGE:
+            self._calm = True
+        everything = self.rng.random() < 0.1 and len(self.queue.dead) < MOST_REDRIVEN
+        kept = () if everything else self._poison
         self.note("operator", f"redrives {self.queue.redrive(kept)} dead letters")
         self.reach("redriven")
 

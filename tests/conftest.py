@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests import service_models
+from tests.examples import SAMPLE
+
 _DUMMY_ACCOUNT = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -24,16 +27,20 @@ _DUMMY_ACCOUNT = {
 for _name in [name for name in os.environ if name.startswith(("AWS_ENDPOINT_URL", "AWS_PROFILE"))]:
     del os.environ[_name]
 os.environ.update(_DUMMY_ACCOUNT)
+service_models.share()
 
 settings.register_profile(
     "ci",
     derandomize=True,
+    max_examples=round(100 * SAMPLE),
     deadline=None,
     database=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "dev", deadline=None, max_examples=round(100 * SAMPLE), suppress_health_check=[HealthCheck.too_slow]
+)
 settings.register_profile(
     "quick", parent=settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate]
 )

@@ -4,7 +4,7 @@ import random
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from tests.builders import (
     stored_values,
     view_of,
 )
+from tests.examples import examples
 
 VIEW = view_of(["1h", "30d", "lifetime"])
 SHOP_VIEW = view_of(["lifetime"], shop)
@@ -341,7 +342,7 @@ def test_an_item_that_expired_between_read_and_write_is_born_again():
     assert store.commits[-1].seen is None
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(seed=st.integers(0, 2**32), writers=st.sampled_from([1, 3]))
 def test_under_any_trouble_redelivery_until_done_gives_the_oracles_state(seed, writers):
     rng = random.Random(seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from candor import (
@@ -47,6 +47,7 @@ from candor.features.state import ViewState
 from candor.features.windows import parse
 from simulation.oracle import aggregate, expected
 from tests.builders import NOW, bits
+from tests.examples import examples
 
 EMPTY_IS_ZERO = ("count", "sum", "distinct", "sketch", "decayed_sum")
 FILTERS = {
@@ -122,7 +123,7 @@ def value(aggregation: Aggregation, partial, q: int = NOW) -> float:
 
 
 @every
-@settings(max_examples=40)
+@examples(40)
 @given(events=histories(), data=st.data())
 def test_values_equal_the_oracle_bit_for_bit_in_any_order(op, events, data):
     where = data.draw(st.sampled_from(list(FILTERS.values())))
@@ -135,7 +136,7 @@ def test_values_equal_the_oracle_bit_for_bit_in_any_order(op, events, data):
 
 
 @every
-@settings(max_examples=40)
+@examples(40)
 @given(first=histories(), second=histories(), third=histories())
 def test_merge_is_associative_and_commutative_with_a_neutral_element(op, first, second, third):
     aggregation = build(op)
@@ -148,7 +149,7 @@ def test_merge_is_associative_and_commutative_with_a_neutral_element(op, first, 
 
 
 @every
-@settings(max_examples=40)
+@examples(40)
 @given(parts=st.lists(histories(), min_size=1, max_size=4))
 def test_many_at_once_are_one_after_the_other(op, parts):
     aggregation = build(op)
@@ -184,7 +185,7 @@ def _apart(*histories):
 
 
 @every
-@settings(max_examples=40)
+@examples(40)
 @given(events=histories(), data=st.data())
 def test_merging_parts_equals_folding_the_whole(op, events, data):
     aggregation = build(op)
@@ -197,7 +198,7 @@ def test_merging_parts_equals_folding_the_whole(op, events, data):
 
 
 @every
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(events=histories(), data=st.data())
 def test_neither_order_nor_duplicates_nor_batches_change_an_item(op, events, data):
     view = FeatureView("view", CUSTOMER, KINDS, [build(op, FILTERS["type"])], ["14d", "28d"])
@@ -239,7 +240,7 @@ every_invertible = pytest.mark.parametrize(
 
 
 @every_invertible
-@settings(max_examples=40)
+@examples(40)
 @given(events=histories(), data=st.data())
 def test_removing_events_is_never_having_seen_them(aggregation, events, data):
     gone = data.draw(
@@ -252,7 +253,7 @@ def test_removing_events_is_never_having_seen_them(aggregation, events, data):
 
 
 @every_invertible
-@settings(max_examples=40)
+@examples(40)
 @given(events=histories())
 def test_a_removal_may_come_before_its_event(aggregation, events):
     negative = remove_all(aggregation, aggregation.empty, events)
@@ -270,7 +271,7 @@ def test_fewer_than_no_events_are_none():
 
 
 @every
-@settings(max_examples=40)
+@examples(40)
 @given(events=histories())
 def test_partials_survive_the_codec_and_go_on_from_there(op, events):
     aggregation = build(op)
@@ -286,7 +287,7 @@ def test_partials_survive_the_codec_and_go_on_from_there(op, events):
 
 
 @every
-@settings(max_examples=20)
+@examples(20)
 @given(events=histories())
 def test_summaries_are_exact_integers_named_by_parts(op, events):
     aggregation = build(op)
@@ -344,7 +345,7 @@ def test_ties_break_by_the_bytes_of_the_event_id(op):
 @pytest.mark.parametrize("inner", [Sum, Mean, Variance, Min, Max])
 @pytest.mark.parametrize("k", [1, 2, 16])
 @pytest.mark.parametrize("over", ["values", "events"])
-@settings(max_examples=20)
+@examples(20)
 @given(events=histories(max_size=20))
 def test_the_latest_k_of_every_inner_aggregation(inner, k, over, events):
     aggregation = LastK(inner("x"), k, over=over)

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -13,6 +13,7 @@ from candor.features import segment, voids
 from candor.features.state import MAX_SKEW, ViewState
 from simulation.oracle import expected
 from tests.builders import NOW, bits, customer, event, failed, paid, view_of
+from tests.examples import examples
 
 WINDOWS = ["1h", "24h", "30d", "lifetime"]
 EVERYTHING = view_of(WINDOWS)
@@ -66,7 +67,7 @@ def state_after(view, arrived, batch):
 
 
 @pytest.mark.parametrize("view", [GIVES_BACK, EVERYTHING], ids=["invertible", "all"])
-@settings(max_examples=60)
+@examples(60)
 @given(
     seed=st.integers(0, 2**32), size=st.integers(1, 70), head=st.sampled_from([0, 3, 32]), batch=st.integers(1, 40)
 )  # fmt: skip

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from candor.clock import DAY, HOUR
@@ -11,6 +11,7 @@ from candor.features.vector import view_values
 from candor.store.memory import MemoryFeatureStore
 from simulation.oracle import expected, left_edge, seen_before, seen_lately
 from tests.builders import NOW, bits, random_event, take_in
+from tests.examples import examples
 
 lender = pytest.importorskip("lender")
 DEFINITIONS = lender.DEFINITIONS
@@ -24,7 +25,7 @@ def moments_for(rng: random.Random) -> list[int]:
     return [NOW - 1, NOW, NOW + 1, *edges, *spread]
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([1, 30, 300]))
 def test_declared_views_equal_the_oracle(seed, size):
     rng = random.Random(seed)

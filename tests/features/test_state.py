@@ -33,6 +33,7 @@ from tests.builders import (
     take_in,
     view_of,
 )
+from tests.examples import examples
 
 LABELS = ["1m", "90s", "10m", "1h", "100m", "24h", "7d", "30d", "90d", "365d", "731d", "lifetime"]
 EVERYTHING = view_of(LABELS)
@@ -133,7 +134,7 @@ def histories(draw):
     return [event(f"e{n}", at, type=kind, **data) for n, (at, kind, data) in enumerate(rows)]
 
 
-@settings(max_examples=120)
+@examples(120)
 @given(
     view=st.sampled_from(VIEWS), events=histories(), head=st.sampled_from([0, 2, 32]), data=st.data(),
     queried=st.lists(moments(), max_size=4),

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -29,6 +29,7 @@ from tests.builders import (
     take_in,
     view_of,
 )
+from tests.examples import examples
 
 VIEW = view_of(["1h", "lifetime"])
 SHOP_VIEW = view_of(["1h"], shop)
@@ -155,7 +156,7 @@ NOT_HOT = view_of(HOT.windows, Entity("shop", "merchant_id"))
 """The same view, of an entity that is not hot: one item."""
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(seed=st.integers(0, 2**32), size=st.integers(20, 300), span=st.sampled_from([HOUR, DAY, 60 * DAY]))
 def test_four_shards_give_the_bits_of_one_state(seed, size, span):
     rng = random.Random(seed)

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from candor import Count, DecayedSum, LastK, Max, Mean, Min, RateOfChange, Ratio, Sum, TimeSinceLast, Variance
@@ -29,6 +29,7 @@ from history.asof.ranges import (
     squares,
 )
 from tests.builders import bits, plain_aggregations
+from tests.examples import examples
 
 SMALL = st.integers(-9, 9)
 WIDE = st.integers(-(2**63), 2**63 - 1)
@@ -47,7 +48,7 @@ def ranged(draw, members=SMALL):
     return ints(values), ints(starts), ints(ends)
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ranged(WIDE))
 def test_sums_of_limbs_and_of_squares_are_exact(drawn):
     values, starts, ends = drawn
@@ -71,7 +72,7 @@ def in_runs(draw, members=SMALL):
     return ints(values), [(edge[2 * run], edge[2 * run + 1]) for run in range(runs)], held
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(in_runs(WIDE), in_runs(WIDE))
 def test_extremes_of_ranges(drawn, other):
     for choose, naive in ((np.minimum, min), (np.maximum, max)):
@@ -82,7 +83,7 @@ def test_extremes_of_ranges(drawn, other):
             assert twice[1].tolist() == first
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(in_runs(), st.integers(1, 5))
 def test_the_first_and_the_last_members(drawn, back):
     values, runs, held = drawn
@@ -98,7 +99,7 @@ def test_the_first_and_the_last_members(drawn, back):
 
 
 @pytest.mark.parametrize("short", [0, 3, 64])
-@settings(max_examples=50)
+@examples(50)
 @given(drawn=in_runs(), at_a_time=st.integers(1, 20))
 def test_distinct_members_of_two_runs(short, drawn, at_a_time):
     values, runs, held = drawn
@@ -106,7 +107,7 @@ def test_distinct_members_of_two_runs(short, drawn, at_a_time):
         assert Groups(values).distinct(runs).tolist() == [len(set(members_held)) for members_held in held]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(ranged(), st.data())
 def test_the_least_of_the_ranges_that_hold_a_position(drawn, data):
     values, starts, ends = drawn
@@ -119,7 +120,7 @@ def test_the_least_of_the_ranges_that_hold_a_position(drawn, data):
     assert least_over(len(values), starts, ends, given_, 100).tolist() == wanted
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.lists(st.tuples(WIDE, WIDE), min_size=1), st.booleans())
 def test_sums_that_64_bits_do_not_hold_are_pythons_own(pairs, wide):
     first, other = (np.array(side, object if wide else np.int64) for side in zip(*pairs, strict=True))
@@ -127,7 +128,7 @@ def test_sums_that_64_bits_do_not_hold_are_pythons_own(pairs, wide):
 
 
 @pytest.mark.parametrize("short", [0, 3, 64])
-@settings(max_examples=25)
+@examples(25)
 @given(drawn=ranged(), at_a_time=st.integers(1, 20))
 def test_distinct_members_by_looking_and_by_search(short, drawn, at_a_time):
     values, starts, ends = drawn
@@ -136,7 +137,7 @@ def test_distinct_members_by_looking_and_by_search(short, drawn, at_a_time):
     assert counts == [len(set(values[a:b].tolist())) for a, b in zip(starts, ends, strict=True)]
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ranged(st.integers(0, 70)), st.data())
 def test_members_below_a_bound(drawn, data):
     values, starts, ends = drawn
@@ -145,7 +146,7 @@ def test_members_below_a_bound(drawn, data):
     assert below(values, starts, ends, bounds).tolist() == wanted
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(ranged(), st.integers(1, 20))
 def test_members_are_all_positions_however_few_at_a_time(drawn, at_a_time):
     _, starts, ends = drawn
@@ -156,7 +157,7 @@ def test_members_are_all_positions_however_few_at_a_time(drawn, at_a_time):
 
 
 @pytest.mark.parametrize("few", [0, 3, 256])
-@settings(max_examples=25)
+@examples(25)
 @given(drawn=ranged(st.one_of(WIDE, st.integers(-9, 9))), data=st.data())
 def test_weighed_sums_by_member_and_by_age(few, drawn, data):
     values, starts, ends = drawn
@@ -191,7 +192,7 @@ OPTIONAL = {"min", "max", "first", "last", "last_at", "last_1", "last_2", "last_
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS, ids=lambda aggregation: aggregation.label)
-@settings(max_examples=25)
+@examples(25)
 @given(data=st.data())
 def test_a_column_is_finished_with_the_bits_of_the_one_finaliser(aggregation, data):
     rows = data.draw(st.integers(1, 4))

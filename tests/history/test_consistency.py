@@ -388,8 +388,12 @@ def test_in_a_simulated_world_nothing_mismatches_and_nothing_is_unexplained(seed
 
 
 def test_simulated_worlds_have_lateness_lag_and_voids():
-    causes = {cause for seed in range(12) for cause in lived(seed)[1].causes}
-    assert {LATENESS, LAG} <= causes
+    causes: set[str] = set()
+    for seed in range(12):
+        causes |= set(lived(seed)[1].causes)
+        if {LATENESS, LAG} <= causes:
+            return
+    pytest.fail(f"twelve worlds have these causes alone: {sorted(causes)}")
 
 
 @pytest.mark.parametrize(

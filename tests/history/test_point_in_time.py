@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -50,6 +50,7 @@ from history.asof.events import event_table, query_table
 from history.asof.point_in_time import LEAK_MS, PointInTimeQuery, features_as_of, point_in_time
 from simulation import oracle
 from tests.builders import plain_aggregations
+from tests.examples import examples
 from tests.pair_join import features_by_join
 
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -360,9 +361,7 @@ def expected(
     return [*windowed.values(), math.nan if answer is None else float(answer)]
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+@examples(40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(worlds(), st.booleans(), st.sampled_from(["at_moment", "ever"]))
 def test_equals_a_naive_loop_bit_for_bit(world, leaky, knowledge):
     defined, events, questions = world

@@ -10,7 +10,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 from msgspec.structs import replace
@@ -28,6 +28,7 @@ from candor.underwriting import LoadedBundle
 from tests.decide.lending import NOW, PROFILE, REASONS, RISKY, SAFE, Till
 from tests.decision_tables import row as table_row
 from tests.decision_tables import table
+from tests.examples import examples
 from tests.lender.test_policy import FIRES
 from tests.reasons.lending import (
     FEATURES,
@@ -83,7 +84,7 @@ def test_aa1_a_text_that_names_no_factor_is_found(phrase):
     assert "not specific" in fault
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000), st.sampled_from(["USD", "NGN", "JPY"]))
 def test_aa1_every_refusal_on_any_path_has_a_reason(rng, total, currency):
     for by in (model(), None):
@@ -97,7 +98,7 @@ def test_aa1_every_refusal_on_any_path_has_a_reason(rng, total, currency):
 # AA2: not more than four
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000))
 def test_aa2_there_are_one_to_four_over_all_components(rng, total):
     values = row(
@@ -193,7 +194,7 @@ def test_aa5_the_reference_decides_what_is_told():
 # AA6: reasons of the component that was failed
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.randoms(use_true_random=False), st.integers(1, 400_000), st.sampled_from(["USD", "NGN", "JPY"]))
 def test_aa6_reasons_come_from_the_component_that_failed_and_no_other(rng, total, currency):
     assessment = assessment_of(row(rng), requested(total, currency=currency))

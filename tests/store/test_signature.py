@@ -6,10 +6,11 @@ import pytest
 from botocore import auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from candor.store.signed.client import AwsRequest, Credentials, CredentialScope, message
+from tests.examples import examples
 
 UNRESERVED = "ABCXYZabcxyz0189-_.~"
 segments = st.text(UNRESERVED, min_size=1, max_size=8).filter(lambda segment: segment not in (".", ".."))
@@ -23,7 +24,7 @@ headers = st.dictionaries(
 )
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(
     signer=st.sampled_from([auth.SigV4Auth, auth.S3SigV4Auth]),
     request=st.builds(

@@ -6,10 +6,11 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tests.examples import examples
 from training.metrics.scores import _auc_of, auc, auc_interval, brier, calibration_table, ks, summary
 
 
@@ -23,7 +24,7 @@ def scored():
 SCORES = arrays.arrays(float, st.integers(1, 30), elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(SCORES, SCORES)
 def test_auc_is_the_share_of_pairs_in_order_ties_half(bads, goods):
     labels = [1] * len(bads) + [0] * len(goods)
