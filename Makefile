@@ -39,6 +39,8 @@ run: install-run  ## Start the synthesized system here, load history, retrain, d
 	@scripts/synth-when-changed
 	@$(python) -m demo
 
+fast := $(addprefix tests/,features model decide reasons edge lender) $(wildcard tests/test_*.py)
+
 pytest := $(python) -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 test: install engine  ## The tests on all cores; COVERAGE=1 measures branch coverage of the libraries
@@ -51,8 +53,8 @@ test-deep: install engine  ## Tests that take minutes by nature: kill loops, man
 engine: install
 	@$(python) -c 'from local.aws import dynoxide; dynoxide.supported() and dynoxide.binary()'
 
-test-fast: install  ## The inner loop: no synthesis, no local system
-	@$(python) -m pytest -q -n auto -m "not infra and not system and not deep"
+test-fast: install  ## The inner loop: features, models, policy, decisions and contracts, without AWS
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-fast} $(python) -m pytest -q -n auto -m "not slow and not deep" $(fast)
 
 spark: install  ## Create .cache/spark, the environment of Spark jobs (needs Java 17)
 	@scripts/spark-environment

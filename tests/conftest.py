@@ -44,6 +44,7 @@ settings.register_profile(
 settings.register_profile(
     "quick", parent=settings.get_profile("dev"), phases=[Phase.explicit, Phase.generate]
 )
+settings.register_profile("fast", parent=settings.get_profile("quick"), derandomize=True, database=None)
 settings.register_profile("deep", parent=settings.get_profile("dev"), max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 

@@ -27,6 +27,8 @@ HEAVY = (
     "scipy",
     "sklearn",
 )
+pytestmark = pytest.mark.slow
+
 SLOW = ("ast", "dataclasses", "inspect", "pathlib", "typing_extensions")
 """Modules whose import costs more than it is worth at a cold start."""
 

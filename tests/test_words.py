@@ -4,6 +4,7 @@ import ast
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,17 @@ def sources() -> list[str]:
 
 
 SOURCES = sources() if (ROOT / ".git").exists() else []
-pytestmark = pytest.mark.skipif(not SOURCES, reason="not a git checkout: nothing lists the project's files")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SOURCES, reason="not a git checkout: nothing lists the project's files"),
+]
 
 
-def names_in(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+NAMED = (ast.stmt, ast.Module, ast.arg, ast.Name, ast.Attribute, ast.alias, ast.pattern)
+
+
+def names_in(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name
@@ -55,31 +62,33 @@ def names_in(tree: ast.AST) -> Iterator[str]:
                 yield name
 
 
-def docstrings_in(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        for statement in getattr(node, "body", []) if not isinstance(node, ast.Lambda | ast.IfExp) else []:
+def docstrings_in(nodes: list[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        for statement in getattr(node, "body", []):
             match statement:
                 case ast.Expr(value=ast.Constant(value=str(text))) if text.strip():
                     yield text
 
 
-def parsed() -> Iterator[tuple[str, ast.AST]]:
-    for source in SOURCES:
-        yield source, ast.parse((ROOT / source).read_text(encoding="utf-8"))
+@cache
+def parsed() -> list[tuple[str, list[ast.AST]]]:
+    """Each file with its nodes that bear a name or have a body."""
+    trees = ((source, ast.parse((ROOT / source).read_text(encoding="utf-8"))) for source in SOURCES)
+    return [(source, [node for node in ast.walk(tree) if isinstance(node, NAMED)]) for source, tree in trees]
 
 
 def test_names_say_what_a_thing_is():
     vague = {
         (source, name)
-        for source, tree in parsed()
-        for name in names_in(tree)
+        for source, nodes in parsed()
+        for name in names_in(nodes)
         if name.strip("_").lower() in VAGUE
     }
     assert vague == EXCEPTIONS.keys()
 
 
 def test_docstrings_begin_with_a_noun_or_a_verb():
-    openings = [(source, text) for source, tree in parsed() for text in docstrings_in(tree)]
+    openings = [(source, text) for source, nodes in parsed() for text in docstrings_in(nodes)]
     assert [
         (source, text) for source, text in openings if text.split()[0].rstrip(",.:") in ("What", "Who", "How")
     ] == []
@@ -87,9 +96,9 @@ def test_docstrings_begin_with_a_noun_or_a_verb():
 
 def test_a_class_name_names_one_class():
     modules = defaultdict(list)
-    for source, tree in parsed():
+    for source, nodes in parsed():
         if not source.startswith("tests/"):
-            for node in ast.walk(tree):
+            for node in nodes:
                 if isinstance(node, ast.ClassDef):
                     modules[node.name].append(source)
     assert {name for name, where in modules.items() if len(where) > 1} == TWICE.keys()

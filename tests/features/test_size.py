@@ -87,6 +87,7 @@ def committed(view: FeatureView, state: ViewState, events: Sequence[Event]) -> i
     return item_bytes(commit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_traffic_outgrows_the_bound(name):
     view, rng = VIEWS[name], random.Random(1)
@@ -108,6 +109,7 @@ def test_no_traffic_outgrows_the_bound(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VIEWS)
 def test_no_level_holds_more_tiles_than_said(name):
     view = VIEWS[name]

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -177,9 +177,10 @@ def arriving(events, order: str, rng: random.Random):
     return stream
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["in time", "reversed", "shuffled"])
 @pytest.mark.parametrize("view", LAYERED, ids=lambda view: "-".join(view.windows[-3:]))
-@settings(max_examples=6)
+@examples(6)
 @given(size=st.integers(90, 160), seed=st.integers(0, 2**32))
 def test_dense_histories_fold_and_coarsen(view, order, size, seed):
     rng = random.Random(seed)
@@ -220,7 +221,8 @@ def test_as_time_passes_every_batch_is_answered_like_the_oracle(span):
         assert_never_lies(EVERYTHING, state, known, [after, after + rng.randrange(DAY)])
 
 
-@settings(max_examples=8)
+@pytest.mark.slow
+@examples(8)
 @given(seed=st.integers(0, 2**32), batch=st.sampled_from([40, 99, 100, 250]))
 def test_more_ids_than_the_ring_holds_turn_to_markers_and_still_count_once(seed, batch):
     rng = random.Random(seed)

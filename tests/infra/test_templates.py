@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.deep
 def test_cfn_lint_finds_nothing(assemblies):
     paths = [
         str(path) for each in assemblies.values() for path in sorted(each.folder.glob("*.template.json"))

@@ -33,7 +33,7 @@ def test_they_are_kept_without_what_they_printed(path):
             assert (cell.outputs, cell.execution_count) == ([], None)
 
 
-@pytest.mark.system
+@pytest.mark.deep
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_they_run_from_the_first_cell_to_the_last(path, tmp_path, monkeypatch):
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

@@ -425,7 +425,7 @@ def stable(body: bytes) -> bytes:
     return re.sub(rb'erased_[0-9a-f]{32}|"(birth|applied_at)":[0-9]+', b"", body)
 
 
-@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("every", [23, pytest.param(1, marks=pytest.mark.deep)])
 def test_killed_at_any_write_it_goes_on(monkeypatch, every):
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
     monkeypatch.setattr(SystemClock, "now_ms", lambda self: NOW)
