@@ -323,6 +323,25 @@ def test_a_void_that_comes_while_its_event_is_computed_anew_makes_the_item_stale
     assert anew.stale
 
 
+def test_an_event_that_closes_an_expired_gap_while_the_item_is_healed_makes_it_stale_once_more():
+    view = view_over("lifetime", expires_after="20d")
+    gone = [payment(f"g{n}", NOW - 40 * DAY + n, 1) for n in range(6)]
+    late, taken_back = payment("late", NOW - 12 * HOUR, 1), payment("orphan", NOW - HOUR, 7)
+    current = [payment("current", NOW - HOUR, 1), late]
+    state = fresh([*gone, *current], [void(taken_back, NOW)], view=view)
+    state.begin_healing(3)
+    bridge = payment("bridge", NOW - 20 * DAY - HOUR, 1)
+    state.apply([bridge], NOW, HORIZON)
+    anew = ViewState.new(view)
+    anew.recompute([*gone, *current])
+    anew.finish_healing(state)
+    assert anew.stale, "eight events count from now on, of which this state knows three"
+    whole = ViewState.new(view)
+    whole.recompute([*gone, *current, bridge])
+    assert not whole.stale
+    assert whole.values(NOW + HOUR)[0] == 9.0
+
+
 def test_last_k_is_of_values():
     assert LastK(Sum("amount"), 2).op == "last_k"
 

@@ -251,14 +251,17 @@ class ViewState(msgspec.Struct):
                     self.delta.stale |= self.plan.lifetime
                 continue
             elif at < self.born:
-                if self.expired is not None and at - self.expired <= expiry:
-                    # An expired history counts again, if a window reaches it.
-                    self.base.stale |= self.plan.lifetime
-                    self.expired = None
                 self.born = at
+                self._continue_expired(expiry)
             self.latest = max(self.latest, at)
             counting.append(row)
         return counting
+
+    def _continue_expired(self, expiry: int) -> None:
+        """Become stale if an expired history counts again, and a window reaches it."""
+        if self.expired is not None and self.born is not None and self.born - self.expired <= expiry:
+            self.base.stale |= self.plan.lifetime
+            self.expired = None
 
     def _expire(self) -> None:
         """Drop the current history, which expired."""
@@ -314,6 +317,8 @@ class ViewState(msgspec.Struct):
         self.born = item.born if self.born is None else min(self.born, item.born)
         self.latest = max(self.latest, item.latest)
         self.base.absorb(delta)
+        if expiry is not None:  # an event that came meanwhile may close the gap
+            self._continue_expired(expiry)
 
     def _hand_over(self, delta: Segment, arrived: set[str]) -> None:
         """Move voids that waited for these events to the delta, which receives the events."""
