@@ -90,6 +90,13 @@ def event(number: str, kind: str, at: int, customer: str, **data) -> dict:
     }
 
 
+def feed_until(as_of: int) -> dict:
+    """The last event of a loan before `as_of`: of a loan that has no due date, and so no label."""
+    return event(
+        f"last_{as_of}", "loan.originated", as_of - 1, "z", checkout_id="chk_z", loan_id="loan_z", amount=1
+    )
+
+
 def loan(number: str, customer: str, at: int, *, days_late: int | None, total: int = 5_000) -> list[dict]:
     """A checkout, its loan of 30 days and its closing, `days_late` after the due date; None: never closed."""
     due = at + 30 * DAY

@@ -15,7 +15,7 @@ from candor.contracts import parse_checkout
 from candor.decision import Decision, to_record
 from candor.features.vector import FeatureVector
 from history.archive.objects import Folder
-from tests.training.conftest import AS_OF, T0, checkout_body, loan, small_lender, write_archive
+from tests.training.conftest import AS_OF, T0, checkout_body, feed_until, loan, small_lender, write_archive
 from training.dataset.build import DatasetSpec, Embedded, NothingToLearn, write
 
 DEFINITIONS = small_lender()
@@ -37,7 +37,7 @@ def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
         for item in decisions:
             line = {"id": item.id, "q": item.q, "record": msgspec.Raw(to_record(item))}
             lines.write(msgspec.json.encode(line) + b"\n")
-    events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0)]
+    events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0), feed_until(AS_OF)]
     write_archive(tmp_path / "in", events)
     engine = Embedded(DEFINITIONS, tmp_path / "in", as_of=AS_OF)
     manifest = write(

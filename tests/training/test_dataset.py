@@ -20,6 +20,7 @@ from tests.training.conftest import (
     T0,
     checkout_body,
     event,
+    feed_until,
     loan,
     small_lender,
     write_archive,
@@ -28,14 +29,15 @@ from tests.training.conftest import (
 from training.dataset import job as dataset
 from training.dataset.build import NothingToLearn
 from training.dataset.job import build
-from training.dataset.labels import labelled_checkouts
+from training.dataset.labels import label_of, labelled_checkouts, observed_until
 
 DUE = 30 * DAY
 GRACE = 3 * DAY
+LABEL = label_of(small_lender())
 
 
 def labels(events: list[dict], as_of: int = AS_OF) -> dict[str, tuple[bool, int]]:
-    history = [parse_event(json.dumps(body).encode(), HISTORY) for body in events]
+    history = [parse_event(json.dumps(body).encode(), HISTORY) for body in [*events, feed_until(as_of)]]
     rows, _ = labelled_checkouts(small_lender(), history, as_of)
     return {row.question.row_id: (row.bad, row.known_at) for row in rows}
 
@@ -86,6 +88,18 @@ def test_a_loan_that_nobody_knew_of_has_no_label():
     assert len(labels(events, AS_OF + 1)) == 1
 
 
+def test_where_the_feed_stopped_an_open_loan_is_neither_good_nor_bad():
+    ended = loan("1", "a", T0, days_late=0)
+    still_open = loan("2", "b", T0 + 60 * DAY, days_late=None)
+    body = [parse_event(json.dumps(body).encode(), HISTORY) for body in [*ended, *still_open]]
+    rows, _ = labelled_checkouts(small_lender(), body, AS_OF)
+    assert [row.question.row_id for row in rows] == ["chk_1"]
+    assert observed_until(LABEL, body, AS_OF) == T0 + 60 * DAY + 1
+    checkouts_alone = parse_event(json.dumps(loan("3", "c", AS_OF - 1, days_late=None)[0]).encode(), HISTORY)
+    assert observed_until(LABEL, [*body, checkouts_alone], AS_OF) == T0 + 60 * DAY + 1
+    assert len(labels([*ended, *still_open])) == 2
+
+
 def test_definitions_without_a_label_cannot_train():
     bare = Definitions(entities=[CUSTOMER], events=[], views=[])
     with pytest.raises(DefinitionError, match="declare Label"):
@@ -96,14 +110,16 @@ def test_a_body_that_is_no_checkout_is_counted_not_trained_on():
     events = loan("1", "a", T0, days_late=0)
     events[0]["data"]["checkout"] = checkout_body("1", "a", 5_000) | {"total": 1}
     rows, unreadable = labelled_checkouts(
-        small_lender(), [parse_event(json.dumps(body).encode()) for body in events], AS_OF
+        small_lender(),
+        [parse_event(json.dumps(body).encode()) for body in [*events, feed_until(AS_OF)]],
+        AS_OF,
     )
     assert (rows, unreadable) == ([], 1)
 
 
 def test_the_data_set_holds_each_checkout_once_with_its_past(tmp_path):
     events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0, total=7_000)]
-    write_archive(tmp_path / "in", [*events, *events])
+    write_archive(tmp_path / "in", [*events, *events, feed_until(AS_OF)])
     manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
     rows = pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
     assert [row["row_id"] for row in rows] == ["chk_1", "chk_2"]
@@ -119,27 +135,27 @@ def test_the_data_set_holds_each_checkout_once_with_its_past(tmp_path):
     assert (
         manifest["sha256"] == hashlib.sha256((tmp_path / "out" / "dataset.parquet").read_bytes()).hexdigest()
     )
-    assert (manifest["rows"], manifest["bads"], manifest["events"]) == (2, 1, 12)
+    assert (manifest["rows"], manifest["bads"], manifest["events"]) == (2, 1, 13)
 
 
 def test_a_row_knows_what_was_known_at_its_moment(tmp_path):
     first, second = (loan(number, "a", T0 + at * DAY, days_late=1) for number, at in (("1", 0), ("2", 60)))
     first[-1] |= {"known_at": format_rfc3339(T0 + 60 * DAY)}
     third = loan("3", "a", T0 + 61 * DAY, days_late=None)
-    write_archive(tmp_path / "in", [*first, *second, *third])
+    write_archive(tmp_path / "in", [*first, *second, *third, feed_until(AS_OF)])
     manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
     rows = pq.read_table(tmp_path / "out" / "dataset.parquet").to_pylist()
     late = [row["loans.max_days_late.90d"] for row in rows]
     assert (math.isnan(late[0]), math.isnan(late[1]), late[2]) == (True, True, 1.0)
-    assert manifest["events"] == 8
+    assert manifest["events"] == 9
 
 
 def test_what_became_known_after_as_of_is_not_counted(tmp_path):
     events = loan("1", "a", T0, days_late=0)
     events[-1] |= {"known_at": format_rfc3339(AS_OF)}
-    write_archive(tmp_path / "in", events)
+    write_archive(tmp_path / "in", [*events, feed_until(AS_OF)])
     manifest = build(small_lender(), tmp_path / "in", tmp_path / "out", as_of=AS_OF, run="r1")
-    assert (manifest["events"], manifest["bads"]) == (2, 1)
+    assert (manifest["events"], manifest["bads"]) == (3, 1)
 
 
 @pytest.mark.parametrize(("arrived", "counted"), [(1, 1.0), (3, 0.0)])
@@ -147,10 +163,14 @@ def test_events_that_were_recorded_live_count_from_their_arrival(tmp_path, arriv
     first, second = (loan(number, "a", T0 + at * DAY, days_late=None) for number, at in (("1", 0), ("2", 2)))
     lines = [
         {
-            "ingestion_time": format_rfc3339(T0 + day * DAY),
+            "ingestion_time": format_rfc3339(at),
             "event": {"time": LOADED, "source": "candor.lender", "detail": body},
         }
-        for day, events in ((arrived, first), (2, second))
+        for at, events in (
+            (T0 + arrived * DAY, first),
+            (T0 + 2 * DAY, second),
+            (AS_OF - 1, [feed_until(AS_OF)]),
+        )
         for body in events
     ]
     write_lines(tmp_path / "in/2026/11/23/21/part-1.gz", lines)
@@ -185,7 +205,7 @@ def test_the_container_entry_follows_the_processing_contract(tmp_path, monkeypat
     arguments = ["--as-of", format_rfc3339(AS_OF), "--run", "r1"]
     assert dataset.main(arguments) == 1
     assert capsys.readouterr().err.startswith("error: no checkout has a known end before")
-    write_archive(tmp_path / "input/archive", loan("1", "a", T0, days_late=0))
+    write_archive(tmp_path / "input/archive", [*loan("1", "a", T0, days_late=0), feed_until(AS_OF)])
     assert dataset.main(arguments) == 0
     assert (tmp_path / "output/dataset/manifest.json").is_file()
     with pytest.raises(SystemExit):

@@ -11,7 +11,7 @@ from candor import Definitions, EventType, Instalments, Integer, Label, Outcome,
 from candor.clock import DAY
 from candor.contracts import Event, parse_event
 from candor.errors import DefinitionError
-from tests.training.conftest import CLOSED, CUSTOMER, ORIGINATED, STARTED, T0, event, loan
+from tests.training.conftest import CLOSED, CUSTOMER, ORIGINATED, STARTED, T0, event, feed_until, loan
 from training.dataset.labels import MonthStatus, labelled_checkouts, monthly_status
 
 FIELDS = {"loan_id": Text(), "installment": Integer()}
@@ -47,7 +47,8 @@ def events(*turns: dict, closed: int | None = None) -> list[Event]:
 
 
 def label(name: str, history: list[Event], as_of: int = LATER) -> tuple[bool, int] | None:
-    rows, _ = labelled_checkouts(DEFINITIONS, history, as_of, name)
+    last = parse_event(json.dumps(feed_until(as_of)).encode())
+    rows, _ = labelled_checkouts(DEFINITIONS, [*history, last], as_of, name)
     return (rows[0].bad, (rows[0].known_at - T0) // DAY) if rows else None
 
 

@@ -32,6 +32,7 @@ from training.dataset.labels import (
     label_of,
     labelled_checkouts,
     monthly_status,
+    observed_until,
 )
 
 FORMAT: Final = 1
@@ -153,6 +154,10 @@ def write(
         f"archive: {reading.envelopes} events, {reading.refused.total()} refused, {engine.count()} known before as-of"
     )
     rows, unreadable = labelled_checkouts(definitions, deciding, spec.as_of, spec.labels)
+    until = observed_until(label, deciding, spec.as_of)
+    print(
+        f"labels: events of loans end at {format_rfc3339(until)}; a loan that was to end later has no label"
+    )
     served = _served(definitions, decisions) if decisions is not None else None
     if served is not None:
         rows = [
@@ -160,7 +165,7 @@ def write(
         ]
         rows.sort(key=lambda row: (row.question.q, row.question.row_id))
     if not rows:
-        raise NothingToLearn(_nothing(spec, served is not None))
+        raise NothingToLearn(_nothing(min(spec.as_of, until), as_served=served is not None))
     table = engine.point_in_time([row.question for row in rows])
     difference = None
     if served is not None:
@@ -173,6 +178,7 @@ def write(
         "format": FORMAT,
         "run": spec.run,
         "as_of": format_rfc3339(spec.as_of),
+        "observed_until": format_rfc3339(until),
         "label": spec.labels,
         "engine": engine.name,
         "rows": len(rows),
@@ -200,8 +206,8 @@ def _snapshot(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _nothing(spec: DatasetSpec, as_served: bool) -> str:  # noqa: FBT001 - two wordings of one message
-    moment = format_rfc3339(spec.as_of)
+def _nothing(until: int, *, as_served: bool) -> str:
+    moment = format_rfc3339(until)
     if as_served:
         return f"no decision on these declarations has a known end before {moment}: wait, or leave --as-served away"
     return f"no checkout has a known end before {moment}: load the lender's history first"

@@ -93,24 +93,37 @@ def deciding_types(label: Label) -> frozenset[str]:
     return frozenset({CHECKOUT, label.origin, label.closed, *(name for name in of_instalments if name)})
 
 
+def feed_types(label: Label) -> frozenset[str]:
+    """Types of the events that tell of a loan: without newer ones, nothing is known of an open loan."""
+    return deciding_types(label) - {CHECKOUT}
+
+
+def observed_until(label: Label, events: Iterable[Event], as_of: int) -> int:
+    """Moment (ms UTC) of the newest event of a loan that was known before `as_of`; 0 if there is none."""
+    types = feed_types(label)
+    return max((event.occurred_at for event in known_before(events, as_of) if event.type in types), default=0)
+
+
 def labelled_checkouts(
     definitions: Definitions, events: Iterable[Event], as_of: int, name: str = FINAL_DUE
 ) -> tuple[list[LabelledCheckout], int]:
     """Checkouts whose label was mature before `as_of` (ms), oldest first, and the number of unreadable bodies.
 
-    Only events that were known before `as_of` decide. `final_due` is bad if the loan was not closed by its due date
+    Only events that were known before `as_of` decide, and none counts that matures after the newest of them: where the
+    feed stopped, an open loan is neither good nor bad (`observed_until`). `final_due` is bad if the loan was not closed by its due date
     plus grace; `Outcome` defines the others. Good and bad mature together: counting a good loan as soon as it closes
     would fill the latest weeks with early payers.
     Raises DefinitionError if the definitions declare no label, or none of this name.
     """
     label = label_of(definitions)
     outcome = label.outcome(name)
-    book = loan_book(label, events, as_of)
+    history = list(events)
+    book, until = loan_book(label, history, as_of), observed_until(label, history, as_of)
     labelled, unreadable = [], 0
     for checkout_id, started in book.checkouts.items():
         loan = book.loans.get(checkout_id)
         end = _loan_label(label, outcome, loan, book) if loan else None
-        if end is None or end.known_at >= as_of:
+        if end is None or end.known_at >= as_of or end.known_at > until:
             continue
         try:
             checkout = parse_checkout(msgspec.json.encode(started.data["checkout"]))

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from candor.contracts import Event
-from candor.features.event_types import DECIDED
 from candor.features.labels import Label
 from history.asof.events import known_before
-from training.dataset.labels import final_label, loan_book
+from training.dataset.labels import final_label, loan_book, observed_until
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class LoanEnd:
 
 @dataclass
 class LoanEnds:
-    """Loans by their checkout. `newest` is the moment (ms UTC) of the lender's newest event: later ones are unknown.
+    """Loans by their checkout. `newest` is the moment (ms UTC) of the newest event of a loan: what ends later is unknown.
 
     `undated` counts loans without a due date, which can never be late.
     """
@@ -40,9 +39,7 @@ def loan_ends(label: Label, events: Iterable[Event], until: int) -> LoanEnds:
     """Ends of all loans by what was known before `until` (ms UTC), by the label's rule used in training."""
     known = known_before(events, until)
     book = loan_book(label, known, until)
-    # `DECIDED` is the platform's own event: it arrives even while the lender's services send nothing.
-    sent = (event.occurred_at for event in known if event.type != DECIDED)
-    result = LoanEnds(newest=max(sent, default=0))
+    result = LoanEnds(newest=observed_until(label, known, until))
     for checkout_id, loan in book.loans.items():
         end = final_label(label, loan, book)
         if end is None:
