@@ -44,6 +44,7 @@ def retrain_command(
         "status": execution["status"],
         "began": started.began,
         **_registration(execution),
+        **_promotion(execution, stage),
     }
     if as_json:
         print_json(summary)
@@ -53,6 +54,23 @@ def retrain_command(
         raise RunFailed(
             f"run {started.run} ended {execution['status']}: {failure_reason(states, started.arn)}"
         )
+
+
+def _promotion(execution: Mapping[str, Any], stage: Stage) -> dict[str, str]:
+    """Whether a run that succeeded promoted its bundle, and if not, why and what to do."""
+    if execution["status"] != "SUCCEEDED":
+        return {}
+    registration = json.loads(execution["output"])["registration"]
+    by_hand = f"`candor models promote {registration['bundle'][:12]}`"
+    if stage.output("Promotion") != "policy":
+        return {"promoted": f"no: on this stage people promote; use {by_hand}"}
+    if not json.loads(execution["input"])["promote"]:
+        return {"promoted": f"no: the run was started without --promote; use {by_hand}"}
+    if not registration["compared"]:
+        return {
+            "promoted": f"no: the gates could not compare it with the champion; read its report, then {by_hand}"
+        }
+    return {"promoted": "yes"}
 
 
 def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:

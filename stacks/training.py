@@ -164,7 +164,8 @@ class TrainingStack(StageStack):
         self.add_outputs(
             RetrainStateMachineArn=self.retrain.state_machine_arn,
             RescoreStateMachineArn=self.rescore.state_machine_arn,
-            # `candor models` reads these two rules of the stage.
+            # `candor models` and `candor retrain` read these rules of the stage.
+            Promotion=self.settings.promotion,
             PromotionApproval=self.settings.approval,
             CanaryShares=",".join(f"{share:g}" for share in self.settings.canary_shares),
         )

@@ -42,6 +42,7 @@ OUTPUTS = {
     "TrainingBucketName": "training",
     "RetrainStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:retrain",
     "RescoreStateMachineArn": f"arn:aws:states:{REGION}:123456789012:stateMachine:rescore",
+    "Promotion": "policy",
     "PromotionApproval": "none",
     "CanaryShares": "0.05,0.2,0.5",
     "RedeliveryHorizonDays": "20",

@@ -13,7 +13,7 @@ from cli.state_machine import begin
 from tests.cli.deployed import REGION, Deployed, called
 
 ROLE = "arn:aws:iam::123456789012:role/r"
-PASSED = {"registration": {"bundle": "b" * 64, "passed": True}}
+PASSED = {"registration": {"bundle": "b" * 64, "passed": True, "compared": True}}
 DONE = {"StartAt": "RegisterModel", "States": {
     "RegisterModel": {"Type": "Pass", "Result": PASSED, "End": True},
 }}  # fmt: skip
@@ -43,6 +43,34 @@ def retrain(*words: str):
     return called("retrain", *words, "--json")
 
 
+@pytest.mark.parametrize(
+    ("promotion", "compared", "words", "reason"),
+    [
+        (
+            "manual",
+            True,
+            ["--promote"],
+            "on this stage people promote; use `candor models promote bbbbbbbbbbbb`",
+        ),
+        ("policy", True, [], "the run was started without --promote; use `candor models promote"),
+        ("policy", False, ["--promote"], "the gates could not compare it with the champion"),
+    ],
+)
+def test_a_run_that_succeeded_says_why_it_was_not_promoted(monkeypatch, promotion, compared, words, reason):
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setitem(default_user_config["stepfunctions"], "execute_state_machine", True)
+    passed = {"registration": PASSED["registration"] | {"compared": compared}}
+    with mock_aws():
+        Deployed(Promotion=promotion)
+        machine(
+            boto3.client("stepfunctions"),
+            {"StartAt": "End", "States": {"End": {"Type": "Pass", "Result": passed, "End": True}}},
+        )
+        summary = json.loads(retrain("--run", "r1", "--wait", *words).stdout)
+    assert summary["status"] == "SUCCEEDED"
+    assert summary["promoted"].startswith(f"no: {reason}")
+
+
 def started(states, arn: str) -> list[str]:
     return sorted(each["name"] for each in states.list_executions(stateMachineArn=arn)["executions"])
 
@@ -50,7 +78,14 @@ def started(states, arn: str) -> list[str]:
 def test_the_same_name_is_the_same_run(states):
     arn = machine(states, DONE)
     first = json.loads(retrain("--run", "r1", "--wait", "--promote").stdout)
-    assert first == {"run": "r1", "status": "SUCCEEDED", "began": True, "bundle": "b" * 64, "passed": True}
+    assert first == {
+        "run": "r1",
+        "status": "SUCCEEDED",
+        "began": True,
+        "bundle": "b" * 64,
+        "passed": True,
+        "promoted": "yes",
+    }
     again = json.loads(retrain("--run", "r1", "--wait").stdout)
     assert again == {**first, "began": False}
     assert started(states, arn) == ["r1"]

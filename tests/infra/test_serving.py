@@ -116,7 +116,7 @@ OUTPUTS = """
 ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays
 DecisionsTableName RegistryTableName MerchantsTableName EventBusName EventsQueueUrl EventsDlqUrl StaleItemsUrl
 StaleItemsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName
-TrainingBucketName RetrainStateMachineArn RescoreStateMachineArn PromotionApproval CanaryShares
+TrainingBucketName RetrainStateMachineArn RescoreStateMachineArn Promotion PromotionApproval CanaryShares
 """.split()
 
 

@@ -37,7 +37,11 @@ def built(tmp_path, *decisions: Decision) -> tuple[dict, list[dict]]:
         for item in decisions:
             line = {"id": item.id, "q": item.q, "record": msgspec.Raw(to_record(item))}
             lines.write(msgspec.json.encode(line) + b"\n")
-    events = [*loan("1", "a", T0, days_late=5), *loan("2", "a", T0 + 60 * DAY, days_late=0), feed_until(AS_OF)]
+    events = [
+        *loan("1", "a", T0, days_late=5),
+        *loan("2", "a", T0 + 60 * DAY, days_late=0),
+        feed_until(AS_OF),
+    ]
     write_archive(tmp_path / "in", events)
     engine = Embedded(DEFINITIONS, tmp_path / "in", as_of=AS_OF)
     manifest = write(
