@@ -87,14 +87,16 @@ NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
 """Facts that every table must be able to evaluate before it serves."""
 
 
-class Policy:
-    """A compiled decision table. Raises `PolicyError` for a table that cannot be evaluated.
+def table_hash(table: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a table as canonical JSON: keys sorted, no spaces."""
+    return hashlib.sha256(msgspec.json.encode(dict(table), order="sorted")).hexdigest()
 
-    `hash` is the SHA-256 (hex) of the table as canonical JSON: keys sorted, no spaces.
-    """
+
+class Policy:
+    """A compiled decision table; `hash` is its `table_hash`. Raises `PolicyError` for one that cannot be evaluated."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
-        self.hash = hashlib.sha256(msgspec.json.encode(dict(table), order="sorted")).hexdigest()
+        self.hash = table_hash(table)
         try:
             self._decision = zen.ZenEngine().create_decision(json.dumps(dict(table)))
             self._decision.validate()
