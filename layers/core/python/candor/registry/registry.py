@@ -276,6 +276,9 @@ class Registry:
             )
         policy = replace(release.replaces, at=actor.at, by=actor.by, rolled_back=True)
         changes = self._retired(seen, actor, policy.policy)
+        if former := self.release(policy.number):
+            line = _release_line(former, RELEASED, actor, release.policy, former.policy)
+            changes.append((former.stepped(RELEASED), line))
         return self._move_policy(seen, renamed, policy, actor, changes)
 
     def released(self, seen: Pointer) -> PolicyRelease:
