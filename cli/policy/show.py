@@ -40,7 +40,13 @@ def show_command(folder: Path | None, stage: Stage, *, as_json: bool) -> None:
     if as_json:
         print_json(summary)
     else:
-        print_pairs({name: "none" if value is None else value for name, value in summary.items()})
+        codes = ", ".join(reason.code for reason in document.reasons)
+        print_pairs(
+            {
+                name: "none" if value is None else value
+                for name, value in {**summary, "reasons": codes}.items()
+            }
+        )
 
 
 def _write(document: PolicyDocument, folder: Path) -> None:

@@ -257,7 +257,7 @@ class Registry:
         made = replace(release.stepped(RELEASED), renamed=dict(renamed))
         line = _release_line(release, RELEASED, actor, release.replaces.policy, release.policy)
         changes = [(made, line), *self._retired(seen, actor, release.policy)]
-        return self._move_policy(seen, renamed, policy, actor, changes)
+        return self._move_policy(seen, renamed, policy, _about(actor, release.replaces, policy), changes)
 
     def roll_back_policy(
         self, actor: Actor, renamed: Mapping[str, str] | None = None, seen: Pointer | None = None
@@ -279,7 +279,7 @@ class Registry:
         if former := self.release(policy.number):
             line = _release_line(former, RELEASED, actor, release.policy, former.policy)
             changes.append((former.stepped(RELEASED), line))
-        return self._move_policy(seen, renamed, policy, actor, changes)
+        return self._move_policy(seen, renamed, policy, _about(actor, release, policy), changes)
 
     def released(self, seen: Pointer) -> PolicyRelease:
         """The release in force. Raises NothingToRollBack if none is."""
@@ -303,12 +303,10 @@ class Registry:
         actor: Actor,
         changes: Sequence[Change],
     ) -> Pointer:
-        before = seen.policy.policy[:12] if seen.policy else "the run's table"
-        why = f"policy {before} -> {policy.policy[:12]}{f': {actor.why}' if actor.why else ''}"
         former = {renamed[sha]: self.registration(sha) for sha in seen.deciding}
         succeeded = {sha: known.succeeded for sha, known in former.items() if known and known.succeeded}
         moved = seen.released(renamed, policy)
-        return self._move(seen, moved, replace(actor, why=why), succeeded, changes)
+        return self._move(seen, moved, actor, succeeded, changes)
 
     # Views
 
@@ -433,8 +431,18 @@ def _release_line(
 ) -> Transition:
     """Audit line of a policy release; `after` is None for a new proposal."""
     before = None if after is None else release.state
-    why = f"table {policy_before[:12]} -> {policy_after[:12]}{f': {actor.why}' if actor.why else ''}"
+    why = _tables(policy_before, policy_after, actor.why)
     return Transition(release.name, before, after or PROPOSED, actor.at, actor.by, why, actor.identity)
+
+
+def _about(actor: Actor, before: PolicyInForce | PolicyRelease, after: PolicyInForce) -> Actor:
+    """The actor of the bundles' audit lines, with both tables in the reason."""
+    return replace(actor, why=_tables(before.policy, after.policy, actor.why))
+
+
+def _tables(before: str, after: str, why: str) -> str:
+    """Reason of an audit line: the old and the new table, and the person's reason."""
+    return f"table {before[:12]} -> {after[:12]}{f': {why}' if why else ''}"
 
 
 def _shared(before: Pointer, after: Pointer, sha: str) -> bool:
