@@ -1,12 +1,11 @@
 """Probes: applications on which a decision table is tried when it is built, to see whether anyone can be approved.
 
 The search begins with an application that nothing speaks against and changes a fact at a time to the value with the
-fewest declining rows, from several random applications as well; its random numbers are always the same.
+fewest declining rows; it begins again with a few applications that mix the values.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
@@ -14,7 +13,7 @@ from candor.errors import PolicyError
 from candor.policy import Facts, Policy
 
 STARTS: Final = 4
-"""Random applications that a search begins with, after the plain one."""
+"""Mixed applications that a search begins with, after the plain one."""
 
 CUTOFF: Final = 0.2
 
@@ -41,11 +40,10 @@ class Probe(NamedTuple):
 
 def nearest_to_approval(policy: Policy, grid: Grid, declining: Sequence[str]) -> Probe:
     """The best probe; `declined_by` is empty if somebody is not declined. `declining` names the rows that decline."""
-    rng = random.Random(7)  # noqa: S311 - no secret
     plain = {name: _PLAIN.get(name, 0.0 if name.startswith("features.") else "present") for name in grid}
     best: Probe | None = None
     for start in range(STARTS + 1):
-        facts = plain if start == 0 else {name: rng.choice(list(values)) for name, values in grid.items()}
+        facts = _mixed(grid, start) if start else plain
         probe = _improved(policy, facts, grid, declining)
         if best is None or len(probe.declined_by) < len(best.declined_by):
             best = probe
@@ -53,6 +51,14 @@ def nearest_to_approval(policy: Policy, grid: Grid, declining: Sequence[str]) ->
             break
     assert best is not None
     return best
+
+
+def _mixed(grid: Grid, start: int) -> dict[str, Value]:
+    """An application that takes another value of each coordinate with each start."""
+    return {
+        name: values[start * (2 * place + 1) % len(values)]
+        for place, (name, values) in enumerate(grid.items())
+    }
 
 
 def _improved(policy: Policy, facts: Mapping[str, Value], grid: Grid, declining: Sequence[str]) -> Probe:
