@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
+from candor.features.definitions import Definitions
 from candor.policy.validation import Known, faults
+from candor.reasons import Reason, unspecific_reasons
 from lender import DEFINITIONS, REASONS
 
 TABLE_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -27,15 +30,30 @@ def read_table(file: Path) -> dict[str, Any]:
     return table
 
 
-def faults_of(table: Mapping[str, Any]) -> list[str]:
-    """Faults of a table under this release's definitions and reasons; empty if there are none."""
-    codes = [reason.code for reason in REASONS if not reason.features]
-    return faults(table, Known(DEFINITIONS.features, [view.name for view in DEFINITIONS.views], codes))
+def read_reasons(file: Path) -> tuple[Reason, ...]:
+    """Read reasons: a JSON list of objects with code, text and factor. Raises ClickException."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=tuple[Reason, ...])
+    except (OSError, msgspec.MsgspecError) as error:
+        raise click.ClickException(
+            f"{file} is no list of reasons: {error}; `candor policy show --out` writes the present ones"
+        ) from error
 
 
-def require_faultless(table: Mapping[str, Any]) -> None:
+def faults_of(
+    table: Mapping[str, Any], reasons: Sequence[Reason] = REASONS, definitions: Definitions = DEFINITIONS
+) -> list[str]:
+    """Faults of a table and of its reasons' texts; empty if there are none. Default: this code's declarations."""
+    codes = [reason.code for reason in reasons if not reason.features]
+    known = Known(definitions.features, [view.name for view in definitions.views], codes)
+    return [*faults(table, known), *unspecific_reasons(reasons)]
+
+
+def require_faultless(
+    table: Mapping[str, Any], reasons: Sequence[Reason] = REASONS, definitions: Definitions = DEFINITIONS
+) -> None:
     """Raise ClickException for a table that a bundle would refuse."""
-    table_faults = faults_of(table)
+    table_faults = faults_of(table, reasons, definitions)
     if table_faults:
         raise click.ClickException(
             f"{table_faults[0]}; `candor policy check` lists all {len(table_faults)} faults"

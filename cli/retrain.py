@@ -74,6 +74,8 @@ def _promotion(execution: Mapping[str, Any], stage: Stage) -> dict[str, str]:
 
 
 def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
-    """Bundle and gate result of a run that is over."""
+    """Bundle, gate result and notice about the policy of a run that is over."""
     registration = json.loads(execution.get("output") or "{}").get("registration", {})
-    return {name: registration[name] for name in ("bundle", "passed") if name in registration}
+    notice = registration.get("policy", {}).get("notice")
+    known = {name: registration[name] for name in ("bundle", "passed") if name in registration}
+    return {**known, "policy": notice} if notice else known

@@ -161,6 +161,7 @@ _OBJECT_GRANTS = (
     ("training/RegisterModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/RegisterModelRole", f"{_TRAINING}/runs/*"),
     ("training/PrepareTrainingRole", f"{_BUNDLES}/bundles/*"),
+    ("training/PrepareTrainingRole", f"{_BUNDLES}/policies/*"),
     ("training/PrepareTrainingRole", f"{_TRAINING}/runs/*"),
     ("training/PromoteModelRole", f"{_BUNDLES}/bundles/*"),
     ("training/Jobs/Role", f"{_ARCHIVE}/events/*"),

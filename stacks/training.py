@@ -68,6 +68,7 @@ class TrainingStack(StageStack):
         function.allow("s3:GetObject", "s3:PutObject", on=storage.training.arn_for_objects("runs/*"))
         function.allow("s3:ListBucket", on=storage.training.bucket_arn)
         function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("bundles/*"))
+        function.allow("s3:GetObject", on=storage.bundles.arn_for_objects("policies/*"))
         function.allow("dynamodb:GetItem", on=storage.registry.table_arn)
         processing, training = self.jobs.job_arns()
         function.allow("sagemaker:DescribeProcessingJob", on=processing)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import lender
+
 OUTPUTS = ("rule", "outcome", "component", "reason")
 LIMITS = ("limit", "installments", "charge_bps")
 
@@ -50,3 +52,11 @@ def table(
         for source, target in (("in", "table"), ("table", "out"))
     ]
     return {"contentType": "application/vnd.gorules.decision", "nodes": nodes, "edges": edges}
+
+
+def limited(most: int) -> dict[str, Any]:
+    """The lender's table with another limit on an amount in USD (cents)."""
+    changed = lender.policy()
+    [rows] = [node["content"]["rules"] for node in changed["nodes"] if node["type"] == "decisionTableNode"]
+    next(row for row in rows if row["_id"] == "amount_limit_usd")["amount"] = f"> {most}"
+    return changed

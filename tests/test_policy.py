@@ -227,5 +227,5 @@ def test_a_number_that_the_table_cannot_hold_gives_no_verdict():
 def test_errors_are_one_line_and_name_the_place():
     with pytest.raises(PolicyError) as error:
         Policy(changed(cell("when", ">")))
-    assert "row 1, when" in str(error.value)
+    assert 'row 1, column "when": the expression cannot be read' in str(error.value)
     assert "\n" not in str(error.value)

@@ -15,6 +15,7 @@ from candor.decision import Decision, to_record
 from cli.decisions.lookup import decision_of, features_of, judge_of
 from cli.options import common
 from cli.output import print_json, print_pairs
+from cli.policy_releases import release_of
 from cli.stage import Stage
 
 HIDDEN = "hidden"
@@ -29,11 +30,12 @@ _PERSONAL = {"applicant": ("token", "email_sha256"), "device": ("fingerprint", "
 def show_command(decision_id: str, stage: Stage, *, as_json: bool) -> None:
     """Print the record of DECISION_ID: request, features, score, rules, reasons, terms.
 
-    Identifiers of persons and devices are hidden.
+    Identifiers of persons and devices are hidden. `policy_release` is the release whose table decided, if any.
     """
     decision = decision_of(stage, decision_id)
     features = features_of(decision, None) or features_of(decision, judge_of(stage, decision))
     record = record_json(decision, features or [])
+    record["policy_release"] = release_of(stage, decision.policy, decision.decided_at or decision.q)
     if as_json:
         print_json(record)
         return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cli.models.changes import actor, actor_options, bundle_with_file, print_pointer
+from cli.actors import actor, actor_options
+from cli.models.changes import bundle_with_file, print_pointer
 from cli.options import common
 from cli.stage import Stage
 

@@ -6,8 +6,8 @@ import click
 
 from candor.clock import SystemClock
 from candor.registry.lifecycle import CHALLENGER, Proposal
-from candor.registry.promote import SECOND_PERSON
-from cli.models.changes import actor, actor_options, bundle_with_file, print_pointer, propose
+from cli.actors import actor, actor_options, second_person_required
+from cli.models.changes import bundle_with_file, print_pointer, propose
 from cli.options import common
 from cli.stage import Stage
 
@@ -45,7 +45,7 @@ def challenge_command(
     sha = bundle_with_file(stage, bundle)
     new_share = share if share is not None else next_share(stage, sha)
     proposer = actor(stage, by, why)
-    if stage.output("PromotionApproval") == SECOND_PERSON:
+    if second_person_required(stage):
         proposal = Proposal(CHALLENGER, proposer.by, proposer.at, proposer.why, proposer.identity, new_share)
         propose(stage, sha, proposal, as_json=as_json)
         return

@@ -1,29 +1,18 @@
-"""Actor, proposal and output of the commands that move the pointer."""
+"""Bundle, proposal and output of the commands that move the pointer."""
 
 from __future__ import annotations
 
-import getpass
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from candor.clock import SystemClock, format_rfc3339
+from candor.clock import format_rfc3339
 from candor.registry.artifacts import require_bundle, s3_client
-from candor.registry.lifecycle import Actor, Proposal
+from candor.registry.lifecycle import Proposal
 from candor.registry.pointer import Pointer
-from candor.registry.promote import SECOND_PERSON
 from cli.bundles import resolve_bundle
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def actor_options(command: F) -> F:
-    """Add the options of the audit: actor and reason."""
-    by = click.option("--by", default=getpass.getuser, help="Your name for the audit. Default: your user.")
-    return by(click.option("--why", default="", help="Reason for the audit.")(command))
 
 
 def bundle_with_file(stage: Stage, bundle: str) -> str:
@@ -31,12 +20,6 @@ def bundle_with_file(stage: Stage, bundle: str) -> str:
     sha = resolve_bundle(stage, bundle)
     require_bundle(s3_client(), stage.output("BundlesBucketName"), sha)
     return sha
-
-
-def actor(stage: Stage, by: str, why: str) -> Actor:
-    """Actor with reason and moment; its AWS identity only where a second person must approve."""
-    second_person = stage.output("PromotionApproval") == SECOND_PERSON
-    return Actor(by, SystemClock().now_ms(), why, stage.identity() if second_person else "")
 
 
 def propose(stage: Stage, sha: str, proposal: Proposal, *, as_json: bool) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from candor.registry.lifecycle import CHAMPION, Proposal
-from candor.registry.promote import SECOND_PERSON
-from cli.models.changes import actor, actor_options, bundle_with_file, print_pointer, propose
+from cli.actors import actor, actor_options, second_person_required
+from cli.models.changes import bundle_with_file, print_pointer, propose
 from cli.options import common
 from cli.stage import Stage
 
@@ -23,7 +23,7 @@ def promote_command(bundle: str, by: str, why: str, stage: Stage, *, as_json: bo
     """
     sha = bundle_with_file(stage, bundle)
     proposer = actor(stage, by, why)
-    if stage.output("PromotionApproval") == SECOND_PERSON:
+    if second_person_required(stage):
         propose(
             stage,
             sha,

@@ -6,8 +6,11 @@ import click
 
 from candor.clock import SystemClock
 from candor.registry.artifacts import require_bundle, s3_client
-from cli.models.changes import actor_options, print_pointer
+from candor.registry.lifecycle import Actor
+from cli.actors import actor_options
+from cli.models.changes import print_pointer
 from cli.options import common
+from cli.policy_releases import policy_releases
 from cli.stage import Stage
 
 
@@ -17,11 +20,11 @@ from cli.stage import Stage
 def rollback_command(by: str, why: str, stage: Stage, *, as_json: bool) -> None:
     """Restore the champion before the present one: one write, in effect from the next request.
 
-    No approval is needed. The restored bundle decides as before, byte for byte.
+    No approval is needed. The restored bundle decides as before, byte for byte; where another table was released since
+    it served, it decides with that table. `candor policy rollback` restores a table.
     """
-    registry = stage.registry
-    serving = registry.pointer().bundle
-    known = registry.registration(serving) if serving else None
-    if known is not None and known.succeeded is not None:
-        require_bundle(s3_client(), stage.output("BundlesBucketName"), known.succeeded)
-    print_pointer(registry.restore(by=by, at=SystemClock().now_ms(), why=why), as_json=as_json)
+    registry, now_ms = stage.registry, SystemClock().now_ms()
+    before = registry.previous()
+    require_bundle(s3_client(), stage.output("BundlesBucketName"), before)
+    target = policy_releases(stage).conforming(before, Actor(by, now_ms, why))
+    print_pointer(registry.restore(target, by=by, at=now_ms, why=why), as_json=as_json)

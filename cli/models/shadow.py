@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from candor.clock import SystemClock
-from cli.models.changes import actor_options, bundle_with_file, print_pointer
+from cli.actors import actor_options
+from cli.models.changes import bundle_with_file, print_pointer
 from cli.options import common
 from cli.stage import Stage
 

@@ -1,1 +1,1 @@
-"""`candor policy …`: decision tables before they serve."""
+"""`candor policy …`: decision tables, and their releases."""

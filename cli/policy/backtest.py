@@ -29,7 +29,7 @@ LOSS_GIVEN_BAD: Final = 0.45
 
 
 @click.command("backtest")
-@click.option("--policy", "file", type=TABLE_FILE, help="Table to test. Default: this release's.")
+@click.option("--policy", "file", type=TABLE_FILE, help="Table to test. Default: the code's.")
 @click.option(
     "--bundle",
     help="Model to score with: its name or a unique prefix. Default: each decision's own.",
@@ -61,24 +61,43 @@ def backtest_command(
     require_faultless(table)
     candidate = Policy(table)
     model = judge_named(stage, resolve_bundle(stage, bundle)) if bundle else None
+    result = backtest_of(stage, candidate, model, loss, since=since, until=until, last=last)
+    if result is None:
+        raise click.ClickException("no decision is in the archive for these moments: widen --since")
+    if as_json:
+        print_json(result.as_json())
+    else:
+        print_backtest(result)
+
+
+def backtest_of(
+    stage: Stage,
+    candidate: Policy,
+    model: LoadedBundle | None = None,
+    loss: float | None = None,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    last: int | None = None,
+) -> Backtest | None:
+    """Backtest of a table on archived decisions, each with its own model or with `model`; None without decisions.
+
+    `loss` is that of a bad loan per unit lent; None takes the newest model's, else `LOSS_GIVEN_BAD`.
+    """
     with Progress() as progress, one_line(ArchiveDamaged):
         decisions = select_decisions(stage, progress, since=since, until=until, last=last)
         if not decisions:
-            raise click.ClickException("no decision is in the archive for these moments: widen --since")
+            return None
         known = model or next(
             (own for decision in reversed(decisions) if (own := _own(stage, decision))), None
         )
         at_stake = loss if loss is not None else (known and loss_in(known.bundle.lineage)) or LOSS_GIVEN_BAD
-        result = backtest(
+        return backtest(
             progress.each("judging", decisions, len(decisions)),
             lambda decision: model or _own(stage, decision),
             lambda _: candidate,
             at_stake,
         )
-    if as_json:
-        print_json(result.as_json())
-    else:
-        _print(result)
 
 
 _JUDGES: dict[str, LoadedBundle | None] = {}
@@ -95,7 +114,8 @@ def _own(stage: Stage, decision: Decision) -> LoadedBundle | None:
     return None if sha is None else _JUDGES[sha]
 
 
-def _print(result: Backtest) -> None:
+def print_backtest(result: Backtest) -> None:
+    """Print the result as tables."""
     console, report = Console(), result.as_json()
     summary = Table("", "as decided", "candidate", "swapped in", "swapped out")
     swaps = report["swap_set"]

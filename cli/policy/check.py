@@ -7,23 +7,35 @@ from pathlib import Path
 import click
 
 from candor.policy import Policy
-from cli.decision_tables import TABLE_FILE, faults_of, read_table
+from cli.decision_tables import TABLE_FILE, faults_of, read_reasons, read_table
 from cli.options import common
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
+from lender import REASONS
 from lender import policy as lender_policy
 
 
 @click.command("check")
-@click.option("--policy", "file", type=TABLE_FILE, help="Table to check. Default: this release's.")
+@click.option("--policy", "file", type=TABLE_FILE, help="Table to check. Default: the code's.")
+@click.option(
+    "--reasons", "reasons_file", type=TABLE_FILE, help="Reasons of the hard rules. Default: the code's."
+)
 @common
-def check_command(file: Path | None, stage: Stage, *, as_json: bool) -> None:  # noqa: ARG001 - as all commands
-    """Check a table as the build does: rows that never fire, unknown names, outcomes without a reason.
+def check_command(
+    file: Path | None,
+    reasons_file: Path | None,
+    stage: Stage,  # noqa: ARG001 - as all commands
+    *,
+    as_json: bool,
+) -> None:
+    """Check a table as the build does; each fault names its row, column and remedy.
 
-    Exit code 1 if anything is wrong.
+    Among the faults are cells under no column, rows that never fire, unknown names, outcomes without a reason,
+    currencies without a limit, and tables that approve or decline everyone. Exit code 1 if there is any.
     """
     table = read_table(file) if file else lender_policy()
-    table_faults = faults_of(table)
+    reasons = read_reasons(reasons_file) if reasons_file else REASONS
+    table_faults = faults_of(table, reasons)
     if as_json:
         print_json({"faults": table_faults})
     for fault in () if as_json else table_faults:

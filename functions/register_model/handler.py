@@ -8,12 +8,13 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from candor.clock import SystemClock
+from candor.model.policy_document import PolicyDocument
 from candor.registry.artifacts import s3_client
 from candor.registry.gates import Thresholds
 from candor.registry.register import Registrar
 from candor.registry.registry import Registry
 from candor.registry.sagemaker_registry import sagemaker_client
-from lender import DEFINITIONS
+from lender import DEFINITIONS, REASONS, policy
 
 LOGGER = Logger()
 METRICS = Metrics()
@@ -27,6 +28,7 @@ REGISTRAR = Registrar(
     image=os.environ["TRAINING_IMAGE"],
     thresholds=Thresholds.parse(os.environ["GATES"]),
     definitions=DEFINITIONS,
+    policy=PolicyDocument.of(policy(), REASONS),
 )
 
 

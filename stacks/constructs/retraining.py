@@ -58,7 +58,7 @@ def retraining(
         result_path="$.registration",
         result_selector={
             name + ".$": "$.Payload." + name
-            for name in ("bundle", "passed", "compared", "champion", "metrics", "refused")
+            for name in ("bundle", "passed", "compared", "champion", "metrics", "refused", "policy")
         },
     )
     for call in (prepare, register):

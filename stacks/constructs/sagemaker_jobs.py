@@ -78,7 +78,7 @@ class SageMakerJobDefinitions(StageConstruct):
         }
 
     def training_job(self) -> dict[str, Any]:
-        """Parameters of CreateTrainingJob: data set → model.tar.gz (JSONPath on the run's state)."""
+        """Parameters of CreateTrainingJob: data set, released policy → model.tar.gz (JSONPath on the run's state)."""
         return {
             "TrainingJobName.$": "$.steps.train.job",
             "RoleArn": self.role.role_arn,
@@ -88,7 +88,7 @@ class SageMakerJobDefinitions(StageConstruct):
                 "ContainerEntrypoint": ["python", "-m", "training.fit"],
             },
             "HyperParameters": {"run.$": "$.run", "as_of.$": "$.as_of", "seeds.$": "$.seeds"},
-            "InputDataConfig": [_training_input()],
+            "InputDataConfig": [_training_input(name) for name in ("dataset", "policy")],
             "OutputDataConfig": {"S3OutputPath.$": "$.model_uri"},
             "ResourceConfig": self._cluster(),
             "StoppingCondition": {"MaxRuntimeInSeconds": self._max_seconds},
@@ -210,10 +210,10 @@ def _processing_output(name: str, path: str) -> dict[str, Any]:
     }
 
 
-def _training_input() -> dict[str, Any]:
+def _training_input(name: str) -> dict[str, Any]:
     source = {
         "S3DataType": "S3Prefix",
-        "S3Uri.$": "$.dataset_uri",
+        "S3Uri.$": f"$.{name}_uri",
         "S3DataDistributionType": "FullyReplicated",
     }
-    return {"ChannelName": "dataset", "InputMode": "File", "DataSource": {"S3DataSource": source}}
+    return {"ChannelName": name, "InputMode": "File", "DataSource": {"S3DataSource": source}}

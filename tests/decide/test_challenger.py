@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+import lender
 from candor.clock import FixedClock
 from candor.decide import assignment
 from candor.errors import StoreUnavailable
+from candor.model.policy_document import PolicyDocument
 from candor.store.protocol import Challenger
 from tests.decide.lending import NOW, SAFE, Shelf, Till, champion
+from tests.decision_tables import limited
 
 SHARE = 0.2
 
@@ -41,6 +44,19 @@ def test_a_customer_stays_on_one_side_in_every_scorer(till):
     assert {name: record["bundle"] for name, record in first.items()} == {
         name: record["bundle"] for name, record in again.items()
     }
+
+
+def test_customers_stay_with_a_challenger_that_a_policy_release_renamed(till):
+    first = sides(till, 60)
+    released = PolicyDocument.of(limited(150_000), lender.REASONS)
+    before, after = champion(8), released.applied_to(champion(8))
+    other = Till(till.store, Shelf(champion(), after), FixedClock(NOW))
+    other.store.challenger = Challenger(after.sha, SHARE, before.sha)
+    again = sides(other, 60, "again")
+    assert {record["bundle"] for record in again.values()} == {champion().sha, after.sha}
+    assert [record["bundle"] == before.sha for record in first.values()] == [
+        record["bundle"] == after.sha for record in again.values()
+    ]
 
 
 def test_another_challenger_or_key_draws_anew():

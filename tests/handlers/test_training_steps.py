@@ -17,13 +17,17 @@ from moto import mock_aws
 from candor.errors import BundleRefused, InvalidInput, StoreUnavailable
 from candor.model.bundle import Bundle, Calibration
 from candor.model.packed import unpack
-from candor.registry.artifacts import keep_bundle, read_object, s3_client
+from candor.model.policy_document import PolicyDocument
+from candor.policy import table_hash
+from candor.registry.artifacts import keep_bundle, keep_policy, read_object, s3_client
 from candor.registry.gates import Thresholds
-from candor.registry.lifecycle import ApprovalRefused
-from candor.registry.pointer import Pointer
+from candor.registry.lifecycle import Actor, ApprovalRefused, Proposal
+from candor.registry.pointer import Pointer, PolicyInForce
 from candor.registry.registry import Registry
 from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
+from candor.registry.training_run import PinnedPolicy
 from lender import DEFINITIONS, REASONS, policy
+from tests.decision_tables import limited
 from tests.registry.evaluations import WORSE, sound
 
 REGISTRY, ARCHIVE, TRAINING, BUNDLES = "registry", "archive", "training", "bundles"
@@ -157,6 +161,7 @@ def test_a_run_is_named_and_placed(aws):
         "archive_uri": "s3://archive/events/",
         "dataset_uri": f"{place}/dataset",
         "champion_uri": f"{place}/champion",
+        "policy_uri": f"{place}/policy",
         "model_uri": f"{place}/model",
         "packed_uri": f"{place}/model/{jobs}-train/output/model.tar.gz",
         "evaluation_uri": f"{place}/evaluation",
@@ -168,6 +173,7 @@ def test_a_run_is_named_and_placed(aws):
         "run": "r-1", "as_of": "2017-07-22T00:00:00.000Z", "seeds": [3, 1],
     }  # fmt: skip
     assert read(aws, "runs/r-1/champion/pointer.json") == {"bundle": None}
+    assert read(aws, "runs/r-1/policy/released.json") == {"number": None, "document": None, "stale": []}
 
 
 def test_a_scheduled_run_needs_no_input_but_its_moment_and_twice_is_one(aws):
@@ -274,10 +280,12 @@ def test_a_good_model_is_registered_under_its_hash_and_twice_is_once(aws):
             "auc": 0.71, "auc_low": 0.68, "auc_high": 0.74, "slope": 1.02, "psi": 0.06, "approval_rate": 0.8,
         },
         "refused": [],
+        "policy": {"table": table_hash(policy()), "release": None, "notice": None},
         "no_lineage": None,
     }  # fmt: skip
     first = Registry(REGISTRY).registration(made.sha)
     assert (first.state, first.run, first.steps) == ("candidate", "r1", 1)
+    assert first.policy == PolicyDocument.in_bundle(made).digest
     assert call("register_model", state) == answer
     assert Registry(REGISTRY).registration(made.sha) == first
     stored = aws.get_object(Bucket=BUNDLES, Key=f"bundles/{made.sha}.json")["Body"].read()
@@ -473,3 +481,79 @@ def test_stores_that_do_not_answer_are_named(aws):
 def test_the_table_models_patience_is_stated():
     meta = RegistryItem.Meta
     assert (meta.connect_timeout_seconds, meta.read_timeout_seconds, meta.max_retry_attempts) == (1, 5, 2)
+
+
+def release(s3, most: int) -> PolicyDocument:
+    """Put the table with this limit in force, as `candor policy approve` does to a stage without a champion."""
+    document, registry = PolicyDocument.of(limited(most), REASONS), Registry(REGISTRY)
+    keep_policy(s3, BUNDLES, document)
+    seen = registry.pointer()
+    replaces = seen.policy or PolicyInForce(0, "before", "before", 0, "")
+    proposal = Proposal("policy", "ana", 1)
+    proposed = registry.propose_policy(document.digest, document.hash, replaces, proposal)
+    registry.release_policy(proposed, {}, seen, Actor("ana", 1))
+    return document
+
+
+def test_a_run_gets_the_released_policy_and_not_the_codes(aws):
+    document = release(aws, 50_000)
+    call("prepare_training", {"run": "r1"})
+    pinned = PinnedPolicy.parse(read(aws, "runs/r1/policy/released.json"))
+    assert (pinned.number, pinned.document) == (1, document)
+    table, reasons = pinned.composed(policy(), REASONS)
+    assert table_hash(table) == document.hash != table_hash(policy())
+    assert reasons == REASONS
+    made = bundle(policy=table)
+    answer = call("register_model", leave(aws, made))
+    assert answer["passed"] is True
+    assert answer["policy"]["release"] == 1
+    assert answer["policy"]["notice"].startswith(f"the code's table {table_hash(policy())[:12]} differs from")
+    assert call("promote_model", {"bundle": made.sha, "by": "policy:r1"})["bundle"] == made.sha
+
+
+def test_a_candidate_with_another_table_than_the_released_one_is_refused(aws):
+    call("prepare_training", {"run": "r1"})
+    release(aws, 50_000)
+    answer = call("register_model", leave(aws, bundle()))
+    assert answer["passed"] is False
+    [reason] = answer["refused"]
+    assert reason.startswith("policy: the bundle has decision table")
+    assert Registry(REGISTRY).registration(answer["bundle"]).state == "refused"
+
+
+def test_a_bundle_that_passed_before_a_release_is_not_promoted_after_it(aws):
+    answer = call("register_model", leave(aws, bundle()))
+    assert answer["passed"] is True
+    release(aws, 50_000)
+    with pytest.raises(BundleRefused, match="another decision table"):
+        call("promote_model", {"bundle": answer["bundle"], "by": "policy:r1"})
+    assert Registry(REGISTRY).pointer().bundle is None
+
+
+def test_jobs_that_took_another_policy_are_repeated_once_and_for_all(aws):
+    call("prepare_training", {"run": "r1"})
+    for kind, name in (("Processing", "dataset"), ("Training", "train"), ("Processing", "assess")):
+        ended(f"candor-test-r1-{name}", kind)
+    leave(aws, bundle())
+    aws.put_object(Bucket=TRAINING, Key="runs/r1/dataset/manifest.json", Body=b"{}")
+    release(aws, 50_000)
+    for _ in range(2):  # the run may be interrupted between this step and the training job
+        steps = call("prepare_training", {"run": "r1"})["steps"]
+        assert steps == {
+            "dataset": {"job": "candor-test-r1-dataset", "done": True},
+            "train": {"job": "candor-test-r1-train-2", "done": False},
+            "assess": {"job": "candor-test-r1-assess-2", "done": False},
+        }
+    ended("candor-test-r1-train-2")
+    packed_key = "runs/r1/model/candor-test-r1-train-2/output/model.tar.gz"
+    aws.put_object(Bucket=TRAINING, Key=packed_key, Body=b"model")
+    assert call("prepare_training", {"run": "r1"})["steps"]["train"]["done"] is True
+
+
+def test_a_run_from_before_releases_goes_on(aws):
+    call("prepare_training", {"run": "r1"})
+    aws.delete_object(Bucket=TRAINING, Key="runs/r1/policy/released.json")
+    ended("candor-test-r1-train")
+    leave(aws, bundle())
+    assert call("prepare_training", {"run": "r1"})["steps"]["train"]["done"] is True
+    assert read(aws, "runs/r1/policy/released.json")["stale"] == []

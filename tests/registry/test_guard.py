@@ -14,6 +14,8 @@ from moto import mock_aws
 
 from candor.clock import HOUR, SystemClock
 from candor.registry.guard import GUARD, GuardLimits, Traffic, harm
+from candor.registry.lifecycle import Actor, Proposal
+from candor.registry.pointer import PolicyInForce
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 
@@ -145,6 +147,33 @@ def test_a_challenge_begun_since_is_what_is_taken_back(guarded):
     assert (outcome["taken_back"], outcome["was"], outcome["serves"]) == (C, "challenger", B)
     assert guarded.registry.pointer().challenger is None
     assert guarded.registry.history(C)[-1].by == GUARD
+
+
+def released(guarded, at: int) -> None:
+    """Release a table: C is B's model with it."""
+    registry, replaces = guarded.registry, PolicyInForce(0, "d0", "t0", 0, "")
+    release = registry.propose_policy("d1", "t1", replaces, Proposal("policy", "bob", at))
+    registry.release_policy(release, {B: C}, registry.pointer(), Actor("bob", at))
+
+
+def test_a_policy_release_that_does_harm_is_taken_back_and_nothing_else_is(guarded):
+    released(guarded, guarded.now - HOUR // 3)
+    happened(guarded.now - HOUR // 4, Traffic(100, 30, 0))
+    outcome = guard()
+    assert (outcome["taken_back"], outcome["was"], outcome["serves"]) == (C, "policy", B)
+    assert guarded.registry.release(1).state == "retired"
+    assert guarded.registry.release_history(guarded.registry.release(1))[-1].by == GUARD
+    assert guard() == {"taken_back": None, "why": []}, (
+        "the promotion before the release is not taken back as well"
+    )
+
+
+def test_a_policy_that_a_person_rolled_back_is_left_alone(guarded):
+    released(guarded, guarded.now - HOUR // 3)
+    guarded.registry.roll_back_policy(Actor("ana", guarded.now - HOUR // 5))
+    happened(guarded.now - HOUR // 6, Traffic(100, 30, 0))
+    assert guard() == {"taken_back": None, "why": []}
+    assert guarded.registry.pointer().bundle == B
 
 
 def test_a_bundle_that_cannot_serve_is_taken_back_at_once(guarded):

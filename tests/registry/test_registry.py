@@ -8,7 +8,8 @@ import pytest
 from moto import mock_aws
 
 from candor.errors import BundleRefused
-from candor.registry.pointer import Challenge, Pointer, VersionSwitch
+from candor.registry.lifecycle import Actor, Proposal
+from candor.registry.pointer import Challenge, Pointer, PolicyInForce, VersionSwitch
 from candor.registry.registry import SWITCHES_KEPT, Backfill, NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict, Registration, RegistryItem
 from candor.store.dynamodb import bound
@@ -129,3 +130,18 @@ def test_the_scorer_reads_the_challenger_that_the_registry_wrote(registry):
     registry.challenge("b", 0.25, by="bob", at=2)
     item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
     assert _pointed(msgspec.convert(item, _StoredItem)) == ("a", {}, Challenger("b", 0.25))
+
+
+def test_the_scorer_reads_the_name_that_a_released_challengers_customers_are_assigned_by(registry):
+    for sha in ("b", "c", "d"):
+        registry.register(Registration(sha, "candidate", {}, "run", 1))
+    registry.promote("a", by="ana", at=1)
+    registry.challenge("b", 0.25, by="bob", at=2)
+    replaces, proposal = PolicyInForce(0, "d0", "t0", 0, ""), Proposal("policy", "ana", 3)
+    release = registry.propose_policy("d1", "t1", replaces, proposal)
+    registry.release_policy(release, {"a": "c", "b": "d"}, registry.pointer(), Actor("ana", 3))
+    item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
+    assert _pointed(msgspec.convert(item, _StoredItem)) == ("c", {}, Challenger("d", 0.25, "b"))
+    registry.roll_back_policy(Actor("bob", 4))
+    item = boto3.client("dynamodb").get_item(TableName="registry", Key={"pk": {"S": "champion"}})["Item"]
+    assert "assignment" not in item["challenger"]["S"]

@@ -11,7 +11,10 @@ import pytest
 from candor import Monotone
 from candor.model.bundle import Bundle
 from candor.model.lightgbm import Booster
+from candor.model.policy_document import PolicyDocument
+from candor.policy import table_hash
 from candor.reasons import Catalogue
+from candor.registry.training_run import PinnedPolicy
 from tests.decision_tables import row, table
 from tests.training.conftest import AS_OF, REASONS, small_lender, write_archive
 from training.dataset import split
@@ -73,6 +76,32 @@ def test_the_bundle_serves_and_carries_its_story(trained):
         risky = bundle.score(engine.raw([4.0, 8.0, 4.0, 8.0, 0.0, 5_000.0]))
         safe = bundle.score(engine.raw([4.0, -1.0, 4.0, -1.0, 0.0, 5_000.0]))
     assert safe < bundle.cutoff < risky
+
+
+def test_the_released_table_is_trained_into_the_bundle_and_a_difference_to_the_code_is_printed(
+    monkeypatch, channel, tmp_path, capsys, trained
+):
+    released = table([row("score", component="model", score="> cutoff / 2")], {"score": "score"})
+    folder = tmp_path / "policy"
+    folder.mkdir()
+    pinned = PinnedPolicy(3, PolicyDocument.of(released, REASONS))
+    (folder / "released.json").write_text(json.dumps(pinned.as_json()))
+    monkeypatch.setenv("SM_CHANNEL_POLICY", str(folder))
+    assert run(monkeypatch, channel, tmp_path / "again") == 0
+    plain = Bundle.from_bytes((trained / "bundle.json").read_bytes())
+    made = Bundle.from_bytes((tmp_path / "again/bundle.json").read_bytes())
+    assert made == pinned.document.applied_to(plain)
+    assert made.sha != plain.sha
+    printed = capsys.readouterr().out
+    assert f"policy: table {table_hash(released)[:12]} of release 3" in printed
+    assert f"policy: the code's table {table_hash(POLICY)[:12]} differs" in printed
+
+
+def test_a_pinned_policy_that_cannot_be_read_stops_the_job(monkeypatch, channel, tmp_path, capsys):
+    (tmp_path / "released.json").write_text('{"number": "three"}')
+    monkeypatch.setenv("SM_CHANNEL_POLICY", str(tmp_path))
+    assert run(monkeypatch, channel, tmp_path / "model") == 1
+    assert "the run's policy cannot be read" in capsys.readouterr().err
 
 
 def test_the_metrics_are_of_the_latest_period_and_of_every_seed(trained):

@@ -1,7 +1,7 @@
 """`python -m training.fit`: the labelled training set → one bundle of model, calibration and cut-off.
 
-Script mode under SageMaker's training contract: channel `dataset` (SM_CHANNEL_DATASET), results in SM_MODEL_DIR,
-hyperparameters in SM_HPS; without these variables the container's own paths below `/opt/ml` are used.
+Script mode under SageMaker's training contract: channels `dataset` and `policy` (SM_CHANNEL_DATASET, SM_CHANNEL_POLICY),
+results in SM_MODEL_DIR, hyperparameters in SM_HPS; without these variables the container's own paths below `/opt/ml` are used.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any, Final
 import lightgbm
 import numpy as np
 
-from candor.errors import CandorError
+from candor.errors import CandorError, PolicyError
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle, Calibration
 from candor.model.lightgbm import Booster
+from candor.model.policy_document import PolicyDocument
 from candor.model.soundness import require_sound
 from candor.reasons import Catalogue, Monotone, Reason
+from candor.registry.training_run import PinnedPolicy
 from training.dataset.read import TrainingSet, read_training_set
 from training.dataset.split import CannotLearn, Floats, Split, require_both, split_by_time
 from training.fit.calibrate import break_even, calibrate, expected_profit, near_cutoff, reason_reference
@@ -35,6 +37,9 @@ from training.metrics.calibration import probabilities
 from training.metrics.scores import auc, summary
 
 ML: Final = Path("/opt/ml")
+POLICY: Final = "released.json"
+"""File of the channel `policy`."""
+
 ANY_DIRECTION: Final = Monotone()
 ALONE: Final = RunContext()
 
@@ -173,6 +178,27 @@ def _hyperparameters() -> Mapping[str, Any]:
     return hyperparameters
 
 
+def _pinned_policy() -> PinnedPolicy:
+    """Policy that the run's first step pinned, from channel `policy`; without the channel, no release is in force."""
+    path = Path(os.environ.get("SM_CHANNEL_POLICY", ML / "input/data/policy")) / POLICY
+    try:
+        return PinnedPolicy.parse(json.loads(path.read_text("utf-8"))) if path.is_file() else PinnedPolicy()
+    except ValueError as error:
+        raise PolicyError(f"{path.name} is no JSON: start another run") from error
+
+
+def _print_policy(pinned: PinnedPolicy, code: PolicyDocument) -> None:
+    release = f"release {pinned.number}" if pinned.number else "the table before the first release"
+    used = (
+        f"table {pinned.document.hash[:12]} of {release}"
+        if pinned.document
+        else f"table {code.hash[:12]} of the code"
+    )
+    print(f"policy: {used}")
+    if notice := pinned.difference(code):
+        print(f"policy: {notice}")
+
+
 def _fail(message: str) -> int:
     """Write the failure file, whose first line becomes the job's FailureReason, and return the exit code."""
     print(f"error: {message}", file=sys.stderr)
@@ -194,7 +220,10 @@ def main() -> int:
         hosts = Hosts.of(os.environ, ML / "input/config/resourceconfig.json")
         kept = Path(os.environ.get("CHECKPOINTS", ML / "checkpoints"))
         context = run_context(hosts, kept, data, settings, MONOTONE)
-        trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, context)
+        pinned = _pinned_policy()
+        table, reasons = pinned.composed(policy(), REASONS)
+        _print_policy(pinned, PolicyDocument.of(policy(), REASONS))
+        trained = train(data, settings, DEFINITIONS, reasons, table, MONOTONE, context)
         require_sound(trained.bundle, DEFINITIONS)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))

@@ -49,7 +49,7 @@ class Chosen(NamedTuple):
 
 
 Bucket = Callable[[str], float]
-"""A customer's bucket by the challenger's name: a deterministic number in [0, 1)."""
+"""A customer's bucket by the challenger's assignment name: a deterministic number in [0, 1)."""
 
 
 class Champions:
@@ -74,7 +74,7 @@ class Champions:
         if self._challenger is None or self._challenging is None:
             return Chosen(self.last)
         share = self._challenger.share
-        if bucket(self._challenger.bundle) < share:
+        if bucket(self._challenger.assignment or self._challenger.bundle) < share:
             return Chosen(self._challenging, share)
         return Chosen(self.last, 1.0 - share)
 

@@ -87,14 +87,16 @@ NOTHING_KNOWN = Facts(None, None, 0, "", degraded=True, features={}, states={})
 """Facts that every table must be able to evaluate before it serves."""
 
 
-class Policy:
-    """A compiled decision table. Raises `PolicyError` for a table that cannot be evaluated.
+def table_hash(table: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of a table as canonical JSON: keys sorted, no spaces."""
+    return hashlib.sha256(msgspec.json.encode(dict(table), order="sorted")).hexdigest()
 
-    `hash` is the SHA-256 (hex) of the table as canonical JSON: keys sorted, no spaces.
-    """
+
+class Policy:
+    """A compiled decision table; `hash` is its `table_hash`. Raises `PolicyError` for one that cannot be evaluated."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
-        self.hash = hashlib.sha256(msgspec.json.encode(dict(table), order="sorted")).hexdigest()
+        self.hash = table_hash(table)
         try:
             self._decision = zen.ZenEngine().create_decision(json.dumps(dict(table)))
             self._decision.validate()
@@ -106,7 +108,7 @@ class Policy:
         ):
             raise PolicyError("the policy table is not valid: no table has the outputs rule and outcome")
         for content in tables:
-            _require_expressions(content)
+            require_expressions(content)
         self.decide(NOTHING_KNOWN)
 
     def decide(self, facts: Facts) -> PolicyVerdict:
@@ -154,25 +156,36 @@ def codes(rows: Iterable[TableRow]) -> list[str]:
     return list(dict.fromkeys(row.reason for row in rows if row.reason))
 
 
-def _require_expressions(table: Mapping[str, Any]) -> None:
+def require_expressions(table: Mapping[str, Any]) -> None:
     """PolicyError for an expression that does not compile: in zen such a rule would silently never fire."""
     for where, compiles, text in _expressions(table):
         try:
             compiles(text)
         except RuntimeError as error:
-            raise PolicyError(f"the policy table is not valid: {where}: {_first_line(error)}") from error
+            raise PolicyError(
+                f"the policy table is not valid: {where}: the expression cannot be read ({_parser_message(error)}); write "
+                'a condition as > 5, "USD" or [1..9], and a text in quotes'
+            ) from error
+
+
+def _parser_message(error: Exception) -> str:
+    """Message of zen's parser, which comes as JSON."""
+    try:
+        return str(json.loads(_first_line(error))["source"])
+    except (ValueError, KeyError, TypeError):
+        return _first_line(error)
 
 
 def _expressions(table: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[str], Any], str]]:
     """Every expression of a table, with its location and its compiler. Conditions on a field are unary."""
     fields = {column["id"]: column["field"] for column in table["inputs"] if column.get("field")}
     for text in fields.values():
-        yield f"input {text}", zen.compile_expression, text
+        yield f"input column {text}", zen.compile_expression, text
     for number, rule in enumerate(table["rules"], start=1):
         for column in [*table["inputs"], *table["outputs"]]:
             if text := rule.get(column["id"], "").strip():
                 compiles = zen.compile_unary_expression if column["id"] in fields else zen.compile_expression
-                yield f"row {number}, {column['name']}", compiles, text
+                yield f'row {number}, column "{column.get("name") or column["id"]}"', compiles, text
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Guard of the serving bundle: compares live metrics since the latest promotion or challenge with those before.
+"""Guard of the serving bundle: compares live metrics since the latest promotion, challenge or release with those before.
 
 A rollback is one pointer write. The guard never reverts its own change: if the figures stay bad with the previous
 champion, the model is not the cause.
@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from candor.clock import DAY, HOUR
+from candor.errors import BundleRefused
+from candor.registry.lifecycle import Actor
 from candor.registry.pointer import Pointer
 from candor.registry.registry import NothingToRollBack, Registry
 from candor.registry.registry_table import PromotionConflict
@@ -56,20 +58,27 @@ class Traffic(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A promotion or challenge: `kind` is `champion` or `challenger`, with bundle, moment (ms UTC) and actor."""
+    """A promotion, challenge or policy release, with bundle, moment (ms UTC) and actor.
+
+    `kind` is `champion`, `challenger` or `policy`; `reverts` is true of a policy's rollback.
+    """
 
     kind: str
     bundle: str
     at: int
     by: str
+    reverts: bool = False
 
 
 def latest(pointer: Pointer) -> Change | None:
-    """The latest promotion or challenge; None before the first promotion."""
+    """The latest promotion, challenge, policy release or its rollback; None before the first promotion."""
     changes = [Change("champion", pointer.bundle, pointer.promoted_at, pointer.by)] if pointer.bundle else []
     if pointer.challenger:
         challenge = pointer.challenger
         changes.append(Change("challenger", challenge.bundle, challenge.at, challenge.by))
+    if pointer.policy and pointer.bundle:
+        policy = pointer.policy
+        changes.append(Change("policy", pointer.bundle, policy.at, policy.by, policy.rolled_back))
     return max(changes, key=lambda change: change.at, default=None)
 
 
@@ -111,7 +120,9 @@ class Guard:
     def check(self, now_ms: int) -> dict[str, Any]:
         """Revert the latest change if it does harm: `taken_back` is its bundle or None, `why` a list of reasons."""
         change = latest(self.registry.pointer())
-        if change is None or change.by == GUARD or now_ms - change.at > self.limits.hours * HOUR:
+        if change is None or change.by == GUARD or change.reverts:
+            return {"taken_back": None, "why": []}
+        if now_ms - change.at > self.limits.hours * HOUR:
             return {"taken_back": None, "why": []}
         before = self.traffic(change.at - BEFORE, change.at)
         since = self.traffic(max(change.at, now_ms - HOUR), now_ms)
@@ -120,7 +131,7 @@ class Guard:
             return {"taken_back": None, "why": []}
         try:
             after = self._take_back(change, now_ms, "; ".join(why))
-        except (NothingToRollBack, PromotionConflict) as stopped:
+        except (NothingToRollBack, PromotionConflict, BundleRefused) as stopped:
             return {"taken_back": None, "why": [*why, str(stopped)]}
         outcome = {"taken_back": change.bundle, "was": change.kind, "serves": after.bundle, "why": why}
         self._tell(outcome)
@@ -152,6 +163,8 @@ class Guard:
     def _take_back(self, change: Change, now_ms: int, why: str) -> Pointer:
         if change.kind == "challenger":
             return self.registry.end_challenge(by=GUARD, at=now_ms, why=why)
+        if change.kind == "policy":
+            return self.registry.roll_back_policy(Actor(GUARD, now_ms, why))
         return self.registry.restore(by=GUARD, at=now_ms, why=why)
 
     def _tell(self, outcome: Mapping[str, Any]) -> None:

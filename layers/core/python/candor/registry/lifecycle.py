@@ -21,6 +21,10 @@ CHALLENGER: Final = "challenger"
 CHAMPION: Final = "champion"
 RETIRED: Final = "retired"
 
+PROPOSED: Final = "proposed"
+RELEASED: Final = "released"
+"""States of a policy release, which ends as retired."""
+
 ALLOWED: Final[Mapping[str | None, frozenset[str]]] = {
     None: frozenset({CANDIDATE, REFUSED}),
     REFUSED: frozenset({CANDIDATE}),

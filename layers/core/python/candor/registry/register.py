@@ -10,14 +10,21 @@ from candor.errors import StoreUnavailable
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
 from candor.model.packed import unpack
+from candor.model.policy_document import PolicyDocument
 from candor.registry.artifacts import keep_bundle, read_object
-from candor.registry.gates import Thresholds, compared_with_champion, failures, require_evaluation_of
+from candor.registry.gates import (
+    Failure,
+    Thresholds,
+    compared_with_champion,
+    failures,
+    require_evaluation_of,
+)
 from candor.registry.lifecycle import CANDIDATE, REFUSED
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.registry.runs import RunFolder
 from candor.registry.sagemaker_registry import Package, enter_package
-from candor.registry.training_run import run_uri
+from candor.registry.training_run import PinnedPolicy, run_uri
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -28,7 +35,10 @@ _LINEAGE: Final = ("dataset_sha256", "rows", "bads", "as_of", "lightgbm")
 
 @dataclass(frozen=True, kw_only=True)
 class Registrar:
-    """Registers bundles. `training` and `bundles` are buckets, `packages` is the model package group."""
+    """Registers bundles. `training` and `bundles` are buckets, `packages` is the model package group.
+
+    `policy` is that of the code, which a release takes the place of.
+    """
 
     s3: S3Client
     sagemaker: SageMakerClient
@@ -39,6 +49,7 @@ class Registrar:
     image: str
     thresholds: Thresholds
     definitions: Definitions
+    policy: PolicyDocument
 
     def register(self, run: str, packed_uri: str, now_ms: int) -> dict[str, Any]:
         """Register a run's bundle; returns its name, verdict and failed gates. BundleRefused for other definitions."""
@@ -46,7 +57,9 @@ class Registrar:
         bundle.require(self.definitions)
         folder = RunFolder(self.s3, self.training, run)
         evaluation = require_evaluation_of(folder.evaluation(), bundle.sha)
-        refused = failures(evaluation, self.thresholds)
+        document = PolicyDocument.in_bundle(bundle)
+        pinned = PinnedPolicy.parse(folder.policy())
+        refused = [*failures(evaluation, self.thresholds), *self._other_policy(document)]
         keep_bundle(self.s3, self.bundles, bundle.sha, bundle.to_bytes())
         folder.keep_evaluation(self.bundles, bundle.sha)
         metrics = figures(bundle, evaluation)
@@ -58,6 +71,7 @@ class Registrar:
                 run,
                 now_ms,
                 gates=[(each.gate, each.reason) for each in refused],
+                policy=document.digest,
             )
         )
         package = self._package(bundle, run, packed_uri, passed=not refused)
@@ -68,8 +82,24 @@ class Registrar:
             "champion": evaluation.get("champion"),
             "metrics": metrics,
             "refused": [f"{each.gate}: {each.reason}" for each in refused],
+            "policy": {
+                "table": document.hash,
+                "release": pinned.number,
+                "notice": pinned.difference(self.policy),
+            },
             "no_lineage": self._enter(package) if known.package is None else None,
         }
+
+    def _other_policy(self, document: PolicyDocument) -> list[Failure]:
+        """Failure of a bundle with another policy than the released one: promoted, it would undo the release."""
+        policy = self.registry.pointer().policy
+        if policy is None or policy.digest == document.digest:
+            return []
+        reason = (
+            f"the bundle has decision table {document.hash[:12]}, and release {policy.number} ({policy.policy[:12]}) is in "
+            "force since: start the run again, it takes the released table"
+        )
+        return [Failure("policy", reason)]
 
     def _enter(self, package: Package) -> str | None:
         """Enter the package for lineage; returns the error or None. Not fatal: serving does not need it."""

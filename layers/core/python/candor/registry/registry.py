@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from candor.errors import BundleRefused, CandorError
 from candor.registry.lifecycle import (
     CANDIDATE,
     CHALLENGER,
+    PROPOSED,
     REFUSED,
+    RELEASED,
+    RETIRED,
     Actor,
     ApprovalRefused,
     Proposal,
@@ -22,8 +26,15 @@ from candor.registry.lifecycle import (
     state_in,
     transition,
 )
-from candor.registry.pointer import Challenge, Pointer, VersionSwitch
-from candor.registry.registry_table import Change, Registration, RegistryItem, RegistryTable
+from candor.registry.pointer import Challenge, Pointer, PolicyInForce, VersionSwitch
+from candor.registry.registry_table import (
+    Change,
+    PolicyRelease,
+    PromotionConflict,
+    Registration,
+    RegistryItem,
+    RegistryTable,
+)
 
 SWITCHES_KEPT: Final = 20
 """Number of version switches kept on the pointer; each rollback reverts one."""
@@ -52,8 +63,8 @@ class Registry:
 
     # Bundles
 
-    def register(self, verdict: Registration, by: str = "gates") -> Registration:
-        """Record the gates' verdict on a bundle; returns its registration.
+    def register(self, verdict: Registration, by: str = "gates", why: str = "") -> Registration:
+        """Record the gates' verdict on a bundle, or the reason `why` it is registered; returns its registration.
 
         An equal verdict changes nothing; another one replaces it only while the bundle is candidate or refused: a
         bundle that serves or served is withdrawn by a person, not by a later evaluation. Raises PromotionConflict.
@@ -61,7 +72,7 @@ class Registry:
         known = self.registration(verdict.bundle)
         if known is not None and (known.state == verdict.state or known.state not in (CANDIDATE, REFUSED)):
             return known
-        why = "; ".join(f"{gate}: {reason}" for gate, reason in verdict.gates) or "every gate passed"
+        why = why or "; ".join(f"{gate}: {reason}" for gate, reason in verdict.gates) or "every gate passed"
         line = transition(
             verdict.bundle, known.state if known else None, verdict.state, Actor(by, verdict.created_at, why)
         )
@@ -83,7 +94,7 @@ class Registry:
     def history(self, sha: str) -> list[Transition]:
         """Audit of a bundle, oldest line first; empty if it is unknown."""
         known = self.registration(sha)
-        return self._table.lines(known) if known else []
+        return self._table.lines(known.bundle, known.steps) if known else []
 
     def note_package(self, sha: str, package: str) -> None:
         """Record a bundle's entry in SageMaker's model registry."""
@@ -99,37 +110,53 @@ class Registry:
     def promote(self, sha: str, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
         """Make a bundle the champion; no change if it already is.
 
-        Raises BundleRefused for an unknown or refused bundle, PromotionConflict if the pointer moved between reading
-        and writing.
+        Raises BundleRefused for an unknown or refused bundle and for one with another policy than the released one,
+        PromotionConflict if the pointer moved between reading and writing.
         """
-        self._require(sha)
+        known = self._require(sha)
         seen = self.pointer()
         if seen.bundle == sha:
             return seen
+        require_policy(known, seen)
         actor = Actor(by, at, why or "promoted", identity)
-        return self._move(seen, seen.promoted(sha, by=by, at=at), actor, succeeds=True)
+        succeeded = {sha: seen.bundle} if seen.bundle else {}
+        return self._move(seen, seen.promoted(sha, by=by, at=at), actor, succeeded)
 
-    def restore(self, *, by: str, at: int, why: str = "", identity: str = "") -> Pointer:
-        """Roll back to the champion that the current one replaced. Raises NothingToRollBack, PromotionConflict."""
-        seen = self.pointer()
-        serving = self.registration(seen.bundle) if seen.bundle else None
-        if serving is None or serving.succeeded is None:
+    def previous(self) -> str:
+        """The champion that the current one replaced. Raises NothingToRollBack."""
+        serving = self.pointer().bundle
+        known = self.registration(serving) if serving else None
+        if known is None or known.succeeded is None:
             raise NothingToRollBack("no champion served before this one: promote another bundle")
-        self._require(serving.succeeded)
+        return known.succeeded
+
+    def restore(
+        self, sha: str | None = None, *, by: str, at: int, why: str = "", identity: str = ""
+    ) -> Pointer:
+        """Roll back to the champion that the current one replaced, or to `sha`: its model with the released policy.
+
+        Raises NothingToRollBack, PromotionConflict, BundleRefused.
+        """
+        seen, target = self.pointer(), sha or self.previous()
+        known = self._require(target)
+        require_policy(known, seen)
         actor = Actor(by, at, why or "rolled back", identity)
-        return self._move(seen, seen.promoted(serving.succeeded, by=by, at=at), actor)
+        before = self._known(self.previous())
+        succeeded = {} if target == before.bundle else {target: before.succeeded}
+        return self._move(seen, seen.promoted(target, by=by, at=at), actor, succeeded)
 
     def challenge(
         self, sha: str, share: float, *, by: str, at: int, why: str = "", identity: str = ""
     ) -> Pointer:
         """Make a bundle the challenger for a share of the customers, in place of any other.
 
-        Raises BundleRefused for an unknown or refused bundle, for the champion and for an invalid share,
-        PromotionConflict if the pointer moved between reading and writing.
+        Raises BundleRefused for an unknown or refused bundle, for the champion, for another policy than the released
+        one and for an invalid share, PromotionConflict if the pointer moved between reading and writing.
         """
-        self._require(sha)
+        known = self._require(sha)
         require_share(share)
         seen = self.pointer()
+        require_policy(known, seen)
         if seen.bundle == sha:
             raise BundleRefused(f"bundle {sha[:12]} is the champion: name another challenger")
         actor = Actor(by, at, why or f"decides for {share:.1%} of the customers", identity)
@@ -186,6 +213,100 @@ class Registry:
         if proposal.to == CHALLENGER and proposal.share is not None:
             return self.challenge(sha, proposal.share, **approved)
         return self.promote(sha, **approved)
+
+    # Policy releases
+
+    def release(self, number: int) -> PolicyRelease | None:
+        """A policy release, or None."""
+        return self._table.release(number)
+
+    def releases(self) -> list[PolicyRelease]:
+        """All policy releases, newest first."""
+        return self._table.releases()
+
+    def release_history(self, release: PolicyRelease) -> list[Transition]:
+        """Audit of a policy release, oldest line first."""
+        return self._table.lines(release.name, release.steps)
+
+    def propose_policy(
+        self, digest: str, policy: str, replaces: PolicyInForce, proposal: Proposal
+    ) -> PolicyRelease:
+        """Record a proposal of a policy; the pointer does not move. Raises PromotionConflict."""
+        number = max((release.number for release in self.releases()), default=0) + 1
+        release = PolicyRelease(number, digest, policy, replaces, PROPOSED, proposal.at, proposal, steps=1)
+        actor = Actor(proposal.by, proposal.at, proposal.why, proposal.identity)
+        self._table.write([(release, _release_line(release, None, actor, replaces.policy, policy))])
+        return release
+
+    def release_policy(
+        self, release: PolicyRelease, renamed: Mapping[str, str], seen: Pointer, actor: Actor
+    ) -> Pointer:
+        """Put a proposed policy in force: every deciding bundle moves to its namesake in `renamed`, in one write.
+
+        `seen` is the pointer that `renamed` was made for. Raises PromotionConflict if it moved, or if another policy is
+        in force than the one that the release was proposed against.
+        """
+        if release.state != PROPOSED:
+            raise ApprovalRefused(f"release {release.number} is {release.state}: propose the table again")
+        if seen.policy is not None and seen.policy.digest != release.replaces.digest:
+            raise PromotionConflict(
+                f"the table {seen.policy.policy[:12]} was released since release {release.number} was proposed against "
+                f"{release.replaces.policy[:12]}: look at it, and propose again"
+            )
+        policy = PolicyInForce(release.number, release.digest, release.policy, actor.at, actor.by)
+        made = replace(release.stepped(RELEASED), renamed=dict(renamed))
+        line = _release_line(release, RELEASED, actor, release.replaces.policy, release.policy)
+        changes = [(made, line), *self._retired(seen, actor, release.policy)]
+        return self._move_policy(seen, renamed, policy, _about(actor, release.replaces, policy), changes)
+
+    def roll_back_policy(
+        self, actor: Actor, renamed: Mapping[str, str] | None = None, seen: Pointer | None = None
+    ) -> Pointer:
+        """Restore the policy before the one in force, in one write.
+
+        Without `renamed`, the deciding bundles are exactly those that the release moved; else it maps every bundle that
+        decides in `seen` to its namesake with the policy before. Raises NothingToRollBack, PromotionConflict.
+        """
+        seen = seen or self.pointer()
+        release = self.released(seen)
+        renamed = renamed or {after: before for before, after in release.renamed.items()}
+        if missing := [sha[:12] for sha in seen.deciding if sha not in renamed]:
+            raise NothingToRollBack(
+                f"bundle {', '.join(missing)} was promoted after release {release.number}: use `candor policy rollback`"
+            )
+        policy = replace(release.replaces, at=actor.at, by=actor.by, rolled_back=True)
+        changes = self._retired(seen, actor, policy.policy)
+        if former := self.release(policy.number):
+            line = _release_line(former, RELEASED, actor, release.policy, former.policy)
+            changes.append((former.stepped(RELEASED), line))
+        return self._move_policy(seen, renamed, policy, _about(actor, release, policy), changes)
+
+    def released(self, seen: Pointer) -> PolicyRelease:
+        """The release in force. Raises NothingToRollBack if none is."""
+        release = self.release(seen.policy.number) if seen.policy and seen.policy.number else None
+        if release is None:
+            raise NothingToRollBack("no policy release is in force: the table is that of the champion's run")
+        return release
+
+    def _retired(self, seen: Pointer, actor: Actor, policy: str) -> list[Change]:
+        """The release in force as retired, if there is one, for the table `policy`."""
+        release = self.release(seen.policy.number) if seen.policy and seen.policy.number else None
+        if release is None:
+            return []
+        return [(release.stepped(RETIRED), _release_line(release, RETIRED, actor, release.policy, policy))]
+
+    def _move_policy(
+        self,
+        seen: Pointer,
+        renamed: Mapping[str, str],
+        policy: PolicyInForce,
+        actor: Actor,
+        changes: Sequence[Change],
+    ) -> Pointer:
+        former = {renamed[sha]: self.registration(sha) for sha in seen.deciding}
+        succeeded = {sha: known.succeeded for sha, known in former.items() if known and known.succeeded}
+        moved = seen.released(renamed, policy)
+        return self._move(seen, moved, actor, succeeded, changes)
 
     # Views
 
@@ -250,16 +371,26 @@ class Registry:
         return known
 
     def _move(
-        self, seen: Pointer, wanted: Pointer, actor: Actor | None = None, *, succeeds: bool = False
+        self,
+        seen: Pointer,
+        wanted: Pointer,
+        actor: Actor | None = None,
+        succeeded: Mapping[str, str | None] = MappingProxyType({}),
+        changes: Sequence[Change] = (),
     ) -> Pointer:
-        """Write the pointer as the successor of `seen`, with the states of all bundles named by either."""
+        """Write the pointer as the successor of `seen`, with the states of all bundles named by either.
+
+        `succeeded` holds the previous champions to note with bundles, `changes` is written in the same transaction.
+        """
         moved = replace(wanted, moves=seen.moves + 1)
-        changes = self._changes(seen, moved, actor, seen.bundle if succeeds else None) if actor else []
-        self._table.write(changes, moved)
+        states = self._changes(seen, moved, actor, succeeded) if actor else []
+        self._table.write([*states, *changes], moved)
         return moved
 
-    def _changes(self, seen: Pointer, moved: Pointer, actor: Actor, succeeded: str | None) -> list[Change]:
-        changes = []
+    def _changes(
+        self, seen: Pointer, moved: Pointer, actor: Actor, succeeded: Mapping[str, str | None]
+    ) -> list[Change]:
+        changes: list[Change] = []
         for sha in named(seen, moved):
             known = self.registration(sha)
             if known is None:  # named before bundles were registered
@@ -273,8 +404,8 @@ class Registry:
                 else Transition(sha, after, after, actor.at, actor.by, actor.why, actor.identity)
             )
             made = replace(known.stepped(line), proposal=None)
-            if sha == moved.bundle and succeeded is not None:
-                made = replace(made, succeeded=succeeded)
+            if sha in succeeded:
+                made = replace(made, succeeded=succeeded[sha])
             changes.append((made, line))
         return changes
 
@@ -283,6 +414,35 @@ def require_share(share: float) -> None:
     """BundleRefused unless the share is above 0 and below 1."""
     if not 0.0 < share < 1.0:
         raise BundleRefused("a challenger's share is above 0 and below 1: to serve everyone, promote it")
+
+
+def require_policy(known: Registration, pointer: Pointer) -> None:
+    """BundleRefused for a bundle with another policy than the released one: it would undo the release silently."""
+    policy = pointer.policy
+    if policy is not None and known.policy != policy.digest:
+        raise BundleRefused(
+            f"bundle {known.bundle[:12]} has another decision table than the released one ({policy.policy[:12]}): "
+            "start another training run, which takes the released table"
+        )
+
+
+def _release_line(
+    release: PolicyRelease, after: str | None, actor: Actor, policy_before: str, policy_after: str
+) -> Transition:
+    """Audit line of a policy release; `after` is None for a new proposal."""
+    before = None if after is None else release.state
+    why = _tables(policy_before, policy_after, actor.why)
+    return Transition(release.name, before, after or PROPOSED, actor.at, actor.by, why, actor.identity)
+
+
+def _about(actor: Actor, before: PolicyInForce | PolicyRelease, after: PolicyInForce) -> Actor:
+    """The actor of the bundles' audit lines, with both tables in the reason."""
+    return replace(actor, why=_tables(before.policy, after.policy, actor.why))
+
+
+def _tables(before: str, after: str, why: str) -> str:
+    """Reason of an audit line: the old and the new table, and the person's reason."""
+    return f"table {before[:12]} -> {after[:12]}{f': {why}' if why else ''}"
 
 
 def _shared(before: Pointer, after: Pointer, sha: str) -> bool:

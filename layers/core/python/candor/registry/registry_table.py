@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final
 
@@ -17,11 +17,14 @@ from pynamodb.transactions import TransactWrite
 
 from candor.errors import CandorError, StoreUnavailable
 from candor.registry.lifecycle import CANDIDATE, CHAMPION, REFUSED, RETIRED, Proposal, Transition
-from candor.registry.pointer import Challenge, Pointer, VersionSwitch
+from candor.registry.pointer import Challenge, Pointer, PolicyInForce, VersionSwitch
 from candor.store.dynamodb import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, bound
 
 POINTER: Final = "champion"
 """The pointer item's key."""
+
+_RELEASE: Final = "release#"
+"""Beginning of the key of a policy release's item."""
 
 _LOST: Final = {"ConditionalCheckFailed", "TransactionConflict"}
 
@@ -31,10 +34,12 @@ class PromotionConflict(CandorError):
 
 
 class RegistryItem(Model):
-    """The pointer (bundle, promoted_at, by, views, flips, challenger, shadows, moves), one bundle, or one audit line.
+    """The pointer, one bundle, one policy release, or one audit line.
 
-    A bundle: state, metrics, gates, run, created_at, promoted_at, succeeded (the previous champion), proposal,
-    package, steps. A line: before, state (after), created_at, by, why, identity.
+    The pointer: bundle, promoted_at, by, views, flips, challenger, shadows, moves, policy (in force). A bundle: state,
+    metrics, gates, run, created_at, promoted_at, succeeded (the previous champion), proposal, package, steps, policy
+    (its document's digest). A release: state, digest, policy (the table's hash), replaces, proposal, created_at, renamed,
+    steps. A line: before, state (after), created_at, by, why, identity.
     """
 
     class Meta:
@@ -65,6 +70,10 @@ class RegistryItem(Model):
     before = UnicodeAttribute(null=True)
     why = UnicodeAttribute(null=True)
     identity = UnicodeAttribute(null=True)
+    policy = UnicodeAttribute(null=True)
+    digest = UnicodeAttribute(null=True)
+    replaces = UnicodeAttribute(null=True)
+    renamed = UnicodeAttribute(null=True)
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,8 @@ class Registration:
     """A bundle: its state, the run that made it, and its failed gates (gate, reason).
 
     `promoted_at`: when it last became champion (ms UTC; 0: never), replacing `succeeded`. `package` is its entry in
-    SageMaker's model registry. `steps` counts its audit lines.
+    SageMaker's model registry. `steps` counts its audit lines. `policy` is the digest of its policy document, None of a
+    bundle that was registered before policies were released.
     """
 
     bundle: str
@@ -86,6 +96,7 @@ class Registration:
     proposal: Proposal | None = None
     package: str | None = None
     steps: int = 0
+    policy: str | None = None
 
     @property
     def resting(self) -> str:
@@ -100,8 +111,36 @@ class Registration:
         return replace(self, state=line.after, promoted_at=reached, steps=self.steps + 1)
 
 
-Change = tuple[Registration, Transition]
-"""A bundle after one more audit line, and that line."""
+@dataclass(frozen=True)
+class PolicyRelease:
+    """A policy release: proposed, in force (`released`) or `retired`.
+
+    `digest` names its document, `policy` is the table's hash. `replaces` is the policy that it was proposed against, and
+    that a rollback restores. `renamed` maps the bundles that decided before to those that decide with it.
+    """
+
+    number: int
+    digest: str
+    policy: str
+    replaces: PolicyInForce
+    state: str
+    created_at: int
+    proposal: Proposal | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    steps: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name in the audit."""
+        return release_name(self.number)
+
+    def stepped(self, state: str) -> PolicyRelease:
+        """The release in a state, after one more audit line."""
+        return replace(self, state=state, steps=self.steps + 1)
+
+
+Change = tuple[Registration | PolicyRelease, Transition]
+"""A bundle or a policy release after one more audit line, and that line."""
 
 
 class RegistryTable:
@@ -124,6 +163,7 @@ class RegistryTable:
             int(item.moves or 0),
             Challenge(**json.loads(item.challenger)) if item.challenger else None,
             json.loads(item.shadows or "[]"),
+            PolicyInForce(**json.loads(item.policy)) if item.policy else None,
         )
 
     def registration(self, sha: str) -> Registration | None:
@@ -133,26 +173,37 @@ class RegistryTable:
 
     def registrations(self) -> list[Registration]:
         """All bundles, newest first; scans the table, which holds a few lines per bundle."""
-        try:
-            items = list(self._item.scan(RegistryItem.pk.startswith(_key("")), consistent_read=True))
-        except PynamoDBException as error:
-            raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
         return sorted(
-            map(_registration, items),
+            map(_registration, self._scan(_key(""))),
             key=lambda registration: (-registration.created_at, registration.bundle),
         )
 
-    def lines(self, known: Registration) -> list[Transition]:
-        """Audit of a bundle, oldest line first."""
-        keys = [_line_key(known.bundle, number) for number in range(1, known.steps + 1)]
+    def release(self, number: int) -> PolicyRelease | None:
+        """A policy release, or None."""
+        item = self.get(_release_key(number))
+        return None if item is None else _release(item)
+
+    def releases(self) -> list[PolicyRelease]:
+        """All policy releases, newest first."""
+        return sorted(map(_release, self._scan(_RELEASE)), key=lambda release: release.number, reverse=True)
+
+    def _scan(self, prefix: str) -> list[RegistryItem]:
+        try:
+            return list(self._item.scan(RegistryItem.pk.startswith(prefix), consistent_read=True))
+        except PynamoDBException as error:
+            raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
+
+    def lines(self, name: str, steps: int) -> list[Transition]:
+        """Audit of a bundle or a policy release, oldest line first."""
+        keys = [_line_key(name, number) for number in range(1, steps + 1)]
         try:
             items = list(self._item.batch_get(keys, consistent_read=True)) if keys else []
         except PynamoDBException as error:
             raise StoreUnavailable(f"the registry could not be read: {error.cause_response_code}") from error
-        return [_line(known.bundle, item) for item in sorted(items, key=lambda item: item.pk)]
+        return [_line(name, item) for item in sorted(items, key=lambda item: item.pk)]
 
     def write(self, changes: Sequence[Change], pointer: Pointer | None = None) -> None:
-        """Write the pointer, the bundles' items and their audit lines in one transaction.
+        """Write the pointer, the items of bundles and releases, and their audit lines in one transaction.
 
         Raises PromotionConflict if one of them changed since it was read.
         """
@@ -161,7 +212,12 @@ class RegistryTable:
                 if pointer is not None:
                     transaction.save(self._pointer_item(pointer), condition=_after_move(pointer.moves - 1))
                 for made, line in changes:
-                    transaction.save(self._bundle_item(made), condition=_after_step(made.steps - 1))
+                    stored = (
+                        self._release_item(made)
+                        if isinstance(made, PolicyRelease)
+                        else self._bundle_item(made)
+                    )
+                    transaction.save(stored, condition=_after_step(made.steps - 1))
                     item = self._line_item(line, made.steps)
                     transaction.save(item, condition=RegistryItem.pk.does_not_exist())
         except TransactWriteError as error:
@@ -188,9 +244,10 @@ class RegistryTable:
             by=moved.by,
             views=_compact(dict(moved.views)) if moved.views else None,
             flips=_compact([asdict(switch) for switch in moved.switches]) if moved.switches else None,
-            challenger=_compact(asdict(moved.challenger)) if moved.challenger else None,
+            challenger=_compact(_challenge(moved.challenger)) if moved.challenger else None,
             shadows=_compact(list(moved.shadows)) if moved.shadows else None,
             moves=moved.moves,
+            policy=_compact(asdict(moved.policy)) if moved.policy else None,
         )
 
     def _bundle_item(self, made: Registration) -> RegistryItem:
@@ -205,6 +262,20 @@ class RegistryTable:
             succeeded=made.succeeded,
             proposal=_compact(asdict(made.proposal)) if made.proposal else None,
             package=made.package,
+            steps=made.steps,
+            policy=made.policy,
+        )
+
+    def _release_item(self, made: PolicyRelease) -> RegistryItem:
+        return self._item(
+            _release_key(made.number),
+            state=made.state,
+            digest=made.digest,
+            policy=made.policy,
+            replaces=_compact(asdict(made.replaces)),
+            proposal=_compact(asdict(made.proposal)) if made.proposal else None,
+            created_at=made.created_at,
+            renamed=_compact(dict(made.renamed)) if made.renamed else None,
             steps=made.steps,
         )
 
@@ -262,7 +333,27 @@ def _registration(item: RegistryItem) -> Registration:
         proposal=Proposal(**json.loads(item.proposal)) if item.proposal else None,
         package=item.package,
         steps=int(item.steps or 0),
+        policy=item.policy,
     )
+
+
+def _release(item: RegistryItem) -> PolicyRelease:
+    return PolicyRelease(
+        number=int(item.pk.removeprefix(_RELEASE)),
+        digest=str(item.digest),
+        policy=str(item.policy),
+        replaces=PolicyInForce(**json.loads(str(item.replaces))),
+        state=str(item.state),
+        created_at=int(item.created_at or 0),
+        proposal=Proposal(**json.loads(item.proposal)) if item.proposal else None,
+        renamed=json.loads(item.renamed or "{}"),
+        steps=int(item.steps or 0),
+    )
+
+
+def _challenge(challenge: Challenge) -> dict[str, Any]:
+    """Stored form; the name of assignment only where a release changed the bundle's."""
+    return {name: value for name, value in asdict(challenge).items() if name != "assignment" or value}
 
 
 def _line(sha: str, item: RegistryItem) -> Transition:
@@ -291,8 +382,17 @@ def _key(sha: str) -> str:
     return f"bundle#{sha}"
 
 
-def _line_key(sha: str, number: int) -> str:
-    return f"transition#{sha}#{number:06}"
+def _release_key(number: int) -> str:
+    return f"{_RELEASE}{number:06}"
+
+
+def release_name(number: int) -> str:
+    """Name of a policy release in the audit."""
+    return f"policy-{number}"
+
+
+def _line_key(name: str, number: int) -> str:
+    return f"transition#{name}#{number:06}"
 
 
 def _compact(value: Any) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SPEC: Final = "order.json"
 POINTER: Final = "champion/pointer.json"
 CHAMPION: Final = "champion/bundle.json"
+POLICY: Final = "policy/released.json"
 EVALUATION: Final = "evaluation/evaluation.json"
 KEPT: Final = ("evaluation.json", "report.html", "model_card.json")
 """Files of an evaluation that are copied to the bundle; a run's own files expire."""
@@ -70,6 +71,17 @@ class RunFolder:
             self._s3.put_object(Bucket=self._bucket, Key=self._prefix + POINTER, Body=_json({"bundle": sha}))
         except (BotoCoreError, ClientError) as error:
             raise StoreUnavailable(f"the champion could not be copied to the run: {error}") from error
+
+    def policy(self) -> dict[str, Any] | None:
+        """The pinned policy, or None before it is pinned."""
+        return self._read(POLICY)
+
+    def set_policy(self, pinned: Mapping[str, Any]) -> None:
+        """Pin the policy that training composes into the bundle."""
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=self._prefix + POLICY, Body=_json(pinned))
+        except (BotoCoreError, ClientError) as error:
+            raise StoreUnavailable(f"the released policy could not be copied to the run: {error}") from error
 
     def evaluation(self) -> dict[str, Any]:
         """Output of the evaluation job. Raises BundleRefused if there is none."""
@@ -146,6 +158,23 @@ class SageMakerJobReader:
 def evaluation_key(sha: str, name: str) -> str:
     """Key of a file of a bundle's evaluation in the bundles' bucket."""
     return f"bundles/{sha}/{name}"
+
+
+def copy_evaluation(s3: S3Client, bundles: str, source: str, target: str) -> None:
+    """Copy the evaluation files of a bundle to another one with the same model, as far as they exist."""
+    for name in KEPT:
+        try:
+            s3.copy_object(
+                Bucket=bundles,
+                Key=evaluation_key(target, name),
+                CopySource={"Bucket": bundles, "Key": evaluation_key(source, name)},
+            )
+        except ClientError as error:
+            # Without list permission S3 answers 403 for a missing key.
+            if _code(error) not in (*_MISSING, "403", "AccessDenied"):
+                raise StoreUnavailable(f"{name} was not copied to bundle {target[:12]}: {error}") from error
+        except BotoCoreError as error:
+            raise StoreUnavailable(f"{name} was not copied to bundle {target[:12]}: {error}") from error
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

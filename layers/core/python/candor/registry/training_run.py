@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import msgspec
+
 from candor.clock import format_rfc3339, parse_rfc3339
-from candor.errors import CandorError, InvalidInput
+from candor.errors import CandorError, InvalidInput, PolicyError
+from candor.model.policy_document import PolicyDocument
+from candor.reasons import Reason
 
 SEEDS: Final = [1, 2, 3, 4, 5]
 MAX_ATTEMPTS: Final = 9
@@ -54,6 +58,54 @@ class RunSpec:
     def as_json(self) -> dict[str, Any]:
         """JSON form, as stored with the run."""
         return {"run": self.run, "as_of": self.as_of, "seeds": list(self.seeds)}
+
+
+class PinnedPolicy(msgspec.Struct, frozen=True):
+    """Policy of a run: the release's `number` and document, both None before the first release.
+
+    `stale` names the run's jobs that completed with another policy: they are repeated.
+    """
+
+    number: int | None = None
+    document: PolicyDocument | None = None
+    stale: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, members: Any) -> PinnedPolicy:
+        """Parse the stored form; a run from before releases has none. Raises PolicyError."""
+        try:
+            return msgspec.convert({} if members is None else members, cls)
+        except msgspec.ValidationError as error:
+            raise PolicyError(f"the run's policy cannot be read: {error}; start another run") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form, as stored with the run."""
+        members: dict[str, Any] = msgspec.to_builtins(self)
+        return members
+
+    @property
+    def digest(self) -> str | None:
+        """Name of the document, or None."""
+        return self.document.digest if self.document else None
+
+    def composed(
+        self, policy: Mapping[str, Any], reasons: Sequence[Reason]
+    ) -> tuple[Mapping[str, Any], tuple[Reason, ...]]:
+        """Table and reasons of the bundle to train: the released ones, or the code's before the first release."""
+        if self.document is None:
+            return policy, tuple(reasons)
+        return self.document.policy, self.document.beside(reasons)
+
+    def difference(self, code: PolicyDocument) -> str | None:
+        """Notice that the code's policy is not the released one, or None."""
+        if self.document is None or self.document.digest == code.digest:
+            return None
+        return (
+            f"the code's table {code.hash[:12]} differs from {self.document.hash[:12]} of release {self.number}, which is "
+            "used: `candor policy propose` releases the code's"
+            if code.hash != self.document.hash
+            else f"the code's reasons of hard rules differ from those of release {self.number}, which are used"
+        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +189,7 @@ def state_of(
         "archive_uri": f"s3://{archive}/events/",
         "dataset_uri": f"{uri}/dataset",
         "champion_uri": f"{uri}/champion",
+        "policy_uri": f"{uri}/policy",
         "model_uri": f"{uri}/model",
         "packed_uri": f"{uri}/{packed_key(steps['train'].job)}",
         "evaluation_uri": f"{uri}/evaluation",

@@ -12,10 +12,14 @@ from candor.features.vector import Read, Version
 
 
 class Challenger(msgspec.Struct, frozen=True):
-    """A bundle that decides for a share of the customers, for comparison with the champion."""
+    """A bundle that decides for a share of the customers, for comparison with the champion.
+
+    `assignment` is the name that customers are assigned by, empty for the bundle's own.
+    """
 
     bundle: str
     share: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
+    assignment: str = ""
 
 
 class Snapshot(msgspec.Struct, frozen=True):
