@@ -10,9 +10,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from candor.contracts import EXPONENTS
 from candor.edge import openapi
 from candor.edge.rest import STATUS_OF
+from candor.iso_codes import EXPONENTS
 from stacks.constructs.problems import PROBLEMS
 from tests.handlers.checkouts import BAD_CHECKOUTS, checkout, planted
 

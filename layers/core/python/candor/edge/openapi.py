@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from candor.contracts import (
-    EXPONENTS,
     SCHEMA_VERSION,
     Checkout,
     EventBody,
@@ -20,6 +19,7 @@ from candor.contracts import (
 from candor.edge.bus import MAX_EVENTS
 from candor.edge.intake import MAX_KEY_LENGTH, REPLAY_HEADER
 from candor.edge.rest import API_VERSION, VERSION_HEADER
+from candor.iso_codes import COUNTRIES, EXPONENTS
 
 Schema = dict[str, Any]
 

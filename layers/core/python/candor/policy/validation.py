@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import zen
 
-from candor.contracts import CURRENCIES, MAX_AMOUNT
+from candor.contracts import MAX_AMOUNT
 from candor.errors import PolicyError
+from candor.iso_codes import CURRENCIES
 from candor.policy import Facts, Policy, TableRow
 
 FACTS: Final = frozenset(Facts.__struct_fields__)
