@@ -92,7 +92,8 @@ def _without_limits(tables: Iterable[Mapping[str, Any]], currency: str) -> Itera
 def _meets(table: Mapping[str, Any], row: Mapping[str, str], currency: str) -> bool:
     """True if the row's cells on the currency, lists of texts or the negation of them, name it or are empty."""
     return all(
-        (currency in _texts(cell)) != cell.startswith(("not", "!=")) for cell in _cells(table, row, "currency")
+        (currency in _texts(cell)) != cell.startswith(("not", "!="))
+        for cell in _cells(table, row, "currency")
     )
 
 
@@ -105,11 +106,13 @@ def _limits_amounts(table: Mapping[str, Any], row: Mapping[str, str]) -> bool:
 
 def _declines_all(table: Mapping[str, Any], row: Mapping[str, str]) -> bool:
     """True for a row that declines and looks at nothing but the currency."""
-    outcomes = [
-        row.get(column["id"], "") for column in table["outputs"] if column.get("field") == "outcome"
-    ]
+    outcomes = [row.get(column["id"], "") for column in table["outputs"] if column.get("field") == "outcome"]
     conditions = [column for column in table["inputs"] if row.get(column["id"], "").strip()]
-    return bool(conditions) and '"declined"' in outcomes and {column.get("field") for column in conditions} == {"currency"}
+    return (
+        bool(conditions)
+        and '"declined"' in outcomes
+        and {column.get("field") for column in conditions} == {"currency"}
+    )
 
 
 def _cells(table: Mapping[str, Any], row: Mapping[str, str], fact: str) -> list[str]:
