@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from candor.policy.validation import Known, faults
-from lender import DEFINITIONS, REASONS
+from lender import ACCEPTANCE, DEFINITIONS, REASONS
 
 TABLE_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 """Type of an option that names the file of a decision table."""
@@ -30,7 +30,8 @@ def read_table(file: Path) -> dict[str, Any]:
 def faults_of(table: Mapping[str, Any]) -> list[str]:
     """Faults of a table under this release's definitions and reasons; empty if there are none."""
     codes = [reason.code for reason in REASONS if not reason.features]
-    return faults(table, Known(DEFINITIONS.features, [view.name for view in DEFINITIONS.views], codes))
+    views = [view.name for view in DEFINITIONS.views]
+    return faults(table, Known(DEFINITIONS.features, views, codes, ACCEPTANCE.currencies))
 
 
 def require_faultless(table: Mapping[str, Any]) -> None:

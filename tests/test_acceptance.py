@@ -96,10 +96,11 @@ def test_a_currency_that_a_row_declines_whatever_the_rest_is_refused():
 
 
 def test_the_example_lender_takes_what_its_table_limits():
-    assert lender.ACCEPTANCE.currencies == {"USD", "NGN"}
     for currency in lender.ACCEPTANCE.currencies:
         without = copy.deepcopy(lender.policy())
         (content,) = [node["content"] for node in without["nodes"] if node["type"] == "decisionTableNode"]
-        content["rules"] = [each for each in content["rules"] if each.get("currency") != f'"{currency}"']
+        content["rules"] = [
+            each for each in content["rules"] if f'"{currency}"' not in each.get("currency", "")
+        ]
         with pytest.raises(DefinitionError, match=f'"{currency}" is declared, and no row'):
             Acceptance(currencies=[currency], products=["p"], policy=without)

@@ -132,19 +132,32 @@ def test_the_gateways_own_answers_are_problems(assembly):
         each["Properties"]["ResponseType"]: each["Properties"]
         for each in assembly.resources("AWS::ApiGateway::GatewayResponse").values()
     }
-    codes = {kind: int(answers[kind]["StatusCode"]) for kind in answers}
-    assert codes["UNAUTHORIZED"] == 401
-    assert codes["ACCESS_DENIED"] == 403
-    assert codes["MISSING_AUTHENTICATION_TOKEN"] == 404
-    assert codes["INVALID_API_KEY"] == 403
-    assert codes["THROTTLED"] == codes["QUOTA_EXCEEDED"] == 429
-    assert codes["DEFAULT_5XX"] == 500
+    bodies = {
+        kind: json.loads(answer["ResponseTemplates"]["application/json"]) for kind, answer in answers.items()
+    }
+    assert {kind: (int(answers[kind]["StatusCode"]), body["code"]) for kind, body in bodies.items()} == {
+        "BAD_REQUEST_BODY": (400, "bad_request"),
+        "BAD_REQUEST_PARAMETERS": (400, "bad_request"),
+        "UNAUTHORIZED": (401, "unauthorized"),
+        "ACCESS_DENIED": (403, "forbidden"),
+        "INVALID_API_KEY": (403, "forbidden"),
+        "INVALID_SIGNATURE": (403, "forbidden"),
+        "EXPIRED_TOKEN": (403, "forbidden"),
+        "MISSING_AUTHENTICATION_TOKEN": (404, "not_found"),
+        "RESOURCE_NOT_FOUND": (404, "not_found"),
+        "REQUEST_TOO_LARGE": (413, "too_large"),
+        "UNSUPPORTED_MEDIA_TYPE": (415, "unsupported_media_type"),
+        "THROTTLED": (429, "too_many_requests"),
+        "QUOTA_EXCEEDED": (429, "quota_exceeded"),
+        "INTEGRATION_TIMEOUT": (504, "timeout"),
+        "DEFAULT_5XX": (500, "internal"),
+    }
     for kind, answer in answers.items():
         headers = answer["ResponseParameters"]
         assert headers["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
-        body = json.loads(answer["ResponseTemplates"]["application/json"])
+        body = bodies[kind]
         assert list(body) == ["type", "title", "status", "detail", "code", "field", "request_id"]
-        assert body["status"] == codes[kind]
+        assert body["status"] == int(answer["StatusCode"])
         assert body["request_id"] == "$context.requestId"
 
 

@@ -184,7 +184,13 @@ def _fail(message: str) -> int:
 
 def main() -> int:
     """Entry point of the container; returns the exit code."""
-    from lender import DEFINITIONS, MONOTONE, REASONS, policy  # the lender's own code, as this image holds it
+    from lender import (
+        ACCEPTANCE,
+        DEFINITIONS,
+        MONOTONE,
+        REASONS,
+        policy,
+    )  # the lender's own code, as this image holds it
 
     started = time.monotonic()
     try:
@@ -195,7 +201,7 @@ def main() -> int:
         kept = Path(os.environ.get("CHECKPOINTS", ML / "checkpoints"))
         context = run_context(hosts, kept, data, settings, MONOTONE)
         trained = train(data, settings, DEFINITIONS, REASONS, policy(), MONOTONE, context)
-        require_sound(trained.bundle, DEFINITIONS)
+        require_sound(trained.bundle, DEFINITIONS, ACCEPTANCE.currencies)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))
     if hosts.first:

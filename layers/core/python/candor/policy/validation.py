@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import zen
 
+from candor.acceptance import disagreements
 from candor.contracts import MAX_AMOUNT
 from candor.errors import PolicyError
 from candor.iso_codes import CURRENCIES
@@ -35,11 +36,12 @@ Value = float | str | bool | None
 
 
 class Known(NamedTuple):
-    """Names that a table may use: features, views, and reason codes of hard rules."""
+    """Names that a table may use: features, views, reason codes of hard rules; and currencies that it must lend in."""
 
     features: Collection[str]
     views: Collection[str]
     codes: Collection[str]
+    currencies: Collection[str] = ()
 
 
 def faults(table: Mapping[str, Any], known: Known) -> list[str]:
@@ -49,11 +51,12 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
     except PolicyError as error:
         return [str(error)]
     tables = [node["content"] for node in table["nodes"] if node["type"] == "decisionTableNode"]
-    return [
+    of_rows = [
         fault
         for content in tables
         for fault in (*_names(content, known), *_outputs(content, known), *_unreachable(content))
     ]
+    return [*of_rows, *disagreements(table, known.currencies)]
 
 
 def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
