@@ -268,7 +268,7 @@ def _health() -> Schema:
                 "description": "It can be reached.",
                 "content": {"application/json": {"schema": _ref("Health")}},
             },
-            **_problems(GATEWAY),
+            **_problems(GATEWAY, {415: _BODY[415]}),
         },
     }
 
