@@ -13,7 +13,7 @@ import msgspec
 from candor.features.definitions import Definitions
 from candor.policy.validation import Known, faults
 from candor.reasons import Reason, unspecific_reasons
-from lender import DEFINITIONS, REASONS
+from lender import ACCEPTANCE, DEFINITIONS, REASONS
 
 TABLE_FILE: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 """Type of an option that names the file of a decision table."""
@@ -45,7 +45,8 @@ def faults_of(
 ) -> list[str]:
     """Faults of a table and of its reasons' texts; empty if there are none. Default: this code's declarations."""
     codes = [reason.code for reason in reasons if not reason.features]
-    known = Known(definitions.features, [view.name for view in definitions.views], codes)
+    views = [view.name for view in definitions.views]
+    known = Known(definitions.features, views, codes, ACCEPTANCE.currencies)
     return [*faults(table, known), *unspecific_reasons(reasons)]
 
 

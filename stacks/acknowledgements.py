@@ -16,6 +16,7 @@ _OBJECTS = "The objects under one prefix of one bucket, and only the actions tha
 _INVOKE = "Step Functions calls the function by its ARN; CDK also names its versions, of the same code"
 _OWN_JOBS = "Jobs are named after their run; only this stage's prefix is covered"
 _KEYS_NOT_USERS = "Callers are merchants' servers with keys, checked by our authoriser; there is no user pool"
+_OF_THE_GATEWAY = "A constant answer of the gateway itself: it runs no code and reads no data"
 _SIGNED = "The lender's own services sign with IAM, not as users"
 _NO_RECOVERY = "This stage's data can be reloaded; stages that retain data enable recovery"
 
@@ -68,6 +69,18 @@ _FIXED = (
     Acknowledged("serving/Api/Default/v1/decisions/{{id}}/GET", "COG4", _KEYS_NOT_USERS),
     Acknowledged("serving/Api/Default/v1/events/POST", "COG4", _SIGNED),
     Acknowledged("serving/Api/Default/internal/decisions/{{id}}/GET", "COG4", _SIGNED),
+    *(
+        Acknowledged(f"serving/Api/Default/{method}", rule, _OF_THE_GATEWAY)
+        for method in (
+            "health/GET",
+            "health/ANY",
+            "v1/decisions/ANY",
+            "v1/decisions/{{id}}/ANY",
+            "v1/events/ANY",
+            "internal/decisions/{{id}}/ANY",
+        )
+        for rule in ("APIG4", "COG4")
+    ),
     Acknowledged(
         "serving/Api/DeploymentStage.{stage}",
         "APIG3",

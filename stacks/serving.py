@@ -1,4 +1,4 @@
-"""The HTTP API: deciding checkouts, reading decisions, publishing events."""
+"""The HTTP API: deciding checkouts, reading decisions, publishing events, and the answers of the gateway itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from aws_cdk import aws_apigateway as apigateway
 from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
+from stacks.constructs.fixed_answers import add_health, refuse_other_methods
 from stacks.constructs.function import HouseFunction
 from stacks.constructs.log_group import HouseLogGroup
 from stacks.constructs.problems import add_gateway_responses
@@ -183,10 +184,21 @@ class ServingStack(StageStack):
         public = self.api.root.add_resource("v1")
         decisions = public.add_resource("decisions")
         decisions.add_method("POST", _proxy(self.score_alias), **merchants)
-        decisions.add_resource("{id}").add_method("GET", _proxy(self.show_decision), **merchants)
-        public.add_resource("events").add_method("POST", _proxy(self.publish_events), **signed)
-        internal = self.api.root.add_resource("internal").add_resource("decisions").add_resource("{id}")
-        internal.add_method("GET", _proxy(self.show_record), **signed)
+        decision = decisions.add_resource("{id}")
+        decision.add_method("GET", _proxy(self.show_decision), **merchants)
+        events = public.add_resource("events")
+        events.add_method("POST", _proxy(self.publish_events), **signed)
+        record = self.api.root.add_resource("internal").add_resource("decisions").add_resource("{id}")
+        record.add_method("GET", _proxy(self.show_record), **signed)
+        health = add_health(self.api.root)
+        for resource, method in (
+            (decisions, "POST"),
+            (decision, "GET"),
+            (events, "POST"),
+            (record, "GET"),
+            (health, "GET"),
+        ):
+            refuse_other_methods(resource, [method])
 
     def _usage_plan(self) -> apigateway.UsagePlan:
         """The limits of one merchant, who has a key in this plan; its value is the merchant's usage key."""

@@ -130,6 +130,19 @@ def test_an_outcome_without_its_reason_is_found(changes, why):
     assert why in fault
 
 
+def test_a_currency_that_is_accepted_and_not_limited_is_found():
+    rows = [row("limit", reason="H1", currency='"USD"', amount="> 5")]
+    inputs = {"currency": "currency", "amount": "amount"}
+    assert faults(table(rows, inputs), KNOWN._replace(currencies=["USD"])) == []
+    [fault] = faults(table(rows, inputs), KNOWN._replace(currencies=["EUR", "USD"]))
+    assert fault.startswith('currency "EUR" is declared, and no row of the policy table limits its amounts')
+
+
+def test_a_bundle_whose_table_does_not_lend_in_an_accepted_currency_is_not_built():
+    with pytest.raises(BundleRefused, match='currency "ISK" is declared, and no row'):
+        require_sound(bundle(), lender.DEFINITIONS, ["ISK"])
+
+
 def test_two_rows_of_one_name_are_found():
     [fault] = faults_of([row("r", reason="H1", when="> 5"), row("r", reason="H1", when="> 9")], when="amount")
     assert 'another row is named "r"' in fault

@@ -13,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from candor.contracts import MAX_AMOUNT
+from lender import ACCEPTANCE
 from lender.events import payment_failed
 
 _RUN = os.urandom(6).hex()
@@ -55,13 +56,14 @@ def before_call(
         return
     body: Any = _integers(case.body)
     case.body = body
-    if case.method == "GET":
+    if case.method == "GET" and "id" in case.path_parameters:
         # Every other id is of a decision that is there.
         if next(_NUMBERS) % 2:
             case.path_parameters["id"] = os.environ["CONTRACT_DECISION"]
     elif case.path == "/v1/decisions":
         _mend_headers(case.headers)
         _mend_checkout(body)
+        _accept(body)
     else:
         _mend_events(body)
 
@@ -73,6 +75,16 @@ def _integers(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _integers(member) for name, member in value.items()}
     return [_integers(member) for member in value] if isinstance(value, list) else value
+
+
+def _accept(body: Any) -> None:
+    """In a currency and country, and of a product, that the lender accepts: the schema knows the standards alone."""
+    if isinstance(body, dict):
+        number = next(_NUMBERS)
+        body["currency"], body["country"], body["offer"]["product"] = (
+            sorted(accepted)[number % len(accepted)]
+            for accepted in (ACCEPTANCE.currencies, ACCEPTANCE.countries, ACCEPTANCE.products)
+        )
 
 
 def _mend_headers(headers: MutableMapping[str, str]) -> None:

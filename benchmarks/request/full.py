@@ -15,7 +15,6 @@ from candor.clock import Deadline
 from candor.decide import Attempt, Decider, DecisionScope, ProposedDecision
 from candor.decision import answer, decided, to_record
 from candor.edge import rest, telemetry
-from candor.edge.intake import attempt_of
 from candor.features.vector import build, decode_items
 from candor.policy import Facts
 from candor.store.protocol import Snapshot
@@ -27,7 +26,7 @@ class Steps:
     def __init__(self, module: Any, customer: int) -> None:
         self.clock = module.CLOCK
         self.decider: Decider = module.SCORER.decider()
-        self.attempt: Attempt = attempt_of(rest.Request(proxied(customer)), replay_allowed=False)
+        self.attempt: Attempt = module.INTAKE.attempt_of(rest.Request(proxied(customer)))
         scope, reads = self.decider._read(self.attempt.application, Deadline(20.0))  # noqa: SLF001 - parts of it
         self.scope: DecisionScope = scope
         self.reads = reads
@@ -44,7 +43,7 @@ def parts() -> dict[str, Callable[[], int]]:
     module = importlib.import_module("functions.score.handler")
     steps = [Steps(module, customer) for customer in range(CUSTOMERS)]
     each: dict[str, Callable[[Steps], object]] = {
-        "full: parse and validate": _parse,
+        "full: parse and validate": partial(_parse, module),
         "full: read, transport": _read,
         "full: decode + finalise": _vector,
         "full: score": lambda step: step.champion.score(step.decision.vector.values),
@@ -73,8 +72,8 @@ def _whole(module: Any) -> int:
     return CUSTOMERS
 
 
-def _parse(_step: Steps) -> Attempt:
-    return attempt_of(rest.Request(proxied(0)), replay_allowed=False)
+def _parse(module: Any, _step: Steps) -> object:
+    return module.INTAKE.attempt_of(rest.Request(proxied(0)))
 
 
 def _read(step: Steps) -> Snapshot:

@@ -16,7 +16,7 @@ from candor.clock import DAY, SECOND, SystemClock
 from candor.decide import Attempt
 from candor.decision import Decision, answer, decision_id, to_record
 from candor.edge import rest, telemetry
-from candor.edge.intake import attempt_of
+from candor.edge.intake import Intake
 from candor.errors import StoreUnavailable
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Calibration
@@ -24,11 +24,13 @@ from candor.model.lightgbm import Booster
 from candor.store.protocol import DecisionStore, Snapshot, StoredDecision
 from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
+from lender import ACCEPTANCE, DEFINITIONS
 
 GROUPS = tuple(f"view{place}" for place in range(4))
 CUTOFF = 0.999_999
 TIMEOUT_S = 5.0
 CLOCK = SystemClock()
+INTAKE = Intake(ACCEPTANCE, DEFINITIONS.max_future_skew_ms, CLOCK, replay_allowed=False)
 _CALIBRATION = Calibration(slope=1.0, intercept=0.0)
 _ID_KEY = b"a key for benchmarks alone"
 
@@ -43,7 +45,7 @@ class PreparedScorer:
     def handle(self, event: dict[str, Any]) -> rest.Response:
         """One proxied checkout. Raises `StoreUnavailable` where the read or the write failed."""
         started = time.perf_counter()
-        attempt = attempt_of(rest.Request(event), replay_allowed=False)
+        attempt = INTAKE.attempt_of(rest.Request(event))
         token = attempt.application.checkout.applicant.token
         snapshot = self.store.read([f"{group}@1#{token}" for group in GROUPS], TIMEOUT_S)
         decision = self._decided(attempt, snapshot)

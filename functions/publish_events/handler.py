@@ -31,6 +31,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> rest.Response:
     request = rest.Request(event)
     try:
         rest.check_version(request)
+        rest.check_media_type(request)
         entries = entries_of(request.body(), DEFINITIONS, SystemClock(), BUS)
         put(EVENTS.put_events, entries)
     except InvalidInput as error:

@@ -6,14 +6,16 @@ from typing import Any
 
 from candor.clock import Deadline, SystemClock
 from candor.edge import rest, telemetry
-from candor.edge.intake import attempt_of
+from candor.edge.intake import Intake
 from candor.edge.scoring import LenderDeclarations, Scorer, register
 from candor.errors import CandorError, InvalidInput, StoreUnavailable
-from lender import DEFINITIONS, REGULATION_PROFILE, policy
+from lender import ACCEPTANCE, DEFINITIONS, REGULATION_PROFILE, policy
 
 CLOCK = SystemClock()
 DEADLINE_S = int(os.environ["DEADLINE_MS"]) / 1_000
-REPLAY_ALLOWED = os.environ["REPLAY_CLOCK"] == "allowed"
+INTAKE = Intake(
+    ACCEPTANCE, DEFINITIONS.max_future_skew_ms, CLOCK, replay_allowed=os.environ["REPLAY_CLOCK"] == "allowed"
+)
 STAGE = os.environ["STAGE"]
 
 
@@ -22,7 +24,7 @@ def handler(event: dict[str, Any], context: object) -> rest.Response:
     started = time.perf_counter()
     request = rest.Request(event)
     try:
-        attempt = attempt_of(request, replay_allowed=REPLAY_ALLOWED)
+        attempt = INTAKE.attempt_of(request)
         answer = SCORER.decider().decide(attempt, Deadline(DEADLINE_S))
     except InvalidInput as error:
         return _logged(rest.refusal(error, request.request_id), error.code, request.request_id)

@@ -33,14 +33,16 @@ from local.apigateway.rest_api import (
     Authorizer,
     GatewayResponse,
     HttpResponse,
+    MockIntegration,
     RestApi,
     Route,
     RouteTable,
     gateway_response,
+    mock_response,
 )
 from local.errors import LocalError
 
-__all__ = ["Authorizer", "Gateway", "GatewayResponse", "RestApi", "Route"]
+__all__ = ["Authorizer", "Gateway", "GatewayResponse", "MockIntegration", "RestApi", "Route"]
 
 PAYLOAD_LIMIT = 10 * 1024 * 1024  # bytes (Amazon API Gateway quotas)
 _KEEP_ALIVE_S = 350  # longer than clients keep idle connections, so that none is closed during a request
@@ -152,7 +154,15 @@ class Gateway:
             exchange.context["identity"] |= self._signer(exchange.request)
         elif route.auth == "CUSTOM":
             exchange.context["authorizer"] = self._authorize(exchange, route)
+        if route.mock is not None:
+            return self._answer(exchange, route.mock)
         return self._integrate(exchange, route)
+
+    def _answer(self, exchange: _Exchange, mock: MockIntegration) -> HttpResponse:
+        answer = mock_response(mock, exchange.request.header("content-type"), exchange.context)
+        if answer is None:
+            raise GatewayError("UNSUPPORTED_MEDIA_TYPE", "a content type without a template")
+        return answer
 
     def _signer(self, request: HttpRequest) -> dict[str, str]:
         key, account = signing_key(request), self._api.account

@@ -20,6 +20,9 @@ from local.apigateway.rest_api import HttpResponse, RestApi, Route
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OF_THE_SERVER = {"content-length", "transfer-encoding", "connection", "date"}
 _WITHOUT_BODY = (204, 304)
+_RENAMED = {"www-authenticate": "x-amzn-Remapped-WWW-Authenticate"}
+"""Headers of a function's answer that API Gateway renames (developer guide, "Important notes")."""
+
 # Fields of requestContext.identity that only IAM, Cognito or API keys fill.
 _NO_IDENTITY = (
     "accessKey accountId apiKey apiKeyId caller cognitoAuthenticationProvider cognitoAuthenticationType "
@@ -181,6 +184,9 @@ def _headers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         merged[name.lower()] = (name, values)
     for name in _OF_THE_SERVER:
         merged.pop(name, None)
+    for name, renamed in _RENAMED.items():
+        if name in merged:
+            merged[name] = (renamed, merged[name][1])
     return [(name, _header_text(name, value)) for name, values in merged.values() for value in values]
 
 

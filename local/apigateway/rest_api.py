@@ -21,20 +21,79 @@ DEFAULTS: Mapping[str, tuple[int, str]] = {
     "MISSING_AUTHENTICATION_TOKEN": (403, "Missing Authentication Token"),
     "REQUEST_TOO_LARGE": (413, "Request Too Long"),
     "UNAUTHORIZED": (401, "Unauthorized"),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "Unsupported Media Type"),
 }
 _VARIABLE = re.compile(r"\$context\.([A-Za-z]+(?:\.[A-Za-z]+)*)")
 _PARAMETER = re.compile(r"\{([A-Za-z0-9._-]+)(\+?)\}")
 
 
 @dataclass(frozen=True)
+class MockIntegration:
+    """A constant answer: for requests of the `accepted` content types; `headers` are literals by name."""
+
+    status: int
+    accepted: frozenset[str]
+    headers: Mapping[str, str]
+    template: str
+
+    @classmethod
+    def of_template(cls, properties: Mapping[str, Any]) -> MockIntegration:
+        """From the properties of an AWS::ApiGateway::Method. Raises ValueError for what is not a constant answer."""
+        integration = properties["Integration"]
+        if integration.get("PassthroughBehavior") not in ("NEVER", "WHEN_NO_TEMPLATES"):
+            raise ValueError("a mock integration must not pass bodies through")
+        requests = integration.get("RequestTemplates") or {}
+        statuses = {_constant_status(template) for template in requests.values()}
+        responses = integration.get("IntegrationResponses") or []
+        if len(statuses) != 1 or [int(each["StatusCode"]) for each in responses] != [*statuses]:
+            raise ValueError("a mock integration must have one status, in its templates and its response")
+        (status,), (response,) = statuses, responses
+        return cls(status, frozenset(requests), _literals(properties, response), _json_template(response))
+
+
+def _constant_status(template: str) -> int:
+    try:
+        return int(json.loads(template)["statusCode"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError("a mock integration's request template must be a constant statusCode") from None
+
+
+def _json_template(response: Mapping[str, Any]) -> str:
+    templates = response.get("ResponseTemplates") or {}
+    if list(templates) != ["application/json"]:
+        raise ValueError("a mock integration must answer with one template, for application/json")
+    return str(templates["application/json"])
+
+
+def _literals(properties: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, str]:
+    """Headers of the integration's response; each must be declared by the method's response, as on AWS."""
+    declared = {
+        name
+        for method in properties.get("MethodResponses") or []
+        if str(method["StatusCode"]) == str(response["StatusCode"])
+        for name in method.get("ResponseParameters") or {}
+    }
+    headers = {}
+    for name, value in (response.get("ResponseParameters") or {}).items():
+        if name not in declared or not (value.startswith("'") and value.endswith("'")):
+            raise ValueError(f"{name} must be a literal that the method's response declares")
+        headers[name.removeprefix("method.response.header.")] = value[1:-1]
+    return headers
+
+
+@dataclass(frozen=True)
 class Route:
-    """A method of a resource: `path` as "/v1/decisions/{id}" or "/{proxy+}", `method` may be "ANY"."""
+    """A method of a resource: `path` as "/v1/decisions/{id}" or "/{proxy+}", `method` may be "ANY".
+
+    `function` answers it, or the gateway by itself with `mock`.
+    """
 
     method: str
     path: str
     function: str
     authorizer: str | None = None
     auth: Literal["CUSTOM", "AWS_IAM", "NONE"] = "NONE"
+    mock: MockIntegration | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +207,20 @@ def gateway_response(
         headers[name.lower()] = _header_value(value, variables)
     body = _VARIABLE.sub(lambda match: _escaped(match.group(1), variables), templates[content_type])
     return HttpResponse(declared.status or status, list(headers.items()), body.encode())
+
+
+def mock_response(
+    mock: MockIntegration, content_type: str | None, context: Mapping[str, Any]
+) -> HttpResponse | None:
+    """The constant answer; None for a content type that the integration does not accept."""
+    kind = (content_type or "application/json").partition(";")[0].strip().lower()
+    if kind not in mock.accepted:
+        return None
+    headers = {"content-type": "application/json"} | {
+        name.lower(): value for name, value in mock.headers.items()
+    }
+    body = _VARIABLE.sub(lambda match: _escaped(match.group(1), context), mock.template)
+    return HttpResponse(mock.status, list(headers.items()), body.encode())
 
 
 def _header_value(expression: str, variables: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from local.apigateway.rest_api import Authorizer, GatewayResponse, RestApi, Route
+from local.apigateway.rest_api import Authorizer, GatewayResponse, MockIntegration, RestApi, Route
 from local.assembly.template import ACCOUNT
 from local.aws.account import EmbeddedAws
 from local.aws.eventbridge import compile_pattern
@@ -137,10 +137,12 @@ def _filters(properties: Mapping[str, Any]) -> Sequence[Mapping[str, str]]:
 
 
 def _route(properties: Mapping[str, Any]) -> Route:
+    mock = properties["Integration"]["Type"] == "MOCK"
     return Route(
         method=properties["HttpMethod"],
         path=properties["Path"],
-        function=function_name(str(properties["Integration"]["Uri"])),
+        function="" if mock else function_name(str(properties["Integration"]["Uri"])),
+        mock=MockIntegration.of_template(properties) if mock else None,
         authorizer=properties.get("AuthorizerId"),
         auth=properties.get("AuthorizationType", "NONE"),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from local.apigateway.rest_api import MockIntegration
 from local.assembly.template import Resolver, Resource, Stack
 from local.aws.eventbridge import InputTemplate
 from local.aws.firehose import Destination
@@ -362,8 +363,14 @@ class Provisioner:
         return Resource(logical_id, {"ResourceId": logical_id})
 
     def _method(self, logical_id: str, properties: dict[str, Any]) -> Resource:
-        if properties.get("Integration", {}).get("Type") != "AWS_PROXY":
-            raise self._refuse(logical_id, "only Lambda proxy integrations are supported")
+        kind = properties.get("Integration", {}).get("Type")
+        if kind not in ("AWS_PROXY", "MOCK"):
+            raise self._refuse(logical_id, "only Lambda proxy and mock integrations are supported")
+        if kind == "MOCK":
+            try:
+                MockIntegration.of_template(properties)
+            except ValueError as error:
+                raise self._refuse(logical_id, str(error)) from None
         path = self._paths[properties["ResourceId"]] or "/"
         self._services.api_part(properties["RestApiId"], "method", logical_id, {**properties, "Path": path})
         return Resource(logical_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aws_cdk import aws_apigateway as apigateway
@@ -50,25 +51,31 @@ PROBLEMS = (
     ),
 )
 
-_RETRY_AFTER = ("THROTTLED", "INTEGRATION_TIMEOUT", "DEFAULT_5XX")
+PROBLEM_HEADERS = {"Content-Type": "'application/problem+json'"}
+_RETRY_AFTER = {"Retry-After": "'1'"}
+_HEADERS: Mapping[str, Mapping[str, str]] = {
+    # Set here, it reaches the caller; API Gateway renames that of a function's answer.
+    "UNAUTHORIZED": {"WWW-Authenticate": "'Bearer'"},
+    "UNSUPPORTED_MEDIA_TYPE": {"Accept": "'application/json'"},
+    "THROTTLED": _RETRY_AFTER,
+    "INTEGRATION_TIMEOUT": _RETRY_AFTER,
+    "DEFAULT_5XX": _RETRY_AFTER,
+}
 
 
 def add_gateway_responses(api: apigateway.RestApi) -> None:
     """Make each of the gateway's own responses a problem with its request id."""
     for problem in PROBLEMS:
-        headers = {"Content-Type": "'application/problem+json'"}
-        if problem.kind in _RETRY_AFTER:
-            headers["Retry-After"] = "'1'"
         api.add_gateway_response(
             "Problem" + problem.kind.title().replace("_", ""),
             type=apigateway.ResponseType.of(problem.kind),
             status_code=str(problem.status),
-            response_headers=headers,
-            templates={"application/json": template(problem)},
+            response_headers={**PROBLEM_HEADERS, **_HEADERS.get(problem.kind, {})},
+            templates={"application/json": problem_template(problem)},
         )
 
 
-def template(problem: GatewayProblem) -> str:
+def problem_template(problem: GatewayProblem) -> str:
     """The body; API Gateway replaces $context.requestId by the request's id."""
     body = {
         "type": "about:blank",

@@ -29,7 +29,7 @@ def till(limited: dict[str, str], **kind: str | None) -> Till:
 def test_less_is_an_approval_with_reasons_of_who_limited_it(kind):
     answer = till({"limit": str(LIMIT)}, **kind).decide(total=SAFE)
     body, decision = json.loads(answer.body), answer.decision
-    assert (body["outcome"], body["approved_amount_max"]) == ("approved", LIMIT)
+    assert (body["outcome"], body["counter_offer"], body["approved_amount_max"]) == ("approved", True, LIMIT)
     assert body["expires_at"]
     assert decision.component == kind.get("component", "policy")
     assert 1 <= len(decision.reasons) <= 4
@@ -40,15 +40,17 @@ def test_less_is_an_approval_with_reasons_of_who_limited_it(kind):
 
 def test_fewer_payments_and_a_price_are_the_answers_terms():
     answer = till({"installments": "2", "charge_bps": "250"}, component="model").decide(total=SAFE)
-    terms = json.loads(answer.body)["terms"]
+    body = json.loads(answer.body)
+    terms = body["terms"]
+    assert body["counter_offer"] is True
     assert terms == {"product": "pay_in_4", "installments": 2, "finance_charge": SAFE * 250 // 10_000}
     assert json.loads(answer.body)["approved_amount_max"] == SAFE
 
 
 def test_limits_that_allow_what_was_asked_refuse_nobody():
-    decision = (
-        till({"limit": "4000", "installments": "4", "charge_bps": "0"}, component="model").decide().decision
-    )
+    answer = till({"limit": "4000", "installments": "4", "charge_bps": "0"}, component="model").decide()
+    decision = answer.decision
+    assert json.loads(answer.body)["counter_offer"] is False
     assert (decision.outcome, decision.component, decision.reasons) == ("approved", None, [])
     assert decision.adverse_action is None
 
@@ -60,7 +62,7 @@ def test_the_record_brings_the_terms_back():
     assert (again.terms, again.adverse_action) == (decision.terms, decision.adverse_action)
 
 
-def test_a_decline_tells_the_terms_that_were_asked_for():
+def test_a_decline_has_no_terms_and_is_no_counter_offer():
     body = json.loads(till({"limit": "10"}, component="model").decide(total=80_000).body)
     assert (body["outcome"], body["approved_amount_max"]) == ("declined", 0)
-    assert body["terms"] == {"product": "pay_in_4", "installments": 4, "finance_charge": 0}
+    assert (body["terms"], body["counter_offer"]) == (None, False)

@@ -10,6 +10,7 @@ from base64 import b32encode
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from msgspec import structs
 
 from candor.clock import DAY, Deadline
 from candor.decision import decision_id
@@ -38,6 +39,26 @@ def test_later_knowledge_changes_no_stored_answer(till):
     assert json.loads(till.decide("other", total=SAFE).body)["outcome"] == "declined"
     assert till.decide(total=SAFE).body == first.body
     assert stored.items() <= till.store.decisions.items()
+
+
+def test_an_answer_of_an_earlier_release_is_repeated_byte_for_byte(till):
+    first = till.decide(total=SAFE)
+    made_now = json.loads(first.body)
+    later = {"checkout_id", "merchant_order_id", "counter_offer"}
+    earlier = json.dumps({name: value for name, value in made_now.items() if name not in later}).encode()
+    ((pk, stored),) = till.store.decisions.items()
+    till.store.decisions[pk] = structs.replace(stored, answer=earlier)
+    again = till.decide(total=SAFE)
+    assert (again.replayed, again.body) == (True, earlier)
+    assert till.store.decisions[pk].record == stored.record
+
+
+def test_the_record_keeps_its_members_so_that_earlier_ones_are_read_and_replayed_the_same(till):
+    assert till.record(total=SAFE).keys() == {
+        "id", "merchant_id", "livemode", "q", "replay_clock", "request", "vector", "definition_hash", "bundle",
+        "policy", "score", "cutoff", "outcome", "component", "rules", "reasons", "degraded", "regulation_profile",
+        "attempt", "propensity", "decided_at", "unseen", "terms", "adverse_action",
+    }  # fmt: skip
 
 
 def test_the_same_request_in_another_spelling_is_the_same(till):

@@ -33,7 +33,10 @@ def test_an_approval_says_how_much_until_when_and_nothing_else(till):
     assert json.loads(answer.body) == {
         "id": answer.decision.id,
         "object": "decision",
+        "checkout_id": "chk_1",
+        "merchant_order_id": "A-1",
         "outcome": "approved",
+        "counter_offer": False,
         "approved_amount_max": SAFE,
         "currency": "USD",
         "expires_at": format_rfc3339(NOW + HOUR),
@@ -47,6 +50,14 @@ def test_an_approval_says_how_much_until_when_and_nothing_else(till):
 def test_a_decline_grants_nothing(till, total, outcome):
     body = json.loads(till.decide(total=total).body)
     assert (body["outcome"], body["approved_amount_max"], body["expires_at"]) == (outcome, 0, None)
+    assert (body["terms"], body["counter_offer"]) == (None, False)
+    assert (body["checkout_id"], body["merchant_order_id"]) == ("chk_1", "A-1")
+
+
+def test_a_review_grants_no_terms(till):
+    till.store.champion = None
+    body = json.loads(till.decide(total=6_000).body)
+    assert (body["outcome"], body["terms"], body["counter_offer"]) == ("action_required", None, False)
 
 
 def test_the_score_alone_declines_with_model_codes_only(till):
@@ -139,7 +150,7 @@ def test_the_record_says_how_each_view_was_read(till):
 @pytest.mark.parametrize("total", [SAFE, RISKY, 95_000])
 def test_the_merchant_never_sees_score_reasons_rules_or_features(till, total):
     take_in(till.store.features, *THREE_FAILURES)
-    answer = till.decide(total=total, token="canary_token", merchant_order_id="canary_order")
+    answer = till.decide(total=total, token="canary_token", device={"fingerprint": "canary_device"})
     body = answer.body.decode()
     record = json.loads(till.store.decisions[answer.decision.id].record)
     hidden = {"score", "cutoff", "reason", "feature", "rule", "bundle", "vector", "canary"}

@@ -50,7 +50,7 @@ def assert_sound(source):
     for event in events:
         lender.DEFINITIONS.check_event(parse_event(json.dumps(event).encode()), FAR_AHEAD)
     for checkout in checkouts:
-        parse_checkout(json.dumps(checkout.body).encode())
+        lender.ACCEPTANCE.check(parse_checkout(json.dumps(checkout.body).encode()))
         assert checkout.merchant in source.merchants
     for ids in ([event["event_id"] for event in events], [checkout.id for checkout in checkouts]):
         assert len(set(ids)) == len(ids)

@@ -98,7 +98,7 @@ BAD = {
     "no event": (7, "invalid_field", ""),
     "unknown type": (event(type="payment.lost"), "unknown_event_type", ".type"),
     "an unknown field": (event(tenant="x"), "invalid_field", ".tenant"),
-    "no id": ({k: v for k, v in event().items() if k != "event_id"}, "invalid_field", ".event_id"),
+    "no id": ({k: v for k, v in event().items() if k != "event_id"}, "missing_field", ".event_id"),
     "an empty id": (event(event_id=""), "invalid_field", ".event_id"),
     "an id that reads as a void's": (event(event_id="evt_9~void"), "invalid_field", ".event_id"),
     "an amount in fractions": (event(data={"amount": 1.5}), "invalid_field", ".data.amount"),
@@ -133,6 +133,40 @@ BAD = {
 @pytest.mark.parametrize(("bad", "code", "field"), BAD.values(), ids=BAD)
 def test_one_bad_event_refuses_all_and_is_named(bad, code, field):
     assert refusal(event(1), event(2), bad, event(4)) == (code, f"events[2]{field}")
+
+
+def test_every_fault_of_every_event_is_listed():
+    with pytest.raises(InvalidInput) as caught:
+        entries(
+            event(1),
+            event(
+                2, occurred_at="soon", voided_at="2026-01-01T00:00:00", data={"currency": "usd"}, tenant="x"
+            ),
+            7,
+            event(event_id="evt_9~void", type="payment.lost", entities={}, schema_version=2),
+            event(5, occurred_at=format_rfc3339(NOW + 300_001), entities={"customer": ""}),
+        )
+    first, faults = caught.value, caught.value.faults
+    assert (first.code, first.field) == (faults[0].code, faults[0].field)
+    assert [(fault.code, fault.field.removeprefix("events")) for fault in faults] == [
+        ("invalid_field", "[1].tenant"),
+        ("invalid_timestamp", "[1].occurred_at"),
+        ("invalid_timestamp", "[1].voided_at"),
+        ("missing_field", "[1].data.amount"),
+        ("unknown_currency", "[1].data.currency"),
+        ("invalid_field", "[2]"),
+        ("unknown_schema_version", "[3].schema_version"),
+        ("unknown_event_type", "[3].type"),
+        ("invalid_field", "[3].event_id"),
+        ("invalid_field", "[4].entities[...]"),
+        ("occurred_in_future", "[4].occurred_at"),
+    ]
+
+
+def test_a_hundred_faults_are_listed_and_no_more():
+    with pytest.raises(InvalidInput) as caught:
+        entries(*[event(n, type=7, entities=7) for n in range(60)])
+    assert len(caught.value.faults) == 100
 
 
 def test_entries_travel_in_pages_of_ten_in_order():

@@ -60,7 +60,7 @@ def test_messages_that_can_never_be_applied_are_refused_with_their_reason():
     )
     assert {refused_message.id: reason.code for refused_message, reason in outcome.refused} == {
         "not json": "malformed_json",
-        "no detail": "invalid_field",
+        "no detail": "missing_field",
         "mshape": "unknown_schema_version",
         "mtype": "unknown_event_type",
         "mfloat": "invalid_field",

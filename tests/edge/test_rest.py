@@ -61,17 +61,24 @@ def test_64_kilobytes_of_bytes_are_the_limit(encoded):
         ("unauthorized", 401),
         ("decision_not_found", 404),
         ("body_too_large", 413),
+        ("unsupported_media_type", 415),
         ("invalid_field", 422),
-        ("idempotency_key_reused", 422),
+        ("missing_field", 422),
+        ("unsupported_currency", 422),
         ("occurred_in_future", 422),
     ],
 )
 def test_a_refusal_is_a_problem_with_code_field_and_request_id(code, status):
     answer = rest.refusal(InvalidInput(code, "Mend it.", "items[0].qty"), "req_1")
     assert answer["statusCode"] == status
-    assert answer["headers"] == {"Content-Type": "application/problem+json", "Api-Version": "2026-11-01"}
+    challenge = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    accepted = {"Accept": "application/json"} if status == 415 else {}
+    headers = {"Content-Type": "application/problem+json", "Api-Version": "2026-11-01"}
+    assert answer["headers"] == headers | challenge | accepted
     problem = json.loads(answer["body"])
     assert problem.pop("title")
+    fault = {"code": code, "field": "items[0].qty", "detail": "Mend it."}
+    assert problem.pop("errors", []) == ([fault] if status == 422 else [])
     assert problem == {
         "type": f"https://candor.example/problems/{code}",
         "status": status,
@@ -80,6 +87,24 @@ def test_a_refusal_is_a_problem_with_code_field_and_request_id(code, status):
         "field": "items[0].qty",
         "request_id": "req_1",
     }
+
+
+def test_a_reused_key_is_no_fault_of_the_body():
+    body = json.loads(rest.refusal(InvalidInput("idempotency_key_reused", "Use another."), "r")["body"])
+    assert (body["status"], body["field"], "errors" in body) == (422, None, False)
+
+
+def test_a_refused_body_is_answered_with_all_its_faults_of_which_the_first_is_on_top():
+    faults = [
+        InvalidInput("missing_field", "Send it.", "total"),
+        InvalidInput("invalid_field", "Mend it.", "tip"),
+    ]
+    body = json.loads(rest.refusal(InvalidInput("missing_field", "Send it.", "total", faults), "r")["body"])
+    assert (body["code"], body["field"], body["detail"]) == ("missing_field", "total", "Send it.")
+    assert body["errors"] == [
+        {"code": "missing_field", "field": "total", "detail": "Send it."},
+        {"code": "invalid_field", "field": "tip", "detail": "Mend it."},
+    ]
 
 
 def test_a_problem_of_ours_says_when_to_come_back():

@@ -25,13 +25,13 @@ def checkout(total: int = SMALL, token: str = "cus_1", **changes: Any) -> dict[s
 
 
 def planted() -> dict[str, Any]:
-    """A valid checkout with the canary in every field that takes text."""
+    """A valid checkout with the canary in every field that takes free text."""
     return checkout(
         checkout_id=CANARY,
         merchant_order_id=CANARY,
         items=[{"sku": CANARY, "category": CANARY, "unit_price": SMALL, "qty": 1}],
         applicant={"token": CANARY},
-        offer={"product": CANARY, "installments": 4, "period_days": 14},
+        offer={"product": "pay_in_4", "installments": 4, "period_days": 14},
         device={"fingerprint": CANARY, "ip_prefix": CANARY},
     )
 
@@ -41,7 +41,16 @@ BAD_CHECKOUTS: dict[str, tuple[Any, int, str, str | None]] = {
     "no body": ("", 400, "malformed_json", None),
     "not an object": ("[]", 422, "invalid_field", None),
     "nested without end": ("[" * 50_000, 422, "invalid_field", None),
-    "nothing": ({}, 422, "invalid_field", "checkout_id"),
+    "nothing": ({}, 422, "missing_field", "checkout_id"),
+    "a currency that is not lent in": (checkout(currency="JPY"), 422, "unsupported_currency", "currency"),
+    "a country that is not lent in": (checkout(country="DE"), 422, "unsupported_country", "country"),
+    "a country that is none": (checkout(country="ZZ"), 422, "unsupported_country", "country"),
+    "a product that is not lent": (
+        checkout(offer={"product": "pay_in_nirvana", "installments": 4, "period_days": 14}),
+        422,
+        "unsupported_product",
+        "offer.product",
+    ),
     "an unknown currency": (checkout(currency="XXX"), 422, "unknown_currency", "currency"),
     "a lower-case currency": (checkout(currency="usd"), 422, "unknown_currency", "currency"),
     "a currency that is a list": (checkout(currency=["USD"]), 422, "invalid_field", "currency"),
@@ -68,7 +77,7 @@ BAD_CHECKOUTS: dict[str, tuple[Any, int, str, str | None]] = {
     "no items": (checkout(items=[]), 422, "invalid_field", "items"),
     "a total that does not add up": (checkout(tax_amount=1), 422, "total_mismatch", "total"),
     "a negative discount": (checkout(discount_amount=-1), 422, "invalid_field", "discount_amount"),
-    "no applicant": (checkout(applicant={}), 422, "invalid_field", "applicant.token"),
+    "no applicant": (checkout(applicant={}), 422, "missing_field", "applicant.token"),
     "an empty applicant": (checkout(token=""), 422, "invalid_field", "applicant.token"),
     "a plain e-mail address": (
         checkout(applicant={"token": "t", "email_sha256": "ann@example.com"}),
@@ -77,7 +86,7 @@ BAD_CHECKOUTS: dict[str, tuple[Any, int, str, str | None]] = {
         "applicant.email_sha256",
     ),
     "no instalments": (
-        checkout(offer={"product": "p", "installments": 0, "period_days": 14}),
+        checkout(offer={"product": "pay_in_4", "installments": 0, "period_days": 14}),
         422,
         "invalid_field",
         "offer.installments",

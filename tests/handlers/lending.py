@@ -51,6 +51,7 @@ def bad_events() -> dict[str, tuple[Any, str]]:
         "an id that is a list": (good | {"event_id": [CANARY]}, "invalid_field"),
         "no date": (good | {"occurred_at": CANARY}, "invalid_timestamp"),
         "the future": (good | {"occurred_at": ago(-HOUR)}, "occurred_in_future"),
+        "voided before it occurred": (good | {"voided_at": ago(2 * HOUR)}, "invalid_void"),
         "another schema": (good | {"schema_version": CANARY}, "invalid_field"),
         "a newer schema": (good | {"schema_version": 2}, "unknown_schema_version"),
         "nobody": (good | {"entities": {CANARY: CANARY}}, "missing_entity"),

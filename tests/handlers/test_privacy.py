@@ -35,9 +35,9 @@ from tests.handlers.scoring import Scorer, standing
 from tests.trained import train
 
 ROOT = Path(__file__).resolve().parents[2]
-HEADERS = ("Authorization", "User-Agent", "X-Forwarded-For", "Cookie", "Content-Type", "X-Any", CANARY)
-FORMED = {"country", "currency", "email_sha256", "occurred_at"}
-"""Texts of a fixed format, which cannot hold the canary unless they are invalid."""
+HEADERS = ("Authorization", "User-Agent", "X-Forwarded-For", "Cookie", "X-Any", CANARY)
+FORMED = {"country", "currency", "email_sha256", "occurred_at", "product"}
+"""Texts of a fixed format or a declared list, which cannot hold the canary unless they are invalid."""
 
 
 def whole() -> dict[str, Any]:
@@ -144,6 +144,12 @@ def test_no_refused_header_is_told(scorer, ears, header):
     answer = scorer(whole(), key=None, **{"Idempotency-Key": CANARY, header: CANARY * 100})
     assert answer["statusCode"] == 400
     assert CANARY not in answer["body"] + ears.heard()
+
+
+def test_no_refused_content_type_is_told(scorer, ears):
+    answer = scorer(whole(), key=CANARY, **{"Content-Type": CANARY})
+    assert answer["statusCode"] == 415
+    assert CANARY not in json.dumps(answer) + ears.heard()
 
 
 # Everybody else, on moto

@@ -86,6 +86,28 @@ def test_bytes_that_are_not_utf_8_are_malformed(publish):
     assert problem(publish(raw, isBase64Encoded=True))[:2] == (400, "malformed_json")
 
 
+def test_a_body_of_another_type_is_415_and_none_is_read_as_json(publish, arrived):
+    events = [payment("evt_1")]
+    for sent in ("text/plain", "application/x-www-form-urlencoded"):
+        refused = publish(events, headers={"content-type": sent})
+        assert problem(refused) == (415, "unsupported_media_type", "Content-Type")
+        assert arrived() == []
+    for headers in ({}, {"content-type": "application/json; charset=utf-8"}):
+        assert publish(events, headers=headers)["statusCode"] == 202
+
+
+def test_every_fault_of_every_event_is_in_one_problem(publish, arrived):
+    data = {"loan_id": "loan_1", "amount": 1.5, "currency": "usd"}
+    answer = json.loads(publish([payment("evt_1"), payment("evt_2", data=data), CANARY])["body"])
+    assert [(fault["code"], fault["field"]) for fault in answer["errors"]] == [
+        ("invalid_field", "events[1].data.amount"),
+        ("unknown_currency", "events[1].data.currency"),
+        ("invalid_field", "events[2]"),
+    ]
+    assert (answer["code"], answer["field"]) == ("invalid_field", "events[1].data.amount")
+    assert arrived() == []
+
+
 def test_64_kilobytes_are_the_limit(publish):
     def sent(length: int) -> str:
         text = json.dumps({"events": [payment("evt_1", data=payment("x")["data"] | {"note": ""})]})

@@ -255,6 +255,31 @@ def test_the_replay_clock_decides_at_its_moment_where_it_is_allowed(start):
     assert problem(scorer(ahead, key="ahead", **replay)) == (422, "occurred_in_future", "occurred_at")
 
 
+def test_every_fault_of_a_body_is_in_one_problem(warm):
+    bad = checkout(-5, currency="usd", country="ZZ", tip=1, applicant={})
+    answer = json.loads(warm(bad, key="bad")["body"])
+    assert [(fault["code"], fault["field"]) for fault in answer["errors"]] == [
+        ("invalid_field", "total"),
+        ("invalid_field", "items[0].unit_price"),
+        ("missing_field", "applicant.token"),
+        ("invalid_field", "tip"),
+        ("unknown_currency", "currency"),
+        ("unsupported_country", "country"),
+    ]
+    assert (answer["code"], answer["field"]) == ("invalid_field", "total")
+
+
+def test_a_body_of_another_type_is_415_and_none_is_read_as_json(warm):
+    for sent in ("text/plain", "application/x-www-form-urlencoded", ""):
+        refused = warm(key="typed", **{"Content-Type": sent})
+        assert problem(refused) == (415, "unsupported_media_type", "Content-Type")
+        assert refused["headers"]["Accept"] == "application/json"
+    assert warm(key="typed", **{"Content-Type": "application/json; charset=utf-8"})["statusCode"] == 200
+    event = proxied(checkout(), {"Idempotency-Key": "untyped"}, **AUTHORIZER)
+    del event["headers"]["Content-Type"]
+    assert warm.handle(event)["statusCode"] == 200
+
+
 # What is away
 
 

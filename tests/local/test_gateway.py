@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.apigateway.gateway import Authorizer, Gateway, GatewayResponse, RestApi, Route
+from local.apigateway.gateway import Authorizer, Gateway, GatewayResponse, MockIntegration, RestApi, Route
 from local.apigateway.proxy import MalformedResponse, proxy_response
 from local.apigateway.rest_api import RouteTable
 from local.lambda_.service import FunctionSpec, Invocation, LambdaService
@@ -203,6 +203,85 @@ def test_undeclared_responses_are_those_of_api_gateway() -> None:
         refused = client.post("/v1/decisions")
         assert (refused.status_code, refused.json()) == (401, {"message": "Unauthorized"})
         assert refused.headers["content-type"] == "application/json"
+
+
+def mock_method(**integration: Any) -> dict[str, Any]:
+    """The properties of a method with a mock integration, as the CDK writes them."""
+    header = "method.response.header.Allow"
+    response = {
+        "StatusCode": "405",
+        "ResponseParameters": {header: "'POST'"},
+        "ResponseTemplates": {"application/json": '{"code":"wrong","request_id":"$context.requestId"}'},
+    }
+    whole = {
+        "Type": "MOCK",
+        "PassthroughBehavior": "NEVER",
+        "RequestTemplates": {"application/json": '{"statusCode":405}', "text/plain": '{"statusCode":405}'},
+        "IntegrationResponses": [response],
+    }
+    declared = [{"StatusCode": "405", "ResponseParameters": {header: True}}]
+    return {"Integration": {**whole, **integration}, "MethodResponses": declared}
+
+
+def test_a_mock_integration_answers_every_other_method_and_no_function_is_called() -> None:
+    functions = Functions()
+    mock = MockIntegration.of_template(mock_method())
+    routes = [*ROUTES, Route("ANY", "/v1/decisions", "", mock=mock)]
+    with serving(Gateway(RestApi(routes, {"keys": Authorizer("authorize")}), functions)) as client:
+        for method in ("PUT", "GET", "DELETE", "OPTIONS", "PATCH"):
+            answer = client.request(method, "/v1/decisions")
+            assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+            assert answer.json() == {"code": "wrong", "request_id": answer.headers["x-amzn-requestid"]}
+            assert answer.headers["content-type"] == "application/json"
+        assert not any(functions.events.values())
+        assert client.post("/v1/decisions", headers=KEY).status_code == 200
+
+
+def test_a_mock_integration_refuses_content_types_without_a_template() -> None:
+    mock = MockIntegration.of_template(mock_method())
+    with serving(Gateway(RestApi([Route("ANY", "/a", "", mock=mock)]), Functions())) as client:
+        for kind, status in (
+            ("application/json; charset=utf-8", 405),
+            ("Text/Plain", 405),
+            ("text/csv", 415),
+        ):
+            assert client.put("/a", content=b"x", headers={"Content-Type": kind}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("integration", "why"),
+    [
+        ({"PassthroughBehavior": "WHEN_NO_MATCH"}, "must not pass bodies through"),
+        ({"RequestTemplates": {}}, "one status"),
+        ({"RequestTemplates": {"application/json": '{"statusCode":200}'}}, "one status"),
+        ({"RequestTemplates": {"application/json": "#if($x) {} #end"}}, "a constant statusCode"),
+        ({"IntegrationResponses": []}, "one status"),
+        ({"IntegrationResponses": [{"StatusCode": "405"}]}, "one template"),
+        (
+            {
+                "IntegrationResponses": [
+                    {"StatusCode": "405", "ResponseParameters": {"method.response.header.X": "'1'"}}
+                ]
+            },
+            "header.X must be a literal that the method's response declares",
+        ),
+    ],
+)
+def test_a_mock_integration_that_is_no_constant_answer_is_refused(
+    integration: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        MockIntegration.of_template(mock_method(**integration))
+
+
+def test_a_functions_own_challenge_is_renamed_as_on_aws(client: httpx.Client, functions: Functions) -> None:
+    functions.answers["open"] = lambda event: {
+        "statusCode": 401,
+        "headers": {"WWW-Authenticate": "Bearer"},
+    }
+    answer = client.get("/open/a")
+    assert "www-authenticate" not in answer.headers
+    assert answer.headers["x-amzn-remapped-www-authenticate"] == "Bearer"
 
 
 def test_context_variables_never_break_the_json_of_a_response() -> None:

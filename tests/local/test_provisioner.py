@@ -100,7 +100,8 @@ def test_an_unknown_type_is_refused_before_anything_starts(
             "is not a queue",
         ),
         ("AWS::ApiGateway::RestApi", {"Body": {}}, "not from a body"),
-        ("AWS::ApiGateway::Method", {"Integration": {"Type": "MOCK"}}, "only Lambda proxy"),
+        ("AWS::ApiGateway::Method", {"Integration": {"Type": "HTTP"}}, "only Lambda proxy and mock"),
+        ("AWS::ApiGateway::Method", {"Integration": {"Type": "MOCK"}}, "must not pass bodies through"),
         ("AWS::KinesisFirehose::DeliveryStream", {}, "only direct put"),
         (
             "AWS::KinesisFirehose::DeliveryStream",

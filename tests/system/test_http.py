@@ -70,6 +70,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str, field: str | 
     assert answer.status_code == status, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
     problem = answer.json()
+    first = {name: problem[name] for name in ("code", "field", "detail")}
+    of_the_body = status == 422 and code != "idempotency_key_reused"
+    assert problem.pop("errors", [None])[0] == (first if of_the_body else None)
     assert set(problem) == {"type", "title", "status", "detail", "code", "field", "request_id"}
     assert (problem["status"], problem["code"], problem["field"]) == (status, code, field)
     assert problem["request_id"] == answer.headers["x-amzn-requestid"]
@@ -103,15 +106,60 @@ def test_no_key_of_any_kind(post: Post) -> None:
     assert_problem(post("k", merchant_key="sk_test_of_nobody"), 401, "unauthorized")
     assert_problem(post("k", merchant_key=None, Authorization="Basic %%%"), 401, "unauthorized")
     assert_problem(post("k", merchant_key=None, Authorization=""), 401, "unauthorized")
+    for refused in (post("k", merchant_key=None), post("k", merchant_key="sk_test_of_nobody")):
+        assert refused.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_unknown_routes_and_unsigned_publication(served: Served) -> None:
     url = served.running.url
     assert_problem(httpx.post(f"{url}/v1/decision", json={}), 404, "not_found")
-    assert_problem(httpx.put(f"{url}/v1/decisions", json={}), 404, "not_found")
     unsigned = httpx.post(f"{url}/v1/events", json={"events": []})
     assert unsigned.status_code in (403, 404)
     assert_problem(unsigned, unsigned.status_code, unsigned.json()["code"])
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/decisions", "POST"),
+        ("/v1/decisions/dec_1", "GET"),
+        ("/v1/events", "POST"),
+        ("/internal/decisions/dec_1", "GET"),
+        ("/health", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_405_and_says_which_it_takes(
+    served: Served, path: str, allowed: str
+) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} - {allowed}:
+        answer = httpx.request(method, served.running.url + path)
+        assert_problem(answer, 405, "method_not_allowed")
+        assert answer.headers["Allow"] == allowed
+
+
+def test_the_health_check_needs_no_key(served: Served) -> None:
+    answer = httpx.get(f"{served.running.url}/health")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_a_body_that_is_not_json_by_its_content_type(post: Post) -> None:
+    for sent in ("text/plain", "application/x-www-form-urlencoded"):
+        answer = post("typed", Content_Type=sent)
+        assert_problem(answer, 415, "unsupported_media_type", "Content-Type")
+        assert answer.headers["Accept"] == "application/json"
+    assert post("typed", Content_Type="application/json; charset=utf-8").status_code == 200
+
+
+def test_every_fault_of_a_body_is_in_one_answer(post: Post, body: dict[str, Any]) -> None:
+    content = json.dumps({**body, "total": -5, "country": "ZZ", "currency": "JPY", "applicant": {}}).encode()
+    answer = post("faults", content)
+    assert [(fault["code"], fault["field"]) for fault in answer.json()["errors"]] == [
+        ("invalid_field", "total"),
+        ("missing_field", "applicant.token"),
+        ("unsupported_currency", "currency"),
+        ("unsupported_country", "country"),
+    ]
 
 
 def test_a_merchant_in_the_body_is_refused_as_any_unknown_field(post: Post, body: dict[str, Any]) -> None:
@@ -158,7 +206,14 @@ CHANGES: list[tuple[dict[str, Any], str, str]] = [
     ({"currency": "ngn"}, "unknown_currency", "currency"),
     ({"currency": 566}, "invalid_field", "currency"),
     ({"country": "Nigeria"}, "invalid_field", "country"),
-    ({"applicant": {}}, "invalid_field", "applicant.token"),
+    ({"country": "ZZ"}, "unsupported_country", "country"),
+    ({"currency": "JPY"}, "unsupported_currency", "currency"),
+    (
+        {"offer": {"product": "pay_in_nirvana", "installments": 4, "period_days": 14}},
+        "unsupported_product",
+        "offer.product",
+    ),
+    ({"applicant": {}}, "missing_field", "applicant.token"),
     ({"applicant": {"token": ""}}, "invalid_field", "applicant.token"),
     ({"occurred_at": "2999-01-01T00:00:00Z"}, "occurred_in_future", "occurred_at"),
     ({"occurred_at": "yesterday"}, "invalid_timestamp", "occurred_at"),

@@ -26,7 +26,13 @@ from training.fit import recipe
 from training.fit.calibrate import break_even, calibrate, expected_profit, reason_reference
 from training.fit.recipe import Recipe
 
-POLICY = table([row("score", component="model", score="> cutoff")], {"score": "score"})
+POLICY = table(
+    [
+        row("score", component="model", score="> cutoff"),
+        row("most", "approved", component="model", score="<= cutoff") | {"limit": "100000000"},
+    ],
+    {"score": "score"},
+)
 HYPERPARAMETERS = {
     "run": "r1",
     "as_of": "2024-06-01T00:00:00Z",

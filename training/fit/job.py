@@ -210,7 +210,13 @@ def _fail(message: str) -> int:
 
 def main() -> int:
     """Entry point of the container; returns the exit code."""
-    from lender import DEFINITIONS, MONOTONE, REASONS, policy  # the lender's own code, as this image holds it
+    from lender import (
+        ACCEPTANCE,
+        DEFINITIONS,
+        MONOTONE,
+        REASONS,
+        policy,
+    )  # the lender's own code, as this image holds it
 
     started = time.monotonic()
     try:
@@ -224,7 +230,7 @@ def main() -> int:
         table, reasons = pinned.composed(policy(), REASONS)
         _print_policy(pinned, PolicyDocument.of(policy(), REASONS))
         trained = train(data, settings, DEFINITIONS, reasons, table, MONOTONE, context)
-        require_sound(trained.bundle, DEFINITIONS)
+        require_sound(trained.bundle, DEFINITIONS, ACCEPTANCE.currencies)
     except (CannotLearn, CandorError) as error:
         return _fail(str(error))
     if hosts.first:

@@ -4,6 +4,7 @@ This module is the declaration language, imported by a lender's definitions.
 """
 
 from candor import msgspec_import  # noqa: F401 - before anything else imports msgspec
+from candor.acceptance import Acceptance
 from candor.contracts import Checkout, Event
 from candor.features.aggregations import (
     Count,
@@ -31,6 +32,7 @@ from candor.reasons import Monotone, Reason
 from candor.regulation import ModelCard, Party, Profile
 
 __all__ = [
+    "Acceptance",
     "Checkout",
     "Count",
     "DecayedSum",

@@ -7,13 +7,13 @@ Invalid input raises `InvalidInput`, whose text never repeats the offending valu
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from candor.clock import format_rfc3339, parse_rfc3339
-from candor.errors import InvalidInput
+from candor.errors import InvalidInput, Report, refuse
+from candor.iso_codes import CURRENCIES
 
 MAX_AMOUNT = 10**12
 """Bound of every amount, in minor units; sums of it stay exact in 128 bits."""
@@ -26,23 +26,6 @@ VOID = "~void"
 PLATFORM = "candor.platform"
 HISTORY = "candor.history"
 """EventBridge sources of the platform's own decisions, and of backfilled history."""
-
-_DECIMALS = {
-    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF",
-    3: "BHD IQD JOD KWD LYD OMR TND",
-    2: """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD
-    CDF CHF CNY COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD
-    HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT
-    MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR
-    SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU
-    UZS VED VES WST XCD YER ZAR ZMW ZWG""",
-}
-EXPONENTS: Mapping[str, int] = {
-    code: exponent for exponent, codes in _DECIMALS.items() for code in codes.split()
-}
-"""ISO 4217 alphabetic codes in use, with the decimals of its minor unit: 24999 is 249.99 USD and 24,999 JPY."""
-
-CURRENCIES = frozenset(EXPONENTS)
 
 Token = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Amount = Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
@@ -176,8 +159,23 @@ class Envelope(msgspec.Struct, frozen=True):
     source: str = ""
 
 
+class Fault(msgspec.Struct, frozen=True):
+    """One fault of a refused body; `field` is the JSON path of the faulty member, or null."""
+
+    code: str
+    field: str | None
+    detail: str
+
+
+MOST_FAULTS = 100
+"""Faults that a problem lists at most."""
+
+
 class Problem(msgspec.Struct, frozen=True):
-    """RFC 9457 problem details with the members merchants act on."""
+    """RFC 9457 problem details with the members merchants act on.
+
+    `errors`: all faults of a refused body, of which the members beside it are the first.
+    """
 
     type: str
     title: str
@@ -186,6 +184,9 @@ class Problem(msgspec.Struct, frozen=True):
     code: str
     field: str | None
     request_id: str
+    errors: Annotated[list[Fault], msgspec.Meta(min_length=1, max_length=MOST_FAULTS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
 
 
 T = TypeVar("T")
@@ -201,19 +202,41 @@ _ENVELOPE = msgspec.json.Decoder(Envelope)
 
 
 def parse_checkout(body: bytes) -> Checkout:
-    """The request's bytes → Checkout, or `InvalidInput` that names the field."""
+    """The request's bytes → Checkout, or `InvalidInput` that names the first faulty field."""
     checkout = _decode(_CHECKOUT, body)
+    _in_a_known_currency(checkout, refuse)
+    _adds_up(checkout, refuse)
+    if checkout.occurred_at is not None:
+        _dated(checkout, refuse)
+    return checkout
+
+
+def _in_a_known_currency(checkout: Checkout, report: Report) -> None:
     if checkout.currency not in CURRENCIES:
-        raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "currency")
-    goods = sum(item.unit_price * item.qty for item in checkout.items)
+        report(InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "currency"))
+
+
+def _adds_up(checkout: Checkout, report: Report) -> None:
+    goods = sum([item.unit_price * item.qty for item in checkout.items])
     expected = goods + checkout.tax_amount + checkout.shipping_amount - checkout.discount_amount
     if checkout.total != expected:
-        raise InvalidInput(
-            "total_mismatch", "total must equal the items plus tax and shipping less discount.", "total"
-        )
-    if checkout.occurred_at is not None:
-        _moment(checkout.occurred_at, "occurred_at")
-    return checkout
+        detail = "total must equal the items plus tax and shipping less discount."
+        report(InvalidInput("total_mismatch", detail, "total"))
+
+
+def _dated(body: Checkout | EventBody, report: Report) -> None:
+    if body.occurred_at is not None:
+        _report_moment(body.occurred_at, "occurred_at", report)
+
+
+def check_not_after(checkout: Checkout, latest: int, report: Report) -> None:
+    """Report a checkout that is dated after `latest` (ms UTC)."""
+    if checkout.occurred_at is not None and parse_rfc3339(checkout.occurred_at) > latest:
+        report(InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at"))
+
+
+CHECKOUT_RULES: Final = (_in_a_known_currency, _adds_up, _dated)
+"""Rules of a checkout beyond its members' types."""
 
 
 def parse_event(body: bytes, source: str = "") -> Event:
@@ -247,11 +270,23 @@ def parse_envelope(body: bytes) -> Event:
     return parse_event(bytes(envelope.detail), envelope.source)
 
 
-def _event(body: EventBody) -> Event:
+def _of_a_known_schema(body: EventBody, report: Report) -> None:
     if body.schema_version != SCHEMA_VERSION:
-        raise InvalidInput(
-            "unknown_schema_version", f"Only version {SCHEMA_VERSION} is known.", "schema_version"
-        )
+        detail = f"Only version {SCHEMA_VERSION} is known."
+        report(InvalidInput("unknown_schema_version", detail, "schema_version"))
+
+
+def _voided(body: EventBody, report: Report) -> None:
+    if body.voided_at is not None:
+        _report_moment(body.voided_at, "voided_at", report)
+
+
+EVENT_RULES: Final = (_of_a_known_schema, _dated, _voided)
+"""Rules of an event beyond its members' types, before its declaration is looked at."""
+
+
+def _event(body: EventBody) -> Event:
+    _of_a_known_schema(body, refuse)
     occurred_at = _moment(body.occurred_at, "occurred_at")
     voided_at = None if body.voided_at is None else _moment(body.voided_at, "voided_at")
     known_text = body.known_at if isinstance(body, HistoryBody) else None
@@ -263,23 +298,31 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _refusal(error) from None
+        raise refusal_of(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput("malformed_json", "The body is not JSON in UTF-8.") from None
 
 
-def _refusal(error: msgspec.ValidationError) -> InvalidInput:
+def refusal_of(error: msgspec.ValidationError) -> InvalidInput:
+    """The fault that msgspec names, with its JSON path; values and strange names are not repeated."""
     match = re.match(_PATH, str(error))  # patterns are compiled on the first refusal, not at a cold start
     what, path = (match["what"], match["path"]) if match else (str(error), None)
-    name = None
+    name, code = None, "invalid_field"
     if missing := re.fullmatch(_MISSING, what):
-        what, name = "A required field is missing", missing["name"]
+        what, name, code = "A required field is missing", missing["name"], "missing_field"
     elif unknown := re.fullmatch(_UNKNOWN, what):
         what = "The object has an unknown field"
         name = unknown["name"] if re.fullmatch(_SPEAKABLE, unknown["name"]) else None
     if name is not None:
         path = f"{path}.{name}" if path else name
-    return InvalidInput("invalid_field", f"{what}.", path)
+    return InvalidInput(code, f"{what}.", path)
+
+
+def _report_moment(text: str, field: str, report: Report) -> None:
+    try:
+        _moment(text, field)
+    except InvalidInput as fault:
+        report(fault)
 
 
 def _moment(text: str, field: str) -> int:

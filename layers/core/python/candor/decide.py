@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from candor.champion import Bucket, Champions, Chosen
-from candor.clock import DAY, SECOND, Clock, Deadline, parse_rfc3339
-from candor.contracts import Application
+from candor.clock import DAY, SECOND, Clock, Deadline
+from candor.contracts import Application, check_not_after
 from candor.decision import Decision, answer, decided, decision_id, to_record
-from candor.errors import InvalidInput, StoreUnavailable
+from candor.errors import InvalidInput, StoreUnavailable, refuse
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, Read, build, decode_items, item_keys
 from candor.policy import compiled
@@ -188,10 +188,8 @@ class Decider:
 
     def _check_moment(self, attempt: Attempt) -> None:
         """Raise `InvalidInput` for a checkout dated later than now by more than the declared skew."""
-        dated = attempt.application.checkout.occurred_at
         now = self._clock.now_ms() if attempt.replay_at is None else attempt.replay_at
-        if dated is not None and parse_rfc3339(dated) > now + self._max_skew_ms:
-            raise InvalidInput("occurred_in_future", "The checkout is dated in the future.", "occurred_at")
+        check_not_after(attempt.application.checkout, now + self._max_skew_ms, refuse)
 
     def _propose(self, attempt: Attempt, scope: DecisionScope, reads: Reads) -> ProposedDecision:
         now_ms = self._clock.now_ms()

@@ -14,7 +14,7 @@ from candor.features.event_types import DECIDED
 from candor.features.vector import FeatureVector
 from candor.hmac_key import hmac_key
 from candor.regulation import AdverseAction
-from candor.terms import Terms
+from candor.terms import Terms, is_counter_offer
 
 ROUTE = "POST /v1/decisions"
 VALID_FOR = HOUR
@@ -111,21 +111,24 @@ def approved_amount(decision: Decision) -> int:
 
 
 def answer(decision: Decision) -> bytes:
-    """Response body for the merchant, without score, reasons and features."""
+    """Response body for the merchant, without score, reasons and features; `terms` are those of an approval."""
     checkout = decision.request
     approved = decision.outcome == "approved"
-    offer = checkout.offer
-    terms = decision.terms or Terms(0, offer.installments, offer.finance_charge)
+    terms = decision.terms if approved else None
     return msgspec.json.encode(
         {
             "id": decision.id,
             "object": "decision",
+            "checkout_id": checkout.checkout_id,
+            "merchant_order_id": checkout.merchant_order_id,
             "outcome": decision.outcome,
+            "counter_offer": terms is not None and is_counter_offer(terms, checkout),
             "approved_amount_max": approved_amount(decision),
             "currency": checkout.currency,
             "expires_at": format_rfc3339(decision.q + VALID_FOR) if approved else None,
-            "terms": {
-                "product": offer.product,
+            "terms": terms
+            and {
+                "product": checkout.offer.product,
                 "installments": terms.installments,
                 "finance_charge": terms.finance_charge,
             },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 
 class CandorError(Exception):
     """Base of all errors that this library raises."""
@@ -14,15 +16,28 @@ class DefinitionError(CandorError):
 class InvalidInput(CandorError):
     """External input violates the contract.
 
-    `code` is stable and machine readable, `field` is the JSON path of the invalid member or None.
+    `code` is stable and machine readable, `field` is the JSON path of the invalid member or None. `faults` are all
+    faults of a refused body, this one first; empty where nothing but this was looked at.
     Messages never repeat the offending value: it may be personal data.
     """
 
-    def __init__(self, code: str, detail: str, field: str | None = None) -> None:
+    def __init__(
+        self, code: str, detail: str, field: str | None = None, faults: Sequence[InvalidInput] = ()
+    ) -> None:
         super().__init__(f"{code}: {detail}" + (f" ({field})" if field else ""))
         self.code = code
         self.detail = detail
         self.field = field
+        self.faults = tuple(faults)
+
+
+Report = Callable[[InvalidInput], None]
+"""Callback of a check for each fault; `refuse` ends the check at the first."""
+
+
+def refuse(fault: InvalidInput) -> None:
+    """Raise the fault."""
+    raise fault
 
 
 class StoreUnavailable(CandorError):

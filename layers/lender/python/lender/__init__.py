@@ -1,6 +1,7 @@
-"""A pay-later lender: its definitions, policy, reasons, regulatory profile and model card."""
+"""A pay-later lender: its definitions, what it accepts, policy, reasons, regulatory profile and model card."""
 
 from candor import ModelCard, Party, Profile
+from lender.acceptance import ACCEPTANCE
 from lender.decision_table import policy
 from lender.definitions import DEFINITIONS
 from lender.reasons import MONOTONE, REASONS
@@ -32,4 +33,12 @@ MODEL_CARD = ModelCard(
 )
 """Entry of the trained model in the model inventory."""
 
-__all__ = ["DEFINITIONS", "MODEL_CARD", "MONOTONE", "REASONS", "REGULATION_PROFILE", "policy"]
+__all__ = [
+    "ACCEPTANCE",
+    "DEFINITIONS",
+    "MODEL_CARD",
+    "MONOTONE",
+    "REASONS",
+    "REGULATION_PROFILE",
+    "policy",
+]

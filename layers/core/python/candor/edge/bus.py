@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from candor.clock import Clock
-from candor.contracts import PLATFORM, encode_event, parse_event
+from candor.clock import Clock, parse_rfc3339
+from candor.contracts import EVENT_RULES, PLATFORM, EventBody, encode_event, parse_event
 from candor.decision import decided, parse_record
 from candor.edge.delivery import deliver
 from candor.errors import InvalidInput, StoreUnavailable
-from candor.features.definitions import Definitions
+from candor.faults import Rule, ValidMembers, all_faults, with_faults
+from candor.features.definitions import Definitions, EventCheck
 
 SOURCE = "candor.lender"
 """The EventBridge source of the lender's services."""
@@ -29,24 +30,58 @@ class _EventBatch(msgspec.Struct):
 
 
 def entries_of(body: bytes, definitions: Definitions, clock: Clock, bus: str) -> list[Entry]:
-    """The request's bytes → entries. Raises `InvalidInput` naming the first event that is not valid."""
+    """The request's bytes → entries. Raises `InvalidInput` naming the first event that is not valid, with all faults."""
     try:
         batch = msgspec.json.decode(body, type=_EventBatch)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidInput("malformed_json", 'Send {"events": [...]} as JSON in UTF-8.') from None
     if not 1 <= len(batch.events) <= MAX_EVENTS:
         raise InvalidInput("invalid_field", f"Send 1 to {MAX_EVENTS} events.", "events")
-    return [_entry(place, bytes(raw), definitions, clock, bus) for place, raw in enumerate(batch.events)]
+    entries, faults, now_ms = list[Entry](), list[InvalidInput](), clock.now_ms()
+    for place, raw in enumerate(batch.events):
+        try:
+            entries.append(_entry(bytes(raw), definitions, now_ms, bus))
+        except InvalidInput as first:
+            faults += _located(place, _refused(bytes(raw), first, definitions, now_ms).faults)
+    if faults:
+        raise with_faults(faults[0], faults)
+    return entries
 
 
-def _entry(place: int, raw: bytes, definitions: Definitions, clock: Clock, bus: str) -> Entry:
-    try:
-        event = parse_event(raw)
-        definitions.check_event(event, clock.now_ms())
-    except InvalidInput as error:
-        where = f"events[{place}]" + (f".{error.field}" if error.field else "")
-        raise InvalidInput(error.code, error.detail, where) from None
+def _entry(raw: bytes, definitions: Definitions, now_ms: int, bus: str) -> Entry:
+    event = parse_event(raw)
+    definitions.check_event(event, now_ms)
     return {"Source": SOURCE, "DetailType": event.type, "Detail": raw.decode(), "EventBusName": bus}
+
+
+def _located(place: int, faults: Sequence[InvalidInput]) -> Iterator[InvalidInput]:
+    """The faults of one event, with their paths in the request."""
+    for fault in faults:
+        where = f"events[{place}]" + (f".{fault.field}" if fault.field else "")
+        yield InvalidInput(fault.code, fault.detail, where)
+
+
+def _refused(raw: bytes, first: InvalidInput, definitions: Definitions, now_ms: int) -> InvalidInput:
+    """The first fault of an event with all others, those of its declaration included."""
+    latest = now_ms + definitions.max_future_skew_ms
+
+    def declared(check: EventCheck) -> Rule:
+        return lambda body, report: check(_event_of(body), latest, report)
+
+    rules = (*EVENT_RULES, *map(declared, definitions.event_checks))
+    return with_faults(first, all_faults(EventBody, raw, rules))
+
+
+def _event_of(body: ValidMembers) -> Any:
+    """An event with the valid members of its body alone."""
+    members = {"id" if name == "event_id" else name: value for name, value in vars(body).items()}
+    for name in ("occurred_at", "voided_at"):
+        if isinstance(text := members.get(name), str):
+            try:
+                members[name] = parse_rfc3339(text)
+            except ValueError:
+                del members[name]
+    return ValidMembers(members)
 
 
 def decided_entry(record: bytes, definitions: Definitions, bus: str) -> Entry:

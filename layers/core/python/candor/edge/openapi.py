@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from candor.contracts import (
-    EXPONENTS,
     SCHEMA_VERSION,
     Checkout,
     EventBody,
@@ -20,12 +19,13 @@ from candor.contracts import (
 from candor.edge.bus import MAX_EVENTS
 from candor.edge.intake import MAX_KEY_LENGTH, REPLAY_HEADER
 from candor.edge.rest import API_VERSION, VERSION_HEADER
+from candor.iso_codes import COUNTRIES, EXPONENTS
 
 Schema = dict[str, Any]
 
 
 class AnsweredTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The terms of the credit; `finance_charge` in minor units."""
+    """The terms of an approval; `finance_charge` in minor units."""
 
     product: str
     installments: int
@@ -33,7 +33,11 @@ class AnsweredTerms(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The merchant's answer: `approved_amount_max` in minor units of `currency`, `expires_at` in RFC 3339."""
+    """The merchant's answer: `approved_amount_max` in minor units of `currency`, `expires_at` in RFC 3339.
+
+    `terms` are null unless approved; `counter_offer` tells terms that differ from those requested. Answers stored before
+    `checkout_id`, `merchant_order_id` and `counter_offer` existed are repeated without them.
+    """
 
     id: str
     object: Literal["decision"]
@@ -41,9 +45,12 @@ class DecisionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approved_amount_max: int
     currency: str
     expires_at: str | None
-    terms: AnsweredTerms
+    terms: AnsweredTerms | None
     next_action: None
     livemode: bool
+    checkout_id: str | msgspec.UnsetType = msgspec.UNSET
+    merchant_order_id: str | msgspec.UnsetType = msgspec.UNSET
+    counter_offer: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class DecisionRecordBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +69,12 @@ class EventBatch(msgspec.Struct, frozen=True):
     events: Annotated[list[EventBody], msgspec.Meta(min_length=1, max_length=MAX_EVENTS)]
 
 
+class Health(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answer of the health check."""
+
+    status: Literal["ok"]
+
+
 class Accepted(msgspec.Struct, frozen=True):
     """Number of accepted events."""
 
@@ -72,6 +85,7 @@ GATEWAY = {
     400: ("bad_request",),
     403: ("forbidden",),
     404: ("not_found",),
+    405: ("method_not_allowed",),
     429: ("too_many_requests",),
     500: ("internal",),
     504: ("timeout",),
@@ -92,7 +106,11 @@ _DECIDING = {
     ),
     422: (
         "invalid_field",
+        "missing_field",
         "unknown_currency",
+        "unsupported_currency",
+        "unsupported_product",
+        "unsupported_country",
         "total_mismatch",
         "invalid_timestamp",
         "occurred_in_future",
@@ -117,7 +135,17 @@ _PUBLISHING = {
     503: ("unavailable",),
 }
 
-_RETRYABLE = (429, 500, 503, 504)
+_SECONDS = {"Retry-After": {"description": "Seconds.", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
+_HEADERS: Mapping[int, Schema] = {
+    401: {
+        "WWW-Authenticate": {"description": "The scheme.", "schema": {"type": "string", "const": "Bearer"}}
+    },
+    405: {"Allow": {"description": "Methods that the path takes.", "schema": {"type": "string"}}},
+    415: {"Accept": {"description": "Content type to send.", "schema": {"type": "string"}}},
+    **dict.fromkeys((429, 500, 503, 504), _SECONDS),
+}
+"""Headers of a problem by its status."""
+
 _VERSION = {"description": "API version of the response.", "schema": {"type": "string", "const": API_VERSION}}
 _MOMENT = {"type": "string", "format": "date-time"}
 
@@ -138,6 +166,7 @@ def document() -> Schema:
             "/v1/decisions/{id}": {"get": _show_decision()},
             "/v1/events": {"post": _publish()},
             "/internal/decisions/{id}": {"get": _show_record()},
+            "/health": {"get": _health()},
         },
         "components": {"schemas": _schemas(), "securitySchemes": _SECURITY},
     }
@@ -229,6 +258,21 @@ def _show_record() -> Schema:
     }
 
 
+def _health() -> Schema:
+    return {
+        "operationId": "health",
+        "summary": "Whether the API can be reached; it asks no function and no store",
+        "security": [],
+        "responses": {
+            "200": {
+                "description": "It can be reached.",
+                "content": {"application/json": {"schema": _ref("Health")}},
+            },
+            **_problems(GATEWAY, {415: _BODY[415]}),
+        },
+    }
+
+
 def _id() -> Schema:
     schema = {"type": "string", "pattern": "^dec_[a-z2-7]{26}$"}
     return {"name": "id", "in": "path", "required": True, "schema": schema}
@@ -273,9 +317,8 @@ def _problem(status: int, codes: list[str]) -> Schema:
         "description": HTTPStatus(status).phrase,
         "content": {"application/problem+json": {"schema": described}},
     }
-    if status in _RETRYABLE:
-        seconds = {"type": "string", "pattern": "^[0-9]+$"}
-        response["headers"] = {"Retry-After": {"description": "Seconds.", "schema": seconds}}
+    if status in _HEADERS:
+        response["headers"] = _HEADERS[status]
     return response
 
 
@@ -285,15 +328,22 @@ def _ref(name: str) -> Schema:
 
 def _schemas() -> Schema:
     """Schemas of the contracts, with constraints that their types cannot express."""
-    types = (Checkout, DecisionBody, DecisionRecordBody, EventBatch, Accepted, Problem)
+    types = (Checkout, DecisionBody, DecisionRecordBody, EventBatch, Accepted, Health, Problem)
     _, schemas = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     checkout, event = schemas["Checkout"]["properties"], schemas["EventBody"]["properties"]
     checkout["currency"] = {
         "type": "string",
         "enum": sorted(EXPONENTS),
-        "description": "ISO 4217. Amounts are in its minor unit; x-exponents gives its decimals.",
+        "description": "ISO 4217, one of those that the lender accepts. Amounts are in its minor unit; x-exponents "
+        "gives its decimals.",
         "x-exponents": dict(sorted(EXPONENTS.items())),
     }
+    checkout["country"] = {
+        "type": "string",
+        "enum": sorted(COUNTRIES),
+        "description": "ISO 3166-1 alpha-2, one of those that the lender accepts.",
+    }
+    schemas["Offer"]["properties"]["product"]["description"] = "One of the products that the lender accepts."
     checkout["total"]["description"] = (
         "The items plus tax_amount and shipping_amount less discount_amount, in minor units."
     )

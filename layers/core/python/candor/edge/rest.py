@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from binascii import a2b_base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from candor.contracts import MAX_BODY_BYTES, Problem
+from candor.contracts import MAX_BODY_BYTES, Fault, Problem
 from candor.errors import InvalidInput
 
 PROBLEM_TYPE = "https://candor.example/problems/"
@@ -26,8 +26,17 @@ STATUS_OF = {
     "unauthorized": 401,
     "decision_not_found": 404,
     "body_too_large": 413,
+    "unsupported_media_type": 415,
 }
 """HTTP status by problem code; other input errors are 422."""
+
+MEDIA_TYPE = "application/json"
+_HEADERS_OF = {
+    401: {"WWW-Authenticate": "Bearer"},
+    415: {"Accept": MEDIA_TYPE},
+    503: {"Retry-After": "1"},
+}
+"""Headers of a problem by its status."""
 
 Response = dict[str, Any]
 
@@ -72,24 +81,48 @@ def check_version(request: Request) -> None:
         )
 
 
+def check_media_type(request: Request) -> None:
+    """Raise `InvalidInput` for a body of another type than JSON; without a Content-Type it is read as JSON.
+
+    Parameters are ignored: JSON is UTF-8, and RFC 8259 defines no charset.
+    """
+    sent = request.header("Content-Type")
+    if sent in (None, MEDIA_TYPE):
+        return
+    if sent.partition(";")[0].strip().lower() != MEDIA_TYPE:
+        raise InvalidInput("unsupported_media_type", f"Send JSON, as {MEDIA_TYPE}.", "Content-Type")
+
+
 def answer(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON response with the API version header."""
     return {
         "statusCode": status,
-        "headers": {"Content-Type": "application/json", VERSION_HEADER: API_VERSION, **(headers or {})},
+        "headers": {"Content-Type": MEDIA_TYPE, VERSION_HEADER: API_VERSION, **(headers or {})},
         "body": body.decode(),
     }
 
 
 def refusal(error: InvalidInput, request_id: str) -> Response:
-    """The problem response of an input error."""
-    return problem(STATUS_OF.get(error.code, 422), error.code, error.detail, request_id, error.field)
+    """The problem response of an input error; for a body, with all its faults."""
+    status = STATUS_OF.get(error.code, 422)
+    of_the_body = status == 422 and (error.faults or error.field)
+    faults = (error.faults or (error,)) if of_the_body else ()
+    return problem(status, error.code, error.detail, request_id, error.field, faults)
 
 
-def problem(status: int, code: str, detail: str, request_id: str, field: str | None = None) -> Response:
-    """RFC 9457 problem details as a response; 503 carries Retry-After."""
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    request_id: str,
+    field: str | None = None,
+    faults: Sequence[InvalidInput] = (),
+) -> Response:
+    """RFC 9457 problem details as a response, with the headers of its status."""
     from http import HTTPStatus  # imported for problems alone, off the cold start
 
-    body = Problem(PROBLEM_TYPE + code, HTTPStatus(status).phrase, status, detail, code, field, request_id)
-    headers = {"Content-Type": "application/problem+json"} | ({"Retry-After": "1"} if status == 503 else {})
+    title = HTTPStatus(status).phrase
+    errors = [Fault(fault.code, fault.field, fault.detail) for fault in faults] or msgspec.UNSET
+    body = Problem(PROBLEM_TYPE + code, title, status, detail, code, field, request_id, errors)
+    headers = {"Content-Type": "application/problem+json", **_HEADERS_OF.get(status, {})}
     return answer(status, msgspec.json.encode(body), headers)

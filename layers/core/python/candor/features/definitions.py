@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain, product
 from typing import Any
 
 from candor.contracts import VOID, Event
-from candor.errors import DefinitionError, InvalidInput
+from candor.errors import DefinitionError, InvalidInput, Report, refuse
 from candor.features.aggregations import MOST_ID_BYTES
 from candor.features.event_types import MAX_SKEW, Entity, EventType
 from candor.features.labels import Label
@@ -18,6 +18,8 @@ from candor.features.views import FeatureView, digest
 
 _SEPARATORS = frozenset(".@#/ ")
 """Characters that may follow a view's name in a feature's name or an item's key."""
+
+EventCheck = Callable[[Event, int, Report], None]
 
 FORMAT = 1
 """Version of the feature semantics; part of every hash."""
@@ -131,17 +133,33 @@ class Definitions:
 
     def check_event(self, event: Event, now_ms: int) -> None:
         """Raise `InvalidInput` unless the event may be applied at `now_ms`."""
-        kind = self.event_types.get(event.type)
-        if kind is None:
-            raise InvalidInput("unknown_event_type", "No such event type is declared.", "type")
-        _check_moments(event)
         latest = now_ms + self.max_future_skew_ms
-        if event.occurred_at > latest:
-            raise InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at")
-        if event.voided_at is not None and not event.occurred_at <= event.voided_at <= latest:
-            raise InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at")
-        _check_id(event.id)
-        kind.check(event)
+        for check in self.event_checks:
+            check(event, latest, refuse)
+
+    @cached_property
+    def event_checks(self) -> tuple[EventCheck, ...]:
+        """The checks of an event, each with the latest moment (ms UTC) that it may have and a callback for faults."""
+        return (
+            self._check_type,
+            _check_occurred,
+            _check_voided,
+            _check_id,
+            self._check_entities,
+            self._check_data,
+        )
+
+    def _check_type(self, event: Event, _latest: int, report: Report) -> None:
+        if event.type not in self.event_types:
+            report(InvalidInput("unknown_event_type", "No such event type is declared.", "type"))
+
+    def _check_entities(self, event: Event, _latest: int, report: Report) -> None:
+        if kind := self.event_types.get(event.type):
+            kind.check_entities(event, report)
+
+    def _check_data(self, event: Event, _latest: int, report: Report) -> None:
+        if kind := self.event_types.get(event.type):
+            kind.check_data(event, report)
 
     def _check(self) -> None:
         if not 0 <= self.max_future_skew_ms <= MAX_SKEW:
@@ -196,23 +214,33 @@ def _check_size(view: FeatureView) -> None:
     )
 
 
-def _check_moments(event: Event) -> None:
-    """Raise `InvalidInput` for moments that are not whole milliseconds: rounding would differ by column and tile."""
+# Moments that are not whole milliseconds would be rounded in another way by a column than by a tile.
+
+
+def _check_occurred(event: Event, latest: int, report: Report) -> None:
     if type(event.occurred_at) is not int:
-        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "occurred_at")
-    if event.voided_at is not None and type(event.voided_at) is not int:
-        raise InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "voided_at")
+        report(InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "occurred_at"))
+    elif event.occurred_at > latest:
+        report(InvalidInput("occurred_in_future", "The event is dated in the future.", "occurred_at"))
 
 
-def _check_id(event_id: str) -> None:
+def _check_voided(event: Event, latest: int, report: Report) -> None:
+    if event.voided_at is None:
+        return
+    if type(event.voided_at) is not int:
+        report(InvalidInput("invalid_timestamp", "Expected whole milliseconds.", "voided_at"))
+    elif not event.occurred_at <= event.voided_at <= latest:
+        report(InvalidInput("invalid_void", "An event is voided after it occurred, by now.", "voided_at"))
+
+
+def _check_id(event: Event, _latest: int, report: Report) -> None:
+    event_id = event.id
     if type(event_id) is not str or len(event_id.encode()) > MOST_ID_BYTES or not event_id.isprintable():
-        raise InvalidInput(
-            "invalid_field", f"Expected printable text of at most {MOST_ID_BYTES} bytes.", "event_id"
-        )
-    if event_id.endswith(VOID):
-        raise InvalidInput(
-            "invalid_field", f'Expected an id that does not end in "{VOID}", which marks voids.', "event_id"
-        )
+        detail = f"Expected printable text of at most {MOST_ID_BYTES} bytes."
+        report(InvalidInput("invalid_field", detail, "event_id"))
+    elif event_id.endswith(VOID):
+        detail = f'Expected an id that does not end in "{VOID}", which marks voids.'
+        report(InvalidInput("invalid_field", detail, "event_id"))
 
 
 def _by_name(declared: Iterable[Any]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from candor.contracts import CURRENCIES, MAX_AMOUNT, Application, Event
-from candor.errors import DefinitionError, InvalidInput
+from candor.contracts import MAX_AMOUNT, Application, Event
+from candor.errors import DefinitionError, InvalidInput, Report, refuse
+from candor.iso_codes import CURRENCIES
 
 MAX_SKEW = 300_000
 """Largest skew (ms) of an event ahead of the clock. Events within it of the newest one stay raw in their item, so that
@@ -30,22 +31,21 @@ class Field(msgspec.Struct, frozen=True):
     high: int = 2**63 - 1
     of: frozenset[str] = frozenset()
 
-    def check(self, name: str, value: Any) -> None:
-        """Raise `InvalidInput` unless `value` fits."""
+    def check(self, name: str, value: Any, report: Report = refuse) -> None:
+        """Report unless `value` fits."""
         if value is None:
             if not self.optional:
-                raise InvalidInput("missing_field", "A required field is missing.", f"data.{name}")
+                report(InvalidInput("missing_field", "A required field is missing.", f"data.{name}"))
         elif self.kind == "integer":
             if type(value) is not int:
-                raise InvalidInput("invalid_field", "Expected an integer.", f"data.{name}")
-            if not self.low <= value <= self.high:
-                raise InvalidInput(
-                    "out_of_range", "The integer is outside the declared bounds.", f"data.{name}"
-                )
+                report(InvalidInput("invalid_field", "Expected an integer.", f"data.{name}"))
+            elif not self.low <= value <= self.high:
+                detail = "The integer is outside the declared bounds."
+                report(InvalidInput("out_of_range", detail, f"data.{name}"))
         elif self.kind == "text" and (type(value) is not str or len(value) > 256):
-            raise InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}")
+            report(InvalidInput("invalid_field", "Expected text of at most 256 characters.", f"data.{name}"))
         elif self.of and value not in self.of:
-            raise InvalidInput("invalid_field", "Expected one of the declared texts.", f"data.{name}")
+            report(InvalidInput("invalid_field", "Expected one of the declared texts.", f"data.{name}"))
 
 
 def Money(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
@@ -141,20 +141,30 @@ class EventType(msgspec.Struct, frozen=True, dict=True):
         """Names of the fields that can be aggregated or filtered on."""
         return frozenset(name for name, kind in self.fields.items() if kind.kind != "json")
 
-    def check(self, event: Event) -> None:
-        """Raise `InvalidInput` unless `event` is a valid event of this type."""
+    def check(self, event: Event, report: Report = refuse) -> None:
+        """Report unless `event` is a valid event of this type."""
+        self.check_entities(event, report)
+        self.check_data(event, report)
+
+    def check_entities(self, event: Event, report: Report) -> None:
+        """Report unless the event names an entity, by a text."""
         if not any(entity.name in event.entities for entity in self.entities):
-            raise InvalidInput(
-                "missing_entity", "The event names none of the entities it is about.", "entities"
+            report(
+                InvalidInput(
+                    "missing_entity", "The event names none of the entities it is about.", "entities"
+                )
             )
         for entity in self.entities:
             if type(event.entities.get(entity.name, "")) is not str:
-                raise InvalidInput("invalid_field", "Expected text.", f"entities.{entity.name}")
+                report(InvalidInput("invalid_field", "Expected text.", f"entities.{entity.name}"))
+
+    def check_data(self, event: Event, report: Report) -> None:
+        """Report unless the data are as declared."""
         for name, kind in self.fields.items():
-            kind.check(name, event.data.get(name))
+            kind.check(name, event.data.get(name), report)
         currency = event.data.get("currency")
         if currency is not None and (type(currency) is not str or currency not in CURRENCIES):
-            raise InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency")
+            report(InvalidInput("unknown_currency", "Use an upper-case ISO 4217 code.", "data.currency"))
 
 
 def decided_type(entities: Sequence[Entity]) -> EventType:

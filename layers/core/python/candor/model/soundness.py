@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from candor.errors import BundleRefused
 from candor.features.definitions import Definitions
 from candor.model.bundle import Bundle
@@ -10,12 +12,16 @@ from candor.policy.validation import Known, faults
 from candor.reasons import unspecific_reasons
 
 
-def require_sound(bundle: Bundle, definitions: Definitions) -> None:
-    """BundleRefused with all faults, in one line. Called when a bundle is built, not when it is loaded."""
+def require_sound(bundle: Bundle, definitions: Definitions, currencies: Collection[str] = ()) -> None:
+    """BundleRefused with all faults, in one line. Called when a bundle is built, not when it is loaded.
+
+    `currencies` are those that the lender accepts: the table must lend in each.
+    """
     known = Known(
         definitions.features,
         [view.name for view in definitions.views],
         [reason.code for reason in bundle.reasons if not reason.features],
+        currencies,
     )
     wrong = [*faults(bundle.policy, known), *unspecific_reasons(bundle.reasons)]
     if not engine_named(bundle.engine).uses_a_feature(bundle.model):

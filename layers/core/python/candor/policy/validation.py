@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple, get_type_hints
 import msgspec
 import zen
 
-from candor.contracts import CURRENCIES, MAX_AMOUNT
+from candor.acceptance import disagreements
+from candor.contracts import MAX_AMOUNT
 from candor.errors import PolicyError
+from candor.iso_codes import CURRENCIES
 from candor.policy import Facts, Policy, TableRow, require_expressions
 from candor.policy.probes import Value, nearest_to_approval
 from candor.policy.structure import REQUIRED, column_name, row_name, structure_faults, suggestion
@@ -50,11 +52,12 @@ _REMEDIES: Final[Mapping[str, str]] = {
 
 
 class Known(NamedTuple):
-    """Names that a table may use: features, views, and reason codes of hard rules."""
+    """Names that a table may use: features, views, reason codes of hard rules; and currencies that it must lend in."""
 
     features: Collection[str]
     views: Collection[str]
     codes: Collection[str]
+    currencies: Collection[str] = ()
 
 
 def faults(table: Mapping[str, Any], known: Known) -> list[str]:
@@ -76,7 +79,8 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
     named = [fault for content in tables for fault in (*_names(content, known), *_outputs(content, known))]
     dead = [fault for content in tables for fault in (*_unreachable(content), *_repeated(content))]
     lent = [fault for content in tables for fault in _unlimited_currencies(content)]
-    return [*named, *dead, *lent, *(() if named else _one_sided(policy, tables))]
+    declared = disagreements(table, known.currencies)
+    return [*named, *dead, *lent, *declared, *(() if named else _one_sided(policy, tables))]
 
 
 def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
