@@ -26,13 +26,18 @@ from training.fit import recipe
 from training.fit.calibrate import break_even, calibrate, expected_profit, reason_reference
 from training.fit.recipe import Recipe
 
-POLICY = table(
-    [
-        row("score", component="model", score="> cutoff"),
-        row("most", "approved", component="model", score="<= cutoff") | {"limit": "100000000"},
-    ],
-    {"score": "score"},
-)
+
+def declining_above(threshold: str) -> dict:
+    return table(
+        [
+            row("score", component="model", score=f"> {threshold}"),
+            row("most", "approved", component="model", score="<= cutoff") | {"limit": "100000000"},
+        ],
+        {"score": "score"},
+    )
+
+
+POLICY = declining_above("cutoff")
 HYPERPARAMETERS = {
     "run": "r1",
     "as_of": "2024-06-01T00:00:00Z",
@@ -87,7 +92,7 @@ def test_the_bundle_serves_and_carries_its_story(trained):
 def test_the_released_table_is_trained_into_the_bundle_and_a_difference_to_the_code_is_printed(
     monkeypatch, channel, tmp_path, capsys, trained
 ):
-    released = table([row("score", component="model", score="> cutoff / 2")], {"score": "score"})
+    released = declining_above("cutoff / 2")
     folder = tmp_path / "policy"
     folder.mkdir()
     pinned = PinnedPolicy(3, PolicyDocument.of(released, REASONS))

@@ -78,9 +78,11 @@ def faults(table: Mapping[str, Any], known: Known) -> list[str]:
         return [str(error)]
     named = [fault for content in tables for fault in (*_names(content, known), *_outputs(content, known))]
     dead = [fault for content in tables for fault in (*_unreachable(content), *_repeated(content))]
-    lent = [fault for content in tables for fault in _unlimited_currencies(content)]
-    declared = disagreements(table, known.currencies)
-    return [*named, *dead, *lent, *declared, *(() if named else _one_sided(policy, tables))]
+    if known.currencies:
+        lent = disagreements(table, known.currencies)
+    else:
+        lent = [fault for content in tables for fault in _unlimited_currencies(content)]
+    return [*named, *dead, *lent, *(() if named else _one_sided(policy, tables))]
 
 
 def _names(table: Mapping[str, Any], known: Known) -> Iterator[str]:
