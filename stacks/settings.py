@@ -34,6 +34,8 @@ class GateSettings:
     max_score_us_p99: float
     max_without_reasons: float
     min_reason_stability: float
+    min_approval_rate: float
+    min_profit_per_unit: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +212,8 @@ _MODEL_BOUNDS: dict[str, tuple[float, float]] = {
     "gates.max_score_us_p99": (1.0, 1e6),
     "gates.max_without_reasons": _SHARE,
     "gates.min_reason_stability": _SHARE,
+    "gates.min_approval_rate": _SHARE,
+    "gates.min_profit_per_unit": (-1.0, 1.0),
     "guard.hours": (0, 720),
     "guard.min_decisions": (1, 1_000_000),
     "guard.max_degraded": _SHARE,

@@ -1,4 +1,4 @@
-"""Evaluations: one that passes every gate, and eight that are worse in one."""
+"""Evaluations: one that passes every gate, and ten that are worse in one."""
 
 from __future__ import annotations
 
@@ -76,6 +76,14 @@ WORSE: Mapping[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "reasons": (
         _changed("reasons", without=0.015),
         "1.50% of the declined have no reason, at most 0.00% is allowed",
+    ),
+    "approval": (
+        _changed("profit", approval_rate=0.004),
+        "0.4% of the evaluated checkouts would be approved, it must be 20.0% or more",
+    ),
+    "profit": (
+        _changed("profit", profit_per_unit=-0.0123),
+        "the expected profit is -0.0123 per unit lent at its cut-off, it must be +0.0000 or more",
     ),
     "leakage": (
         _changed(

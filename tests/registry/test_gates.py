@@ -1,4 +1,4 @@
-"""Eight evaluations, each worse in one gate: exactly that gate fails, with its reason."""
+"""Ten evaluations, each worse in one gate: exactly that gate fails, with its reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ THRESHOLDS = Thresholds()
 
 def test_there_is_a_case_for_every_gate():
     assert list(WORSE) == list(GATES)
-    assert len(GATES) == 8
+    assert len(GATES) == 10
 
 
 def test_what_is_sound_passes():
@@ -45,6 +45,8 @@ FIGURES = {
     "latency": ("latency", "score_us_p99"),
     "parity": ("parity", "mismatches"),
     "reasons": ("reasons", "stability"),
+    "approval": ("profit", "approval_rate"),
+    "profit": ("profit", "profit_per_unit"),
 }
 """One figure that each gate reads and that no other may."""
 

@@ -23,6 +23,7 @@ class Thresholds:
     """Thresholds of the gates. AUC and AIR are shares, latencies µs; the defaults are customary values.
 
     `max_auc_loss`: largest loss of AUC against the champion at the lower confidence bound.
+    `min_approval_rate` and `min_profit_per_unit` (of the amount lent, after losses) are at the bundle's cut-off.
     PSI above 0.25 calls for action, AIR below 0.8 is the four-fifths rule (29 CFR 1607.4 D).
     """
 
@@ -36,6 +37,8 @@ class Thresholds:
     max_score_us_p99: float = 5_000.0
     max_without_reasons: float = 0.0
     min_reason_stability: float = 0.5
+    min_approval_rate: float = 0.2
+    min_profit_per_unit: float = 0.0
 
     @classmethod
     def parse(cls, text: str) -> Thresholds:
@@ -205,6 +208,24 @@ def _leakage(whole: EvaluationPart, _: Thresholds) -> Iterator[str]:
     yield f"the evaluation suspects a leak ({'; '.join(suspicions[:3]) or 'without a finding'})"
 
 
+def _approval(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
+    rate = whole["profit"].number("approval_rate")
+    if rate < thresholds.min_approval_rate:
+        yield (
+            f"{rate:.1%} of the evaluated checkouts would be approved, "
+            f"it must be {thresholds.min_approval_rate:.1%} or more"
+        )
+
+
+def _profit(whole: EvaluationPart, thresholds: Thresholds) -> Iterator[str]:
+    profit = whole["profit"].number("profit_per_unit")
+    if profit < thresholds.min_profit_per_unit:
+        yield (
+            f"the expected profit is {profit:+.4f} per unit lent at its cut-off, "
+            f"it must be {thresholds.min_profit_per_unit:+.4f} or more"
+        )
+
+
 GATES: Final[Mapping[str, Gate]] = {
     "quality": _quality,
     "calibration": _calibration,
@@ -213,6 +234,8 @@ GATES: Final[Mapping[str, Gate]] = {
     "latency": _latency,
     "parity": _parity,
     "reasons": _reason_codes,
+    "approval": _approval,
+    "profit": _profit,
     "leakage": _leakage,
 }
 """Gates by name, in reporting order."""
