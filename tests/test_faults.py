@@ -73,7 +73,11 @@ def test_several_faults_are_those_of_each_and_the_contracts_is_the_first(paths):
 
 
 @pytest.mark.parametrize("name", sorted(EVENT))
-@pytest.mark.parametrize("value", [MISSING, None, 7, SECRET, [SECRET], {SECRET: 1}], ids=["missing", "null", "number", "text", "list", "object"])
+@pytest.mark.parametrize(
+    "value",
+    [MISSING, None, 7, SECRET, [SECRET], {SECRET: 1}],
+    ids=["missing", "null", "number", "text", "list", "object"],
+)
 def test_an_events_first_fault_is_the_contracts(name, value):
     body = json.dumps(changed(EVENT, name, value)).encode()
     faults = keyed(all_faults(EventBody, body, EVENT_RULES))

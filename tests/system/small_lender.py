@@ -24,6 +24,7 @@ def write_small_lender(folder: Path) -> Path:
     customers = [(f"c{number:03}", rng.random() < 0.5) for number in range(CUSTOMERS)]
     earlier = [loan for name, careless in customers for loan in _past(rng, name, careless)]
     decided = [_now(rng, number, *rng.choice(customers)) for number in range(CHECKOUTS)]
+    earlier.append(_latest(rng))
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / EARLIER, (*COLUMNS, *ENDS), earlier)
     _write(folder / DECIDED, (*COLUMNS, "good_bad_flag"), decided)
@@ -43,6 +44,14 @@ def _past(rng: random.Random, customer: str, careless: bool) -> Iterable[dict[st
             "closeddate": closed.isoformat(),
         }
         created = closed + timedelta(hours=rng.randint(2, 400))
+
+
+def _latest(rng: random.Random) -> dict[str, Any]:
+    """A loan of the last day, without which the feed would end before the last labels were known."""
+    created = datetime(2017, 7, 21, 23, tzinfo=UTC)
+    closed = (created + TERM).isoformat()
+    ends = {"firstduedate": closed, "firstrepaiddate": closed, "closeddate": closed}
+    return {**_terms(rng, "latest", "latest", created), **ends}
 
 
 def _now(rng: random.Random, number: int, customer: str, careless: bool) -> dict[str, Any]:
