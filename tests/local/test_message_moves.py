@@ -35,10 +35,10 @@ class Account:
             self.urls[name] = aws.queue(name, {"RedrivePolicy": policy, "VisibilityTimeout": "0"})
 
     def arn(self, name: str) -> str:
-        found: dict[str, Any] = self.sqs.get_queue_attributes(
+        answer: dict[str, Any] = self.sqs.get_queue_attributes(
             QueueUrl=self.urls[name], AttributeNames=["QueueArn"]
         )
-        return str(found["Attributes"]["QueueArn"])
+        return str(answer["Attributes"]["QueueArn"])
 
     def bury(self, name: str, *bodies: str) -> None:
         """Send messages and receive them once too often."""
