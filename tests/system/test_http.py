@@ -44,7 +44,7 @@ def run_curl(curl: str) -> httpx.Response:
 
 
 def printed(*words: str) -> dict[str, Any]:
-    """What a command of `candor` prints as JSON."""
+    """Run a command of `candor` and parse its JSON."""
     command = [sys.executable, "-m", "cli", *words, "--json"]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
@@ -120,6 +120,19 @@ def test_the_printed_event_is_accepted_and_its_effect_is_shown(served: Served) -
     while (after := printed(*words[1:]))["items"] == before["items"]:
         assert time.monotonic() < deadline, "the event was not applied"
     assert after["features"] != before["features"]
+
+
+def test_the_documented_event_is_accepted_and_counted(served: Served) -> None:
+    page = (ROOT / "docs/how-to/run-locally.md").read_text("utf-8").partition("## Send an event")[2]
+    send, _, show = page.partition("```sh\n")[2].partition("```")[0].strip().rpartition("\n")
+    words = [*shlex.split(show)[1:], "--state", str(served.running.state)]
+    assert set(printed(*words)["features"].values()) <= {None, 0}
+    command = send.replace("http://127.0.0.1:8080", served.running.url)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith('{"accepted":1}'), done.stdout
+    deadline = time.monotonic() + 60
+    while 1 not in printed(*words)["features"].values():
+        assert time.monotonic() < deadline, "the event was not applied"
 
 
 def test_no_key_of_any_kind(post: Post) -> None:
