@@ -7,7 +7,7 @@ import math
 import struct
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -80,8 +80,8 @@ class ReportEvidence:
     leaky: FeatureTable
 
 
-def report(evidence: ReportEvidence, rows_file: Path, curl: str) -> Iterator[str]:
-    """Lines of the report; writes the exported rows to `rows_file`. `curl` is a command that decides one checkout."""
+def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -> Iterator[str]:
+    """Lines of the report; writes the exported rows to `rows_file`. `examples` are lines with commands to paste."""
     rows = evidence.rows
     outcomes = Counter(str(row.record["outcome"]) for row in rows)
     yield ""
@@ -92,8 +92,7 @@ def report(evidence: ReportEvidence, rows_file: Path, curl: str) -> Iterator[str
     yield _speed([row.latency_ms for row in rows])
     yield f"rows={write_rows(rows_file, evidence)}"
     yield ""
-    yield "Decide one checkout yourself, while it serves:"
-    yield curl
+    yield from examples
     yield ""
 
 

@@ -11,7 +11,6 @@ import itertools
 import json
 import logging
 import os
-import shlex
 import tempfile
 import time
 from argparse import Namespace
@@ -24,14 +23,16 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from candor.clock import format_rfc3339
+from candor.clock import SystemClock, format_rfc3339
 from candor.contracts import HISTORY
 from candor.store.dynamodb import DecisionReader
+from demo.examples import checkout_command, event_command, event_example, show_command
 from demo.merchants import MerchantKeys
 from demo.progress import Posted, RunProgress
 from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
 from demo.sources.simulated import SimulatedLender
+from lender import DEFINITIONS
 from local.errors import LocalError
 from local.interrupts import stop_on_signals
 from local.system import LocalSystem
@@ -183,14 +184,18 @@ class Demo:
             if checkout.id in answers
         ]
 
-    def curl(self) -> str:
-        """A command that decides one checkout at the system's own clock."""
-        checkout = next(iter(self._source.checkouts()))
-        body = {name: value for name, value in checkout.body.items() if name != "occurred_at"}
-        return (
-            f"curl -si {self._system.url}/v1/decisions -u '{self.keys.key_of(checkout.merchant)}:' "
-            f"-H 'Idempotency-Key: try-1' -H 'Content-Type: application/json' -d {shlex.quote(json.dumps(body))}"
-        )
+    def examples(self) -> Iterator[str]:
+        """Lines that say how to decide a checkout, send an event and see its effect."""
+        url, checkout = self._system.url, next(iter(self._source.checkouts()))
+        yield "Decide one checkout yourself, while it serves:"
+        yield checkout_command(url, self.keys.key_of(checkout.merchant), checkout)
+        example = event_example(DEFINITIONS, self._source.history(), SystemClock().now_ms())
+        if example is None:
+            return
+        yield ""
+        yield "Send an event (again: it counts once), and a moment later see what it changed:"
+        yield event_command(url, self._system.endpoints["AWS_REGION"], example.event)
+        yield show_command(example, self.folder.parent)
 
     def download_archive(self, folder: Path) -> None:
         """Download every object of the event archive to its key below `folder`."""
@@ -290,7 +295,7 @@ def main(arguments: Namespace) -> int:
         from demo.report import report
 
         with console.status("report: the same vectors from the archive"):
-            lines = list(report(demo.evidence(), demo.folder / "rows.jsonl", demo.curl()))
+            lines = list(report(demo.evidence(), demo.folder / "rows.jsonl", demo.examples()))
         stop_on_signals()  # the report's engine has taken Ctrl-C for itself
         print(*lines, sep="\n", flush=True)
         if once:

@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS messages (
     seq INTEGER PRIMARY KEY, queue TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, attributes TEXT NOT NULL,
     sent_at INTEGER NOT NULL, available_at INTEGER NOT NULL, received INTEGER NOT NULL DEFAULT 0,
-    first_received_at INTEGER
+    first_received_at INTEGER, origin TEXT
 );
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, stream TEXT NOT NULL, arrived_at INTEGER NOT NULL, data BLOB NOT NULL, object_key TEXT
@@ -50,7 +50,13 @@ class Journal:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
+        self._add_missing_columns()
         self._last = self._first_number()
+
+    def _add_missing_columns(self) -> None:
+        """Add the columns that a state of an earlier release lacks."""
+        if "origin" not in {row[1] for row in self._db.execute("PRAGMA table_info(messages)")}:
+            self._db.execute("ALTER TABLE messages ADD COLUMN origin TEXT")
 
     def _first_number(self) -> int:
         """The first sequence number: each opening has its own range, so no number repeats even after kill -9."""

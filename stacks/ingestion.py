@@ -55,6 +55,7 @@ class IngestionStack(StageStack):
             EventBusName=self.bus.event_bus_name,
             EventsQueueUrl=self.events_queue.queue_url,
             EventsDlqUrl=self.events_dlq.queue_url,
+            UndeliveredUrl=self.undelivered.queue_url,
             StaleItemsUrl=self.stale_items.queue_url,
             StaleItemsDlqUrl=self.stale_items_dlq.queue_url,
         )

@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 import pyarrow as pa
@@ -45,6 +45,13 @@ _MOMENT: Final = pa.timestamp("ms")
 
 Row = dict[str, Any]
 
+TokenForm = Literal["entities", "data", "record", "item key", "text"]
+"""Form in which a column holds tokens.
+
+`entities`: values of a map by kind. `data`: an event's JSON, about the `entities` of its row. `record`: a decision's
+JSON. `item key`: after the view's name and version. `text`: anywhere in a text of any form.
+"""
+
 
 class Store(Protocol):
     """Store of source objects and tables: a folder or a bucket."""
@@ -72,13 +79,17 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class ArchiveTable:
-    """A table: its source objects, the row made of a line, and its columns. Moments are UTC."""
+    """A table: its source objects, the row made of a line, and its columns. Moments are UTC.
+
+    `tokens`: columns that hold tokens of entities, with the form in which they do.
+    """
 
     name: str
     prefix: str
     decoder: Decoder[Any]
     row: Callable[[Any], Row]
     schema: pa.Schema
+    tokens: Mapping[str, TokenForm]
 
     @property
     def table_prefix(self) -> str:
@@ -160,6 +171,7 @@ TABLES: Final = (
             refused=_TEXT,
             known_at=_MOMENT,
         ),
+        {"entities": "entities", "data": "data", "refused": "text"},
     ),
     ArchiveTable(
         "decisions",
@@ -187,6 +199,7 @@ TABLES: Final = (
             definition_hash=_TEXT,
             record=_TEXT,
         ),
+        {"record": "record"},
     ),
     ArchiveTable(
         "commits",
@@ -204,6 +217,7 @@ TABLES: Final = (
             rebuilt=_FLAG,
             left_out=_FLAG,
         ),
+        {"key": "item key"},
     ),
 )
 """All tables. Add columns at the end, and to `stacks/constructs/archive_tables.py`; never change one."""

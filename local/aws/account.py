@@ -28,6 +28,7 @@ from local.assembly.template import ACCOUNT
 from local.aws.dynoxide import Dynoxide, supported
 from local.aws.eventbridge import Buses, EventBus, InputTemplate, Rule, Target
 from local.aws.firehose import DeliveryStream, Destination
+from local.aws.message_moves import MessageMoves
 from local.aws.moto_patches import Hooks, InvocationResult, MotoPatches
 from local.aws.s3 import ObjectMirror
 from local.aws.sagemaker_jobs import ContainerJobs
@@ -89,6 +90,7 @@ class EmbeddedAws:
         self.jobs = ContainerJobs(
             state.folder("jobs"), logs, code, prefix, state.journal, lambda: self, lambda: self.endpoints
         )
+        self._moves = MessageMoves(self._queue_by_arn)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         moto_api_backend.reset()
         hooks = Hooks(
@@ -96,6 +98,7 @@ class EmbeddedAws:
             self.mirror,
             self.buses,
             self.jobs,
+            self._moves,
             invoke,
             knows_function,
             self.client,
@@ -226,6 +229,10 @@ class EmbeddedAws:
         assert isinstance(store, DurableQueue)
         return store
 
+    def _queue_by_arn(self, arn: str) -> DurableQueue | None:
+        queue = self._backend("sqs").queues.get(arn.rpartition(":")[2])
+        return None if queue is None else queue.store
+
     def bus(self, name: str, arn: str) -> None:
         self._backend("events").create_event_bus(name)
         self.buses.add(EventBus(name, arn, ACCOUNT, self.region, self._state.journal))
@@ -307,8 +314,9 @@ class EmbeddedAws:
     # Ending
 
     def close(self) -> None:
-        """Stop jobs, deliver buffered records, stop serving."""
+        """Stop jobs and message moves, deliver buffered records, stop serving."""
         self.jobs.close()
+        self._moves.close()
         for stream in self.streams.values():
             stream.close()
         if self._thread.is_alive():

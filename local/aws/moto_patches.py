@@ -20,6 +20,7 @@ import moto.s3.models
 import moto.sagemaker.responses
 import moto.secretsmanager.models
 import moto.sqs.models
+import moto.sqs.responses
 import moto.ssm.models
 from moto.awslambda.exceptions import UnknownFunctionException
 from moto.core.config import default_user_config
@@ -30,7 +31,8 @@ from moto.sagemaker.exceptions import ValidationError
 from moto.sqs.exceptions import ReceiptHandleIsInvalid
 
 from local.aws.eventbridge import Buses
-from local.aws.moto_queue import MotoQueue, as_moto
+from local.aws.message_moves import MessageMoves
+from local.aws.moto_queue import MotoQueue, MoveResponses, as_moto
 from local.aws.s3 import ObjectMirror
 from local.aws.sagemaker_jobs import ContainerJobs, JobExists, UnknownJob
 from local.aws.sqs import UnknownReceipt
@@ -149,6 +151,7 @@ class Hooks:
     mirror: ObjectMirror
     buses: Buses
     jobs: ContainerJobs
+    moves: MessageMoves
     invoke: Invoke
     knows_function: Callable[[str], bool]
     client: Callable[[str], Any]
@@ -177,6 +180,12 @@ class MotoPatches:
     def _replace(self, owner: Any, name: str, value: Any) -> None:
         original = getattr(owner, name)
         self._undo.append(lambda: setattr(owner, name, original))
+        setattr(owner, name, value)
+
+    def _add(self, owner: Any, name: str, value: Any) -> None:
+        """Add what moto lacks; an upgrade that has it fails here."""
+        assert not hasattr(owner, name), f"moto has {name} of its own: remove ours"
+        self._undo.append(lambda: delattr(owner, name))
         setattr(owner, name, value)
 
     def remove(self) -> None:
@@ -220,6 +229,22 @@ class MotoPatches:
         self._replace(models.SQSBackend, "receive_message", receive)
         self._replace(models.SQSBackend, "change_message_visibility", change_visibility)
         self._replace(models.SQSBackend, "purge_queue", purge)
+        self._moves()
+
+    def _moves(self) -> None:
+        responses = MoveResponses(self._hooks.moves)
+
+        def start_message_move_task(response: Any) -> ActionResult:
+            return responses.start_message_move_task(response)
+
+        def list_message_move_tasks(response: Any) -> ActionResult:
+            return responses.list_message_move_tasks(response)
+
+        def cancel_message_move_task(response: Any) -> ActionResult:
+            return responses.cancel_message_move_task(response)
+
+        for action in (start_message_move_task, list_message_move_tasks, cancel_message_move_task):
+            self._add(moto.sqs.responses.SQSResponse, action.__name__, action)
 
     def _events(self) -> None:
         buses = self._hooks.buses

@@ -1,12 +1,14 @@
-"""SQS' API on durable queues: moto's queue, backed by `DurableQueue`."""
+"""SQS' API on durable queues: moto's queue, backed by `DurableQueue`, and the tasks that moto does not have."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from moto.core.responses import ActionResult
 from moto.sqs import models
-from moto.sqs.exceptions import ReceiptHandleIsInvalid
+from moto.sqs.exceptions import InvalidParameterValue, QueueDoesNotExist, ReceiptHandleIsInvalid, SQSException
 
+from local.aws.message_moves import MessageMoves, MoveTask, TaskRunning, UnknownTask
 from local.aws.sqs import DurableQueue, QueueMessage, UnknownReceipt
 from local.state import Journal
 
@@ -78,3 +80,68 @@ def as_moto(message: QueueMessage, attribute_names: list[str]) -> models.Message
     moto_message.approximate_receive_count = message.received
     moto_message.receipt_handle = message.receipt
     return moto_message
+
+
+class MoveResponses:
+    """The three actions on message move tasks, as methods for moto's `SQSResponse`."""
+
+    def __init__(self, moves: MessageMoves) -> None:
+        self._moves = moves
+
+    def start_message_move_task(self, response: Any) -> ActionResult:
+        source = _queue_of(response, response._get_param("SourceArn"), "SourceArn")  # noqa: SLF001 - moto's accessor
+        target_arn = response._get_param("DestinationArn")  # noqa: SLF001
+        target = _queue_of(response, target_arn, "DestinationArn") if target_arn else None
+        if not response.sqs_backend.list_dead_letter_source_queues(source.name):
+            raise InvalidParameterValue("Source queue must be configured as a Dead Letter Queue.")
+        rate = response._get_param("MaxNumberOfMessagesPerSecond")  # noqa: SLF001
+        try:
+            task = self._moves.start(source, target, rate)
+        except TaskRunning:
+            raise SQSException(
+                "AWS.SimpleQueueService.UnsupportedOperation",
+                "There is already a task running. Only one active task is allowed for a source queue arn at a given "
+                "time.",
+            ) from None
+        return ActionResult({"TaskHandle": task.handle})
+
+    def list_message_move_tasks(self, response: Any) -> ActionResult:
+        source = _queue_of(response, response._get_param("SourceArn"), "SourceArn")  # noqa: SLF001
+        most = response._get_param("MaxResults") or 1  # noqa: SLF001
+        return ActionResult({"Results": [_description(task) for task in self._moves.tasks_of(source)[:most]]})
+
+    def cancel_message_move_task(self, response: Any) -> ActionResult:
+        try:
+            task = self._moves.cancel(response._get_param("TaskHandle"))  # noqa: SLF001
+        except UnknownTask:
+            raise SQSException("ResourceNotFoundException", "Task does not exist.") from None
+        return ActionResult({"ApproximateNumberOfMessagesMoved": task.moved})
+
+
+def _queue_of(response: Any, arn: str, parameter: str) -> DurableQueue:
+    try:
+        queue = response.sqs_backend.get_queue(str(arn).rpartition(":")[2])
+    except QueueDoesNotExist:
+        raise SQSException(
+            "ResourceNotFoundException",
+            f"The resource that you specified for the {parameter} parameter doesn't exist.",
+        ) from None
+    store: DurableQueue = queue.store
+    return store
+
+
+def _description(task: MoveTask) -> dict[str, Any]:
+    """A task as ListMessageMoveTasks shows it."""
+    optional = {
+        "TaskHandle": task.handle if task.status == "RUNNING" else None,
+        "DestinationArn": None if task.destination is None else task.destination.arn,
+        "MaxNumberOfMessagesPerSecond": task.per_second,
+        "FailureReason": task.failure,
+    }
+    return {
+        "Status": task.status,
+        "SourceArn": task.source.arn,
+        "ApproximateNumberOfMessagesMoved": task.moved,
+        "ApproximateNumberOfMessagesToMove": task.to_move,
+        "StartedTimestamp": task.started_at,
+    } | {name: value for name, value in optional.items() if value is not None}

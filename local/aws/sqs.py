@@ -28,7 +28,10 @@ def now_ms() -> int:
 
 @dataclass(slots=True, eq=False)
 class QueueMessage:
-    """One message; times in milliseconds. `attributes` are its message attributes, `receipt` is the latest handle."""
+    """One message; times in milliseconds. `attributes` are its message attributes, `receipt` is the latest handle.
+
+    `origin` is the ARN of the queue whose redrive policy moved it to a dead-letter queue.
+    """
 
     seq: int
     id: str
@@ -39,6 +42,7 @@ class QueueMessage:
     received: int = 0
     first_received_at: int | None = None
     receipt: str = ""
+    origin: str | None = None
 
 
 def _text(value: object) -> str:
@@ -80,16 +84,16 @@ class DurableQueue:
 
     def _reload(self) -> None:
         query = (
-            "SELECT seq, id, body, sent_at, attributes, available_at, received, first_received_at "
+            "SELECT seq, id, body, sent_at, attributes, available_at, received, first_received_at, origin "
             "FROM messages WHERE queue = ? ORDER BY seq"
         )
         for row in self._journal.rows(query, self.name):
-            seq, id_, body, sent_at, attributes, available_at, received, first = row
-            self._enqueue(
-                QueueMessage(
-                    seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first
-                )
+            seq, id_, body, sent_at, attributes, available_at, received, first, origin = row
+            message = QueueMessage(
+                seq, id_, body, sent_at, json.loads(str(attributes)), available_at, received, first
             )
+            message.origin = origin
+            self._enqueue(message)
 
     # Sending
 
@@ -211,13 +215,54 @@ class DurableQueue:
         assert target is not None
         with self._journal.transaction() as db:
             db.executemany(
-                "UPDATE messages SET queue = ? WHERE seq = ?", [(target.name, m.seq) for m in messages]
+                "UPDATE messages SET queue = ?, origin = ? WHERE seq = ?",
+                [(target.name, self.arn, m.seq) for m in messages],
             )
         for message in messages:
             del self._messages[message.seq]
             message.available_at = 0
+            message.origin = self.arn
         target.publish(messages)
         self._changed.notify_all()
+
+    # Moving
+
+    def visible(self) -> list[int]:
+        """The numbers of the messages that could be received now, oldest first."""
+        with self._changed:
+            now = now_ms()
+            self._wake(now)
+            return sorted(m.seq for m in self._messages.values() if m.available_at <= now)
+
+    def origin_of(self, number: int) -> str | None:
+        """The ARN of the queue that a message came from; None if it was sent to this queue, or is gone."""
+        message = self._messages.get(number)
+        return message.origin if message else None
+
+    def move(self, number: int, target: DurableQueue) -> int:
+        """Move a message to another queue, where it is a new message; returns 0 if it is in flight or gone.
+
+        The target's lock is never acquired inside this queue's: the target's own redrive acquires them the other way.
+        """
+        with self._changed:
+            message = self._messages.get(number)
+            now = now_ms()
+            if message is None or message.available_at > now:
+                return 0
+            [seq] = self._journal.numbers(
+                1
+            )  # the old one may still be among the ready messages of this queue
+            moved = QueueMessage(seq, str(uuid.uuid4()), message.body, now, message.attributes)
+            with self._journal.transaction() as db:
+                db.execute(
+                    "UPDATE messages SET seq = ?, queue = ?, id = ?, sent_at = ?, available_at = 0, received = 0, "
+                    "first_received_at = NULL, origin = NULL WHERE seq = ?",
+                    (seq, target.name, moved.id, now, number),
+                )
+            del self._messages[number]
+            self._changed.notify_all()
+        target.publish([moved])
+        return 1
 
     # Acknowledging
 

@@ -68,6 +68,14 @@ COLUMNS: Final[dict[str, dict[str, str]]] = {
 }
 """The columns that `history/archive/tables.py` writes; a test compares the two."""
 
+TOKEN_COLUMNS: Final = frozenset(
+    {"events.entities", "events.data", "events.refused", "decisions.record", "commits.key"}
+)
+"""Columns that hold tokens of persons and devices, as `history/archive/tables.py` declares; a test compares the two.
+
+Athena shows them as they are, so the columns' comments say so. `candor sql` hides them.
+"""
+
 QUERIES: Final = {
     "Approval rate by day": (
         "SELECT day, count(*) AS decisions, avg(CASE WHEN outcome = 'approved' THEN 1.0 ELSE 0.0 END) AS approval_rate\n"
@@ -133,7 +141,14 @@ class ArchiveTables(StageConstruct):
                 },
                 storage_descriptor=glue.CfnTable.StorageDescriptorProperty(
                     location=location,
-                    columns=[column(name=key, type=kind) for key, kind in columns.items()],
+                    columns=[
+                        column(
+                            name=key,
+                            type=kind,
+                            comment="holds tokens" if f"{name}.{key}" in TOKEN_COLUMNS else None,
+                        )
+                        for key, kind in columns.items()
+                    ],
                     input_format=f"{_PARQUET}.MapredParquetInputFormat",
                     output_format=f"{_PARQUET}.MapredParquetOutputFormat",
                     serde_info=glue.CfnTable.SerdeInfoProperty(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import json
@@ -118,13 +119,7 @@ def test_a_new_column_writes_every_day_again(store, monkeypatch):
     arrive(store, "2026/11/24", "part-0", line(0))
     compacted(store)
     monkeypatch.setattr("history.archive.tables.EVENTS_PREFIX", "events/")
-    wider = EVENTS.__class__(
-        EVENTS.name,
-        EVENTS.prefix,
-        EVENTS.decoder,
-        EVENTS.row,
-        EVENTS.schema.append(pa.field("source", pa.string())),
-    )
+    wider = dataclasses.replace(EVENTS, schema=EVENTS.schema.append(pa.field("source", pa.string())))
     assert compacted(store, wider) == (1, 0, 0, 1)
     assert SOURCES in store.metadata(EVENTS.key("2026-11-24"))
 

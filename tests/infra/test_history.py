@@ -131,6 +131,12 @@ def test_glue_knows_the_tables_as_they_are_written(assembly):
         table_input = tables[table.name]["Properties"]["TableInput"]
         columns = [(column["Name"], column["Type"]) for column in table_input["StorageDescriptor"]["Columns"]]
         assert columns == [(field.name, _glue_type(field.type)) for field in table.schema]
+        marked = {
+            column["Name"]
+            for column in table_input["StorageDescriptor"]["Columns"]
+            if column.get("Comment") == "holds tokens"
+        }
+        assert marked == set(table.tokens)
         place = assembly.plain(table_input["StorageDescriptor"]["Location"])
         assert place.endswith(f"/{table.table_prefix}")
         assert assembly.plain(table_input["Parameters"]["storage.location.template"]) == place + "day=${day}/"

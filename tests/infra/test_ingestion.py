@@ -1,5 +1,7 @@
 """No event is lost on its way: bus, queue, dead-letter queues, archive, and an alarm for each of them."""
 
+from cli.dlq.queues import QUEUES
+
 
 def _dead_letter_queues(assembly):
     destinations = set()
@@ -29,6 +31,15 @@ def test_each_dead_letter_queue_has_an_alarm_that_speaks(assembly):
         assert (properties["Threshold"], properties["EvaluationPeriods"]) == (1, 1)
         assert properties["ComparisonOperator"] == "GreaterThanOrEqualToThreshold"
         assert properties["AlarmActions"]
+
+
+def test_the_terminal_program_knows_every_dead_letter_queue_and_its_outputs(assembly):
+    alarms = {key.rpartition("/")[2][:-8] for key in assembly.resources("AWS::CloudWatch::Alarm")}
+    assert {queue.alarm for queue in QUEUES} == {name for name in alarms if name.endswith("NotEmpty")}
+    outputs = {name for template in assembly.templates.values() for name in template.get("Outputs", ())}
+    for queue in QUEUES:
+        assert queue.output in outputs
+        assert queue.source is None or queue.source in outputs
 
 
 def test_what_wakes_somebody(assembly):

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from benchmarks.load import door_in
 from tests.system.conftest import Served
-from tests.system.running import left_of
+from tests.system.running import ROOT, environment, left_of
 
 LIMIT = 64 * 1024
 Post = Callable[..., httpx.Response]
@@ -40,6 +41,17 @@ def run_curl(curl: str) -> httpx.Response:
     status, *lines = head.decode().splitlines()
     headers = dict(line.split(": ", 1) for line in lines)
     return httpx.Response(int(status.split()[1]), headers=headers, content=content)
+
+
+def printed(*words: str) -> dict[str, Any]:
+    """Run a command of `candor` and parse its JSON."""
+    command = [sys.executable, "-m", "cli", *words, "--json"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    values: dict[str, Any] = json.loads(done.stdout)
+    return values
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +107,35 @@ def test_the_printed_line_decides_and_the_same_again_replays(served: Served) -> 
     other = run_curl(served.running.curl.replace('"merchant_order_id": "', '"merchant_order_id": "x'))
     assert_problem(other, 422, "idempotency_key_reused")
     assert run_curl(served.running.curl).content == first.content
+
+
+def test_the_printed_event_is_accepted_and_its_effect_is_shown(served: Served) -> None:
+    """The two commands as a user pastes them; curl signs from 7.75 on."""
+    lines = served.running.stdout.splitlines()
+    send = next(line for line in lines if line.startswith("curl ") and "/v1/events" in line)
+    words = shlex.split(next(line for line in lines if " features show " in line))
+    before = printed(*words[1:])
+    for _ in range(2):
+        done = subprocess.run(["sh", "-c", send], capture_output=True, text=True, check=True, timeout=60)
+        assert done.stdout.startswith("HTTP/1.1 202"), done.stdout
+        assert done.stdout.endswith('{"accepted":1}')
+    deadline = time.monotonic() + 60
+    while (after := printed(*words[1:]))["items"] == before["items"]:
+        assert time.monotonic() < deadline, "the event was not applied"
+    assert after["features"] != before["features"]
+
+
+def test_the_documented_event_is_accepted_and_counted(served: Served) -> None:
+    page = (ROOT / "docs/how-to/run-locally.md").read_text("utf-8").partition("## Send an event")[2]
+    send, _, show = page.partition("```sh\n")[2].partition("```")[0].strip().rpartition("\n")
+    words = [*shlex.split(show)[1:], "--state", str(served.running.state)]
+    assert set(printed(*words)["features"].values()) <= {None, 0}
+    command = send.replace("http://127.0.0.1:8080", served.running.url)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.endswith('{"accepted":1}'), done.stdout
+    deadline = time.monotonic() + 60
+    while 1 not in printed(*words)["features"].values():
+        assert time.monotonic() < deadline, "the event was not applied"
 
 
 def test_no_key_of_any_kind(post: Post) -> None:
@@ -327,6 +368,13 @@ def test_an_event_that_cannot_be_applied_goes_to_the_dead_letters_and_its_neighb
         time.sleep(0.05)
     for state in applied(served, "queue_guest"):
         assert [row[1] for row in state["base"].head] == ["evt_q5", "evt_q6"]
+    where = ("--local", "--state", str(served.running.state))
+    letters = printed("dlq", "show", "EventsDlq", *where)["letters"]
+    assert {letter["code"] for letter in letters} >= {"unknown_event_type"}
+    assert printed("dlq", "redrive", "EventsDlq", *where)["moved"] == len(bad)
+    deadline = time.monotonic() + 30
+    while printed("dlq", "list", *where)["queues"][0]["letters"] != len(bad):
+        assert time.monotonic() < deadline, "what was refused is refused again"
     assert reasons(served, len(bad)) == {"evt_q1", "evt_q2", "evt_q3", "evt_q4"}
 
 

@@ -1,0 +1,1 @@
+"""`candor dlq …`: messages that could not be processed."""
