@@ -22,6 +22,7 @@ from cli.__main__ import candor
 from tests.cli.deployed import REGION, Deployed
 from tests.cli.models.test_monitor import RUN, files
 from tests.cli.test_reference import COMMANDS
+from tests.decision_tables import limited
 from tests.handlers.checkouts import checkout
 from tests.trained import train
 
@@ -86,6 +87,8 @@ def _commands(tmp_path, approved: str, declined: str, sha: str) -> dict[str, lis
     """Words of every command, in the order in which they run: erasing comes after what reads, and refuses to run beside a retraining."""
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps(lender.policy()))
+    limited_table = tmp_path / "limited.json"
+    limited_table.write_text(json.dumps(limited(100_000)))
     version = next(view.version for view in lender.DEFINITIONS.views if view.name == VIEW)
     ids = (approved, declined)
     return {
@@ -120,6 +123,11 @@ def _commands(tmp_path, approved: str, declined: str, sha: str) -> dict[str, lis
         "models shadow": [(sha,)],
         "policy backtest": [("--policy", str(policy))],
         "policy check": [("--policy", str(policy))],
+        "policy propose": [(str(limited_table), "--why", "a canary", "--apply")],
+        "policy approve": [()],
+        "policy show": [()],
+        "policy history": [()],
+        "policy rollback": [("--why", "a canary")],
         "dataset build": [("--out", str(tmp_path / "dataset"))],
         "sql": [
             *((f"SELECT * FROM {table}",) for table in TABLES),
@@ -151,6 +159,9 @@ MUST_WORK = {
     "features erase",
     "models list",
     "policy check",
+    "policy history",
+    "policy propose",
+    "policy show",
 }
 """Commands that have something to print here; of the others an error is an output as well."""
 
