@@ -178,7 +178,7 @@ def test_a_version_stays_when_the_next_one_comes(assembly):
 
 OUTPUTS = """
 ApiUrl MerchantsUsagePlanId FeaturesTableName SynchronousFeaturesTableName RedeliveryHorizonDays
-DecisionsTableName RegistryTableName MerchantsTableName EventBusName EventsQueueUrl EventsDlqUrl StaleItemsUrl
+DecisionsTableName RegistryTableName MerchantsTableName EventBusName EventsQueueUrl EventsDlqUrl UndeliveredUrl StaleItemsUrl
 StaleItemsDlqUrl SparkApplicationId SparkRoleArn StreamsDlqUrl ArchiveBucketName BundlesBucketName
 TrainingBucketName RetrainStateMachineArn RescoreStateMachineArn Promotion PromotionApproval CanaryShares
 """.split()

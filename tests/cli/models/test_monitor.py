@@ -78,7 +78,7 @@ def files(bundle) -> dict[str, bytes]:
 
 
 def loan(checkout_id: str) -> list[Event]:
-    """Events of a loan that was due ten days ago and is open; the latest event is of now."""
+    """Events of a loan that was due ten days ago and is open; another one, of now, shows that the feed goes on."""
     now = SystemClock().now_ms()
     about = {"loan_id": "loan_1", "amount": 4_000, "currency": "USD"}
     due = {
@@ -88,8 +88,18 @@ def loan(checkout_id: str) -> list[Event]:
         "installments": 1,
     }
     originated = {**about, **due, "checkout_id": checkout_id}
-    failed = Event("e2", "payment.failed", now - 1, {"customer": "cus_4000"}, about)
-    return [Event("e1", "loan.originated", now - 40 * DAY, {"customer": "cus_4000"}, originated), failed]
+    later = {
+        **originated,
+        "loan_id": "loan_2",
+        "checkout_id": "chk_2",
+        "first_due_at": now,
+        "final_due_at": now,
+    }
+    customer = {"customer": "cus_4000"}
+    return [
+        Event("e1", "loan.originated", now - 40 * DAY, customer, originated),
+        Event("e2", "loan.originated", now - 1, customer, later),
+    ]
 
 
 def monitored(*words: str) -> dict:
