@@ -11,6 +11,7 @@ from candor import Count, FeatureView, Mean, Ratio, Sum, Variance, type_is
 from candor.clock import DAY, HOUR, MINUTE, SECOND
 from candor.features import segment, voids
 from candor.features.state import MAX_SKEW, ViewState
+from candor.features.voids import MOST_VOIDS
 from simulation.oracle import expected
 from tests.builders import NOW, bits, customer, event, failed, paid, view_of
 from tests.examples import examples
@@ -83,7 +84,9 @@ def test_in_any_order_voided_events_do_not_count(view, seed, size, head, batch):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segment, "HEAD_EVENTS", head)
         state = state_after(view, arrived, batch)
-        if view is GIVES_BACK:
+        if (
+            view is GIVES_BACK and len(voids) <= MOST_VOIDS
+        ):  # more may have waited for their events than there is room for
             assert not state.stale
         newest = state.watermark
         for q in (newest - MINUTE, newest, newest + 1, newest + HOUR, newest + DAY, newest + 40 * DAY):
