@@ -14,6 +14,10 @@ from typing import Any
 
 import boto3
 
+from tests.moto_lock import serialize_calls
+
+serialize_calls()
+
 REQUEST_ID = "req_test"
 COMMON = {
     "STAGE": "test",
