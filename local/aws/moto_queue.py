@@ -90,11 +90,11 @@ class MoveResponses:
 
     def start_message_move_task(self, response: Any) -> ActionResult:
         source = _queue_of(response, response._get_param("SourceArn"), "SourceArn")  # noqa: SLF001 - moto's accessor
-        target_arn = response._get_param("DestinationArn")  # noqa: SLF001
+        target_arn = response._get_param("DestinationArn")  # noqa: SLF001 - moto's accessor
         target = _queue_of(response, target_arn, "DestinationArn") if target_arn else None
         if not response.sqs_backend.list_dead_letter_source_queues(source.name):
             raise InvalidParameterValue("Source queue must be configured as a Dead Letter Queue.")
-        rate = response._get_param("MaxNumberOfMessagesPerSecond")  # noqa: SLF001
+        rate = response._get_param("MaxNumberOfMessagesPerSecond")  # noqa: SLF001 - moto's accessor
         try:
             task = self._moves.start(source, target, rate)
         except TaskRunning:
@@ -107,12 +107,12 @@ class MoveResponses:
 
     def list_message_move_tasks(self, response: Any) -> ActionResult:
         source = _queue_of(response, response._get_param("SourceArn"), "SourceArn")  # noqa: SLF001
-        most = response._get_param("MaxResults") or 1  # noqa: SLF001
+        most = response._get_param("MaxResults") or 1  # noqa: SLF001 - moto's accessor
         return ActionResult({"Results": [_description(task) for task in self._moves.tasks_of(source)[:most]]})
 
     def cancel_message_move_task(self, response: Any) -> ActionResult:
         try:
-            task = self._moves.cancel(response._get_param("TaskHandle"))  # noqa: SLF001
+            task = self._moves.cancel(response._get_param("TaskHandle"))  # noqa: SLF001 - moto's accessor
         except UnknownTask:
             raise SQSException("ResourceNotFoundException", "Task does not exist.") from None
         return ActionResult({"ApproximateNumberOfMessagesMoved": task.moved})

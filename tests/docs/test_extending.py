@@ -121,8 +121,11 @@ def test_the_changes_of_the_page_fit_the_code_and_are_valid_python(name: str, co
             (tmp_path / change.file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(copied / change.file, tmp_path / change.file)
         apply(change, tmp_path)
-    for file in tmp_path.rglob("*.py"):
-        compile(file.read_text(encoding="utf-8"), str(file), "exec")
+    changed = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert changed
+    for file in changed:
+        if file.suffix == ".py":
+            compile(file.read_text(encoding="utf-8"), str(file), "exec")
 
 
 @pytest.mark.deep  # each page starts pytest or a program several times

@@ -95,11 +95,11 @@ def _facts(values: Mapping[str, Value]) -> Facts:
     return Facts(
         score=facts["score"],  # type: ignore[arg-type] # the grid has numbers for numbers
         cutoff=CUTOFF,
-        amount=facts["amount"],  # type: ignore[arg-type]
+        amount=facts["amount"],  # type: ignore[arg-type] # as above
         currency=str(facts["currency"]),
         degraded=bool(facts["degraded"]),
         features={name: number if value is None else float(value) for name, value in features.items()},
         states={name: str(value) for name, value in states.items()},
-        installments=facts["installments"],  # type: ignore[arg-type]
-        finance_charge=facts["finance_charge"],  # type: ignore[arg-type]
+        installments=facts["installments"],  # type: ignore[arg-type] # as above
+        finance_charge=facts["finance_charge"],  # type: ignore[arg-type] # as above
     )
