@@ -12,6 +12,7 @@ from cli.archive.group import archive
 from cli.dataset.group import dataset
 from cli.decisions.group import decisions
 from cli.dlq.group import dlq
+from cli.events.group import events
 from cli.features.group import features
 from cli.models.group import models
 from cli.policy.group import policy
@@ -37,7 +38,18 @@ def candor() -> None:
     """
 
 
-for command in (features, dataset, decisions, models, policy, archive, dlq, retrain_command, sql_command):
+for command in (
+    features,
+    events,
+    dataset,
+    decisions,
+    models,
+    policy,
+    archive,
+    dlq,
+    retrain_command,
+    sql_command,
+):
     candor.add_command(command)
 
 if __name__ == "__main__":

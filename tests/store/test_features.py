@@ -117,6 +117,56 @@ def test_a_marker_belongs_to_one_item(transactional, commit):
         assert isinstance(transactional.store.commit(commit(key, marker_expiry=4_000_000_000)), Committed)
 
 
+MANY = [f"e{number}" for number in range(2 * MARKERS_PER_COMMIT + 5)]
+
+
+def _of_job(commit, **changes):
+    return commit(**{"event_ids": MANY, "marker_expiry": 4_000_000_000, "claimant": "import/0"} | changes)
+
+
+def test_a_bulk_job_marks_more_events_than_a_transaction_holds(transactional, commit):
+    first = transactional.store.commit(_of_job(commit))
+    assert isinstance(first, Committed)
+    assert transactional.store.markers(KEY, MANY).keys() == set(MANY)
+    again = commit(seen=first.version, event_ids=["new", MANY[-1]], marker_expiry=4_000_000_000)
+    assert transactional.store.commit(again) == Duplicates(frozenset({MANY[-1]}))
+
+
+def test_a_bulk_job_that_repeats_its_commit_changes_nothing(transactional, commit):
+    first = transactional.store.commit(_of_job(commit))
+    for seen in (None, first.version):
+        again = transactional.store.commit(_of_job(commit, seen=seen, blob=b"twice"))
+        assert again == Duplicates(frozenset(MANY))
+    assert read_one(transactional.store) == Read("present", commit().blob, first.version)
+
+
+def test_a_bulk_job_leaves_out_what_others_have_marked(transactional, commit):
+    first = transactional.store.commit(commit(event_ids=MANY[150:152], marker_expiry=4_000_000_000))
+    assert transactional.store.commit(_of_job(commit, seen=first.version)) == Duplicates(
+        frozenset(MANY[150:152])
+    )
+    rest = [event_id for event_id in MANY if event_id not in MANY[150:152]]
+    assert isinstance(
+        transactional.store.commit(_of_job(commit, seen=first.version, event_ids=rest)), Committed
+    )
+
+
+def test_what_a_bulk_job_has_claimed_is_its_own_until_it_writes(transactional, commit):
+    seen = transactional.store.commit(commit()).version
+    lost = transactional.store.commit(_of_job(commit, seen=Version(7, 7)))
+    assert lost == Conflict(Read("present", commit().blob, seen))
+    claimed = commit(seen=seen, event_ids=MANY[:1], marker_expiry=4_000_000_000)
+    assert transactional.store.commit(claimed) == Duplicates(frozenset(MANY[:1]))
+    other = _of_job(commit, seen=seen, claimant="import/1", event_ids=MANY[3:5])
+    assert transactional.store.commit(other) == Duplicates(frozenset(MANY[3:5]))
+    assert isinstance(transactional.store.commit(_of_job(commit, seen=seen)), Committed)
+
+
+def test_a_bulk_job_of_a_few_events_needs_no_marker(transactional, commit):
+    assert isinstance(transactional.store.commit(_of_job(commit, marker_expiry=None)), Committed)
+    assert not transactional.store.markers(KEY, MANY)
+
+
 def test_what_an_item_holds_is_the_documented_layout(use, commit):
     engine = use("dynoxide")
     layout = commit(event_ids=["e1", "e2"], applied_at=1_234, marker_expiry=4_100_000_000)

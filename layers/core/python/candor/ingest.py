@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from candor.clock import Clock
 from candor.contracts import Event
 from candor.errors import CorruptItem, InvalidInput, StoreUnavailable
 from candor.features.definitions import Definitions
+from candor.features.size import LARGEST_IDS, RING_IDS, listed_bytes
 from candor.features.state import Applied
 from candor.features.vector import Read
 from candor.features.views import FeatureView
@@ -68,11 +71,17 @@ class IngestOutcome:
 
 
 @dataclass(frozen=True)
-class _Group:
+class ItemEvents:
+    """Events to apply to one item, and the store that holds it.
+
+    `claimant` names the bulk job that applies them, in larger pages; empty for the updater.
+    """
+
     view: FeatureView
     key: str
     store: FeatureStore
     events: Sequence[Event]
+    claimant: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,9 +113,9 @@ def ingest(
     groups = list(_groups(accepted, definitions, store, synchronous_store or store))
     reads = _reads(groups)
 
-    def written(group: _Group) -> _Written:
+    def written(group: ItemEvents) -> _Written:
         try:
-            return _Written(None, _apply(group, reads[group.key], clock.now_ms(), retention))
+            return _Written(None, apply_events(group, reads[group.key], clock.now_ms(), retention))
         except (StoreUnavailable, CorruptItem) as cause:
             return _Written(str(cause))
 
@@ -148,7 +157,7 @@ def _checked(
 
 def _groups(
     events: Iterable[Event], definitions: Definitions, store: FeatureStore, synchronous: FeatureStore
-) -> Iterator[_Group]:
+) -> Iterator[ItemEvents]:
     """Group events by item."""
     grouped: dict[tuple[FeatureView, str], list[Event]] = defaultdict(list)
     for event in events:
@@ -157,10 +166,10 @@ def _groups(
             if entity_key is not None:
                 grouped[view, view.item_key(entity_key, event.id)].append(event)
     for (view, key), item_events in grouped.items():
-        yield _Group(view, key, synchronous if view.synchronous else store, item_events)
+        yield ItemEvents(view, key, synchronous if view.synchronous else store, item_events)
 
 
-def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
+def _reads(groups: Iterable[ItemEvents]) -> dict[str, Read]:
     """Current items by key, with one read per store."""
     keys: dict[FeatureStore, list[str]] = defaultdict(list)
     for group in groups:
@@ -168,18 +177,48 @@ def _reads(groups: Iterable[_Group]) -> dict[str, Read]:
     return {key: read for store, wanted in keys.items() for key, read in store.load(wanted).items()}
 
 
-def _apply(group: _Group, read: Read, now_ms: int, retention: Retention) -> list[Applied]:
-    """Apply a group in pages that fit one DynamoDB transaction."""
+def apply_events(group: ItemEvents, read: Read, now_ms: int, retention: Retention) -> list[Applied]:
+    """Apply events to their item as read, each exactly once; returns the result of each commit.
+
+    A commit fits one DynamoDB transaction. Raises StoreUnavailable, CorruptItem: earlier commits stand.
+    """
     applied: list[Applied] = []
-    size = min(MARKERS_PER_COMMIT, events_per_commit(group.key, (event.id for event in group.events)))
-    for start in range(0, len(group.events), size):
-        page = replace(group, events=group.events[start : start + size])
+    for number, events in enumerate(_pages(group)):
+        claimant = f"{group.claimant}/{number}" if group.claimant else ""
+        page = replace(group, events=events, claimant=claimant)
         read, page_applied = _commit(page, read, now_ms, retention)
         applied.append(page_applied)
     return applied
 
 
-def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
+def _pages(group: ItemEvents) -> Iterator[Sequence[Event]]:
+    if group.claimant:
+        yield from _claimed_pages(group.events)
+        return
+    size = min(MARKERS_PER_COMMIT, events_per_commit(group.key, (event.id for event in group.events)))
+    for start in range(0, len(group.events), size):
+        yield group.events[start : start + size]
+
+
+def _claimed_pages(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """The ids that an item's ring holds, then as many events as a commit has room to list.
+
+    The pages depend on the events alone: a repeated job must find the same ones.
+    """
+    if events[:RING_IDS]:
+        yield events[:RING_IDS]
+    start, size = RING_IDS, 0
+    for place, event in enumerate(events[RING_IDS:], RING_IDS):
+        length = listed_bytes(event.dedup_id)
+        if size + length > LARGEST_IDS:
+            yield events[start:place]
+            start, size = place, 0
+        size += length
+    if events[start:]:
+        yield events[start:]
+
+
+def _commit(group: ItemEvents, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
     """Apply and write one page, retrying on conflicts; returns the item as written, and what was applied."""
     events = group.events
     for attempt in range(ATTEMPTS):
@@ -189,7 +228,7 @@ def _commit(group: _Group, read: Read, now_ms: int, retention: Retention) -> tup
             applied = applied._replace(went_stale=prepared.state.stale)
         if prepared.commit is None:
             return read, applied
-        match group.store.commit(prepared.commit):
+        match group.store.commit(msgspec.structs.replace(prepared.commit, claimant=group.claimant)):
             case Committed(version):
                 return Read("present", prepared.commit.blob, version), applied
             case Conflict() if attempt < ATTEMPTS - 1:

@@ -34,8 +34,9 @@ MOST_VOIDS = 20
 _ID = 2 + MOST_ID_BYTES
 _LENGTH = 5
 _POSITION = 3
-_COMMIT = 99 * (2 * MOST_ID_BYTES + len("~void") + 3)
-"""Attribute `ids`: JSON, up to two bytes per printable character, of the largest number of events per commit."""
+LARGEST_IDS = 99 * (2 * MOST_ID_BYTES + len("~void") + 3)
+"""Largest attribute `ids`: JSON, up to two bytes per printable character. The updater commits at most 99 events; a
+bulk job as many as fit."""
 
 _ATTRIBUTES = 512 + 256
 """The entity's token in the key, and all attribute names and numbers besides the state."""
@@ -52,7 +53,7 @@ def most_bytes(view: FeatureView, ahead: int) -> int:
     raw = MOST_RAW + (view.max_events or 0)
     voids = MOST_VOIDS * (NUMBER + row) + MOST_VOIDS * (NUMBER + _ID) + raw * (NUMBER + _POSITION)
     state = raw * row + voids + tiles + RING_IDS * 2 * NUMBER + _MEMBERS
-    return len(view.name.encode()) + _ATTRIBUTES + state + _COMMIT
+    return len(view.name.encode()) + _ATTRIBUTES + state + LARGEST_IDS
 
 
 def most_row(plan: ViewPlan) -> int:
@@ -64,6 +65,11 @@ def most_tile(view: FeatureView, span: int) -> int:
     """Upper bound on the bytes of a tile of `span` ms."""
     texts = declared_texts(view)
     return LIST + NUMBER + _LENGTH + sum(a.most_bytes(span, texts) for a in plan_of(view).aggregations)
+
+
+def listed_bytes(event_id: str) -> int:
+    """Bytes of an id in the attribute `ids`."""
+    return len(msgspec.json.encode(event_id)) + 1
 
 
 def declared_texts(view: FeatureView) -> dict[str, int]:

@@ -33,6 +33,8 @@ UNSETTLED: Final = "us"
 HEALING: Final = "hl"
 FINGERPRINT: Final = "fp"
 """Hash of what a marker's event counted."""
+CLAIMANT: Final = "cl"
+"""Bulk job that wrote a marker before the item that counts its event."""
 
 # Decisions.
 MERCHANT: Final = "m"

@@ -17,6 +17,7 @@ from candor.store.protocol import (
     Duplicates,
     Snapshot,
     StoredDecision,
+    completion_key,
     marked,
     next_version,
 )
@@ -28,6 +29,8 @@ class MemoryFeatureStore:
     def __init__(self) -> None:
         self.items: dict[str, Read] = {}
         self.marks: dict[tuple[str, str], Marker] = {}
+        self.claims: dict[tuple[str, str], str] = {}
+        self.completions: set[str] = set()
         self._births = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -37,13 +40,27 @@ class MemoryFeatureStore:
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         with self._lock:
             current = self.items.get(commit.key, ABSENT)
-            if current.version != commit.seen:
-                return Conflict(current)
             marks = _marks(commit)
-            if known := marks.keys() & self.marks.keys():
+            claimed = bool(commit.claimant and marks)
+            if not claimed and current.version != commit.seen:
+                return Conflict(current)
+            if claimed and completion_key(commit) in self.completions:
+                return Duplicates(frozenset(commit.event_ids))
+            known = {
+                mark for mark in marks if mark in self.marks and not (claimed and self._claims(commit, mark))
+            }
+            if known:
                 return Duplicates(frozenset(event_id for _, event_id in known))
             self.marks |= marks
+            if claimed:
+                self.claims |= dict.fromkeys(marks, commit.claimant)
+                if current.version != commit.seen:
+                    return Conflict(current)
+                self.completions.add(completion_key(commit))
             return Committed(self._write(commit))
+
+    def _claims(self, commit: Commit, mark: tuple[str, str]) -> bool:
+        return self.claims.get(mark) == commit.claimant
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
         marks = {event_id: self.marks.get((key, event_id)) for event_id in event_ids}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Annotated, Protocol
 
 import msgspec
@@ -84,6 +85,10 @@ class Commit(msgspec.Struct, frozen=True):
     healing: bool = False
     """If set, later events are kept in a delta until the item is rebuilt."""
 
+    claimant: str = ""
+    """Bulk job whose markers do not fit one transaction. They are written before the item, as claims in its name, so
+    that meanwhile nobody else applies these events. The same job under the same name may repeat the commit."""
+
 
 class FeatureStore(Protocol):
     """Feature items, for the updater."""
@@ -141,6 +146,11 @@ class DecisionStore(Protocol):
         written. Raises `StoreUnavailable` if it is unknown what is stored: the same id is safe to retry.
         """
         ...
+
+
+def completion_key(commit: Commit) -> str:
+    """Key of the marker by which a repeated commit of a bulk job is known. It holds a hash instead of the item's key."""
+    return f"claims#{commit.claimant}#{blake2b(commit.key.encode(), digest_size=16).hexdigest()}"
 
 
 MARKERS_PER_COMMIT = 99

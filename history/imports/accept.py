@@ -1,0 +1,106 @@
+"""Validation of mapped events: exactly that of the queue's consumer, with what an import leaves out besides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from candor.contracts import HISTORY, Event, parse_event
+from candor.errors import InvalidInput
+from candor.features.definitions import Definitions
+from candor.store.erasures import Tombstones
+
+MOST_LISTED: Final = 1_000
+"""Refused events that a report lists; all are counted."""
+
+ERASED: Final = "erased"
+"""Code of an event that names an erased person."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A refused event; `field` is the path of the faulty member. It holds no value but the event's id and type."""
+
+    event_id: str | None
+    type: str | None
+    code: str
+    field: str | None
+    detail: str
+
+
+@dataclass
+class Intake:
+    """Result of reading the rows: events by type, refused ones by code, and those that the archive holds already."""
+
+    accepted: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    archived: int = 0
+    refusals: list[Refusal] = field(default_factory=list)
+    first: int | None = None
+    last: int | None = None
+    """Moments (ms UTC) of the first and the last accepted event."""
+
+    @property
+    def read(self) -> int:
+        return self.accepted.total() + self.refused.total() + self.archived
+
+
+class MappedDetail(msgspec.Struct, frozen=True):
+    """A mapped event as it travels, and whether the archive holds its id."""
+
+    detail: bytes
+    archived: bool = False
+
+
+def accepted_details(
+    details: Iterable[MappedDetail],
+    definitions: Definitions,
+    tombstones: Tombstones,
+    now_ms: int,
+    intake: Intake,
+) -> Iterator[tuple[bytes, Event]]:
+    """Yield the events that may be imported, in order; the others are counted in `intake`."""
+    for mapped in details:
+        if mapped.archived:
+            intake.archived += 1
+            continue
+        try:
+            event = parse_event(mapped.detail, HISTORY)
+            definitions.check_event(event, now_ms)
+            _check_not_erased(event, tombstones)
+        except InvalidInput as fault:
+            _refuse(intake, mapped.detail, fault)
+            continue
+        intake.accepted[event.type] += 1
+        intake.first = event.moment if intake.first is None else intake.first
+        intake.last = event.moment
+        yield mapped.detail, event
+
+
+def _check_not_erased(event: Event, tombstones: Tombstones) -> None:
+    if tombstones.touch(event.entities, event.occurred_at):
+        raise InvalidInput(ERASED, "The event names a person who was erased after it.", "entities")
+
+
+class _Named(msgspec.Struct):
+    event_id: Any = None
+    type: Any = None
+
+
+_NAMED: Final = msgspec.json.Decoder(_Named)
+
+
+def _refuse(intake: Intake, detail: bytes, fault: InvalidInput) -> None:
+    intake.refused[fault.code] += 1
+    if len(intake.refusals) < MOST_LISTED:
+        named = _NAMED.decode(detail)
+        intake.refusals.append(
+            Refusal(_text(named.event_id), _text(named.type), fault.code, fault.field, fault.detail)
+        )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
