@@ -82,6 +82,7 @@ class Stage:
     def __init__(self, name: str) -> None:
         self.name = name
         self._outputs: Mapping[str, str] = {}
+        self._stores: dict[str, DynamoFeatureStore] = {}
 
     def output(self, name: str) -> str:
         """Value of a CloudFormation output. Raises ClickException if the stage has none of this name."""
@@ -110,8 +111,11 @@ class Stage:
         return self.output("SynchronousFeaturesTableName" if view.synchronous else "FeaturesTableName")
 
     def store(self, view: FeatureView) -> DynamoFeatureStore:
-        """Store of the view's items."""
-        return DynamoFeatureStore(self.table(view))
+        """Store of the view's items; each table's client is made once, since that takes a tenth of a second."""
+        table = self.table(view)
+        if table not in self._stores:
+            self._stores[table] = DynamoFeatureStore(table)
+        return self._stores[table]
 
     def archive(self, prefix: str) -> Bucket:
         """Archived objects under a prefix."""

@@ -211,7 +211,8 @@ class DynamoFeatureStore:
                 {"ConditionCheck": {"TableName": table, "Key": key, "ConditionExpression": condition}}
             )
         try:
-            _connection().client.transact_write_items(TransactItems=actions)
+            client: Any = _connection().client
+            client.transact_write_items(TransactItems=actions)
         except ClientError as error:
             ids = [*(event_id for event_id, _ in marks), *ambiguous]
             reasons = error.response.get("CancellationReasons", ())
