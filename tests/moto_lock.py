@@ -12,7 +12,7 @@ _LOCK = RLock()
 def serialize_calls() -> None:
     """Make every call to moto's DynamoDB wait for the one before."""
     call_action = DynamoHandler.call_action
-    if hasattr(call_action, "__wrapped__"):
+    if getattr(call_action, "serialized", False):
         return
 
     @wraps(call_action)
@@ -20,4 +20,5 @@ def serialize_calls() -> None:
         with _LOCK:
             return call_action(self)
 
+    alone.serialized = True
     DynamoHandler.call_action = alone

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +13,7 @@ from candor.clock import SystemClock, format_rfc3339
 from candor.edge.stale import StaleItem, StaleQueue
 from candor.registry.imports import ARCHIVED, DONE, READING, ImportRun, Imports
 from candor.store.erasures import Erasures
+from cli.events.private_folder import private_folder
 from cli.events.sources import digest_of, local_files
 from cli.progress import Progress
 from cli.stage import Stage
@@ -75,16 +72,15 @@ class Importer:
         Raises MappingError, ImportUnfinished, ClickException.
         """
         parsed = read_mapping(mapping, DEFINITIONS)
-        with _private_folder("files") as downloads:
-            files = local_files(paths, downloads, self._progress)
+        with private_folder() as folder:
+            files = local_files(paths, folder, self._progress)
             import_id = digest_of(mapping, files)
             known = self._imports.find(import_id)
             if known is not None and known.state != READING and not dry_run:
                 return self._continue(known)
             started_at = known.started_at if known else SystemClock().now_ms()
-            with _private_folder(import_id) as folder:
-                job = self._job(import_id, started_at, folder)
-                return self._import(job, parsed, files, import_id, dry_run=dry_run, skip_refused=skip_refused)
+            job = self._job(import_id, started_at, folder)
+            return self._import(job, parsed, files, import_id, dry_run=dry_run, skip_refused=skip_refused)
 
     def _import(
         self,
@@ -111,7 +107,7 @@ class Importer:
         return self._fill_archived(run)
 
     def _fill_archived(self, run: ImportRun) -> ImportSummary:
-        with _private_folder(run.id) as folder:
+        with private_folder() as folder:
             job = self._job(run.id, run.started_at, folder)
             job.fetch()
             return ImportSummary(run.id, None, job.items, self._fill(run, job))
@@ -140,15 +136,3 @@ class Importer:
             SystemClock(),
         )
         return ImportJob(target, DEFINITIONS, import_id, started_at, folder, self._progress.update)
-
-
-@contextmanager
-def _private_folder(name: str) -> Iterator[Path]:
-    """An empty folder that this user alone can read; what an interrupted run left in it is removed."""
-    folder = Path(tempfile.gettempdir()) / f"candor-import-{os.getuid()}-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(mode=0o700)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.errors import DefinitionError
+from candor.registry.imports import Imports
 from cli.options import common, token_of
 from cli.output import one_line, print_json
 from cli.progress import Progress
@@ -59,6 +60,7 @@ def erase_command(
         return
     if not survey.nothing_left and survey.named:
         _refuse_while_training(stage)
+        _refuse_while_importing(stage)
         if not yes:
             _ask(survey, person.kind, as_json=as_json)
     with one_line(ArchiveDamaged, Vanished), Progress() as progress:
@@ -95,6 +97,13 @@ def _refuse_while_training(stage: Stage) -> None:
         raise click.ClickException(
             "a retraining is running and would write what it has read: run this when it is over"
         )
+
+
+def _refuse_while_importing(stage: Stage) -> None:
+    """Raise ClickException while an import is unfinished: it would apply again what it has read."""
+    run = Imports(stage.output("RegistryTableName")).unfinished()
+    if run is not None:
+        raise click.ClickException(f"import {run.id} is unfinished: end it first, then run this")
 
 
 def _ask(survey: Survey, kind: str, *, as_json: bool) -> None:
