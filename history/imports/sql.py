@@ -75,6 +75,7 @@ class EventQuery:
         archived: Iterable[Sequence[str]] = (),
     ) -> None:
         self._engine = engine
+        self._columns: dict[str, frozenset[str]] = {}
         self._insert_archived(archived)
         for name, rows in mapping.rows.items():
             self._create_rows(name, rows, _matching(name, rows, files))
@@ -121,12 +122,14 @@ class EventQuery:
             self._engine.execute(
                 f"CREATE VIEW {_rows(name)} AS WITH source AS ({source}) SELECT * FROM ({select})"  # noqa: S608 - the mapping is the user's own SQL
             )
+            described = self._engine.execute(f"DESCRIBE {_rows(name)}").fetchall()
         except duckdb.Error as error:
             raise MappingError(f"rows.{name}: {_first_line(error)}") from error
+        self._columns[name] = frozenset(str(column[0]) for column in described)
 
     def _selects(self, event: MappedEvent, rows: Rows) -> Iterator[str]:
         """The event's query; with `voided_at` a second query of its voids."""
-        conditions = [f"({self._checked(value, event)})" for value in event.where]
+        conditions = [self._checked(value, event) for value in event.where]
         occurred_at = self._moment(event.occurred_at, event, rows)
         members = {
             "event_id": self._value(event.id, event, rows),
@@ -156,12 +159,10 @@ class EventQuery:
 
     def _value(self, value: Value, event: MappedEvent, rows: Rows) -> str:
         """SQL of a member in the form that its kind needs."""
-        sql = f"({value.sql})"
+        sql = self._checked(value, event)
         if value.kind == TEXT:
-            self._checked(value, event)
             return f"CAST({sql} AS VARCHAR)"
         if value.kind == ANY:
-            self._checked(value, event)
             return f"to_json({sql})"
         kind = self._type(value, event)
         if kind.startswith(_MOMENTS):
@@ -176,7 +177,7 @@ class EventQuery:
 
     def _moment(self, value: Value, event: MappedEvent, rows: Rows) -> str:
         """SQL of a moment as TIMESTAMP WITH TIME ZONE."""
-        sql, kind = f"({value.sql})", self._type(value, event)
+        sql, kind = self._checked(value, event), self._type(value, event)
         if kind.startswith(_MOMENTS):
             return _instant(sql, kind, rows.timezone)
         if kind in _INTEGERS:
@@ -189,16 +190,19 @@ class EventQuery:
         )
 
     def _checked(self, value: Value, event: MappedEvent) -> str:
-        """The expression, after its columns and functions were looked up."""
+        """SQL of an expression, after its columns and functions were looked up. A column's name needs no quotes."""
         self._type(value, event)
-        return value.sql
+        return self._expression(value, event)
+
+    def _expression(self, value: Value, event: MappedEvent) -> str:
+        return _name(value.sql) if value.sql in self._columns[event.rows] else f"({value.sql})"
 
     def _type(self, value: Value, event: MappedEvent) -> str:
         if not value.sql.strip():
             raise MappingError(f"{value.entry}: the expression is empty")
         try:
             described = self._engine.execute(
-                f"DESCRIBE SELECT ({value.sql}) AS value FROM {_rows(event.rows)}"  # noqa: S608 - the mapping is the user's own SQL
+                f"DESCRIBE SELECT {self._expression(value, event)} AS value FROM {_rows(event.rows)}"  # noqa: S608 - the mapping is the user's own SQL
             ).fetchall()
         except duckdb.Error as error:
             raise MappingError(f"{value.entry}: {_first_line(error)}") from error
