@@ -11,7 +11,7 @@ from rich.table import Table
 from candor.clock import format_rfc3339
 from cli.events.importer import ImportSummary
 from cli.output import print_json
-from history.imports.accept import Intake
+from history.imports.accept import RowsRead
 from history.imports.fill import Filled
 
 SHOWN: Final = 20
@@ -27,8 +27,8 @@ def report(summary: ImportSummary, *, as_json: bool) -> None:
     if summary.done_before:
         console.print(f"import {summary.import_id} was done before: nothing to do")
         return
-    if summary.intake is not None:
-        _print_intake(console, summary.intake, summary.items)
+    if summary.rows_read is not None:
+        _print_rows(console, summary.rows_read, summary.items)
     if summary.filled is None:
         console.print("Nothing was written.")
     else:
@@ -36,20 +36,20 @@ def report(summary: ImportSummary, *, as_json: bool) -> None:
 
 
 def _as_json(summary: ImportSummary) -> dict[str, Any]:
-    intake, filled = summary.intake, summary.filled
+    rows_read, filled = summary.rows_read, summary.filled
     return {
         "import": summary.import_id,
         "done_before": summary.done_before,
         "written": filled is not None,
         "read": None
-        if intake is None
+        if rows_read is None
         else {
-            "events": dict(intake.accepted),
-            "already_archived": intake.archived,
-            "first": _moment(intake.first),
-            "last": _moment(intake.last),
-            "refused": dict(intake.refused),
-            "refusals": [msgspec.to_builtins(refusal) for refusal in intake.refusals],
+            "events": dict(rows_read.accepted),
+            "already_archived": rows_read.archived,
+            "first": _moment(rows_read.first),
+            "last": _moment(rows_read.last),
+            "refused": dict(rows_read.refused),
+            "refusals": [msgspec.to_builtins(refusal) for refusal in rows_read.refusals],
         },
         "items": summary.items,
         "filled": None if filled is None else {**_counts(filled), "failures": dict(filled.failures)},
@@ -67,29 +67,29 @@ def _counts(filled: Filled) -> dict[str, int]:
     }
 
 
-def _print_intake(console: Console, intake: Intake, items: int) -> None:
+def _print_rows(console: Console, rows_read: RowsRead, items: int) -> None:
     table = Table("events", "number")
-    for name, number in sorted(intake.accepted.items()):
+    for name, number in sorted(rows_read.accepted.items()):
         table.add_row(name, f"{number:,}")
-    if intake.archived:
-        table.add_row("in the archive already", f"{intake.archived:,}")
-    for code, number in sorted(intake.refused.items()):
+    if rows_read.archived:
+        table.add_row("in the archive already", f"{rows_read.archived:,}")
+    for code, number in sorted(rows_read.refused.items()):
         table.add_row(f"refused: {code}", f"{number:,}")
     console.print(table)
-    if intake.first is not None:
-        console.print(f"from {_moment(intake.first)} to {_moment(intake.last)}, in {items:,} items")
-    if intake.refusals:
-        _print_refusals(console, intake)
+    if rows_read.first is not None:
+        console.print(f"from {_moment(rows_read.first)} to {_moment(rows_read.last)}, in {items:,} items")
+    if rows_read.refusals:
+        _print_refusals(console, rows_read)
 
 
-def _print_refusals(console: Console, intake: Intake) -> None:
+def _print_refusals(console: Console, rows_read: RowsRead) -> None:
     table = Table("refused event", "type", "code", "field", "why")
-    for refusal in intake.refusals[:SHOWN]:
+    for refusal in rows_read.refusals[:SHOWN]:
         table.add_row(*(value or "" for value in msgspec.structs.astuple(refusal)))
     console.print(table)
-    if intake.refused.total() > SHOWN:
+    if rows_read.refused.total() > SHOWN:
         console.print(
-            f"and {intake.refused.total() - SHOWN:,} more; --json lists the first {len(intake.refusals):,}"
+            f"and {rows_read.refused.total() - SHOWN:,} more; --json lists the first {len(rows_read.refusals):,}"
         )
 
 

@@ -17,7 +17,7 @@ from cli.events.private_folder import private_folder
 from cli.events.sources import digest_of, local_files
 from cli.progress import Progress
 from cli.stage import Stage
-from history.imports.accept import Intake
+from history.imports.accept import RowsRead
 from history.imports.fill import Filled
 from history.imports.job import ImportJob, ImportTarget
 from history.imports.mapping import EventMapping, read_mapping
@@ -29,7 +29,7 @@ class ImportSummary:
     """Result of a command: what was read, how many items take it, and what was written, as far as it came."""
 
     import_id: str
-    intake: Intake | None = None
+    rows_read: RowsRead | None = None
     items: int = 0
     filled: Filled | None = None
     done_before: bool = False
@@ -38,7 +38,7 @@ class ImportSummary:
 
     @property
     def remedy(self) -> str | None:
-        """What to do, where the command did not reach its aim."""
+        """Remedy, where the command did not reach its aim."""
         if self.stopped:
             return "events are refused, and nothing was written: mend them or the mapping, or give --skip-refused"
         if self.filled is not None and self.filled.failures:
@@ -92,14 +92,14 @@ class Importer:
         dry_run: bool,
         skip_refused: bool,
     ) -> ImportSummary:
-        intake = job.read(mapping, files, Erasures(self._registry).tombstones())
-        stopped = bool(intake.refused) and not skip_refused
+        rows_read = job.read(mapping, files, Erasures(self._registry).tombstones())
+        stopped = bool(rows_read.refused) and not skip_refused
         if dry_run or stopped:
-            return ImportSummary(import_id, intake, job.items, stopped=stopped)
+            return ImportSummary(import_id, rows_read, job.items, stopped=stopped)
         run = self._imports.begin(import_id, job.started_at)
         job.archive()
         run = self._imports.move(run, ARCHIVED)
-        return ImportSummary(import_id, intake, job.items, self._fill(run, job))
+        return ImportSummary(import_id, rows_read, job.items, self._fill(run, job))
 
     def _continue(self, run: ImportRun) -> ImportSummary:
         if run.state == DONE:

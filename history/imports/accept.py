@@ -32,7 +32,7 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Intake:
+class RowsRead:
     """Result of reading the rows: events by type, refused ones by code, and those that the archive holds already."""
 
     accepted: Counter[str] = field(default_factory=Counter)
@@ -60,23 +60,23 @@ def accepted_details(
     definitions: Definitions,
     tombstones: Tombstones,
     now_ms: int,
-    intake: Intake,
+    rows_read: RowsRead,
 ) -> Iterator[tuple[bytes, Event]]:
-    """Yield the events that may be imported, in order; the others are counted in `intake`."""
+    """Yield the events that may be imported, in order; the others are counted in `rows_read`."""
     for mapped in details:
         if mapped.archived:
-            intake.archived += 1
+            rows_read.archived += 1
             continue
         try:
             event = parse_event(mapped.detail, HISTORY)
             definitions.check_event(event, now_ms)
             _check_not_erased(event, tombstones)
         except InvalidInput as fault:
-            _refuse(intake, mapped.detail, fault)
+            _refuse(rows_read, mapped.detail, fault)
             continue
-        intake.accepted[event.type] += 1
-        intake.first = event.moment if intake.first is None else intake.first
-        intake.last = event.moment
+        rows_read.accepted[event.type] += 1
+        rows_read.first = event.moment if rows_read.first is None else rows_read.first
+        rows_read.last = event.moment
         yield mapped.detail, event
 
 
@@ -93,11 +93,11 @@ class _Named(msgspec.Struct):
 _NAMED: Final = msgspec.json.Decoder(_Named)
 
 
-def _refuse(intake: Intake, detail: bytes, fault: InvalidInput) -> None:
-    intake.refused[fault.code] += 1
-    if len(intake.refusals) < MOST_LISTED:
+def _refuse(rows_read: RowsRead, detail: bytes, fault: InvalidInput) -> None:
+    rows_read.refused[fault.code] += 1
+    if len(rows_read.refusals) < MOST_LISTED:
         named = _NAMED.decode(detail)
-        intake.refusals.append(
+        rows_read.refusals.append(
             Refusal(_text(named.event_id), _text(named.type), fault.code, fault.field, fault.detail)
         )
 

@@ -21,7 +21,7 @@ from candor.store.erasures import Tombstones
 from candor.updates import Retention
 from history.archive.events import ENVELOPE, EVENTS_PREFIX, Envelope, read_envelopes, read_event, read_lines
 from history.archive.objects import Bucket
-from history.imports.accept import Intake, accepted_details
+from history.imports.accept import RowsRead, accepted_details
 from history.imports.fill import Filled, StoreOf, fill
 from history.imports.mapping import EventMapping
 from history.imports.spool import EventSpool, Partitions, items_in, object_prefix
@@ -72,24 +72,24 @@ class ImportJob:
         """Number of items that take events."""
         return len(self._partitions.items)
 
-    def read(self, mapping: EventMapping, files: Sequence[Path], tombstones: Tombstones) -> Intake:
+    def read(self, mapping: EventMapping, files: Sequence[Path], tombstones: Tombstones) -> RowsRead:
         """Read and check every row. Raises MappingError, ArchiveDamaged."""
-        intake = Intake()
+        rows_read = RowsRead()
         spool = EventSpool(self._folder / "objects", self.started_at)
         engine = connected(files, self._folder)
         with engine, self._partitions:
             query = EventQuery(engine, mapping, files, self._archived_ids())
             details = (detail for batch in query.batches(BATCH) for detail in batch)
             for detail, event in accepted_details(
-                details, self._definitions, tombstones, self.started_at, intake
+                details, self._definitions, tombstones, self.started_at, rows_read
             ):
                 spool.add(detail)
                 self._partitions.add(event)
-                if intake.read % BATCH == 0:
-                    self._watch("reading rows", intake.read, None)
-        self._watch("reading rows", intake.read, intake.read)
+                if rows_read.read % BATCH == 0:
+                    self._watch("reading rows", rows_read.read, None)
+        self._watch("reading rows", rows_read.read, rows_read.read)
         self._objects = spool.close()
-        return intake
+        return rows_read
 
     def archive(self) -> int:
         """Write the events to the archive; returns the number of objects."""

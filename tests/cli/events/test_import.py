@@ -154,7 +154,7 @@ def states() -> dict[str, ViewState]:
 
 
 def comparable(state: ViewState, known: set[str]) -> tuple:
-    """What an item says, and the ids that it knows; when and in how many writes it came to that does not matter."""
+    """Values and known ids of an item, without when and in how many writes it came to them."""
     ids = {id_hash(name) for name in known}
     return state.base, state.born, state.latest, state.expired, set(state.ring) | ids, state.stale
 
