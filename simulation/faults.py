@@ -1,4 +1,4 @@
-"""Faults of a world, their rates, and nine bugs that a check of this simulation must detect."""
+"""Faults of a world, their rates, and ten bugs that a check of this simulation must detect."""
 
 from __future__ import annotations
 
@@ -51,13 +51,17 @@ def patched_limits(rng: random.Random) -> Iterator[dict[str, int]]:
     """Patch limits to small values in most worlds, so that few events reach them; others run as shipped."""
     shipped = rng.random() < 0.25
     head = rng.choice([1, 4, 32])
+    ring, markers = rng.choice([4, 12, 40]), rng.choice([2, 5, 99])
     limits = {
-        "candor.features.state.RING_IDS": rng.choice([4, 12, 40]),
+        "candor.features.state.RING_IDS": ring,
+        "candor.ingest.RING_IDS": ring,
+        "candor.ingest.LARGEST_IDS": rng.choice([20, 60, 13_464]),
         "candor.features.segment.HEAD_EVENTS": head,
         "candor.features.segment.MOST_RAW": max(head, rng.choice([4, 128])),
         "candor.features.voids.MOST_VOIDS": max(head, rng.choice([2, 32])),
         "candor.ingest.ATTEMPTS": rng.choice([2, 12]),
-        "candor.ingest.MARKERS_PER_COMMIT": rng.choice([2, 5, 99]),
+        "candor.ingest.MARKERS_PER_COMMIT": markers,
+        "simulation.store.MARKERS_PER_COMMIT": markers,
     }
     patches = [] if shipped else [patch(name, limit) for name, limit in limits.items()]
     for patcher in patches:
@@ -81,6 +85,14 @@ class SameBirthTable(Table):
 
     def birth(self, now_ms: int) -> int:
         return 1
+
+
+class ForgetfulClaimsTable(Table):
+    """Bug: a bulk job that is run again does not know which of its items are done."""
+
+    def write_claimed(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        self.completions.clear()
+        return super().write_claimed(commit, version)
 
 
 class DeafClient(Client):
@@ -165,6 +177,7 @@ PLANTS = {
     "window-edge-off-by-one": Plant(replaced=(Window, "start", _narrow)),
     "marker-without-transaction": Plant(client=SplitClient),
     "version-reuse-after-expiry": Plant(table=SameBirthTable),
+    "import-done-twice": Plant(table=ForgetfulClaimsTable),
     "orphan-subtracted": Plant(replaced=(ViewState, "_resolve", _subtracted)),
     "voids-own-data-used": Plant(replaced=(ViewPlan, "fingerprint", _same)),
     "correction-known-too-early": Plant(replaced=(stream, "_known_at", _unknown)),

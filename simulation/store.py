@@ -11,7 +11,16 @@ from candor.contracts import Event
 from candor.errors import StoreUnavailable
 from candor.features.state import Marker
 from candor.features.vector import ABSENT, UNAVAILABLE, Read, Version
-from candor.store.protocol import Commit, Committed, Conflict, Duplicates, marked, next_version
+from candor.store.protocol import (
+    MARKERS_PER_COMMIT,
+    Commit,
+    Committed,
+    Conflict,
+    Duplicates,
+    completion_key,
+    marked,
+    next_version,
+)
 from simulation.scheduler import Scheduler
 
 LATEST_REQUEST = 20 * SECOND
@@ -65,6 +74,8 @@ class Table:
         self._world = world
         self.items: dict[str, tuple[Read, int | None]] = {}
         self.markers: dict[tuple[str, str], Marker] = {}
+        self.claims: dict[tuple[str, str], str] = {}
+        self.completions: set[str] = set()
         self.log: dict[str, list[Commit]] = defaultdict(list)
         self.earlier: dict[str, list[Commit]] = defaultdict(list)
         """Commits of an item's births that TTL has ended."""
@@ -100,6 +111,28 @@ class Table:
         self.put(commit, version)
         return Committed(version)
 
+    def claim(self, commit: Commit, event_ids: Sequence[str]) -> frozenset[str]:
+        """Perform one transaction that marks events in the name of a bulk job; returns those that others have marked."""
+        keys = [(commit.key, event_id) for event_id in event_ids]
+        known = frozenset(
+            key[1] for key in keys if key in self.markers and self.claims.get(key) != commit.claimant
+        )
+        if not known:
+            self.mark(commit, frozenset(event_ids))
+            self.claims |= dict.fromkeys(keys, commit.claimant)
+            self._world.reach("claimed")
+        return known
+
+    def write_claimed(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
+        """Perform one transaction of an item whose events are claimed, and the job's completion."""
+        if completion_key(commit) in self.completions:
+            return Duplicates(frozenset(commit.event_ids))
+        if not self.unchanged(commit):
+            return Conflict(UNAVAILABLE)
+        self.completions.add(completion_key(commit))
+        self.put(commit, version)
+        return Committed(version)
+
     def decide(
         self, event: Event, commits: Sequence[Commit], versions: Sequence[Version], seen: Seen
     ) -> Event | Conflict:
@@ -118,12 +151,13 @@ class Table:
     def _is_marked(self, commit: Commit) -> bool:
         return commit.marker_expiry is not None and bool(self.known(commit))
 
-    def mark(self, commit: Commit) -> None:
-        """Write the markers; each is deleted some time after its expiry."""
+    def mark(self, commit: Commit, event_ids: frozenset[str] | None = None) -> None:
+        """Write the markers, of these events or all; each is deleted some time after its expiry."""
         assert commit.marker_expiry is not None
         self._world.reach("markers written")
         for event, fingerprint in marked(commit):
-            self.markers[commit.key, event] = Marker(fingerprint, commit.marker_expiry)
+            if event_ids is None or event in event_ids:
+                self.markers[commit.key, event] = Marker(fingerprint, commit.marker_expiry)
         self._world.scheduler.at(self._sweep(commit.marker_expiry), lambda: self._expire_markers(commit))
 
     def put(self, commit: Commit, version: Version) -> None:
@@ -183,6 +217,13 @@ class Client:
         return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
+        if commit.claimant and commit.marker_expiry is not None:
+            pages = range(0, len(commit.event_ids), MARKERS_PER_COMMIT)
+            claims = (
+                self._claim(commit, commit.event_ids[page : page + MARKERS_PER_COMMIT]) for page in pages
+            )
+            if known := frozenset[str]().union(*claims):
+                return Duplicates(known)
         self.process.io("commit sent")
         version = next_version(commit.seen, self.table.birth(self.process.now_ms()))
         self._before(lambda: self._arrive(commit, version))
@@ -196,6 +237,15 @@ class Client:
         if self._world.happens("answer lost"):
             raise StoreUnavailable("the answer was lost")
         return self._current(commit.key) if isinstance(outcome, Conflict) else outcome
+
+    def _claim(self, commit: Commit, event_ids: Sequence[str]) -> frozenset[str]:
+        self.process.io("claims sent")
+        self._before(lambda: self.table.claim(commit, event_ids))
+        known = self.table.claim(commit, event_ids)
+        self.process.io("claims answered")
+        if self._world.happens("answer lost"):
+            raise StoreUnavailable("the answer was lost")
+        return known
 
     def decide(self, event: Event, commits: Sequence[Commit], seen: Seen) -> Event | Conflict:
         """Write a decision with the commits of its items, as the scorer does."""
@@ -228,7 +278,7 @@ class Client:
                 raise StoreUnavailable(fault)
 
     def _arrive(self, commit: Commit, version: Version) -> None:
-        outcome = self.table.write(commit, version)
+        outcome = self.write(commit, version)
         self._note("late request", commit, outcome)
 
     def _written(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
@@ -238,6 +288,8 @@ class Client:
 
     def write(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
         """Apply the request to the table."""
+        if commit.claimant and commit.marker_expiry is not None:
+            return self.table.write_claimed(commit, version)
         return self.table.write(commit, version)
 
     def _current(self, key: str) -> Conflict:

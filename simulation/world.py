@@ -23,6 +23,7 @@ from simulation.checks import Checks
 from simulation.deciders import Deciders
 from simulation.faults import HEALTHY, KINDS, PLANTS, fault_rates, patched_limits
 from simulation.healers import Healers
+from simulation.importers import Importers
 from simulation.queue import SimulatedQueue
 from simulation.scheduler import BEGIN, Scheduler
 from simulation.store import Table, Violation
@@ -124,6 +125,13 @@ class World:
         self._deciders = Deciders(
             self, self._lender, lambda process: plant.client(self, process, self.synchronous), skew
         )
+        self._importers = Importers(
+            self,
+            self._lender,
+            lambda process, view: plant.client(self, process, self._table_of(view)),
+            self._heal,
+            skew,
+        )
         self.queue = SimulatedQueue(
             self.scheduler, self._workers.look, self._alarm, VISIBILITY, rng.choice([2, 5])
         )
@@ -132,6 +140,7 @@ class World:
         )
         self._poison: set[str] = set()
         self._void_rate = rng.choice([0.0, 0.1, 0.5])
+        self._import_rate = rng.choice([0.0, 0.5, 1.0])
         self._sent = 0
         self._to_send = 0
         self._alarmed = False
@@ -189,6 +198,7 @@ class World:
             self.note("world", f"nothing new for {pause / HOUR:g} h")
             self._let_pass(pause)
         self._plan_traffic()
+        self._plan_import()
         self.scheduler.run(lambda: self._to_send == 0)
         self._drain()
         self._check()
@@ -211,6 +221,30 @@ class World:
             moment += self.rng.randint(0, gap)
             self._to_send += 1
             self.scheduler.at(moment, self._publish)
+
+    def _plan_import(self) -> None:
+        """In some epochs past events come in bulk amid the traffic; the queue brings copies of some of them as well."""
+        if self.rng.random() < self._import_rate:
+            self._to_send += 1
+            self.scheduler.at(self.scheduler.now + self.rng.randrange(MINUTE), self._import)
+
+    def _import(self) -> None:
+        self._to_send -= 1
+        now = self.scheduler.now
+        drawn = [self._producer.event(now) for _ in range(self.rng.choice([3, 30, 30, 120]))]
+        events = [event for event in drawn if event.occurred_at <= now]
+        share = self.rng.choice([0.0, 0.2, 0.8])
+        events += [
+            replace(event, voided_at=max(event.occurred_at, now - self.rng.randrange(HOUR)))
+            for event in events
+            if self.rng.random() < self._void_rate / 2
+        ]
+        self._accepted |= {event.dedup_id: event for event in events}
+        for event in events:
+            self._known_at.setdefault(event.dedup_id, now)
+            if self.rng.random() < share:
+                self._later(partial(self._send, event, "copy"))
+        self._importers.start(events)
 
     def _publish(self) -> None:
         self._to_send -= 1
@@ -312,6 +346,7 @@ class World:
             self._let_pass(5 * MINUTE)
             if (
                 not self._deciding
+                and not self._importers.open
                 and not len(self.queue)
                 and self._only_poison_is_dead
                 and not len(self.healers)

@@ -31,6 +31,10 @@ SITUATIONS = {
     "decided",
     "contended",
     "decision answered again",
+    "claimed",
+    "imported event known",
+    "importer began anew",
+    "import done",
 }
 
 

@@ -220,8 +220,8 @@ def _claimed_pages(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
 
 def _commit(group: ItemEvents, read: Read, now_ms: int, retention: Retention) -> tuple[Read, Applied]:
     """Apply and write one page, retrying on conflicts; returns the item as written, and what was applied."""
-    events = group.events
-    for attempt in range(ATTEMPTS):
+    events, conflicts = group.events, 0
+    while conflicts < ATTEMPTS:
         prepared = prepare(group.view, group.key, read, events, now_ms, retention, group.store.markers)
         applied = prepared.applied
         if len(events) < len(group.events):  # duplicates, by their markers
@@ -231,11 +231,13 @@ def _commit(group: ItemEvents, read: Read, now_ms: int, retention: Retention) ->
         match group.store.commit(msgspec.structs.replace(prepared.commit, claimant=group.claimant)):
             case Committed(version):
                 return Read("present", prepared.commit.blob, version), applied
-            case Conflict() if attempt < ATTEMPTS - 1:
-                BACKOFF.wait(attempt + 1)
-                # Under contention the item of the conflict is outdated again by now.
-                read = group.store.load([group.key])[group.key]
-            case Duplicates(known):
+            case Conflict():
+                conflicts += 1
+                if conflicts < ATTEMPTS:
+                    BACKOFF.wait(conflicts)
+                    # Under contention the item of the conflict is outdated again by now.
+                    read = group.store.load([group.key])[group.key]
+            case Duplicates(known):  # no conflict: fewer events are left
                 events = [event for event in events if event.dedup_id not in known]
                 # Their writer may have made the item stale and crashed before reporting it.
                 read = group.store.load([group.key])[group.key]

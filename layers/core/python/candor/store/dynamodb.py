@@ -181,10 +181,11 @@ class DynamoFeatureStore:
         """Claim the events' markers, then write the item, unless the same job has written it before."""
         marks = list(marked(commit))
         size = events_per_commit(commit.key, commit.event_ids)
-        for start in range(0, len(marks), size):
-            known = self._claim(commit, marks[start : start + size])
-            if known:
-                return Duplicates(known)
+        known = frozenset[str]().union(
+            *(self._claim(commit, marks[start : start + size]) for start in range(0, len(marks), size))
+        )
+        if known:
+            return Duplicates(known)
         try:
             with TransactWrite(connection=_connection()) as transaction:
                 transaction.save(self._committed(commit, version), condition=_unchanged(commit.seen))
