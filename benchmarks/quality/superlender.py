@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from candor.clock import format_rfc3339
+from candor.clock import format_rfc3339, parse_rfc3339
 from candor.contracts import HISTORY, Application, Event, parse_checkout, parse_event
-from demo.sources.base import SourceCheckout
-from demo.sources.superlender import AS_OF, SuperLender
+from demo.sources.base import Source, SourceCheckout
+from demo.sources.folder import from_folder
 from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from training.dataset.job import build
@@ -32,12 +32,13 @@ from training.fit.job import TrainedModels, train
 from training.fit.recipe import raw_scores
 from training.metrics.scores import auc, auc_interval
 
+AS_OF = parse_rfc3339("2017-07-22T00:00:00Z")
 SETTINGS = Settings(run="quality", as_of=format_rfc3339(AS_OF))
 
 
 def measure(folder: Path) -> dict[str, Any]:
     """Mean AUC of the seeds' models on the tested loans, its interval, and the leakage check of both sets."""
-    source = SuperLender(folder)
+    source = from_folder(folder)
     data = _training_set(source)
     events = [_event(event) for event in source.history()]
     trained = train(data, SETTINGS, DEFINITIONS, REASONS, policy(), MONOTONE)
@@ -68,7 +69,7 @@ def _checked(data: TrainingSet, trained: TrainedModels, archive: EventHistory | 
     return leakage(data, split, metrics["auc_served"], DEFINITIONS.features, archive)
 
 
-def _training_set(source: SuperLender) -> TrainingSet:
+def _training_set(source: Source) -> TrainingSet:
     """Training set built by the retraining job, from an archive as Firehose writes it."""
     with tempfile.TemporaryDirectory() as folder:
         archive, out = Path(folder, "archive"), Path(folder, "dataset")
@@ -92,7 +93,7 @@ def _twin(data: TrainingSet, events: Sequence[Event]) -> TrainingSet:
     )
 
 
-def _tested(source: SuperLender, events: Sequence[Event]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+def _tested(source: Source, events: Sequence[Event]) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     """Features as of each tested loan, and its flag."""
     later = [_event(item) for item in source.timeline() if not isinstance(item, SourceCheckout)]
     checkouts = list(source.checkouts())
@@ -107,7 +108,7 @@ def _question(checkout: SourceCheckout) -> PointInTimeQuery:
 
 
 def _event(event: dict[str, Any]) -> Event:
-    return parse_event(json.dumps(event).encode())
+    return parse_event(json.dumps(event).encode(), HISTORY)
 
 
 def lines(figures: dict[str, Any]) -> list[str]:

@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
-from candor.contracts import HISTORY, Event, parse_event
+from candor.contracts import HISTORY, Event, parse_checkout, parse_event
 from candor.errors import InvalidInput
 from candor.features.definitions import Definitions
 from candor.store.erasures import Tombstones
+from history.imports.mapping import BODY, STARTED
 
 MOST_LISTED: Final = 1_000
 """Refused events that a report lists; all are counted."""
@@ -68,8 +69,7 @@ def accepted_details(
             rows_read.archived += 1
             continue
         try:
-            event = parse_event(mapped.detail, HISTORY)
-            definitions.check_event(event, now_ms)
+            event = checked_event(mapped.detail, definitions, now_ms)
             _check_not_erased(event, tombstones)
         except InvalidInput as fault:
             _refuse(rows_read, mapped.detail, fault)
@@ -78,6 +78,19 @@ def accepted_details(
         rows_read.first = event.moment if rows_read.first is None else rows_read.first
         rows_read.last = event.moment
         yield mapped.detail, event
+
+
+def checked_event(detail: bytes, definitions: Definitions, now_ms: int) -> Event:
+    """A mapped event. Raises InvalidInput where the queue's consumer would, and for a checkout that could not be decided."""
+    event = parse_event(detail, HISTORY)
+    definitions.check_event(event, now_ms)
+    if event.type == STARTED and event.voided_at is None:
+        try:
+            parse_checkout(msgspec.json.encode(event.data.get(BODY)))
+        except InvalidInput as fault:
+            path = f"data.{BODY}.{fault.field}" if fault.field else f"data.{BODY}"
+            raise InvalidInput(fault.code, fault.detail, path) from fault
+    return event
 
 
 def _check_not_erased(event: Event, tombstones: Tombstones) -> None:

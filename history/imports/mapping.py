@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,9 @@ DEFAULT_ROWS: Final = "rows"
 
 STARTED: Final = "checkout.started"
 """Type of the event that carries a checkout's body."""
+
+BODY: Final = "checkout"
+"""Field of that event that holds the body."""
 
 TEXT, WHOLE, MOMENT, ANY = "text", "whole", "moment", "any"
 """Kinds of a mapped value: text, a whole number (of a moment: its ms), a moment, any JSON."""
@@ -40,7 +44,7 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     files: str = "*"
     select: str = ""
     timezone: str = "UTC"
-    read: Mapping[str, str | int | bool] = {}
+    read: Mapping[str, Any] = {}
 
 
 class EventBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,8 +77,12 @@ class CheckoutBlock(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MappingFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole mapping."""
+    """A whole mapping.
 
+    `as_of` is where the demo of `make run DATA=…` begins to decide: the checkouts before it are history.
+    """
+
+    as_of: datetime | None = None
     rows: Mapping[str, Rows] = {}
     event: Sequence[EventBlock] = ()
     checkout: Sequence[CheckoutBlock] = ()
@@ -107,6 +115,7 @@ class EventMapping(msgspec.Struct, frozen=True):
 
     rows: Mapping[str, Rows]
     events: Sequence[MappedEvent]
+    as_of: datetime | None = None
 
 
 def read_mapping(text: str, definitions: Definitions) -> EventMapping:
@@ -124,7 +133,7 @@ def read_mapping(text: str, definitions: Definitions) -> EventMapping:
     for event in events:
         if event.rows not in rows:
             raise MappingError(f'{event.id.entry}: there are no rows "{event.rows}"; {_known(rows)}')
-    return EventMapping(rows, events)
+    return EventMapping(rows, events, parsed.as_of)
 
 
 def _event(block: EventBlock, entry: str, definitions: Definitions) -> MappedEvent:
@@ -162,7 +171,7 @@ def _checkout(block: CheckoutBlock, entry: str, definitions: Definitions) -> lis
         "total": body["total"],
         "currency": body["currency"],
         "applicant": body.get("applicant", {}).get("token"),
-        "checkout": body,
+        BODY: body,
     }
     events = [_of_checkout(STARTED, block, body, about, entry, definitions)]
     if block.outcome:

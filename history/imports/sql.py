@@ -6,6 +6,7 @@ its member needs is an error of the mapping, with its entry.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,7 +96,7 @@ class EventQuery:
                     MappedDetail(text.encode(), known) for text, known in zip(details, archived, strict=True)
                 ]
         except duckdb.Error as error:
-            raise MappingError(f"the rows cannot be read: {_first_line(error)}") from error
+            raise MappingError(f"the rows cannot be read: {_first_line(error)}{_column_in(error)}") from error
 
     def _insert_archived(self, archived: Iterable[Sequence[str]]) -> None:
         self._engine.execute("CREATE TABLE archived (id VARCHAR)")
@@ -122,7 +123,8 @@ class EventQuery:
             self._engine.execute(
                 f"CREATE VIEW {_rows(name)} AS WITH source AS ({source}) SELECT * FROM ({select})"  # noqa: S608 - the mapping is the user's own SQL
             )
-            described = self._engine.execute(f"DESCRIBE {_rows(name)}").fetchall()
+            self._engine.execute(f"CREATE TABLE {_shape(name)} AS SELECT * FROM {_rows(name)} LIMIT 0")  # noqa: S608 - names are quoted
+            described = self._engine.execute(f"DESCRIBE {_shape(name)}").fetchall()
         except duckdb.Error as error:
             raise MappingError(f"rows.{name}: {_first_line(error)}") from error
         self._columns[name] = frozenset(str(column[0]) for column in described)
@@ -202,7 +204,7 @@ class EventQuery:
             raise MappingError(f"{value.entry}: the expression is empty")
         try:
             described = self._engine.execute(
-                f"DESCRIBE SELECT {self._expression(value, event)} AS value FROM {_rows(event.rows)}"  # noqa: S608 - the mapping is the user's own SQL
+                f"DESCRIBE SELECT {self._expression(value, event)} AS value FROM {_shape(event.rows)}"  # noqa: S608 - the mapping is the user's own SQL
             ).fetchall()
         except duckdb.Error as error:
             raise MappingError(f"{value.entry}: {_first_line(error)}") from error
@@ -264,6 +266,11 @@ def _rows(name: str) -> str:
     return _name(f"rows of {name}")
 
 
+def _shape(name: str) -> str:
+    """An empty table with the rows' columns: types are looked up in it without reading a file again."""
+    return _name(f"columns of {name}")
+
+
 def _name(text: str) -> str:
     return '"' + text.replace('"', '""') + '"'
 
@@ -273,9 +280,19 @@ def _text(text: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    """SQL of a text, a number or a boolean."""
-    return _text(value) if isinstance(value, str) else str(value).lower()
+    """SQL of a value of TOML: a text, a number, a boolean, a list or a table."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_text(key)}: {_literal(member)}' for key, member in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return str(value).lower() if isinstance(value, bool | int | float) else _text(str(value))
 
 
 def _first_line(error: duckdb.Error) -> str:
     return str(error).partition("\n")[0]
+
+
+def _column_in(error: duckdb.Error) -> str:
+    """The column that an error names, without the value that it repeats."""
+    named = re.search(r'column "([^"]*)"', str(error))
+    return f', column "{named[1]}"' if named else ""

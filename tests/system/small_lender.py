@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from demo.sources.superlender import DECIDED, EARLIER
-
+EARLIER, DECIDED = "trainprevloans.csv", "trainperf.csv"
 CUSTOMERS = 50
 LOANS_EACH = 5
 CHECKOUTS = 40
