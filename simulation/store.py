@@ -111,6 +111,12 @@ class Table:
         self.put(commit, version)
         return Committed(version)
 
+    def applied_marker(self, key: str, event_id: str) -> Marker | None:
+        """Return the marker of an applied event: what a bulk job has claimed and not written yet is not applied."""
+        claimant = self.claims.get((key, event_id))
+        claimed = claimant is not None and completion_key(key, claimant) not in self.completions
+        return None if claimed else self.markers.get((key, event_id))
+
     def claim(self, commit: Commit, event_ids: Sequence[str]) -> frozenset[str]:
         """Perform one transaction that marks events in the name of a bulk job; returns those that others have marked."""
         keys = [(commit.key, event_id) for event_id in event_ids]
@@ -125,11 +131,11 @@ class Table:
 
     def write_claimed(self, commit: Commit, version: Version) -> Committed | Conflict | Duplicates:
         """Perform one transaction of an item whose events are claimed, and the job's completion."""
-        if completion_key(commit) in self.completions:
+        if completion_key(commit.key, commit.claimant) in self.completions:
             return Duplicates(frozenset(commit.event_ids))
         if not self.unchanged(commit):
             return Conflict(UNAVAILABLE)
-        self.completions.add(completion_key(commit))
+        self.completions.add(completion_key(commit.key, commit.claimant))
         self.put(commit, version)
         return Committed(version)
 
@@ -213,7 +219,7 @@ class Client:
         self.process.io("markers read")
         if self._world.happens("read unavailable"):
             raise StoreUnavailable("the markers could not be read")
-        marks = {event_id: self.table.markers.get((key, event_id)) for event_id in event_ids}
+        marks = {event_id: self.table.applied_marker(key, event_id) for event_id in event_ids}
         return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:

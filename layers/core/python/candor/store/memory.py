@@ -44,7 +44,7 @@ class MemoryFeatureStore:
             claimed = bool(commit.claimant and marks)
             if not claimed and current.version != commit.seen:
                 return Conflict(current)
-            if claimed and completion_key(commit) in self.completions:
+            if claimed and completion_key(commit.key, commit.claimant) in self.completions:
                 return Duplicates(frozenset(commit.event_ids))
             known = {
                 mark for mark in marks if mark in self.marks and not (claimed and self._claims(commit, mark))
@@ -56,7 +56,7 @@ class MemoryFeatureStore:
                 self.claims |= dict.fromkeys(marks, commit.claimant)
                 if current.version != commit.seen:
                     return Conflict(current)
-                self.completions.add(completion_key(commit))
+                self.completions.add(completion_key(commit.key, commit.claimant))
             return Committed(self._write(commit))
 
     def _claims(self, commit: Commit, mark: tuple[str, str]) -> bool:
@@ -64,7 +64,15 @@ class MemoryFeatureStore:
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
         marks = {event_id: self.marks.get((key, event_id)) for event_id in event_ids}
-        return {event_id: marker for event_id, marker in marks.items() if marker is not None}
+        return {
+            event_id: marker
+            for event_id, marker in marks.items()
+            if marker is not None and self._is_applied(key, event_id)
+        }
+
+    def _is_applied(self, key: str, event_id: str) -> bool:
+        claimant = self.claims.get((key, event_id))
+        return claimant is None or completion_key(key, claimant) in self.completions
 
     def commit_together(self, commits: Sequence[Commit]) -> Contended | None:
         """Write all commits or none; None if written. An existing marker does not return its item."""

@@ -102,7 +102,10 @@ class FeatureStore(Protocol):
         ...
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
-        """Existing marker items of these ids; strongly consistent. Raises `StoreUnavailable`."""
+        """Markers of those ids that are applied; strongly consistent. Raises `StoreUnavailable`.
+
+        What a bulk job has claimed and not written yet is not applied.
+        """
         ...
 
 
@@ -148,9 +151,12 @@ class DecisionStore(Protocol):
         ...
 
 
-def completion_key(commit: Commit) -> str:
-    """Key of the marker by which a repeated commit of a bulk job is known. It holds a hash instead of the item's key."""
-    return f"claims#{commit.claimant}#{blake2b(commit.key.encode(), digest_size=16).hexdigest()}"
+def completion_key(item_key: str, claimant: str) -> str:
+    """Key of the marker that says that a bulk job has written what it claimed in an item.
+
+    It holds a hash instead of the item's key, which names a person.
+    """
+    return f"claims#{claimant}#{blake2b(item_key.encode(), digest_size=16).hexdigest()}"
 
 
 MARKERS_PER_COMMIT = 99
