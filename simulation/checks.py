@@ -206,7 +206,7 @@ class Checks:
                 item.base.folded |= commit.left_out
             held += events
             markers |= {
-                event_id: Marker(fingerprint, commit.marker_expiry or 0)
+                event_id: Marker(0 if commit.claimant else fingerprint, commit.marker_expiry or 0)
                 for event_id, fingerprint in marked(commit)
             }
         return item

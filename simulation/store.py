@@ -111,11 +111,11 @@ class Table:
         self.put(commit, version)
         return Committed(version)
 
-    def applied_marker(self, key: str, event_id: str) -> Marker | None:
-        """Return the marker of an applied event: what a bulk job has claimed and not written yet is not applied."""
-        claimant = self.claims.get((key, event_id))
-        claimed = claimant is not None and completion_key(key, claimant) not in self.completions
-        return None if claimed else self.markers.get((key, event_id))
+    def marker(self, key: str, event_id: str) -> Marker | None:
+        """Return an event's marker; a claim does not prove what was counted."""
+        marker = self.markers.get((key, event_id))
+        claimed = marker is not None and (key, event_id) in self.claims
+        return marker._replace(fingerprint=0) if marker is not None and claimed else marker
 
     def claim(self, commit: Commit, event_ids: Sequence[str]) -> frozenset[str]:
         """Perform one transaction that marks events in the name of a bulk job; returns those that others have marked."""
@@ -219,7 +219,7 @@ class Client:
         self.process.io("markers read")
         if self._world.happens("read unavailable"):
             raise StoreUnavailable("the markers could not be read")
-        marks = {event_id: self.table.applied_marker(key, event_id) for event_id in event_ids}
+        marks = {event_id: self.table.marker(key, event_id) for event_id in event_ids}
         return {event_id: marker for event_id, marker in marks.items() if marker is not None}
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:

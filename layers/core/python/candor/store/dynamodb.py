@@ -143,23 +143,15 @@ class DynamoFeatureStore:
             for name in (plain_marker_key(key, event_id), marker_key(key, event_id))
         }
         markers: dict[str, Marker] = {}
-        claims: dict[str, list[str]] = {}
         try:
             for start in range(0, len(names), KEYS_PER_READ):
                 page = list(names)[start : start + KEYS_PER_READ]
                 for item in self._item.batch_get(page, consistent_read=True):
-                    markers[names[item.pk]] = Marker(int(item.fingerprint or 0), int(item.expires_at))
-                    if item.claimant is not None:
-                        claims.setdefault(completion_key(key, item.claimant), []).append(names[item.pk])
-            completed = (
-                {item.pk for item in self._item.batch_get(list(claims), consistent_read=True)}
-                if claims
-                else set()
-            )
+                    fingerprint = 0 if item.claimant else int(item.fingerprint or 0)
+                    markers[names[item.pk]] = Marker(fingerprint, int(item.expires_at))
         except PynamoDBException as error:
             raise StoreUnavailable(f"markers could not be read: {error.cause_response_code}") from error
-        unwritten = {event_id for name, ids in claims.items() if name not in completed for event_id in ids}
-        return {event_id: marker for event_id, marker in markers.items() if event_id not in unwritten}
+        return markers
 
     def commit(self, commit: Commit) -> Committed | Conflict | Duplicates:
         version = next_version(commit.seen, time.time_ns())

@@ -65,14 +65,10 @@ class MemoryFeatureStore:
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
         marks = {event_id: self.marks.get((key, event_id)) for event_id in event_ids}
         return {
-            event_id: marker
+            event_id: marker._replace(fingerprint=0) if (key, event_id) in self.claims else marker
             for event_id, marker in marks.items()
-            if marker is not None and self._is_applied(key, event_id)
+            if marker is not None
         }
-
-    def _is_applied(self, key: str, event_id: str) -> bool:
-        claimant = self.claims.get((key, event_id))
-        return claimant is None or completion_key(key, claimant) in self.completions
 
     def commit_together(self, commits: Sequence[Commit]) -> Contended | None:
         """Write all commits or none; None if written. An existing marker does not return its item."""

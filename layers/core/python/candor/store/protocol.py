@@ -102,9 +102,10 @@ class FeatureStore(Protocol):
         ...
 
     def markers(self, key: str, event_ids: Sequence[str]) -> Mapping[str, Marker]:
-        """Markers of those ids that are applied; strongly consistent. Raises `StoreUnavailable`.
+        """Existing marker items of these ids; strongly consistent. Raises `StoreUnavailable`.
 
-        What a bulk job has claimed and not written yet is not applied.
+        A bulk job's claim does not prove what was counted, so its fingerprint is given as unknown: the job may not have
+        written the item yet, or have left the event out.
         """
         ...
 
