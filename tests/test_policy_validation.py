@@ -29,7 +29,7 @@ def test_the_lenders_own_table_has_no_fault():
 
 
 def lenders_own() -> Known:
-    codes = [reason.code for reason in lender.REASONS if not reason.features]
+    codes = [reason.code for reason in lender.REASONS if not reason.of_model]
     return Known(lender.DEFINITIONS.features, [view.name for view in lender.DEFINITIONS.views], codes)
 
 

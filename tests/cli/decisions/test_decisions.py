@@ -21,7 +21,13 @@ RISKY = 90_000
 
 @pytest.fixture(scope="module")
 def bundle():
-    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
+    return train(
+        lender.DEFINITIONS,
+        lender.policy(),
+        lender.REASONS,
+        {"request.amount": 100_000.0},
+        monotone=lender.MONOTONE,
+    )
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def require_sound(bundle: Bundle, definitions: Definitions, currencies: Collecti
     known = Known(
         definitions.features,
         [view.name for view in definitions.views],
-        [reason.code for reason in bundle.reasons if not reason.features],
+        [reason.code for reason in bundle.reasons if not reason.of_model],
         currencies,
     )
     wrong = [*faults(bundle.policy, known), *unspecific_reasons(bundle.reasons)]
