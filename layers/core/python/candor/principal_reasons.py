@@ -7,7 +7,9 @@ the feature's own reason where the feature says something, else that of absent o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from candor.errors import DefinitionError
@@ -50,6 +52,9 @@ class Effect(NamedTuple):
         return self.part - self.reference
 
 
+_above = attrgetter("above")
+
+
 class Attribution(NamedTuple):
     """Effects of all reasons that are true of the applicant, in catalogue order.
 
@@ -62,17 +67,18 @@ class Attribution(NamedTuple):
 
     def raised(self) -> list[Effect]:
         """Effects that raised the risk, the strongest first; ties in catalogue order."""
-        return sorted((e for e in self.effects if e.scored and e.above > 0.0), key=lambda e: -e.above)
+        raised = [effect for effect in self.effects if effect.scored and effect.part > effect.reference]
+        return sorted(raised, key=_above, reverse=True)
 
-    @property
-    def total(self) -> float:
+    def total(self, raised: Iterable[Effect]) -> float:
         """Sum of all adverse effects, stated or not (raw log odds)."""
-        return sum(effect.above for effect in self.raised()) + max(0.0, self.unstated)
+        return sum(effect.above for effect in raised) + max(0.0, self.unstated)
 
     @property
     def unstated_share(self) -> float:
-        """Share of `unstated` in `total`; 0 if nothing raised the risk."""
-        return max(0.0, self.unstated) / self.total if self.total else 0.0
+        """Share of `unstated` in the sum of all adverse effects; 0 if nothing raised the risk."""
+        total = self.total(self.raised())
+        return max(0.0, self.unstated) / total if total else 0.0
 
     def codes(self) -> list[str]:
         """Codes of the principal reasons, one to four: the material ones, by `MIN_EFFECT` and `MIN_SHARE`.
@@ -80,14 +86,14 @@ class Attribution(NamedTuple):
         If none is material, the strongest; if none raised the risk, the one nearest to that.
         """
         raised = self.raised()
-        least = max(self.floor, MIN_SHARE * self.total)
+        least = max(self.floor, MIN_SHARE * self.total(raised))
         material = [effect for effect in raised if effect.above >= least]
-        chosen = material or raised or self._nearest()
-        return [effect.reason.code for effect in chosen[: MAX_REASONS if material else 1]]
+        chosen = material[:MAX_REASONS] or raised[:1] or self._nearest()[:1]
+        return [effect.reason.code for effect in chosen]
 
     def _nearest(self) -> list[Effect]:
         scored = [effect for effect in self.effects if effect.scored]
-        return sorted(scored or self.effects, key=lambda effect: -effect.above)
+        return sorted(scored or self.effects, key=_above, reverse=True)
 
 
 class PrincipalReasons:
@@ -104,11 +110,16 @@ class PrincipalReasons:
         self._basis = basis
         self._floor = MIN_EFFECT / slope
         self._view = tuple(map(_view, features))
-        self._absent = _globbed((r.absent for r in self.reasons), features)
-        self._unavailable = _globbed((r.unavailable for r in self.reasons), features)
         self._inputs = tuple((index, read) for index, read in enumerate(basis.inputs) if read)
-        self._features = tuple(
-            zip(self._owner, basis.no_events, basis.adverse, self._view, range(len(features)), strict=True)
+        absent = _globbed((r.absent for r in self.reasons), features)
+        unavailable = _globbed((r.unavailable for r in self.reasons), features)
+        self._absent = _places(absent, len(features))
+        self._unavailable = _places(unavailable, len(features))
+        self._views_of = tuple(frozenset(self._view[index] for index in indices) for indices in unavailable)
+        self._empty = tuple(
+            (place, tuple(index for index in indices if self._view[index] != REQUEST))
+            for place, indices in enumerate(absent)
+            if indices
         )
 
     def attribution(
@@ -122,8 +133,8 @@ class PrincipalReasons:
         owners = self._owners(values, states, evidence)
         parts, references = [0.0] * len(self.reasons), [0.0] * len(self.reasons)
         scored, unstated = [False] * len(self.reasons), 0.0
-        for owner, part, reference, index in zip(
-            owners, contributions, self._basis.reference, range(len(owners)), strict=True
+        for index, (owner, part, reference) in enumerate(
+            zip(owners, contributions, self._basis.reference, strict=True)
         ):
             if part > reference and index not in evidence and self._none_of_it(index, values):
                 continue
@@ -152,9 +163,12 @@ class PrincipalReasons:
         A quantity of something adverse says something above 0. An on-demand feature that reads views does so if one of
         the features that it reads does.
         """
+        basis = self._basis
         evidence = {
             index
-            for value, (_, no_events, adverse, _, index) in zip(values, self._features, strict=True)
+            for index, (value, no_events, adverse) in enumerate(
+                zip(values, basis.no_events, basis.adverse, strict=True)
+            )
             if (value > 0.0 if adverse else value == value and value != no_events)  # noqa: PLR0124 - NaN is missing
         }
         evidence -= {index for index, read in self._inputs if evidence.isdisjoint(read)}
@@ -162,39 +176,38 @@ class PrincipalReasons:
 
     def _owners(self, values: Sequence[float], states: Mapping[str, str], evidence: set[int]) -> list[int]:
         """Positions of the reasons that state each feature; `NOBODY` if none does truly."""
-        known = {self._owner[index] for index in evidence}
-        owners = [
-            owner if owner in known and not (value != value and states.get(view) == "unavailable") else NOBODY  # noqa: PLR0124
-            for value, (owner, _, _, view, _) in zip(values, self._features, strict=True)
-        ]
-        for place, index in self._statements(values, states):
-            if index not in evidence and not self._none_of_it(index, values):
-                owners[index] = place
+        owner, known = self._owner, {self._owner[index] for index in evidence}
+        unreadable = frozenset(view for view, state in states.items() if state in _UNREADABLE)
+        unavailable = frozenset(view for view in unreadable if states[view] == "unavailable")
+        absent = self._absences(values, unreadable)
+        owners = []
+        for index, own in enumerate(owner):
+            if index in evidence:
+                owners.append(own)
+                continue
+            missing = unavailable and math.isnan(values[index])
+            place = self._statement(index, unavailable) if missing else NOBODY
+            if place == NOBODY and not self._none_of_it(index, values):
+                place = next((place for place in self._absent[index] if place in absent), NOBODY)
+            if place == NOBODY and own in known and not (missing and self._view[index] in unavailable):
+                place = own
+            owners.append(place)
         return owners
 
-    def _statements(self, values: Sequence[float], states: Mapping[str, str]) -> Iterator[tuple[int, int]]:
-        """True statements as (position of the reason, feature), the one that holds last.
+    def _statement(self, index: int, unavailable: frozenset[str]) -> int:
+        """Position of the first reason that says of a feature that a view could not be read; else `NOBODY`."""
+        places = self._unavailable[index]
+        return next((place for place in places if not unavailable.isdisjoint(self._views_of[place])), NOBODY)
 
-        That of unavailable data precedes that of absent data, and an earlier reason a later one.
-        """
-        for place in reversed(range(len(self.reasons))):
-            if self._is_absent(self._absent[place], values, states):
-                yield from ((place, index) for index in self._absent[place])
-        if "unavailable" not in states.values():
-            return
-        for place in reversed(range(len(self.reasons))):
-            indices = self._unavailable[place]
-            if any(states.get(self._view[index]) == "unavailable" for index in indices):
-                yield from ((place, index) for index in indices if values[index] != values[index])
-
-    def _is_absent(self, indices: Iterable[int], values: Sequence[float], states: Mapping[str, str]) -> bool:
-        """Whether no view feature among `indices` has an event, and all of them were read."""
-        return all(
-            _equal(values[index], self._basis.no_events[index])
-            and states.get(self._view[index]) not in _UNREADABLE
-            for index in indices
-            if self._view[index] != REQUEST
-        )
+    def _absences(self, values: Sequence[float], unreadable: frozenset[str]) -> set[int]:
+        """Positions of the reasons for absence that are true: all their views were read, and hold no event."""
+        no_events = self._basis.no_events
+        return {
+            place
+            for place, indices in self._empty
+            if all(_equal(values[index], no_events[index]) for index in indices)
+            and not any(self._view[index] in unreadable for index in indices)
+        }
 
     def _none_of_it(self, index: int, values: Sequence[float]) -> bool:
         """Whether the feature counts something adverse of which there is none: that cannot raise the risk."""
@@ -239,6 +252,14 @@ def reason_basis(definitions: Definitions, monotone: Monotone, reference: Sequen
         without_events(definitions),
         monotone.counts_adverse(definitions.features),
         inputs(definitions),
+    )
+
+
+def _places(indices_of: Sequence[Sequence[int]], features: int) -> tuple[tuple[int, ...], ...]:
+    """Positions of the reasons that name each feature, in catalogue order."""
+    return tuple(
+        tuple(place for place, indices in enumerate(indices_of) if index in indices)
+        for index in range(features)
     )
 
 
