@@ -106,6 +106,8 @@ class PrincipalReasons:
         require_statements(catalogue, basis)
         features = catalogue.features
         self.reasons = catalogue.reasons
+        self._catalogue = catalogue
+        self._reference = catalogue.by_factor(basis.reference)
         self._owner = catalogue.factor_of
         self._basis = basis
         self._floor = MIN_EFFECT / slope
@@ -154,8 +156,15 @@ class PrincipalReasons:
     def codes(
         self, contributions: Sequence[float], values: Sequence[float], states: Mapping[str, str]
     ) -> list[str]:
-        """Codes of the principal reasons of a decline: one to four, each true of the applicant."""
-        return self.attribution(contributions, values, states).codes()
+        """Codes of the principal reasons of a decline: one to four, each true of the applicant.
+
+        Where the catalogue has nothing true to say, the factor that raised the risk most is named: a stale view without
+        events, and no feature of the request, for example.
+        """
+        attribution = self.attribution(contributions, values, states)
+        if not attribution.effects:
+            return self._catalogue.model_reasons(contributions, self._reference)[:1]
+        return attribution.codes()
 
     def _evidence(self, values: Sequence[float]) -> set[int]:
         """Indices of the features that say something of their own reason: not missing, and not as without events.
