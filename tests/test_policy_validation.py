@@ -156,6 +156,15 @@ def test_a_bundle_with_a_fault_is_not_built_and_all_are_told_in_one_line():
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("code", "complaint"), [("N05", "could not be read"), ("N04", "has no event")])
+def test_a_bundle_is_refused_that_could_decline_without_a_true_reason(code, complaint):
+    reasons = tuple(reason for reason in lender.REASONS if reason.code != code)
+    faulty = structs.replace(bundle(), reasons=reasons)
+    with pytest.raises(BundleRefused, match=complaint):
+        require_sound(faulty, lender.DEFINITIONS)
+    require_sound(structs.replace(faulty, reason_basis=None), lender.DEFINITIONS)
+
+
 Plant = Callable[[dict[str, Any]], None]
 
 

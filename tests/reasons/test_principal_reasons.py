@@ -21,7 +21,7 @@ from candor.features.no_events import inputs
 from candor.features.vector import build, decode_items
 from candor.model.bundle import Bundle
 from candor.notice import render
-from candor.principal_reasons import MIN_EFFECT, MIN_SHARE, PrincipalReasons, reason_basis
+from candor.principal_reasons import MIN_EFFECT, MIN_SHARE, PrincipalReasons, reason_basis, require_statements
 from candor.reasons import MAX_REASONS, Catalogue, ReasonBasis
 from candor.underwriting import LoadedBundle
 from history.replay.as_decided import compared, differing, reassess
@@ -190,7 +190,7 @@ def test_the_reference_moves_with_the_feature():
 def test_a_catalogue_without_a_true_reason_for_every_applicant_is_refused(left_out, complaint):
     kept = [reason for reason in REASONS if reason.code != left_out]
     with pytest.raises(DefinitionError, match=complaint):
-        chooser(reasons=kept)
+        require_statements(Catalogue(kept, FEATURES), BASIS)
 
 
 def test_a_basis_of_other_features_is_refused():
@@ -238,6 +238,12 @@ def lenders() -> PrincipalReasons:
     features = lender.DEFINITIONS.features
     basis = reason_basis(lender.DEFINITIONS, lender.MONOTONE, (0.0,) * len(features))
     return PrincipalReasons(Catalogue(lender.REASONS, features), basis, 1.0)
+
+
+def test_the_lender_has_a_true_reason_for_every_applicant():
+    features = lender.DEFINITIONS.features
+    basis = reason_basis(lender.DEFINITIONS, lender.MONOTONE, (0.0,) * len(features))
+    require_statements(Catalogue(lender.REASONS, features), basis)
 
 
 @pytest.mark.parametrize("feature", lender.DEFINITIONS.features)
@@ -320,8 +326,9 @@ def test_directions_of_adverse_features_rise():
 def test_a_feature_needs_a_reason_for_its_absence_unless_none_of_it_cannot_raise_the_risk(feature, needs):
     others = tuple(name for name in FEATURES if name not in (feature, "tries.count.7d"))
     reasons = [replace(r, absent=others) if r.code == "N1" else r for r in REASONS]
+    catalogue = Catalogue(reasons, FEATURES)
     if not needs:
-        chooser(reasons=reasons)
+        require_statements(catalogue, BASIS)
         return
     with pytest.raises(DefinitionError, match=f'where "{feature}" has no event'):
-        chooser(reasons=reasons)
+        require_statements(catalogue, BASIS)

@@ -99,11 +99,10 @@ class Attribution(NamedTuple):
 class PrincipalReasons:
     """The choice of reasons for the applicants of one bundle; `slope` is that of its calibration.
 
-    Raises `DefinitionError` for a catalogue that `require_statements` refuses.
+    `require_statements` is called when a bundle is built, not here: a cold start does not pay it.
     """
 
     def __init__(self, catalogue: Catalogue, basis: ReasonBasis, slope: float) -> None:
-        require_statements(catalogue, basis)
         features = catalogue.features
         self.reasons = catalogue.reasons
         self._catalogue = catalogue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cached_property, reduce
 from math import isfinite
 from typing import NamedTuple
 
@@ -29,10 +29,14 @@ class LoadedBundle:
             self.engine = bundle.load()
             self.policy = compiled(bundle.policy)
             self.catalogue = Catalogue(bundle.reasons, bundle.features)
-            basis, slope = bundle.reason_basis, bundle.calibration.slope
-            self.principal_reasons = PrincipalReasons(self.catalogue, basis, slope) if basis else None
         except (ModelRefused, PolicyError, DefinitionError) as error:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
+
+    @cached_property
+    def principal_reasons(self) -> PrincipalReasons | None:
+        """The choice of reasons, made at the first decline; None for a bundle of before that method."""
+        basis, slope = self.bundle.reason_basis, self.bundle.calibration.slope
+        return None if basis is None else PrincipalReasons(self.catalogue, basis, slope)
 
     def score(self, values: Sequence[float]) -> float | None:
         """Probability that the checkout turns bad; None if the raw score is not finite.
