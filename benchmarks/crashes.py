@@ -38,7 +38,7 @@ from candor.store.protocol import Commit, Contended, DecisionStore, Snapshot, St
 from candor.store.scorer import ScorerStore
 from candor.store.signed.client import Credentials
 from candor.updates import Retention
-from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, REGULATION_PROFILE, policy
 from local.aws.dynoxide import Dynoxide
 from tests.handlers.checkouts import checkout
 from tests.trained import train
@@ -222,7 +222,7 @@ def items(client: Any, table: str) -> dict[str, Mapping[str, Any]]:
 def run(requests: int, threads: int, probability: float, folder: Path, seed: int = 1) -> CrashOutcome:
     """Decide all requests, then compare the tables with the answers."""
     planned = calls(requests, seed)
-    bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+    bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE)
     with tables(folder) as client:
         champion = {"pk": {"S": "champion"}, "bundle": {"S": bundle.sha}, "promoted_at": {"N": "1"}}
         client.put_item(TableName="registry", Item=champion)

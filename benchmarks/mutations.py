@@ -25,7 +25,7 @@ from typing import Any
 from candor.champion import Champion
 from candor.errors import CandorError
 from candor.model.bundle import Bundle, sha256
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from tests.trained import train
 
 CHUNK = 250
@@ -121,7 +121,7 @@ def outcome(data: bytes, sha: str) -> str:
         champion = Champion(sha, Bundle.from_bytes(data, sha), DEFINITIONS)
         for values in ([0.0] * len(DEFINITIONS.features), [float("nan")] * len(DEFINITIONS.features)):
             champion.score(values)
-            champion.reasons(values)
+            champion.reasons(values, {})
     except CandorError:
         return "refused"
     return "served"
@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--renamed", type=int, default=0, help="under names that are right")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    data = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}).to_bytes()
+    data = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE).to_bytes()
     named = under_its_name(data, options.bundles, options.seed)
     print(f"under its own name: {dict(named)}")
     if options.renamed:

@@ -44,7 +44,7 @@ def faults_of(
     table: Mapping[str, Any], reasons: Sequence[Reason] = REASONS, definitions: Definitions = DEFINITIONS
 ) -> list[str]:
     """Faults of a table and of its reasons' texts; empty if there are none. Default: this code's declarations."""
-    codes = [reason.code for reason in reasons if not reason.features]
+    codes = [reason.code for reason in reasons if not reason.of_model]
     views = [view.name for view in definitions.views]
     known = Known(definitions.features, views, codes, ACCEPTANCE.currencies)
     return [*faults(table, known), *unspecific_reasons(reasons)]

@@ -29,7 +29,7 @@ def test_the_lenders_own_table_has_no_fault():
 
 
 def lenders_own() -> Known:
-    codes = [reason.code for reason in lender.REASONS if not reason.features]
+    codes = [reason.code for reason in lender.REASONS if not reason.of_model]
     return Known(lender.DEFINITIONS.features, [view.name for view in lender.DEFINITIONS.views], codes)
 
 
@@ -154,6 +154,15 @@ def test_a_bundle_with_a_fault_is_not_built_and_all_are_told_in_one_line():
         require_sound(structs.replace(bundle(), policy=broken), lender.DEFINITIONS)
     assert "H99" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("code", "complaint"), [("N05", "could not be read"), ("N04", "has no event")])
+def test_a_bundle_is_refused_that_could_decline_without_a_true_reason(code, complaint):
+    reasons = tuple(reason for reason in lender.REASONS if reason.code != code)
+    faulty = structs.replace(bundle(), reasons=reasons)
+    with pytest.raises(BundleRefused, match=complaint):
+        require_sound(faulty, lender.DEFINITIONS)
+    require_sound(structs.replace(faulty, reason_basis=None), lender.DEFINITIONS)
 
 
 Plant = Callable[[dict[str, Any]], None]

@@ -11,8 +11,10 @@ import numpy as np
 from candor import Definitions, Reason
 from candor.model.bundle import Bundle, Calibration
 from candor.model.lightgbm import Booster
-from candor.reasons import Catalogue
+from candor.principal_reasons import reason_basis
+from candor.reasons import Catalogue, Monotone
 
+ANY_DIRECTION = Monotone()
 ROWS = 600
 TREES = 12
 CALIBRATION = Calibration(slope=1.1, intercept=-0.1)
@@ -24,6 +26,7 @@ def train(
     reasons: Sequence[Reason],
     drivers: Mapping[str, float],
     seed: int = 7,
+    monotone: Monotone = ANY_DIRECTION,
 ) -> Bundle:
     """A bundle whose risk rises with the `drivers` (riskiest value by feature); half of its rows exceed the cut-off."""
     rows, bad = _population(definitions, drivers, seed)
@@ -51,6 +54,7 @@ def train(
         calibration=CALIBRATION,
         cutoff=cutoff,
         reason_reference=Catalogue(reasons, columns).by_factor(parts.tolist()),
+        reason_basis=reason_basis(definitions, monotone, parts.tolist()),
         policy=policy,
         reasons=tuple(reasons),
         metrics={"auc": 0.7},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,8 @@ class Dataset:
     reasons: Sequence[Reason]
     declined: float
     """Share of the training rows above the cut-off."""
+    counts_adverse: Collection[str] = ()
+    """Features that count something adverse: at 0 or below there is none of it."""
 
     def present(self, folder: Path) -> bool:
         return (folder / self.file).is_file()
@@ -43,6 +45,9 @@ class Dataset:
 
     def constraints(self) -> list[int]:
         return [self.monotone.get(name, 0) for name in self.features]
+
+    def adverse(self) -> tuple[bool, ...]:
+        return tuple(name in self.counts_adverse for name in self.features)
 
 
 def _records(path: Path) -> Iterator[dict[str, str]]:
@@ -76,6 +81,7 @@ taiwan = Dataset(
         Reason("T5", "Amount of credit granted so far", "limit", ("LIMIT_BAL",)),
     ),
     declined=0.2,
+    counts_adverse=_STATUS,  # months late; 0 and below: paid as agreed
 )
 
 # The file is standardised. `high_priced` is a price well above the prime rate, not a default: more income or property does not

@@ -12,11 +12,13 @@ from typing import Any
 
 import lightgbm
 import numpy as np
+from msgspec.structs import replace
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.reasons_report.datasets import Dataset
 from candor.model.lightgbm import Booster
-from candor.reasons import Catalogue
+from candor.principal_reasons import PrincipalReasons
+from candor.reasons import Catalogue, ReasonBasis
 
 TREES = 200
 NEAR = 1_000
@@ -39,11 +41,11 @@ _PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class FittedModel:
-    """Fitted model: engine, cut-off in log odds, and reference contributions by factor."""
+    """Fitted model: engine, cut-off in log odds, and its choice of reasons."""
 
     booster: Booster
     cutoff: float
-    reference: dict[str, float]
+    reasons: PrincipalReasons
     auc: float
 
 
@@ -71,8 +73,11 @@ def fit(
     passing = values[kept][raw <= cutoff][np.argsort(raw[raw <= cutoff])[-NEAR:]]
     booster = Booster(package.model_to_string())
     parts = np.mean([booster.contributions(row)[:-1] for row in passing.tolist()], axis=0)
-    reference = Catalogue(dataset.reasons, dataset.features).by_factor(parts.tolist())
-    return FittedModel(booster, cutoff, reference, float(roc_auc_score(test[1], package.predict(test[0]))))
+    basis = replace(
+        ReasonBasis.empty(len(dataset.features)), reference=tuple(parts.tolist()), adverse=dataset.adverse()
+    )
+    chooser = PrincipalReasons(Catalogue(dataset.reasons, dataset.features), basis, slope=1.0)
+    return FittedModel(booster, cutoff, chooser, float(roc_auc_score(test[1], package.predict(test[0]))))
 
 
 def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> dict[str, Any]:
@@ -82,9 +87,8 @@ def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> di
     train, test = (values[~tested], labels[~tested]), (values[tested], labels[tested])
     models = [fit(dataset, seed, train, test, monotone=True) for seed in range(1, retrains + 1)]
     free = fit(dataset, 1, train, test, monotone=False)
-    catalogue = Catalogue(dataset.reasons, dataset.features)
     rows = test[0][:applicants].tolist()
-    reasons = [_reasons_by_applicant(model, catalogue, rows) for model in models]
+    reasons = [_reasons_by_applicant(model, rows) for model in models]
     first = list(reasons[0].values())
     return {
         "dataset": dataset.name,
@@ -101,12 +105,10 @@ def report(dataset: Dataset, folder: Path, retrains: int, applicants: int) -> di
     }
 
 
-def _reasons_by_applicant(
-    model: FittedModel, catalogue: Catalogue, rows: Sequence[Sequence[float]]
-) -> dict[int, list[str]]:
+def _reasons_by_applicant(model: FittedModel, rows: Sequence[Sequence[float]]) -> dict[int, list[str]]:
     """Reason codes of the applicants that the model declines, by row number."""
     return {
-        number: catalogue.model_reasons(model.booster.contributions(row)[:-1], model.reference)
+        number: model.reasons.codes(model.booster.contributions(row)[:-1], row, {})
         for number, row in enumerate(rows)
         if model.booster.raw(row) > model.cutoff
     }

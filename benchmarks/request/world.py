@@ -27,10 +27,11 @@ from candor.contracts import Application, Event, parse_checkout
 from candor.features.vector import Read, Version, build, decode_items, item_keys
 from candor.model.bundle import Bundle, Calibration
 from candor.model.lightgbm_text import served
+from candor.principal_reasons import reason_basis
 from candor.reasons import Catalogue
 from candor.store import layout
 from candor.updates import Retention, prepare
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "benchmarks"
@@ -293,6 +294,7 @@ def _bundle(tables: Mapping[str, Mapping[str, bytes]]) -> Bundle:
         calibration=Calibration(slope=1.0, intercept=0.0),
         cutoff=0.999_999,
         reason_reference=Catalogue(REASONS, columns).by_factor([0.0] * len(columns)),
+        reason_basis=reason_basis(DEFINITIONS, MONOTONE, [0.0] * len(columns)),
         policy=policy(),
         reasons=tuple(REASONS),
         metrics={"auc": 0.7},

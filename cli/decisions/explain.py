@@ -13,6 +13,7 @@ from rich.table import Table
 from candor.clock import format_rfc3339
 from candor.decision import Decision
 from candor.notice import render
+from candor.regulation import AdverseAction
 from candor.underwriting import LoadedBundle
 from cli.decisions.lookup import decision_of, judge_of
 from cli.options import common
@@ -67,21 +68,28 @@ def explanation_json(decision: Decision, model: LoadedBundle | None) -> dict[str
         "rules": decision.rules,
         "reasons": [{"code": code, "text": texts.get(code)} for code in decision.reasons],
         "terms": msgspec.to_builtins(decision.terms),
-        "notice": owed and {"kind": owed.kind, "due_at": format_rfc3339(owed.due_at)},
+        "merchant": decision.merchant_id,
+        "merchant_order_id": decision.request.merchant_order_id,
+        "amount": decision.request.total,
+        "currency": decision.request.currency,
+        "notice": owed and _notice_json(owed),
         "factors": _factors(decision, model) if model else [],
     }
 
 
+def _notice_json(owed: AdverseAction) -> dict[str, Any]:
+    return {
+        "kind": owed.kind,
+        "due_at": format_rfc3339(owed.due_at),
+        "consumer_reports": [report.agency for report in owed.consumer_reports],
+    }
+
+
 def _factors(decision: Decision, model: LoadedBundle) -> list[Mapping[str, Any]]:
-    parts = model.catalogue.by_factor(model.engine.contributions(decision.vector.values)[:-1])
-    reference = model.bundle.reason_reference
+    contributions = model.engine.contributions(decision.vector.values)[:-1]
+    effects = model.effects(contributions, decision.vector.values, decision.vector.states)
     rows = [
-        {
-            "factor": name,
-            "part": part,
-            "reference": reference.get(name, 0.0),
-            "above": part - reference.get(name, 0.0),
-        }
-        for name, part in parts.items()
+        {"factor": name, "part": part, "reference": reference, "above": part - reference}
+        for name, (part, reference) in effects.items()
     ]
     return sorted(rows, key=lambda row: -float(row["above"]))

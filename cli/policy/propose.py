@@ -101,8 +101,8 @@ def read_document(champion: Bundle, table: Path, reasons_file: Path | None) -> P
 
 def require_model_reasons(champion: Bundle, reasons: tuple[Reason, ...]) -> None:
     """Raise ClickException if reasons with features differ from the champion's: they belong to its model."""
-    own = [reason for reason in champion.reasons if reason.features]
-    other = [reason.code for reason in reasons if reason.features and reason not in own]
+    own = [reason for reason in champion.reasons if reason.of_model]
+    other = [reason.code for reason in reasons if reason.of_model and reason not in own]
     if other:
         raise click.ClickException(
             f"reason {', '.join(other)} has features and differs from the champion's: it belongs to the model; change it "

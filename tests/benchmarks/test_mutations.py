@@ -4,13 +4,13 @@ import pytest
 
 from benchmarks.mutations import DAMAGES, damaged, outcome, under_its_name
 from candor.model.bundle import sha256
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from tests.trained import train
 
 
 @pytest.fixture(scope="module")
 def data() -> bytes:
-    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}).to_bytes()
+    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE).to_bytes()
 
 
 def test_no_damaged_bundle_serves(data):

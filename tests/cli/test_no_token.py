@@ -58,7 +58,13 @@ def _planted(total: int, token: str) -> dict:
 @pytest.fixture(scope="module")
 def stage():
     """A stage whose archive, tables and queues hold the canary; gives the ids of two decisions and of the model."""
-    bundle = train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
+    bundle = train(
+        lender.DEFINITIONS,
+        lender.policy(),
+        lender.REASONS,
+        {"request.amount": 100_000.0},
+        monotone=lender.MONOTONE,
+    )
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         monkeypatch.setattr(tests.cli.deployed, "checkout", _planted)

@@ -81,10 +81,20 @@ REASONS = (
     Reason("R2", "Failed payments", "failures", ("failed.*",)),
     Reason("R3", "Shop", "shop", ("sales.*",)),
     Reason("R4", "Device", "device", ("device.*",)),
+    Reason("N1", "No payments yet", "no_payments", absent=("paid.*",)),
+    Reason(
+        "N3",
+        "No record of the customer, the shop or the device",
+        "no_record",
+        absent=("failed.*", "sales.*", "device.*"),
+    ),
+    Reason(
+        "N2", "Records could not be read", "unread", unavailable=("paid.*", "failed.*", "sales.*", "device.*")
+    ),
     Reason("R5", "Amount requested", "amount", ("request.*",)),
 )
 POLICY_CODES = {"H1", "H2"}
-MODEL_CODES = {"R1", "R2", "R3", "R4", "R5"}
+MODEL_CODES = {"R1", "R2", "R3", "R4", "R5", "N1", "N2", "N3"}
 POLICY = table(
     [
         row("failures", reason="H1", failures=">= 3"),

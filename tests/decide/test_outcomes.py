@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from candor.clock import DAY, HOUR, SECOND, format_rfc3339
 from candor.decision import parse_record
+from candor.principal_reasons import MIN_EFFECT, MIN_SHARE
 from tests.builders import bits
 from tests.decide.lending import (
     DEFINITIONS,
@@ -24,6 +25,7 @@ from tests.decide.lending import (
     happened,
     take_in,
 )
+from tests.reasons.naive import Applicant, naive_codes
 
 THREE_FAILURES = [happened(f"evt_{n}", NOW - HOUR) for n in range(3)]
 
@@ -105,17 +107,10 @@ def test_model_reasons_are_those_of_the_training_package(till):
     bundle = champion()
     package = lightgbm.Booster(model_str=bundle.model)
     parts = package.predict([values], pred_contrib=True, num_threads=1)[0][:-1]
-    above = {}
-    for reason in REASONS:
-        prefixes = tuple(glob.removesuffix("*") for glob in reason.features)
-        if prefixes:
-            own = sum(
-                part
-                for name, part in zip(DEFINITIONS.features, parts, strict=True)
-                if name.startswith(prefixes)
-            )
-            above[reason.code] = own - bundle.reason_reference[reason.factor]
-    expected = sorted((code for code in above if above[code] > 0), key=lambda code: -above[code])[:4]
+    applicant = Applicant(
+        REASONS, DEFINITIONS.features, bundle.reason_basis, values, record["vector"]["states"]
+    )
+    expected = naive_codes(applicant, parts, MIN_EFFECT / bundle.calibration.slope, MIN_SHARE)
     assert record["reasons"] == expected
     raw = package.predict([values], raw_score=True, num_threads=1)[0]
     assert record["score"] == bundle.calibration.probability(float(raw))

@@ -14,6 +14,7 @@ from candor.features.vector import UNAVAILABLE
 from candor.model.bundle import Bundle
 from candor.model.lightgbm import Booster
 from candor.policy import Facts, Policy
+from candor.principal_reasons import PrincipalReasons
 from candor.reasons import Catalogue
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import Snapshot
@@ -40,7 +41,9 @@ def again(record: dict, bundle_file: bytes) -> tuple[bytes, str, str | None, lis
         reasons = verdict.reasons
         if verdict.component == "model":
             parts = booster.contributions(values)[:-1]
-            reasons = Catalogue(bundle.reasons, bundle.features).model_reasons(parts, bundle.reason_reference)
+            catalogue = Catalogue(bundle.reasons, bundle.features)
+            chooser = PrincipalReasons(catalogue, bundle.reason_basis, bundle.calibration.slope)
+            reasons = chooser.codes(parts, values, record["vector"]["states"])
     return struct.pack("<d", score), verdict.outcome, verdict.component, verdict.rules, reasons
 
 

@@ -18,7 +18,7 @@ import boto3
 import pytest
 
 from candor.model.bundle import Bundle
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from tests.handlers.between import Between, hung_up, lost, refused, silent, slow, unprocessed
 from tests.handlers.checkouts import checkout
 from tests.handlers.lambdas import problem
@@ -212,7 +212,7 @@ ROWS = (
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from candor.store.dynamodb import DecisionReader, bound
 from candor.store.memory import MemoryDecisionStore, MemoryFeatureStore
 from candor.store.protocol import StoredDecision
 from candor.updates import Retention
-from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.archived import create_stream, refusing
 from tests.handlers.checkouts import planted
 from tests.handlers.lambdas import Ears, context, create_table, drain, load
@@ -96,7 +96,7 @@ def test_every_field_of_the_contracts_is_planted():
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE)
 
 
 @pytest.fixture(scope="module")

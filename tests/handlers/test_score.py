@@ -19,7 +19,7 @@ from candor.ingest import ingest
 from candor.model.bundle import Bundle
 from candor.store.dynamodb import DynamoFeatureStore
 from candor.updates import Retention
-from lender import DEFINITIONS, REASONS, REGULATION_PROFILE, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, REGULATION_PROFILE, policy
 from tests.handlers.checkouts import ABOVE_FIRST_LOAN, BAD_CHECKOUTS, RISKY, SMALL, checkout, planted
 from tests.handlers.lambdas import Ears, problem, proxied
 from tests.handlers.lending import CANARY, ago, envelope, payment
@@ -29,7 +29,7 @@ from tests.trained import train
 
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+    return train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_small_checkout_is_approved_and_recorded(warm, bundle):
 @pytest.mark.parametrize(
     ("total", "component", "codes"),
     [
-        (RISKY, "model", {reason.code for reason in REASONS if reason.features}),
+        (RISKY, "model", {reason.code for reason in REASONS if reason.of_model}),
         (ABOVE_FIRST_LOAN, "policy", {"H09"}),
     ],
 )

@@ -12,7 +12,7 @@ import snapshot_restore_py
 
 from candor.clock import MINUTE, format_rfc3339
 from candor.model.bundle import Bundle
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from tests.handlers.scoring import Scorer, point_at, standing, store_bundle
 from tests.store.scripted import Answer, ScriptedServer, serving
 from tests.trained import train
@@ -20,7 +20,7 @@ from tests.trained import train
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    bundle: Bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0})
+    bundle: Bundle = train(DEFINITIONS, policy(), REASONS, {"request.amount": 100_000.0}, monotone=MONOTONE)
     with standing(bundle) as (_, given):
         yield given
 
@@ -59,7 +59,7 @@ def test_a_snapshot_holds_the_champion_and_no_connection(scorer):
 def test_a_restored_sandbox_has_the_champion_of_now(scorer):
     snapshot()
     champions = scorer.module.SCORER.decider()._champions
-    newer = train(DEFINITIONS, policy(), REASONS, {"request.amount": 90_000.0})
+    newer = train(DEFINITIONS, policy(), REASONS, {"request.amount": 90_000.0}, monotone=MONOTONE)
     before = champions.last.champion.sha
     store_bundle(newer.sha, newer.to_bytes())
     point_at(newer.sha)

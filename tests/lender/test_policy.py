@@ -66,7 +66,7 @@ def test_rows_name_known_features_and_reasons():
         for named in column["field"].split(" - "):
             assert named in names or named in {"currency", "amount", "degraded", "installments", "score"}
     codes = {rule["reason"].strip('"') for rule in TABLE["rules"]} - {"null"}
-    assert codes == {reason.code for reason in lender.REASONS if not reason.features}
+    assert codes == {reason.code for reason in lender.REASONS if not reason.of_model}
 
 
 def test_nothing_against_the_applicant_fires_nothing(policy):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from candor import Count, Definitions, Entity, EventType, FeatureView, Reason
 from candor.errors import BundleRefused
 from candor.model.bundle import Bundle, Calibration, sha256
+from candor.reasons import ReasonBasis
 
 CUSTOMER = Entity("customer", "checkout.applicant.token")
 PAID = EventType("payment.succeeded", [CUSTOMER])
@@ -52,6 +53,35 @@ def test_other_bytes_under_the_same_name_are_refused():
     data = bundle().to_bytes()
     with pytest.raises(BundleRefused, match="another SHA-256"):
         Bundle.from_bytes(data.replace(b"0.7", b"0.8"), sha256(data))
+
+
+def test_a_basis_of_reasons_is_kept_and_its_absence_keeps_the_name_of_older_bundles():
+    basis = ReasonBasis((0.25, -0.5), (0.0, None), (True, False), ((), (0,)))
+    data = bundle(reason_basis=basis).to_bytes()
+    assert Bundle.from_bytes(data).reason_basis == basis
+    assert Bundle.from_bytes(data).to_bytes() == data
+    assert b"reason_basis" not in bundle().to_bytes()
+
+
+@pytest.mark.parametrize(
+    "basis",
+    [
+        ReasonBasis((0.25,), (None,), (False,), ((),)),
+        ReasonBasis((0.25, float("nan")), (None, None), (False, False), ((), ())),
+        ReasonBasis((0.25, 0.5), (None, float("inf")), (False, False), ((), ())),
+    ],
+    ids=["of other features", "a reference that is no number", "no finite value"],
+)
+def test_a_faulty_basis_of_reasons_is_refused(basis):
+    with pytest.raises(BundleRefused):
+        bundle(reason_basis=basis)
+
+
+def test_reasons_for_absent_and_unavailable_data_are_kept():
+    reasons = (Reason("N1", "No history", "none", absent=("customer.*",), unavailable=("request.*",)),)
+    again = Bundle.from_bytes(bundle(reasons=reasons).to_bytes())
+    assert again.reasons == reasons
+    assert b'"absent"' not in bundle().to_bytes()
 
 
 DAMAGES = {

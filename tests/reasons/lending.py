@@ -23,14 +23,14 @@ DRIVERS = {
     "customer_failures.count.30d": 4.0,
 }
 TEXTS = {reason.code: reason.text for reason in lender.REASONS}
-POLICY_CODES = {reason.code for reason in lender.REASONS if not reason.features}
+POLICY_CODES = {reason.code for reason in lender.REASONS if not reason.of_model}
 MODEL_CODES = set(TEXTS) - POLICY_CODES
 STATES = dict.fromkeys((view.name for view in lender.DEFINITIONS.views), "present")
 
 
 @lru_cache(maxsize=4)
 def bundle(seed: int = 7):
-    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, DRIVERS, seed)
+    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, DRIVERS, seed, lender.MONOTONE)
 
 
 @lru_cache(maxsize=4)

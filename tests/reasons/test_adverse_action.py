@@ -20,10 +20,11 @@ from candor import Reason
 from candor.clock import DAY
 from candor.errors import DefinitionError
 from candor.model.bundle import Bundle
-from candor.notice import ConsumerReport, NoNotice, render
+from candor.notice import NoNotice, render
 from candor.policy import Policy
 from candor.reasons import BANNED, MAX_REASONS, Catalogue, unspecific_reasons
-from candor.regulation import Party, adverse_action, is_incidental
+from candor.regulation import AdverseAction, adverse_action, is_incidental
+from candor.terms import Terms
 from candor.underwriting import LoadedBundle
 from tests.decide.lending import NOW, PROFILE, REASONS, RISKY, SAFE, Till
 from tests.decision_tables import row as table_row
@@ -274,6 +275,44 @@ def test_aa8_the_notice_names_action_creditor_rights_agency_and_reasons():
     assert str(decision.score) not in text
 
 
+def test_aa8_the_notice_names_the_purchase_the_amount_and_that_no_terms_were_offered():
+    decision = Till().decide(total=RISKY).decision
+    text = render(decision, REASONS, PROFILE)
+    for line in (
+        "- Merchant: mer_1",
+        "- Order: A-1",
+        "- Date: 2027-01-15",
+        "- Credit that you asked for: 800.00 USD in 4 payments, every 14 days, with a finance charge of 0.00 USD",
+        "- Terms that we offered: none",
+    ):
+        assert f"\n{line}\n" in text
+    granted = replace(decision, terms=Terms(80_000, 4, 0))
+    assert render(granted, REASONS, PROFILE) == text, "terms in a record of a decline were never offered"
+
+
+def test_aa8_the_notice_of_a_counter_offer_names_its_terms():
+    decision = replace(
+        Till().decide(total=RISKY).decision,
+        outcome="approved",
+        terms=Terms(1_234_567, 1, 50),
+        adverse_action=AdverseAction("counter_offer", 2, 1),
+    )
+    text = render(decision, REASONS, PROFILE)
+    assert "offered you other terms" in text
+    offered = "12,345.67 USD in 1 payment, after 14 days, with a finance charge of 0.50 USD"
+    assert f"- Terms that we offered: {offered}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount"),
+    [("JPY", "80,000 JPY"), ("KWD", "80.000 KWD"), ("XTS", "80000 minor units of XTS")],
+)
+def test_aa8_an_amount_has_the_decimals_of_its_currency(currency, amount):
+    decision = Till().decide(total=RISKY).decision
+    decision = replace(decision, request=replace(decision.request, currency=currency))
+    assert f"asked for: {amount} in 4 payments" in render(decision, REASONS, PROFILE)
+
+
 def test_aa8_no_notice_is_written_where_none_is_owed_or_a_text_is_missing():
     till = Till()
     with pytest.raises(NoNotice, match="owes no notice"):
@@ -285,40 +324,7 @@ def test_aa8_no_notice_is_written_where_none_is_owed_or_a_text_is_missing():
         render(declined, REASONS, replace(PROFILE, name="other"))
 
 
-# AA9: where a consumer report was used
-
-
-REPORT = ConsumerReport(
-    Party("Test Bureau", "3 Test Street"), "800-555-0100", 612, 300, 850, "2026-11-23", ["Late payments"]
-)
-
-
-def test_aa9_a_consumer_report_is_told_only_where_one_was_used():
-    decision = Till().decide(total=RISKY).decision
-    assert "consumer report" not in render(decision, REASONS, PROFILE)
-    text = render(decision, REASONS, PROFILE, REPORT)
-    for part in (
-        "Test Bureau, 3 Test Street, 800-555-0100",
-        "612, on 2026-11-23",
-        "from 300 to 850",
-        "dispute",
-    ):
-        assert part in text
-    assert "played no part in our decision" in text
-    assert "inquiries" not in text
-
-
-def test_aa9_inquiries_are_a_fifth_factor():
-    four = replace(REPORT, factors=["a", "b", "c", "d"], inquiries=True)
-    text = render(Till().decide(total=RISKY).decision, REASONS, PROFILE, four)
-    assert text.count("\n- ") >= 6
-    assert "recent inquiries" in text
-
-
-@pytest.mark.parametrize("wrong", [{"factors": []}, {"factors": list("abcde")}, {"score": 900}])
-def test_aa9_a_report_has_its_score_in_range_and_one_to_four_factors(wrong):
-    with pytest.raises(ValueError, match="key factors"):
-        replace(REPORT, **wrong)
+# AA9, where a consumer report was used: test_consumer_reports.py
 
 
 # AA10: many features, one factor

@@ -61,6 +61,9 @@ def small_lender(grace: str = "3d") -> Definitions:
 REASONS = (
     Reason("R1", "Repayment of earlier loans", "repayment", ("loans.*",)),
     Reason("R2", "Recent applications and amount requested", "request", ("tries.*", "request.*")),
+    Reason("N1", "No earlier loans", "no_loans", absent=("loans.*",)),
+    Reason("N3", "No recent applications", "no_tries", absent=("tries.*",)),
+    Reason("N2", "Records could not be read", "unread", unavailable=("loans.*", "tries.*")),
     Reason("H1", "A rule of ours", "rule"),
 )
 

@@ -76,7 +76,7 @@ def test_the_lenders_directions_fit_its_features():
     directions = dict(
         zip(lender.DEFINITIONS.features, lender.MONOTONE.of(lender.DEFINITIONS.features), strict=True)
     )
-    assert sum(directions.values()) == 11
+    assert sum(directions.values()) == 18
     assert directions["customer_repayments.variance_days_late.lifetime"] == 0
 
 

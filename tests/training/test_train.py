@@ -23,7 +23,7 @@ from training.dataset.read import read_training_set
 from training.dataset.split import CannotLearn, split_by_time
 from training.fit import job as train
 from training.fit import recipe
-from training.fit.calibrate import break_even, calibrate, expected_profit, reason_reference
+from training.fit.calibrate import break_even, calibrate, expected_profit, mean_contributions
 from training.fit.recipe import Recipe
 
 
@@ -214,9 +214,9 @@ def test_the_reason_reference_is_of_those_who_just_passed(trained):
     values = np.array([[n % 7, n % 9, n % 7, n % 9, n % 3, 5_000.0] for n in range(100)], dtype=float)
     pd = np.linspace(0.01, 0.99, 100)
     with Booster(bundle.model) as engine:
-        reference = reason_reference(engine, values, pd, 0.5, catalogue)
+        reference = catalogue.by_factor(mean_contributions(engine, values, pd, 0.5))
         passed = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[20:50].tolist()]
-        nobody = reason_reference(engine, values, pd, 0.001, catalogue)
+        nobody = catalogue.by_factor(mean_contributions(engine, values, pd, 0.001))
     assert reference["repayment"] == pytest.approx(
         math.fsum(contributions["repayment"] for contributions in passed) / 30
     )
@@ -229,8 +229,9 @@ def test_the_reason_reference_of_a_bundle_is_what_its_data_says(channel, trained
     catalogue = Catalogue(bundle.reasons, bundle.features)
     with Booster(bundle.model) as engine:
         pd = np.array([bundle.score(engine.raw(row)) for row in values.tolist()])
-        reference = reason_reference(engine, values, pd, bundle.cutoff, catalogue)
-    assert reference == pytest.approx(dict(bundle.reason_reference), abs=1e-9)
+        means = mean_contributions(engine, values, pd, bundle.cutoff)
+    assert bundle.reason_basis.reference == pytest.approx(means, abs=1e-9)
+    assert catalogue.by_factor(means) == pytest.approx(dict(bundle.reason_reference), abs=1e-9)
     recorded = bundle.lineage["reason_reference"]
     near = sorted((probability for probability in pd.tolist() if probability <= bundle.cutoff), reverse=True)[
         : recorded["applicants"]

@@ -117,7 +117,6 @@ class Evaluation:
         """Content of evaluation.json, format 1."""
         bundle, data, features = self.bundle, self.data, self.definitions.features
         late, early = data.values[self.late], data.values[self.split.early]
-        catalogue = Catalogue(bundle.reasons, features)
         scores = raw_scores(bundle.model, data.values)
         income, loss = self._economics()
         return {
@@ -132,7 +131,7 @@ class Evaluation:
             "stability": stability(early, late, scores[self.split.early], scores[self.late], features),
             "profit": profit(self.bad, self.pd, bundle.cutoff, income, loss),
             "vintages": vintages(data),
-            "reasons": reasons(self.output.validation, late, self.pd, bundle.cutoff, catalogue),
+            "reasons": reasons(self.output.validation, late, self.pd, bundle),
             "reject_inference": self._reject_inference(),
             "fairness": self._fairness(),
             "leakage": leakage(data, self.split, auc(self.bad, self.served), features, self.archive),

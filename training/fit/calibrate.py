@@ -10,7 +10,6 @@ from sklearn.linear_model import LogisticRegression
 
 from candor.model.bundle import Calibration
 from candor.model.engine import ScoringEngine
-from candor.reasons import Catalogue
 from training.dataset.split import CannotLearn, Floats
 
 _NEIGHBOURS: Final = (30, 500)
@@ -56,13 +55,11 @@ def near_cutoff(pd: Floats, cutoff: float) -> NDArray[np.intp]:
     return np.argsort(distance, kind="stable")[:wanted]
 
 
-def reason_reference(
-    engine: ScoringEngine, values: Floats, pd: Floats, cutoff: float, catalogue: Catalogue
-) -> dict[str, float]:
-    """Mean contribution (log odds) of each factor for applicants near the cut-off.
+def mean_contributions(engine: ScoringEngine, values: Floats, pd: Floats, cutoff: float) -> tuple[float, ...]:
+    """Mean contribution (log odds) of each feature for applicants near the cut-off.
 
     Regulation B, comment 9(b)(2)-5 (a).
     """
     nearest = near_cutoff(pd, cutoff)
-    factors = [catalogue.by_factor(engine.contributions(row)[:-1]) for row in values[nearest].tolist()]
-    return {name: sum(applicant[name] for applicant in factors) / len(factors) for name in factors[0]}
+    rows = [engine.contributions(row)[:-1] for row in values[nearest].tolist()]
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=True))

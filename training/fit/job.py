@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import lightgbm
 import numpy as np
+from msgspec import structs
 
 from candor.errors import CandorError, PolicyError
 from candor.features.definitions import Definitions
@@ -24,11 +25,12 @@ from candor.model.bundle import Bundle, Calibration
 from candor.model.lightgbm import Booster
 from candor.model.policy_document import PolicyDocument
 from candor.model.soundness import require_sound
+from candor.principal_reasons import reason_basis, require_statements
 from candor.reasons import Catalogue, Monotone, Reason
 from candor.registry.training_run import PinnedPolicy
 from training.dataset.read import TrainingSet, read_training_set
 from training.dataset.split import CannotLearn, Floats, Split, require_both, split_by_time
-from training.fit.calibrate import break_even, calibrate, expected_profit, near_cutoff, reason_reference
+from training.fit.calibrate import break_even, calibrate, expected_profit, mean_contributions, near_cutoff
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
 from training.fit.recipe import Recipe, raw_scores
@@ -73,6 +75,9 @@ def train(
     print(
         f"train: {len(data.bad)} checkouts; {len(split.early)} earlier ones against {len(split.late)} latest"
     )
+    catalogue = Catalogue(reasons, definitions.features)
+    basis = reason_basis(definitions, monotone, (0.0,) * len(definitions.features))
+    require_statements(catalogue, basis)
     plan = TrainingPlan(_weighted(data, settings.bad_weight), settings, split, context)
     recipe = plan.recipe(definitions, monotone)
     early = plan.fitted(recipe, "validation", split.early)
@@ -80,16 +85,16 @@ def train(
     models = plan.fitted(recipe, "seeds", np.arange(len(data.bad)))
     served = settings.seeds[0]
     pd = probabilities(calibration, raw_scores(models[served], data.values))
-    catalogue = Catalogue(reasons, definitions.features)
     with Booster(models[served]) as engine:
-        reference = reason_reference(engine, data.values, pd, cutoff, catalogue)
+        reference = mean_contributions(engine, data.values, pd, cutoff)
     bundle = Bundle(
         model=models[served],
         features=definitions.features,
         definition_hash=definitions.hash,
         calibration=calibration,
         cutoff=cutoff,
-        reason_reference=reference,
+        reason_reference=catalogue.by_factor(reference),
+        reason_basis=structs.replace(basis, reference=reference),
         policy=policy,
         reasons=tuple(reasons),
         metrics=metrics,

@@ -125,7 +125,7 @@ def run_context(
         "dataset": data.manifest["sha256"],
         "definitions": data.manifest["definition_hash"],
         "settings": choices,
-        "directions": [monotone.rising, monotone.falling],
+        "directions": [monotone.adverse, monotone.rising, monotone.falling],
         "code": code,
         "lightgbm": lightgbm.__version__,
     }

@@ -21,7 +21,13 @@ RISKY = 90_000
 
 @pytest.fixture(scope="module")
 def bundle():
-    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
+    return train(
+        lender.DEFINITIONS,
+        lender.policy(),
+        lender.REASONS,
+        {"request.amount": 100_000.0},
+        monotone=lender.MONOTONE,
+    )
 
 
 @pytest.fixture
@@ -111,10 +117,14 @@ def test_explain_ranks_factors_as_the_reasons_do_and_writes_the_notice(stage, bu
         : len(codes)
     ]
     assert all(reason["text"] for reason in explanation["reasons"])
-    assert explanation["notice"]["kind"] == "declined"
+    assert (explanation["notice"]["kind"], explanation["notice"]["consumer_reports"]) == ("declined", [])
+    request = decision.request
+    assert (explanation["merchant_order_id"], explanation["amount"]) == (request.merchant_order_id, RISKY)
     text = called("decisions", "explain", decision.id, "--notice").stdout
     assert f"- {explanation['reasons'][0]['text']}" in text
     assert lender.REGULATION_PROFILE.creditor.name in text
+    assert f"- Order: {request.merchant_order_id}\n" in text
+    assert "- Terms that we offered: none\n" in text
     assert called("decisions", "explain", decision.id).exit_code == 0
 
 

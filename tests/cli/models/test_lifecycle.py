@@ -17,7 +17,7 @@ from candor.registry.artifacts import keep_bundle
 from candor.registry.registry import Registry
 from candor.registry.registry_table import Registration
 from candor.store.dynamodb import DynamoDecisionStore
-from lender import DEFINITIONS, REASONS, policy
+from lender import DEFINITIONS, MONOTONE, REASONS, policy
 from tests import trained
 from tests.cli.deployed import REGION, Deployed, called
 from tests.handlers.checkouts import RISKY
@@ -58,7 +58,7 @@ def evaluated(sha: str, **changes) -> None:
 @cache
 def bundle(seed: int, **drivers: float) -> Bundle:
     named = {f"request.{name}": scale for name, scale in drivers.items()}
-    return trained.train(DEFINITIONS, policy(), REASONS, named, seed)
+    return trained.train(DEFINITIONS, policy(), REASONS, named, seed, monotone=MONOTONE)
 
 
 def test_a_rollback_restores_byte_identical_decisions(account):

@@ -34,7 +34,9 @@ TOTALS = (4_000, 5_000, 6_000, 20_000)
 @pytest.fixture(scope="module")
 def stage():
     """A stage with a champion, its run's files, four decisions and the loan of one of them."""
-    bundle = train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {AMOUNT: 100_000.0})
+    bundle = train(
+        lender.DEFINITIONS, lender.policy(), lender.REASONS, {AMOUNT: 100_000.0}, monotone=lender.MONOTONE
+    )
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         stage = Deployed()

@@ -22,7 +22,7 @@ TOTALS = (1_000, 3_000, 20_000)
 
 @pytest.fixture(scope="module")
 def champion() -> Bundle:
-    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, DRIVERS)
+    return train(lender.DEFINITIONS, lender.policy(), lender.REASONS, DRIVERS, monotone=lender.MONOTONE)
 
 
 @pytest.fixture

@@ -20,7 +20,13 @@ TOTALS = (1_000, 3_000, 20_000, 60_000, 90_000, 150_000)
 @pytest.fixture(scope="module")
 def made():
     """A stage with six decisions by one bundle and one by none."""
-    bundle = train(lender.DEFINITIONS, lender.policy(), lender.REASONS, {"request.amount": 100_000.0})
+    bundle = train(
+        lender.DEFINITIONS,
+        lender.policy(),
+        lender.REASONS,
+        {"request.amount": 100_000.0},
+        monotone=lender.MONOTONE,
+    )
     with mock_aws(), pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
         command._JUDGES.clear()

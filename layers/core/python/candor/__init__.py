@@ -29,12 +29,14 @@ from candor.features.predicates import field, type_is
 from candor.features.views import FeatureView
 from candor.features.windows import Delayed
 from candor.reasons import Monotone, Reason
-from candor.regulation import ModelCard, Party, Profile
+from candor.regulation import Agency, CreditScore, ModelCard, Party, Profile
 
 __all__ = [
     "Acceptance",
+    "Agency",
     "Checkout",
     "Count",
+    "CreditScore",
     "DecayedSum",
     "Definitions",
     "Delayed",

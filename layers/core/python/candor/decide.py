@@ -23,6 +23,7 @@ from candor.clock import DAY, SECOND, Clock, Deadline
 from candor.contracts import Application, check_not_after
 from candor.decision import Decision, answer, decided, decision_id, to_record
 from candor.errors import InvalidInput, StoreUnavailable, refuse
+from candor.features.consumer_reports import with_consumer_reports
 from candor.features.definitions import Definitions
 from candor.features.vector import FeatureVector, Read, build, decode_items, item_keys
 from candor.policy import compiled
@@ -222,6 +223,10 @@ class Decider:
         policy = champion.policy if champion else self._fallback
         unseen = scope.synchronous.unseen(vector.states)
         assessment = assess(champion, policy, checkout, definitions.features, vector, unseen=unseen)
+        counter_offer = assessment.component is not None
+        owed = adverse_action(
+            self._profile, checkout.offer, assessment.outcome, now_ms, counter_offer=counter_offer
+        )
         return Decision(
             id=decision_id(self._id_key, application.merchant_id, attempt.key, livemode=application.livemode),
             merchant_id=application.merchant_id,
@@ -242,13 +247,7 @@ class Decider:
             degraded=assessment.degraded,
             unseen=unseen,
             terms=assessment.terms,
-            adverse_action=adverse_action(
-                self._profile,
-                checkout.offer,
-                assessment.outcome,
-                now_ms,
-                counter_offer=assessment.component is not None,
-            ),
+            adverse_action=owed and with_consumer_reports(owed, definitions, vector, q),
             regulation_profile=self._profile.name,
             attempt=os.urandom(8).hex(),
             propensity=scope.chosen.propensity,

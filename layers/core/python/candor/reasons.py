@@ -1,12 +1,12 @@
-"""Principal reasons of a decline, from the component that declined.
+"""The catalogue of reasons: what a lender may state, and which features belong to which statement.
 
-Model reasons are contributions summed per consumer-facing factor, relative to applicants near the cut-off
-(Regulation B, comment 9(b)(2)-5 (a)); at most four (comment 9(b)(2)-1).
+`candor.principal_reasons` chooses among them for a decline.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,12 +16,62 @@ MAX_REASONS = 4
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """One entry of the catalogue: `text` names a factor, without thresholds; `features` are name globs."""
+    """One entry of the catalogue: `text` names a factor, without thresholds. The other members are name globs.
+
+    `features` belong to the reason; each feature belongs to exactly one. Instead of their own reason, it is stated of
+    features that say nothing: `absent` ones of views without an event, if no view feature among them has one;
+    `unavailable` ones of views that could not be read. A reason without globs belongs to a hard rule.
+    """
 
     code: str
     text: str
     factor: str
     features: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
+
+    @property
+    def of_model(self) -> bool:
+        """True for a reason of the model, false for one of a hard rule."""
+        return bool(self.features or self.absent or self.unavailable)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form. Globs other than `features` are left out where there are none, as in files of before."""
+        members: dict[str, Any] = {"code": self.code, "text": self.text, "factor": self.factor}
+        members["features"] = list(self.features)
+        if self.absent:
+            members["absent"] = list(self.absent)
+        if self.unavailable:
+            members["unavailable"] = list(self.unavailable)
+        return members
+
+
+class ReasonBasis(msgspec.Struct, frozen=True):
+    """Basis of the choice of reasons, one value per feature in the bundle's order.
+
+    `reference`: mean contribution (raw log odds) of applicants near the cut-off. `no_events`: value for an entity
+    without events; None if that is missing, and for on-demand features. `adverse`: whether the feature is a quantity
+    of something adverse (`Monotone.adverse`). `inputs`: indices of the view features that an on-demand feature reads.
+    Raises ValueError for tuples of different lengths.
+    """
+
+    reference: tuple[float, ...]
+    no_events: tuple[float | None, ...]
+    adverse: tuple[bool, ...]
+    inputs: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len({len(getattr(self, name)) for name in self.__struct_fields__}) != 1:
+            raise ValueError("a basis of reasons has one value per feature")
+
+    @classmethod
+    def empty(cls, features: int) -> ReasonBasis:
+        """Basis with a reference of 0, of features that are not of views."""
+        return cls((0.0,) * features, (None,) * features, (False,) * features, ((),) * features)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON form, by member."""
+        return {name: list(getattr(self, name)) for name in self.__struct_fields__}
 
 
 def matches(glob: str, name: str) -> bool:
@@ -47,22 +97,29 @@ def matches(glob: str, name: str) -> bool:
 class Monotone(msgspec.Struct, frozen=True, kw_only=True):
     """Monotone constraints of a model: risk never falls with a `rising` feature, and never rises with a `falling` one.
 
-    Both are globs of feature names. They constrain training alone: no feature value changes with them.
+    `adverse` features rise as well, and count something adverse: at 0 or below there is none of it, so that it cannot
+    be a reason. All are globs of feature names. They constrain training and reasons: no feature value changes with them.
     """
 
+    adverse: tuple[str, ...] = ()
     rising: tuple[str, ...] = ()
     falling: tuple[str, ...] = ()
 
     def of(self, features: Sequence[str]) -> tuple[int, ...]:
         """1, −1 or 0 per feature. `DefinitionError` for a glob without a match and for a feature of both directions."""
-        for glob in (*self.rising, *self.falling):
+        for glob in (*self.adverse, *self.rising, *self.falling):
             if not any(matches(glob, name) for name in features):
                 raise DefinitionError(f'monotone: no feature is named "{glob}"')
         return tuple(self._direction(name) for name in features)
 
+    def counts_adverse(self, features: Sequence[str]) -> tuple[bool, ...]:
+        """Whether each feature is `adverse`."""
+        return tuple(any(matches(glob, name) for glob in self.adverse) for name in features)
+
     def _direction(self, feature: str) -> int:
         rises, falls = (
-            any(matches(glob, feature) for glob in globs) for globs in (self.rising, self.falling)
+            any(matches(glob, feature) for glob in globs)
+            for globs in ((*self.adverse, *self.rising), self.falling)
         )
         if rises and falls:
             raise DefinitionError(f'monotone: "{feature}" cannot both rise and fall')
@@ -79,11 +136,12 @@ class Catalogue:
         self.reasons = tuple(reasons)
         if len({reason.code for reason in self.reasons}) != len(self.reasons):
             raise DefinitionError("two reasons share a code")
-        factors = [reason.factor for reason in self.reasons if reason.features]
+        factors = [reason.factor for reason in self.reasons if reason.of_model]
         if len(set(factors)) != len(factors):
             raise DefinitionError(
                 "two reasons share a factor: both would be given for the same contributions"
             )
+        self.features = tuple(features)
         self.factor_of = tuple(self._factor(name) for name in features)
 
     def _factor(self, feature: str) -> int:
@@ -108,8 +166,9 @@ class Catalogue:
     def model_reasons(self, contributions: Sequence[float], reference: Mapping[str, float]) -> list[str]:
         """Codes of the factors that raised the risk most above the reference; ties in catalogue order.
 
-        Only factors that were scored: one of their features contributed (comment 9(b)(2)-2). Always at least one: the
-        scored factor nearest to raising the risk, if none does.
+        The method of bundles without a `ReasonBasis`: their decisions replay to the same reasons. Only factors that were
+        scored: one of their features contributed (comment 9(b)(2)-2). Always at least one: the scored factor nearest to
+        raising the risk, if none does.
         """
         factors = self.by_factor(contributions)
         scored = self._scored(contributions)

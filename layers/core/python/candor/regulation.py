@@ -6,6 +6,7 @@ accepted.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -17,6 +18,9 @@ from candor.errors import DefinitionError
 Kind = Literal["declined", "counter_offer"]
 Tier = Literal["high", "medium", "low"]
 
+MAX_KEY_FACTORS = 4
+"""Key factors of a score, inquiries apart: 15 U.S.C. 1681g(f)(1)(C) and (f)(9)."""
+
 INCIDENTAL_INSTALLMENTS = 4
 """Regulation B, 12 CFR 1002.3(c): credit without a finance charge in at most four payments is incidental."""
 
@@ -26,6 +30,76 @@ class Party(msgspec.Struct, frozen=True):
 
     name: str
     address: str
+
+
+class CreditScore(msgspec.Struct, frozen=True, kw_only=True):
+    """A consumer reporting agency's score among the features of its view, and what a notice discloses of it.
+
+    Features are named without the view: `value="score.lifetime"`. `age`: a `TimeSinceLast`, whose moment is the date of
+    the score. `factors`: at most four `LastCategory` features of the key factors that lowered it; `texts` are by
+    category, which is its own text otherwise. `inquiries`: above 0 if inquiries were a key factor too, which is a fifth.
+    Source: 15 U.S.C. 1681m(a)(2), 1681g(f)(1). Raises `DefinitionError`.
+    """
+
+    value: str
+    lowest: int
+    highest: int
+    age: str | None = None
+    factors: tuple[str, ...] = ()
+    texts: Mapping[str, str] = {}
+    inquiries: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.lowest >= self.highest:
+            raise DefinitionError("a credit score has a lowest value below its highest")
+        if len(self.factors) > MAX_KEY_FACTORS:
+            raise DefinitionError(
+                f"a notice discloses at most {MAX_KEY_FACTORS} key factors of a credit score"
+            )
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """All named features."""
+        return tuple(
+            name for name in (self.value, self.age, *self.factors, self.inquiries) if name is not None
+        )
+
+
+class Agency(msgspec.Struct, frozen=True):
+    """The consumer reporting agency that a view's data are from, as a notice of adverse action names it.
+
+    `telephone` is its toll-free number if it compiles files nationwide (15 U.S.C. 1681m(a)(3)). Raises
+    `DefinitionError` for an empty member.
+    """
+
+    name: str
+    address: str
+    telephone: str
+    score: CreditScore | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.name.strip() and self.address.strip() and self.telephone.strip()):
+            raise DefinitionError("an agency has a name, an address and a telephone number")
+
+
+class DisclosedScore(msgspec.Struct, frozen=True, kw_only=True):
+    """A credit score as a notice discloses it; `made_on` is a date (YYYY-MM-DD), None if it is not recorded."""
+
+    value: int | float
+    lowest: int
+    highest: int
+    made_on: str | None = None
+    factors: tuple[str, ...] = ()
+    inquiries: bool = False
+
+
+class ConsumerReport(msgspec.Struct, frozen=True):
+    """A consumer report that a decision used: its agency, and the score if that was used."""
+
+    agency: str
+    address: str
+    telephone: str
+    score: DisclosedScore | None = None
 
 
 class Profile(msgspec.Struct, frozen=True):
@@ -68,12 +142,16 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
             raise DefinitionError("the model card's validator must not be its developer")
 
 
-class AdverseAction(msgspec.Struct, frozen=True):
-    """An owed notice: due at `due_at`, with a reminder at `remind_at` (ms UTC)."""
+class AdverseAction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An owed notice: due at `due_at`, with a reminder at `remind_at` (ms UTC).
+
+    `consumer_reports` are those that the decision used. Where there are none, the record has the bytes of before.
+    """
 
     kind: Kind
     due_at: int
     remind_at: int
+    consumer_reports: tuple[ConsumerReport, ...] = ()
 
 
 def adverse_action(

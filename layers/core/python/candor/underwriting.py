@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
+from functools import cached_property, reduce
 from math import isfinite
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from candor.errors import BundleRefused, DefinitionError, ModelRefused, PolicyEr
 from candor.features.vector import FeatureVector
 from candor.model.bundle import Bundle
 from candor.policy import Component, Facts, Outcome, Policy, PolicyVerdict, codes, compiled
+from candor.principal_reasons import PrincipalReasons
 from candor.reasons import MAX_REASONS, Catalogue
 from candor.terms import TermLimits, Terms, granted, is_counter_offer
 
@@ -31,6 +32,12 @@ class LoadedBundle:
         except (ModelRefused, PolicyError, DefinitionError) as error:
             raise BundleRefused(f"bundle {sha[:12]}: {error}") from error
 
+    @cached_property
+    def principal_reasons(self) -> PrincipalReasons | None:
+        """The choice of reasons, made at the first decline; None for a bundle of before that method."""
+        basis, slope = self.bundle.reason_basis, self.bundle.calibration.slope
+        return None if basis is None else PrincipalReasons(self.catalogue, basis, slope)
+
     def score(self, values: Sequence[float]) -> float | None:
         """Probability that the checkout turns bad; None if the raw score is not finite.
 
@@ -39,10 +46,23 @@ class LoadedBundle:
         raw = self.engine.raw(values)
         return self.bundle.score(raw) if isfinite(raw) else None
 
-    def reasons(self, values: Sequence[float]) -> list[str]:
-        """Codes of the model's principal reasons for declining this applicant."""
+    def reasons(self, values: Sequence[float], states: Mapping[str, str]) -> list[str]:
+        """Codes of the model's principal reasons for declining this applicant; `states` are by view name."""
         contributions = self.engine.contributions(values)[:-1]
-        return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
+        if self.principal_reasons is None:
+            return self.catalogue.model_reasons(contributions, self.bundle.reason_reference)
+        return self.principal_reasons.codes(contributions, values, states)
+
+    def effects(
+        self, contributions: Sequence[float], values: Sequence[float], states: Mapping[str, str]
+    ) -> dict[str, tuple[float, float]]:
+        """(contribution, that near the cut-off) by factor, in raw log odds, as the reasons were chosen."""
+        if self.principal_reasons is None:
+            reference = self.bundle.reason_reference
+            parts = self.catalogue.by_factor(contributions)
+            return {name: (part, reference.get(name, 0.0)) for name, part in parts.items()}
+        attribution = self.principal_reasons.attribution(contributions, values, states)
+        return {effect.reason.factor: (effect.part, effect.reference) for effect in attribution.effects}
 
 
 class Assessment(NamedTuple):
@@ -139,5 +159,5 @@ def _granted(verdict: PolicyVerdict, checkout: Checkout) -> tuple[PolicyVerdict,
 def _reasons(verdict: PolicyVerdict, model: LoadedBundle | None, vector: FeatureVector) -> list[str]:
     """Reason codes of the component that declined or limited; empty if none did."""
     if verdict.component == "model" and model is not None:
-        return model.reasons(vector.values)
+        return model.reasons(vector.values, vector.states)
     return verdict.reasons[:MAX_REASONS]

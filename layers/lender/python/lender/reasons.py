@@ -1,6 +1,7 @@
 """Reasons of a decline: one factor each, no thresholds (Regulation B, comments 9(b)(2)-1 to -8).
 
-Codes that begin with R are of the model and own its features; those that begin with H are of a hard rule.
+Codes that begin with R are of the model and own its features. Those that begin with N are given of features that say
+nothing: there is no history, or it could not be read. Those that begin with H are of a hard rule.
 """
 
 from __future__ import annotations
@@ -60,7 +61,14 @@ MODEL_REASONS = (
         "amount_against_history",
         ("customer_loans.mean_amount.*", "request.amount_to_usual"),
     ),
-    Reason("R07", "Amount of credit requested", "amount_requested", ("request.amount",)),
+    # Without a loan or an approval, exposure is the amount requested.
+    Reason(
+        "R07",
+        "Amount of credit requested",
+        "amount_requested",
+        ("request.amount",),
+        absent=("request.exposure",),
+    ),
     Reason(
         "R08",
         "Length and cost of the credit",
@@ -87,6 +95,57 @@ MODEL_REASONS = (
     Reason("R14", "Applications made from the same device", "device_use", ("device_sharing.*",)),
 )
 
+# The first one that is true is given: without loans and repayments, N01 stands for both.
+HISTORY_REASONS = (
+    Reason(
+        "N01",
+        "No history of credit with us in recent years",
+        "no_history",
+        absent=(
+            "customer_loans.*",
+            "customer_repayments.*",
+            "request.amount_to_usual",
+            "request.late_share",
+        ),
+    ),
+    Reason(
+        "N02",
+        "No loans with us in recent years",
+        "no_loans",
+        absent=("customer_loans.*", "request.amount_to_usual"),
+    ),
+    Reason(
+        "N03",
+        "No repayments to us in recent years",
+        "no_repayments",
+        absent=("customer_repayments.*", "request.late_share"),
+    ),
+    Reason(
+        "N04",
+        "No disputes, refunds or reviews on the account in recent years",
+        "no_account_activity",
+        absent=("customer_account.*",),
+    ),
+    Reason(
+        "N05",
+        "Your history with us could not be read",
+        "history_unread",
+        unavailable=(
+            "customer_*",
+            "request.amount_to_usual",
+            "request.exposure",
+            "request.late_share",
+            "request.unpaid_installments",
+        ),
+    ),
+    Reason(
+        "N06",
+        "Records of the shop or of the device could not be read",
+        "records_unread",
+        unavailable=("merchant_*", "device_*"),
+    ),
+)
+
 POLICY_REASONS = (
     Reason("H01", "The account is under review", "account_under_review"),
     Reason("H02", "A dispute on the account is open", "open_dispute"),
@@ -100,10 +159,10 @@ POLICY_REASONS = (
     Reason("H10", "We do not lend in the currency of this purchase", "currency"),
 )
 
-REASONS = MODEL_REASONS + POLICY_REASONS
+REASONS = MODEL_REASONS + HISTORY_REASONS + POLICY_REASONS
 
 MONOTONE = Monotone(
-    rising=(
+    adverse=(
         "customer_repayments.m*_days_late.*",
         "customer_repayments.last_days_late.*",
         "customer_repayments.late.*",
@@ -111,8 +170,16 @@ MONOTONE = Monotone(
         "customer_loans.mean_days_late.*",
         "customer_loans.charged_off.*",
         "customer_failures.*",
+        "customer_checkouts.*",
+        "customer_approvals.*",
+        "merchant_trust.*",
+        "device_sharing.*",
         "request.late_share",
         "request.unpaid_installments",
     )
 )
-"""Constraints that make reasons defensible: all else equal, paying later never lowers the risk."""
+"""Constraints that make reasons defensible and true.
+
+All else equal, paying later, applying more often, or more disputes at the shop never lower the risk. Where there is none
+of it, it is no reason.
+"""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
 from candor.clock import DAY
 from candor.errors import DefinitionError
-from candor.features.aggregations import Aggregation, LastCategory
+from candor.features.aggregations import Aggregation, LastCategory, TimeSinceLast
 from candor.features.event_types import Entity, EventType
 from candor.features.predicates import Compare, Predicate, TypeIs
 from candor.features.windows import Spelling, Window, duration
+from candor.regulation import CreditScore
 
 MOST_EXACT_EVENTS = 1_024
 """Largest `max_events` of a view of exact windows."""
@@ -42,6 +43,22 @@ class Declaration(Protocol):
     def spans(self) -> list[Window]:
         """The windows in declared order."""
         ...
+
+
+def check_score(view: str, aggregations: Mapping[str, Aggregation], score: CreditScore) -> None:
+    """Raise `DefinitionError` unless the score's features are the view's; `aggregations` are by feature name."""
+    for name in score.features:
+        if f"{view}.{name}" not in aggregations:
+            raise DefinitionError(
+                f'view "{view}" has no feature "{name}" that its credit score names; it has {", ".join(aggregations)}'
+            )
+    for name in score.factors:
+        if not isinstance(aggregations[f"{view}.{name}"], LastCategory):
+            raise DefinitionError(
+                f'key factor "{name}" of view "{view}" is no text: declare it as LastCategory(field, [codes])'
+            )
+    if score.age is not None and not isinstance(aggregations[f"{view}.{score.age}"], TimeSinceLast):
+        raise DefinitionError(f'"{score.age}" of view "{view}" has no moment: declare it as TimeSinceLast()')
 
 
 def check_view(view: Declaration) -> None:

@@ -15,8 +15,9 @@ from candor.clock import DAY
 from candor.errors import DefinitionError
 from candor.features.aggregations import Aggregation
 from candor.features.event_types import Entity, EventType
-from candor.features.view_checks import check_view
+from candor.features.view_checks import check_score, check_view
 from candor.features.windows import Spelling, Window, declared, duration
+from candor.regulation import Agency
 
 SHARDS = 4
 """Number of items over which a hot entity's events are spread; the reader merges them."""
@@ -40,7 +41,8 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     A `synchronous` view is updated in the same transaction as the decision, so concurrent checkouts see each other. A
     history without events for `expires_after` no longer counts (default: two years, or the longest window if that is
     longer); those of hot entities do not expire. The left edge of `exact_windows` moves by the millisecond; with more
-    than `max_events` events in them the view is unavailable.
+    than `max_events` events in them the view is unavailable. The data of a view with an `agency` are a consumer report:
+    a notice of adverse action discloses its use.
     """
 
     name: str
@@ -52,6 +54,7 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
     expires_after: str | None = None
     exact_windows: bool = False
     max_events: int | None = None
+    agency: Agency | None = None
 
     def __post_init__(self) -> None:
         if self.synchronous and self.entity.hot:
@@ -59,6 +62,10 @@ class FeatureView(msgspec.Struct, frozen=True, eq=False, dict=True):
                 f'view "{self.name}" is synchronous: decisions would queue for the items of hot "{self.entity.name}"'
             )
         check_view(self)
+        if self.agency is not None and self.agency.score is not None:
+            check_score(
+                self.name, {feature.name: feature.aggregation for feature in self.features}, self.agency.score
+            )
 
     def spans(self) -> list[Window]:
         """The windows in declared order. Raises `DefinitionError`."""

@@ -15,7 +15,7 @@ import msgspec
 from candor.errors import BundleRefused
 from candor.features.definitions import Definitions
 from candor.model.engine import LIGHTGBM, ScoringEngine, engine_named
-from candor.reasons import Reason
+from candor.reasons import Reason, ReasonBasis
 
 FORMAT: Final = 1
 
@@ -39,7 +39,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Model, calibration, cut-off, policy and reasons, served together.
 
     `model` is the text of a model that the scoring engine `engine` loads, `features` its columns in order; `cutoff` is the highest PD still approved;
-    `reason_reference` holds the mean contribution (log odds) of each factor for applicants near the cut-off;
+    `reason_reference` holds the mean contribution (log odds) of each factor for applicants near the cut-off, and
+    `reason_basis` what the choice of reasons rests on; without it, reasons are chosen as by bundles of before;
     `policy` is the zen decision table. Members must not be mutated: all decisions of a process share them.
     """
 
@@ -54,6 +55,7 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     metrics: Mapping[str, Any]
     lineage: Mapping[str, Any]
     engine: str = LIGHTGBM
+    reason_basis: ReasonBasis | None = None
 
     @classmethod
     def from_bytes(cls, data: bytes, expected_sha: str | None = None) -> Bundle:
@@ -80,13 +82,17 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @classmethod
     def _from_members(cls, members: dict[str, Any]) -> Bundle:
         members.setdefault("engine", LIGHTGBM)
+        basis = members.setdefault("reason_basis", None)
         expected = set(cls.__struct_fields__)
         if set(members) != expected:
             raise BundleRefused(f"bundle members differ: {', '.join(sorted(set(members) ^ expected))}")
         members["calibration"] = Calibration(**members["calibration"])
         members["reasons"] = tuple(
-            Reason(**reason | {"features": tuple(reason["features"])}) for reason in members["reasons"]
+            Reason(**{name: _frozen(value) for name, value in reason.items()})
+            for reason in members["reasons"]
         )
+        if basis is not None:
+            members["reason_basis"] = ReasonBasis(**{name: _frozen(value) for name, value in basis.items()})
         members["features"] = tuple(members["features"])
         for name in ("reason_reference", "policy", "metrics", "lineage"):
             members[name] = MappingProxyType(dict(members[name]))
@@ -95,17 +101,18 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def to_bytes(self) -> bytes:
         """Canonical bytes: sorted keys, no spaces, UTF-8, no NaN. Equal bundles have equal bytes.
 
-        LightGBM is not written as `engine`: bundles from before there was a second name keep their SHA-256.
+        LightGBM is not written as `engine`, nor a missing `reason_basis`: older bundles keep their SHA-256.
         """
         members = {name: getattr(self, name) for name in self.__struct_fields__}
         if self.engine == LIGHTGBM:
             del members["engine"]
         members["format"] = FORMAT
         members["calibration"] = {"slope": self.calibration.slope, "intercept": self.calibration.intercept}
-        members["reasons"] = [
-            {"code": r.code, "text": r.text, "factor": r.factor, "features": list(r.features)}
-            for r in self.reasons
-        ]
+        members["reasons"] = [reason.to_json() for reason in self.reasons]
+        if self.reason_basis is None:
+            del members["reason_basis"]
+        else:
+            members["reason_basis"] = self.reason_basis.to_json()
         for name in ("reason_reference", "policy", "metrics", "lineage"):
             members[name] = dict(members[name])
         text = json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -148,16 +155,25 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             raise BundleRefused("the model's columns are not the bundle's features")
         if not isinstance(self.definition_hash, str):
             raise BundleRefused("definition_hash must be a text")
+        basis = self.reason_basis or ReasonBasis.empty(len(self.features))
+        if len(basis.reference) != len(self.features):
+            raise BundleRefused("the basis of the reasons is not of the bundle's features")
         numbers: tuple[Any, ...] = (
+            *basis.reference,
+            *(value for value in basis.no_events if value is not None),
             self.calibration.slope,
             self.calibration.intercept,
             self.cutoff,
             *self.reason_reference.values(),
         )
         if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
-            raise BundleRefused("calibration, cut-off and reason reference must be finite numbers")
+            raise BundleRefused("calibration, cut-off and references of the reasons must be finite numbers")
         if self.calibration.slope <= 0.0 or not 0.0 < self.cutoff < 1.0:
             raise BundleRefused("the calibration's slope must be above 0 and the cut-off between 0 and 1")
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def sha256(data: bytes) -> str:

@@ -18,7 +18,7 @@ from candor.reasons import Reason
 class PolicyDocument(msgspec.Struct, frozen=True, dict=True):
     """A decision table with the `reasons` of its hard rules, those without features.
 
-    The other reasons belong to the model: they say which features a factor holds.
+    The other reasons belong to the model.
     """
 
     policy: Mapping[str, Any]
@@ -27,7 +27,7 @@ class PolicyDocument(msgspec.Struct, frozen=True, dict=True):
     @classmethod
     def of(cls, policy: Mapping[str, Any], reasons: Iterable[Reason]) -> PolicyDocument:
         """The document of a table and a catalogue of reasons."""
-        return cls(dict(policy), tuple(reason for reason in reasons if not reason.features))
+        return cls(dict(policy), tuple(reason for reason in reasons if not reason.of_model))
 
     @classmethod
     def in_bundle(cls, bundle: Bundle) -> PolicyDocument:
@@ -47,7 +47,8 @@ class PolicyDocument(msgspec.Struct, frozen=True, dict=True):
 
     def to_bytes(self) -> bytes:
         """Canonical bytes: keys sorted, no spaces."""
-        return msgspec.json.encode({"policy": dict(self.policy), "reasons": self.reasons}, order="sorted")
+        reasons = [reason.to_json() for reason in self.reasons]
+        return msgspec.json.encode({"policy": dict(self.policy), "reasons": reasons}, order="sorted")
 
     @cached_property
     def digest(self) -> str:
@@ -62,9 +63,9 @@ class PolicyDocument(msgspec.Struct, frozen=True, dict=True):
     def beside(self, reasons: Iterable[Reason]) -> tuple[Reason, ...]:
         """A model's reasons, followed by those of this document; `reasons` unchanged if they hold the same ones."""
         given = tuple(reasons)
-        if tuple(reason for reason in given if not reason.features) == self.reasons:
+        if tuple(reason for reason in given if not reason.of_model) == self.reasons:
             return given
-        return (*(reason for reason in given if reason.features), *self.reasons)
+        return (*(reason for reason in given if reason.of_model), *self.reasons)
 
     def applied_to(self, bundle: Bundle) -> Bundle:
         """The bundle with this policy; everything else in it stays. Equal input gives equal bytes."""
