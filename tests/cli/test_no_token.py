@@ -89,12 +89,30 @@ def stage():
         yield approved.id, declined.id, bundle.sha
 
 
+def _import_files(folder) -> tuple[str, ...]:
+    """Words that import two flags of the person, the second of which is refused."""
+    rows = folder / "flags.jsonl"
+    rows.write_text(
+        "".join(
+            json.dumps({"n": number, "at": "2026-05-01", "who": TOKEN, "flag": flag}) + "\n"
+            for number, flag in enumerate((CANARY, CANARY * 40))
+        )
+    )
+    mapping = folder / "mapping.toml"
+    mapping.write_text(
+        '[[event]]\ntype = "account.flagged"\nid = "\'flag_\' || n"\noccurred_at = "at"\n'
+        'entities.customer = "who"\ndata.flag = "flag"\n'
+    )
+    return str(rows), "--map", str(mapping)
+
+
 def _commands(tmp_path, approved: str, declined: str, sha: str) -> dict[str, list[tuple[str, ...]]]:
     """Words of every command, in the order in which they run: erasing comes after what reads, and refuses to run beside a retraining."""
     policy = tmp_path / "policy.json"
     policy.write_text(json.dumps(lender.policy()))
     limited_table = tmp_path / "limited.json"
     limited_table.write_text(json.dumps(limited(100_000)))
+    imported = _import_files(tmp_path)
     version = next(view.version for view in lender.DEFINITIONS.views if view.name == VIEW)
     ids = (approved, declined)
     return {
@@ -107,6 +125,7 @@ def _commands(tmp_path, approved: str, declined: str, sha: str) -> dict[str, lis
         "dlq list": [()],
         "dlq show": [(name,) for name in ("EventsDlq", "Undelivered", "StaleItemsDlq", "StreamsDlq")],
         "dlq redrive": [(name,) for name in ("EventsDlq", "Undelivered", "StaleItemsDlq", "StreamsDlq")],
+        "events import": [(*imported, "--dry-run"), imported, (*imported, "--skip-refused")],
         "features serving": [()],
         "features show": [(VIEW, "-")],
         "features as-of": [(VIEW, "-", "--at", "1h")],
@@ -158,6 +177,7 @@ MUST_WORK = {
     "decisions rescore",
     "dlq list",
     "dlq show",
+    "events import",
     "features serving",
     "features show",
     "features as-of",

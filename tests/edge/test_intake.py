@@ -9,7 +9,7 @@ import pytest
 from candor import Acceptance
 from candor.clock import HOUR, FixedClock, parse_rfc3339
 from candor.decide import Attempt
-from candor.edge.intake import LAST_MOMENT, RowsRead
+from candor.edge.intake import LAST_MOMENT, Intake
 from candor.edge.rest import Request
 from candor.errors import InvalidInput
 from tests.decide.lending import NOW, POLICY, Till, body
@@ -19,7 +19,7 @@ SKEW = 300_000
 
 
 def attempt_of(request: Request, *, replay_allowed: bool = False) -> Attempt:
-    return RowsRead(ACCEPTANCE, SKEW, FixedClock(NOW), replay_allowed).attempt_of(request)
+    return Intake(ACCEPTANCE, SKEW, FixedClock(NOW), replay_allowed).attempt_of(request)
 
 
 def request(
