@@ -28,10 +28,10 @@ from candor.contracts import HISTORY
 from candor.store.dynamodb import DecisionReader
 from demo.examples import checkout_command, event_command, event_example, show_command
 from demo.merchants import MerchantKeys
-from demo.progress import Posted, RunProgress
+from demo.progress import Posted, RunProgress, kept_start
 from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
-from demo.sources.simulated import SimulatedLender
+from demo.sources.simulated import CUSTOMERS, SimulatedLender
 from lender import DEFINITIONS
 from local.errors import LocalError
 from local.interrupts import stop_on_signals
@@ -39,6 +39,9 @@ from local.system import LocalSystem
 
 if TYPE_CHECKING:
     from demo.report import ReportEvidence
+
+FOLDER = "journey"
+"""Folder of the demo's own files below the state."""
 
 CHUNK = 500
 SEEDS = [1, 2, 3, 4, 5]
@@ -51,13 +54,13 @@ _RETRIES = 50
 class Demo:
     """One source's run through a running system, step by step."""
 
-    def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
+    def __init__(self, system: LocalSystem, source: Source, console: Console, started_at: int) -> None:
         self._system = system
         self._source = source
         self._console = console
         self.outputs = system.outputs
-        self.folder = system.folder("journey")
-        self.progress = RunProgress(self.folder, describe(source))
+        self.folder = system.folder(FOLDER)
+        self.progress = RunProgress(self.folder, describe(source), started_at)
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
@@ -265,28 +268,29 @@ def _chunks(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
     return (events[start : start + size] for start in range(0, len(events), size))
 
 
-def source_of(data: str | None, size: str | None) -> Source:
-    """The folder of real data that DATA names, else the simulated lender, SIZE customers large."""
+def source_of(data: str | None, size: str | None, ends: int) -> Source:
+    """The folder of real data that DATA names, else the simulated lender up to `ends` (ms UTC), SIZE customers large."""
     if data:
         return from_folder(Path(data))
     if not size:
-        return SimulatedLender()
+        return SimulatedLender(ends=ends)
     if not size.isdecimal() or not int(size):
-        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE=480")
-    return SimulatedLender(customers=int(size))
+        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE={CUSTOMERS}")
+    return SimulatedLender(customers=int(size), ends=ends)
 
 
 def main(arguments: Namespace) -> int:
     """Run the demo, then serve until interrupted (or stop, with ONCE)."""
     console = Console(highlight=False, soft_wrap=True)
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is reported here, in one line
-    source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
+    started_at = kept_start(arguments.state / FOLDER) or SystemClock().now_ms()
+    source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"), started_at)
     once = os.environ.get("ONCE", "0") not in ("", "0")
     with contextlib.ExitStack() as closing:
         with console.status("start what was synthesized"):
             system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
-        demo = Demo(system, source, console)
+        demo = Demo(system, source, console, started_at)
         demo.keys.register(source.merchants)
         demo.load()
         demo.retrain()

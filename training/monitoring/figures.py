@@ -19,8 +19,11 @@ from training.metrics.scores import CalibrationBin, calibration_table
 Floats = NDArray[np.float64]
 
 LEVEL: Final = 0.95
-FEWEST_OF_EACH: Final = 10
-"""Least number of bads and of goods for a calibration slope."""
+FEWEST_OF_EACH: Final = 20
+"""Least number of bads and of goods for a calibration slope: ten for each of its two coefficients.
+
+P. Peduzzi and others, Journal of Clinical Epidemiology 49, 1996.
+"""
 
 _STEPS: Final = 50
 _LEAST_PD: Final = 1e-12
