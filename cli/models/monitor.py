@@ -83,7 +83,8 @@ def monitor_command(
     if past := [signal for signal in watched if signal.past_limit]:
         raise DriftFound(
             "; ".join(
-                f"{signal.name} {signal.value:.3f}, limit {LIMITS[signal.name]:g} ({signal.words})" for signal in past
+                f"{signal.name} {signal.value:.3f}, limit {LIMITS[signal.name]:g} ({signal.words})"
+                for signal in past
             )
         )
 

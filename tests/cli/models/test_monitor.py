@@ -173,7 +173,9 @@ def test_what_is_watched_is_published_and_past_its_limit_the_command_fails(stage
 def test_drift_is_a_result_with_an_exit_code_of_its_own(stage, monkeypatch):
     monkeypatch.setattr(
         "training.monitoring.signals.signals",
-        lambda _report: iter([Signal("ScoreDrift", 0.31, "PSI of the score"), Signal("FeatureDrift", 0.1, "no feature")]),
+        lambda _report: iter(
+            [Signal("ScoreDrift", 0.31, "PSI of the score"), Signal("FeatureDrift", 0.1, "no feature")]
+        ),
     )
     for words in ((), ("--json",)):
         result = called("models", "monitor", *words)
