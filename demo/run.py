@@ -25,8 +25,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.contracts import HISTORY
+from candor.model.packed import unpack
 from candor.store.dynamodb import DecisionReader
-from demo.examples import checkout_command, event_command, event_example, show_command
+from demo.examples import (
+    checkout_body,
+    checkout_command,
+    event_command,
+    event_example,
+    explain_command,
+    show_command,
+)
 from demo.merchants import MerchantKeys
 from demo.progress import Posted, RunProgress, kept_start
 from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
@@ -188,17 +196,23 @@ class Demo:
         ]
 
     def examples(self) -> Iterator[str]:
-        """Lines that say how to decide a checkout, send an event and see its effect."""
-        url, checkout = self._system.url, next(iter(self._source.checkouts()))
+        """Lines that say how to decide a checkout and explain it, and how to send an event and see its effect."""
+        url, state = self._system.url, self.folder.parent
+        checkout = list(self._source.checkouts())[-1]  # of a customer who still buys
+        key, body = self.keys.key_of(checkout.merchant), self.folder / "checkout.json"
+        body.write_text(checkout_body(checkout))
         yield "Decide one checkout yourself, while it serves:"
-        yield checkout_command(url, self.keys.key_of(checkout.merchant), checkout)
+        yield checkout_command(url, key, checkout)
+        yield ""
+        yield "Why it was answered so, by the answer's id (the same key gives the same answer):"
+        yield explain_command(url, key, body, state)
         example = event_example(DEFINITIONS, self._source.history(), SystemClock().now_ms())
         if example is None:
             return
         yield ""
         yield "Send an event (again: it counts once), and a moment later see what it changed:"
         yield event_command(url, self._system.endpoints["AWS_REGION"], example.event)
-        yield show_command(example, self.folder.parent)
+        yield show_command(example, state)
 
     def download_archive(self, folder: Path) -> None:
         """Download every object of the event archive to its key below `folder`."""
@@ -233,7 +247,8 @@ class Demo:
         records = [stored[post.decision_id].record for post in posted]
         with tempfile.TemporaryDirectory() as folder:
             self.download_archive(Path(folder))
-            return gather(posted, records, Path(folder), models_in(self.model_archive()))
+            packed = self.model_archive()
+            return gather(posted, records, Path(folder), models_in(packed), unpack(packed))
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")

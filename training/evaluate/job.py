@@ -297,7 +297,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     figures = content["discrimination"]
     print(
-        f"assess: bundle {content['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
-        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {content['leakage']['suspected']}"
+        f"assess: bundle {content['bundle'][:12]} validation auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
+        f"{figures['auc_high']:.3f}; serving seed, a model of the earlier part, on the latest {figures['n']} checkouts); "
+        f"leakage suspected: {content['leakage']['suspected']}"
     )
     return 0

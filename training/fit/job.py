@@ -242,7 +242,8 @@ def main() -> int:
         write(trained, Path(os.environ.get("SM_MODEL_DIR", ML / "model")))
     bundle = trained.bundle
     print(
-        f"bundle {bundle.sha[:12]}: auc={bundle.metrics['auc']:.4f} mean of {len(trained.seeds)} seeds, "
-        f"cut-off {bundle.cutoff:.3f}, {time.monotonic() - started:.0f} s"
+        f"bundle {bundle.sha[:12]}: validation auc={bundle.metrics['auc_served']:.4f} of the serving seed, "
+        f"{bundle.metrics['auc']:.4f} mean of {len(trained.seeds)} seeds (models of the earlier part, on the latest "
+        f"{bundle.metrics['n']} checkouts), cut-off PD {bundle.cutoff:.1%}, {time.monotonic() - started:.0f} s"
     )
     return 0
