@@ -49,11 +49,21 @@ def retrain_command(
     if as_json:
         print_json(summary)
     else:
-        print_pairs(summary)
+        print_pairs(summary | _auc_text(summary))
     if execution["status"] not in ("RUNNING", "SUCCEEDED"):
         raise RunFailed(
             f"run {started.run} ended {execution['status']}: {failure_reason(states, started.arn)}"
         )
+
+
+def _auc_text(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The validation AUC with what it is measured on, for people."""
+    if "validation_auc" not in summary:
+        return {}
+    return {
+        "validation_auc": f"{summary['validation_auc']:.4f}, on the latest part of the training set by a model of the "
+        "earlier part, with the labels known by the run's as-of"
+    }
 
 
 def _promotion(execution: Mapping[str, Any], stage: Stage) -> dict[str, str]:
@@ -78,4 +88,6 @@ def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
     registration = json.loads(execution.get("output") or "{}").get("registration", {})
     notice = registration.get("policy", {}).get("notice")
     known = {name: registration[name] for name in ("bundle", "passed") if name in registration}
+    if (auc := registration.get("metrics", {}).get("auc")) is not None:
+        known["validation_auc"] = auc
     return {**known, "policy": notice} if notice else known

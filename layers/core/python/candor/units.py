@@ -61,5 +61,18 @@ def quantity(value: float | None, unit: str, currencies: Collection[str] = ()) -
         return money(value, currencies)
     if unit == SECONDS:
         return duration(value)
+    return _with_unit(value, unit)
+
+
+def exact(value: float, unit: str) -> str:
+    """Value to twelve digits in the unit it is stored in, where a difference of one must show; `missing` for NaN."""
+    return (
+        MISSING
+        if math.isnan(value)
+        else _with_unit(value, {MONEY: "minor units", SECONDS: "s"}.get(unit, unit))
+    )
+
+
+def _with_unit(value: float, unit: str) -> str:
     number = f"{value:.12g}"
     return number if unit in (COUNT, RATIO, UNKNOWN) else f"{number} {unit}"

@@ -35,12 +35,8 @@ def view_units(view: FeatureView) -> dict[str, str]:
 def _unit(view: FeatureView, aggregation: Aggregation) -> str:
     if aggregation.op in _OWN:
         return _OWN[aggregation.op]
-    declared = {
-        event.fields[field].unit
-        for event in view.events
-        for field in (aggregation.field,)
-        if field in event.fields
-    }
+    field = aggregation.field or ""
+    declared = {event.fields[field].unit for event in view.events if field in event.fields}
     unit = declared.pop() if len(declared) == 1 else UNKNOWN
     squared = aggregation.op == "variance" or (
         isinstance(aggregation, LastK) and aggregation.of.op == "variance"
