@@ -346,7 +346,7 @@ def test_the_page_holds_everything_and_asks_nothing_of_a_network(bundle, templat
     text = page(monitoring)
     assert page(monitoring) == text
     assert text.count("<svg") == 5 + SHIFTED
-    assert all(f"<code>{name}</code>" in text for name in FEATURES)
+    assert all(f"<code>{name.replace('.', '.<wbr>')}</code>" in text for name in FEATURES)
     assert "merchant: &lt;b&gt;" in text
     assert "<b>:" not in text
     assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)', text)

@@ -23,13 +23,13 @@ def changed(evaluation, section, **figures):
 @pytest.mark.parametrize(
     ("section", "figures", "name", "state", "word"),
     [
-        ("discrimination", {"auc": 0.8, "auc_low": 0.7}, "auc", "good", "good: surely above 0.65"),
-        ("discrimination", {"auc": 0.7, "auc_low": 0.6}, "auc", "watch", "watch: may be below 0.65"),
+        ("discrimination", {"auc": 0.8, "auc_low": 0.7}, "auc", "good", "good: interval above 0.65"),
+        ("discrimination", {"auc": 0.7, "auc_low": 0.6}, "auc", "watch", "watch: interval reaches 0.65"),
         ("discrimination", {"auc": 0.65, "auc_low": 0.6}, "auc", "act", "act: not above 0.65"),
         ("calibration", {"slope": 1.0, "ece": 0.01}, "calibration", "good", "good: 0.9 to 1.1"),
         ("calibration", {"slope": 0.51, "ece": 0.01}, "calibration", "act", "act: outside 0.9 to 1.1"),
-        ("calibration", {"slope": 1.0, "ece": 0.06}, "calibration", "act", "act: error above 5%"),
-        ("profit", {"approval_rate": 0.1, "profit_per_unit": 0.1}, "approvals", "act", "act: fewer than 20%"),
+        ("calibration", {"slope": 1.0, "ece": 0.06}, "calibration", "act", "act: error above 5 %"),
+        ("profit", {"approval_rate": 0.1, "profit_per_unit": 0.1}, "approvals", "act", "act: below 20 %"),
         (
             "profit",
             {"approval_rate": 0.6, "profit_per_unit": -0.1},

@@ -43,7 +43,8 @@ def plots(report: Monitoring) -> dict[str, str]:
         bins = report.calibration.reliability
         drawn["reliability"] = svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
     if any(vintage.mature for vintage in report.vintages):
-        drawn["vintages"] = svg("vintages", _WIDE, lambda axes: _vintages(axes, report.vintages))
+        width = min(max(2.4 + 1.1 * len(report.vintages), 5.6), 11.2)
+        drawn["vintages"] = svg("vintages", (width, 3.1), lambda axes: _vintages(axes, report.vintages))
     return drawn
 
 
@@ -190,7 +191,8 @@ def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
         width=0.6,
         label="immature",
     )
-    axes.set_xticks(positions, [vintage.month for vintage in vintages])
+    labels = [f"{vintage.month}\n{vintage.bads:,} of {vintage.mature:,} bad" for vintage in vintages]
+    axes.set_xticks(positions, labels, fontsize=8)
     axes.set(ylabel="loans")
     axes.grid(visible=False)
     rates = axes.twinx()
@@ -218,4 +220,4 @@ def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
     rates.grid(visible=False)
     handles = [handle for each in (axes, rates) for handle in each.get_legend_handles_labels()[0]]
     names = [name for each in (axes, rates) for name in each.get_legend_handles_labels()[1]]
-    rates.legend(handles, names, loc="upper left", bbox_to_anchor=(1.06, 1.0), fontsize=8)
+    rates.legend(handles, names, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8)

@@ -33,9 +33,15 @@ def document(folder: Path, figures: Mapping[str, str], **variables: Any) -> str:
         "signed": _signed,
         "day": _day,
         "moment": format_rfc3339,
+        "feature": _feature,
     }
     drawn = {name: Markup(text) for name, text in figures.items()}  # noqa: S704 - our own figures
     return environment.get_template(TEMPLATE).render(figures=drawn, **variables)
+
+
+def _feature(name: str) -> Markup:
+    """Name of a feature that a narrow column may break after its dots."""
+    return Markup(".<wbr>").join(name.split("."))
 
 
 def _day(ms: int) -> str:

@@ -47,9 +47,9 @@ def psi_verdict(psi: float) -> Verdict:
 def _auc(figures: Mapping[str, Any], thresholds: Thresholds) -> Verdict:
     least = thresholds.min_auc
     if figures["auc_low"] > least:
-        return Verdict(GOOD, f"good: surely above {least:g}")
+        return Verdict(GOOD, f"good: interval above {least:g}")
     if figures["auc"] > least:
-        return Verdict(TO_WATCH, f"watch: may be below {least:g}")
+        return Verdict(TO_WATCH, f"watch: interval reaches {least:g}")
     return Verdict(TO_ACT_ON, f"act: not above {least:g}")
 
 
@@ -58,14 +58,14 @@ def _calibration(figures: Mapping[str, Any], thresholds: Thresholds) -> Verdict:
     if not low <= figures["slope"] <= high:
         return Verdict(TO_ACT_ON, f"act: outside {low:g} to {high:g}")
     if figures["ece"] > most:
-        return Verdict(TO_ACT_ON, f"act: error above {most:.0%}")
+        return Verdict(TO_ACT_ON, f"act: error above {100 * most:.0f} %")
     return Verdict(GOOD, f"good: {low:g} to {high:g}")
 
 
 def _approvals(figures: Mapping[str, Any], thresholds: Thresholds) -> Verdict:
     least = thresholds.min_approval_rate
     if figures["approval_rate"] < least:
-        return Verdict(TO_ACT_ON, f"act: fewer than {least:.0%}")
+        return Verdict(TO_ACT_ON, f"act: below {100 * least:.0f} %")
     if figures["profit_per_unit"] < thresholds.min_profit_per_unit:
         return Verdict(TO_ACT_ON, "act: lends at a loss")
-    return Verdict(GOOD, f"good: {least:.0%} or more, at a profit")
+    return Verdict(GOOD, "good: at a profit")
