@@ -60,10 +60,10 @@ def test_the_explanation_asks_with_the_same_key_and_the_same_body(tmp_path):
     body.write_text(checkout_body(checkout))
     decide = shlex.split(checkout_command(URL, "sk_test_1", checkout))
     command = explain_command(URL, "sk_test_1", body, state)
-    asked = shlex.split(command.partition('"$(')[2].partition(" | ")[0])
-    assert asked[:2] == ["curl", "-s"]
-    assert asked[2:-1] == decide[2:-1]
-    assert Path(asked[-1].removeprefix("@")).read_text() == decide[-1]
+    repeated = shlex.split(command.partition('"$(')[2].partition(" | ")[0])
+    assert repeated[:2] == ["curl", "-s"]
+    assert repeated[2:-1] == decide[2:-1]
+    assert Path(repeated[-1].removeprefix("@")).read_text() == decide[-1]
     answer = shlex.quote('{"id":"dec_i5jmqgal5jn35iaoe5d4nkhtla","outcome":"declined"}')
     id_alone = command.rpartition(" | ")[2].partition(")")[0]
     done = subprocess.run(

@@ -40,7 +40,7 @@ the calibration. Column-wise and deterministic, the trees do not depend on the n
 """
 
 GAIN: Final = "gain"
-"""What a model's text lists of each feature, in place of LightGBM's default, the number of splits."""
+"""Importance that a model's text lists for each feature; LightGBM's default is the number of splits."""
 
 _GAINS: Final = "feature_importances:"
 
