@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.bundles import SHORT, resolve_bundle
+from cli.figures import FIGURES, VALIDATION, Figure
 from cli.models.evaluations import evaluation_file
-from cli.models.figures import FIGURES, VALIDATION, Figure
 from cli.options import common
 from cli.output import print_json
 from cli.stage import Stage

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.bundles import SHORT
-from cli.models.figures import VALIDATION
+from cli.figures import VALIDATION
 from cli.models.registrations import proposal_text, registration_json
 from cli.options import common
 from cli.output import print_json

@@ -6,7 +6,7 @@ import click
 
 from candor.registry.registry_table import Registration
 from cli.bundles import SHORT, resolve_bundle
-from cli.models.figures import VALIDATION, registered_figures
+from cli.figures import VALIDATION, registered_figures
 from cli.models.registrations import proposal_text, registration_json
 from cli.options import common
 from cli.output import print_json, print_pairs
