@@ -98,6 +98,6 @@ def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _registered(execution: Mapping[str, Any]) -> dict[str, Any]:
-    """What the registration of a run answered; empty before it is over."""
+    """Registration that a run made; empty before the run is over."""
     registration: dict[str, Any] = json.loads(execution.get("output") or "{}").get("registration", {})
     return registration
