@@ -26,7 +26,7 @@ help:  ## List the targets
 	@echo
 	@echo "  make run takes PORT=8080 (the port of the API)"
 	@echo "                 ONCE=1 (stop after the report)"
-	@echo "                 SIZE=480 (customers of the simulated lender)"
+	@echo "                 SIZE=900 (customers of the simulated lender)"
 	@echo "                 DATA=<folder of real data> (instead of the simulated lender)"
 
 install:  ## Create .venv and install the locked requirements (when they changed)

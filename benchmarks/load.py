@@ -90,7 +90,7 @@ def calls_for(checkouts: int, seed: int = 1, name: str = "") -> list[CheckoutCal
     rng = random.Random(seed)
     name = name or f"load-{time.time_ns():x}"
     planned: list[tuple[float, CheckoutCall]] = []
-    bodies = itertools.cycle([checkout.body for checkout in SimulatedLender(customers=60).checkouts()])
+    bodies = itertools.cycle([checkout.body for checkout in SimulatedLender(customers=180).checkouts()])
     for number, body in zip(range(checkouts), bodies, strict=False):
         call = CheckoutCall(
             f"{name}-{number}", json.dumps({**body, "checkout_id": f"{name}-{number}"}).encode()

@@ -34,7 +34,7 @@ class Program(click.Group):
 def candor() -> None:
     """Operate a running Candor.
 
-    Exit codes: 0 done, 1 failed and nothing changed, 2 wrong usage.
+    Exit codes: 0 done, 1 failed and nothing changed, 2 wrong usage, 3 drift found (models monitor).
     """
 
 

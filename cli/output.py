@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,11 +27,39 @@ def print_json(values: Mapping[str, Any]) -> None:
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print a table of names and values."""
+    """Print a table of names and values; the members of a mapping, or of a list's mappings, have rows of their own."""
     table = Table("", "", show_header=False)
-    for name, value in pairs.items():
-        table.add_row(name, str(value))
+    for name, value in _rows("", pairs):
+        table.add_row(name, text_of(value))
     Console().print(table)
+
+
+def _rows(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Rows of a value, its members named after it: `request.items.1.sku`."""
+    if isinstance(value, Mapping) and value:
+        members: Iterable[tuple[Any, Any]] = value.items()
+    elif _is_list(value) and any(isinstance(member, Mapping) for member in value):
+        members = enumerate(value, 1)
+    else:
+        yield name, value
+        return
+    for key, member in members:
+        yield from _rows(f"{name}.{key}" if name else str(key), member)
+
+
+def text_of(value: Any) -> str:
+    """Text of a value for people: none, yes, no, and the members of a list joined by commas."""
+    if value is None or value in ("", {}) or (_is_list(value) and not value):
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(text_of, value)) if _is_list(value) else str(value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def print_rows(results: Sequence[dict[str, Any]], name: str, *, as_json: bool) -> None:
@@ -41,5 +69,5 @@ def print_rows(results: Sequence[dict[str, Any]], name: str, *, as_json: bool) -
         return
     table = Table(*results[0])
     for row in results:
-        table.add_row(*map(str, row.values()))
+        table.add_row(*map(text_of, row.values()))
     Console().print(table)

@@ -11,6 +11,7 @@ import click
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.registry.training_run import run_name
+from cli.figures import validation_auc
 from cli.options import Moment, common
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
@@ -49,11 +50,22 @@ def retrain_command(
     if as_json:
         print_json(summary)
     else:
-        print_pairs(summary)
+        print_pairs(_readable(summary, execution))
     if execution["status"] not in ("RUNNING", "SUCCEEDED"):
         raise RunFailed(
             f"run {started.run} ended {execution['status']}: {failure_reason(states, started.arn)}"
         )
+
+
+def _readable(summary: Mapping[str, Any], execution: Mapping[str, Any]) -> dict[str, Any]:
+    """The summary for people: the AUC has its interval, and what it is measured on."""
+    auc = validation_auc(_registered(execution).get("metrics", {}))
+    figures = {
+        "validation AUC": f"{auc}, on the latest part of the training set by a model of the earlier part"
+    }
+    return {name: value for name, value in summary.items() if name != "validation_auc"} | (
+        figures if auc else {}
+    )
 
 
 def _promotion(execution: Mapping[str, Any], stage: Stage) -> dict[str, str]:
@@ -75,7 +87,17 @@ def _promotion(execution: Mapping[str, Any], stage: Stage) -> dict[str, str]:
 
 def _registration(execution: Mapping[str, Any]) -> dict[str, Any]:
     """Bundle, gate result and notice about the policy of a run that is over."""
-    registration = json.loads(execution.get("output") or "{}").get("registration", {})
+    registration = _registered(execution)
     notice = registration.get("policy", {}).get("notice")
-    known = {name: registration[name] for name in ("bundle", "passed") if name in registration}
+    known: dict[str, Any] = {
+        name: registration[name] for name in ("bundle", "passed") if name in registration
+    }
+    if (auc := registration.get("metrics", {}).get("auc")) is not None:
+        known["validation_auc"] = auc
     return {**known, "policy": notice} if notice else known
+
+
+def _registered(execution: Mapping[str, Any]) -> dict[str, Any]:
+    """Registration that a run made; empty before the run is over."""
+    registration: dict[str, Any] = json.loads(execution.get("output") or "{}").get("registration", {})
+    return registration

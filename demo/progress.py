@@ -6,9 +6,12 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from demo.sources.base import SourceCheckout
 from local.errors import LocalError
+
+_FILE: Final = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -20,22 +23,33 @@ class Posted:
     latency_ms: float
 
 
+def kept_start(folder: Path) -> int | None:
+    """Moment (ms UTC) of the first start, as kept in `folder`; None before it."""
+    file = folder / _FILE
+    started_at: int | None = json.loads(file.read_text()).get("started_at") if file.exists() else None
+    return started_at
+
+
 class RunProgress:
     """Progress of one population: events published, timeline items decided, runs, and every answer.
 
-    `requested_run` is the training run that was started, `run` the one whose model serves.
+    `requested_run` is the training run that was started, `run` the one whose model serves. `started_at` (ms UTC) is the
+    moment of the first start, at which the timeline of a simulated population ends.
     """
 
-    def __init__(self, folder: Path, population: str) -> None:
+    def __init__(self, folder: Path, population: str, started_at: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = folder / "progress.json"
+        self._file = folder / _FILE
         self._answers = folder / "answers.jsonl"
         self._population = population
+        self.started_at = started_at
         self.published = 0
         self.decided = 0
         self.requested_run = self.run = ""
         if self._file.exists():
             self._resume(json.loads(self._file.read_text()))
+        else:
+            self.save()  # before the first event, so that an interrupted run continues with the same population
         self._mend()
 
     def _resume(self, saved: dict[str, str | int]) -> None:
@@ -59,6 +73,7 @@ class RunProgress:
         """Write the progress atomically."""
         content = {
             "population": self._population,
+            "started_at": self.started_at,
             "published": self.published,
             "decided": self.decided,
             "asked": self.requested_run,

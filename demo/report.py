@@ -19,6 +19,7 @@ import numpy as np
 from candor.clock import format_rfc3339
 from candor.contracts import Application, Checkout
 from candor.decision import decided, parse_record
+from candor.model.bundle import Bundle
 from candor.model.lightgbm import Booster
 from demo.progress import Posted
 from history.archive.events import accepted_events, read_envelopes
@@ -71,13 +72,14 @@ class Parity:
 
 @dataclass(frozen=True)
 class ReportEvidence:
-    """Input of the report: decided rows, every seed's raw scores, and the vectors computed from the archive."""
+    """Input of the report: decided rows, every seed's raw scores, the vectors computed from the archive, the bundle."""
 
     rows: Sequence[DecidedRow]
     seed_scores: Mapping[str, Sequence[float]]
     events: int
     offline: FeatureTable
     leaky: FeatureTable
+    bundle: Bundle
 
 
 def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -> Iterator[str]:
@@ -88,6 +90,7 @@ def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -
     yield f"decisions={len(rows)} " + " ".join(f"{name}={count}" for name, count in sorted(outcomes.items()))
     yield f"approval_rate={outcomes['approved'] / len(rows):.3f} degraded={sum(r.record['degraded'] for r in rows)}"
     yield _quality(rows, evidence.seed_scores)
+    yield _validation(evidence.bundle)
     yield from _parity(evidence)
     yield _speed([row.latency_ms for row in rows])
     yield f"rows={write_rows(rows_file, evidence)}"
@@ -97,12 +100,16 @@ def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -
 
 
 def gather(
-    posted: Sequence[Posted], records: Sequence[bytes], archive: Path, models: Mapping[str, str]
+    posted: Sequence[Posted],
+    records: Sequence[bytes],
+    archive: Path,
+    models: Mapping[str, str],
+    bundle: Bundle,
 ) -> ReportEvidence:
     """Compute the logged vectors again from the archive, with and without a leak, and every seed's scores.
 
     `records` are the decision records of `posted`, in its order; `archive` holds the event archive's objects; `models`
-    are model texts by training seed.
+    are model texts by training seed, and `bundle` is that of their run.
     """
     rows = [
         DecidedRow(post.checkout.id, post.checkout.label, post.latency_ms, msgspec.json.decode(record))
@@ -115,7 +122,7 @@ def gather(
     # The demo loads all its events as history, so each is known from its own moment.
     offline = point_in_time(DEFINITIONS, events, questions)
     leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
-    return ReportEvidence(rows, seed_scores(models, rows), len(events), offline, leaky)
+    return ReportEvidence(rows, seed_scores(models, rows), len(events), offline, leaky, bundle)
 
 
 def seed_scores(models: Mapping[str, str], rows: Sequence[DecidedRow]) -> dict[str, list[float]]:
@@ -131,16 +138,31 @@ def _quality(rows: Sequence[DecidedRow], scores: Mapping[str, Sequence[float]]) 
     known = [index for index, row in enumerate(rows) if row.label is not None]
     labels = np.array([rows[index].label for index in known])
     if len(set(labels.tolist())) < 2:
-        return "auc=n/a (it needs good and bad checkouts with known outcome)"
+        return "auc_decided=n/a (it needs good and bad checkouts with known outcome)"
     by_seed = {seed: np.array(raw)[known] for seed, raw in scores.items()}
     each = {seed: auc(labels, values) for seed, values in by_seed.items()}
     interval = auc_interval(labels, list(by_seed.values()))
     seeds = " ".join(f"{seed}:{value:.4f}" for seed, value in each.items())
+    days = [_day(row.record["q"]) for row in (rows[known[0]], rows[known[-1]])]
     return (
-        f"auc={sum(each.values()) / len(each):.4f} (mean of {len(each)} training seeds: {seeds}; "
-        f"95 % bootstrap {interval.low:.3f} to {interval.high:.3f}; {len(known)} checkouts with known outcome, "
-        f"{int(labels.sum())} bad)"
+        f"auc_decided={sum(each.values()) / len(each):.4f} (the models that serve, on {len(known)} checkouts decided "
+        f"{days[0]} to {days[1]} whose outcome the source knows, {int(labels.sum())} bad; mean of {len(each)} training "
+        f"seeds: {seeds}; 95 % bootstrap {interval.low:.3f} to {interval.high:.3f})"
     )
+
+
+def _validation(bundle: Bundle) -> str:
+    """Line of the AUC that the training measured, which the model report, `candor models list` and the gates show."""
+    metrics, as_of = bundle.metrics, str(bundle.lineage["as_of"])[:10]
+    return (
+        f"auc_validation={metrics['auc_served']:.4f} (before it served: a model of the earlier part of the training set, "
+        f"on the latest {metrics['n']} checkouts, from {_day(metrics['period_from'])} on, {metrics['bads']} bad, labels "
+        f"known by {as_of}; serving seed, mean of all {metrics['auc']:.4f}; the AUC of the model report)"
+    )
+
+
+def _day(ms: int) -> str:
+    return format_rfc3339(ms)[:10]
 
 
 def _parity(evidence: ReportEvidence) -> Iterator[str]:

@@ -25,13 +25,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.contracts import HISTORY
+from candor.model.packed import unpack
 from candor.store.dynamodb import DecisionReader
-from demo.examples import checkout_command, event_command, event_example, show_command
+from demo.examples import (
+    checkout_body,
+    checkout_command,
+    event_command,
+    event_example,
+    explain_command,
+    show_command,
+)
 from demo.merchants import MerchantKeys
-from demo.progress import Posted, RunProgress
+from demo.progress import Posted, RunProgress, kept_start
 from demo.sources.base import Event, Source, SourceCheckout, SourceError, describe
 from demo.sources.folder import from_folder
-from demo.sources.simulated import SimulatedLender
+from demo.sources.simulated import CUSTOMERS, SimulatedLender
 from lender import DEFINITIONS
 from local.errors import LocalError
 from local.interrupts import stop_on_signals
@@ -39,6 +47,9 @@ from local.system import LocalSystem
 
 if TYPE_CHECKING:
     from demo.report import ReportEvidence
+
+FOLDER = "journey"
+"""Folder of the demo's own files below the state."""
 
 CHUNK = 500
 SEEDS = [1, 2, 3, 4, 5]
@@ -51,13 +62,13 @@ _RETRIES = 50
 class Demo:
     """One source's run through a running system, step by step."""
 
-    def __init__(self, system: LocalSystem, source: Source, console: Console) -> None:
+    def __init__(self, system: LocalSystem, source: Source, console: Console, started_at: int) -> None:
         self._system = system
         self._source = source
         self._console = console
         self.outputs = system.outputs
-        self.folder = system.folder("journey")
-        self.progress = RunProgress(self.folder, describe(source))
+        self.folder = system.folder(FOLDER)
+        self.progress = RunProgress(self.folder, describe(source), started_at)
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
@@ -185,17 +196,23 @@ class Demo:
         ]
 
     def examples(self) -> Iterator[str]:
-        """Lines that say how to decide a checkout, send an event and see its effect."""
-        url, checkout = self._system.url, next(iter(self._source.checkouts()))
+        """Lines that say how to decide a checkout and explain it, and how to send an event and see its effect."""
+        url, state = self._system.url, self.folder.parent
+        checkout = list(self._source.checkouts())[-1]  # of a customer who still buys
+        key, body = self.keys.key_of(checkout.merchant), self.folder / "checkout.json"
+        body.write_text(checkout_body(checkout))
         yield "Decide one checkout yourself, while it serves:"
-        yield checkout_command(url, self.keys.key_of(checkout.merchant), checkout)
+        yield checkout_command(url, key, checkout)
+        yield ""
+        yield "Why it was answered so, by the answer's id (the same key gives the same answer):"
+        yield explain_command(url, key, body, state)
         example = event_example(DEFINITIONS, self._source.history(), SystemClock().now_ms())
         if example is None:
             return
         yield ""
         yield "Send an event (again: it counts once), and a moment later see what it changed:"
         yield event_command(url, self._system.endpoints["AWS_REGION"], example.event)
-        yield show_command(example, self.folder.parent)
+        yield show_command(example, state)
 
     def download_archive(self, folder: Path) -> None:
         """Download every object of the event archive to its key below `folder`."""
@@ -230,7 +247,8 @@ class Demo:
         records = [stored[post.decision_id].record for post in posted]
         with tempfile.TemporaryDirectory() as folder:
             self.download_archive(Path(folder))
-            return gather(posted, records, Path(folder), models_in(self.model_archive()))
+            packed = self.model_archive()
+            return gather(posted, records, Path(folder), models_in(packed), unpack(packed))
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")
@@ -265,28 +283,29 @@ def _chunks(events: Sequence[Event], size: int) -> Iterator[Sequence[Event]]:
     return (events[start : start + size] for start in range(0, len(events), size))
 
 
-def source_of(data: str | None, size: str | None) -> Source:
-    """The folder of real data that DATA names, else the simulated lender, SIZE customers large."""
+def source_of(data: str | None, size: str | None, ends: int) -> Source:
+    """The folder of real data that DATA names, else the simulated lender up to `ends` (ms UTC), SIZE customers large."""
     if data:
         return from_folder(Path(data))
     if not size:
-        return SimulatedLender()
+        return SimulatedLender(ends=ends)
     if not size.isdecimal() or not int(size):
-        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE=480")
-    return SimulatedLender(customers=int(size))
+        raise SourceError(f"SIZE={size} is not a number of customers: use one such as SIZE={CUSTOMERS}")
+    return SimulatedLender(customers=int(size), ends=ends)
 
 
 def main(arguments: Namespace) -> int:
     """Run the demo, then serve until interrupted (or stop, with ONCE)."""
     console = Console(highlight=False, soft_wrap=True)
     logging.getLogger("moto").setLevel(logging.CRITICAL)  # a failed step is reported here, in one line
-    source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"))
+    started_at = kept_start(arguments.state / FOLDER) or SystemClock().now_ms()
+    source = source_of(os.environ.get("DATA"), os.environ.get("SIZE"), started_at)
     once = os.environ.get("ONCE", "0") not in ("", "0")
     with contextlib.ExitStack() as closing:
         with console.status("start what was synthesized"):
             system = closing.enter_context(LocalSystem(arguments.assembly, arguments.state, arguments.port))
         os.environ.update(system.endpoints)  # pynamodb finds the tables by these
-        demo = Demo(system, source, console)
+        demo = Demo(system, source, console, started_at)
         demo.keys.register(source.merchants)
         demo.load()
         demo.retrain()

@@ -16,6 +16,7 @@ from candor.notice import render
 from candor.regulation import AdverseAction
 from candor.underwriting import LoadedBundle
 from cli.decisions.lookup import decision_of, judge_of
+from cli.decisions.readable import readable
 from cli.options import common
 from cli.output import print_json, print_pairs
 from cli.stage import Stage
@@ -42,11 +43,11 @@ def explain_command(decision_id: str, stage: Stage, *, notice: bool, as_json: bo
         print_json(explanation)
         return
     factors = explanation.pop("factors")
-    print_pairs(
-        explanation
-        | {"reasons": "; ".join(f"{factor['code']} {factor['text']}" for factor in explanation["reasons"])}
-    )
-    table = Table("factor", "part", "near the cut-off", "above")
+    reasons = {
+        each["code"]: each["text"] or "a text that this release lacks" for each in explanation["reasons"]
+    }
+    print_pairs(readable(explanation, decision.request.currency) | {"reasons": reasons})
+    table = Table("factor", "part (log odds)", "near the cut-off", "above")
     for factor in factors:
         table.add_row(factor["factor"], *(f"{factor[name]:+.4f}" for name in ("part", "reference", "above")))
     Console().print(table)

@@ -13,6 +13,7 @@ from rich.table import Table
 from candor.clock import format_rfc3339
 from candor.decision import Decision, to_record
 from cli.decisions.lookup import decision_of, features_of, judge_of
+from cli.decisions.readable import feature_text, readable
 from cli.options import common
 from cli.output import print_json, print_pairs
 from cli.policy_releases import release_of
@@ -39,11 +40,11 @@ def show_command(decision_id: str, stage: Stage, *, as_json: bool) -> None:
     if as_json:
         print_json(record)
         return
-    values = record.pop("features")
-    print_pairs(record)
+    values, currency = record.pop("features"), decision.request.currency
+    print_pairs(readable(record, currency))
     table = Table("feature", "value")
     for name, value in values.items():
-        table.add_row(name, "missing" if value is None else f"{value:.12g}")
+        table.add_row(name, feature_text(name, value, currency))
     Console().print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -16,8 +16,10 @@ from rich.table import Table
 
 from candor.clock import format_rfc3339, parse_rfc3339
 from candor.contracts import Event
+from candor.features.units import view_units
 from candor.features.views import FeatureView
 from candor.store.erasures import Erasures
+from candor.units import quantity
 from cli.features.versions import serving_version
 from cli.options import Moment, common, token_of
 from cli.output import one_line, print_json
@@ -25,7 +27,7 @@ from cli.progress import Progress
 from cli.stage import Stage
 from history.archive.events import EVENTS_PREFIX, ArchiveDamaged, accepted_events, read_envelopes
 from history.asof.point_in_time import FeatureTable, Knowledge, features_of
-from lender import DEFINITIONS
+from lender import ACCEPTANCE, DEFINITIONS
 
 KNOWLEDGE: Final[Mapping[str, Knowledge]] = {"at-moment": "at_moment", "ever": "ever"}
 
@@ -89,7 +91,7 @@ def as_of_command(
     if as_json:
         print_json(result)
     else:
-        _print(result)
+        _print(result, view_units(served))
 
 
 def _queries(entity: str | None, moments: Sequence[int], path: Path | None) -> list[PointInTimeQuery]:
@@ -170,22 +172,19 @@ def _features(table: FeatureTable, row: int) -> dict[str, float | None]:
     }
 
 
-def _print(result: Mapping[str, Any]) -> None:
+def _print(result: Mapping[str, Any], units: Mapping[str, str]) -> None:
     console = Console()
     console.print(f"{result['view']}@{result['version']}, knowledge: {result['knowledge']}")
     for token, rows in groupby(result["rows"], key=lambda row: row.get("token")):
-        console.print(_table(token, list(rows)))
+        console.print(_table(token, list(rows), units))
 
 
-def _table(token: str | None, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _table(token: str | None, rows: Sequence[Mapping[str, Any]], units: Mapping[str, str]) -> Table:
     """Table of one entity's features, a column for each moment."""
     table = Table(title=token)
     for heading in ("feature", *(row["at"] for row in rows)):
         table.add_column(heading, overflow="fold")
     for name in rows[0]["features"]:
-        table.add_row(name, *_cells(row["features"][name] for row in rows))
+        values = (row["features"][name] for row in rows)
+        table.add_row(name, *(quantity(value, units[name], ACCEPTANCE.currencies) for value in values))
     return table
-
-
-def _cells(values: Iterable[float | None]) -> Iterator[str]:
-    return ("missing" if value is None else f"{value:.12g}" for value in values)

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from candor.features.definitions import Definitions
+from candor.features.units import units
 from candor.features.vector import FeatureVector
 from candor.store.erasures import Erasures
+from candor.units import UNKNOWN, exact
 from cli.archived_decisions import select_decisions
 from cli.features.replay_inputs import ERASED, ReplayInputs, without_erased
 from cli.options import common, interval
@@ -137,10 +139,15 @@ def _print_detail(replayed: Replayed) -> None:
     rows = _rows(
         replayed.decision.vector, replayed.vector, KeptDefinitions(DEFINITIONS).served_by(replayed.decision)
     )
+    by_name = units(DEFINITIONS)
     for name, served, now in rows:
         same = replayed.vector is None or served.hex() == now.hex()
+        unit = by_name.get(name, UNKNOWN)
         table.add_row(
-            name, f"{served:.12g}", f"{now:.12g}" if replayed.vector else "-", "" if same else "differs"
+            name,
+            exact(served, unit),
+            exact(now, unit) if replayed.vector else "not replayable",
+            "" if same else "differs",
         )
     Console().print(table)
 

@@ -13,12 +13,15 @@ from rich.table import Table
 from candor.clock import SystemClock, format_rfc3339
 from candor.errors import CorruptItem
 from candor.features.state import ViewState
+from candor.features.units import view_units
 from candor.features.vector import Read, view_values
 from candor.features.views import FeatureView
+from candor.units import quantity
 from cli.features.versions import serving_version
 from cli.options import Moment, common, token_of
-from cli.output import print_json
+from cli.output import print_json, text_of
 from cli.stage import Stage
+from lender import ACCEPTANCE
 
 NS_PER_MS = 1_000_000
 
@@ -44,7 +47,7 @@ def show_command(
     if as_json:
         print_json(summary)
     else:
-        _print(summary)
+        _print(summary, view_units(served))
 
 
 def to_json(view: FeatureView, reads: Iterable[Read], q: int) -> dict[str, Any]:
@@ -94,15 +97,15 @@ def _content(state: ViewState) -> dict[str, Any]:
     }
 
 
-def _print(summary: Mapping[str, Any]) -> None:
+def _print(summary: Mapping[str, Any], units: Mapping[str, str]) -> None:
     console = Console()
     console.print(f"{summary['view']}@{summary['version']} at {summary['at']}: {summary['state']}")
     for item in summary["items"]:
         table = Table(show_header=False)
         for name, value in item.items():
-            table.add_row(name.replace("_", " "), str(value))
+            table.add_row(name.replace("_", " "), text_of(value))
         console.print(table)
     table = Table("feature", "value")
     for name, value in summary["features"].items():
-        table.add_row(name, "missing" if value is None else f"{value:.12g}")
+        table.add_row(name, quantity(value, units[name], ACCEPTANCE.currencies))
     console.print(table)

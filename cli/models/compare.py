@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from cli.bundles import SHORT, resolve_bundle
+from cli.figures import FIGURES, VALIDATION, Figure
 from cli.models.evaluations import evaluation_file
 from cli.options import common
 from cli.output import print_json
 from cli.stage import Stage
-
-COMPARED: Final = (
-    *(f"discrimination.{name}" for name in ("n", "bads", "auc", "auc_low", "auc_high", "gini", "ks")),
-    "discrimination.average_precision",
-    *(f"calibration.{name}" for name in ("slope", "intercept", "ece", "brier", "log_loss")),
-    "stability.psi",
-    *(f"profit.{name}" for name in ("cutoff", "approval_rate", "bad_rate", "profit_per_unit")),
-    *(f"reasons.{name}" for name in ("without", "stability")),
-    *(f"latency.{name}" for name in ("score_us_p50", "score_us_p99")),
-    "parity.mismatches",
-    "fairness.air",
-)
-"""Figures that are compared; `fairness.air` is the lowest adverse impact ratio of all groups."""
 
 
 @click.command("compare")
@@ -46,11 +34,12 @@ def compare_command(bundle: str, other: str | None, stage: Stage, *, as_json: bo
         print_json({"bundles": pair, "figures": rows})
         return
     table = Table("", *(sha[:SHORT] for sha in pair), "difference")
-    for name, (first, second, difference) in rows.items():
-        table.add_row(
-            name, _number(first), _number(second), "" if difference is None else f"{difference:+.6g}"
-        )
+    for path, (first, second, difference) in rows.items():
+        figure = FIGURES[path]
+        sides = ("not measured" if value is None else figure.text(value) for value in (first, second))
+        table.add_row(figure.name, *sides, "" if difference is None else _signed(figure, difference))
     Console().print(table)
+    click.echo(f"Figures: {VALIDATION}")
 
 
 def evaluation_of(stage: Stage, sha: str) -> dict[str, Any]:
@@ -64,7 +53,7 @@ def compared(
 ) -> dict[str, tuple[float | None, float | None, float | None]]:
     """Figures of both evaluations and their difference (first less second); None where one lacks the figure."""
     rows = {}
-    for path in COMPARED:
+    for path in FIGURES:
         pair = _figure(first, path), _figure(second, path)
         difference = None if pair[0] is None or pair[1] is None else pair[0] - pair[1]
         if pair != (None, None):
@@ -88,5 +77,5 @@ def _champion(stage: Stage) -> str:
     return serving
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
+def _signed(figure: Figure, difference: float) -> str:
+    return ("+" if difference >= 0.0 else "-") + figure.text(abs(difference))

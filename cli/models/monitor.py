@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 import click
@@ -20,6 +20,17 @@ from training.monitoring import CHAMPION
 
 if TYPE_CHECKING:
     from training.monitoring.monitor import Monitoring
+
+
+class DriftFound(click.ClickException):
+    """Result of a report in which a watched figure is past its limit: no failure, with an exit code of its own."""
+
+    exit_code = 3
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the figures, and what to do, on standard error."""
+        click.echo(f"Drift found: {self.format_message()}", file=file, err=file is None)
+        click.echo("What to do: docs/how-to/monitor-a-model.md#what-to-do", file=file, err=file is None)
 
 
 @click.command("monitor")
@@ -46,7 +57,7 @@ def monitor_command(
     origination; immature loans count for neither side. Approval rate over time, and all of it by segment. Moments
     are those of decisions.
 
-    Exit code 1 if a watched figure is past its limit.
+    Exit code 0 if no watched figure is past its limit, 3 if one is (the report is complete), 1 if there is no report.
     """
     # Statistics and plots take seconds to load: only here are they needed.
     from cli.models.monitor_tables import print_report
@@ -69,9 +80,13 @@ def monitor_command(
         from training.monitoring.page import page
 
         html.write_text(page(report), encoding="utf-8")
-    past = [f"{signal.name} ({signal.words})" for signal in watched if signal.past_limit]
-    if past:
-        raise click.ClickException(f"past their limits: {', '.join(past)}")
+    if past := [signal for signal in watched if signal.past_limit]:
+        raise DriftFound(
+            "; ".join(
+                f"{signal.name} {signal.value:.3f}, limit {LIMITS[signal.name]:g} ({signal.words})"
+                for signal in past
+            )
+        )
 
 
 def _report(stage: Stage, progress: Progress, run: str, since: int | None, until: int) -> Monitoring:

@@ -6,6 +6,7 @@ import click
 
 from candor.registry.registry_table import Registration
 from cli.bundles import SHORT, resolve_bundle
+from cli.figures import VALIDATION, registered_figures
 from cli.models.registrations import proposal_text, registration_json
 from cli.options import common
 from cli.output import print_json, print_pairs
@@ -24,7 +25,8 @@ def show_command(bundle: str, stage: Stage, *, as_json: bool) -> None:
     metrics = registration.pop("metrics")
     pairs = {**registration, "refused": "\n".join(registration["refused"]) or "by no gate"}
     pairs["proposal"] = proposal_text(registration["proposal"]) or "none"
-    print_pairs({**pairs, **{name: f"{value:.6g}" for name, value in metrics.items()}})
+    print_pairs({**pairs, **registered_figures(metrics)})
+    click.echo(f"Figures: {VALIDATION}")
 
 
 def known_bundle(stage: Stage, name: str) -> Registration:

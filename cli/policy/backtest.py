@@ -13,6 +13,7 @@ from candor.decision import Decision
 from candor.errors import BundleRefused
 from candor.policy import Policy
 from candor.underwriting import LoadedBundle
+from candor.units import money
 from cli.archived_decisions import select_decisions
 from cli.bundles import judge_named, resolve_bundle
 from cli.decision_tables import TABLE_FILE, read_table, require_faultless
@@ -124,8 +125,8 @@ def print_backtest(result: Backtest) -> None:
     summary.add_row("approval rate", *(_percent(side["approval_rate"]) for side in sides))
     for name in ("amount", "expected_loss"):
         for currency in sorted({currency for side in sides for currency in side[name]}):
-            values = (f"{side[name].get(currency, 0):,}" for side in sides)
-            summary.add_row(f"{name.replace('_', ' ')}, {currency}", *values)
+            values = (money(side[name].get(currency, 0), [currency]) for side in sides)
+            summary.add_row(name.replace("_", " "), *values)
     console.print(summary)
     swapped = Table("as decided", *(f"now {outcome}" for outcome in OUTCOMES))
     for was in OUTCOMES:

@@ -108,5 +108,5 @@ def describe(source: Source) -> str:
     """Identify a source's population in one line, which is the same only for the same events and checkouts."""
     events = [event["event_id"] for event in source.history()]
     checkouts = [checkout.id for checkout in source.checkouts()]
-    ids = hashlib.sha256("\n".join(events + checkouts).encode()).hexdigest()
+    ids = hashlib.sha256("\n".join([*events, *checkouts, format_rfc3339(source.as_of)]).encode()).hexdigest()
     return f"{source.name} ({len(events)} events, {len(checkouts)} checkouts, {ids[:8]})"

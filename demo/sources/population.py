@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from candor.clock import DAY, MINUTE
 
-MONTH_WEIGHT = (0.85, 0.85, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.35, 1.45)
+MONTH_WEIGHT = (0.85, 0.85, 0.95, 1.0, 1.0, 1.0, 0.95, 0.95, 1.0, 1.05, 1.15, 1.2)
 """Share of an ordinary day's checkouts, January to December."""
 
 NIGHT = (0.2, 0.1, 0.1, 0.1, 0.1, 0.2)
@@ -20,6 +20,9 @@ EVENING = (1.5, 1.7, 1.8, 1.6, 1.0, 0.5)
 HOUR_WEIGHT = (*NIGHT, *MORNING, *AFTERNOON, *EVENING)
 WEEKEND_WEIGHT = 1.25
 SATURDAY = 5
+MEMBERSHIP = 120 * DAY
+"""Time (ms) that a customer buys for. As many leave as join, so the customers of a month look like those of the last."""
+
 _HIGHEST = max(MONTH_WEIGHT) * max(HOUR_WEIGHT) * WEEKEND_WEIGHT
 
 
@@ -36,17 +39,21 @@ class Merchant:
 
 @dataclass(frozen=True)
 class Customer:
-    """A customer: latent `risk` is standard normal and shows only in behaviour; `pace` is checkouts a day."""
+    """A customer: latent `risk` is standard normal and shows only in behaviour; `pace` is checkouts a day.
+
+    They buy from `joined_at` to before `leaves_at` (ms UTC).
+    """
 
     token: str
     device: str
     joined_at: int
+    leaves_at: int
     risk: float
     means: float
     pace: float
 
 
-MERCHANTS = (
+BRANDS = (
     Merchant("mer_northwind", "electronics", 32_000, 0.14, 0.4),
     Merchant("mer_lumen", "lighting", 14_000, 0.08, -0.2),
     Merchant("mer_fable", "books", 5_500, 0.10, -0.5),
@@ -57,14 +64,27 @@ MERCHANTS = (
     Merchant("mer_summit", "outdoor", 18_000, 0.08, -0.3),
     Merchant("mer_pixel", "gaming", 24_000, 0.07, 0.9),
 )
+"""Brands with the share of all their shops."""
+
+CITIES = ("atlanta", "austin", "boston", "chicago", "denver", "miami", "phoenix", "seattle")
+
+# A merchant's features are shared by all its checkouts: with a few merchants alone they would differ between any two
+# periods by chance.
+MERCHANTS = tuple(
+    replace(brand, id=f"{brand.id}_{city}", share=brand.share / len(CITIES))
+    for brand in BRANDS
+    for city in CITIES
+)
 
 
 def customer(rng: random.Random, number: int, opening: int, closing: int) -> Customer:
     """Draw one customer, who joins at a random moment between `opening` and `closing` (ms)."""
+    joined_at = rng.randrange(opening, closing)
     return Customer(
         token=f"app_tok_{number:05d}_{rng.getrandbits(32):08x}",
         device=f"dev_{rng.getrandbits(48):012x}",
-        joined_at=rng.randrange(opening, closing),
+        joined_at=joined_at,
+        leaves_at=joined_at + MEMBERSHIP,
         risk=rng.gauss(0.0, 1.0),
         means=math.exp(rng.gauss(0.0, 0.35)),
         pace=0.045 * math.exp(rng.gauss(0.0, 0.45)),

@@ -1,8 +1,11 @@
 """A simulated pay-later lender: the population of the demo when no data are given.
 
 Risk is latent: it shows only in payments made late, refused or never made, and defaults are known weeks after the
-checkout. Demand has seasons; occasionally a burst of strangers shares one device and never pays. The same `seed` and
-`customers` give the same bytes; the dates are fixed, so that runs repeat.
+checkout. Demand has seasons; occasionally a burst of strangers shares one device and never pays.
+
+Customers come and go at one rate, so that no month differs from another but by season and chance. Loans of the first
+months are known from the lender's books alone, without the requests that led to them: whoever was a customer then has
+left when the first request was recorded. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import math
 import random
 from bisect import bisect_left
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -26,41 +30,75 @@ from demo.sources.base import (
     moment,
 )
 from demo.sources.lending import CURRENCY, PAY_IN_4, PAY_IN_30, Course, Product, SimulatedLoan
-from demo.sources.population import MERCHANTS, Customer, Merchant
+from demo.sources.population import MEMBERSHIP, MERCHANTS, Customer, Merchant
 
-OPENED = parse_rfc3339("2025-12-01T00:00:00Z")
-AS_OF = parse_rfc3339("2026-06-01T00:00:00Z")
-ENDS = AS_OF + 75 * DAY
+ENDS = parse_rfc3339("2026-07-31T00:00:00Z")
+"""The default end of the timeline: a fixed moment, so that runs repeat."""
 
-CUSTOMERS = 480
-CHECKOUTS = 500
+BOOKS = MEMBERSHIP
+RECORDED = 180 * DAY
+DECIDED = 60 * DAY
+"""Lengths (ms) of the parts of the timeline: loans alone, requests too, checkouts to decide. The last is as long as the
+slowest label takes, so that some are known."""
+
+CUSTOMERS = 900
 ABANDONED = 0.04
 RETURNING = 0.15
 """Share of their usual visits that people in arrears still make."""
 
-CUSTOMERS_PER_BURST = 70
-BASE_LOG_ODDS = -3.05
+CUSTOMERS_PER_BURST = 150
+BASE_LOG_ODDS = -3.1
 LOG_ODDS_PER_RISK = 1.7
 
 
+@dataclass(frozen=True)
+class Timeline:
+    """Moments (ms UTC) of a lender whose timeline ends at `ends`.
+
+    Loans begin at `opened`, requests are recorded from `recorded` on, and decided by the platform from `as_of` on.
+    """
+
+    ends: int
+
+    @property
+    def as_of(self) -> int:
+        return self.ends - DECIDED
+
+    @property
+    def recorded(self) -> int:
+        return self.as_of - RECORDED
+
+    @property
+    def opened(self) -> int:
+        return self.recorded - BOOKS
+
+
 class SimulatedLender:
-    """The population as a source: `customers` people and at most `checkouts` checkouts to decide."""
+    """The population as a source: `customers` people, whose timeline ends before `ends` (ms UTC).
+
+    With `checkouts`, only so many are to be decided, and the timeline ends with the last of them.
+    """
 
     name = "simulated"
-    as_of = AS_OF
     merchants = tuple(merchant.id for merchant in MERCHANTS)
 
-    def __init__(self, seed: int = 1, customers: int = CUSTOMERS, checkouts: int = CHECKOUTS) -> None:
-        if customers < 1 or checkouts < 1:
+    def __init__(
+        self, seed: int = 1, customers: int = CUSTOMERS, checkouts: int | None = None, ends: int = ENDS
+    ) -> None:
+        if customers < 1 or (checkouts is not None and checkouts < 1):
             raise SourceError("a simulated lender needs at least one customer and one checkout")
-        lives = [_life(seed, number) for number in range(customers)]
-        lives += [_burst(seed, number) for number in range(math.ceil(customers / CUSTOMERS_PER_BURST))]
+        timeline = Timeline(ends)
+        self.as_of = timeline.as_of
+        lives = [_life(seed, number, timeline) for number in range(customers)]
+        bursts = math.ceil(customers / CUSTOMERS_PER_BURST)
+        lives += [_burst(seed, number, timeline) for number in range(bursts)]
         started = sorted((c for life in lives for c in life.checkouts), key=attrgetter("q_ms", "id"))
-        self._checkouts = started[bisect_left(started, AS_OF, key=attrgetter("q_ms")) :][:checkouts]
-        end = self._checkouts[-1].q_ms if self._checkouts else AS_OF
+        first = bisect_left(started, self.as_of, key=attrgetter("q_ms"))
+        self._checkouts = started[first:][:checkouts]
+        end = ends if checkouts is None or not self._checkouts else self._checkouts[-1].q_ms + 1
         timed = sorted((moment(event), event) for life in lives for event in life.events)
-        self._events = [event for (at, _), event in timed if at <= end]
-        self._split = bisect_left(timed, AS_OF, key=lambda pair: pair[0][0])
+        self._events = [event for (at, _), event in timed if at < end]
+        self._split = bisect_left(timed, self.as_of, key=lambda pair: pair[0][0])
 
     def history(self) -> Iterator[Event]:
         return iter(self._events[: self._split])
@@ -75,9 +113,10 @@ class SimulatedLender:
 class _Life:
     """Checkouts and events of one customer, drawn purchase by purchase."""
 
-    def __init__(self, rng: random.Random, customer: Customer) -> None:
+    def __init__(self, rng: random.Random, customer: Customer, timeline: Timeline) -> None:
         self.rng = rng
         self.customer = customer
+        self.timeline = timeline
         self.checkouts: list[SourceCheckout] = []
         self.events: list[Event] = []
         self.courses: list[Course] = []
@@ -90,9 +129,10 @@ class _Life:
             f"{self.customer.token.removeprefix('app_tok_')}_{number}", entities, at, amount, product
         )
         body = _body(self.rng, loan, merchant, self.customer)
-        self.events.append(_started(loan, body))
         refused = self.in_arrears_at(at)
-        if at < AS_OF:
+        if at >= self.timeline.recorded:
+            self.events.append(_started(loan, body))
+        if self.timeline.recorded <= at < self.timeline.as_of:
             self.events.append(_decided(loan, body, "declined" if refused else "approved"))
         if refused or self.rng.random() < ABANDONED:
             self.checkouts.append(SourceCheckout(loan.id, at, body, None, merchant.id))
@@ -122,12 +162,13 @@ class _Life:
         return 1.0 / (1.0 + math.exp(-log_odds))
 
 
-def _life(seed: int, number: int) -> _Life:
-    """An ordinary customer, from joining to the end of the simulation."""
+def _life(seed: int, number: int, timeline: Timeline) -> _Life:
+    """An ordinary customer, from joining to leaving, or to the end of the timeline."""
     rng = random.Random(f"{seed}/customer/{number}")
-    customer = population.customer(rng, number, OPENED - 60 * DAY, ENDS - 45 * DAY)
-    life = _Life(rng, customer)
-    for at in population.visits(rng, customer.pace, max(OPENED, customer.joined_at), ENDS):
+    customer = population.customer(rng, number, timeline.opened - MEMBERSHIP, timeline.ends)
+    life = _Life(rng, customer, timeline)
+    begins, leaves = max(timeline.opened, customer.joined_at), min(timeline.ends, customer.leaves_at)
+    for at in population.visits(rng, customer.pace, begins, leaves):
         if life.in_arrears_at(at) and rng.random() > RETURNING:
             continue
         merchant = rng.choices(MERCHANTS, [shop.share for shop in MERCHANTS])[0]
@@ -136,24 +177,25 @@ def _life(seed: int, number: int) -> _Life:
         course = life.buy(at, merchant, amount, product)
         if course is not None:
             life.events += _aftermath(rng, course, merchant)
-    life.events += _reviews(rng, customer)
+    life.events += _reviews(rng, customer, begins, leaves)
     return life
 
 
-def _burst(seed: int, number: int) -> _Life:
+def _burst(seed: int, number: int, timeline: Timeline) -> _Life:
     """Strangers on one device within hours: large baskets that nobody repays, some disputed by the victim.
 
     The first burst falls among the checkouts to decide, the others into history.
     """
     rng = random.Random(f"{seed}/burst/{number}")
-    first = population.customer(rng, 90_000 + 100 * number, OPENED, OPENED + 1)
-    first_day, last_day = (AS_OF + 2 * DAY, AS_OF + 18 * DAY) if number == 0 else (OPENED, AS_OF)
+    as_of, recorded = timeline.as_of, timeline.recorded
+    first = population.customer(rng, 90_000 + 100 * number, recorded, recorded + 1)
+    first_day, last_day = (as_of + 2 * DAY, as_of + 18 * DAY) if number == 0 else (recorded, as_of)
     start = rng.randrange(first_day, last_day)
     merchant = rng.choice(MERCHANTS)
-    whole = _Life(rng, first)
+    whole = _Life(rng, first, timeline)
     for turn in range(rng.randint(5, 8)):
-        stranger = Customer(f"{first.token}{turn}", first.device, start, 3.0, 2.0, 0.0)
-        life = _Life(rng, stranger)
+        stranger = replace(first, token=f"{first.token}{turn}", joined_at=start, risk=3.0, means=2.0)
+        life = _Life(rng, stranger, timeline)
         at = start + rng.randrange(turn * 12 * MINUTE + 1, (turn + 1) * 20 * MINUTE)
         course = life.buy(at, merchant, rng.randrange(25_000, 95_000), PAY_IN_4)
         if course is not None and rng.random() < 0.6:
@@ -191,11 +233,11 @@ def _claimed(rng: random.Random, course: Course) -> Iterator[Event]:
     yield loan.event("account.flagged", at + HOUR, {"flag": "identity"})
 
 
-def _reviews(rng: random.Random, customer: Customer) -> Iterator[Event]:
+def _reviews(rng: random.Random, customer: Customer, begins: int, leaves: int) -> Iterator[Event]:
     """Events of an occasional account review: flagged, and cleared some days later."""
-    if rng.random() >= 0.06:
+    if rng.random() >= 0.06 or begins >= leaves:
         return
-    flagged_at = rng.randrange(max(OPENED, customer.joined_at), ENDS)
+    flagged_at = rng.randrange(begins, leaves)
     entities = {"customer": customer.token}
     for kind, at in (("flagged", flagged_at), ("cleared", flagged_at + rng.randrange(DAY, 9 * DAY))):
         event_id = f"evt_{customer.token}_{kind}"

@@ -71,6 +71,17 @@ def test_a_run_that_succeeded_says_why_it_was_not_promoted(monkeypatch, promotio
     assert summary["promoted"].startswith(f"no: {reason}")
 
 
+def test_the_auc_of_a_run_says_what_it_is_measured_on(states, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    metrics = {"auc": 0.70297, "auc_low": 0.6, "auc_high": 0.8}
+    passed = {"registration": PASSED["registration"] | {"metrics": metrics}}
+    machine(states, {"StartAt": "End", "States": {"End": {"Type": "Pass", "Result": passed, "End": True}}})
+    assert json.loads(retrain("--run", "r1", "--wait").stdout)["validation_auc"] == metrics["auc"]
+    printed = called("retrain", "--run", "r1", "--wait").stdout
+    assert "validation AUC" in printed
+    assert "0.7030 (95 %: 0.600 to 0.800), on the latest part of the training set" in printed
+
+
 def started(states, arn: str) -> list[str]:
     return sorted(each["name"] for each in states.list_executions(stateMachineArn=arn)["executions"])
 

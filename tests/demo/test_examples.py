@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 
 from candor.clock import parse_rfc3339
 from candor.contracts import parse_event
-from demo.examples import EventExample, checkout_command, event_command, event_example, show_command
+from demo.examples import (
+    EventExample,
+    checkout_body,
+    checkout_command,
+    event_command,
+    event_example,
+    explain_command,
+    show_command,
+)
 from demo.sources.simulated import SimulatedLender
 from lender import DEFINITIONS
 
@@ -43,6 +52,25 @@ def test_a_source_without_a_counted_event_has_no_example():
     assert event_example(DEFINITIONS, [], NOW) is None
     unknown = {"type": "no.such", "entities": {"customer": "c"}}
     assert event_example(DEFINITIONS, [unknown], NOW) is None
+
+
+def test_the_explanation_asks_with_the_same_key_and_the_same_body(tmp_path):
+    checkout = next(iter(SimulatedLender(customers=20).checkouts()))
+    state, body = tmp_path / "a state", tmp_path / "a body.json"
+    body.write_text(checkout_body(checkout))
+    decide = shlex.split(checkout_command(URL, "sk_test_1", checkout))
+    command = explain_command(URL, "sk_test_1", body, state)
+    repeated = shlex.split(command.partition('"$(')[2].partition(" | ")[0])
+    assert repeated[:2] == ["curl", "-s"]
+    assert repeated[2:-1] == decide[2:-1]
+    assert Path(repeated[-1].removeprefix("@")).read_text() == decide[-1]
+    answer = shlex.quote('{"id":"dec_i5jmqgal5jn35iaoe5d4nkhtla","outcome":"declined"}')
+    id_alone = command.rpartition(" | ")[2].partition(")")[0]
+    done = subprocess.run(
+        ["sh", "-c", f"printf %s {answer} | {id_alone}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "dec_i5jmqgal5jn35iaoe5d4nkhtla\n"
+    assert shlex.split(command.rpartition('" ')[2]) == ["--local", "--state", str(state)]
 
 
 def test_the_checkout_is_decided_at_the_systems_own_clock():

@@ -14,7 +14,8 @@ from candor.clock import DAY, parse_rfc3339
 from candor.contracts import parse_checkout, parse_event
 from demo.sources.base import SourceCheckout, SourceError, moment
 from demo.sources.folder import from_folder
-from demo.sources.simulated import SimulatedLender
+from demo.sources.simulated import DECIDED as DECIDED_FOR
+from demo.sources.simulated import ENDS, RECORDED, SimulatedLender
 
 FAR_AHEAD = 2**52
 EARLIER, DECIDED = "trainprevloans.csv", "trainperf.csv"
@@ -77,11 +78,11 @@ class TestSimulated:
         assert_sound(simulated)
 
     def test_default_size(self, simulated):
-        assert 12_000 <= len(list(simulated.history())) <= 20_000
+        assert 15_000 <= len(list(simulated.history())) <= 25_000
         checkouts = list(simulated.checkouts())
-        assert len(checkouts) == 500
+        assert 600 <= len(checkouts) <= 800
         known = [checkout.label for checkout in checkouts if checkout.label is not None]
-        assert len(known) > 400
+        assert len(known) > 500
         assert 0.05 < sum(known) / len(known) < 0.25
 
     def test_seed_and_size_decide_everything(self):
@@ -91,6 +92,41 @@ class TestSimulated:
 
         assert drawn(seed=3) == drawn(seed=3)
         assert drawn(seed=3) != drawn(seed=4)
+
+    @pytest.mark.parametrize("ends", ["2026-02-11T10:00:00Z", "2027-11-30T23:59:59Z"])
+    def test_its_timeline_ends_at_the_given_moment(self, ends):
+        until = parse_rfc3339(ends)
+        source = SimulatedLender(customers=200, ends=until)
+        assert_sound(source)
+        assert source.as_of == until - DECIDED_FOR
+        last = place(list(source.timeline())[-1])[0]
+        assert until - 2 * DAY < last < until
+        assert next(source.checkouts()).q_ms < source.as_of + 2 * DAY
+
+    def test_labels_become_known_while_it_decides(self, simulated):
+        """Loans of the first days have come to their last due date and its grace before the timeline ends."""
+        later, checkouts = split(simulated.timeline())
+        final = {
+            e["data"]["checkout_id"]: e["data"][LABEL.due_field] for e in later if e["type"] == LABEL.origin
+        }
+        mature = [c for c in checkouts if final.get(c.body["checkout_id"], FAR_AHEAD) + LABEL.grace_ms < ENDS]
+        assert len(mature) > 100
+
+    def test_months_are_alike(self, simulated):
+        """Customers come and go at one rate: later thirds have neither more checkouts nor older customers."""
+        seen: Counter[str] = Counter()
+        earlier_loans: list[list[int]] = [[], [], []]
+        begins = simulated.as_of - RECORDED
+        for event in simulated.history():
+            if event["type"] == LABEL.origin:
+                customer = event["entities"]["customer"]
+                if moment(event)[0] >= begins:
+                    earlier_loans[3 * (moment(event)[0] - begins) // RECORDED].append(seen[customer])
+                seen[customer] += 1
+        sizes = [len(third) for third in earlier_loans]
+        means = [sum(third) / len(third) for third in earlier_loans]
+        assert max(sizes) < 1.5 * min(sizes)
+        assert max(means) < 1.4 * min(means)
 
     def test_more_customers_leave_the_others_as_they_are(self):
         small, large = (
@@ -116,15 +152,19 @@ class TestSimulated:
             {e["data"]["checkout_id"]: e for e in history if e["type"] == kind}
             for kind in ("checkout.decided", "checkout.started", "loan.originated")
         )
-        assert decided.keys() == started.keys() > loans.keys()
-        for checkout_id, loan in loans.items():
+        recorded = simulated.as_of - RECORDED
+        by_books = {checkout_id for checkout_id, loan in loans.items() if moment(loan)[0] < recorded}
+        assert len(by_books) > 500
+        assert decided.keys() == started.keys() > loans.keys() - by_books
+        for checkout_id in loans.keys() - by_books:
+            loan = loans[checkout_id]
             assert decided[checkout_id]["data"]["approved_amount"] == loan["data"]["amount"]
             assert moment(decided[checkout_id])[0] == moment(loan)[0]
         amounts = Counter((e["data"]["outcome"], e["data"]["approved_amount"] > 0) for e in decided.values())
         assert amounts.keys() == {("approved", True), ("declined", False)}
 
     def test_labels_are_what_became_of_the_loans(self):
-        source = SimulatedLender(customers=150, checkouts=10**6)
+        source = SimulatedLender(customers=300)
         later, checkouts = split(source.timeline())
         end = moment(later[-1])[0]
         by_events = labels_from(later)

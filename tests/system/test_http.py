@@ -109,6 +109,23 @@ def test_the_printed_line_decides_and_the_same_again_replays(served: Served) -> 
     assert run_curl(served.running.curl).content == first.content
 
 
+def test_the_printed_explanation_is_of_the_printed_checkout(served: Served) -> None:
+    answer = run_curl(served.running.curl).json()
+    line = next(line for line in served.running.stdout.splitlines() if " decisions explain " in line)
+    command = line.replace(".venv/bin/candor", f"{sys.executable} -m cli", 1)
+    done = subprocess.run(
+        ["sh", "-c", command],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=ROOT,
+        env=environment(),
+    )
+    assert answer["id"] in done.stdout
+    assert answer["outcome"] in done.stdout
+
+
 def test_the_printed_event_is_accepted_and_its_effect_is_shown(served: Served) -> None:
     """The two commands as a user pastes them; curl signs from 7.75 on."""
     lines = served.running.stdout.splitlines()

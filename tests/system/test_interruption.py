@@ -179,7 +179,7 @@ def test_who_was_answered_before_a_kill_was_answered_the_same_after_it(interrupt
 def figures(stdout: str) -> list[str]:
     """The report without its times, and without the number of archived copies."""
     lines = [
-        line for line in stdout.splitlines() if re.match(r"decisions=|approval|auc=|parity=|leaky", line)
+        line for line in stdout.splitlines() if re.match(r"decisions=|approval|auc_|parity=|leaky", line)
     ]
     return [re.sub(r"from \d+ archived", "from archived", line) for line in lines]
 

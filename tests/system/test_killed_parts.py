@@ -5,7 +5,6 @@ twice, and every decision is replayed as it was served.
 `python -m benchmarks.served_replay --kills --data …` does the same with real data.
 """
 
-import itertools
 import json
 import signal
 from collections.abc import Iterator, Sequence
@@ -114,8 +113,8 @@ def load(running: Running) -> Loaded:
 
 
 def history() -> list[Event]:
-    """History of the customers whose checkouts `calls_for` gives."""
-    return list(itertools.islice(SimulatedLender(customers=60).history(), EVENTS))
+    """Latest history of the customers whose checkouts `calls_for` gives."""
+    return list(SimulatedLender(customers=180).history())[-EVENTS:]
 
 
 def publish(account: Account, events: Sequence[Event]) -> None:
@@ -132,7 +131,7 @@ def publish(account: Account, events: Sequence[Event]) -> None:
 def one_of_each_customer() -> list[CheckoutCall]:
     bodies = {
         checkout.body["applicant"]["token"]: checkout.body
-        for checkout in SimulatedLender(customers=60).checkouts()
+        for checkout in SimulatedLender(customers=180).checkouts()
     }
     return [
         CheckoutCall(f"settled-{number}", json.dumps({**body, "checkout_id": f"settled-{number}"}).encode())

@@ -59,9 +59,22 @@ def test_the_rows_give_the_auc(rows: list[dict[str, Any]], figures: dict[str, st
     known = [row for row in rows if row["label"] is not None]
     labels = [row["label"] for row in known]
     each = [roc_auc_score(labels, [row["seed_scores"][str(seed)] for row in known]) for seed in range(1, 6)]
-    assert figures["auc"] == f"{np.mean(each):.4f}"
+    assert figures["auc_decided"] == f"{np.mean(each):.4f}"
     # The decision's own score is the first seed's, calibrated: the order is the same.
     assert math.isclose(roc_auc_score(labels, [row["score"] for row in known]), each[0])
+
+
+def test_the_two_aucs_are_named_by_what_they_are_measured_on(served: Served, figures: dict[str, str]) -> None:
+    (file,) = served.running.state.glob("s3/*/bundles/*/evaluation.json")
+    measured = json.loads(file.read_text())["discrimination"]
+    assert figures["auc_validation"] == f"{measured['auc']:.4f}"
+    decided, validation = (
+        next(line for line in served.running.stdout.splitlines() if line.startswith(name))
+        for name in ("auc_decided=", "auc_validation=")
+    )
+    assert "the models that serve" in decided
+    assert f"on the latest {measured['n']} checkouts" in validation
+    assert f"{measured['bads']} bad" in validation
 
 
 def test_the_rows_give_the_approvals(rows: list[dict[str, Any]], figures: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import lightgbm
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,12 +20,13 @@ from candor.errors import DefinitionError
 from tests.training.conftest import AS_OF, small_lender
 from tests.training.evaluated import CARD, evaluated, packed, population, trained, write_dataset
 from training.evaluate import job as assess
+from training.evaluate.importance import importance
 from training.evaluate.job_output import JobOutput
-from training.fit.recipe import raw_scores
+from training.fit.recipe import gains, model_text, raw_scores
 from training.metrics.scores import auc
 from training.report.page import page
 
-KEYS = """format bundle champion run discrimination comparison calibration gains stability profit swap_set vintages reasons
+KEYS = """format bundle champion run discrimination comparison calibration gains importance stability profit swap_set vintages reasons
 reject_inference fairness leakage latency parity""".split()
 
 
@@ -75,6 +77,46 @@ def test_the_rest_of_the_measures_is_of_this_population(done):
     assert 0.5 < evaluation["reasons"]["stability"] <= 1.0
 
 
+def test_the_importance_of_features_is_of_the_model_that_serves(done):
+    table = done.evaluation["importance"]
+    assert {row["feature"] for row in table} == set(small_lender().features)
+    assert [row["contribution"] for row in table] == sorted(
+        (row["contribution"] for row in table), reverse=True
+    )
+    assert sum(row["gain"] for row in table) == pytest.approx(1.0)
+    data = population()
+    late = np.flatnonzero(data["q"] >= done.bundle.metrics["period_from"])
+    with done.bundle.load() as engine:
+        parts = [engine.contributions(row)[:-1] for row in values(data)[late].tolist()]
+    expected = dict(zip(small_lender().features, np.abs(parts).mean(axis=0).tolist(), strict=True))
+    assert {row["feature"]: row["contribution"] for row in table} == pytest.approx(expected)
+    assert table[0]["feature"] == "loans.max_days_late.lifetime", "lateness drives this population's risk"
+    older = structs.replace(done.bundle, lineage=dict(done.bundle.lineage) | {"importance": None})
+    assert {row["gain"] for row in importance(older, values(data)[late], small_lender().features)} == {None}
+
+
+def test_gains_are_those_of_lightgbm():
+    random = np.random.default_rng(1)
+    rows = random.random((400, 3))
+    target = (rows[:, 0] + 0.3 * rows[:, 2] > 0.7).astype(int)
+    data = lightgbm.Dataset(rows, target, feature_name=["first", "unused", "third"])
+    model = lightgbm.train({"objective": "binary", "num_leaves": 4, "verbosity": -1}, data, 5)
+    expected = dict(
+        zip(model.feature_name(), model.feature_importance("gain").astype(int).tolist(), strict=True)
+    )
+    assert gains(model_text(model)) == {name: gain for name, gain in expected.items() if gain}
+
+
+def test_months_have_counts_and_intervals(done):
+    data = population()
+    months = np.array([format_rfc3339(int(q))[:7] for q in data["q"]])
+    for vintage in done.evaluation["vintages"]:
+        chosen = months == vintage["month"]
+        assert (vintage["n"], vintage["bads"]) == (chosen.sum(), data["bad"][chosen].sum())
+        assert vintage["low"] < vintage["bad_rate"] < vintage["high"]
+        assert f"{vintage['bads']:,} of {vintage['n']:,}" in done.report
+
+
 def test_a_month_is_mature_once_its_last_loan_had_time_to_end(done):
     ages = {vintage["month"]: vintage["mature"] for vintage in done.evaluation["vintages"]}
     latest = format_rfc3339(AS_OF - 33 * DAY)[:7]
@@ -118,7 +160,7 @@ def test_the_report_is_one_page_that_needs_nothing(done):
     seen.feed(done.report)
     assert seen.loads == []
     assert {link[1:] for link in seen.links} <= seen.ids
-    assert seen.drawn == 7
+    assert seen.drawn == 8
     assert "url(http" not in done.report
     assert CARD.purpose in done.report
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", done.report, flags=re.DOTALL).lower().split()

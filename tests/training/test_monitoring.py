@@ -7,6 +7,7 @@ import json
 import random
 import re
 from hashlib import sha256
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -20,9 +21,9 @@ from candor.features.labels import Label
 from candor.model.lightgbm import Booster
 from tests.decide import lending
 from training.monitoring.loans import LoanEnd, loan_ends
-from training.monitoring.monitor import monitor
+from training.monitoring.monitor import ApprovalPeriod, Approvals, Drift, monitor
 from training.monitoring.page import page
-from training.monitoring.plots import SHIFTED
+from training.monitoring.plots import SHIFTED, runs, scale_of
 from training.monitoring.population import (
     SnapshotUnusable,
     TrainingSnapshot,
@@ -285,6 +286,48 @@ def test_the_last_seven_days_approvals_are_held_against_the_days_before(bundle, 
     assert LIMITS["ApprovalRateShift"] < shift.value < abs(monitoring.approvals.change)
 
 
+def test_no_line_joins_periods_across_a_gap(bundle, template):
+    made = list(decisions(template, bundle, draw(24 * 6)))
+    moved = [msgspec.structs.replace(decision, q=decision.q + 10 * DAY) for decision in made[-24 * 2 :]]
+    monitoring = report(
+        bundle, snapshot(bundle, draw(500)), served(made[: -24 * 2] + moved, bundle, DEFINITIONS, {})
+    )
+    before, after = runs(monitoring.approvals)
+    assert (len(before) + len(after), after[0].start - before[-1].start) == (
+        len(monitoring.approvals.periods),
+        10 * DAY,
+    )
+    for run in (before, after):
+        assert {later.start - earlier.start for earlier, later in pairwise(run)} == {DAY}
+
+
+def test_two_periods_far_apart_are_two_runs():
+    periods = [ApprovalPeriod(start, 10, 5) for start in (0, 150 * DAY)]
+    assert [len(run) for run in runs(Approvals(periods, DAY, None, None))] == [1, 1]
+
+
+def test_bins_are_drawn_in_the_features_unit(bundle, template):
+    def drift(*edges):
+        return Drift("f", 0.0, 0.0, 0.0, "stable", (0.0, 0.0), [(f"≤ {edge}", 1, 1) for edge in edges])
+
+    assert scale_of(drift(100, 20_000), "money", ["USD"]) == (100.0, "USD")
+    assert scale_of(drift(100, 20_000), "money", ["JPY", "USD"]) == (1.0, "minor units")
+    assert scale_of(drift(3_600, 5_589_384), "seconds", []) == (86_400.0, "days")
+    assert scale_of(drift(3_600, 86_400), "seconds", []) == (3_600.0, "hours")
+    assert scale_of(drift(1, 2), "days", []) == (1.0, "days")
+
+
+def test_amounts_of_segments_are_money(bundle, template):
+    monitoring = report(
+        bundle,
+        snapshot(bundle, draw(500)),
+        served(decisions(template, bundle, draw(300)), bundle, DEFINITIONS, {}),
+    )
+    assert monitoring.currencies == ["USD"]
+    bands = [segment.value for segment in monitoring.segments if segment.by == "amount"]
+    assert all(re.fullmatch(r"(≤ |> |[\d,.]+ USD to )[\d,]+\.\d\d USD", band) for band in bands), bands
+
+
 def test_a_snapshot_that_is_not_the_models_is_refused(bundle):
     for changes, why in (
         ({"sha256": "0" * 64}, "not the file"),
@@ -303,7 +346,7 @@ def test_the_page_holds_everything_and_asks_nothing_of_a_network(bundle, templat
     text = page(monitoring)
     assert page(monitoring) == text
     assert text.count("<svg") == 5 + SHIFTED
-    assert all(f"<code>{name}</code>" in text for name in FEATURES)
+    assert all(f"<code>{name.replace('.', '.<wbr>')}</code>" in text for name in FEATURES)
     assert "merchant: &lt;b&gt;" in text
     assert "<b>:" not in text
     assert not re.search(r'(?:src|href)="(?!#)|url\((?!#)', text)

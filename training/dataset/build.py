@@ -183,6 +183,7 @@ def write(
         "engine": engine.name,
         "rows": len(rows),
         "bads": sum(row.bad for row in rows),
+        "currencies": sorted({row.question.application.checkout.currency for row in rows}),
         "sha256": _sha256(out / DATASET),
         "series": {"rows": len(months), "sha256": _sha256(out / SERIES)},
         "definition_hash": definitions.hash,

@@ -35,6 +35,7 @@ from training.dataset.split import CannotLearn, Floats, Split, split_at
 from training.evaluate.alternatives import ComparisonSet, by_factor
 from training.evaluate.engine_checks import latency, parity
 from training.evaluate.fairness import Outcomes, groups
+from training.evaluate.importance import importance
 from training.evaluate.job_output import ARCHIVE, JobOutput
 from training.evaluate.leakage import EventHistory, leakage
 from training.evaluate.model_card import model_card
@@ -128,6 +129,7 @@ class Evaluation:
             **self._against_champion(),
             "calibration": self._calibration(),
             "gains": gains(self.bad, self.pd),
+            "importance": importance(bundle, late, features),
             "stability": stability(early, late, scores[self.split.early], scores[self.late], features),
             "profit": profit(self.bad, self.pd, bundle.cutoff, income, loss),
             "vintages": vintages(data),
@@ -297,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     figures = content["discrimination"]
     print(
-        f"assess: bundle {content['bundle'][:12]} auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
-        f"{figures['auc_high']:.3f}) of {figures['n']} checkouts; leakage suspected: {content['leakage']['suspected']}"
+        f"assess: bundle {content['bundle'][:12]} validation auc={figures['auc']:.4f} ({figures['auc_low']:.3f} to "
+        f"{figures['auc_high']:.3f}; serving seed, a model of the earlier part, on the latest {figures['n']} checkouts); "
+        f"leakage suspected: {content['leakage']['suspected']}"
     )
     return 0

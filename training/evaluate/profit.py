@@ -12,6 +12,7 @@ from training.dataset.read import TrainingSet
 from training.dataset.split import Floats
 from training.fit.calibrate import expected_profit
 from training.metrics.discrimination import months
+from training.metrics.intervals import rate_interval
 
 Labels = NDArray[np.int8]
 
@@ -69,7 +70,7 @@ def _rate(bad: Labels) -> float | None:
 
 
 def vintages(data: TrainingSet) -> list[dict[str, Any]]:
-    """Bad rate by month of origination. A month is mature once its last loan is as old as the slowest label."""
+    """Bad rate by month of origination, with its 95 % interval (`low`, `high`). A month is mature once its last loan is as old as the slowest label."""
     month = months(data.q)
     longest = int(np.max(data.known_at - data.q))
     return [_vintage(data, str(value), month == value, longest) for value in sorted(set(month.tolist()))]
@@ -77,11 +78,14 @@ def vintages(data: TrainingSet) -> list[dict[str, Any]]:
 
 def _vintage(data: TrainingSet, month: str, chosen: NDArray[np.bool_], longest: int) -> dict[str, Any]:
     bad = data.bad[chosen]
+    interval = rate_interval(int(bad.sum()), len(bad))
     return {
         "month": month,
         "n": len(bad),
         "bads": int(bad.sum()),
         "bad_rate": float(bad.mean()),
+        "low": interval.low,
+        "high": interval.high,
         "mature": _end_of(month) + longest <= data.as_of,
     }
 

@@ -33,7 +33,7 @@ from training.dataset.split import CannotLearn, Floats, Split, require_both, spl
 from training.fit.calibrate import break_even, calibrate, expected_profit, mean_contributions, near_cutoff
 from training.fit.hosts import Hosts
 from training.fit.hyperparameters import Settings
-from training.fit.recipe import Recipe, raw_scores
+from training.fit.recipe import GAIN, Recipe, raw_scores
 from training.fit.steps import RunContext, TrainingPlan, run_context
 from training.metrics.calibration import probabilities
 from training.metrics.scores import auc, summary
@@ -163,6 +163,7 @@ def _lineage(data: TrainingSet, settings: Settings, recipe: Recipe) -> dict[str,
         "bad_weight": settings.bad_weight,
         "economics": {"merchant_fee": settings.merchant_fee, "loss_given_bad": settings.loss_given_bad},
         "lightgbm": lightgbm.__version__,
+        "importance": GAIN,
     }
 
 
@@ -242,7 +243,8 @@ def main() -> int:
         write(trained, Path(os.environ.get("SM_MODEL_DIR", ML / "model")))
     bundle = trained.bundle
     print(
-        f"bundle {bundle.sha[:12]}: auc={bundle.metrics['auc']:.4f} mean of {len(trained.seeds)} seeds, "
-        f"cut-off {bundle.cutoff:.3f}, {time.monotonic() - started:.0f} s"
+        f"bundle {bundle.sha[:12]}: validation auc={bundle.metrics['auc_served']:.4f} of the serving seed, "
+        f"{bundle.metrics['auc']:.4f} mean of {len(trained.seeds)} seeds (models of the earlier part, on the latest "
+        f"{bundle.metrics['n']} checkouts), cut-off PD {bundle.cutoff:.1%}, {time.monotonic() - started:.0f} s"
     )
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_curve
 
 from candor.clock import format_rfc3339
+from candor.units import MISSING, money
 from training.dataset.read import TrainingSet
 from training.dataset.split import MIN_OF_EACH, Floats
 from training.metrics.scores import auc, auc_difference, auc_interval
@@ -83,11 +84,12 @@ def segments(
     past = _has_past(data.values[rows], features)
     yield "history", "none", ~past
     yield "history", "some", past
-    yield from _amounts(data.amount[rows])
+    yield from _amounts(data.amount[rows], data.manifest.get("currencies") or ())
     yield from _values("month", months(data.q[rows]))
     for name, column in data.others.items():
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            yield from _values(name, np.array(column.to_pylist(), dtype=object)[rows])
+            texts = [MISSING if text is None else text for text in column.to_pylist()]
+            yield from _values(name, np.array(texts, dtype=object)[rows])
 
 
 def months(moments: NDArray[np.int64]) -> NDArray[np.object_]:
@@ -102,12 +104,17 @@ def _has_past(values: Floats, features: Sequence[str]) -> NDArray[np.bool_]:
     return np.asarray((~np.isnan(past) & (past != 0.0)).any(axis=1))
 
 
-def _amounts(amount: NDArray[np.int64]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _amounts(
+    amount: NDArray[np.int64], currencies: Collection[str]
+) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     edges = np.unique(np.quantile(amount, [0.0, 0.25, 0.5, 0.75, 1.0]).round()).astype(np.int64)
     quarter = np.searchsorted(edges[1:-1], amount, side="left")
     for number in np.unique(quarter):
         chosen = quarter == number
-        yield "amount", f"{np.min(amount[chosen])} to {np.max(amount[chosen])}", chosen
+        low, high = (
+            money(int(bound), currencies) for bound in (np.min(amount[chosen]), np.max(amount[chosen]))
+        )
+        yield "amount", f"{low} to {high}", chosen
 
 
 def _values(by: str, column: NDArray[np.object_]) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:

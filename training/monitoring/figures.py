@@ -7,34 +7,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from training.metrics.calibration import expected_error
+from training.metrics.intervals import LEVEL, ConfidenceInterval, rate_interval
 from training.metrics.scores import CalibrationBin, calibration_table
 
 Floats = NDArray[np.float64]
 
-LEVEL: Final = 0.95
-FEWEST_OF_EACH: Final = 10
-"""Least number of bads and of goods for a calibration slope."""
+FEWEST_OF_EACH: Final = 20
+"""Least number of bads and of goods for a calibration slope: ten for each of its two coefficients.
+
+P. Peduzzi and others, Journal of Clinical Epidemiology 49, 1996.
+"""
 
 _STEPS: Final = 50
 _LEAST_PD: Final = 1e-12
-
-
-class ConfidenceInterval(NamedTuple):
-    """A confidence interval."""
-
-    low: float
-    high: float
-
-    def beyond(self, expected: float) -> float:
-        """Distance of the interval from the expected value; 0 if it contains it."""
-        return max(self.low - expected, expected - self.high, 0.0)
 
 
 @dataclass(frozen=True)
@@ -93,17 +85,6 @@ def bad_rate_ratio(bads: int, expected: float, level: float = LEVEL) -> tuple[fl
     low = float(stats.chi2.ppf(tail, 2 * bads)) / 2.0 if bads else 0.0
     high = float(stats.chi2.ppf(1.0 - tail, 2 * (bads + 1))) / 2.0
     return bads / expected, ConfidenceInterval(low / expected, high / expected)
-
-
-def rate_interval(part: int, whole: int, level: float = LEVEL) -> ConfidenceInterval:
-    """Confidence interval of a share: E. B. Wilson, Probable inference, 1927."""
-    if not whole:
-        return ConfidenceInterval(0.0, 1.0)
-    z = float(stats.norm.ppf((1.0 + level) / 2.0))
-    share, weight = part / whole, z * z / whole
-    middle = (share + weight / 2.0) / (1.0 + weight)
-    width = z * math.sqrt(share * (1.0 - share) / whole + weight / (4.0 * whole)) / (1.0 + weight)
-    return ConfidenceInterval(max(middle - width, 0.0), min(middle + width, 1.0))
 
 
 def rate_difference(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -12,15 +13,16 @@ from numpy.typing import NDArray
 
 from candor.clock import DAY, format_rfc3339
 from candor.features.definitions import Definitions
+from candor.features.units import units
 from candor.model.bundle import Bundle
+from candor.units import money
 from training.metrics.drift import Bins, jensen_shannon, missing_rate, psi, psi_by_chance, state_of
+from training.metrics.intervals import ConfidenceInterval, rate_interval
 from training.monitoring.figures import (
     CalibrationCheck,
-    ConfidenceInterval,
     bad_rate_ratio,
     calibration,
     rate_difference,
-    rate_interval,
 )
 from training.monitoring.population import Served, TrainingSnapshot, amount_bands, customers, in_bands
 from training.monitoring.vintages import Loans, Vintage, vintages
@@ -102,19 +104,23 @@ class PopulationSegment:
 
 @dataclass(frozen=True)
 class Approvals:
-    """Approval rate over time.
+    """Approval rate over time, by periods of `length` (ms); one without decisions is left out.
 
     `change` is the rate of the last seven days less that of the days before, None without both.
     """
 
     periods: Sequence[ApprovalPeriod]
+    length: int
     change: float | None
     change_interval: ConfidenceInterval | None
 
 
 @dataclass(frozen=True)
 class Monitoring:
-    """The monitoring report of one model. Moments are ms UTC; labels can be known up to `observed_until`."""
+    """The monitoring report of one model. Moments are ms UTC; labels can be known up to `observed_until`.
+
+    `units` are those of the features, `currencies` those of the decisions: money is in their minor units.
+    """
 
     run: str
     bundle: str
@@ -130,6 +136,8 @@ class Monitoring:
     vintages: Sequence[Vintage]
     approvals: Approvals
     segments: Sequence[PopulationSegment]
+    units: Mapping[str, str]
+    currencies: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
         """Content of report.json."""
@@ -189,6 +197,8 @@ def monitor(
         vintages=vintages(_loans(served), observed_until),
         approvals=_approvals(served),
         segments=list(_segments(bundle, definitions, snapshot, served, is_mature)),
+        units=units(definitions),
+        currencies=sorted(served.currencies),
     )
 
 
@@ -253,9 +263,9 @@ def _approvals(served: Served) -> Approvals:
     recent = served.q > served.q[-1] - RECENT
     now, before = int(recent.sum()), int((~recent).sum())
     if not before:
-        return Approvals(periods, None, None)
+        return Approvals(periods, step, None, None)
     change = rate_difference(int(approved[recent].sum()), now, int(approved[~recent].sum()), before)
-    return Approvals(periods, *change)
+    return Approvals(periods, step, *change)
 
 
 def _segments(
@@ -269,8 +279,8 @@ def _segments(
     if now is not None and before is not None:
         was = np.array(before)
         parts += [("customer", value, rows, was == value) for value, rows in _each(now)]
-    edges = amount_bands(snapshot)
-    banded = zip(in_bands(served.amount, edges), in_bands(snapshot.amount, edges), strict=True)
+    edges, text = amount_bands(snapshot), partial(money, currencies=served.currencies)
+    banded = zip(in_bands(served.amount, edges, text), in_bands(snapshot.amount, edges, text), strict=True)
     parts += [("amount", value, rows, snapshot_rows) for (value, rows), (_, snapshot_rows) in banded]
     parts += [("outcome", value, rows, None) for value, rows in _each(served.outcome)]
     parts += [("merchant", value, rows, None) for value, rows in _each(served.merchant)]

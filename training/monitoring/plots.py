@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from candor.clock import SECOND
+from candor.clock import DAY, HOUR, SECOND
+from candor.units import MONEY, SECONDS, UNKNOWN, exponent
 from training.metrics.drift import ACT, WATCH
+from training.metrics.intervals import rate_interval
 from training.metrics.scores import CalibrationBin
-from training.monitoring.figures import rate_interval
-from training.monitoring.monitor import Approvals, Drift, Monitoring
+from training.monitoring.monitor import ApprovalPeriod, Approvals, Drift, Monitoring
 from training.monitoring.vintages import Vintage
 from training.pages.drawing import AMBER, BLUE, INK, PALE, PERCENT, QUIET, RED, svg
 
@@ -31,16 +33,18 @@ def plots(report: Monitoring) -> dict[str, str]:
     """SVG by name; a figure without data is left out."""
     drawn = {
         "drift": svg("drift", (5.6, 4.2), lambda axes: _drift(axes, report.features)),
-        "score": svg("score", _HALF, lambda axes: _bins(axes, report.score, "PD up to")),
+        "score": svg("score", _HALF, lambda axes: _bins(axes, report.score, Scale(1.0, "PD"))),
         "approvals": svg("approvals", _WIDE, lambda axes: _approvals(axes, report.approvals)),
     }
     for index, feature in enumerate(report.features[:SHIFTED]):
-        drawn[f"feature{index}"] = svg(f"feature{index}", _HALF, partial(_bins, drift=feature, words="up to"))
+        scale = scale_of(feature, report.units.get(feature.name, UNKNOWN), report.currencies)
+        drawn[f"feature{index}"] = svg(f"feature{index}", _HALF, partial(_bins, drift=feature, scale=scale))
     if report.calibration is not None:
         bins = report.calibration.reliability
         drawn["reliability"] = svg("reliability", _HALF, lambda axes: _reliability(axes, bins))
     if any(vintage.mature for vintage in report.vintages):
-        drawn["vintages"] = svg("vintages", _WIDE, lambda axes: _vintages(axes, report.vintages))
+        width = min(max(2.4 + 1.1 * len(report.vintages), 5.6), 11.2)
+        drawn["vintages"] = svg("vintages", (width, 3.1), lambda axes: _vintages(axes, report.vintages))
     return drawn
 
 
@@ -64,7 +68,27 @@ def _drift(axes: Axes, features: Sequence[Drift]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def _bins(axes: Axes, drift: Drift, words: str) -> None:
+class Scale(NamedTuple):
+    """Unit of an axis: values are divided by `divisor`, `unit` is its name."""
+
+    divisor: float
+    unit: str
+
+
+def scale_of(drift: Drift, unit: str, currencies: Sequence[str]) -> Scale:
+    """Scale for the bins of a feature of this unit: money in major units, seconds in days or hours."""
+    decimals = exponent(currencies)
+    if unit == MONEY:
+        return (
+            Scale(1.0, "minor units") if decimals is None else Scale(10.0**decimals, " or ".join(currencies))
+        )
+    if unit == SECONDS:
+        longest = max((_edge(label) or 0.0 for label, _, _ in drift.bins), default=0.0)
+        return Scale(DAY / SECOND, "days") if longest >= 2 * DAY / SECOND else Scale(HOUR / SECOND, "hours")
+    return Scale(1.0, unit)
+
+
+def _bins(axes: Axes, drift: Drift, scale: Scale) -> None:
     """Draw shares of both sides; a bin that is empty on both is left out."""
     held = [(label, before, now) for label, before, now in drift.bins if before or now]
     labels, *counts = zip(*held, strict=True)
@@ -72,34 +96,62 @@ def _bins(axes: Axes, drift: Drift, words: str) -> None:
     positions = np.arange(len(labels))
     axes.bar(positions - 0.2, before, width=0.38, color=PALE, label="snapshot")
     axes.bar(positions + 0.2, now, width=0.38, color=BLUE, label="served")
-    axes.set_xticks(positions, [_shortened(label) for label in labels], rotation=40, ha="right", fontsize=8)
-    axes.set(xlabel=words if "≤" in labels[0] else "")
+    axes.set_xticks(
+        positions, [_shortened(label, scale.divisor) for label in labels], rotation=40, ha="right", fontsize=8
+    )
+    words = [scale.unit, "up to"] if "≤" in labels[0] else [scale.unit]
+    axes.set(xlabel=", ".join(word for word in words if word), ylabel="share")
     axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(visible=False, axis="x")
-    axes.legend(loc="upper right", fontsize=8)
+    # Above the plot, where no bar can reach.
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.2, fontsize=8)
 
 
-def _shortened(label: str) -> str:
-    sign, _, number = label.rpartition(" ")
-    try:
-        return f"{sign.replace('≤', '')} {float(number):,.3g}".strip()
-    except ValueError:
+def _shortened(label: str, divisor: float) -> str:
+    edge = _edge(label)
+    if edge is None:
         return label
+    sign = label.rpartition(" ")[0].replace("≤", "")
+    number = f"{edge / divisor:.3g}"
+    return f"{sign} {f'{float(number):,.0f}' if 'e' in number else number}".strip()
+
+
+def _edge(label: str) -> float | None:
+    """Number in a bin's label; None for `other`, `any` and `missing`."""
+    try:
+        return float(label.rpartition(" ")[2])
+    except ValueError:
+        return None
 
 
 def _approvals(axes: Axes, approvals: Approvals) -> None:
-    starts = [datetime.fromtimestamp(period.start / SECOND, UTC) for period in approvals.periods]
-    rates = [period.rate for period in approvals.periods]
-    axes.fill_between(
-        starts,
-        [period.interval.low for period in approvals.periods],
-        [period.interval.high for period in approvals.periods],
-        color="#dbe7f3",
-        linewidth=0,
-    )
-    axes.plot(starts, rates, color=BLUE, marker="o", markersize=4)
+    """Draw the rates with their intervals; a line joins neighbouring periods alone, never across a gap."""
+    for run in runs(approvals):
+        starts = [datetime.fromtimestamp(period.start / SECOND, UTC) for period in run]
+        rates = np.array([period.rate for period in run])
+        low, high = (np.array([getattr(period.interval, side) for period in run]) for side in ("low", "high"))
+        axes.errorbar(
+            starts,
+            rates,
+            yerr=np.maximum([rates - low, high - rates], 0.0),
+            color=BLUE,
+            ecolor="#b9cfe4",
+            marker="o",
+            markersize=4,
+        )
     axes.set(ylabel="approved", ylim=(0, 1.02))
     axes.yaxis.set_major_formatter(PERCENT)
+
+
+def runs(approvals: Approvals) -> list[list[ApprovalPeriod]]:
+    """Periods in runs without a gap: within one, each begins where the one before ends."""
+    result = [[period] for period in approvals.periods[:1]]
+    for before, period in pairwise(approvals.periods):
+        if period.start - before.start == approvals.length:
+            result[-1].append(period)
+        else:
+            result.append([period])
+    return result
 
 
 def _reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
@@ -139,7 +191,8 @@ def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
         width=0.6,
         label="immature",
     )
-    axes.set_xticks(positions, [vintage.month for vintage in vintages])
+    labels = [f"{vintage.month}\n{vintage.bads:,} of {vintage.mature:,} bad" for vintage in vintages]
+    axes.set_xticks(positions, labels, fontsize=8)
     axes.set(ylabel="loans")
     axes.grid(visible=False)
     rates = axes.twinx()
@@ -167,4 +220,4 @@ def _vintages(axes: Axes, vintages: Sequence[Vintage]) -> None:
     rates.grid(visible=False)
     handles = [handle for each in (axes, rates) for handle in each.get_legend_handles_labels()[0]]
     names = [name for each in (axes, rates) for name in each.get_legend_handles_labels()[1]]
-    rates.legend(handles, names, loc="upper left", bbox_to_anchor=(1.06, 1.0), fontsize=8)
+    rates.legend(handles, names, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=4, fontsize=8)

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -68,6 +68,7 @@ class Served:
     loans: Sequence[LoanEnd | None]
     states: Mapping[str, Counter[str]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    currencies: frozenset[str] = frozenset()
 
     @property
     def approved(self) -> NDArray[np.bool_]:
@@ -102,6 +103,7 @@ class _DecisionRow(NamedTuple):
     id: str
     checkout_id: str
     amount: int
+    currency: str
     merchant: str
     outcome: str
     degraded: bool
@@ -143,6 +145,7 @@ def served(
         loans=_loans(rows, ends),
         states=states,
         left_out=left_out,
+        currencies=frozenset(row.currency for row in rows),
     )
 
 
@@ -153,6 +156,7 @@ def _decision_row(decision: Decision, sha: str) -> _DecisionRow:
         id=decision.id,
         checkout_id=decision.request.checkout_id,
         amount=decision.request.total,
+        currency=sys.intern(decision.request.currency),
         merchant=sys.intern(decision.merchant_id),
         outcome=sys.intern(decision.outcome),
         degraded=decision.degraded,
@@ -201,17 +205,19 @@ def amount_bands(snapshot: TrainingSnapshot, bands: int = 4) -> list[int]:
     return [int(edge) for edge in np.unique(edges)]
 
 
-def in_bands(amount: NDArray[np.int64], edges: Sequence[int]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Yield each band's label and the mask of its rows."""
+def in_bands(
+    amount: NDArray[np.int64], edges: Sequence[int], text: Callable[[int], str] = str
+) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield each band's label, its bounds as `text` writes them, and the mask of its rows."""
     low = None
     for high in [*edges, None]:
         above = np.ones(len(amount), dtype=bool) if low is None else amount > low
         inside = above if high is None else above & (amount <= high)
-        yield _band(low, high), inside
+        yield _band(low, high, text), inside
         low = high
 
 
-def _band(low: int | None, high: int | None) -> str:
+def _band(low: int | None, high: int | None, text: Callable[[int], str]) -> str:
     if low is None:
-        return "any" if high is None else f"≤ {high}"
-    return f"> {low}" if high is None else f"{low + 1} to {high}"
+        return "any" if high is None else f"≤ {text(high)}"
+    return f"> {text(low)}" if high is None else f"{text(low + 1)} to {text(high)}"

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from candor.clock import DAY, SECOND
-from training.monitoring.figures import ConfidenceInterval, Floats, bad_rate_ratio, rate_interval
+from training.metrics.intervals import ConfidenceInterval, rate_interval
+from training.monitoring.figures import Floats, bad_rate_ratio
 
 AGE_DAYS: Final = 15
 """Width of one age step, in days."""

@@ -12,6 +12,8 @@ from markupsafe import Markup
 from candor.clock import format_rfc3339
 
 TEMPLATE = "page.html.jinja"
+UNKNOWN = "not known"
+"""Text of a figure that is null."""
 _SHARED = Path(__file__).parent
 
 
@@ -31,9 +33,15 @@ def document(folder: Path, figures: Mapping[str, str], **variables: Any) -> str:
         "signed": _signed,
         "day": _day,
         "moment": format_rfc3339,
+        "feature": _feature,
     }
     drawn = {name: Markup(text) for name, text in figures.items()}  # noqa: S704 - our own figures
     return environment.get_template(TEMPLATE).render(figures=drawn, **variables)
+
+
+def _feature(name: str) -> Markup:
+    """Name of a feature that a narrow column may break after its dots."""
+    return Markup(".<wbr>").join(name.split("."))
 
 
 def _day(ms: int) -> str:
@@ -41,16 +49,16 @@ def _day(ms: int) -> str:
 
 
 def _share(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f} %"
+    return UNKNOWN if value is None else f"{100 * value:.{digits}f} %"
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
 def _signed(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:+.{digits}f}".replace("-", "−")
+    return UNKNOWN if value is None else f"{value:+.{digits}f}".replace("-", "−")
 
 
 def _count(value: int | None) -> str:
-    return "–" if value is None else f"{value:,}"
+    return UNKNOWN if value is None else f"{value:,}"

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from training.pages.drawing import AMBER, BLUE, GREEN, INK, PERCENT, QUIET, RED, WHOLE_PERCENT, svg
+from training.metrics.drift import ACT, WATCH
+from training.metrics.intervals import rate_interval
+from training.pages.drawing import AMBER, BLUE, GREEN, INK, PALE, PERCENT, QUIET, RED, WHOLE_PERCENT, svg
+
+IMPORTANT: Final = 12
+MOVED: Final = 10
+"""Numbers of features whose importance, and whose shift, is shown."""
 
 
 def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
@@ -16,7 +23,8 @@ def figures(evaluation: Mapping[str, Any]) -> dict[str, str]:
         "reliability": (_reliability, evaluation["calibration"]["reliability"]),
         "gains": (_gains, evaluation["gains"]),
         "profit": (_profit, evaluation["profit"]),
-        "segments": (_segments, evaluation["discrimination"]),
+        "segments": (_segments, _measured_segments(evaluation["discrimination"])),
+        "importance": (_importance, evaluation["importance"][:IMPORTANT]),
         "vintages": (_vintages, evaluation["vintages"]),
         "csi": (_csi, evaluation["stability"]["csi"]),
         "reasons": (_reasons, evaluation["reasons"]["frequency"]),
@@ -32,17 +40,29 @@ def _of(draw: Callable[[Axes, Any], None], part: Any) -> Callable[[Axes], None]:
 
 
 def _size(name: str, part: Any) -> tuple[float, float]:
-    """Width and height in inches: vintages are wide, bar charts grow with their number of bars."""
+    """Width and height in inches: vintages grow with their months, bar charts with their bars."""
     if name == "vintages":
-        return 11.2, 2.8
-    rows = {"csi": 10, "reasons": len(part), "segments": len(part["segments"]) if name == "segments" else 0}
-    return 5.6, max(3.2, min(0.22 * rows.get(name, 0) + 0.8, 8.0))
+        return min(max(1.2 + 0.85 * len(part), 4.2), 11.2), 2.9
+    rows = {
+        "csi": min(len(part), MOVED),
+        "reasons": len(part),
+        "importance": 1.6 * len(part),
+        "segments": len(part["segments"]) if name == "segments" else 0,
+    }
+    return 5.6, min(0.26 * rows[name] + 0.75, 8.0) if name in rows else 3.2
 
 
 def _reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
     predicted, observed = ([row[name] for row in bins] for name in ("predicted", "observed"))
     most = 1.08 * max([*predicted, *observed, 0.01])
-    error = [1.96 * (max(o * (1 - o), 1e-9) / row["n"]) ** 0.5 for o, row in zip(observed, bins, strict=True)]
+    intervals = [rate_interval(row["bads"], row["n"]) for row in bins]
+    error = np.maximum(
+        [
+            [rate - interval.low for rate, interval in zip(observed, intervals, strict=True)],
+            [interval.high - rate for rate, interval in zip(observed, intervals, strict=True)],
+        ],
+        0.0,
+    )
     axes.plot([0, most], [0, most], color=QUIET, linestyle="--", linewidth=1)
     axes.errorbar(predicted, observed, yerr=error, fmt="o", color=BLUE, ecolor="#b9cfe4", markersize=5)
     axes.set(xlabel="predicted PD", ylabel="observed bad rate", xlim=(0, most), ylim=(0, None))
@@ -78,14 +98,14 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
     axes.axhline(0, color=QUIET, linewidth=1)
     axes.axvline(part["approval_rate"], color=INK, linewidth=1, linestyle="--")
     axes.annotate(
-        "cut-off",
+        f"cut-off PD {part['cutoff']:.1%}",
         (part["approval_rate"], 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-4, -10),
+        xytext=(0, 4),  # above the plot, where no curve can reach
         textcoords="offset points",
-        ha="right",
+        ha="center",
     )
-    axes.set(xlabel="approval rate", ylabel="profit per unit asked for", xlim=(0, 1.01))
+    axes.set(xlabel="approval rate", ylabel="profit, share of the amount", xlim=(0, 1.01))
     bads = axes.twinx()
     bads.plot(rates, [point["bad_rate"] for point in curve], color=AMBER, linewidth=1.4)
     bads.set_ylabel("bad rate of the approved", color=AMBER)
@@ -99,8 +119,15 @@ def _profit(axes: Axes, part: Mapping[str, Any]) -> None:
         axis.set_major_formatter(formatter)
 
 
+def _measured_segments(discrimination: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The segments with an AUC, beside that of all checkouts; None if there is none."""
+    segments = [segment for segment in discrimination["segments"] if segment["auc"] is not None]
+    whole = {name: discrimination[name] for name in ("auc", "auc_low", "auc_high")}
+    return {**whole, "segments": segments} if segments else None
+
+
 def _segments(axes: Axes, part: Mapping[str, Any]) -> None:
-    segments = [segment for segment in part["segments"] if segment["auc"] is not None][::-1]
+    segments = part["segments"][::-1]
     positions = range(len(segments))
     areas = [segment["auc"] for segment in segments]
     below = [max(segment["auc"] - segment["auc_low"], 0.0) for segment in segments]
@@ -108,32 +135,52 @@ def _segments(axes: Axes, part: Mapping[str, Any]) -> None:
     axes.axvspan(part["auc_low"], part["auc_high"], color="#eef3f8")
     axes.axvline(part["auc"], color=BLUE, linewidth=1)
     axes.errorbar(areas, positions, xerr=[below, above], fmt="o", color=INK, ecolor=QUIET, markersize=4)
-    axes.set_yticks(list(positions), [f"{segment['by']} {segment['value']}" for segment in segments])
-    axes.set(xlabel="AUC with 95 % interval; the band is all checkouts")
+    names = [f"{segment['by']} {segment['value']} ({segment['n']:,})" for segment in segments]
+    axes.set_yticks(list(positions), names, fontsize=8)
+    axes.set(xlabel="AUC with 95 % interval; the band is all checkouts", ylim=(-0.6, len(segments) - 0.4))
     axes.grid(visible=False, axis="y")
 
 
 def _vintages(axes: Axes, months: Sequence[Mapping[str, Any]]) -> None:
     positions = range(len(months))
+    rates = np.array([month["bad_rate"] for month in months])
+    low, high = (np.array([month[side] for month in months]) for side in ("low", "high"))
     colours = [BLUE if month["mature"] else "#cfdbe7" for month in months]
-    axes.bar(positions, [month["bad_rate"] for month in months], color=colours, width=0.72)
-    step = max(1, len(months) // 20)
-    axes.set_xticks(
-        list(positions)[::step], [month["month"] for month in months][::step], rotation=35, ha="right"
-    )
-    axes.set(ylabel="bad rate")
+    axes.bar(positions, rates, color=colours, width=0.6)
+    errors = np.maximum([rates - low, high - rates], 0.0)
+    axes.errorbar(positions, rates, yerr=errors, fmt="none", ecolor=INK, elinewidth=1, capsize=3)
+    step = max(1, len(months) // 12)
+    labels = [f"{month['month']}\n{month['bads']:,} of {month['n']:,}" for month in months]
+    axes.set_xticks(list(positions)[::step], labels[::step], fontsize=8)
+    axes.set(ylabel="bad rate, 95 % interval", xlim=(-0.6, len(months) - 0.4), ylim=(0, None))
     axes.yaxis.set_major_formatter(WHOLE_PERCENT)
     axes.grid(visible=False, axis="x")
 
 
 def _csi(axes: Axes, indices: Mapping[str, float]) -> None:
-    ranked = sorted(indices.items(), key=lambda pair: (-pair[1], pair[0]))[:10][::-1]
-    colours = [RED if value > 0.25 else AMBER if value > 0.10 else BLUE for _, value in ranked]
+    ranked = sorted(indices.items(), key=lambda pair: (-pair[1], pair[0]))[:MOVED][::-1]
+    colours = [RED if value >= ACT else AMBER if value >= WATCH else BLUE for _, value in ranked]
     axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=colours, height=0.7)
-    for limit in (0.10, 0.25):
+    for limit in (WATCH, ACT):
         axes.axvline(limit, color=QUIET, linewidth=1, linestyle="--")
     axes.set(xlabel="CSI, latest part against earlier part", xlim=(0, max(0.3, 1.05 * max(indices.values()))))
     axes.grid(visible=False, axis="y")
+
+
+def _importance(axes: Axes, table: Sequence[Mapping[str, Any]]) -> None:
+    ranked = table[::-1]
+    positions = np.arange(len(ranked))
+    axes.barh(positions + 0.2, [row["contribution"] for row in ranked], color=BLUE, height=0.38)
+    axes.set_yticks(positions, [row["feature"] for row in ranked], fontsize=8)
+    axes.set_xlabel("mean |contribution|, log odds", color=BLUE)
+    axes.grid(visible=False, axis="y")
+    if ranked[0]["gain"] is None:
+        return
+    gain = axes.twiny()
+    gain.barh(positions - 0.2, [row["gain"] for row in ranked], color=PALE, height=0.38)
+    gain.set_xlabel("share of the gain in training", color="#616e7c")
+    gain.xaxis.set_major_formatter(WHOLE_PERCENT)
+    gain.grid(visible=False)
 
 
 def _reasons(axes: Axes, frequency: Mapping[str, float]) -> None:

@@ -11,10 +11,11 @@ import pytest
 from candor.clock import format_rfc3339
 from candor.contracts import HISTORY
 from cli.dataset import build as command
-from demo.sources.simulated import AS_OF, SimulatedLender
+from demo.sources.simulated import SimulatedLender
 from lender import DEFINITIONS
 from tests.cli.deployed import called
 
+AS_OF = SimulatedLender(customers=1).as_of
 SOME = ("--features", "customer_repayments", "--features", "customer_loans")
 
 
@@ -23,7 +24,7 @@ def archive(tmp_path_factory):
     folder = tmp_path_factory.mktemp("archive")
     (folder / "events").mkdir()
     with gzip.open(folder / "events" / "1.gz", "wt") as lines:
-        for event in SimulatedLender(customers=60).history():
+        for event in SimulatedLender(customers=120).history():
             envelope = {"time": format_rfc3339(AS_OF), "source": HISTORY, "detail": event}
             lines.write(json.dumps({"ingestion_time": format_rfc3339(AS_OF), "event": envelope}) + "\n")
     return folder

@@ -152,6 +152,28 @@ def test_a_fallback_decision_asks_for_its_own_table(stage, tmp_path):
     assert "is not JSON" in called("decisions", "replay", decision.id, "--policy", str(file)).stderr
 
 
+PYTHON_VALUE = re.compile(r"[{\[]'|'\]|: None|\bNone\b|\bTrue\b|\bFalse\b|\bnan\b|17\d{11}")
+"""A Python dict, list, None, bool, NaN, or a moment in ms."""
+
+
+def test_tables_have_units_and_no_python_values(stage, bundle, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    decision = stage.decide("k", TOKEN, total=RISKY, bundle=bundle)
+    assert (decision.outcome, decision.adverse_action is not None) == ("declined", True)
+    shown, explained = (called("decisions", verb, decision.id).stdout for verb in ("show", "explain"))
+    for text in (shown, explained):
+        assert not PYTHON_VALUE.search(text), PYTHON_VALUE.search(text)
+        assert f"{decision.score:.2%}" in text
+    cells = dict(re.findall(r"│ (\S+) +│ (.+?) +│", shown))
+    assert cells["request.total"] == "900.00 USD"
+    assert cells["request.amount"] == "900.00 USD"
+    assert cells["request.offer.period_days"].endswith(" days")
+    assert cells["request.items.1.unit_price"].endswith(" USD")
+    assert cells["customer_loans.since_originated.lifetime"] == "missing"
+    assert cells["adverse_action.due_at"].endswith("Z")
+    assert f"reasons.{decision.reasons[0]}" in explained
+
+
 def test_approvals_owe_no_notice(stage, bundle):
     decision = stage.decide("k", TOKEN, total=1_000, bundle=bundle)
     assert "owes no notice" in called("decisions", "explain", decision.id, "--notice").stderr

@@ -125,6 +125,7 @@ def test_a_canary_grows_by_the_stages_steps_and_is_then_promoted(account):
 
 
 def test_two_persons_by_name_and_by_identity(account, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
     Deployed(PromotionApproval="second_person")
     registry = registry_of(A, B)
     who = {"arn": "arn:ana"}

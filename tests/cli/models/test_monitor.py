@@ -24,6 +24,7 @@ from tests.cli.deployed import REGION, Deployed, called
 from tests.trained import train
 from training.monitoring import job as monitor
 from training.monitoring.metrics import SERVICE
+from training.monitoring.signals import Signal
 
 RUN = "monthly-1"
 AMOUNT = "request.amount"
@@ -167,6 +168,21 @@ def test_what_is_watched_is_published_and_past_its_limit_the_command_fails(stage
     assert {("DecisionsMonitored",), ("ScorePSI",), ("BadRateRatio",), ("BadRateOff",)} < published
     assert {("FeaturePSI", name) for name in FEATURES} < published
     assert {("FeatureMissing", name) for name in FEATURES} < published
+
+
+def test_drift_is_a_result_with_an_exit_code_of_its_own(stage, monkeypatch):
+    monkeypatch.setattr(
+        "training.monitoring.signals.signals",
+        lambda _report: iter(
+            [Signal("ScoreDrift", 0.31, "PSI of the score"), Signal("FeatureDrift", 0.1, "no feature")]
+        ),
+    )
+    for words in ((), ("--json",)):
+        result = called("models", "monitor", *words)
+        assert result.exit_code == 3
+        assert result.stderr.startswith("Drift found: ScoreDrift 0.310, limit 0.25 (PSI of the score)\n")
+        assert "Error" not in result.stderr
+        assert "ScoreDrift" in result.stdout, "the report is complete"
 
 
 def test_the_scheduled_job_writes_page_json_and_metrics_of_the_champion(stage, monkeypatch, tmp_path, capsys):

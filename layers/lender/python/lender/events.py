@@ -49,7 +49,7 @@ loan_closed = EventType(
         "loan_id": Text(),
         "amount": Money(),
         "currency": Text(),
-        "days_late": Integer(optional=True),
+        "days_late": Integer(optional=True, unit="days"),
     },
 )
 loan_charged_off = EventType(
@@ -61,7 +61,7 @@ payment_due = EventType("payment.due", entities=[customer], fields=_payment)
 payment_succeeded = EventType(
     "payment.succeeded",
     entities=[customer],
-    fields={**_payment, "days_late": Integer(optional=True)},
+    fields={**_payment, "days_late": Integer(optional=True, unit="days")},
 )
 payment_failed = EventType(
     "payment.failed",

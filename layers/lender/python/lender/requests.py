@@ -62,11 +62,11 @@ def unpaid_installments(_checkout: Checkout, features: Features) -> float:
 
 
 ON_DEMAND = (
-    OnDemand("amount", amount),
-    OnDemand("term_days", term_days),
-    OnDemand("finance_charge_rate", finance_charge_rate),
-    OnDemand("amount_to_usual", amount_to_usual),
-    OnDemand("exposure", exposure, version=2),
-    OnDemand("late_share", late_share),
-    OnDemand("unpaid_installments", unpaid_installments),
+    OnDemand("amount", amount, unit="money"),
+    OnDemand("term_days", term_days, unit="days"),
+    OnDemand("finance_charge_rate", finance_charge_rate, unit="ratio"),
+    OnDemand("amount_to_usual", amount_to_usual, unit="ratio"),
+    OnDemand("exposure", exposure, version=2, unit="money"),
+    OnDemand("late_share", late_share, unit="ratio"),
+    OnDemand("unpaid_installments", unpaid_installments, unit="count"),
 )

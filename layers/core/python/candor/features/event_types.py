@@ -13,6 +13,7 @@ import msgspec
 from candor.contracts import MAX_AMOUNT, Application, Event
 from candor.errors import DefinitionError, InvalidInput, Report, refuse
 from candor.iso_codes import CURRENCIES
+from candor.units import MONEY
 
 MAX_SKEW = 300_000
 """Largest skew (ms) of an event ahead of the clock. Events within it of the newest one stay raw in their item, so that
@@ -23,13 +24,14 @@ DECIDED = "checkout.decided"
 
 
 class Field(msgspec.Struct, frozen=True):
-    """Kind of a data field: integer within bounds, text (one of `of`, if given), or any JSON."""
+    """Kind of a data field: integer within bounds, text (one of `of`, if given), or any JSON; `unit` is for people."""
 
     kind: str
     optional: bool = False
     low: int = -(2**63)
     high: int = 2**63 - 1
     of: frozenset[str] = frozenset()
+    unit: str = ""
 
     def check(self, name: str, value: Any, report: Report = refuse) -> None:
         """Report unless `value` fits."""
@@ -50,12 +52,12 @@ class Field(msgspec.Struct, frozen=True):
 
 def Money(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
     """Integer minor units, at most 10¹² either way."""
-    return Field("integer", optional, -MAX_AMOUNT, MAX_AMOUNT)
+    return Field("integer", optional, -MAX_AMOUNT, MAX_AMOUNT, unit=MONEY)
 
 
-def Integer(*, optional: bool = False) -> Field:  # noqa: N802 - a type name of the declaration language
-    """Any integer of at most 10¹⁵ either way; moments are ms UTC."""
-    return Field("integer", optional, -(10**15), 10**15)
+def Integer(*, optional: bool = False, unit: str = "") -> Field:  # noqa: N802 - a type name of the declaration language
+    """Any integer of at most 10¹⁵ either way; moments are ms UTC. `unit` ("days") is printed with its features."""
+    return Field("integer", optional, -(10**15), 10**15, unit=unit)
 
 
 def Text(*, optional: bool = False, of: Iterable[str] = ()) -> Field:  # noqa: N802 - a type name of the declaration language

@@ -18,12 +18,14 @@ OnDemandFunction = Callable[[Checkout, Mapping[str, float]], float | int | None]
 class OnDemand(msgspec.Struct, frozen=True):
     """A feature computed from the request and the windowed features by a pure function.
 
-    Increase `version` whenever the function's meaning changes: it is part of the definitions' hash.
+    Increase `version` whenever the function's meaning changes: it is part of the definitions' hash. `unit` is printed
+    with its values: "money" for minor units of the checkout's currency, "seconds", "days", "count", "ratio".
     """
 
     name: str
     fn: OnDemandFunction
     version: int = 1
+    unit: str = ""
 
     @property
     def feature(self) -> str:
