@@ -6,7 +6,7 @@ import hashlib
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -233,15 +233,19 @@ class World:
         now = self.scheduler.now
         drawn = [self._producer.event(now) for _ in range(self.rng.choice([3, 30, 30, 120]))]
         events = [event for event in drawn if event.occurred_at <= now]
-        share = self.rng.choice([0.0, 0.2, 0.8])
         events += [
             replace(event, voided_at=max(event.occurred_at, now - self.rng.randrange(HOUR)))
             for event in events
             if self.rng.random() < self._void_rate / 2
         ]
+        self._import_events(events)
+
+    def _import_events(self, events: Sequence[Event]) -> None:
+        """Import events; the queue brings copies of some of them as well."""
+        share = self.rng.choice([0.0, 0.2, 0.8])
         self._accepted |= {event.dedup_id: event for event in events}
         for event in events:
-            self._known_at.setdefault(event.dedup_id, now)
+            self._known_at.setdefault(event.dedup_id, self.scheduler.now)
             if self.rng.random() < share:
                 self._later(partial(self._send, event, "copy"))
         self._importers.start(events)

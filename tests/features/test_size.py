@@ -122,7 +122,7 @@ def test_no_level_holds_more_tiles_than_said(name):
 
 
 def test_a_commit_writes_no_more_ids_than_there_is_room_for():
-    assert size._COMMIT >= MARKERS_PER_COMMIT * (MOST_ID_BYTES * 2 + 8)
+    assert size.LARGEST_IDS >= MARKERS_PER_COMMIT * (MOST_ID_BYTES * 2 + 8)
 
 
 def test_a_view_that_could_outgrow_dynamodb_is_refused_with_the_remedy():

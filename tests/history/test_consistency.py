@@ -320,6 +320,10 @@ class Watched(World):
         self.archive.append(Arrival(self.scheduler.now, event))
         super()._send(event, what)
 
+    def _import_events(self, events):
+        self.archive += [Arrival(self.scheduler.now, event) for event in events]
+        super()._import_events(events)
+
     def _publish(self):
         super()._publish()
         self.scheduler.at(self.scheduler.now + self.rng.randrange(HOUR), self._check_out)

@@ -72,7 +72,7 @@ def test_a_planted_fault_is_caught_within_fifty_seeds(planted):
 
 
 def test_a_planted_fault_leaves_nothing_behind():
-    seeds = (0, 8)
+    seeds = (0, 3)
     before = [run(seed).digest for seed in seeds]
     for planted in PLANTS:
         assert [run(seed, planted).digest for seed in seeds] != before
