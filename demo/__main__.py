@@ -6,12 +6,18 @@ import argparse
 import sys
 
 from local.command import options, run
+from local.errors import LocalError
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from demo.run import main as demo  # its imports are slow, and `--help` does not need them
+    from candor.errors import CandorError
 
-    return demo(arguments)
+    try:
+        from demo.run import main as demo  # its imports are slow, and `--help` does not need them
+
+        return demo(arguments)
+    except CandorError as error:  # also of the lender's declarations, which are checked at their import
+        raise LocalError(str(error)) from error
 
 
 def main(words: list[str]) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from demo.sources.base import SourceCheckout
 from local.errors import LocalError
@@ -33,7 +33,9 @@ def kept_start(folder: Path) -> int | None:
 class RunProgress:
     """Progress of one population: events published, timeline items decided, runs, and every answer.
 
-    `requested_run` is the training run that was started, `run` the one whose model serves. `started_at` (ms UTC) is the
+    `requested_run` is the training run that was started, `run` the one whose model serves; `definitions` is the hash
+    of the declarations that it was started for. `views` holds the versions that have all events so far, as
+    `view@version`. Both are None in the progress of a state that did not record them. `started_at` (ms UTC) is the
     moment of the first start, at which the timeline of a simulated population ends.
     """
 
@@ -46,13 +48,15 @@ class RunProgress:
         self.published = 0
         self.decided = 0
         self.requested_run = self.run = ""
+        self.definitions: str | None = None
+        self.views: list[str] | None = None
         if self._file.exists():
             self._resume(json.loads(self._file.read_text()))
         else:
             self.save()  # before the first event, so that an interrupted run continues with the same population
         self._mend()
 
-    def _resume(self, saved: dict[str, str | int]) -> None:
+    def _resume(self, saved: dict[str, Any]) -> None:
         known = saved.get("population")
         if known != self._population:
             raise LocalError(
@@ -61,6 +65,7 @@ class RunProgress:
         self.published, self.decided = int(saved["published"]), int(saved["decided"])
         self.run = str(saved["run"])
         self.requested_run = str(saved.get("asked", ""))
+        self.definitions, self.views = saved.get("definitions"), saved.get("views")
 
     def _mend(self) -> None:
         """Drop a line that a kill cut short: its checkout is posted again and gets the same answer."""
@@ -78,10 +83,17 @@ class RunProgress:
             "decided": self.decided,
             "asked": self.requested_run,
             "run": self.run,
+            "definitions": self.definitions,
+            "views": self.views,
         }
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(content))
         new.replace(self._file)
+
+    def train_again(self) -> None:
+        """Forget the run that was requested or serves: the next one begins anew."""
+        self.requested_run = self.run = ""
+        self.definitions = None
 
     def add(self, checkout_id: str, decision_id: str, latency_ms: float) -> None:
         """Append an answer; `latency_ms` is rounded to microseconds."""

@@ -17,13 +17,14 @@ import msgspec
 import numpy as np
 
 from candor.clock import format_rfc3339
-from candor.contracts import Application, Checkout
+from candor.contracts import Application, Checkout, Event
 from candor.decision import decided, parse_record
 from candor.model.bundle import Bundle
 from candor.model.lightgbm import Booster
 from demo.progress import Posted
+from demo.recomputed import Vector, declared_by_hash, recompute
 from history.archive.events import accepted_events, read_envelopes
-from history.asof.point_in_time import FeatureTable, PointInTimeQuery, point_in_time
+from history.asof.point_in_time import PointInTimeQuery, point_in_time
 from lender import DEFINITIONS
 from training.metrics.scores import auc, auc_interval
 
@@ -43,6 +44,11 @@ class DecidedRow:
     def vector(self) -> list[float]:
         """The logged vector; null in the record becomes NaN."""
         return [math.nan if value is None else value for value in self.record["vector"]["values"]]
+
+    @property
+    def definition_hash(self) -> str:
+        """Hash of the definitions by which the vector was logged."""
+        return str(self.record["definition_hash"])
 
     @property
     def question(self) -> PointInTimeQuery:
@@ -72,14 +78,24 @@ class Parity:
 
 @dataclass(frozen=True)
 class ReportEvidence:
-    """Input of the report: decided rows, every seed's raw scores, the vectors computed from the archive, the bundle."""
+    """Input of the report: decided rows, every seed's raw scores, the vectors computed from the archive, the bundle.
+
+    `offline` and `leaky` are None for a row whose definitions are no longer declared. `names` holds the features'
+    names by the hash of the definitions.
+    """
 
     rows: Sequence[DecidedRow]
     seed_scores: Mapping[str, Sequence[float]]
     events: int
-    offline: FeatureTable
-    leaky: FeatureTable
+    offline: Sequence[Vector | None]
+    leaky: Sequence[Vector | None]
+    names: Mapping[str, Sequence[str]]
     bundle: Bundle
+
+    @property
+    def earlier(self) -> int:
+        """Number of rows that a model of other definitions than the current ones decided."""
+        return sum(row.definition_hash != DEFINITIONS.hash for row in self.rows)
 
 
 def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -> Iterator[str]:
@@ -91,6 +107,7 @@ def report(evidence: ReportEvidence, rows_file: Path, examples: Iterable[str]) -
     yield f"approval_rate={outcomes['approved'] / len(rows):.3f} degraded={sum(r.record['degraded'] for r in rows)}"
     yield _quality(rows, evidence.seed_scores)
     yield _validation(evidence.bundle)
+    yield from _earlier_definitions(evidence)
     yield from _parity(evidence)
     yield _speed([row.latency_ms for row in rows])
     yield f"rows={write_rows(rows_file, evidence)}"
@@ -105,32 +122,42 @@ def gather(
     archive: Path,
     models: Mapping[str, str],
     bundle: Bundle,
+    trained: Mapping[str, Sequence[str]],
 ) -> ReportEvidence:
     """Compute the logged vectors again from the archive, with and without a leak, and every seed's scores.
 
     `records` are the decision records of `posted`, in its order; `archive` holds the event archive's objects; `models`
-    are model texts by training seed, and `bundle` is that of their run.
+    are model texts by training seed, and `bundle` is that of their run. `trained` holds the feature names of the models
+    that decided, by the hash of their definitions.
     """
     rows = [
         DecidedRow(post.checkout.id, post.checkout.label, post.latency_ms, msgspec.json.decode(record))
         for post, record in zip(posted, records, strict=True)
     ]
-    questions = [row.question for row in rows]
+    questions, hashes = [row.question for row in rows], [row.definition_hash for row in rows]
     events = list(accepted_events(read_envelopes(archive), DEFINITIONS))
     # Synchronous views know a decision by its record; a copy that the archive holds as well counts once.
     events += (decided(parse_record(record), DEFINITIONS) for record in records)
-    # The demo loads all its events as history, so each is known from its own moment.
-    offline = point_in_time(DEFINITIONS, events, questions)
-    leaky = point_in_time(DEFINITIONS, events, questions, leaky=True)
-    return ReportEvidence(rows, seed_scores(models, rows), len(events), offline, leaky, bundle)
+    offline, leaky = recompute(declared_by_hash(DEFINITIONS, trained), hashes, questions, events)
+    scores = seed_scores(models, _scored(rows, events))
+    names = {**trained, DEFINITIONS.hash: DEFINITIONS.features}
+    return ReportEvidence(rows, scores, len(events), offline, leaky, names, bundle)
 
 
-def seed_scores(models: Mapping[str, str], rows: Sequence[DecidedRow]) -> dict[str, list[float]]:
-    """Raw scores (log odds) of every training seed's model on the logged vectors, by seed."""
+def _scored(rows: Sequence[DecidedRow], events: Sequence[Event]) -> list[Sequence[float]]:
+    """Vectors of the current definitions: as logged, or from the archive if a model of other ones decided."""
+    other = [row for row in rows if row.definition_hash != DEFINITIONS.hash]
+    table = point_in_time(DEFINITIONS, events, [row.question for row in other]) if other else None
+    computed = {} if table is None else {row.id: table.vector(index) for index, row in enumerate(other)}
+    return [computed.get(row.id, row.vector) for row in rows]
+
+
+def seed_scores(models: Mapping[str, str], vectors: Sequence[Sequence[float]]) -> dict[str, list[float]]:
+    """Raw scores (log odds) of every training seed's model on the vectors, by seed."""
     scores = {}
     for seed, text in models.items():
         with Booster(text) as booster:
-            scores[seed] = [booster.raw(row.vector) for row in rows]
+            scores[seed] = [booster.raw(vector) for vector in vectors]
     return scores
 
 
@@ -165,8 +192,24 @@ def _day(ms: int) -> str:
     return format_rfc3339(ms)[:10]
 
 
+def _earlier_definitions(evidence: ReportEvidence) -> Iterator[str]:
+    """Line that says how many decisions rest on other definitions, and what was done with them; none if all fit."""
+    if not evidence.earlier:
+        return
+    left_out = sum(vector is None for vector in evidence.offline)
+    parity = f"the parity leaves out {left_out}, whose definitions are no longer declared"
+    yield (
+        f"earlier_definitions={evidence.earlier} (checkouts decided before the definitions changed keep their decision; "
+        "auc_decided is of the models that serve, on vectors computed from the archive; "
+        f"{parity if left_out else 'the parity is by the definitions that decided'})"
+    )
+
+
 def _parity(evidence: ReportEvidence) -> Iterator[str]:
     same, leak = compare(evidence.rows, evidence.offline), compare(evidence.rows, evidence.leaky)
+    if not same.vectors:
+        yield "parity=n/a (no decision rests on definitions that are still declared: `make reset` decides all again)"
+        return
     yield (
         f"parity={same} (logged at decision time against set-based from {evidence.events} archived events: "
         f"{same.equal_vectors} of {same.vectors} vectors, {same.equal_values} of {same.values} values "
@@ -178,16 +221,16 @@ def _parity(evidence: ReportEvidence) -> Iterator[str]:
     )
 
 
-def compare(rows: Sequence[DecidedRow], offline: FeatureTable) -> Parity:
-    """Compare logged vectors with offline ones, bit by bit."""
-    equal_vectors = equal_values = 0
-    for index, row in enumerate(rows):
-        equal = sum(
-            a == b for a, b in zip(map(bits, row.vector), map(bits, offline.vector(index)), strict=True)
-        )
-        equal_values += equal
-        equal_vectors += equal == len(row.vector)
-    return Parity(len(rows), equal_vectors, sum(len(row.vector) for row in rows), equal_values)
+def compare(rows: Sequence[DecidedRow], offline: Sequence[Vector | None]) -> Parity:
+    """Compare logged vectors with offline ones, bit by bit; rows without an offline vector are left out."""
+    pairs = [(row.vector, vector) for row, vector in zip(rows, offline, strict=True) if vector is not None]
+    equal = [
+        sum(a == b for a, b in zip(map(bits, logged), map(bits, vector), strict=True))
+        for logged, vector in pairs
+    ]
+    sizes = [len(logged) for logged, _ in pairs]
+    whole = sum(number == size for number, size in zip(equal, sizes, strict=True))
+    return Parity(len(pairs), whole, sum(sizes), sum(equal))
 
 
 def bits(value: float) -> bytes:
@@ -212,6 +255,7 @@ def write_rows(path: Path, evidence: ReportEvidence) -> Path:
 
 def _exported(evidence: ReportEvidence, index: int) -> dict[str, Any]:
     row = evidence.rows[index]
+    names = evidence.names.get(row.definition_hash)
     return {
         "id": row.id,
         "q": format_rfc3339(row.record["q"]),
@@ -220,14 +264,15 @@ def _exported(evidence: ReportEvidence, index: int) -> dict[str, Any]:
         "seed_scores": {seed: scores[index] for seed, scores in evidence.seed_scores.items()},
         "outcome": row.record["outcome"],
         "decision_id": row.record["id"],
-        "vector": _named(row.vector),
-        "vector_from_archive": _named(evidence.offline.vector(index)),
-        "vector_from_leaky_join": _named(evidence.leaky.vector(index)),
+        "vector": _named(names, row.vector),
+        "vector_from_archive": _named(names, evidence.offline[index]),
+        "vector_from_leaky_join": _named(names, evidence.leaky[index]),
     }
 
 
-def _named(values: Sequence[float]) -> dict[str, float]:
-    return dict(zip(DEFINITIONS.features, values, strict=True))
+def _named(names: Sequence[str] | None, values: Sequence[float] | None) -> dict[str, float] | None:
+    """Values by feature; None where the names or the values are unknown."""
+    return None if names is None or values is None else dict(zip(names, values, strict=True))
 
 
 def models_in(archive: bytes) -> dict[str, str]:

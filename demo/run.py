@@ -25,8 +25,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from candor.clock import SystemClock, format_rfc3339
 from candor.contracts import HISTORY
+from candor.errors import CandorError
 from candor.model.packed import unpack
 from candor.store.dynamodb import DecisionReader
+from demo.changed_lender import ServedModels, backfill, still_filled, unfilled, version_names
 from demo.examples import (
     checkout_body,
     checkout_command,
@@ -69,11 +71,14 @@ class Demo:
         self.outputs = system.outputs
         self.folder = system.folder(FOLDER)
         self.progress = RunProgress(self.folder, describe(source), started_at)
+        self.models = ServedModels(system.outputs)
         self.keys = MerchantKeys(self.folder / "merchant_keys.json", system.outputs["MerchantsTableName"])
 
     def load(self) -> None:
         """Load the history through the bus and the queue; continues where an earlier run stopped."""
         events = list(self._source.history())
+        if not self.progress.published:
+            self.progress.views = version_names(DEFINITIONS.kept)
         with self._bar() as bar:
             task = bar.add_task("load history", total=len(events), completed=self.progress.published)
             for chunk in _chunks(events[self.progress.published :], CHUNK):
@@ -86,6 +91,36 @@ class Demo:
                 time.sleep(_POLL_S)
             bar.update(task, completed=len(events))
         self._system.drain()
+
+    def adopt_definitions(self) -> None:
+        """Fill the views that changed since the state was made; have a model trained if the champion fits no longer.
+
+        Raises LocalError if a view cannot be filled, and BundleRefused if the champion cannot be read.
+        """
+        progress, run = self.progress, self.models.champion_run(DEFINITIONS.hash)
+        if progress.views is None and run is not None:
+            progress.views = version_names(DEFINITIONS.views)
+        filled = still_filled(DEFINITIONS, progress.views or ())
+        changed = unfilled(DEFINITIONS, filled)
+        if changed:
+            self._system.flush()  # the archive has to hold every event that was applied
+        for view in changed:
+            with self._console.status(f"fill {view.name} from the archive"):
+                summary = backfill(view, self.folder.parent)
+            self._console.print(
+                f"view {view.name} holds the archive: {summary['events']} events of {summary['items']} items, "
+                f"{summary['compared']} entities compared"
+            )
+            filled += version_names([view])
+        progress.views = filled
+        if run is not None:
+            progress.run = progress.run or run  # a change that was taken back leaves its failed run behind
+        elif progress.run or progress.definitions not in (None, DEFINITIONS.hash):
+            self._console.print(
+                "the definitions differ from those of the champion: a model is trained on them"
+            )
+            progress.train_again()
+        progress.save()
 
     def retrain(self) -> None:
         """Run the state machine, unless the champion of an earlier run serves; an interrupted run continues.
@@ -100,12 +135,16 @@ class Demo:
             self.progress.requested_run = (
                 f"{self._source.name}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
             )
+            self.progress.definitions = DEFINITIONS.hash
             self.progress.save()
         run = self.progress.requested_run
         order = {"run": run, "as_of": format_rfc3339(self._source.as_of), "seeds": SEEDS, "promote": True}
         try:
             self._execute(order)
-        except LocalError:
+            if self.models.champion_run(DEFINITIONS.hash) is None:
+                self.models.promote(run, SystemClock().now_ms())
+            self._console.print(f"retrained and promoted: run {run}")
+        except (LocalError, CandorError):
             self.progress.requested_run = ""  # the cause may be in the code: the next start begins a new run
             self.progress.save()
             raise
@@ -121,11 +160,11 @@ class Demo:
             while (description := states.describe_execution(executionArn=execution))["status"] == "RUNNING":
                 time.sleep(_POLL_S)
         if description["status"] != "SUCCEEDED":
-            why = _reason(states.get_execution_history(executionArn=execution)["events"])
+            history = states.get_execution_history(executionArn=execution)["events"]
+            why = "; ".join(self.models.failed_gates(order["run"])) or _reason(history)
             raise LocalError(
                 f"retraining ended {description['status']}: {why}; see {self._system.folder('logs')}"
             )
-        self._console.print(f"retrained and promoted: run {order['run']}")
 
     def decide(self) -> None:
         """Send events and checkouts in time order; each checkout once the queue has drained up to its moment."""
@@ -248,7 +287,8 @@ class Demo:
         with tempfile.TemporaryDirectory() as folder:
             self.download_archive(Path(folder))
             packed = self.model_archive()
-            return gather(posted, records, Path(folder), models_in(packed), unpack(packed))
+            trained = self.models.features_by_hash(records)
+            return gather(posted, records, Path(folder), models_in(packed), unpack(packed), trained)
 
     def _objects(self, bucket: str, prefix: str) -> Iterator[tuple[str, bytes]]:
         s3 = self._system.client("s3")
@@ -308,6 +348,7 @@ def main(arguments: Namespace) -> int:
         demo = Demo(system, source, console, started_at)
         demo.keys.register(source.merchants)
         demo.load()
+        demo.adopt_definitions()
         demo.retrain()
         demo.decide()
         # Its statistics take a second to load: only here are they needed.

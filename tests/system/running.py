@@ -17,7 +17,7 @@ from benchmarks.load import Door, door_in
 from local.state import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
-CODE = (ROOT, ROOT / "layers/core/python", ROOT / "layers/lender/python")
+CODE = ("", "layers/core/python", "layers/lender/python")
 PATIENCE_S = 240
 UNWANTED = ("AWS_", "ONCE", "SIZE", "DATA", "PORT", "PYTHONDONTWRITEBYTECODE", "COV_")
 
@@ -32,17 +32,23 @@ class Ended:
     stderr: str
 
 
-def environment(**given: str) -> dict[str, str]:
-    """Environment of a user's shell: no AWS account, no variables of the tests."""
+def environment(root: Path = ROOT, **given: str) -> dict[str, str]:
+    """Environment of a user's shell for the tree `root`: no AWS account, no variables of the tests."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith(UNWANTED)}
-    return {**kept, "PYTHONPATH": os.pathsep.join(map(str, CODE)), **given}
+    return {**kept, "PYTHONPATH": os.pathsep.join(str(root / code) for code in CODE), **given}
 
 
 class Running:
     """`python -m demo` in the background."""
 
     def __init__(
-        self, assembly: Path, state: Path, port: int = 0, logs: Path | None = None, **variables: str
+        self,
+        assembly: Path,
+        state: Path,
+        port: int = 0,
+        logs: Path | None = None,
+        root: Path = ROOT,
+        **variables: str,
     ) -> None:
         self.state = state
         state.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ class Running:
         command += ["--assembly", str(assembly), "--state", str(state), "--port", str(port)]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment(**variables), stdout=out, stderr=err
+                command, cwd=root, env=environment(root, **variables), stdout=out, stderr=err
             )
 
     # Output
