@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lender
@@ -52,6 +54,13 @@ def table(
         for source, target in (("in", "table"), ("table", "out"))
     ]
     return {"contentType": "application/vnd.gorules.decision", "nodes": nodes, "edges": edges}
+
+
+def credit_policy() -> dict[str, Any]:
+    """A whole table of a lender of the tests: limits in two currencies, prices, rules with and without a score."""
+    text = Path(__file__).with_name("credit_policy.json").read_text(encoding="utf-8")
+    policy: dict[str, Any] = json.loads(text)
+    return policy
 
 
 def limited(most: int) -> dict[str, Any]:

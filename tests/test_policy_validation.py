@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +13,7 @@ import lender
 from candor.errors import BundleRefused
 from candor.model.soundness import require_sound
 from candor.policy.validation import Known, faults
-from tests.decision_tables import row, table
+from tests.decision_tables import credit_policy, row, table
 from tests.reasons.lending import bundle
 
 KNOWN = Known({"loans.count.7d", "request.amount"}, {"loans"}, {"H1", "H2"})
@@ -24,13 +24,16 @@ def faults_of(rows, hit_policy="collect", **inputs) -> list[str]:
     return faults(table(rows, inputs, hit_policy), KNOWN)
 
 
-def test_the_lenders_own_table_has_no_fault():
-    assert faults(lender.policy(), lenders_own()) == []
+def test_a_whole_table_without_a_fault_has_none():
+    assert faults(credit_policy(), known_to_the_table()) == []
 
 
-def lenders_own() -> Known:
-    codes = [reason.code for reason in lender.REASONS if not reason.of_model]
-    return Known(lender.DEFINITIONS.features, [view.name for view in lender.DEFINITIONS.views], codes)
+def known_to_the_table() -> Known:
+    """Features that the table's columns name, their views, and the codes of its hard rules."""
+    columns = credit_policy()["nodes"][1]["content"]["inputs"]
+    features = {name for each in columns for name in re.findall(r'features\["(.*?)"\]', each["field"])}
+    views = {name.partition(".")[0] for name in features}
+    return Known(features, views, [f"H{number:02}" for number in range(1, 11)])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +172,7 @@ Plant = Callable[[dict[str, Any]], None]
 
 
 def cell(name: str, column: str, text: Any) -> Plant:
-    """Write a cell of the lender's table."""
+    """Write a cell of the table."""
     return lambda content: rule(content, name).update({column: text})
 
 
@@ -349,9 +352,9 @@ PLANTED: dict[str, tuple[Plant, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_fault_is_found_with_its_row_its_column_and_the_remedy(name):
     plant, words = PLANTED[name]
-    changed = lender.policy()
+    changed = credit_policy()
     plant(changed["nodes"][1]["content"])
-    lines = faults(changed, lenders_own())
+    lines = faults(changed, known_to_the_table())
     assert any(all(word in line for word in words) for line in lines), lines
     assert all("\n" not in line for line in lines)
 
@@ -370,9 +373,9 @@ def test_a_file_that_is_no_table_is_told_so(broken, why):
 
 
 def test_a_table_that_is_not_connected_is_found():
-    changed = copy.deepcopy(lender.policy())
+    changed = credit_policy()
     changed["edges"] = changed["edges"][:1]
-    [fault] = faults(changed, lenders_own())
+    [fault] = faults(changed, known_to_the_table())
     assert fault == 'the table "Rules" is not connected with the output node: draw the edge'
 
 

@@ -76,8 +76,10 @@ def test_the_same_candidate_decides_the_same(made, tmp_path):
 
 def test_another_table_decides_as_a_judge_with_it_does(made, tmp_path):
     bundle, decisions = made
-    result = rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), stricter()), tmp_path / PART)
-    judge, table = LoadedBundle(bundle.sha, bundle), Policy(stricter())
+    # Another lender's model approves other amounts: the limit is just below the largest of them.
+    most = max(decision.request.total for decision in decisions if decision.outcome == "approved") - 1
+    result = rescore(decisions, RescoringCandidate.of(bundle.to_bytes(), stricter(most)), tmp_path / PART)
+    judge, table = LoadedBundle(bundle.sha, bundle), Policy(stricter(most))
     expected = [reassess(decision, judge, table, bundle.features).outcome for decision in decisions]
     rows = pq.read_table(tmp_path / PART).to_pylist()
     assert [row["outcome"] for row in rows] == expected

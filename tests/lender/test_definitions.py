@@ -26,6 +26,10 @@ PROTECTED = (
 )
 
 
+CONSTRAINED = 18
+"""Number of features with a monotone constraint: a glob takes in a new feature without a word."""
+
+
 @pytest.fixture
 def checkout() -> Checkout:
     return msgspec.convert(
@@ -60,8 +64,9 @@ def repayments(**values):
 
 
 def test_tens_of_features_in_several_views_with_names_of_their_own():
-    assert 30 <= len(FEATURES) <= 80
-    assert 5 <= len(lender.DEFINITIONS.views) <= 15
+    views = len(lender.DEFINITIONS.views)
+    assert 30 <= len(FEATURES) <= 80, f"the lender has {len(FEATURES)} features: set the bounds here"
+    assert 5 <= views <= 15, f"the lender has {views} views: set the bounds here"
     assert len(set(FEATURES)) == len(FEATURES)
 
 
@@ -73,7 +78,8 @@ def test_no_feature_or_event_field_names_a_protected_basis():
 
 def test_every_event_type_is_remembered_somewhere():
     remembered = {name for view in lender.DEFINITIONS.views for name in view.event_types}
-    assert remembered == set(lender.DEFINITIONS.event_types)
+    missing = sorted(set(lender.DEFINITIONS.event_types) - remembered)
+    assert not missing, f"no view counts {', '.join(missing)}: name it in a view, or remove it from EVENTS"
 
 
 def test_money_and_days_of_the_label_come_with_its_origin():
@@ -93,7 +99,7 @@ def test_approvals_are_counted_for_as_long_as_they_may_be_used():
 
 def test_what_a_burst_must_see_is_committed_with_the_decision():
     synchronous = {view.name for view in lender.DEFINITIONS.views if view.synchronous}
-    assert synchronous == {"customer_checkouts", "customer_approvals"}
+    assert synchronous == {"customer_checkouts", "customer_approvals"}, "name the synchronous views here"
 
 
 def test_every_event_of_a_loan_or_a_payment_carries_its_loan():
@@ -106,6 +112,13 @@ def test_every_feature_belongs_to_one_consumer_factor():
     catalogue = Catalogue(lender.REASONS, FEATURES)
     owners = {lender.REASONS[place].code for place in catalogue.factor_of}
     assert owners == {reason.code for reason in lender.REASONS if reason.features}
+
+
+def test_directions_fit_the_features():
+    directions = dict(zip(FEATURES, lender.MONOTONE.of(FEATURES), strict=True))
+    constrained = sum(map(abs, directions.values()))
+    assert constrained == CONSTRAINED, f"MONOTONE constrains {constrained} features: set CONSTRAINED"
+    assert directions["customer_repayments.variance_days_late.lifetime"] == 0
 
 
 def test_reasons_name_factors_without_thresholds_or_house_standards():
@@ -137,8 +150,15 @@ def test_a_newcomer_has_no_ratios_and_owes_only_this_purchase(checkout):
     assert request("unpaid_installments", checkout) == 0.0
 
 
+OF_THE_REQUEST_ALONE = {"amount", "term_days", "finance_charge_rate"}
+"""On-demand features that read no windowed feature."""
+
+
 def test_what_cannot_be_read_is_never_a_number(checkout):
     unread = dict.fromkeys(FEATURES, math.nan)
     values = {feature.name: feature.value(checkout, unread) for feature in ON_DEMAND}
     known = {name for name, value in values.items() if not math.isnan(value)}
-    assert known == {"amount", "term_days", "finance_charge_rate"}
+    assert known == OF_THE_REQUEST_ALONE, (
+        f"{', '.join(sorted(known ^ OF_THE_REQUEST_ALONE))}: a feature of the request alone is named in "
+        "OF_THE_REQUEST_ALONE, any other is None where a windowed feature is NaN"
+    )

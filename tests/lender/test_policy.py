@@ -7,6 +7,7 @@ import pytest
 
 import lender
 from candor.policy import Facts, Policy, PolicyVerdict
+from candor.policy.validation import Known, faults
 from candor.terms import TermLimits, granted
 from tests.reasons.lending import requested
 
@@ -56,8 +57,17 @@ def facts(**changes: Any) -> Facts:
     return Facts(score, 0.2, amount, currency, degraded, values, states, installments)
 
 
+def test_the_table_has_no_fault():
+    codes = [reason.code for reason in lender.REASONS if not reason.of_model]
+    views = [view.name for view in lender.DEFINITIONS.views]
+    assert faults(lender.policy(), Known(FEATURES, views, codes, lender.ACCEPTANCE.currencies)) == []
+
+
 def test_each_row_is_covered_below():
-    assert sorted(rule["_id"] for rule in TABLE["rules"]) == sorted(FIRES)
+    rows = {rule["_id"] for rule in TABLE["rules"]}
+    assert rows == set(FIRES), (
+        f"FIRES differs from the table in {', '.join(sorted(rows ^ set(FIRES)))}: set it"
+    )
 
 
 def test_rows_name_known_features_and_reasons():
@@ -66,7 +76,10 @@ def test_rows_name_known_features_and_reasons():
         for named in column["field"].split(" - "):
             assert named in names or named in {"currency", "amount", "degraded", "installments", "score"}
     codes = {rule["reason"].strip('"') for rule in TABLE["rules"]} - {"null"}
-    assert codes == {reason.code for reason in lender.REASONS if not reason.of_model}
+    declared = {reason.code for reason in lender.REASONS if not reason.of_model}
+    assert codes == declared, (
+        f"{', '.join(sorted(codes ^ declared))}: a hard rule and its reason come together"
+    )
 
 
 def test_nothing_against_the_applicant_fires_nothing(policy):

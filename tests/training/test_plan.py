@@ -70,16 +70,6 @@ def test_directions_are_named_by_globs_and_change_no_definition():
         Monotone(rising=("loans.*",), falling=("loans.count.90d",)).of(FEATURES)
 
 
-def test_the_lenders_directions_fit_its_features():
-    import lender
-
-    directions = dict(
-        zip(lender.DEFINITIONS.features, lender.MONOTONE.of(lender.DEFINITIONS.features), strict=True)
-    )
-    assert sum(directions.values()) == 18
-    assert directions["customer_repayments.variance_days_late.lifetime"] == 0
-
-
 # ---------------------------------------------------------------------------------------------- rounds
 
 
