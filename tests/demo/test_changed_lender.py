@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from candor import Count, Definitions, FeatureView, Max
 from candor.contracts import Application, Checkout, Event, parse_checkout
+from candor.model.bundle import Bundle
 from demo import changed_lender
 from demo import run as demo_run
 from demo.changed_lender import backfill, still_filled, unfilled, version_names
@@ -26,7 +28,7 @@ from demo.sources.simulated import SimulatedLender
 from history.asof.point_in_time import PointInTimeQuery
 from lender import DEFINITIONS
 from local.errors import LocalError
-from tests.decide.lending import body, customer, device, failed, merchant, paid, started
+from tests.decide.lending import body, champion, customer, device, failed, merchant, paid, started
 
 NOW = 1_800_000_000_000
 
@@ -101,11 +103,11 @@ class TestBackfill:
 
 class TestProgress:
     def test_views_and_definitions_are_kept(self, tmp_path: Path):
-        progress = RunProgress(tmp_path, "p")
+        progress = RunProgress(tmp_path, "p", NOW)
         progress.views, progress.definitions, progress.run = ["a@1"], "h", "r"
         progress.save()
 
-        resumed = RunProgress(tmp_path, "p")
+        resumed = RunProgress(tmp_path, "p", NOW)
         assert (resumed.views, resumed.definitions, resumed.run) == (["a@1"], "h", "r")
         resumed.train_again()
         assert (resumed.requested_run, resumed.run, resumed.definitions) == ("", "", None)
@@ -115,7 +117,7 @@ class TestProgress:
             json.dumps({"population": "p", "published": 1, "decided": 0, "asked": "", "run": ""})
         )
 
-        progress = RunProgress(tmp_path, "p")
+        progress = RunProgress(tmp_path, "p", NOW)
         assert (progress.views, progress.definitions) == (None, None)
 
 
@@ -152,7 +154,7 @@ class TestAdoption:
         )
 
         def made(run: str | None) -> Demo:
-            demo = Demo(system, SimulatedLender(customers=20), Console(quiet=True))
+            demo = Demo(system, SimulatedLender(customers=20), Console(quiet=True), NOW)
             demo.models = ModelsOfOneRun(run)  # type: ignore[assignment]
             return demo
 
@@ -263,6 +265,12 @@ def row(name: str, definition_hash: str, values: list[float | None], label: int 
     return DecidedRow(name, label, 1.0, record)
 
 
+def measured() -> Bundle:
+    """A bundle with the figures that the report shows of its training."""
+    metrics = {"auc_served": 0.7, "auc": 0.7, "n": 2, "bads": 1, "period_from": NOW}
+    return replace(champion(), metrics=metrics, lineage={"as_of": "2027-01-01T00:00:00Z"})
+
+
 class TestReport:
     def test_a_decision_without_declared_definitions_is_left_out_of_the_parity(self):
         rows = [row("a", "gone", [1.0]), row("b", "now", [1.0, None])]
@@ -273,14 +281,14 @@ class TestReport:
     def test_decisions_of_an_earlier_model_alone_end_in_a_report(self, tmp_path: Path):
         rows = [row("a", "gone", [1.0], 0), row("b", "gone", [None], 1)]
         evidence = ReportEvidence(
-            rows, {"1": [-1.0, 1.0]}, 7, [None, None], [None, None], {"gone": ("old.count.1h",)}
+            rows, {"1": [-1.0, 1.0]}, 7, [None, None], [None, None], {"gone": ("old.count.1h",)}, measured()
         )
 
         lines = list(report(evidence, tmp_path / "rows.jsonl", ["curl"]))
 
         assert [line for line in lines if line.startswith("earlier_definitions=2 ")]
         assert [line for line in lines if line.startswith("parity=n/a (")]
-        assert [line for line in lines if line.startswith("auc=1.0000 ")]
+        assert [line for line in lines if line.startswith("auc_decided=1.0000 ")]
         exported = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
         assert [each["vector"] for each in exported] == [{"old.count.1h": 1.0}, {"old.count.1h": None}]
         assert [each["vector_from_archive"] for each in exported] == [None, None]
@@ -290,7 +298,7 @@ class TestReport:
         rows = [row("a", DEFINITIONS.hash, list(values)), row("b", DEFINITIONS.hash, list(values), 1)]
         vectors = [tuple(values), tuple(values)]
         names = {DEFINITIONS.hash: DEFINITIONS.features}
-        evidence = ReportEvidence(rows, {"1": [-1.0, 1.0]}, 7, vectors, vectors, names)
+        evidence = ReportEvidence(rows, {"1": [-1.0, 1.0]}, 7, vectors, vectors, names, measured())
 
         text = "\n".join(report(evidence, tmp_path / "rows.jsonl", ()))
 

@@ -125,7 +125,7 @@ def test_the_report_ends_without_a_traceback_and_says_what_it_left_out(changed: 
     assert changed.running.stderr == ""
     assert changed.figure("earlier_definitions") == str(CHECKOUTS)
     assert changed.figure("parity") == "n/a"
-    assert 0.5 < float(changed.figure("auc")) <= 1
+    assert 0.5 < float(changed.figure("auc_decided")) <= 1
     rows = [json.loads(line) for line in Path(changed.figure("rows")).read_text().splitlines()]
     assert len(rows) == CHECKOUTS
     for row in rows:
