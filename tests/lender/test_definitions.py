@@ -8,6 +8,7 @@ import pytest
 import lender
 from candor import Checkout
 from candor.decision import VALID_FOR
+from candor.features.units import units
 from candor.reasons import Catalogue
 from lender.requests import ON_DEMAND
 
@@ -106,6 +107,11 @@ def test_every_event_of_a_loan_or_a_payment_carries_its_loan():
     for name, event in lender.DEFINITIONS.event_types.items():
         if name.startswith(("loan.", "payment.")):
             assert not event.fields["loan_id"].optional
+
+
+def test_every_feature_has_a_unit():
+    bare = [name for name, unit in units(lender.DEFINITIONS).items() if not unit]
+    assert not bare, f"{', '.join(bare)}: name the unit of the event's field or of the on-demand feature"
 
 
 def test_every_feature_belongs_to_one_consumer_factor():
