@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
+from candor.clock import SystemClock
 from candor.registry.registry import Registry
 from demo.run import Demo
 from demo.sources.folder import from_folder
@@ -26,7 +27,7 @@ def say(line: str) -> None:
 
 
 def load(system: LocalSystem, data: Path) -> None:
-    Demo(system, from_folder(data), Console(quiet=True)).load()
+    Demo(system, from_folder(data), Console(quiet=True), SystemClock().now_ms()).load()
     system.flush()
 
 
