@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from history.imports.mapping import MappingError, read_mapping
 from history.imports.sql import EventQuery, connected
 from lender import DEFINITIONS
 
+ROOT = Path(__file__).resolve().parents[3]
 FLAG = """
 [[event]]
 type = "account.flagged"
@@ -270,3 +272,11 @@ def test_a_file_of_an_unknown_format_is_refused(tmp_path):
         MappingError, match=r"rows\.xlsx: the format is unknown; files end in \.parquet, \.csv"
     ):
         mapped(tmp_path, FLAG)
+
+
+SHIPPED = [*ROOT.glob("demo/mappings/*.toml"), ROOT / "benchmarks/fraud_handbook/mapping.toml"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_shipped_mappings_fit_the_declared_events(path):
+    assert read_mapping(path.read_text("utf-8"), DEFINITIONS).events
