@@ -379,3 +379,15 @@ def test_while_an_import_is_unfinished_nobody_is_erased(stage, files):
     Imports("registry").move(begun, DONE)
     assert called(*erasing).exit_code == 0
     assert not [key for key, state in states().items() if key.endswith("#cus_1") and state.born is not None]
+
+
+def test_imported_events_are_in_the_tables_and_in_the_index(stage, files):
+    run(files)
+    assert called("archive", "compact").exit_code == 0
+    counted = called("sql", "SELECT type, count(*) FROM events GROUP BY type ORDER BY type", "--json")
+    assert counted.exit_code == 0, counted.output
+    assert json.loads(counted.stdout)["rows"] == [
+        ["loan.originated", MANY + 8],
+        ["payment.succeeded", MANY + 8],
+    ]
+    assert called("archive", "index").exit_code == 0
