@@ -356,7 +356,7 @@ def test_killed_at_any_write_it_goes_on(files, every, monkeypatch):
             assert snapshot(events) == whole, f"killed at write {step}"
             assert Imports("registry").unfinished() is None
         if len(writes) < step:
-            assert step > 30
+            assert step > 20
             break
 
 
