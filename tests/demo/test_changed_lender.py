@@ -155,7 +155,7 @@ class TestAdoption:
 
         def made(run: str | None) -> Demo:
             demo = Demo(system, SimulatedLender(customers=20), Console(quiet=True), NOW)
-            demo.models = ModelsOfOneRun(run)  # type: ignore[assignment]
+            demo.models = ModelsOfOneRun(run)  # type: ignore[assignment] # a double of the models
             return demo
 
         return made

@@ -243,12 +243,12 @@ def lenders() -> PrincipalReasons:
 def test_the_lender_has_a_true_reason_for_every_applicant():
     features = lender.DEFINITIONS.features
     basis = reason_basis(lender.DEFINITIONS, lender.MONOTONE, (0.0,) * len(features))
-    require_statements(Catalogue(lender.REASONS, features), basis)
+    assert require_statements(Catalogue(lender.REASONS, features), basis) is None  # it raises otherwise
 
 
 @pytest.mark.parametrize("feature", lender.DEFINITIONS.features)
 def test_no_reason_of_the_lender_states_events_that_a_new_applicant_has_not(feature):
-    """Whatever feature raised the risk, the reason is of the request, or says that there is no history."""
+    """The reason is of the request, or says that there is no history, whichever feature raised the risk."""
     definitions: Definitions = lender.DEFINITIONS
     vector = build(definitions, decode_items(definitions, {}, {}), {}, request(), 1)
     contributions = [float(name == feature) for name in definitions.features]

@@ -34,7 +34,7 @@ class _Recorded(dict[str, float]):
         self.read.add(name)
         return super().__getitem__(name)
 
-    def get(self, name: str, default: float | None = None) -> float | None:  # type: ignore[override]
+    def get(self, name: str, default: float | None = None) -> float | None:  # type: ignore[override] # dict's overloads
         self.read.add(name)
         return super().get(name, default)
 
