@@ -114,8 +114,8 @@ class PrincipalReasons:
         self._inputs = tuple((index, read) for index, read in enumerate(basis.inputs) if read)
         absent = _globbed((r.absent for r in self.reasons), features)
         unavailable = _globbed((r.unavailable for r in self.reasons), features)
-        self._absent = _indices_by_feature(absent, len(features))
-        self._unavailable = _indices_by_feature(unavailable, len(features))
+        self._absent = _reasons_by_feature(absent, len(features))
+        self._unavailable = _reasons_by_feature(unavailable, len(features))
         self._views_of = tuple(frozenset(self._view[index] for index in indices) for indices in unavailable)
         self._empty = tuple(
             (place, tuple(index for index in indices if self._view[index] != REQUEST))
@@ -263,7 +263,7 @@ def reason_basis(definitions: Definitions, monotone: Monotone, reference: Sequen
     )
 
 
-def _indices_by_feature(indices_of: Sequence[Sequence[int]], features: int) -> tuple[tuple[int, ...], ...]:
+def _reasons_by_feature(indices_of: Sequence[Sequence[int]], features: int) -> tuple[tuple[int, ...], ...]:
     """Positions of the reasons that name each feature, in catalogue order."""
     return tuple(
         tuple(place for place, indices in enumerate(indices_of) if index in indices)
